@@ -1,0 +1,26 @@
+//! The schema of salla-reconciler, for PostgreSQL and SQLite, one file a migration.
+//!
+//! A migration that has been released is never edited: the next one expands or contracts the schema, so
+//! that two versions of the daemon can run side by side during a deploy.
+
+pub use sea_orm_migration::{migrator::MigrationStatus, prelude::*};
+
+mod columns;
+mod m20261124_000001_merchants;
+mod m20261124_000002_orders;
+mod m20261124_000003_runs;
+
+/// Applies and reverts the migrations, in their order.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m20261124_000001_merchants::Migration),
+            Box::new(m20261124_000002_orders::Migration),
+            Box::new(m20261124_000003_runs::Migration),
+        ]
+    }
+}

@@ -1,0 +1,114 @@
+//! `check`: is everything as it must be for a night to go well? A line each, with what to do.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Exit;
+use crate::{
+    app::key_ring,
+    config::{Config, ConfigError},
+    reconcile::ports::{CredentialStore, Ledger},
+    store::Store,
+    vault::Vault,
+};
+
+/// More than this between the clocks of Salla and of the database is worth a word.
+const SKEW: TimeDelta = TimeDelta::seconds(30);
+
+/// The lines, and whether all is well.
+#[derive(Default)]
+struct Report {
+    bad: bool,
+}
+
+impl Report {
+    fn line(&mut self, what: &str, result: Result<String, String>) {
+        match result {
+            Ok(fine) => println!("ok    {what}: {fine}"),
+            Err(trouble) => {
+                self.bad = true;
+                println!("FAIL  {what}: {trouble}");
+            }
+        }
+    }
+}
+
+/// Looks at everything; 78 when the configuration itself is wrong.
+pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> {
+    let config = config?;
+    let mut report = Report::default();
+    report.line("configuration", Ok("every key is known and every value can be used".to_owned()));
+    let ring = key_ring(&config).map(std::sync::Arc::new);
+    let key_problem = ring.as_ref().err().cloned();
+    let mut database_clock = None;
+    match Store::connect(&config.database.url, 2, config.reconcile.lease).await {
+        Err(error) => report.line("database", Err(error.to_string())),
+        Ok(store) => {
+            report.line("database", Ok(format!("{} answers", store.engine())));
+            let schema = store.require_schema().await;
+            report.line("schema", schema.map(|()| "is this version's".to_owned()).map_err(|e| e.to_string()));
+            database_clock = store.now().await.ok();
+            match ring {
+                Ok(ring) => report.line("vault", tokens(&Vault::new(ring, store.clone()), &store).await),
+                Err(error) => report.line("vault", Err(error.to_string())),
+            }
+            store.close().await?;
+        }
+    }
+    salla(&config, database_clock, &mut report).await;
+    Ok(match (key_problem, report.bad) {
+        (Some(_), _) => Exit::Configuration,
+        (None, true) => Exit::Failure,
+        (None, false) => Exit::Success,
+    })
+}
+
+async fn tokens(vault: &Vault<Store>, store: &Store) -> Result<String, String> {
+    let merchants = store.merchants().await.map_err(|error| error.to_string())?;
+    let mut troubles = Vec::new();
+    for merchant in &merchants {
+        if let Err(error) = vault.load(merchant.merchant_id).await {
+            troubles.push(error.to_string());
+        }
+    }
+    match troubles.first() {
+        None => Ok(format!("the tokens of all {} merchant(s) can be read", merchants.len())),
+        Some(first) => Err(format!(
+            "{} of {} cannot be read, the first: {first}; put the key back into vault.keys, or import the merchant again",
+            troubles.len(),
+            merchants.len()
+        )),
+    }
+}
+
+/// Any answer at all will do: without a token Salla refuses, and shows its clock.
+async fn salla(config: &Config, database_clock: Option<DateTime<Utc>>, report: &mut Report) {
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(config.salla.request_timeout.min(Duration::from_secs(10)))
+        .build();
+    let url = format!("{}/v2/orders", config.salla.api_url.as_str().trim_end_matches('/'));
+    let answer = match client {
+        Ok(client) => client.get(&url).send().await,
+        Err(error) => Err(error),
+    };
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => {
+            let trouble = format!("{url} does not answer ({}); check salla.api_url and the way out to it", error.without_url());
+            report.line("salla", Err(trouble));
+            return;
+        }
+    };
+    report.line("salla", Ok(format!("{url} answers ({})", answer.status())));
+    let date = answer.headers().get("date").and_then(|value| value.to_str().ok());
+    let theirs = date.and_then(|text| httpdate::parse_http_date(text).ok()).map(DateTime::<Utc>::from);
+    let (Some(theirs), Some(ours)) = (theirs, database_clock) else {
+        return;
+    };
+    let skew = theirs - ours;
+    let shown = format!("Salla's clock is {} s ahead of the database's", skew.num_seconds());
+    report.line("clocks", if skew.abs() > SKEW { Err(format!("{shown}; let NTP set the database's host")) } else { Ok(shown) });
+}

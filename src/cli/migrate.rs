@@ -1,0 +1,32 @@
+//! `migrate`: the schema.
+
+use super::{Exit, table::table};
+use crate::{config::Config, store::Store};
+
+/// What `migrate` takes.
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+pub enum Command {
+    /// Brings the schema up to date.
+    Up,
+    /// Removes every table of this program, with all that is in them.
+    Down,
+    /// Tells which migrations are applied.
+    Status,
+}
+
+/// Does what was asked of the schema.
+pub async fn migrate(config: &Config, command: Command) -> anyhow::Result<Exit> {
+    let store = Store::connect(&config.database.url, 2, config.reconcile.lease).await?;
+    match command {
+        Command::Up => store.migrate().await?,
+        Command::Down => store.revert().await?,
+        Command::Status => {}
+    }
+    let rows = store.migrations().await?.into_iter().map(|(name, applied)| {
+        let state = if applied { "applied" } else { "pending" };
+        vec![name, state.to_owned()]
+    });
+    println!("{}", table(&["migration", "state"], rows));
+    store.close().await?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,133 @@
+//! The command line: what can be asked, and what the answer's exit code is.
+
+mod check;
+#[cfg(feature = "demo")]
+mod demo;
+mod healthcheck;
+mod keys;
+mod merchants;
+mod migrate;
+mod run;
+mod signal;
+mod table;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    app,
+    config::{Config, ConfigError},
+    telemetry,
+};
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything succeeded.
+    Success = 0,
+    /// A run, or the command itself, failed.
+    Failure = 1,
+    /// All runs ended, and some records were skipped or failed.
+    Partial = 3,
+    /// Bad configuration.
+    Configuration = 78,
+}
+
+/// Reads back every night what changed in Salla stores and corrects the platform's database.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Exit codes: 0 everything succeeded, 1 a run failed, 2 bad usage, 3 some records were skipped or failed, 78 bad configuration.\n\
+                  Every setting can be given in the environment: SALLA_RECONCILER__SECTION__KEY, such as SALLA_RECONCILER__DATABASE__URL."
+)]
+pub struct Cli {
+    /// A TOML file of settings, over the defaults and under the environment.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The daemon: schedule, workers and HTTP server.
+    #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL, __DATABASE__MIGRATE, __SALLA__*, __SCHEDULE__*, __RECONCILE__*,\n\
+                            __HTTP__LISTEN, __HTTP__API_TOKEN, __VAULT__KEYS, __SHUTDOWN__GRACE, __TELEMETRY__*, __RETENTION__RUNS")]
+    Serve,
+    /// Runs in the foreground, for the named merchants or all active ones.
+    Run(run::Args),
+    /// A simulated Salla, stores that have drifted, one sweep, and the result: offline, without configuration.
+    #[cfg(feature = "demo")]
+    Demo(demo::Args),
+    /// The register of stores.
+    #[command(subcommand)]
+    Merchants(merchants::Command),
+    /// The database's schema.
+    #[command(subcommand)]
+    Migrate(migrate::Command),
+    /// The keys that tokens are encrypted under.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Looks at configuration, database, schema, vault and Salla, and says what to do.
+    Check,
+    /// Asks a running daemon's /healthz; for container health checks.
+    #[command(after_help = "Environment: SALLA_RECONCILER__HTTP__LISTEN")]
+    Healthcheck,
+}
+
+/// Does what was asked, says what went wrong in one line on stderr, and returns the exit code.
+pub async fn main(cli: Cli) -> Exit {
+    match dispatch(cli).await {
+        Ok(exit) => exit,
+        Err(error) => {
+            eprintln!("salla-reconciler: {error:#}");
+            if error.is::<ConfigError>() {
+                Exit::Configuration
+            } else {
+                Exit::Failure
+            }
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+    let load = || Config::load(cli.config.as_deref());
+    match cli.command {
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => demo::demo(args).await,
+        Command::Keys(keys::Command::Generate { id }) => keys::generate(&id),
+        Command::Healthcheck => healthcheck::healthcheck(&load()?).await,
+        Command::Check => check::check(load()).await,
+        command => {
+            let config = load()?;
+            let telemetry = telemetry::init(&config.telemetry)?;
+            let done = with_telemetry(command, &config).await;
+            telemetry.shutdown().await;
+            done
+        }
+    }
+}
+
+async fn with_telemetry(command: Command, config: &Config) -> anyhow::Result<Exit> {
+    match command {
+        Command::Serve => serve(config).await,
+        Command::Run(args) => run::run(config, args).await,
+        Command::Merchants(command) => merchants::merchants(config, command).await,
+        Command::Migrate(command) => migrate::migrate(config, command).await,
+        Command::Keys(_) => keys::rotate(config).await,
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => demo::demo(args).await,
+        Command::Check => check::check(Ok(config.clone())).await,
+        Command::Healthcheck => healthcheck::healthcheck(config).await,
+    }
+}
+
+async fn serve(config: &Config) -> anyhow::Result<Exit> {
+    // Before anything else: a signal during the migration must not kill it.
+    let stop = signal::termination()?;
+    let listener = app::bind(config).await?;
+    let services = app::Services::build(config).await?;
+    app::serve(config, services, listener, stop).await?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,222 @@
+//! `run`: runs in the foreground.
+
+use std::io::IsTerminal;
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio_util::sync::CancellationToken;
+
+use super::{Exit, signal, table::table};
+use crate::{
+    app::Services,
+    config::Config,
+    domain::{MerchantId, MerchantState, Request, RunStatus, Totals, Trigger},
+    reconcile::{
+        Ended, Progress, ProgressSender,
+        ports::{Ledger, NewRun},
+    },
+    store::Store,
+};
+
+/// What `run` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL, __VAULT__KEYS, __SALLA__*, __RECONCILE__*, __TELEMETRY__LOG_FORMAT\n\n\
+    Examples:\n  salla-reconciler run\n  salla-reconciler run --merchant 1001 --full --dry-run\n  salla-reconciler run --since 2026-11-20T00:00:00Z --json")]
+pub struct Args {
+    /// A merchant's id; may be given more than once. Without it: every active merchant.
+    #[arg(long = "merchant", value_name = "ID")]
+    merchants: Vec<MerchantId>,
+    /// Where the window begins, in RFC 3339. Without it: at the last success, and at least the lookback ago.
+    #[arg(long, value_name = "T")]
+    since: Option<DateTime<Utc>>,
+    /// Where the window ends. Without it: now.
+    #[arg(long, value_name = "T")]
+    until: Option<DateTime<Utc>>,
+    /// The whole history.
+    #[arg(long, conflicts_with = "since")]
+    full: bool,
+    /// Report what would be done, and write no order.
+    #[arg(long)]
+    dry_run: bool,
+    /// A JSON object a run on stdout, instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs, and shows what came of it.
+pub async fn run(config: &Config, args: Args) -> anyhow::Result<Exit> {
+    let stop = signal::termination()?;
+    let request = Request {
+        since: args.since,
+        until: args.until,
+        full: args.full,
+        dry_run: args.dry_run,
+    };
+    if let Err(error) = request.validate(Utc::now()) {
+        use clap::CommandFactory;
+        let mut command = super::Cli::command();
+        command.error(clap::error::ErrorKind::ValueValidation, error).exit();
+    }
+    let services = Services::build(config).await?;
+    let merchants = chosen(&services.store, args.merchants).await?;
+    if merchants.is_empty() {
+        eprintln!("no active merchant is registered; `salla-reconciler merchants import` registers some");
+    }
+    let halt = CancellationToken::new();
+    let (ended, ()) = tokio::join!(
+        sweep(config, &services, &merchants, request, args.json, &halt),
+        async {
+            tokio::select! {
+                () = stop => halt.cancel(),
+                () = halt.cancelled() => {}
+            }
+        }
+    );
+    services.salla.drain().await;
+    services.store.close().await?;
+    if !args.json && !ended.is_empty() {
+        println!("{}", summary(&ended));
+    }
+    Ok(exit(&ended))
+}
+
+async fn chosen(store: &Store, named: Vec<MerchantId>) -> anyhow::Result<Vec<MerchantId>> {
+    if !named.is_empty() {
+        let mut distinct = Vec::new();
+        for id in named {
+            if !distinct.contains(&id) {
+                distinct.push(id);
+            }
+        }
+        return Ok(distinct);
+    }
+    let merchants = store.merchants().await?;
+    let active = merchants.into_iter().filter(|merchant| merchant.state == MerchantState::Active);
+    Ok(active.map(|merchant| merchant.merchant_id).collect())
+}
+
+/// Runs for each merchant, so many at a time, and keeps the leases alive meanwhile.
+pub async fn sweep(
+    config: &Config,
+    services: &Services,
+    merchants: &[MerchantId],
+    request: Request,
+    json: bool,
+    halt: &CancellationToken,
+) -> Vec<Ended> {
+    let (sender, events) = unbounded_channel();
+    let runner = services.runner(config, ProgressSender::new(sender));
+    let heartbeat = tokio::spawn(heartbeat(services.store.clone(), config.reconcile.lease, halt.clone()));
+    let bar = tokio::spawn(show_progress(events, merchants.len() as u64));
+    let new = |merchant| NewRun {
+        merchant,
+        trigger: Trigger::Cli,
+        request,
+    };
+    let ended: Vec<Ended> = stream::iter(merchants.iter().copied())
+        .map(|merchant| runner.foreground(new(merchant), halt))
+        .buffer_unordered(config.reconcile.concurrency as usize)
+        .inspect(|ended| {
+            if json {
+                println!("{}", object(ended));
+            }
+        })
+        .collect()
+        .await;
+    halt.cancel();
+    drop(runner);
+    let _ = tokio::join!(heartbeat, bar);
+    ended
+}
+
+async fn heartbeat(store: Store, lease: std::time::Duration, halt: CancellationToken) {
+    while halt.run_until_cancelled(tokio::time::sleep(lease / 4)).await.is_some() {
+        if let Err(error) = store.heartbeat().await {
+            tracing::warn!(error = %error, "leases could not be renewed; trying again");
+        }
+    }
+}
+
+/// A bar on a terminal, nothing elsewhere.
+async fn show_progress(mut events: UnboundedReceiver<Progress>, merchants: u64) {
+    let bar = if std::io::stderr().is_terminal() {
+        ProgressBar::new(merchants)
+    } else {
+        ProgressBar::hidden()
+    };
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} merchants · {msg} · {elapsed}") {
+        bar.set_style(style);
+    }
+    let (mut pages, mut totals) = (0u64, Totals::default());
+    while let Some(event) = events.recv().await {
+        match event {
+            Progress::Page { .. } => pages += 1,
+            Progress::Ended(ended) => {
+                totals += ended.run().map(|run| run.totals).unwrap_or_default();
+                bar.inc(1);
+            }
+        }
+        let corrected = totals.created + totals.updated;
+        bar.set_message(format!("{pages} pages, {corrected} corrected"));
+    }
+    bar.finish_and_clear();
+}
+
+fn object(ended: &Ended) -> serde_json::Value {
+    match ended {
+        Ended::Run(run) => json!(run),
+        Ended::Unrecorded { merchant, failure } => json!({
+            "run_id": null, "merchant_id": merchant, "status": RunStatus::Failed, "trigger": Trigger::Cli,
+            "window": null, "totals": Totals::default(), "error": failure, "started_at": null, "finished_at": null,
+        }),
+        Ended::Elsewhere(merchant) => json!({
+            "run_id": null, "merchant_id": merchant, "status": RunStatus::Failed, "trigger": Trigger::Cli,
+            "window": null, "totals": Totals::default(),
+            "error": {"kind": "lease_lost", "message": "another process has taken the run over"},
+            "started_at": null, "finished_at": null,
+        }),
+    }
+}
+
+/// A row a merchant, and under them the reasons of those that failed.
+pub fn summary(ended: &[Ended]) -> String {
+    let head = ["merchant", "status", "fetched", "created", "updated", "unchanged", "skipped", "failed", "requests"];
+    let mut rows = Vec::new();
+    let mut reasons = String::new();
+    for ended in ended {
+        let value = object(ended);
+        let totals = ended.run().map(|run| run.totals).unwrap_or_default();
+        let merchant = value["merchant_id"].to_string();
+        let mut row = vec![merchant.clone(), value["status"].as_str().unwrap_or_default().to_owned()];
+        row.extend(
+            [totals.fetched, totals.created, totals.updated, totals.unchanged, totals.skipped, totals.failed]
+                .map(|count| count.to_string()),
+        );
+        row.push(ended.run().map_or(0, |run| run.requests).to_string());
+        rows.push(row);
+        if let (Some(kind), Some(message)) = (value["error"]["kind"].as_str(), value["error"]["message"].as_str()) {
+            reasons.push_str(&format!("\nmerchant {merchant}: {kind}: {message}"));
+        }
+    }
+    rows.sort();
+    format!("{}{reasons}", table(&head, rows))
+}
+
+/// The worst of them counts.
+pub fn exit(ended: &[Ended]) -> Exit {
+    let all = |status: &[RunStatus]| {
+        ended
+            .iter()
+            .all(|ended| ended.run().is_some_and(|run| status.contains(&run.status)))
+    };
+    if all(&[RunStatus::Succeeded]) {
+        Exit::Success
+    } else if all(&[RunStatus::Succeeded, RunStatus::Partial]) {
+        Exit::Partial
+    } else {
+        Exit::Failure
+    }
+}

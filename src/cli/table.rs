@@ -1,0 +1,20 @@
+//! Tables for people.
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+
+/// A table with a head; numbers are told by their look and stand on the right.
+pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(head);
+    for row in rows {
+        table.add_row(row.into_iter().map(|text| {
+            let number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            let alignment = if number { CellAlignment::Right } else { CellAlignment::Left };
+            Cell::new(text).set_alignment(alignment)
+        }));
+    }
+    table
+}

@@ -1,0 +1,143 @@
+//! Where settings come from, in rising order: `config/default.toml` (compiled in), the file of the
+//! environment `SALLA_RECONCILER_ENV`, the file of `--config`, and the variables
+//! `SALLA_RECONCILER__SECTION__KEY`. Each adapter owns its section.
+
+mod error;
+mod layers;
+
+use std::{fmt::Display, path::Path, str::FromStr, time::Duration};
+
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+pub use error::ConfigError;
+pub use layers::{DEFAULTS, keys, variable};
+
+use crate::{http, reconcile, salla, schedule, store, telemetry, vault};
+
+/// Every setting; `config/default.toml` tells what each is for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml documents every key")]
+pub struct Config {
+    pub database: store::Config,
+    pub salla: salla::Config,
+    pub schedule: schedule::Config,
+    pub reconcile: reconcile::Config,
+    pub http: http::Config,
+    pub vault: vault::Config,
+    pub shutdown: Shutdown,
+    pub telemetry: telemetry::Config,
+    pub retention: Retention,
+}
+
+/// The section `shutdown`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml documents every key")]
+pub struct Shutdown {
+    #[serde(deserialize_with = "duration")]
+    pub grace: Duration,
+}
+
+/// The section `retention`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml documents every key")]
+pub struct Retention {
+    #[serde(deserialize_with = "duration")]
+    pub runs: Duration,
+}
+
+impl Config {
+    /// Loads and checks the settings.
+    ///
+    /// # Errors
+    /// One line that names the key, where its value came from, and the mend.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let layers = layers::Layers::read(file)?;
+        let config: Self = layers.deserialize()?;
+        config
+            .check()
+            .map_err(|(key, problem, mend)| layers.error(key, &problem, mend))?;
+        Ok(config)
+    }
+
+    /// What types alone do not say.
+    fn check(&self) -> Result<(), (&'static str, String, &'static str)> {
+        for (key, url) in [
+            ("salla.api_url", &self.salla.api_url),
+            ("salla.token_url", &self.salla.token_url),
+        ] {
+            if !(url.scheme() == "https" || url.scheme() == "http" && is_loopback(url)) {
+                return Err((
+                    key,
+                    format!("{url} would send tokens over a connection that is not encrypted"),
+                    "use https; plain http is taken for loopback addresses only",
+                ));
+            }
+        }
+        let url = self.database.url.expose_secret();
+        if !["postgres://", "postgresql://", "sqlite:"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err((
+                "database.url",
+                "names no database that is known".to_owned(),
+                "use postgres://user:password@host/database or sqlite://file.db?mode=rwc",
+            ));
+        }
+        if !(self.salla.limit_share > 0.0 && self.salla.limit_share <= 1.0) {
+            let share = self.salla.limit_share;
+            return Err(("salla.limit_share", format!("{share} is no share"), "use a number above 0, up to 1"));
+        }
+        for (key, number) in [
+            ("salla.max_attempts", self.salla.max_attempts),
+            ("salla.requests_per_minute", self.salla.requests_per_minute),
+            ("reconcile.concurrency", self.reconcile.concurrency),
+            ("reconcile.page_size", self.reconcile.page_size),
+        ] {
+            if number == 0 {
+                return Err((key, "0 would mean that nothing is ever done".to_owned(), "use 1 or more"));
+            }
+        }
+        for (key, span) in [
+            ("salla.request_timeout", self.salla.request_timeout),
+            ("reconcile.lease", self.reconcile.lease),
+        ] {
+            if span < Duration::from_secs(1) {
+                return Err((key, "is shorter than a second".to_owned(), "use 1s or more"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_loopback(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Reads `30s`, `24h`, `90d`.
+pub(crate) fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(input)?;
+    let span = humantime::parse_duration(&text)
+        .map_err(|_| D::Error::custom(format!("{text:?} is not a duration such as 30s, 24h or 90d")))?;
+    if span > Duration::from_secs(3650 * 86400) {
+        return Err(D::Error::custom(format!("{text:?} is longer than ten years")));
+    }
+    Ok(span)
+}
+
+/// Reads whatever a text can be parsed to.
+pub(crate) fn parsed<'de, D, T>(input: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    let text = String::deserialize(input)?;
+    text.parse()
+        .map_err(|error| D::Error::custom(format!("{text:?}: {error}")))
+}

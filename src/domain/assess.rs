@@ -1,0 +1,143 @@
+//! The heart: what Salla says, against what we hold.
+
+use chrono::{DateTime, Utc};
+
+use super::{Fingerprint, Record};
+
+/// What the platform's database holds of a record.
+#[derive(Debug, Clone)]
+pub struct Held<R: Record> {
+    /// The version that is held; `None` when another writer left it out.
+    pub updated_at: Option<DateTime<Utc>>,
+    /// What the held content hashes to; `None` when it could not be hashed.
+    pub fingerprint: Option<Fingerprint>,
+    /// Marked as gone on Salla's side.
+    pub deleted: bool,
+    /// The columns beside the payload.
+    pub columns: R::Columns,
+}
+
+/// What is to be done about a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// We do not hold it.
+    Create,
+    /// We hold an older version, or another content under the same time stamp.
+    Update {
+        /// Which columns differ, and `payload` when the raw JSON does.
+        fields: Vec<&'static str>,
+    },
+    /// We hold it, as new or newer.
+    Unchanged,
+}
+
+/// Decides what is to be done about one record that Salla lists. Newer wins; where the age is equal,
+/// Salla's content wins.
+#[must_use]
+pub fn assess<R: Record>(remote: &R, held: Option<&Held<R>>) -> Verdict {
+    let Some(held) = held else {
+        return Verdict::Create;
+    };
+    let older = held.updated_at.is_none_or(|ours| ours < remote.updated_at());
+    let same_age = held.updated_at == Some(remote.updated_at());
+    let other_content = held.fingerprint != Some(remote.fingerprint());
+    let mut fields = R::differing(remote.columns(), &held.columns);
+    if older || same_age && (other_content || held.deleted || !fields.is_empty()) {
+        if other_content {
+            fields.push("payload");
+        }
+        if held.deleted {
+            fields.push("deleted_at");
+        }
+        Verdict::Update { fields }
+    } else {
+        Verdict::Unchanged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeZone;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::{Order, OrderColumns};
+
+    fn columns(status: &str) -> OrderColumns {
+        OrderColumns {
+            reference_id: Some(7),
+            status: Some(status.to_owned()),
+            currency: Some("SAR".to_owned()),
+            total_amount: None,
+            salla_created_at: None,
+        }
+    }
+
+    fn order(at: i64, status: &str) -> Order {
+        let payload = format!(r#"{{"status":"{status}"}}"#);
+        Order {
+            id: 1,
+            updated_at: Utc.timestamp_opt(at, 0).unwrap(),
+            columns: columns(status),
+            fingerprint: Fingerprint::of_json(&payload).unwrap(),
+            payload,
+        }
+    }
+
+    fn held(order: &Order) -> Held<Order> {
+        Held {
+            updated_at: Some(order.updated_at),
+            fingerprint: Some(order.fingerprint),
+            deleted: false,
+            columns: order.columns.clone(),
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_not_held_is_created() {
+        assert_eq!(assess(&order(1, "a"), None), Verdict::Create);
+    }
+
+    #[test]
+    fn a_newer_one_updates_and_says_what_differed() {
+        assert_eq!(
+            assess(&order(2, "b"), Some(&held(&order(1, "a")))),
+            Verdict::Update {
+                fields: vec!["status", "payload"]
+            }
+        );
+    }
+
+    #[test]
+    fn a_newer_local_row_is_left_alone() {
+        assert_eq!(
+            assess(&order(1, "a"), Some(&held(&order(2, "b")))),
+            Verdict::Unchanged
+        );
+    }
+
+    #[test]
+    fn a_deleted_row_that_salla_lists_again_comes_back() {
+        let mut ours = held(&order(1, "a"));
+        ours.deleted = true;
+        assert_eq!(
+            assess(&order(1, "a"), Some(&ours)),
+            Verdict::Update {
+                fields: vec!["deleted_at"]
+            }
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn after_it_was_applied_nothing_is_left_to_do(remote_at in 0i64..4, local_at in proptest::option::of(0i64..4), remote in "[ab]", local in "[ab]") {
+            let theirs = order(remote_at, &remote);
+            let mut ours = local_at.map(|at| held(&order(at, &local)));
+            if assess(&theirs, ours.as_ref()) != Verdict::Unchanged {
+                ours = Some(held(&theirs));
+            }
+            prop_assert_eq!(assess(&theirs, ours.as_ref()), Verdict::Unchanged);
+            prop_assert!(ours.unwrap().updated_at >= Some(theirs.updated_at));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! A hash of a record's content, by which two versions with the same time stamp are told apart.
+
+use std::{fmt, str::FromStr};
+
+use rust_decimal::Decimal;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::UnknownWord;
+
+/// Raised whenever the same JSON would hash to something else, so that rows hashed by an older rule are
+/// compared by content instead of being taken for changed.
+const VERSION: u8 = 1;
+
+/// Fields whose value changes though nobody changed the record: countdowns, counters, signed addresses.
+const VOLATILE: [&str; 6] = [
+    "pending_payment_ends_at",
+    "read",
+    "unread",
+    "views",
+    "urls",
+    "thumbnail",
+];
+
+/// The first 128 bits of the SHA-256 of a JSON document in canonical form: keys sorted, numbers
+/// normalised, volatile fields left out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 16]);
+
+impl Fingerprint {
+    /// What the text of every fingerprint of the present version begins with.
+    #[must_use]
+    pub fn prefix() -> String {
+        format!("{VERSION}:")
+    }
+
+    /// Hashes the JSON text of a record.
+    ///
+    /// # Errors
+    /// When `json` is not JSON.
+    pub fn of_json(json: &str) -> Result<Self, serde_json::Error> {
+        let value: Value = serde_json::from_str(json)?;
+        let mut hasher = Sha256::new();
+        feed(&mut hasher, &value);
+        let digest = hasher.finalize();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        Ok(Self(bytes))
+    }
+}
+
+/// Each value is fed behind a tag, and each text behind its length, so that no two documents meet.
+fn feed(hasher: &mut Sha256, value: &Value) {
+    match value {
+        Value::Null => hasher.update(b"n"),
+        Value::Bool(false) => hasher.update(b"f"),
+        Value::Bool(true) => hasher.update(b"t"),
+        Value::Number(number) => feed_text(hasher, b'd', &canonical(number.as_str())),
+        Value::String(text) => feed_text(hasher, b's', text),
+        Value::Array(items) => {
+            hasher.update(b"[");
+            items.iter().for_each(|item| feed(hasher, item));
+            hasher.update(b"]");
+        }
+        Value::Object(fields) => {
+            hasher.update(b"{");
+            for (name, value) in fields {
+                if !VOLATILE.contains(&name.as_str()) {
+                    feed_text(hasher, b'k', name);
+                    feed(hasher, value);
+                }
+            }
+            hasher.update(b"}");
+        }
+    }
+}
+
+fn feed_text(hasher: &mut Sha256, tag: u8, text: &str) {
+    hasher.update([tag]);
+    hasher.update((text.len() as u64).to_le_bytes());
+    hasher.update(text);
+}
+
+/// `1e-2`, `0.01` and `0.010` are one number, and databases rewrite the one as the other.
+fn canonical(number: &str) -> String {
+    Decimal::from_str_exact(number)
+        .or_else(|_| Decimal::from_scientific(number))
+        .map_or_else(
+            |_| number.to_ascii_lowercase(),
+            |decimal| decimal.normalize().to_string(),
+        )
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{VERSION}:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = UnknownWord;
+
+    /// Reads a fingerprint of the present version; one of another version is an error.
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        let unknown = || UnknownWord::new("fingerprint", text);
+        let hex = text
+            .strip_prefix(&Self::prefix())
+            .filter(|hex| hex.len() == 32 && hex.is_ascii())
+            .ok_or_else(unknown)?;
+        let mut bytes = [0; 16];
+        for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| unknown())?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| unknown())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(json: &str) -> Fingerprint {
+        Fingerprint::of_json(json).unwrap()
+    }
+
+    #[test]
+    fn key_order_space_and_the_spelling_of_numbers_do_not_count() {
+        assert_eq!(
+            of(r#"{"a":1e-2,"b":"x"}"#),
+            of(r#"{ "b" : "x", "a" : 0.010 }"#)
+        );
+    }
+
+    #[test]
+    fn volatile_fields_do_not_count_at_any_depth() {
+        assert_eq!(
+            of(r#"{"a":{"pending_payment_ends_at":5}}"#),
+            of(r#"{"a":{"pending_payment_ends_at":4}}"#)
+        );
+    }
+
+    #[test]
+    fn content_counts() {
+        assert_ne!(of(r#"{"a":"1"}"#), of(r#"{"a":1}"#));
+        assert_ne!(of(r#"{"a":[]}"#), of(r#"{"a":{}}"#));
+        assert_ne!(
+            of(r#"{"a":12345678901234.56}"#),
+            of(r#"{"a":12345678901234.561}"#)
+        );
+    }
+
+    #[test]
+    fn reads_what_it_wrote_and_nothing_of_another_version() {
+        let fingerprint = of(r#"{"a":1}"#);
+        assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
+        assert!(
+            fingerprint
+                .to_string()
+                .replace("1:", "0:")
+                .parse::<Fingerprint>()
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,22 @@
+//! The business, pure: what a merchant, an order, a window and a run are, and what it means for a
+//! local row to be missing or stale. No I/O, no clock, no database, no shape of Salla's.
+
+mod assess;
+mod discrepancy;
+mod fingerprint;
+mod merchant;
+mod order;
+mod record;
+mod run;
+mod totals;
+mod window;
+
+pub use assess::{Held, Verdict, assess};
+pub use discrepancy::{Discrepancy, DiscrepancyKind};
+pub use fingerprint::Fingerprint;
+pub use merchant::{Merchant, MerchantId, MerchantState};
+pub use order::{Order, OrderColumns};
+pub use record::{Record, Resource, Unreadable};
+pub use run::{Failure, FailureKind, Run, RunId, RunStatus, Trigger, UnknownWord};
+pub use totals::{Outcome, Totals};
+pub use window::{InvalidWindow, Request, Window, WindowPolicy};

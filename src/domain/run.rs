@@ -1,0 +1,182 @@
+//! A run: one reconciliation of one merchant over one window.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{MerchantId, Totals, Window};
+
+/// A word from outside that names nothing we know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {what}: {word:?}")]
+pub struct UnknownWord {
+    what: &'static str,
+    word: String,
+}
+
+impl UnknownWord {
+    /// `word` was read where a `what` belongs.
+    #[must_use]
+    pub fn new(what: &'static str, word: &str) -> Self {
+        Self {
+            what,
+            word: word.to_owned(),
+        }
+    }
+}
+
+/// An enum that is spelt in `snake_case` in the database, the API and the metrics.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident ($what:literal) { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+
+        }
+
+        impl $name {
+            /// Every one of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The word for it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(UnknownWord::new($what, text)),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// Where a run stands.
+    RunStatus ("status") {
+        /// Waits for a worker.
+        Queued = "queued",
+        /// A worker holds its lease.
+        Running = "running",
+        /// Ended: every record is as Salla has it.
+        Succeeded = "succeeded",
+        /// Ended, with skipped or failed records.
+        Partial = "partial",
+        /// Given up; the next run covers its window too.
+        Failed = "failed",
+        /// Stopped by a person.
+        Cancelled = "cancelled",
+    }
+}
+
+words! {
+    /// Who asked for a run.
+    Trigger ("trigger") {
+        /// A firing of the schedule.
+        Schedule = "schedule",
+        /// A firing that was missed, made up for.
+        CatchUp = "catch_up",
+        /// `POST /runs`.
+        Http = "http",
+        /// The command line.
+        Cli = "cli",
+    }
+}
+
+words! {
+    /// Why a run failed: one word for one thing to do.
+    FailureKind ("failure kind") {
+        /// Nobody of that id is registered.
+        UnknownMerchant = "unknown_merchant",
+        /// No token is stored for the merchant.
+        NoToken = "no_token",
+        /// The stored token cannot be decrypted.
+        TokenUnreadable = "token_unreadable",
+        /// Salla refuses the merchant's tokens for good.
+        NeedsReauthorization = "needs_reauthorization",
+        /// The app was installed without a scope that is needed.
+        MissingScope = "missing_scope",
+        /// Salla asked for a longer pause than is waited for.
+        RateLimited = "rate_limited",
+        /// Salla cannot be reached or answers 5xx.
+        SallaUnavailable = "salla_unavailable",
+        /// Salla answers, but not in its own protocol.
+        SallaMalformed = "salla_malformed",
+        /// Salla refuses the request.
+        SallaRejected = "salla_rejected",
+        /// The store's server offers no listing that this version can rely on.
+        ListingUnsupported = "listing_unsupported",
+        /// A page was the previous page again.
+        RepeatedPage = "repeated_page",
+        /// The list goes on beyond every bound.
+        EndlessList = "endless_list",
+        /// The database cannot be reached or refuses to work.
+        Database = "database",
+        /// Another process took the run over.
+        LeaseLost = "lease_lost",
+        /// The merchant has a run in another process.
+        AlreadyRunning = "already_running",
+        /// The process that held the run went away, time and again.
+        Abandoned = "abandoned",
+        /// The window has nothing in it.
+        InvalidWindow = "invalid_window",
+        /// A defect of this program.
+        Internal = "internal",
+    }
+}
+
+/// Why a run did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// One word.
+    pub kind: FailureKind,
+    /// One sentence for the person on call, with what to do.
+    pub message: String,
+}
+
+/// A run's id: UUID version 7, so ids sort by age.
+pub type RunId = Uuid;
+
+/// A run as the ledger shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Run {
+    /// Its id.
+    pub run_id: RunId,
+    /// Whose.
+    pub merchant_id: MerchantId,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// Who asked for it.
+    pub trigger: Trigger,
+    /// Nothing is written by it.
+    pub dry_run: bool,
+    /// What it covers; absent until it begins.
+    pub window: Option<Window>,
+    /// What it counted so far.
+    pub totals: Totals,
+    /// Requests sent to Salla so far.
+    pub requests: u64,
+    /// Why it failed.
+    pub error: Option<Failure>,
+    /// When it was asked for.
+    pub queued_at: DateTime<Utc>,
+    /// When a worker first took it.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+}

@@ -1,0 +1,160 @@
+//! The span of Salla's changes that a run covers.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+/// A half-open span `[since, until)` of UTC instants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// The first instant that is covered.
+    pub since: DateTime<Utc>,
+    /// The first instant that is not.
+    pub until: DateTime<Utc>,
+}
+
+/// What whoever asked for a run asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Where the window is to begin; `None`: where the policy says.
+    pub since: Option<DateTime<Utc>>,
+    /// Where it is to end; `None`: now.
+    pub until: Option<DateTime<Utc>>,
+    /// The whole history, whatever `since` would be.
+    #[serde(default)]
+    pub full: bool,
+    /// Report what would be done, and write no record.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// How far a window reaches back when nobody says.
+#[derive(Debug, Clone, Copy)]
+pub struct WindowPolicy {
+    /// At least this far before now.
+    pub lookback: TimeDelta,
+    /// And this far before the last watermark.
+    pub overlap: TimeDelta,
+}
+
+/// A window that ends before it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the window ends ({until}) before it begins ({since})")]
+pub struct InvalidWindow {
+    since: DateTime<Utc>,
+    until: DateTime<Utc>,
+}
+
+impl Request {
+    /// Checks what can be checked before the run begins.
+    ///
+    /// # Errors
+    /// When `until` is not after `since`.
+    pub fn validate(&self, now: DateTime<Utc>) -> Result<(), InvalidWindow> {
+        let until = self.until.unwrap_or(now);
+        match self.since {
+            Some(since) if since >= until && !self.full => Err(InvalidWindow { since, until }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Window {
+    /// Plans the window of a run that begins `now`, for a merchant covered up to `watermark`: back to the
+    /// last success, and at least as far as the policy's lookback. A night that failed or was missed thus
+    /// widens the next one.
+    ///
+    /// # Errors
+    /// When the request's own bounds leave nothing between them.
+    pub fn plan(
+        now: DateTime<Utc>,
+        watermark: Option<DateTime<Utc>>,
+        policy: WindowPolicy,
+        request: &Request,
+    ) -> Result<Self, InvalidWindow> {
+        request.validate(now)?;
+        let until = request.until.unwrap_or(now);
+        let since = if request.full {
+            DateTime::UNIX_EPOCH
+        } else {
+            request.since.unwrap_or_else(|| {
+                let lookback = until.min(now) - policy.lookback;
+                watermark.map_or(lookback, |mark| lookback.min(mark - policy.overlap))
+            })
+        };
+        if since < until {
+            Ok(Self { since, until })
+        } else {
+            Err(InvalidWindow { since, until })
+        }
+    }
+
+    /// The watermark after this window was covered by a walk that began when Salla's clock showed
+    /// `observed_at`. It never moves back, and not over a gap.
+    #[must_use]
+    pub fn advance(
+        &self,
+        watermark: Option<DateTime<Utc>>,
+        observed_at: DateTime<Utc>,
+        until_requested: Option<DateTime<Utc>>,
+    ) -> Option<DateTime<Utc>> {
+        let covered = until_requested.map_or(observed_at, |until| until.min(observed_at));
+        match watermark {
+            None => Some(covered),
+            Some(mark) if self.since <= mark => Some(mark.max(covered)),
+            gap => gap,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeZone;
+
+    use super::*;
+
+    const POLICY: WindowPolicy = WindowPolicy {
+        lookback: TimeDelta::hours(24),
+        overlap: TimeDelta::minutes(10),
+    };
+
+    fn at(hours: i64) -> DateTime<Utc> {
+        Utc.timestamp_opt(1_790_000_000 + hours * 3600, 0).unwrap()
+    }
+
+    #[test]
+    fn reaches_back_to_the_last_success_when_that_is_longer_ago() {
+        let plan = |mark| {
+            Window::plan(at(0), mark, POLICY, &Request::default())
+                .unwrap()
+                .since
+        };
+        assert_eq!(plan(None), at(-24));
+        assert_eq!(plan(Some(at(-2))), at(-24));
+        assert_eq!(plan(Some(at(-72))), at(-72) - TimeDelta::minutes(10));
+    }
+
+    #[test]
+    fn a_window_that_ends_before_it_begins_is_refused() {
+        let request = Request {
+            since: Some(at(1)),
+            until: Some(at(0)),
+            ..Request::default()
+        };
+        assert!(Window::plan(at(2), None, POLICY, &request).is_err());
+    }
+
+    #[test]
+    fn the_watermark_moves_forward_only_and_over_no_gap() {
+        let window = Window {
+            since: at(-24),
+            until: at(0),
+        };
+        assert_eq!(window.advance(None, at(0), None), Some(at(0)));
+        assert_eq!(window.advance(Some(at(-2)), at(0), None), Some(at(0)));
+        assert_eq!(window.advance(Some(at(-48)), at(0), None), Some(at(-48)));
+        assert_eq!(
+            window.advance(Some(at(-2)), at(0), Some(at(-5))),
+            Some(at(-2))
+        );
+    }
+}

@@ -1,0 +1,101 @@
+//! The HTTP surface: probes and metrics for everybody, the ledger for those with the token.
+
+mod access;
+mod problem;
+mod probes;
+mod runs;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    http::StatusCode,
+    middleware,
+    routing::{get, post},
+};
+use secrecy::SecretString;
+use serde::Deserialize;
+use tokio::{net::TcpListener, sync::Notify};
+use tokio_util::sync::CancellationToken;
+use tower_http::{
+    catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer,
+};
+
+pub use access::Access;
+
+use self::problem::Problem;
+use crate::reconcile::{Metrics, Pulse, ports::Ledger};
+
+/// The section `http`; `config/default.toml` tells what each key is for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml documents every key")]
+pub struct Config {
+    #[serde(deserialize_with = "crate::config::parsed")]
+    pub listen: SocketAddr,
+    pub api_token: SecretString,
+}
+
+/// What the handlers need.
+#[derive(Debug)]
+pub struct Api<L> {
+    /// The ledger.
+    pub ledger: L,
+    /// What is scraped.
+    pub metrics: Arc<Metrics>,
+    /// Who may do what.
+    pub access: Access,
+    /// Rung when a run was put into the queue.
+    pub wake: Arc<Notify>,
+    /// Whether the process makes progress.
+    pub pulse: Pulse,
+    /// Called when the process is asked to end.
+    pub draining: CancellationToken,
+}
+
+const BODY_LIMIT: usize = 64 << 10;
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Every route.
+pub fn router<L: Ledger>(api: Arc<Api<L>>) -> Router {
+    let guarded = Router::new()
+        .route("/runs", get(runs::list::<L>).post(runs::create::<L>))
+        .route("/runs/{id}", get(runs::show::<L>))
+        .route("/runs/{id}/discrepancies", get(runs::discrepancies::<L>))
+        .route("/runs/{id}/cancel", post(runs::cancel::<L>))
+        .route("/merchants", get(runs::merchants::<L>))
+        .route("/merchants/{id}", get(runs::merchant::<L>))
+        .route_layer(middleware::from_fn_with_state(
+            Arc::clone(&api),
+            access::require::<L>,
+        ));
+    Router::new()
+        .route("/healthz", get(probes::healthz::<L>))
+        .route("/readyz", get(probes::readyz::<L>))
+        .route("/metrics", get(probes::metrics::<L>))
+        .merge(guarded)
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method")
+        })
+        .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_WITHIN))
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            axum::response::IntoResponse::into_response(Problem::internal())
+        }))
+        .with_state(api)
+}
+
+/// Serves until `stop` is called and the requests under way are answered.
+///
+/// # Errors
+/// When the socket fails.
+pub async fn serve<L: Ledger>(
+    listener: TcpListener,
+    api: Arc<Api<L>>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(api))
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+}

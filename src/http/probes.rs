@@ -1,0 +1,64 @@
+//! What the platform asks: alive, ready, and how it goes.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+use super::{Api, problem::Problem};
+use crate::reconcile::ports::Ledger;
+
+/// Liveness: the worker's loop turns. No database and no Salla in it, for a restart mends neither.
+pub async fn healthz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
+    if api.pulse.is_alive() {
+        Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")})).into_response()
+    } else {
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the worker has not moved for five minutes",
+        )
+        .into_response()
+    }
+}
+
+/// Readiness: the database answers and has our schema, and we are not on our way out.
+pub async fn readyz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
+    if api.draining.is_cancelled() {
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
+    }
+    match api.ledger.ready().await {
+        Ok(()) => Json(json!({"status": "ready"})).into_response(),
+        Err(error) => {
+            tracing::warn!(error = %error, "not ready");
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the database does not answer, or its schema is not this version's; the log and `check` tell which",
+            )
+            .into_response()
+        }
+    }
+}
+
+/// The scrape. What comes from the database is left out while it does not answer.
+pub async fn metrics<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
+    match api.ledger.gauges().await {
+        Ok(gauges) => api.metrics.observe(&gauges),
+        Err(error) => tracing::warn!(error = %error, "the scrape shows old values of the database"),
+    }
+    match api.metrics.render() {
+        Ok(text) => (
+            [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+            text,
+        )
+            .into_response(),
+        Err(error) => {
+            tracing::error!(error = %error, "metrics cannot be written as text");
+            Problem::internal().into_response()
+        }
+    }
+}

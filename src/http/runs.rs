@@ -1,0 +1,171 @@
+//! The ledger over HTTP.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Api, problem::Problem};
+use crate::{
+    domain::{MerchantId, Request, RunId, RunStatus, Trigger},
+    reconcile::ports::{Enqueued, Ledger, NewRun, RunFilter},
+};
+
+type Answer = Result<Response, Problem>;
+
+const DEFAULT_LIMIT: u64 = 50;
+const MAX_LIMIT: u64 = 500;
+
+/// What `GET /runs` takes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    merchant_id: Option<i64>,
+    status: Option<RunStatus>,
+    limit: Option<u64>,
+    cursor: Option<RunId>,
+}
+
+/// `GET /runs`: newest first.
+pub async fn list<L: Ledger>(
+    State(api): State<Arc<Api<L>>>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Answer {
+    let Query(query) = query.map_err(|error| bad_request(error.body_text()))?;
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(bad_request(format!("limit lies between 1 and {MAX_LIMIT}")));
+    }
+    let filter = RunFilter {
+        merchant: query.merchant_id.map(MerchantId),
+        status: query.status,
+        before: query.cursor,
+        limit: limit + 1,
+    };
+    let mut runs = api.ledger.runs(filter).await?;
+    let more = u64::try_from(runs.len()).unwrap_or(u64::MAX) > limit;
+    if more {
+        runs.pop();
+    }
+    let next_cursor = runs.last().filter(|_| more).map(|run| run.run_id);
+    Ok(Json(json!({"runs": runs, "next_cursor": next_cursor})).into_response())
+}
+
+/// `GET /runs/{id}`.
+pub async fn show<L: Ledger>(State(api): State<Arc<Api<L>>>, Path(id): Path<String>) -> Answer {
+    let run = api.ledger.run(run_id(&id)?).await?;
+    run.map(|run| Json(run).into_response()).ok_or_else(no_run)
+}
+
+/// `GET /runs/{id}/discrepancies`.
+pub async fn discrepancies<L: Ledger>(
+    State(api): State<Arc<Api<L>>>,
+    Path(id): Path<String>,
+) -> Answer {
+    let id = run_id(&id)?;
+    if api.ledger.run(id).await?.is_none() {
+        return Err(no_run());
+    }
+    let found = api.ledger.discrepancies(id).await?;
+    Ok(Json(json!({"discrepancies": found})).into_response())
+}
+
+/// What `POST /runs` takes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Create {
+    merchant_id: MerchantId,
+    since: Option<DateTime<Utc>>,
+    until: Option<DateTime<Utc>>,
+    #[serde(default)]
+    full: bool,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// `POST /runs`.
+pub async fn create<L: Ledger>(State(api): State<Arc<Api<L>>>, body: Bytes) -> Answer {
+    let create: Create = serde_json::from_slice(&body)
+        .map_err(|error| bad_request(format!("the body is not what a run takes: {error}")))?;
+    if api.draining.is_cancelled() {
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down"));
+    }
+    let request = Request {
+        since: create.since,
+        until: create.until,
+        full: create.full,
+        dry_run: create.dry_run,
+    };
+    request
+        .validate(api.ledger.now().await?)
+        .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+    let new = NewRun {
+        merchant: create.merchant_id,
+        trigger: Trigger::Http,
+        request,
+    };
+    match api.ledger.enqueue(new).await? {
+        Enqueued::Queued(id) => {
+            api.wake.notify_one();
+            let location = [(header::LOCATION, format!("/runs/{id}"))];
+            let run = api.ledger.run(id).await?;
+            Ok((StatusCode::ACCEPTED, location, Json(run)).into_response())
+        }
+        Enqueued::Active(id) => Err(Problem::new(
+            StatusCode::CONFLICT,
+            format!("run {id} of this merchant is queued or running"),
+        )
+        .with("run_id", id.to_string())),
+        Enqueued::UnknownMerchant => Err(no_merchant(create.merchant_id)),
+    }
+}
+
+/// `POST /runs/{id}/cancel`.
+pub async fn cancel<L: Ledger>(State(api): State<Arc<Api<L>>>, Path(id): Path<String>) -> Answer {
+    match api.ledger.cancel(run_id(&id)?).await? {
+        Some(true) => Ok(StatusCode::ACCEPTED.into_response()),
+        Some(false) => Err(Problem::new(StatusCode::CONFLICT, "the run has ended")),
+        None => Err(no_run()),
+    }
+}
+
+/// `GET /merchants`.
+pub async fn merchants<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Answer {
+    let merchants = api.ledger.merchants().await?;
+    Ok(Json(json!({"merchants": merchants})).into_response())
+}
+
+/// `GET /merchants/{id}`.
+pub async fn merchant<L: Ledger>(State(api): State<Arc<Api<L>>>, Path(id): Path<String>) -> Answer {
+    let id: MerchantId = id.parse().map_err(|_| bad_request("a merchant's id is a number"))?;
+    let merchants = api.ledger.merchants().await?;
+    let merchant = merchants.into_iter().find(|merchant| merchant.merchant_id == id);
+    merchant
+        .and_then(|merchant| serde_json::to_value(merchant).ok())
+        .map(|merchant: Value| Json(merchant).into_response())
+        .ok_or_else(|| no_merchant(id))
+}
+
+fn run_id(text: &str) -> Result<RunId, Problem> {
+    text.parse().map_err(|_| no_run())
+}
+
+fn bad_request(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, detail)
+}
+
+fn no_run() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is no run of that id")
+}
+
+fn no_merchant(id: MerchantId) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("no merchant {id} is registered"))
+}

@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod http;
+pub mod reconcile;
+pub mod salla;
+pub mod schedule;
+#[cfg(feature = "demo")]
+pub mod simulator;
+pub mod store;
+pub mod telemetry;
+pub mod vault;

@@ -1,0 +1,20 @@
+//! The application: how one run goes, how many go side by side, and what is done about an error. It sees
+//! Salla, the database and the clock only through [`ports`].
+
+mod config;
+mod engine;
+mod metrics;
+mod policy;
+pub mod ports;
+mod progress;
+mod pulse;
+mod runner;
+mod walk;
+mod worker;
+
+pub use config::Config;
+pub use metrics::Metrics;
+pub use progress::{Progress, ProgressSender};
+pub use pulse::Pulse;
+pub use runner::{Ended, Runner};
+pub use worker::Worker;

@@ -1,0 +1,97 @@
+//! The one table from an error to what is written down about it and what a person can do.
+
+use super::{
+    engine::EngineError,
+    ports::{CredentialError, SourceError, TargetError},
+};
+use crate::domain::{Failure, FailureKind};
+
+/// What a run's end is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disposition {
+    /// End the run as failed; its window is covered by the next.
+    Fail(Failure),
+    /// End it as cancelled.
+    Cancel,
+    /// Give it back at its cursor, for whoever claims next.
+    GiveBack,
+    /// Touch nothing: the run is another process's now.
+    LetGo,
+}
+
+/// Decides how a run ends that did not come to its end.
+pub fn dispose(error: &EngineError) -> Disposition {
+    let kind = match error {
+        EngineError::Cancelled => return Disposition::Cancel,
+        EngineError::Stopped => return Disposition::GiveBack,
+        EngineError::Target(error) => match of_target(error) {
+            Some(kind) => kind,
+            None => return Disposition::LetGo,
+        },
+        EngineError::Source(error) => match of_source(error) {
+            Some(kind) => kind,
+            None => return Disposition::LetGo,
+        },
+        EngineError::Walk(error) => error.kind(),
+    };
+    Disposition::Fail(Failure {
+        kind,
+        message: format!("{error}; {}", advice(kind)),
+    })
+}
+
+fn of_source(error: &SourceError) -> Option<FailureKind> {
+    Some(match error {
+        SourceError::NoToken(_) => FailureKind::NoToken,
+        SourceError::Credentials(CredentialError::Unreadable { .. }) => {
+            FailureKind::TokenUnreadable
+        }
+        SourceError::Credentials(CredentialError::Store(error)) => return of_target(error),
+        SourceError::Unauthorized { .. } => FailureKind::NeedsReauthorization,
+        SourceError::MissingScope(_) => FailureKind::MissingScope,
+        SourceError::RateLimited { .. } => FailureKind::RateLimited,
+        SourceError::Unavailable { .. } => FailureKind::SallaUnavailable,
+        SourceError::Malformed { .. } => FailureKind::SallaMalformed,
+        SourceError::Rejected { .. } => FailureKind::SallaRejected,
+        SourceError::ListingUnsupported { .. } => FailureKind::ListingUnsupported,
+    })
+}
+
+fn of_target(error: &TargetError) -> Option<FailureKind> {
+    match error {
+        TargetError::Unavailable(_) | TargetError::Refused(_) => Some(FailureKind::Database),
+        TargetError::LeaseLost(_) => None,
+    }
+}
+
+/// What the person on call can do about it.
+pub fn advice(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::UnknownMerchant => "`merchants list` tells who is registered",
+        FailureKind::NoToken => "import the merchant with its tokens: `merchants import`",
+        FailureKind::TokenUnreadable => {
+            "put the key that encrypted it back into vault.keys, or import the merchant again"
+        }
+        FailureKind::NeedsReauthorization => "the merchant must install the app again",
+        FailureKind::MissingScope => {
+            "grant the app the scope orders.read, and have the merchant approve it"
+        }
+        FailureKind::RateLimited => "the next run covers this window; lower salla.limit_share if it recurs",
+        FailureKind::SallaUnavailable => "the next run covers this window; see Salla's status page if it lasts",
+        FailureKind::SallaMalformed => {
+            "check salla.api_url, and whether a proxy or a maintenance page answers in Salla's place"
+        }
+        FailureKind::SallaRejected => "read Salla's words; the request is wrong in its eyes",
+        FailureKind::ListingUnsupported => {
+            "this version needs a server that honours updated_at_min and returns updated_at"
+        }
+        FailureKind::RepeatedPage | FailureKind::EndlessList => {
+            "the watermark stays; tell Salla's support which page"
+        }
+        FailureKind::Database => "see the database's own log; the next run covers this window",
+        FailureKind::LeaseLost | FailureKind::AlreadyRunning => "wait for the run that is active",
+        FailureKind::Abandoned => "look for crashes of the process that held it; the next run covers this window",
+        FailureKind::InvalidWindow => "give a window that ends after it begins",
+        FailureKind::Internal => "report it, with the log around it",
+    }
+}

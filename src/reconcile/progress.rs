@@ -1,0 +1,51 @@
+//! What whoever watches a run gets to see while it goes on.
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::runner::Ended;
+use crate::domain::MerchantId;
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Progress {
+    /// A page was read.
+    Page {
+        /// Of whose list.
+        merchant: MerchantId,
+        /// Counted from 1.
+        number: u32,
+        /// Of how many, if that is known.
+        of: Option<u32>,
+    },
+    /// A run ended.
+    Ended(Box<Ended>),
+}
+
+/// Where progress is told; nobody need be listening.
+#[derive(Debug, Clone, Default)]
+pub struct ProgressSender(Option<UnboundedSender<Progress>>);
+
+impl ProgressSender {
+    pub fn new(sender: UnboundedSender<Progress>) -> Self {
+        Self(Some(sender))
+    }
+
+    pub fn page(&self, merchant: MerchantId, number: u32, of: Option<u32>) {
+        self.tell(|| Progress::Page {
+            merchant,
+            number,
+            of,
+        });
+    }
+
+    pub fn ended(&self, ended: &Ended) {
+        self.tell(|| Progress::Ended(Box::new(ended.clone())));
+    }
+
+    fn tell(&self, what: impl FnOnce() -> Progress) {
+        if let Some(sender) = &self.0 {
+            // A listener that has gone away is no reason to stop.
+            let _ = sender.send(what());
+        }
+    }
+}

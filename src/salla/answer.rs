@@ -1,0 +1,158 @@
+//! The innermost middleware: sends one request, reads the whole answer, and turns one that is broken
+//! into an error, so that the retry around it sees broken bodies as well as broken connections.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use http::{Extensions, HeaderMap, header};
+use reqwest::{Request, Response};
+use reqwest_middleware::{Error, Middleware, Next, Result};
+use tokio::time::Instant;
+
+use super::{error::Broken, wire::Envelope};
+use crate::{
+    domain::MerchantId,
+    reconcile::{Metrics, ports::RequestCount},
+};
+
+/// No page of 60 orders comes near this.
+const MAX_MIB: usize = 8;
+
+/// What the middlewares are told about a request.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub merchant: MerchantId,
+    /// Raised by every attempt.
+    pub requests: RequestCount,
+    /// Attempts at this one request.
+    pub attempts: RequestCount,
+}
+
+/// Reads answers.
+#[derive(Debug)]
+pub struct ReadAnswer {
+    pub metrics: Arc<Metrics>,
+}
+
+#[async_trait::async_trait]
+impl Middleware for ReadAnswer {
+    async fn handle(
+        &self,
+        request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> Result<Response> {
+        if let Some(call) = extensions.get::<Call>() {
+            call.requests.add_one();
+            call.attempts.add_one();
+        }
+        let began = Instant::now();
+        let mut code = None;
+        let read = async {
+            let response = next.run(request, extensions).await?;
+            code = Some(response.status().as_u16());
+            read(response).await
+        }
+        .await;
+        self.metrics.request(code, began.elapsed());
+        read
+    }
+}
+
+/// Reads the whole body, bounded, and leaves its envelope among the response's extensions.
+async fn read(mut response: Response) -> Result<Response> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(Error::Reqwest)? {
+        if body.len() + chunk.len() > MAX_MIB << 20 {
+            return Err(Error::middleware(Broken::TooLarge(MAX_MIB)));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let envelope = envelope(response.headers(), &body);
+    let mut kept = http::Response::new(Vec::new());
+    *kept.status_mut() = response.status();
+    *kept.headers_mut() = response.headers().clone();
+    match envelope {
+        Ok(envelope) => {
+            kept.extensions_mut().insert(Arc::new(envelope));
+        }
+        Err(broken) if response.status().is_success() => return Err(Error::middleware(broken)),
+        // An error's status says enough.
+        Err(_) => {}
+    }
+    Ok(kept.into())
+}
+
+fn envelope(headers: &HeaderMap, body: &[u8]) -> std::result::Result<Envelope, Broken> {
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
+    if let Some(content_type) = content_type.filter(|kind| !kind.contains("json")) {
+        return Err(Broken::ContentType(super::wire::clip(&content_type)));
+    }
+    serde_json::from_slice(body).map_err(|error| Broken::Syntax(super::wire::clip(&error.to_string())))
+}
+
+/// The server's clock.
+pub fn served_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    let text = headers.get(header::DATE)?.to_str().ok()?;
+    httpdate::parse_http_date(text).ok().map(DateTime::from)
+}
+
+/// For how long a server asks to be left alone: seconds, or a date, which is read against the server's
+/// own clock.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until: DateTime<Utc> = httpdate::parse_http_date(text).ok()?.into();
+    let now = served_at(headers)?;
+    Some((until - now).to_std().unwrap_or(Duration::ZERO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(header::HeaderName, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.clone(), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn retry_after_in_seconds_and_as_a_date() {
+        let date = (header::DATE, "Tue, 24 Nov 2026 02:00:00 GMT");
+        let of = |value| retry_after(&headers(&[date.clone(), (header::RETRY_AFTER, value)]));
+        assert_eq!(of("7"), Some(Duration::from_secs(7)));
+        assert_eq!(
+            of("Tue, 24 Nov 2026 02:01:30 GMT"),
+            Some(Duration::from_secs(90))
+        );
+        assert_eq!(of("Mon, 23 Nov 2026 02:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(of("soon"), None);
+        assert_eq!(of("-1"), None);
+    }
+
+    #[test]
+    fn html_is_named_for_what_it_is() {
+        let broken = envelope(
+            &headers(&[(header::CONTENT_TYPE, "text/html; charset=utf-8")]),
+            b"<html>",
+        );
+        assert_eq!(
+            broken.unwrap_err().to_string(),
+            "the answer is \"text/html; charset=utf-8\", not JSON"
+        );
+    }
+
+    #[test]
+    fn truncated_json_is_broken() {
+        assert!(matches!(
+            envelope(&HeaderMap::new(), b"{\"data\":[{\"id\":1}"),
+            Err(Broken::Syntax(_))
+        ));
+    }
+}

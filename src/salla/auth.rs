@@ -1,0 +1,199 @@
+//! Which token a request carries, and when it is renewed.
+//!
+//! Any number of processes may find a token about to end; whoever sets the mark in the credential store
+//! refreshes, the others wait for the result. The exchange runs in a task of its own, which nobody
+//! aborts: once the refresh token has left, its successor must be saved.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{TimeDelta, Utc};
+use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
+
+use super::token::{Refresh, TokenEndpoint};
+use crate::{
+    domain::MerchantId,
+    reconcile::{
+        Metrics,
+        ports::{CredentialStore, Credentials, SourceError},
+    },
+};
+
+/// A token is renewed when it ends sooner than this.
+const RENEW_AHEAD: TimeDelta = TimeDelta::days(1);
+
+/// A mark older than this was left by a process that died: the outcome of its refresh is unknown.
+const REFRESH_TAKES_AT_MOST: Duration = Duration::from_secs(120);
+
+/// How long another's refresh is waited for, and how often its result is looked for.
+const WAIT_FOR_OTHERS: Duration = Duration::from_secs(45);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Keeps the tokens of all merchants usable.
+#[derive(Debug)]
+pub struct Auth<C> {
+    store: Arc<C>,
+    endpoint: TokenEndpoint,
+    metrics: Arc<Metrics>,
+    refreshes: TaskTracker,
+}
+
+impl<C> Clone for Auth<C> {
+    fn clone(&self) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            endpoint: self.endpoint.clone(),
+            metrics: Arc::clone(&self.metrics),
+            refreshes: self.refreshes.clone(),
+        }
+    }
+}
+
+impl<C: CredentialStore> Auth<C> {
+    pub fn new(store: Arc<C>, endpoint: TokenEndpoint, metrics: Arc<Metrics>) -> Self {
+        Self {
+            store,
+            endpoint,
+            metrics,
+            refreshes: TaskTracker::new(),
+        }
+    }
+
+    /// Waits until no refresh is under way.
+    pub async fn drain(&self) {
+        self.refreshes.close();
+        self.refreshes.wait().await;
+    }
+
+    /// The merchant's token, renewed ahead of its end where that works; where it does not, the old one
+    /// is used while it lasts.
+    pub async fn credentials(&self, merchant: MerchantId) -> Result<Credentials, SourceError> {
+        let current = self
+            .store
+            .load(merchant)
+            .await?
+            .ok_or(SourceError::NoToken(merchant))?;
+        let now = Utc::now();
+        let ends_soon = current.tokens.expires_at.is_some_and(|end| end - now < RENEW_AHEAD);
+        if !ends_soon || current.tokens.refresh.is_none() || current.refreshing_for.is_some() {
+            return Ok(current);
+        }
+        match self.renew(merchant, current.clone()).await {
+            Ok(renewed) => Ok(renewed),
+            Err(error) if current.tokens.expires_at > Some(now) => {
+                tracing::warn!(merchant.id = merchant.0, error = %error, "the token could not be renewed ahead of its end");
+                Ok(current)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces a token that Salla no longer takes.
+    pub async fn renew(
+        &self,
+        merchant: MerchantId,
+        stale: Credentials,
+    ) -> Result<Credentials, SourceError> {
+        if self.store.begin_refresh(merchant, stale.version).await? {
+            let this = self.clone();
+            let exchange = self
+                .refreshes
+                .spawn(async move { this.exchange(merchant, stale).await });
+            exchange.await.unwrap_or_else(|_| {
+                Err(unauthorized(merchant, "the token refresh died; its outcome is unknown"))
+            })
+        } else {
+            self.await_other(merchant, stale.version).await
+        }
+    }
+
+    /// Uses the refresh token and saves what comes back. The mark is set.
+    async fn exchange(
+        &self,
+        merchant: MerchantId,
+        stale: Credentials,
+    ) -> Result<Credentials, SourceError> {
+        let version = stale.version;
+        let Some(refresh_token) = &stale.tokens.refresh else {
+            self.store.abandon_refresh(merchant, version).await?;
+            return Err(unauthorized(merchant, "the token has ended and there is no refresh token"));
+        };
+        let refresh = self.endpoint.refresh(refresh_token, Utc::now()).await;
+        let result = match &refresh {
+            Refresh::Renewed(_) => "renewed",
+            Refresh::Refused(_) => "refused",
+            Refresh::NotUsed(_) => "not_used",
+            Refresh::Unknown(_) => "unknown",
+        };
+        self.metrics.token_refresh(result);
+        match refresh {
+            Refresh::Renewed(tokens) => {
+                self.store.complete_refresh(merchant, version, &tokens).await?;
+                tracing::info!(merchant.id = merchant.0, "token renewed");
+                Ok(Credentials {
+                    tokens,
+                    version: version + 1,
+                    refreshing_for: None,
+                })
+            }
+            Refresh::Refused(reason) => {
+                self.store.revoked(merchant).await?;
+                Err(unauthorized(merchant, &reason))
+            }
+            Refresh::NotUsed(reason) => {
+                self.store.abandon_refresh(merchant, version).await?;
+                Err(SourceError::Unavailable {
+                    reason: format!("the token could not be renewed: {reason}"),
+                })
+            }
+            Refresh::Unknown(reason) => Err(unauthorized(
+                merchant,
+                &format!("the outcome of the token refresh is unknown ({reason}), and trying again could revoke the installation"),
+            )),
+        }
+    }
+
+    /// Another process is at it, or was.
+    async fn await_other(
+        &self,
+        merchant: MerchantId,
+        version: i64,
+    ) -> Result<Credentials, SourceError> {
+        let patience = Instant::now() + WAIT_FOR_OTHERS;
+        loop {
+            let current = self
+                .store
+                .load(merchant)
+                .await?
+                .ok_or(SourceError::NoToken(merchant))?;
+            match current.refreshing_for {
+                _ if current.version > version => return Ok(current),
+                Some(age) if age > REFRESH_TAKES_AT_MOST => {
+                    return Err(unauthorized(
+                        merchant,
+                        "a token refresh was begun and its outcome is unknown; trying again could revoke the installation",
+                    ));
+                }
+                Some(_) if Instant::now() < patience => sleep(LOOK_EVERY).await,
+                _ => {
+                    return Err(SourceError::Unavailable {
+                        reason: "another process could not renew the token".to_owned(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Salla says that nothing will come of this token any more.
+    pub async fn give_up(&self, merchant: MerchantId) -> Result<(), SourceError> {
+        Ok(self.store.revoked(merchant).await?)
+    }
+}
+
+/// The merchant must act.
+pub fn unauthorized(merchant: MerchantId, reason: &str) -> SourceError {
+    SourceError::Unauthorized {
+        merchant,
+        reason: reason.to_owned(),
+    }
+}

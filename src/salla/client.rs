@@ -1,0 +1,269 @@
+//! One request to Salla, from token to envelope.
+//!
+//! Through the middlewares it passes, outermost first: retry of what is transient → `Retry-After` →
+//! the store's limit → reading and checking the answer. Every attempt thus pays its limit, and a broken
+//! answer is tried again like a broken connection.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use http::{HeaderValue, StatusCode, header};
+use reqwest::redirect::Policy;
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use super::{
+    answer::{Call, ReadAnswer, retry_after, served_at},
+    auth::{Auth, unauthorized},
+    config::{Config, Listing},
+    error::{malformed, spent},
+    retry::{ObeyRetryAfter, transient},
+    throttle::{Limiters, Throttle},
+    token::TokenEndpoint,
+    wire::Envelope,
+};
+use crate::{
+    domain::MerchantId,
+    reconcile::{
+        Metrics,
+        ports::{CredentialStore, RequestCount, SourceError},
+    },
+};
+
+/// Salla's API, for every merchant.
+#[derive(Debug)]
+pub struct SallaClient<C> {
+    http: ClientWithMiddleware,
+    auth: Auth<C>,
+    api_url: Url,
+    pub(super) listing: Listing,
+    pub(super) page_size: u32,
+}
+
+/// An answer of status 200.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub envelope: Envelope,
+    /// What the server's clock showed.
+    pub served_at: Option<DateTime<Utc>>,
+}
+
+/// What to do about an answer of status 401, of which Salla has five kinds.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    TokenEnded,
+    MissingScope,
+    Final,
+}
+
+impl<C: CredentialStore> SallaClient<C> {
+    /// Builds the client; connections are made when they are needed.
+    ///
+    /// # Errors
+    /// When the TLS of this machine cannot be set up.
+    pub fn new(
+        config: &Config,
+        page_size: u32,
+        credentials: Arc<C>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, reqwest::Error> {
+        let plain = plain_client(config)?;
+        let limiters = Arc::new(Limiters::new(config.requests_per_minute, config.limit_share));
+        let http = ClientBuilder::new(plain.clone())
+            .with(transient(config.max_attempts))
+            .with(ObeyRetryAfter {
+                limiters: Arc::clone(&limiters),
+                max_attempts: config.max_attempts,
+                longest: config.max_retry_after,
+            })
+            .with(Throttle {
+                limiters,
+                metrics: Arc::clone(&metrics),
+            })
+            .with(ReadAnswer {
+                metrics: Arc::clone(&metrics),
+            })
+            .build();
+        let endpoint = TokenEndpoint {
+            http: plain,
+            url: config.token_url.clone(),
+            client_id: config.client_id.clone(),
+            client_secret: config.client_secret.clone(),
+            timeout: config.request_timeout,
+        };
+        Ok(Self {
+            http,
+            auth: Auth::new(credentials, endpoint, metrics),
+            api_url: config.api_url.clone(),
+            listing: config.listing,
+            page_size,
+        })
+    }
+
+    /// Waits until no token refresh is under way.
+    pub async fn drain(&self) {
+        self.auth.drain().await;
+    }
+
+    /// Gets `path`, with the merchant's token, which is renewed once if Salla says that it has ended.
+    pub(super) async fn get(
+        &self,
+        merchant: MerchantId,
+        path: &str,
+        query: &[(&str, String)],
+        requests: &RequestCount,
+    ) -> Result<Answer, SourceError> {
+        let credentials = self.auth.credentials(merchant).await?;
+        let call = |token: SecretString| self.send(merchant, path, query, requests, token);
+        let first = call(credentials.tokens.access.clone()).await?;
+        if first.status() != StatusCode::UNAUTHORIZED {
+            return accept(first);
+        }
+        if refusal(&complaint(&first)) == Refusal::TokenEnded {
+            let renewed = match self.auth.renew(merchant, credentials).await {
+                Err(error @ SourceError::Unauthorized { .. }) => {
+                    // The access token is refused and no other can be had: nothing will work from here on.
+                    self.auth.give_up(merchant).await?;
+                    return Err(error);
+                }
+                renewed => renewed?,
+            };
+            let second = call(renewed.tokens.access).await?;
+            if second.status() != StatusCode::UNAUTHORIZED {
+                return accept(second);
+            }
+            return Err(self.refused(merchant, &complaint(&second)).await);
+        }
+        Err(self.refused(merchant, &complaint(&first)).await)
+    }
+
+    async fn send(
+        &self,
+        merchant: MerchantId,
+        path: &str,
+        query: &[(&str, String)],
+        requests: &RequestCount,
+        token: SecretString,
+    ) -> Result<reqwest::Response, SourceError> {
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
+            .map_err(|_| unauthorized(merchant, "the stored token is not a bearer token"))?;
+        bearer.set_sensitive(true);
+        let url = format!("{}/{path}", self.api_url.as_str().trim_end_matches('/'));
+        self.http
+            .get(url)
+            .query(query)
+            .header(header::AUTHORIZATION, bearer)
+            .with_extension(Call {
+                merchant,
+                requests: requests.clone(),
+                attempts: RequestCount::default(),
+            })
+            .send()
+            .await
+            .map_err(|error| spent(&error))
+    }
+
+    /// A 401 that no renewal mends.
+    async fn refused(&self, merchant: MerchantId, complaint: &str) -> SourceError {
+        if refusal(complaint) == Refusal::MissingScope {
+            return SourceError::MissingScope(complaint.to_owned());
+        }
+        match self.auth.give_up(merchant).await {
+            Ok(()) => unauthorized(merchant, complaint),
+            Err(error) => error,
+        }
+    }
+}
+
+fn plain_client(config: &Config) -> Result<reqwest::Client, reqwest::Error> {
+    let mut headers = http::HeaderMap::new();
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    // Salla names things in this language; another one would make every row look changed.
+    headers.insert(header::ACCEPT_LANGUAGE, HeaderValue::from_static("ar"));
+    reqwest::Client::builder()
+        .user_agent(concat!("salla-reconciler/", env!("CARGO_PKG_VERSION")))
+        .default_headers(headers)
+        .redirect(Policy::none())
+        .no_proxy()
+        .gzip(true)
+        .connect_timeout(config.request_timeout.min(std::time::Duration::from_secs(5)))
+        .timeout(config.request_timeout)
+        .build()
+}
+
+fn complaint(response: &reqwest::Response) -> String {
+    response
+        .extensions()
+        .get::<Arc<Envelope>>()
+        .map_or_else(|| "no reason given".to_owned(), |envelope| envelope.complaint())
+}
+
+/// A missing scope and a merchant's deleted or inactive user must not burn the single-use refresh token.
+fn refusal(complaint: &str) -> Refusal {
+    let text = complaint.to_lowercase();
+    if text.contains("scope") {
+        Refusal::MissingScope
+    } else if text.contains("not exist") || text.contains("غير مفعل") || text.contains("inactive") {
+        Refusal::Final
+    } else {
+        Refusal::TokenEnded
+    }
+}
+
+fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
+    let status = response.status();
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return Err(SourceError::RateLimited {
+            retry_after: retry_after(response.headers()),
+        });
+    }
+    let reason = format!("{status}: {}", complaint(&response));
+    if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+        return Err(SourceError::Unavailable { reason });
+    }
+    if status.is_redirection() {
+        return Err(malformed(&format!("{status}: redirects are not followed")));
+    }
+    if !status.is_success() {
+        return Err(SourceError::Rejected { reason });
+    }
+    let envelope = response
+        .extensions_mut()
+        .remove::<Arc<Envelope>>()
+        .and_then(Arc::into_inner)
+        .ok_or_else(|| malformed("the answer has no envelope"))?;
+    if envelope.success == Some(false) {
+        return Err(SourceError::Rejected {
+            reason: format!("success is false: {}", envelope.complaint()),
+        });
+    }
+    Ok(Answer {
+        envelope,
+        served_at: served_at(response.headers()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_kinds_of_401_and_one_that_a_refresh_mends() {
+        for (complaint, kind) in [
+            ("Unauthorized: The access token is invalid", Refusal::TokenEnded),
+            (
+                "Unauthorized: The access token should have access to one of those scopes: orders.read",
+                Refusal::MissingScope,
+            ),
+            ("Unauthorized: The User is not exists.", Refusal::Final),
+            (
+                "Unauthorized: عفوا لا يمكنك تسجيل الدخول, حسابك غير مفعل",
+                Refusal::Final,
+            ),
+            ("no reason given", Refusal::TokenEnded),
+        ] {
+            assert_eq!(refusal(complaint), kind, "{complaint}");
+        }
+    }
+}

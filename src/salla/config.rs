@@ -1,0 +1,36 @@
+//! What can be set about Salla.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use url::Url;
+
+/// The section `salla`; `config/default.toml` tells what each key is for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml documents every key")]
+pub struct Config {
+    pub api_url: Url,
+    pub token_url: Url,
+    pub client_id: String,
+    pub client_secret: SecretString,
+    pub listing: Listing,
+    #[serde(deserialize_with = "crate::config::duration")]
+    pub request_timeout: Duration,
+    pub max_attempts: u32,
+    #[serde(deserialize_with = "crate::config::duration")]
+    pub max_retry_after: Duration,
+    pub requests_per_minute: u32,
+    pub limit_share: f64,
+}
+
+/// How the orders that may have changed are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Listing {
+    /// The filter `updated_at_min`, as long as the store's server honours it.
+    Auto,
+    /// The filter `updated_at_min`, which the server must honour.
+    UpdatedAtMin,
+}

@@ -1,0 +1,147 @@
+//! Salla's dates, which come in six forms, all of them made UTC instants here.
+//!
+//! A naive time is in the zone that stands beside it, and in `Asia/Riyadh` where none does (Salla labels
+//! every time so). A local time that a zone skips or repeats is taken for the earlier instant.
+
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc};
+use chrono_tz::{Asia::Riyadh, Tz};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::wire::{present, scalar};
+
+#[derive(Deserialize)]
+struct Zoned<'a> {
+    #[serde(borrow)]
+    date: Option<&'a RawValue>,
+    #[serde(borrow)]
+    timezone: Option<&'a RawValue>,
+}
+
+/// Reads a date in any of the forms of `docs.salla.dev`: the object `{date, timezone_type, timezone}`, a
+/// naive time, a day, JavaScript's text, RFC 3339, or a list of one of these. `None`: it is none of them.
+pub fn parse(raw: &RawValue) -> Option<DateTime<Utc>> {
+    let json = raw.get();
+    match json.as_bytes().first()? {
+        b'{' => {
+            let zoned: Zoned<'_> = serde_json::from_str(json).ok()?;
+            let zone = present(zoned.timezone).map_or(Some(Zone::Named(Riyadh)), zone)?;
+            text(&scalar(present(zoned.date)?)?, zone)
+        }
+        b'[' => {
+            let list: Vec<&RawValue> = serde_json::from_str(json).ok()?;
+            list.first().and_then(|first| parse(first))
+        }
+        b'"' => text(&scalar(raw)?, Zone::Named(Riyadh)),
+        _ => None,
+    }
+}
+
+/// PHP's three kinds of time zone, without the abbreviations, which are ambiguous.
+#[derive(Clone, Copy)]
+enum Zone {
+    Named(Tz),
+    Offset(FixedOffset),
+}
+
+fn zone(raw: &RawValue) -> Option<Zone> {
+    let name = scalar(raw)?;
+    name.parse()
+        .map(Zone::Named)
+        .ok()
+        .or_else(|| name.parse().map(Zone::Offset).ok())
+}
+
+fn text(text: &str, zone: Zone) -> Option<DateTime<Utc>> {
+    let text = text.trim();
+    if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
+        return plausible(instant.to_utc());
+    }
+    let javascript = text.split(" (").next().unwrap_or(text);
+    if let Ok(instant) = DateTime::parse_from_str(javascript, "%a %b %d %Y %H:%M:%S GMT%z") {
+        return plausible(instant.to_utc());
+    }
+    let naive = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"]
+        .iter()
+        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
+        .or_else(|| {
+            let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+            Some(day.and_time(NaiveTime::MIN))
+        })?;
+    plausible(match zone {
+        Zone::Named(zone) => zone.from_local_datetime(&naive).earliest()?.to_utc(),
+        Zone::Offset(offset) => offset.from_local_datetime(&naive).earliest()?.to_utc(),
+    })
+}
+
+/// PHP writes a date that was never set as `0000-00-00` or `-0001-11-30`; a year has four digits.
+fn plausible(instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    use chrono::Datelike;
+    (1000..10_000).contains(&instant.year()).then_some(instant)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(json: &str) -> Option<String> {
+        let raw: Box<RawValue> = serde_json::from_str(json).unwrap();
+        parse(&raw).map(|instant| instant.to_rfc3339())
+    }
+
+    #[test]
+    fn all_six_forms() {
+        for (json, utc) in [
+            (
+                r#"{"date":"2022-06-16 14:48:20.000000","timezone_type":3,"timezone":"Asia/Riyadh"}"#,
+                "2022-06-16T11:48:20+00:00",
+            ),
+            (r#""2024-03-06 13:50:32""#, "2024-03-06T10:50:32+00:00"),
+            (r#""Sun Jun 26 2022 12:21:48 GMT+0300""#, "2022-06-26T09:21:48+00:00"),
+            (r#""2022-12-31 12:31:25""#, "2022-12-31T09:31:25+00:00"),
+            (r#""2021-10-06T21:00:00.000000Z""#, "2021-10-06T21:00:00+00:00"),
+            (r#"["2022-12-31"]"#, "2022-12-30T21:00:00+00:00"),
+        ] {
+            assert_eq!(of(json).as_deref(), Some(utc), "{json}");
+        }
+    }
+
+    #[test]
+    fn the_zone_beside_a_naive_time_counts() {
+        for (zone, utc) in [
+            ("UTC", "2022-06-16T14:48:20+00:00"),
+            ("+03:00", "2022-06-16T11:48:20+00:00"),
+            ("Europe/London", "2022-06-16T13:48:20+00:00"),
+        ] {
+            let json = format!(r#"{{"date":"2022-06-16 14:48:20","timezone":"{zone}"}}"#);
+            assert_eq!(of(&json).as_deref(), Some(utc), "{zone}");
+        }
+    }
+
+    #[test]
+    fn dates_that_are_none() {
+        for json in [
+            r#""tomorrow""#,
+            r#""2022-13-40 00:00:00""#,
+            r#""0000-00-00 00:00:00""#,
+            r#""-0001-11-30 00:00:00""#,
+            r#""""#,
+            r#"{"date":null}"#,
+            r#"{"date":"2022-06-16 14:48:20","timezone":"Mars/Olympus"}"#,
+            "[]",
+            "12",
+            "true",
+        ] {
+            assert_eq!(of(json), None, "{json}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".{0,40}") {
+            of(&serde_json::to_string(&text).unwrap());
+        }
+    }
+}

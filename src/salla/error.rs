@@ -1,0 +1,68 @@
+//! From what went wrong on the wire to what the application can decide on.
+
+use std::fmt::Write as _;
+
+use reqwest_retry::RetryError;
+
+use super::wire::clip;
+use crate::reconcile::ports::SourceError;
+
+/// An answer that came, but cannot be used. Worth another attempt unless it is too large.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// Larger than is read.
+    #[error("the answer is larger than {0} MiB")]
+    TooLarge(usize),
+    /// Not JSON by its own account.
+    #[error("the answer is {0:?}, not JSON")]
+    ContentType(String),
+    /// Not the envelope.
+    #[error("the answer is not JSON of Salla's shape: {0}")]
+    Syntax(String),
+}
+
+/// The list, or whatever was asked for, is not what Salla answers.
+pub fn malformed(reason: &str) -> SourceError {
+    SourceError::Malformed {
+        reason: reason.to_owned(),
+    }
+}
+
+/// What the middlewares gave up with.
+pub fn spent(error: &reqwest_middleware::Error) -> SourceError {
+    match error {
+        reqwest_middleware::Error::Reqwest(error) => SourceError::Unavailable {
+            reason: causes(error),
+        },
+        reqwest_middleware::Error::Middleware(error) => {
+            if let Some(RetryError::WithRetries { err, .. } | RetryError::Error(err)) =
+                error.downcast_ref()
+            {
+                spent(err)
+            } else if let Some(broken) = error.downcast_ref::<Broken>() {
+                malformed(&broken.to_string())
+            } else {
+                SourceError::Unavailable {
+                    reason: clip(&error.to_string()),
+                }
+            }
+        }
+    }
+}
+
+/// An error with its causes, without the address: it holds nothing that is not known, and is long.
+pub fn causes(error: &reqwest::Error) -> String {
+    let mut text = if error.is_timeout() {
+        "no complete answer within salla.request_timeout".to_owned()
+    } else if error.is_connect() {
+        "cannot connect".to_owned()
+    } else {
+        "the connection broke".to_owned()
+    };
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    clip(&text)
+}

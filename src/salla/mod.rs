@@ -1,0 +1,19 @@
+//! Salla's Merchant API. Its shapes, its moods and its limits end here; what leaves this module is in
+//! the application's own terms.
+
+mod answer;
+mod auth;
+mod client;
+mod config;
+mod date;
+mod error;
+mod limiter;
+mod orders;
+mod retry;
+mod throttle;
+mod token;
+mod wire;
+
+pub use client::SallaClient;
+pub use config::Config;
+pub use orders::transform as transform_order;

@@ -1,0 +1,397 @@
+//! Orders: from Salla's row to ours. Every field is taken apart by hand, from the JSON's own text, so
+//! that a trouble is known by its path and an amount never passes through a float.
+
+use rust_decimal::Decimal;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    client::SallaClient,
+    config::Listing,
+    date,
+    error::malformed,
+    wire::{integer, present, scalar},
+};
+use crate::{
+    domain::{Fingerprint, Order, OrderColumns, Unreadable},
+    reconcile::ports::{CredentialStore, Page, PageRequest, RequestCount, Source, SourceError},
+};
+
+/// The fields that we look at; all others stay in the payload.
+#[derive(Deserialize)]
+struct Row<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reference_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    currency: Option<&'a RawValue>,
+    #[serde(borrow)]
+    total: Option<&'a RawValue>,
+    #[serde(borrow)]
+    amounts: Option<&'a RawValue>,
+    #[serde(borrow)]
+    date: Option<&'a RawValue>,
+    #[serde(borrow)]
+    updated_at: Option<&'a RawValue>,
+}
+
+/// Where the trouble is, and what it is.
+type Trouble = (&'static str, &'static str);
+
+/// Transforms one row of the list, or one order's detail, into an order. The total is taken from `total`
+/// (lists) or `amounts.total` (details), the currency from `currency` or from beside the total.
+///
+/// # Errors
+/// When the id or `updated_at` is missing, or a field that is there cannot be read.
+pub fn transform(row: &RawValue) -> Result<Order, Unreadable> {
+    let json = row.get();
+    let wire: Row<'_> = serde_json::from_str(json).map_err(|error| Unreadable {
+        id: None,
+        path: String::new(),
+        reason: reason(&error),
+    })?;
+    let id = present(wire.id).and_then(integer);
+    let trouble = |(path, reason): Trouble| Unreadable {
+        id,
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let id = id.ok_or_else(|| {
+        trouble((
+            "id",
+            if present(wire.id).is_some() {
+                "is not a 64-bit integer"
+            } else {
+                "is missing"
+            },
+        ))
+    })?;
+    let updated_at = present(wire.updated_at)
+        .ok_or_else(|| trouble(("updated_at", "is missing")))
+        .and_then(|raw| date::parse(raw).ok_or_else(|| trouble(("updated_at", "is not a date"))))?;
+    let columns = columns(&wire).map_err(trouble)?;
+    let fingerprint = Fingerprint::of_json(json).map_err(|error| Unreadable {
+        id: Some(id),
+        path: String::new(),
+        reason: reason(&error),
+    })?;
+    Ok(Order {
+        id,
+        updated_at,
+        columns,
+        payload: json.to_owned(),
+        fingerprint,
+    })
+}
+
+/// What serde says is wrong, which names positions and types but may quote a short value.
+fn reason(error: &serde_json::Error) -> String {
+    let place = format!("line {} column {}", error.line(), error.column());
+    match error.classify() {
+        serde_json::error::Category::Data => format!("is not an order object ({place})"),
+        _ => format!("is not JSON that can be read ({place})"),
+    }
+}
+
+fn columns(wire: &Row<'_>) -> Result<OrderColumns, Trouble> {
+    let (amount, beside) = total(wire)?;
+    Ok(OrderColumns {
+        reference_id: present(wire.reference_id)
+            .map(|raw| integer(raw).ok_or(("reference_id", "is not a 64-bit integer")))
+            .transpose()?,
+        status: present(wire.status).map(status).transpose()?,
+        currency: present(wire.currency)
+            .map(|raw| scalar(raw).ok_or(("currency", "is not a text")))
+            .transpose()?
+            .or(beside),
+        total_amount: amount,
+        salla_created_at: present(wire.date)
+            .map(|raw| date::parse(raw).ok_or(("date", "is not a date")))
+            .transpose()?,
+    })
+}
+
+/// The slug, whatever it is: merchants define their own.
+fn status(raw: &RawValue) -> Result<String, Trouble> {
+    #[derive(Deserialize)]
+    struct Status<'a> {
+        #[serde(borrow)]
+        slug: Option<&'a RawValue>,
+    }
+    let slug = if raw.get().starts_with('{') {
+        serde_json::from_str::<Status<'_>>(raw.get())
+            .ok()
+            .and_then(|status| present(status.slug))
+            .ok_or(("status.slug", "is missing"))?
+    } else {
+        raw
+    };
+    scalar(slug).ok_or(("status.slug", "is not a text"))
+}
+
+fn total(wire: &Row<'_>) -> Result<(Option<Decimal>, Option<String>), Trouble> {
+    #[derive(Deserialize)]
+    struct Amounts<'a> {
+        #[serde(borrow)]
+        total: Option<&'a RawValue>,
+    }
+    if let Some(raw) = present(wire.total) {
+        return money(raw, "total.amount", "total.currency");
+    }
+    let Some(amounts) = present(wire.amounts) else {
+        return Ok((None, None));
+    };
+    let amounts: Amounts<'_> = serde_json::from_str(amounts.get())
+        .map_err(|_| ("amounts", "is not an object of amounts"))?;
+    present(amounts.total).map_or(Ok((None, None)), |raw| {
+        money(raw, "amounts.total.amount", "amounts.total.currency")
+    })
+}
+
+/// `{amount, currency}`, or the bare amount.
+fn money(
+    raw: &RawValue,
+    amount_path: &'static str,
+    currency_path: &'static str,
+) -> Result<(Option<Decimal>, Option<String>), Trouble> {
+    #[derive(Deserialize)]
+    struct Money<'a> {
+        #[serde(borrow)]
+        amount: Option<&'a RawValue>,
+        #[serde(borrow)]
+        currency: Option<&'a RawValue>,
+    }
+    let amount =
+        |raw: &RawValue| decimal(raw).ok_or((amount_path, "is not an amount that can be kept exactly"));
+    if !raw.get().starts_with('{') {
+        return Ok((Some(amount(raw)?), None));
+    }
+    let money: Money<'_> =
+        serde_json::from_str(raw.get()).map_err(|_| (amount_path, "is not an object of money"))?;
+    Ok((
+        present(money.amount).map(amount).transpose()?,
+        present(money.currency)
+            .map(|raw| scalar(raw).ok_or((currency_path, "is not a text")))
+            .transpose()?,
+    ))
+}
+
+/// Exact, or nothing: 28 digits, from a number or a string, plain or with an exponent.
+fn decimal(raw: &RawValue) -> Option<Decimal> {
+    let text = scalar(raw)?;
+    let text = text.trim();
+    if !text.contains(['e', 'E']) {
+        return Decimal::from_str_exact(text).ok();
+    }
+    let (mantissa, exponent) = text.split_once(['e', 'E'])?;
+    let mantissa = Decimal::from_str_exact(mantissa).ok()?;
+    let exponent: i32 = exponent.parse().ok()?;
+    scale(mantissa, exponent)
+}
+
+/// `mantissa × 10^exponent`, or nothing where that would lose digits.
+fn scale(mantissa: Decimal, exponent: i32) -> Option<Decimal> {
+    let mantissa = mantissa.normalize();
+    let scale = i64::from(mantissa.scale()) - i64::from(exponent);
+    let digits = mantissa.mantissa();
+    if scale >= 0 {
+        return Decimal::try_from_i128_with_scale(digits, u32::try_from(scale).ok()?).ok();
+    }
+    let factor = 10i128.checked_pow(u32::try_from(-scale).ok()?)?;
+    Decimal::try_from_i128_with_scale(digits.checked_mul(factor)?, 0).ok()
+}
+
+impl<C: CredentialStore> Source<crate::domain::Order> for SallaClient<C> {
+    async fn page(
+        &self,
+        request: PageRequest,
+        requests: &RequestCount,
+    ) -> Result<Page<Order>, SourceError> {
+        let answer = self
+            .get(request.merchant, "v2/orders", &self.query(&request), requests)
+            .await?;
+        let data = answer.envelope.data.as_deref();
+        let rows: Vec<&RawValue> = data
+            .map_or(Ok(Vec::new()), |data| serde_json::from_str(data.get()))
+            .map_err(|_| malformed("`data` is not a list"))?;
+        if data.is_none() {
+            return Err(malformed("`data` is missing"));
+        }
+        let total_pages = answer.envelope.pagination().total_pages;
+        let rows: Vec<_> = rows.into_iter().map(transform).collect();
+        self.check_listing(&request, &rows)?;
+        Ok(Page {
+            rows,
+            total_pages,
+            served_at: answer.served_at,
+        })
+    }
+}
+
+impl<C: CredentialStore> SallaClient<C> {
+    fn query(&self, request: &PageRequest) -> [(&'static str, String); 3] {
+        [
+            (
+                "updated_at_min",
+                request.since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            ),
+            ("page", request.number.to_string()),
+            ("per_page", self.page_size.to_string()),
+        ]
+    }
+
+    /// A server that ignores the filter returns older rows. They are true all the same, so `auto` reads
+    /// the whole list and says so; `updated_at_min` insists. A list without `updated_at` is a list of
+    /// summaries, of which none can be told to be newer or older.
+    fn check_listing(
+        &self,
+        request: &PageRequest,
+        rows: &[Result<Order, Unreadable>],
+    ) -> Result<(), SourceError> {
+        let summaries = rows.len() > 1
+            && rows.iter().all(|row| {
+                row.as_ref()
+                    .is_err_and(|bad| bad.path == "updated_at" && bad.reason == "is missing")
+            });
+        if summaries {
+            return Err(SourceError::ListingUnsupported {
+                reason: "its rows carry no updated_at".to_owned(),
+            });
+        }
+        // The filter has a grain of one second.
+        let older = rows
+            .iter()
+            .flatten()
+            .any(|order| order.updated_at.timestamp() < request.since.timestamp());
+        match (older, self.listing) {
+            (false, _) => Ok(()),
+            (true, Listing::UpdatedAtMin) => Err(SourceError::ListingUnsupported {
+                reason: "it contains orders older than updated_at_min asked for".to_owned(),
+            }),
+            (true, Listing::Auto) => {
+                if request.number == 1 {
+                    tracing::warn!(
+                        merchant.id = request.merchant.0,
+                        "the store's server ignores updated_at_min; reading its whole list"
+                    );
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ROW: &str = r#"{"id":1017120475,"reference_id":"40497536","total":{"amount":55.10,"currency":"SAR"},
+        "date":{"date":"2022-06-16 14:48:20.000000","timezone_type":3,"timezone":"Asia/Riyadh"},
+        "updated_at":{"date":"2022-06-17 00:00:00.000000","timezone_type":3,"timezone":"Asia/Riyadh"},
+        "status":{"id":566146469,"name":"بإنتظار المراجعة","slug":"under_review","customized":null},"links":[],"new_field":{"a":1}}"#;
+
+    fn of(json: &str) -> Result<Order, Unreadable> {
+        transform(&serde_json::from_str::<Box<RawValue>>(json).unwrap())
+    }
+
+    fn amount(json: &str) -> Option<String> {
+        decimal(&serde_json::from_str::<Box<RawValue>>(json).unwrap()).map(|d| d.to_string())
+    }
+
+    #[test]
+    fn a_row_of_the_list() {
+        let order = of(ROW).unwrap();
+        assert_eq!(order.id, 1_017_120_475);
+        assert_eq!(order.updated_at.to_rfc3339(), "2022-06-16T21:00:00+00:00");
+        assert_eq!(order.columns.reference_id, Some(40_497_536));
+        assert_eq!(order.columns.status.as_deref(), Some("under_review"));
+        assert_eq!(order.columns.currency.as_deref(), Some("SAR"));
+        assert_eq!(order.columns.total_amount.unwrap().to_string(), "55.10");
+        assert_eq!(order.payload, ROW);
+    }
+
+    #[test]
+    fn the_total_of_a_detail() {
+        let detail = ROW.replace(
+            r#""total":{"amount":55.10,"currency":"SAR"}"#,
+            r#""currency":"USD","amounts":{"discounts":[],"total":{"amount":"0.10","currency":"USD"}}"#,
+        );
+        let columns = of(&detail).unwrap().columns;
+        assert_eq!(columns.currency.as_deref(), Some("USD"));
+        assert_eq!(columns.total_amount.unwrap().to_string(), "0.10");
+    }
+
+    #[test]
+    fn amounts_are_exact_or_refused() {
+        for (json, exact) in [
+            ("\"0.10\"", Some("0.10")),
+            ("1e-2", Some("0.01")),
+            ("12345678901234.56", Some("12345678901234.56")),
+            ("1.5E3", Some("1500")),
+            ("-0", Some("0")),
+            ("\"12,50\"", None),
+            ("\"\"", None),
+            ("1e400", None),
+            ("1e-400", None),
+            ("0.12345678901234567890123456789012", None),
+            ("true", None),
+        ] {
+            assert_eq!(amount(json).as_deref(), exact, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_trouble_is_named_by_its_path() {
+        for (from, to, path) in [
+            ("1017120475", "null", "id"),
+            ("1017120475", "\"x\"", "id"),
+            ("55.10", "\"abc\"", "total.amount"),
+            ("2022-06-17", "2022-99-17", "updated_at"),
+            ("2022-06-16", "yesterday", "date"),
+            ("\"40497536\"", "1.5", "reference_id"),
+        ] {
+            let bad = of(&ROW.replacen(from, to, 1)).unwrap_err();
+            assert_eq!(bad.path, path);
+            assert_eq!(bad.id.is_some(), path != "id");
+        }
+    }
+
+    #[test]
+    fn what_is_no_order_is_unreadable() {
+        for json in ["[]", "7", "\"x\"", "null", "{}"] {
+            assert!(of(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn ids_above_2_to_the_53() {
+        let order = of(&ROW.replace("1017120475", "9007199254740993")).unwrap();
+        assert_eq!(order.id, 9_007_199_254_740_993);
+    }
+
+    fn json_value() -> impl Strategy<Value = String> {
+        prop_oneof![
+            Just("null".to_owned()),
+            Just("{}".to_owned()),
+            Just("[]".to_owned()),
+            any::<f64>().prop_filter_map("finite", |f| f.is_finite().then(|| f.to_string())),
+            any::<i64>().prop_map(|i| i.to_string()),
+            ".{0,12}".prop_map(|text| serde_json::to_string(&text).unwrap()),
+            ".{0,12}".prop_map(|text| format!(r#"{{"amount":{},"slug":7,"date":[]}}"#, serde_json::to_string(&text).unwrap())),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_row_panics(fields in proptest::collection::vec(json_value(), 8)) {
+            let names = ["id", "reference_id", "status", "currency", "total", "amounts", "date", "updated_at"];
+            let body: Vec<String> = names.iter().zip(fields).map(|(name, value)| format!("\"{name}\":{value}")).collect();
+            let _ = of(&format!("{{{}}}", body.join(",")));
+        }
+    }
+}

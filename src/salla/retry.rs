@@ -1,0 +1,106 @@
+//! What is tried again, and how long Salla is left alone first.
+//!
+//! reqwest-retry knows neither `Retry-After` nor 429, so [`ObeyRetryAfter`] stands inside it and takes
+//! both: it tells the store's limiter to pause, and the next attempt waits there like any other request.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{Extensions, StatusCode};
+use rand::RngExt;
+use reqwest::{Request, Response};
+use reqwest_middleware::{Error, Middleware, Next, Result};
+use reqwest_retry::{
+    Jitter, RetryTransientMiddleware, Retryable, RetryableStrategy, policies::ExponentialBackoff,
+};
+
+use super::{
+    answer::{Call, retry_after},
+    error::Broken,
+    throttle::Limiters,
+};
+
+/// The first pause after a failure; each further one is twice as long, with jitter.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Tries again after connection failures, timeouts, 5xx and broken answers.
+pub fn transient(
+    max_attempts: u32,
+) -> RetryTransientMiddleware<ExponentialBackoff, TransientFailures> {
+    let policy = ExponentialBackoff::builder()
+        .retry_bounds(FIRST_PAUSE, LONGEST_PAUSE)
+        .jitter(Jitter::Bounded)
+        .build_with_max_retries(max_attempts - 1);
+    RetryTransientMiddleware::new_with_policy_and_strategy(policy, TransientFailures)
+}
+
+/// The one place that says what is worth another attempt.
+pub struct TransientFailures;
+
+impl RetryableStrategy for TransientFailures {
+    fn handle(&self, result: &Result<Response>) -> Option<Retryable> {
+        match result {
+            Ok(response) => (response.status().is_server_error()
+                || response.status() == StatusCode::REQUEST_TIMEOUT)
+                .then_some(Retryable::Transient),
+            Err(Error::Reqwest(error)) if error.is_builder() || error.is_redirect() => {
+                Some(Retryable::Fatal)
+            }
+            Err(Error::Reqwest(_)) => Some(Retryable::Transient),
+            Err(Error::Middleware(error)) => match error.downcast_ref() {
+                Some(Broken::ContentType(_) | Broken::Syntax(_)) => Some(Retryable::Transient),
+                Some(Broken::TooLarge(_)) | None => Some(Retryable::Fatal),
+            },
+        }
+    }
+}
+
+/// Waits out a 429, and a 503 that says for how long.
+#[derive(Debug)]
+pub struct ObeyRetryAfter {
+    pub limiters: Arc<Limiters>,
+    pub max_attempts: u32,
+    /// A longer pause is not waited for.
+    pub longest: Duration,
+}
+
+#[async_trait::async_trait]
+impl Middleware for ObeyRetryAfter {
+    async fn handle(
+        &self,
+        request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> Result<Response> {
+        loop {
+            let attempt = request
+                .try_clone()
+                .ok_or_else(|| Error::Middleware(anyhow::anyhow!("the request cannot be repeated")))?;
+            let response = next.clone().run(attempt, extensions).await?;
+            let asked = retry_after(response.headers());
+            let told_to_wait = response.status() == StatusCode::TOO_MANY_REQUESTS
+                || response.status() == StatusCode::SERVICE_UNAVAILABLE && asked.is_some();
+            let Some(call) = extensions.get::<Call>().filter(|_| told_to_wait) else {
+                return Ok(response);
+            };
+            let attempts = u32::try_from(call.attempts.get()).unwrap_or(u32::MAX);
+            let pause = asked.unwrap_or_else(|| unannounced(attempts));
+            self.limiters.pause(call.merchant, pause.min(self.longest));
+            if attempts >= self.max_attempts || pause > self.longest {
+                return Ok(response);
+            }
+            tracing::warn!(
+                merchant.id = call.merchant.0,
+                status = response.status().as_u16(),
+                "Salla asks for a pause of {}",
+                humantime::format_duration(Duration::from_secs(pause.as_secs()))
+            );
+        }
+    }
+}
+
+/// The pause after a 429 that does not say for how long.
+fn unannounced(attempts: u32) -> Duration {
+    let base = Duration::from_secs(1) * 2u32.saturating_pow(attempts.min(6));
+    base.mul_f64(rand::rng().random_range(0.5..1.0))
+}

@@ -1,0 +1,160 @@
+//! The token endpoint. A refresh token is good for one use, and a second use revokes the installation:
+//! a request is sent once, by nobody's retry, and its outcome is one of four.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use reqwest::{Client, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use url::Url;
+
+use super::{
+    error::causes,
+    wire::{Envelope, clip, integer, present},
+};
+use crate::reconcile::ports::Tokens;
+
+/// Above this a number of seconds is an instant, below it a span.
+const EARLIEST_INSTANT: i64 = 1_000_000_000;
+
+/// What became of a refresh.
+#[derive(Debug)]
+pub enum Refresh {
+    /// Both tokens are new.
+    Renewed(Tokens),
+    /// Salla refuses the refresh token for good.
+    Refused(String),
+    /// The refresh token was certainly not used.
+    NotUsed(String),
+    /// It may have been used, and the answer is lost: it must not be sent again.
+    Unknown(String),
+}
+
+/// The endpoint and this app's name at it.
+#[derive(Debug, Clone)]
+pub struct TokenEndpoint {
+    pub http: Client,
+    pub url: Url,
+    pub client_id: String,
+    pub client_secret: SecretString,
+    pub timeout: Duration,
+}
+
+impl TokenEndpoint {
+    /// Uses a refresh token, once.
+    pub async fn refresh(&self, refresh_token: &SecretString, now: DateTime<Utc>) -> Refresh {
+        if self.client_id.is_empty() || self.client_secret.expose_secret().is_empty() {
+            return Refresh::NotUsed(
+                "salla.client_id and salla.client_secret are not set".to_owned(),
+            );
+        }
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh_token.expose_secret()),
+            ("client_id", &self.client_id),
+            ("client_secret", self.client_secret.expose_secret()),
+        ];
+        let request = self
+            .http
+            .post(self.url.clone())
+            .form(&form)
+            .timeout(self.timeout);
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) if error.is_connect() => return Refresh::NotUsed(causes(&error)),
+            Err(error) => return Refresh::Unknown(causes(&error)),
+        };
+        let status = response.status();
+        match response.text().await {
+            Ok(body) => outcome(status, &body, now),
+            Err(error) => Refresh::Unknown(causes(&error)),
+        }
+    }
+}
+
+fn outcome(status: StatusCode, body: &str, now: DateTime<Utc>) -> Refresh {
+    if status.is_success() {
+        return tokens(body, now).map_or_else(
+            || Refresh::Unknown("the answer holds no tokens".to_owned()),
+            Refresh::Renewed,
+        );
+    }
+    let complaint = serde_json::from_str::<Envelope>(body)
+        .map_or_else(|_| clip(status.as_str()), |envelope| envelope.complaint());
+    match status {
+        _ if complaint.contains("invalid_grant") => Refresh::Refused(complaint),
+        _ if complaint.contains("invalid_client") => Refresh::NotUsed(complaint),
+        StatusCode::TOO_MANY_REQUESTS => Refresh::NotUsed("429 from the token endpoint".to_owned()),
+        _ => Refresh::Unknown(format!("{status} from the token endpoint: {complaint}")),
+    }
+}
+
+/// The answer's tokens. `expires_in`, `expires` as a span, and `expires` as an instant are told apart by
+/// their size.
+fn tokens(body: &str, now: DateTime<Utc>) -> Option<Tokens> {
+    #[derive(Deserialize)]
+    struct Wire<'a> {
+        access_token: SecretString,
+        refresh_token: SecretString,
+        #[serde(borrow)]
+        expires: Option<&'a RawValue>,
+        #[serde(borrow)]
+        expires_in: Option<&'a RawValue>,
+    }
+    let wire: Wire<'_> = serde_json::from_str(body).ok()?;
+    let seconds = present(wire.expires_in)
+        .or(present(wire.expires))
+        .and_then(integer);
+    Some(Tokens {
+        access: wire.access_token,
+        refresh: Some(wire.refresh_token),
+        expires_at: seconds.and_then(|seconds| {
+            if seconds >= EARLIEST_INSTANT {
+                DateTime::from_timestamp(seconds, 0)
+            } else {
+                now.checked_add_signed(chrono::TimeDelta::try_seconds(seconds)?)
+            }
+        }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: DateTime<Utc> = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
+
+    fn of(status: u16, body: &str) -> Refresh {
+        outcome(StatusCode::from_u16(status).unwrap(), body, NOW)
+    }
+
+    #[test]
+    fn three_ways_to_say_when_a_token_ends() {
+        for (expiry, unix) in [
+            (r#""expires_in":1209599"#, 1_791_209_599),
+            (r#""expires":1209599"#, 1_791_209_599),
+            (r#""expires":1791209599"#, 1_791_209_599),
+        ] {
+            let body = format!(r#"{{"access_token":"a","refresh_token":"r",{expiry}}}"#);
+            let Refresh::Renewed(tokens) = of(200, &body) else {
+                panic!("{body}");
+            };
+            assert_eq!(tokens.expires_at.unwrap().timestamp(), unix);
+        }
+    }
+
+    #[test]
+    fn what_an_answer_says_about_the_refresh_token() {
+        assert!(matches!(
+            of(401, r#"{"error":"invalid_grant","error_description":"reused"}"#),
+            Refresh::Refused(_)
+        ));
+        assert!(matches!(of(401, r#"{"error":"invalid_client"}"#), Refresh::NotUsed(_)));
+        assert!(matches!(of(429, ""), Refresh::NotUsed(_)));
+        assert!(matches!(of(500, "<html>"), Refresh::Unknown(_)));
+        assert!(matches!(of(200, r#"{"access_token":"a"}"#), Refresh::Unknown(_)));
+        assert!(matches!(of(200, "{"), Refresh::Unknown(_)));
+    }
+}

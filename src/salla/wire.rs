@@ -1,0 +1,135 @@
+//! The envelope around every answer, and Salla's way of saying nothing.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The envelope. `data` is kept as the text it came as: what is stored is what Salla sent.
+#[derive(Debug, Deserialize)]
+pub struct Envelope {
+    /// Absent: taken for true.
+    pub success: Option<bool>,
+    pub data: Option<Box<RawValue>>,
+    pub pagination: Option<Box<RawValue>>,
+    pub error: Option<Box<RawValue>>,
+}
+
+/// Page numbers by the server's own account.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Pagination {
+    pub total_pages: Option<u32>,
+}
+
+impl Envelope {
+    /// What the envelope says about pages; what is missing or odd is `None`.
+    pub fn pagination(&self) -> Pagination {
+        #[derive(Deserialize)]
+        struct Wire<'a> {
+            #[serde(borrow, rename = "totalPages")]
+            total_pages: Option<&'a RawValue>,
+        }
+        let total_pages = present(self.pagination.as_deref())
+            .and_then(|raw| serde_json::from_str::<Wire<'_>>(raw.get()).ok())
+            .and_then(|wire| integer(wire.total_pages?))
+            .and_then(|pages| u32::try_from(pages).ok());
+        Pagination { total_pages }
+    }
+
+    /// Salla's words about an error.
+    pub fn complaint(&self) -> String {
+        self.error
+            .as_deref()
+            .map_or_else(|| "no reason given".to_owned(), |raw| complaint(raw.get()))
+    }
+}
+
+/// Salla's words in the JSON of an error: `{code, message}`, or the bare text of the token endpoint.
+fn complaint(error: &str) -> String {
+    #[derive(Deserialize)]
+    struct Wire {
+        code: Option<serde_json::Value>,
+        message: Option<String>,
+    }
+    if let Ok(text) = serde_json::from_str::<String>(error) {
+        return clip(&text);
+    }
+    let Ok(wire) = serde_json::from_str::<Wire>(error) else {
+        return "an error of unknown shape".to_owned();
+    };
+    let code = match wire.code {
+        Some(serde_json::Value::String(code)) => code,
+        Some(code) => code.to_string(),
+        None => String::new(),
+    };
+    clip(&format!("{code}: {}", wire.message.unwrap_or_default()))
+}
+
+/// Enough of a foreign text to recognise it, and no control characters.
+pub fn clip(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(200)
+        .collect()
+}
+
+/// A value that is there: `null`, `{}`, `[]` and a missing field all mean that there is none.
+pub fn present(raw: Option<&RawValue>) -> Option<&RawValue> {
+    raw.filter(|raw| {
+        let text = raw.get();
+        text != "null" && !is_empty(text, '{', '}') && !is_empty(text, '[', ']')
+    })
+}
+
+fn is_empty(text: &str, open: char, close: char) -> bool {
+    text.strip_prefix(open)
+        .and_then(|rest| rest.strip_suffix(close))
+        .is_some_and(|inner| inner.trim().is_empty())
+}
+
+/// The text of a JSON string, or of a number as it was spelt.
+pub fn scalar(raw: &RawValue) -> Option<String> {
+    let text = raw.get();
+    match text.as_bytes().first()? {
+        b'"' => serde_json::from_str(text).ok(),
+        b'-' | b'0'..=b'9' => Some(text.to_owned()),
+        _ => None,
+    }
+}
+
+/// A 64-bit integer, sent as a number or as a string.
+pub fn integer(raw: &RawValue) -> Option<i64> {
+    scalar(raw)?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(json: &str) -> Box<RawValue> {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn nothing_has_four_spellings() {
+        for nothing in ["null", "{}", "[ ]", "{ \n }"] {
+            assert!(present(Some(&raw(nothing))).is_none(), "{nothing}");
+        }
+        assert!(present(Some(&raw("0"))).is_some());
+    }
+
+    #[test]
+    fn ids_are_numbers_or_strings_and_64_bits_wide() {
+        assert_eq!(integer(&raw("3187825903901094400")), Some(3_187_825_903_901_094_400));
+        assert_eq!(integer(&raw("\"9007199254740993\"")), Some(9_007_199_254_740_993));
+        assert_eq!(integer(&raw("1.5")), None);
+        assert_eq!(integer(&raw("true")), None);
+    }
+
+    #[test]
+    fn complaints_have_a_word_or_a_number_or_no_envelope() {
+        let of = |json: &str| serde_json::from_str::<Envelope>(json).unwrap().complaint();
+        assert_eq!(of(r#"{"error":{"code":404,"message":"gone"}}"#), "404: gone");
+        assert_eq!(of(r#"{"error":{"code":"error","message":""}}"#), "error: ");
+        assert_eq!(of(r#"{"error":"invalid_grant"}"#), "invalid_grant");
+        assert_eq!(of("{}"), "no reason given");
+    }
+}

@@ -1,0 +1,179 @@
+//! When the nightly sweep is due.
+//!
+//! tokio-cron-scheduler is only the bell, rung every second. Which firings are due is computed from the
+//! last one on record in the database, so that restarts, suspends, deploys across the slot and changes
+//! of daylight saving time neither lose nor repeat one. Any number of replicas may ring.
+
+mod calendar;
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+use tokio_util::sync::CancellationToken;
+
+pub use calendar::{Calendar, CronPattern};
+
+use crate::{
+    domain::Trigger,
+    reconcile::ports::{Firing, Ledger, TargetError},
+};
+
+/// The section `schedule`; `config/default.toml` tells what each key is for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml documents every key")]
+pub struct Config {
+    #[serde(deserialize_with = "crate::config::parsed")]
+    pub cron: CronPattern,
+    #[serde(deserialize_with = "crate::config::parsed")]
+    pub timezone: chrono_tz::Tz,
+    #[serde(deserialize_with = "crate::config::duration")]
+    pub catch_up: Duration,
+    #[serde(deserialize_with = "crate::config::duration")]
+    pub spread: Duration,
+}
+
+/// A firing that is noticed later than this was missed.
+const ON_TIME: TimeDelta = TimeDelta::seconds(60);
+
+/// How often old runs are removed.
+const PRUNE_EVERY: TimeDelta = TimeDelta::hours(1);
+
+/// Turns the schedule into runs in the queue.
+#[derive(Debug)]
+pub struct Schedule<L> {
+    ledger: L,
+    calendar: Calendar,
+    catch_up: Duration,
+    spread: Duration,
+    keep_runs: Duration,
+    last: Option<DateTime<Utc>>,
+    pruned: Option<DateTime<Utc>>,
+}
+
+impl<L: Ledger> Schedule<L> {
+    /// A schedule over `ledger`; runs older than `keep_runs` are removed now and then.
+    pub fn new(config: &Config, ledger: L, keep_runs: Duration) -> Self {
+        Self {
+            ledger,
+            calendar: Calendar::new(config.cron.clone(), config.timezone),
+            catch_up: config.catch_up,
+            spread: config.spread,
+            keep_runs,
+            last: None,
+            pruned: None,
+        }
+    }
+
+    /// Fires what is due until it is stopped, and calls `wake` when there are new runs.
+    ///
+    /// # Errors
+    /// When the bell cannot be hung up.
+    pub async fn keep(
+        mut self,
+        stop: CancellationToken,
+        wake: impl Fn() + Send,
+    ) -> Result<(), JobSchedulerError> {
+        let (ring, mut bell) = mpsc::channel(1);
+        let mut scheduler = JobScheduler::new().await?;
+        let job = Job::new("* * * * * *", move |_, _| {
+            // A ring that finds the last one unheard is not needed.
+            let _ = ring.try_send(());
+        })?;
+        scheduler.add(job).await?;
+        scheduler.start().await?;
+        tracing::info!(schedule.pattern = %self.calendar.pattern(), "schedule begins");
+        while stop.run_until_cancelled(bell.recv()).await.flatten().is_some() {
+            match self.tick(Utc::now()).await {
+                Ok(0) => {}
+                Ok(_) => wake(),
+                Err(error) => {
+                    tracing::warn!(error = %error, "the schedule could not be looked at; trying again");
+                }
+            }
+        }
+        scheduler.shutdown().await
+    }
+
+    /// Looks what is due, and returns how many runs were made. `local` only spares the database the
+    /// question; what is decided goes by the database's clock.
+    async fn tick(&mut self, local: DateTime<Utc>) -> Result<u64, TargetError> {
+        let pattern = self.calendar.pattern();
+        let last = match self.last {
+            Some(last) => last,
+            None => match self.ledger.last_firing(&pattern).await? {
+                Some(last) => last,
+                None => {
+                    let now = self.ledger.now().await?;
+                    self.ledger.fire(now, &pattern, Firing::Begin).await?;
+                    now
+                }
+            },
+        };
+        self.last = Some(last);
+        self.prune(local).await?;
+        if self.calendar.next_after(last).is_none_or(|next| next > local) {
+            return Ok(0);
+        }
+        // Another replica may have fired meanwhile.
+        let last = self.ledger.last_firing(&pattern).await?.unwrap_or(last).max(last);
+        let now = self.ledger.now().await?;
+        let mut made = 0;
+        let due = self.calendar.between(last, now);
+        let latest = due.last().copied();
+        for slot in due {
+            made += self.decide(slot, Some(slot) == latest, now, &pattern).await?;
+            self.last = Some(slot);
+        }
+        Ok(made)
+    }
+
+    /// The latest firing is run, on time or made up for; those before it are only recorded.
+    async fn decide(
+        &self,
+        slot: DateTime<Utc>,
+        latest: bool,
+        now: DateTime<Utc>,
+        pattern: &str,
+    ) -> Result<u64, TargetError> {
+        let late = now - slot;
+        let firing = if latest && late <= ON_TIME {
+            Some(Trigger::Schedule)
+        } else if latest && late.to_std().is_ok_and(|late| late <= self.catch_up) {
+            Some(Trigger::CatchUp)
+        } else {
+            None
+        }
+        .map_or(Firing::Skip, |trigger| Firing::Run {
+            trigger,
+            spread: self.spread,
+        });
+        let Some(runs) = self.ledger.fire(slot, pattern, firing).await? else {
+            return Ok(0);
+        };
+        match firing {
+            Firing::Run { trigger, .. } => {
+                tracing::info!(schedule.slot = %slot.to_rfc3339(), trigger = %trigger, runs, "sweep begins");
+            }
+            Firing::Skip | Firing::Begin => {
+                tracing::warn!(schedule.slot = %slot.to_rfc3339(), late_s = late.num_seconds(), "firing skipped: it was missed, and is too old or outlived by a later one");
+            }
+        }
+        Ok(runs)
+    }
+
+    async fn prune(&mut self, now: DateTime<Utc>) -> Result<(), TargetError> {
+        if self.pruned.is_some_and(|last| now - last < PRUNE_EVERY) {
+            return Ok(());
+        }
+        let removed = self.ledger.prune(self.keep_runs).await?;
+        if removed > 0 {
+            tracing::info!(runs = removed, "old runs removed");
+        }
+        self.pruned = Some(now);
+        Ok(())
+    }
+}

@@ -1,0 +1,345 @@
+//! A page's end: rows, discrepancies, totals and cursor in one transaction, fenced by the lease.
+//!
+//! The page is written in one statement. Only when the database refuses a row is the transaction begun
+//! anew and the rows written one by one, each behind a savepoint, to find the one that is refused.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ActiveValue::{NotSet, Set},
+    ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, RuntimeErr, Statement,
+    TransactionTrait, sqlx,
+};
+
+use super::{
+    connect::Store,
+    entity::discrepancy,
+    error::{Trouble, trouble},
+    orders,
+};
+use crate::{
+    domain::{
+        DiscrepancyKind, Held, MerchantId, Order, Outcome, Record, Totals, Unreadable, Verdict,
+    },
+    reconcile::ports::{
+        Assessed, Committed, Lease, PageCommit, Target, TargetError,
+    },
+};
+
+impl Target<Order> for Store {
+    async fn held(
+        &self,
+        merchant: MerchantId,
+        ids: &[i64],
+    ) -> Result<HashMap<i64, Held<Order>>, TargetError> {
+        self.call(|| orders::held(&self.db, self.dialect, merchant, ids)).await
+    }
+
+    async fn commit(
+        &self,
+        lease: &Lease,
+        page: PageCommit<'_, Order>,
+    ) -> Result<Committed, TargetError> {
+        let page = &page;
+        let mut attempt = self.call(|| self.attempt(lease, page, false)).await?;
+        if matches!(attempt, Attempt::Refused) {
+            attempt = self.call(|| self.attempt(lease, page, true)).await?;
+        }
+        match attempt {
+            Attempt::Done(committed, written) => {
+                report(page, &written);
+                Ok(committed)
+            }
+            Attempt::LeaseLost | Attempt::Refused => Err(TargetError::LeaseLost(lease.run_id)),
+        }
+    }
+}
+
+/// What became of a record, and why.
+type Written = (Outcome, Option<String>);
+
+enum Attempt {
+    Done(Committed, HashMap<i64, Written>),
+    /// The page holds a row that the database refuses; nothing was written.
+    Refused,
+    LeaseLost,
+}
+
+impl Store {
+    async fn attempt(
+        &self,
+        lease: &Lease,
+        page: &PageCommit<'_, Order>,
+        one_by_one: bool,
+    ) -> Result<Attempt, DbErr> {
+        let txn = self.begin_write().await?;
+        let written = match self.write(&txn, lease.merchant, page, one_by_one).await {
+            Err(error) if !one_by_one && is_refusal(&error) => return Ok(Attempt::Refused),
+            written => written?,
+        };
+        let mut totals = page.totals;
+        for record in page.records {
+            totals.count(written.get(&record.record.id()).map_or(Outcome::Unchanged, |w| w.0));
+        }
+        page.unreadable.iter().for_each(|_| totals.count(Outcome::Skipped));
+
+        self.note_discrepancies(&txn, lease, page, &written).await?;
+        self.note_seen(&txn, lease, page).await?;
+        let Some(committed) = self.advance(&txn, lease, page, totals).await? else {
+            return self.after_fence(txn, lease, page).await;
+        };
+        txn.commit().await?;
+        Ok(Attempt::Done(committed, written))
+    }
+
+    /// Writes the records that differ, and says what became of each that was touched.
+    async fn write(
+        &self,
+        txn: &DatabaseTransaction,
+        merchant: MerchantId,
+        page: &PageCommit<'_, Order>,
+        one_by_one: bool,
+    ) -> Result<HashMap<i64, Written>, DbErr> {
+        let differing = page.records.iter().filter(|record| record.verdict != Verdict::Unchanged);
+        if page.dry_run {
+            return Ok(differing
+                .map(|record| (record.record.id(), (record.outcome(), None)))
+                .collect());
+        }
+        let differing: Vec<&Order> = differing.map(|record| &record.record).collect();
+        if !one_by_one {
+            let written = orders::upsert(txn, self.dialect, merchant, &differing).await?;
+            return Ok(written.into_iter().map(|(id, outcome)| (id, (outcome, None))).collect());
+        }
+        let mut written = HashMap::with_capacity(differing.len());
+        for order in differing {
+            let savepoint = txn.begin().await?;
+            match orders::upsert(&savepoint, self.dialect, merchant, &[order]).await {
+                Ok(one) => {
+                    savepoint.commit().await?;
+                    written.extend(one.into_iter().map(|(id, outcome)| (id, (outcome, None))));
+                }
+                Err(error) if is_refusal(&error) => {
+                    savepoint.rollback().await?;
+                    written.insert(order.id, (Outcome::Failed, Some(refusal(&error))));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+
+    async fn note_discrepancies(
+        &self,
+        txn: &DatabaseTransaction,
+        lease: &Lease,
+        page: &PageCommit<'_, Order>,
+        written: &HashMap<i64, Written>,
+    ) -> Result<(), DbErr> {
+        let of_records = page.records.iter().filter_map(|record| {
+            let (outcome, reason) = written.get(&record.record.id())?;
+            Some(of_record(lease, record, kind(*outcome)?, reason.clone()))
+        });
+        let of_unreadable = page.unreadable.iter().map(|bad| of_unreadable(lease, bad));
+        let rows: Vec<_> = of_records.chain(of_unreadable).collect();
+        for rows in rows.chunks(1000) {
+            discrepancy::Entity::insert_many(rows.to_vec())
+                .exec_without_returning(txn)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the ids that were seen, as long as there are pages to come.
+    async fn note_seen(
+        &self,
+        txn: &DatabaseTransaction,
+        lease: &Lease,
+        page: &PageCommit<'_, Order>,
+    ) -> Result<(), DbErr> {
+        let Some(next) = page.cursor.next_page else {
+            return Ok(());
+        };
+        let records = page.records.iter().map(|record| record.record.id());
+        let ids: Vec<u8> = records
+            .chain(page.unreadable.iter().filter_map(|bad| bad.id))
+            .flat_map(i64::to_le_bytes)
+            .collect();
+        txn.execute_raw(Statement::from_sql_and_values(
+            txn.get_database_backend(),
+            "INSERT INTO run_pages (run_id, number, ids) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+            [lease.run_id.into(), i64::from(next - 1).into(), ids.into()],
+        ))
+        .await?;
+        Ok(())
+    }
+
+    /// The fence: moves the run's cursor if the lease is still ours and the page was not committed
+    /// before. Renews the lease, too.
+    async fn advance(
+        &self,
+        txn: &DatabaseTransaction,
+        lease: &Lease,
+        page: &PageCommit<'_, Order>,
+        totals: Totals,
+    ) -> Result<Option<Committed>, DbErr> {
+        let sql = format!(
+            "UPDATE runs SET next_page = $1, window_since = $2, window_until = $3, fetched = $4, created = $5, \
+             updated = $6, unchanged = $7, skipped = $8, failed = $9, requests = $10, lease_until = {} \
+             WHERE id = $11 AND epoch = $12 AND status = 'running' AND next_page IS DISTINCT FROM $1 \
+             RETURNING cancel_requested",
+            self.dialect.now_plus(self.lease)
+        );
+        let count = |count: u64| sea_orm::Value::from(i64::try_from(count).unwrap_or(i64::MAX));
+        let row = txn
+            .query_one_raw(Statement::from_sql_and_values(
+                txn.get_database_backend(),
+                sql,
+                [
+                    cursor_text(page)?.into(),
+                    page.window.since.into(),
+                    page.window.until.into(),
+                    count(totals.fetched),
+                    count(totals.created),
+                    count(totals.updated),
+                    count(totals.unchanged),
+                    count(totals.skipped),
+                    count(totals.failed),
+                    count(page.requests),
+                    lease.run_id.into(),
+                    lease.epoch.into(),
+                ],
+            ))
+            .await?;
+        row.map(|row| {
+            Ok(Committed {
+                totals,
+                cancel: row.try_get("", "cancel_requested")?,
+            })
+        })
+        .transpose()
+    }
+
+    /// The fence held us back: either the lease is lost, or an earlier attempt, whose answer was lost,
+    /// has committed this very page. What it counted is in the ledger.
+    async fn after_fence(
+        &self,
+        txn: DatabaseTransaction,
+        lease: &Lease,
+        page: &PageCommit<'_, Order>,
+    ) -> Result<Attempt, DbErr> {
+        txn.rollback().await?;
+        let run = super::entity::run::Entity::find_by_id(lease.run_id).one(&self.db).await?;
+        let cursor = cursor_text(page)?;
+        Ok(run
+            .filter(|run| {
+                run.epoch == lease.epoch
+                    && run.status == "running"
+                    && run.next_page.as_deref() == Some(cursor.as_str())
+            })
+            .map_or(Attempt::LeaseLost, |run| {
+                let committed = Committed {
+                    totals: run.totals(),
+                    cancel: run.cancel_requested,
+                };
+                Attempt::Done(committed, HashMap::new())
+            }))
+    }
+}
+
+fn cursor_text(page: &PageCommit<'_, Order>) -> Result<String, DbErr> {
+    serde_json::to_string(page.cursor).map_err(|error| DbErr::Json(error.to_string()))
+}
+
+/// Another unique index on the table refuses a row, too.
+fn is_refusal(error: &DbErr) -> bool {
+    matches!(trouble(error), Trouble::Row | Trouble::Taken)
+}
+
+/// The database's message, without its detail, which quotes values.
+fn refusal(error: &DbErr) -> String {
+    match error {
+        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
+            match error.as_ref() {
+                sqlx::Error::Database(error) => error.message().to_owned(),
+                other => other.to_string(),
+            }
+        }
+        other => other.to_string(),
+    }
+}
+
+fn kind(outcome: Outcome) -> Option<DiscrepancyKind> {
+    match outcome {
+        Outcome::Created => Some(DiscrepancyKind::Missing),
+        Outcome::Updated => Some(DiscrepancyKind::Stale),
+        Outcome::Failed => Some(DiscrepancyKind::Failed),
+        Outcome::Skipped => Some(DiscrepancyKind::Skipped),
+        Outcome::Unchanged => None,
+    }
+}
+
+fn of_record(
+    lease: &Lease,
+    record: &Assessed<Order>,
+    kind: DiscrepancyKind,
+    reason: Option<String>,
+) -> discrepancy::ActiveModel {
+    let fields = match &record.verdict {
+        Verdict::Update { fields } => serde_json::json!(fields),
+        Verdict::Create | Verdict::Unchanged => serde_json::json!([]),
+    };
+    let times = (record.held_updated_at, Some(record.record.updated_at));
+    row(lease, Some(record.record.id()), kind, times, fields.to_string(), reason)
+}
+
+fn of_unreadable(lease: &Lease, bad: &Unreadable) -> discrepancy::ActiveModel {
+    let fields = if bad.path.is_empty() {
+        serde_json::json!([])
+    } else {
+        serde_json::json!([bad.path])
+    };
+    row(
+        lease,
+        bad.id,
+        DiscrepancyKind::Skipped,
+        (None, None),
+        fields.to_string(),
+        Some(bad.to_string()),
+    )
+}
+
+fn row(
+    lease: &Lease,
+    salla_id: Option<i64>,
+    kind: DiscrepancyKind,
+    (local, remote): (Option<DateTime<Utc>>, Option<DateTime<Utc>>),
+    fields: String,
+    reason: Option<String>,
+) -> discrepancy::ActiveModel {
+    discrepancy::ActiveModel {
+        id: NotSet,
+        run_id: Set(lease.run_id),
+        merchant_id: Set(lease.merchant.0),
+        resource: Set(Order::RESOURCE.as_str().to_owned()),
+        salla_id: Set(salla_id),
+        kind: Set(kind.as_str().to_owned()),
+        local_updated_at: Set(local),
+        remote_updated_at: Set(remote),
+        fields: Set(fields),
+        reason: Set(reason),
+    }
+}
+
+/// One log line for each record that was left as it was though it should not have been.
+fn report(page: &PageCommit<'_, Order>, written: &HashMap<i64, Written>) {
+    for bad in page.unreadable {
+        tracing::warn!(salla.id = bad.id, path = %bad.path, reason = %bad.reason, "order skipped: it cannot be transformed");
+    }
+    for (id, (outcome, reason)) in written {
+        if *outcome == Outcome::Failed {
+            tracing::error!(salla.id = id, reason = reason.as_deref(), "order failed: the database refuses it");
+        }
+    }
+}

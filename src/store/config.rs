@@ -1,0 +1,13 @@
+//! What can be set about the database.
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+/// The section `database`; `config/default.toml` tells what each key is for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml documents every key")]
+pub struct Config {
+    pub url: SecretString,
+    pub migrate: bool,
+}

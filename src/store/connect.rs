@@ -1,0 +1,213 @@
+//! Connecting, and calling with patience: every call has a time limit, and one that a passing trouble
+//! broke is made again.
+
+use std::{future::Future, time::Duration};
+
+use migration::{Migrator, MigratorTrait};
+use sea_orm::{
+    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbErr,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    sqlx::sqlite::SqliteJournalMode,
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+use super::{
+    dialect::Dialect,
+    error::{CALL_TIMEOUT, Trouble, target_error, trouble},
+};
+use crate::reconcile::ports::TargetError;
+
+/// Pauses before a call is made again.
+const PAUSES: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+];
+
+/// The database. Cheap to clone; clones share the pool.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(super) db: DatabaseConnection,
+    pub(super) dialect: Dialect,
+    /// This process, by a name that no other process ever has.
+    pub(super) owner: Uuid,
+    pub(super) lease: Duration,
+}
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Neither PostgreSQL nor SQLite.
+    #[error("database.url begins with neither postgres:// nor sqlite:")]
+    Scheme,
+    /// It does not answer.
+    #[error("the database cannot be reached: {0}; check database.url, and that the server is up")]
+    Unreachable(#[source] DbErr),
+    /// It answers, and refuses the schema.
+    #[error("the schema cannot be migrated: {0}; the database must be writable, and its role may create tables")]
+    Migration(#[source] DbErr),
+    /// The schema is older than this program.
+    #[error("the schema lacks {0} migration(s); run `salla-reconciler migrate up`")]
+    Outdated(usize),
+}
+
+impl Store {
+    /// Connects. `lease` is how long a claim on a run lasts without renewal.
+    ///
+    /// # Errors
+    /// When the URL names no database that is known, or it does not answer.
+    pub async fn connect(
+        url: &SecretString,
+        connections: u32,
+        lease: Duration,
+    ) -> Result<Self, StoreError> {
+        let url = url.expose_secret();
+        let mut options = ConnectOptions::new(url);
+        options
+            .sqlx_logging(false)
+            .connect_timeout(Duration::from_secs(10))
+            .acquire_timeout(Duration::from_secs(15));
+        if url.starts_with("sqlite:") {
+            options.max_connections(1).min_connections(1);
+            options.map_sqlx_sqlite_opts(|sqlite| {
+                sqlite
+                    .journal_mode(SqliteJournalMode::Wal)
+                    .busy_timeout(Duration::from_secs(10))
+            });
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            options.max_connections(connections).min_connections(0);
+            options.map_sqlx_postgres_opts(|postgres| {
+                postgres.application_name("salla-reconciler").options([
+                    ("statement_timeout", "30s"),
+                    ("lock_timeout", "15s"),
+                    ("idle_in_transaction_session_timeout", "30s"),
+                ])
+            });
+        } else {
+            return Err(StoreError::Scheme);
+        }
+        let db = Database::connect(options).await.map_err(StoreError::Unreachable)?;
+        Ok(Self {
+            dialect: Dialect::of(db.get_database_backend()),
+            db,
+            owner: Uuid::new_v4(),
+            lease,
+        })
+    }
+
+    /// Which database it is, for people.
+    #[must_use]
+    pub fn engine(&self) -> &'static str {
+        match self.dialect {
+            Dialect::Postgres => "PostgreSQL",
+            Dialect::Sqlite => "SQLite",
+        }
+    }
+
+    /// Applies the migrations that are missing.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        let mut pauses = PAUSES.iter();
+        loop {
+            match Migrator::up(&self.db, None).await {
+                Ok(()) => return Ok(()),
+                // Another process migrates at the same moment; afterwards there is nothing left to do.
+                Err(_) if self.pending().await.is_ok_and(|pending| pending == 0) => return Ok(()),
+                Err(error) => match pauses.next() {
+                    Some(&pause) if trouble(&error) != Trouble::Lasting => sleep(pause).await,
+                    _ => return Err(StoreError::Migration(error)),
+                },
+            }
+        }
+    }
+
+    /// Reverts every migration, and with them every table of ours.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn revert(&self) -> Result<(), StoreError> {
+        Migrator::down(&self.db, None).await.map_err(StoreError::Migration)
+    }
+
+    /// Each migration's name, and whether it is applied.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn migrations(&self) -> Result<Vec<(String, bool)>, StoreError> {
+        let status = Migrator::get_migration_with_status(&self.db)
+            .await
+            .map_err(StoreError::Migration)?;
+        Ok(status
+            .iter()
+            .map(|migration| {
+                let applied = migration.status() == migration::MigrationStatus::Applied;
+                (migration.name().to_owned(), applied)
+            })
+            .collect())
+    }
+
+    /// How many migrations are missing.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn pending(&self) -> Result<usize, StoreError> {
+        let migrations = self.migrations().await?;
+        Ok(migrations.iter().filter(|(_, applied)| !applied).count())
+    }
+
+    /// Refuses to work on a schema that is older than this program.
+    ///
+    /// # Errors
+    /// When migrations are missing, or the database refuses.
+    pub async fn require_schema(&self) -> Result<(), StoreError> {
+        match self.pending().await? {
+            0 => Ok(()),
+            pending => Err(StoreError::Outdated(pending)),
+        }
+    }
+
+    /// Closes the pool; what is under way ends first.
+    ///
+    /// # Errors
+    /// When the database has gone away meanwhile.
+    pub async fn close(self) -> Result<(), DbErr> {
+        self.db.close().await
+    }
+
+    /// Begins a transaction that may write.
+    pub(super) async fn begin_write(&self) -> Result<DatabaseTransaction, DbErr> {
+        self.db
+            .begin_with_options(TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..TransactionOptions::default()
+            })
+            .await
+    }
+
+    /// Makes a call that may be repeated; again after a passing trouble, within the time limit.
+    pub(super) async fn call<T, F, Fut>(&self, call: F) -> Result<T, TargetError>
+    where
+        F: Fn() -> Fut + Send,
+        Fut: Future<Output = Result<T, DbErr>> + Send,
+    {
+        let mut pauses = PAUSES.iter();
+        loop {
+            let error = match timeout(CALL_TIMEOUT, call()).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => error,
+                Err(_) => return Err(TargetError::Unavailable("no answer within 40 s".into())),
+            };
+            match pauses.next() {
+                Some(&pause) if trouble(&error) == Trouble::Passing => {
+                    tracing::debug!(error = %error, "the database call is made again");
+                    sleep(pause).await;
+                }
+                _ => return Err(target_error(error)),
+            }
+        }
+    }
+}

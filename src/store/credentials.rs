@@ -1,0 +1,100 @@
+//! Sealed tokens, and the mark that keeps a refresh token from being used twice.
+
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+
+use super::{connect::Store, entity::credential, merchants::sealed};
+use crate::{
+    domain::{MerchantId, MerchantState},
+    reconcile::ports::{CredentialError, CredentialStore, Credentials, Sealed, TargetError, Tokens},
+};
+
+impl CredentialStore<Sealed> for Store {
+    async fn load(
+        &self,
+        merchant: MerchantId,
+    ) -> Result<Option<Credentials<Sealed>>, CredentialError> {
+        let sql = format!(
+            "SELECT *, {} AS refreshing_for FROM credentials WHERE merchant_id = $1",
+            self.dialect.seconds_between("refresh_started_at", self.dialect.now())
+        );
+        let sql = sql.as_str();
+        let credentials = self
+            .call(|| async move {
+                let statement = self.statement(sql, [merchant.0.into()]);
+                let Some(row) = self.db.query_one_raw(statement).await? else {
+                    return Ok(None);
+                };
+                let refreshing_for: Option<f64> = row.try_get("", "refreshing_for")?;
+                let row = credential::Model::from_query_result(&row, "")?;
+                Ok(Some(Credentials {
+                    tokens: sealed(&row),
+                    version: row.version,
+                    refreshing_for: refreshing_for
+                        .map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+                }))
+            })
+            .await?;
+        Ok(credentials)
+    }
+
+    async fn begin_refresh(
+        &self,
+        merchant: MerchantId,
+        version: i64,
+    ) -> Result<bool, CredentialError> {
+        let sql = format!(
+            "UPDATE credentials SET refresh_started_at = {} \
+             WHERE merchant_id = $1 AND version = $2 AND refresh_started_at IS NULL",
+            self.dialect.now()
+        );
+        // Never repeated: if the answer is lost, the mark may be ours or another's.
+        let statement = self.statement(&sql, [merchant.0.into(), version.into()]);
+        let marked = self.db.execute_raw(statement).await.map_err(super::error::target_error)?;
+        Ok(marked.rows_affected() == 1)
+    }
+
+    async fn complete_refresh(
+        &self,
+        merchant: MerchantId,
+        version: i64,
+        tokens: &Tokens<Sealed>,
+    ) -> Result<(), CredentialError> {
+        let sql = "UPDATE credentials SET access_token = $1, refresh_token = $2, expires_at = $3, \
+                   version = $4, refresh_started_at = NULL WHERE merchant_id = $5 AND version = $6";
+        let values: [Value; 6] = [
+            tokens.access.0.clone().into(),
+            tokens.refresh.as_ref().map(|token| token.0.clone()).into(),
+            tokens.expires_at.into(),
+            (version + 1).into(),
+            merchant.0.into(),
+            version.into(),
+        ];
+        Ok(self.execute(sql, &values).await?)
+    }
+
+    async fn abandon_refresh(
+        &self,
+        merchant: MerchantId,
+        version: i64,
+    ) -> Result<(), CredentialError> {
+        let sql = "UPDATE credentials SET refresh_started_at = NULL WHERE merchant_id = $1 AND version = $2";
+        Ok(self.execute(sql, &[merchant.0.into(), version.into()]).await?)
+    }
+
+    async fn revoked(&self, merchant: MerchantId) -> Result<(), CredentialError> {
+        self.set_state(merchant, MerchantState::NeedsReauthorization).await?;
+        Ok(())
+    }
+}
+
+impl Store {
+    async fn execute(&self, sql: &str, values: &[Value]) -> Result<(), TargetError> {
+        self.call(|| async move {
+            self.db.execute_raw(self.statement(sql, values.to_vec())).await?;
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,117 @@
+//! The few words in which PostgreSQL and SQLite differ.
+
+use std::time::Duration;
+
+use sea_orm::{DbBackend, Value};
+use rust_decimal::Decimal;
+
+/// Which words to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    Postgres,
+    Sqlite,
+}
+
+impl Dialect {
+    pub fn of(backend: DbBackend) -> Self {
+        match backend {
+            DbBackend::Sqlite => Self::Sqlite,
+            _ => Self::Postgres,
+        }
+    }
+
+    /// The database's clock.
+    pub fn now(self) -> &'static str {
+        match self {
+            Self::Postgres => "now()",
+            Self::Sqlite => "strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')",
+        }
+    }
+
+    /// The database's clock, moved.
+    pub fn now_plus(self, span: Duration) -> String {
+        self.shifted("+", span)
+    }
+
+    /// The database's clock, moved back.
+    pub fn now_minus(self, span: Duration) -> String {
+        self.shifted("-", span)
+    }
+
+    fn shifted(self, sign: &str, span: Duration) -> String {
+        let seconds = span.as_secs_f64();
+        match self {
+            Self::Postgres => format!("(now() {sign} interval '{seconds:.3} seconds')"),
+            Self::Sqlite => format!(
+                "strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now', '{sign}{seconds:.3} seconds')"
+            ),
+        }
+    }
+
+    /// Seconds from one instant to another.
+    pub fn seconds_between(self, from: &str, to: &str) -> String {
+        match self {
+            Self::Postgres => format!("CAST(EXTRACT(EPOCH FROM ({to}) - ({from})) AS DOUBLE PRECISION)"),
+            Self::Sqlite => format!("((julianday({to}) - julianday({from})) * 86400.0)"),
+        }
+    }
+
+    /// A column of instants, in a form in which any two of them compare by time. Another program may
+    /// have written SQLite's text in another spelling.
+    pub fn comparable(self, column: &str) -> String {
+        match self {
+            Self::Postgres => column.to_owned(),
+            Self::Sqlite => format!("julianday({column})"),
+        }
+    }
+
+    /// Locks the rows that are read, and passes over those that another transaction has locked. SQLite
+    /// has one writer, who holds the lock already.
+    pub fn for_update_skip_locked(self) -> &'static str {
+        match self {
+            Self::Postgres => "FOR UPDATE OF r SKIP LOCKED",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// An instant `seconds` (an integer expression) after the parameter `$1`.
+    pub fn first_parameter_plus(self, seconds: &str) -> String {
+        match self {
+            Self::Postgres => format!("$1 + ({seconds}) * interval '1 second'"),
+            Self::Sqlite => {
+                format!("strftime('%Y-%m-%dT%H:%M:%f+00:00', $1, '+' || ({seconds}) || ' seconds')")
+            }
+        }
+    }
+
+    /// A new UUID version 7 a row: 48 bits of Unix milliseconds, the version, and random bits.
+    pub fn uuid_v7(self) -> &'static str {
+        match self {
+            Self::Postgres => {
+                "CAST(lpad(to_hex(CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS bigint)), 12, '0') \
+                 || '7' || substr(replace(CAST(gen_random_uuid() AS text), '-', ''), 14, 19) AS uuid)"
+            }
+            Self::Sqlite => {
+                "unhex(printf('%012x', CAST(unixepoch('subsec') * 1000 AS INTEGER)) || '7' || substr(hex(randomblob(2)), 2) \
+                 || substr('89AB', 1 + abs(random() % 4), 1) || substr(hex(randomblob(8)), 2))"
+            }
+        }
+    }
+
+    /// JSON text on its way into a document column.
+    pub fn json(self, text: String) -> sea_orm::sea_query::Expr {
+        use sea_orm::sea_query::{Expr, ExprTrait};
+        match self {
+            Self::Postgres => Expr::val(text).cast_as("jsonb"),
+            Self::Sqlite => Expr::val(text),
+        }
+    }
+
+    /// An exact decimal; SQLite keeps it as text.
+    pub fn exact(self, decimal: Option<Decimal>) -> Value {
+        match self {
+            Self::Postgres => Value::Decimal(decimal),
+            Self::Sqlite => Value::String(decimal.map(|decimal| decimal.to_string())),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What runs found.
+
+use sea_orm::entity::prelude::*;
+
+use crate::domain::{Discrepancy, Resource, UnknownWord};
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "discrepancies")]
+pub struct Model {
+    #[sea_orm(primary_key)]
+    pub id: i64,
+    pub run_id: Uuid,
+    pub merchant_id: i64,
+    #[sea_orm(column_type = "Text")]
+    pub resource: String,
+    pub salla_id: Option<i64>,
+    #[sea_orm(column_type = "Text")]
+    pub kind: String,
+    pub local_updated_at: Option<DateTimeUtc>,
+    pub remote_updated_at: Option<DateTimeUtc>,
+    /// A JSON list of names.
+    #[sea_orm(column_type = "Text")]
+    pub fields: String,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub reason: Option<String>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+impl TryFrom<Model> for Discrepancy {
+    type Error = UnknownWord;
+
+    fn try_from(row: Model) -> Result<Self, UnknownWord> {
+        Ok(Self {
+            resource: row
+                .resource
+                .parse::<Resource>()?,
+            salla_id: row.salla_id,
+            kind: row.kind.parse()?,
+            local_updated_at: row.local_updated_at,
+            remote_updated_at: row.remote_updated_at,
+            fields: serde_json::from_str(&row.fields)
+                .map_err(|_| UnknownWord::new("list of fields", &row.fields))?,
+            reason: row.reason,
+        })
+    }
+}

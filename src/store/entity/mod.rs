@@ -1,0 +1,8 @@
+//! The tables as SeaORM entities, private to the store.
+
+pub mod credential;
+pub mod discrepancy;
+pub mod merchant;
+pub mod order;
+pub mod run;
+pub mod watermark;

@@ -1,0 +1,132 @@
+//! The ledger.
+
+use sea_orm::entity::prelude::*;
+
+use crate::{
+    domain::{Failure, MerchantId, Request, Run, Totals, UnknownWord, Window},
+    reconcile::ports::Lease,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "runs")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub merchant_id: i64,
+    #[sea_orm(column_type = "Text")]
+    pub trigger: String,
+    #[sea_orm(column_type = "Text")]
+    pub status: String,
+    pub firing: Option<DateTimeUtc>,
+    pub since_requested: Option<DateTimeUtc>,
+    pub until_requested: Option<DateTimeUtc>,
+    pub full_history: bool,
+    pub dry_run: bool,
+    pub cancel_requested: bool,
+    pub priority: i64,
+    pub owner: Option<Uuid>,
+    pub lease_until: Option<DateTimeUtc>,
+    pub epoch: i64,
+    pub attempt: i64,
+    pub window_since: Option<DateTimeUtc>,
+    pub window_until: Option<DateTimeUtc>,
+    /// The cursor, as JSON.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub next_page: Option<String>,
+    pub fetched: i64,
+    pub created: i64,
+    pub updated: i64,
+    pub unchanged: i64,
+    pub skipped: i64,
+    pub failed: i64,
+    pub requests: i64,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub error_kind: Option<String>,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub error_message: Option<String>,
+    pub queued_at: DateTimeUtc,
+    pub started_at: Option<DateTimeUtc>,
+    pub finished_at: Option<DateTimeUtc>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// Counts are never negative.
+fn count(column: i64) -> u64 {
+    u64::try_from(column).unwrap_or(0)
+}
+
+impl Model {
+    pub fn lease(&self) -> Lease {
+        Lease {
+            run_id: self.id,
+            merchant: MerchantId(self.merchant_id),
+            epoch: self.epoch,
+        }
+    }
+
+    pub fn request(&self) -> Request {
+        Request {
+            since: self.since_requested,
+            until: self.until_requested,
+            full: self.full_history,
+            dry_run: self.dry_run,
+        }
+    }
+
+    pub fn window(&self) -> Option<Window> {
+        Some(Window {
+            since: self.window_since?,
+            until: self.window_until?,
+        })
+    }
+
+    pub fn totals(&self) -> Totals {
+        Totals {
+            fetched: count(self.fetched),
+            created: count(self.created),
+            updated: count(self.updated),
+            unchanged: count(self.unchanged),
+            skipped: count(self.skipped),
+            failed: count(self.failed),
+        }
+    }
+
+    pub fn requests(&self) -> u64 {
+        count(self.requests)
+    }
+}
+
+impl TryFrom<Model> for Run {
+    type Error = UnknownWord;
+
+    fn try_from(row: Model) -> Result<Self, UnknownWord> {
+        let error = row
+            .error_kind
+            .as_deref()
+            .map(|kind| {
+                Ok(Failure {
+                    kind: kind.parse()?,
+                    message: row.error_message.clone().unwrap_or_default(),
+                })
+            })
+            .transpose()?;
+        Ok(Self {
+            run_id: row.id,
+            merchant_id: MerchantId(row.merchant_id),
+            status: row.status.parse()?,
+            trigger: row.trigger.parse()?,
+            dry_run: row.dry_run,
+            window: row.window(),
+            totals: row.totals(),
+            requests: row.requests(),
+            error,
+            queued_at: row.queued_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+        })
+    }
+}

@@ -1,0 +1,103 @@
+//! How a run leaves a process's hands: it ends, is given back, or is to be cancelled.
+
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait, FromQueryResult, Value};
+
+use super::{connect::Store, entity::run};
+use crate::{
+    domain::{Order, Record, Run, RunId, RunStatus},
+    reconcile::ports::{Ending, Lease, TargetError},
+};
+
+impl Store {
+    /// Status, totals and watermark in one transaction.
+    pub(super) async fn end(&self, lease: &Lease, ending: Ending) -> Result<Run, TargetError> {
+        let ending = &ending;
+        let ended = self.call(|| self.end_once(lease, ending)).await?;
+        let row = ended.ok_or(TargetError::LeaseLost(lease.run_id))?;
+        row.try_into().map_err(|error: crate::domain::UnknownWord| TargetError::Refused(error.into()))
+    }
+
+    /// `None`: the lease is lost.
+    async fn end_once(&self, lease: &Lease, ending: &Ending) -> Result<Option<run::Model>, DbErr> {
+        let txn = self.begin_write().await?;
+        let sql = format!(
+            "UPDATE runs SET status = $1, error_kind = $2, error_message = $3, requests = $4, \
+             window_since = $5, window_until = $6, finished_at = {}, lease_until = NULL \
+             WHERE id = $7 AND epoch = $8 AND status = 'running' RETURNING *",
+            self.dialect.now()
+        );
+        let failure = ending.failure.as_ref();
+        let values: [Value; 8] = [
+            ending.status.as_str().into(),
+            failure.map(|failure| failure.kind.as_str()).into(),
+            failure.map(|failure| failure.message.as_str()).into(),
+            i64::try_from(ending.requests).unwrap_or(i64::MAX).into(),
+            ending.window.map(|window| window.since).into(),
+            ending.window.map(|window| window.until).into(),
+            lease.run_id.into(),
+            lease.epoch.into(),
+        ];
+        let Some(row) = txn.query_one_raw(self.statement(&sql, values)).await? else {
+            txn.rollback().await?;
+            return self.ended_before(lease, ending.status).await;
+        };
+        if let Some(watermark) = ending.watermark {
+            let sql = "INSERT INTO watermarks (merchant_id, resource, watermark) VALUES ($1, $2, $3) \
+                       ON CONFLICT (merchant_id, resource) DO UPDATE SET watermark = excluded.watermark \
+                       WHERE watermarks.watermark < excluded.watermark";
+            let values: [Value; 3] = [
+                lease.merchant.0.into(),
+                Order::RESOURCE.as_str().into(),
+                watermark.into(),
+            ];
+            txn.execute_raw(self.statement(sql, values)).await?;
+        }
+        let seen = "DELETE FROM run_pages WHERE run_id = $1";
+        txn.execute_raw(self.statement(seen, [lease.run_id.into()])).await?;
+        let row = run::Model::from_query_result(&row, "")?;
+        txn.commit().await?;
+        Ok(Some(row))
+    }
+
+    /// An earlier attempt, whose answer was lost, may have ended the run.
+    async fn ended_before(
+        &self,
+        lease: &Lease,
+        status: RunStatus,
+    ) -> Result<Option<run::Model>, DbErr> {
+        let row = run::Entity::find_by_id(lease.run_id).one(&self.db).await?;
+        Ok(row.filter(|row| row.epoch == lease.epoch && row.status == status.as_str()))
+    }
+
+    /// Back into the queue at its cursor; the attempt is not counted.
+    pub(super) async fn give_back(&self, lease: &Lease) -> Result<(), TargetError> {
+        let sql = "UPDATE runs SET status = 'queued', owner = NULL, lease_until = NULL, attempt = attempt - 1 \
+                   WHERE id = $1 AND epoch = $2 AND status = 'running'";
+        self.call(|| async {
+            let values: [Value; 2] = [lease.run_id.into(), lease.epoch.into()];
+            self.db.execute_raw(self.statement(sql, values)).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Ends a run that waits; asks one that runs to stop at its next page.
+    pub(super) async fn ask_to_cancel(&self, id: RunId) -> Result<Option<bool>, TargetError> {
+        let sql = format!(
+            "UPDATE runs SET cancel_requested = $1, \
+             finished_at = CASE status WHEN 'queued' THEN {} ELSE finished_at END, \
+             status = CASE status WHEN 'queued' THEN 'cancelled' ELSE status END \
+             WHERE id = $2 AND status IN ('queued', 'running') RETURNING id",
+            self.dialect.now()
+        );
+        let sql = sql.as_str();
+        self.call(|| async move {
+            let values: [Value; 2] = [true.into(), id.into()];
+            if self.db.query_one_raw(self.statement(sql, values)).await?.is_some() {
+                return Ok(Some(true));
+            }
+            Ok(run::Entity::find_by_id(id).one(&self.db).await?.map(|_| false))
+        })
+        .await
+    }
+}

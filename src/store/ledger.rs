@@ -1,0 +1,89 @@
+//! The ledger's contract, met by the files beside this one.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::connect::Store;
+use crate::{
+    domain::{Discrepancy, Merchant, Run, RunId},
+    reconcile::ports::{
+        Begun, Claim, Ending, Enqueued, Firing, Gauges, Lease, Ledger, NewRun, RunFilter,
+        TargetError,
+    },
+};
+
+impl Ledger for Store {
+    async fn enqueue(&self, run: NewRun) -> Result<Enqueued, TargetError> {
+        self.put(run).await
+    }
+
+    async fn begin(&self, run: NewRun) -> Result<Begun, TargetError> {
+        self.start(run).await
+    }
+
+    async fn claim(&self, limit: u32) -> Result<Vec<Claim>, TargetError> {
+        self.take(limit).await
+    }
+
+    async fn heartbeat(&self) -> Result<Vec<RunId>, TargetError> {
+        self.renew().await
+    }
+
+    async fn finish(&self, lease: &Lease, ending: Ending) -> Result<Run, TargetError> {
+        self.end(lease, ending).await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), TargetError> {
+        self.give_back(lease).await
+    }
+
+    async fn cancel(&self, run: RunId) -> Result<Option<bool>, TargetError> {
+        self.ask_to_cancel(run).await
+    }
+
+    async fn last_firing(&self, pattern: &str) -> Result<Option<DateTime<Utc>>, TargetError> {
+        self.newest_firing(pattern).await
+    }
+
+    async fn fire(
+        &self,
+        slot: DateTime<Utc>,
+        pattern: &str,
+        firing: Firing,
+    ) -> Result<Option<u64>, TargetError> {
+        self.record_firing(slot, pattern, firing).await
+    }
+
+    async fn now(&self) -> Result<DateTime<Utc>, TargetError> {
+        self.call(|| self.clock(&self.db)).await
+    }
+
+    async fn runs(&self, filter: RunFilter) -> Result<Vec<Run>, TargetError> {
+        self.list_runs(filter).await
+    }
+
+    async fn run(&self, id: RunId) -> Result<Option<Run>, TargetError> {
+        self.find_run(id).await
+    }
+
+    async fn discrepancies(&self, id: RunId) -> Result<Vec<Discrepancy>, TargetError> {
+        self.discrepancies_of(id).await
+    }
+
+    async fn merchants(&self) -> Result<Vec<Merchant>, TargetError> {
+        self.call(|| self.register_rows()).await
+    }
+
+    async fn gauges(&self) -> Result<Gauges, TargetError> {
+        self.read_gauges().await
+    }
+
+    async fn ready(&self) -> Result<(), TargetError> {
+        self.check_ready().await
+    }
+
+    async fn prune(&self, keep: Duration) -> Result<u64, TargetError> {
+        self.remove_old_runs(keep).await
+    }
+}

@@ -1,0 +1,21 @@
+//! The database: SeaORM on PostgreSQL or SQLite, one set of code. Sealed tokens are kept here, never
+//! plain ones.
+
+mod claims;
+mod commit;
+mod config;
+mod connect;
+mod credentials;
+mod dialect;
+mod entity;
+mod error;
+mod finish;
+mod ledger;
+mod merchants;
+mod orders;
+mod queries;
+mod schedule;
+
+pub use config::Config;
+pub use connect::{Store, StoreError};
+pub use merchants::{Registration, StoredTokens};

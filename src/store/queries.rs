@@ -1,0 +1,132 @@
+//! What people and scrapes ask of the ledger.
+
+use std::time::Duration;
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+
+use super::{
+    connect::{Store, StoreError},
+    entity::{discrepancy, run},
+};
+use crate::{
+    domain::{Discrepancy, MerchantState, Run, RunId, UnknownWord},
+    reconcile::ports::{Gauges, RunFilter, TargetError},
+};
+
+/// A merchant is overdue when a nightly run is two hours late.
+const OVERDUE: Duration = Duration::from_secs(26 * 3600);
+
+impl Store {
+    pub(super) async fn list_runs(&self, filter: RunFilter) -> Result<Vec<Run>, TargetError> {
+        self.call(|| async {
+            let mut query = run::Entity::find().order_by_desc(run::Column::Id).limit(filter.limit);
+            if let Some(merchant) = filter.merchant {
+                query = query.filter(run::Column::MerchantId.eq(merchant.0));
+            }
+            if let Some(status) = filter.status {
+                query = query.filter(run::Column::Status.eq(status.as_str()));
+            }
+            if let Some(before) = filter.before {
+                query = query.filter(run::Column::Id.lt(before));
+            }
+            query.all(&self.db).await?.into_iter().map(read).collect()
+        })
+        .await
+    }
+
+    pub(super) async fn find_run(&self, id: RunId) -> Result<Option<Run>, TargetError> {
+        self.call(|| async {
+            run::Entity::find_by_id(id).one(&self.db).await?.map(read).transpose()
+        })
+        .await
+    }
+
+    pub(super) async fn discrepancies_of(
+        &self,
+        id: RunId,
+    ) -> Result<Vec<Discrepancy>, TargetError> {
+        self.call(|| async {
+            discrepancy::Entity::find()
+                .filter(discrepancy::Column::RunId.eq(id))
+                .order_by_asc(discrepancy::Column::Id)
+                .all(&self.db)
+                .await?
+                .into_iter()
+                .map(read)
+                .collect()
+        })
+        .await
+    }
+
+    pub(super) async fn read_gauges(&self) -> Result<Gauges, TargetError> {
+        self.call(|| self.read_gauges_once()).await
+    }
+
+    async fn read_gauges_once(&self) -> Result<Gauges, DbErr> {
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM runs WHERE status = 'running') AS active, \
+             (SELECT count(*) FROM runs WHERE status = 'queued') AS queued, \
+             (SELECT count(*) FROM merchants m LEFT JOIN watermarks w ON w.merchant_id = m.merchant_id \
+               WHERE m.state = 'active' AND COALESCE(w.watermark, m.created_at) < {overdue}) AS overdue, \
+             (SELECT max(finished_at) FROM runs WHERE status = 'succeeded') AS last_success, \
+             (SELECT min(w.watermark) FROM watermarks w JOIN merchants m ON m.merchant_id = w.merchant_id \
+               WHERE m.state = 'active') AS oldest",
+            overdue = self.dialect.now_minus(OVERDUE)
+        );
+        let row = self
+            .db
+            .query_one_raw(self.statement(&sql, []))
+            .await?
+            .ok_or_else(|| DbErr::RecordNotFound("counts".to_owned()))?;
+        let count = |name| row.try_get("", name).map(|count: i64| u64::try_from(count).unwrap_or(0));
+        let mut gauges = Gauges {
+            runs_active: count("active")?,
+            runs_queued: count("queued")?,
+            merchants: MerchantState::ALL.map(|state| (state, 0)).to_vec(),
+            merchants_overdue: count("overdue")?,
+            last_success: row.try_get("", "last_success")?,
+            oldest_watermark: row.try_get("", "oldest")?,
+        };
+        let sql = "SELECT state, count(*) AS merchants FROM merchants GROUP BY state";
+        for row in self.db.query_all_raw(self.statement(sql, [])).await? {
+            let state: String = row.try_get("", "state")?;
+            let merchants: i64 = row.try_get("", "merchants")?;
+            for (known, count) in &mut gauges.merchants {
+                if known.as_str() == state {
+                    *count = u64::try_from(merchants).unwrap_or(0);
+                }
+            }
+        }
+        Ok(gauges)
+    }
+
+    pub(super) async fn check_ready(&self) -> Result<(), TargetError> {
+        match tokio::time::timeout(Duration::from_secs(3), self.require_schema()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error @ StoreError::Outdated(_))) => Err(TargetError::Refused(error.into())),
+            Ok(Err(error)) => Err(TargetError::Unavailable(error.into())),
+            Err(_) => Err(TargetError::Unavailable("no answer within 3 s".into())),
+        }
+    }
+
+    pub(super) async fn remove_old_runs(&self, keep: Duration) -> Result<u64, TargetError> {
+        let sql = format!(
+            "DELETE FROM runs WHERE finished_at IS NOT NULL AND finished_at < {}",
+            self.dialect.now_minus(keep)
+        );
+        let sql = sql.as_str();
+        self.call(|| async move {
+            Ok(self.db.execute_raw(self.statement(sql, [])).await?.rows_affected())
+        })
+        .await
+    }
+}
+
+fn read<Row, Shown>(row: Row) -> Result<Shown, DbErr>
+where
+    Shown: TryFrom<Row, Error = UnknownWord>,
+{
+    row.try_into().map_err(|error: UnknownWord| DbErr::Type(error.to_string()))
+}

@@ -1,0 +1,94 @@
+//! Logs to stderr, and traces to wherever they are wanted.
+
+use std::io::IsTerminal;
+
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use serde::Deserialize;
+use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// The section `telemetry`; `config/default.toml` tells what each key is for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml documents every key")]
+pub struct Config {
+    pub log_format: LogFormat,
+    pub otlp_endpoint: String,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text where stderr is a terminal, else JSON.
+    Auto,
+    /// A JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Flushes what is pending when the program ends.
+#[derive(Debug)]
+#[must_use = "dropped without `shutdown`, it loses the last spans"]
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+}
+
+/// Our own steps, and the warnings of everybody else. `RUST_LOG` overrides it.
+const DEFAULT_FILTER: &str = "warn,salla_reconciler=info";
+
+/// Sets up logs and traces, for the rest of the process's life.
+///
+/// # Errors
+/// When the exporter cannot be built, or it was set up before.
+pub fn init(config: &Config) -> anyhow::Result<Telemetry> {
+    let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(DEFAULT_FILTER))?;
+    let json = match config.log_format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = if json {
+        lines.json().flatten_event(true).with_span_list(false).boxed()
+    } else {
+        lines.boxed()
+    };
+    let traces = (!config.otlp_endpoint.is_empty())
+        .then(|| provider(&config.otlp_endpoint))
+        .transpose()?;
+    let spans = traces
+        .as_ref()
+        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("salla-reconciler")));
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(spans)
+        .with(filter)
+        .try_init()?;
+    Ok(Telemetry { traces })
+}
+
+fn provider(endpoint: &str) -> anyhow::Result<SdkTracerProvider> {
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+        .build()?;
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(Resource::builder().with_service_name("salla-reconciler").build())
+        .build())
+}
+
+impl Telemetry {
+    /// Sends what is pending. Blocks for a few seconds at the most.
+    pub async fn shutdown(self) {
+        let Some(traces) = self.traces else { return };
+        // The exporter blocks its thread, which must not be one of the runtime's.
+        let flushed = tokio::task::spawn_blocking(move || traces.shutdown()).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::warn!(error = %error, "the last traces could not be sent");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The credential store as everyone else sees it: tokens in the clear, sealed on their way in and opened
+//! on their way out.
+
+use std::sync::Arc;
+
+use super::ring::{KeyRing, Kind, OpenError};
+use crate::{
+    domain::MerchantId,
+    reconcile::ports::{CredentialError, CredentialStore, Credentials, Sealed, Tokens},
+};
+
+/// Seals and opens what `S` keeps.
+#[derive(Debug, Clone)]
+pub struct Vault<S> {
+    ring: Arc<KeyRing>,
+    store: S,
+}
+
+impl<S> Vault<S> {
+    /// A vault over `store`.
+    pub fn new(ring: Arc<KeyRing>, store: S) -> Self {
+        Self { ring, store }
+    }
+
+    /// The key that seals.
+    #[must_use]
+    pub fn key_id(&self) -> &str {
+        self.ring.first_id()
+    }
+
+    /// Seals a merchant's tokens under the first key.
+    #[must_use]
+    pub fn seal(&self, merchant: MerchantId, tokens: &Tokens) -> Tokens<Sealed> {
+        let refresh = tokens.refresh.as_ref();
+        Tokens {
+            access: self.ring.seal(merchant, Kind::Access, &tokens.access),
+            refresh: refresh.map(|token| self.ring.seal(merchant, Kind::Refresh, token)),
+            expires_at: tokens.expires_at,
+        }
+    }
+
+    /// Opens a merchant's tokens.
+    ///
+    /// # Errors
+    /// When a key is missing or wrong, or the text was changed; names the merchant and the key.
+    pub fn open(
+        &self,
+        merchant: MerchantId,
+        sealed: &Tokens<Sealed>,
+    ) -> Result<Tokens, CredentialError> {
+        let open = |kind, sealed: &Sealed| {
+            self.ring
+                .open(merchant, kind, sealed)
+                .map_err(|error: OpenError| CredentialError::Unreadable {
+                    merchant,
+                    reason: error.to_string(),
+                })
+        };
+        let refresh = sealed.refresh.as_ref();
+        Ok(Tokens {
+            access: open(Kind::Access, &sealed.access)?,
+            refresh: refresh.map(|token| open(Kind::Refresh, token)).transpose()?,
+            expires_at: sealed.expires_at,
+        })
+    }
+
+    /// Whether every token is under the first key already.
+    #[must_use]
+    pub fn is_current(&self, sealed: &Tokens<Sealed>) -> bool {
+        [Some(&sealed.access), sealed.refresh.as_ref()]
+            .into_iter()
+            .flatten()
+            .all(|token| KeyRing::id_of(token) == Some(self.key_id()))
+    }
+}
+
+impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
+    async fn load(&self, merchant: MerchantId) -> Result<Option<Credentials>, CredentialError> {
+        let Some(stored) = self.store.load(merchant).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Credentials {
+            tokens: self.open(merchant, &stored.tokens)?,
+            version: stored.version,
+            refreshing_for: stored.refreshing_for,
+        }))
+    }
+
+    async fn begin_refresh(
+        &self,
+        merchant: MerchantId,
+        version: i64,
+    ) -> Result<bool, CredentialError> {
+        self.store.begin_refresh(merchant, version).await
+    }
+
+    async fn complete_refresh(
+        &self,
+        merchant: MerchantId,
+        version: i64,
+        tokens: &Tokens,
+    ) -> Result<(), CredentialError> {
+        let sealed = self.seal(merchant, tokens);
+        self.store.complete_refresh(merchant, version, &sealed).await
+    }
+
+    async fn abandon_refresh(
+        &self,
+        merchant: MerchantId,
+        version: i64,
+    ) -> Result<(), CredentialError> {
+        self.store.abandon_refresh(merchant, version).await
+    }
+
+    async fn revoked(&self, merchant: MerchantId) -> Result<(), CredentialError> {
+        self.store.revoked(merchant).await
+    }
+}
