@@ -43,11 +43,7 @@ pub struct Services {
 /// When `vault.keys` is missing or cannot be read.
 pub fn key_ring(config: &Config) -> Result<KeyRing, ConfigError> {
     KeyRing::parse(&config.vault.keys).map_err(|error| {
-        ConfigError::needed(
-            "vault.keys",
-            &error.to_string(),
-            "`salla-reconciler keys generate` prints a key",
-        )
+        ConfigError::needed("vault.keys", &error.to_string(), "`salla-reconciler keys generate` prints a key")
     })
 }
 
@@ -83,12 +79,7 @@ impl Services {
             Arc::new(vault.clone()),
             Arc::clone(&metrics),
         )?);
-        Ok(Self {
-            store,
-            vault,
-            salla,
-            metrics,
-        })
+        Ok(Self { store, vault, salla, metrics })
     }
 
     /// What executes runs.

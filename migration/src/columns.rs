@@ -10,9 +10,7 @@ pub struct Columns {
 
 impl Columns {
     pub fn of(manager: &SchemaManager<'_>) -> Self {
-        Self {
-            sqlite: manager.get_database_backend() == DbBackend::Sqlite,
-        }
+        Self { sqlite: manager.get_database_backend() == DbBackend::Sqlite }
     }
 
     pub fn is_sqlite(self) -> bool {
@@ -40,11 +38,7 @@ impl Columns {
 
     /// The database's clock, as the default of an instant.
     pub fn now(self) -> Expr {
-        if self.sqlite {
-            Expr::cust("(strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))")
-        } else {
-            Expr::cust("now()")
-        }
+        if self.sqlite { Expr::cust("(strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))") } else { Expr::cust("now()") }
     }
 
     fn custom(self, column: &str, postgres: &'static str, sqlite: &'static str) -> ColumnDef {

@@ -69,11 +69,7 @@ impl MigrationTrait for Migration {
                     .to_owned(),
             )
             .await?;
-        let trigger = if columns.is_sqlite() {
-            SQLITE_TRIGGER
-        } else {
-            POSTGRES_TRIGGER
-        };
+        let trigger = if columns.is_sqlite() { SQLITE_TRIGGER } else { POSTGRES_TRIGGER };
         manager.get_connection().execute_unprepared(trigger).await?;
         Ok(())
     }
@@ -81,10 +77,7 @@ impl MigrationTrait for Migration {
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager.drop_table(Table::drop().table("orders").to_owned()).await?;
         if !Columns::of(manager).is_sqlite() {
-            manager
-                .get_connection()
-                .execute_unprepared("DROP FUNCTION orders_distrust_fingerprint()")
-                .await?;
+            manager.get_connection().execute_unprepared("DROP FUNCTION orders_distrust_fingerprint()").await?;
         }
         Ok(())
     }

@@ -29,12 +29,7 @@ impl MigrationTrait for Migration {
         manager.create_table(discrepancies(columns)).await?;
         manager
             .create_index(
-                Index::create()
-                    .name("discrepancies_of_run")
-                    .table("discrepancies")
-                    .col("run_id")
-                    .col("id")
-                    .to_owned(),
+                Index::create().name("discrepancies_of_run").table("discrepancies").col("run_id").col("id").to_owned(),
             )
             .await?;
         manager
@@ -61,20 +56,8 @@ impl MigrationTrait for Migration {
 }
 
 fn runs(columns: Columns) -> TableCreateStatement {
-    let count = |name: &str| {
-        ColumnDef::new(Alias::new(name))
-            .big_integer()
-            .not_null()
-            .default(0)
-            .to_owned()
-    };
-    let flag = |name: &str| {
-        ColumnDef::new(Alias::new(name))
-            .boolean()
-            .not_null()
-            .default(false)
-            .to_owned()
-    };
+    let count = |name: &str| ColumnDef::new(Alias::new(name)).big_integer().not_null().default(0).to_owned();
+    let flag = |name: &str| ColumnDef::new(Alias::new(name)).boolean().not_null().default(false).to_owned();
     let mut table = Table::create();
     table
         .table("runs")
@@ -101,9 +84,7 @@ fn runs(columns: Columns) -> TableCreateStatement {
         .col(&mut columns.instant("window_since"))
         .col(&mut columns.instant("window_until"))
         .col(ColumnDef::new("next_page").text());
-    for name in [
-        "fetched", "created", "updated", "unchanged", "skipped", "failed", "requests",
-    ] {
+    for name in ["fetched", "created", "updated", "unchanged", "skipped", "failed", "requests"] {
         table.col(&mut count(name));
     }
     table
@@ -125,10 +106,7 @@ fn run_pages() -> TableCreateStatement {
         .col(ColumnDef::new("ids").binary().not_null())
         .primary_key(Index::create().col("run_id").col("number"))
         .foreign_key(
-            ForeignKey::create()
-                .from("run_pages", "run_id")
-                .to("runs", "id")
-                .on_delete(ForeignKeyAction::Cascade),
+            ForeignKey::create().from("run_pages", "run_id").to("runs", "id").on_delete(ForeignKeyAction::Cascade),
         )
         .to_owned()
 }
@@ -148,10 +126,7 @@ fn discrepancies(columns: Columns) -> TableCreateStatement {
         .col(ColumnDef::new("reason").text())
         .col(columns.instant("found_at").not_null().default(columns.now()))
         .foreign_key(
-            ForeignKey::create()
-                .from("discrepancies", "run_id")
-                .to("runs", "id")
-                .on_delete(ForeignKeyAction::Cascade),
+            ForeignKey::create().from("discrepancies", "run_id").to("runs", "id").on_delete(ForeignKeyAction::Cascade),
         )
         .to_owned()
 }

@@ -97,7 +97,8 @@ async fn salla(config: &Config, database_clock: Option<DateTime<Utc>>, report: &
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => {
-            let trouble = format!("{url} does not answer ({}); check salla.api_url and the way out to it", error.without_url());
+            let trouble =
+                format!("{url} does not answer ({}); check salla.api_url and the way out to it", error.without_url());
             report.line("salla", Err(trouble));
             return;
         }
@@ -110,5 +111,8 @@ async fn salla(config: &Config, database_clock: Option<DateTime<Utc>>, report: &
     };
     let skew = theirs - ours;
     let shown = format!("Salla's clock is {} s ahead of the database's", skew.num_seconds());
-    report.line("clocks", if skew.abs() > SKEW { Err(format!("{shown}; let NTP set the database's host")) } else { Ok(shown) });
+    report.line(
+        "clocks",
+        if skew.abs() > SKEW { Err(format!("{shown}; let NTP set the database's host")) } else { Ok(shown) },
+    );
 }

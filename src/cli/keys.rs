@@ -67,7 +67,10 @@ pub async fn rotate(config: &Config) -> anyhow::Result<Exit> {
             }
         }
     }
-    println!("{resealed} encrypted anew under {:?}, {current} were already, {unreadable} cannot be read", vault.key_id());
+    println!(
+        "{resealed} encrypted anew under {:?}, {current} were already, {unreadable} cannot be read",
+        vault.key_id()
+    );
     store.close().await?;
     Ok(if unreadable == 0 { Exit::Success } else { Exit::Failure })
 }

@@ -21,8 +21,10 @@ use crate::{
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Registers stores, or replaces them: a JSON object a line.
-    #[command(after_help = "A line: {\"merchant_id\":1001,\"name\":\"…\",\"access_token\":\"…\",\"refresh_token\":\"…\",\"expires_at\":\"2026-12-01T00:00:00Z\"}\n\
-                            Environment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__VAULT__KEYS")]
+    #[command(
+        after_help = "A line: {\"merchant_id\":1001,\"name\":\"…\",\"access_token\":\"…\",\"refresh_token\":\"…\",\"expires_at\":\"2026-12-01T00:00:00Z\"}\n\
+                            Environment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__VAULT__KEYS"
+    )]
     Import {
         /// The file; `-` is stdin.
         file: PathBuf,
@@ -85,8 +87,7 @@ async fn import(config: &Config, file: PathBuf) -> anyhow::Result<Exit> {
     let input: Box<dyn BufRead> = if file.as_os_str() == "-" {
         Box::new(std::io::stdin().lock())
     } else {
-        let opened = std::fs::File::open(&file)
-            .with_context(|| format!("{} cannot be opened", file.display()))?;
+        let opened = std::fs::File::open(&file).with_context(|| format!("{} cannot be opened", file.display()))?;
         Box::new(std::io::BufReader::new(opened))
     };
     let mut imported = 0u64;
@@ -95,9 +96,8 @@ async fn import(config: &Config, file: PathBuf) -> anyhow::Result<Exit> {
         if line.trim().is_empty() {
             continue;
         }
-        let registration = registration(&vault, &line).with_context(|| {
-            format!("line {} is not imported; the {imported} before it are", number + 1)
-        })?;
+        let registration = registration(&vault, &line)
+            .with_context(|| format!("line {} is not imported; the {imported} before it are", number + 1))?;
         store.register(&registration).await?;
         imported += 1;
     }
@@ -111,16 +111,8 @@ fn registration(vault: &Vault<Store>, line: &str) -> anyhow::Result<Registration
         // The error may quote what stands there, which may be a token.
         anyhow::anyhow!("it is not a merchant as `merchants import --help` shows (column {})", error.column())
     })?;
-    let tokens = Tokens {
-        access: line.access_token,
-        refresh: line.refresh_token,
-        expires_at: line.expires_at,
-    };
-    Ok(Registration {
-        merchant_id: line.merchant_id,
-        name: line.name,
-        tokens: vault.seal(line.merchant_id, &tokens),
-    })
+    let tokens = Tokens { access: line.access_token, refresh: line.refresh_token, expires_at: line.expires_at };
+    Ok(Registration { merchant_id: line.merchant_id, name: line.name, tokens: vault.seal(line.merchant_id, &tokens) })
 }
 
 async fn list(store: &Store, json: bool) -> anyhow::Result<()> {

@@ -52,8 +52,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The daemon: schedule, workers and HTTP server.
-    #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL, __DATABASE__MIGRATE, __SALLA__*, __SCHEDULE__*, __RECONCILE__*,\n\
-                            __HTTP__LISTEN, __HTTP__API_TOKEN, __VAULT__KEYS, __SHUTDOWN__GRACE, __TELEMETRY__*, __RETENTION__RUNS")]
+    #[command(
+        after_help = "Environment: SALLA_RECONCILER__DATABASE__URL, __DATABASE__MIGRATE, __SALLA__*, __SCHEDULE__*, __RECONCILE__*,\n\
+                            __HTTP__LISTEN, __HTTP__API_TOKEN, __VAULT__KEYS, __SHUTDOWN__GRACE, __TELEMETRY__*, __RETENTION__RUNS"
+    )]
     Serve,
     /// Runs in the foreground, for the named merchants or all active ones.
     Run(run::Args),
@@ -82,11 +84,7 @@ pub async fn main(cli: Cli) -> Exit {
         Ok(exit) => exit,
         Err(error) => {
             eprintln!("salla-reconciler: {error:#}");
-            if error.is::<ConfigError>() {
-                Exit::Configuration
-            } else {
-                Exit::Failure
-            }
+            if error.is::<ConfigError>() { Exit::Configuration } else { Exit::Failure }
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     domain::{MerchantId, MerchantState, Request, RunStatus, Totals, Trigger},
     reconcile::{
-        Ended, Progress, ProgressSender,
+        Ended, Progress, ProgressSender, Sweep,
         ports::{Ledger, NewRun},
     },
     store::Store,
@@ -23,8 +23,10 @@ use crate::{
 
 /// What `run` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL, __VAULT__KEYS, __SALLA__*, __RECONCILE__*, __TELEMETRY__LOG_FORMAT\n\n\
-    Examples:\n  salla-reconciler run\n  salla-reconciler run --merchant 1001 --full --dry-run\n  salla-reconciler run --since 2026-11-20T00:00:00Z --json")]
+#[command(
+    after_help = "Environment: SALLA_RECONCILER__DATABASE__URL, __VAULT__KEYS, __SALLA__*, __RECONCILE__*, __TELEMETRY__LOG_FORMAT\n\n\
+    Examples:\n  salla-reconciler run\n  salla-reconciler run --merchant 1001 --full --dry-run\n  salla-reconciler run --since 2026-11-20T00:00:00Z --json"
+)]
 pub struct Args {
     /// A merchant's id; may be given more than once. Without it: every active merchant.
     #[arg(long = "merchant", value_name = "ID")]
@@ -49,12 +51,7 @@ pub struct Args {
 /// Runs, and shows what came of it.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<Exit> {
     let stop = signal::termination()?;
-    let request = Request {
-        since: args.since,
-        until: args.until,
-        full: args.full,
-        dry_run: args.dry_run,
-    };
+    let request = Request { since: args.since, until: args.until, full: args.full, dry_run: args.dry_run };
     if let Err(error) = request.validate(Utc::now()) {
         use clap::CommandFactory;
         let mut command = super::Cli::command();
@@ -66,15 +63,12 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<Exit> {
         eprintln!("no active merchant is registered; `salla-reconciler merchants import` registers some");
     }
     let halt = CancellationToken::new();
-    let (ended, ()) = tokio::join!(
-        sweep(config, &services, &merchants, request, args.json, &halt),
-        async {
-            tokio::select! {
-                () = stop => halt.cancel(),
-                () = halt.cancelled() => {}
-            }
+    let (ended, ()) = tokio::join!(sweep(config, &services, &merchants, request, args.json, &halt), async {
+        tokio::select! {
+            () = stop => halt.cancel(),
+            () = halt.cancelled() => {}
         }
-    );
+    });
     services.salla.drain().await;
     services.store.close().await?;
     if !args.json && !ended.is_empty() {
@@ -107,15 +101,13 @@ pub async fn sweep(
     json: bool,
     halt: &CancellationToken,
 ) -> Vec<Ended> {
+    let mut sweep = Sweep::default();
+    sweep.begin();
     let (sender, events) = unbounded_channel();
     let runner = services.runner(config, ProgressSender::new(sender));
     let heartbeat = tokio::spawn(heartbeat(services.store.clone(), config.reconcile.lease, halt.clone()));
     let bar = tokio::spawn(show_progress(events, merchants.len() as u64));
-    let new = |merchant| NewRun {
-        merchant,
-        trigger: Trigger::Cli,
-        request,
-    };
+    let new = |merchant| NewRun { merchant, trigger: Trigger::Cli, request };
     let ended: Vec<Ended> = stream::iter(merchants.iter().copied())
         .map(|merchant| runner.foreground(new(merchant), halt))
         .buffer_unordered(config.reconcile.concurrency as usize)
@@ -128,6 +120,8 @@ pub async fn sweep(
         .await;
     halt.cancel();
     drop(runner);
+    ended.iter().for_each(|ended| sweep.add(ended));
+    sweep.report();
     let _ = tokio::join!(heartbeat, bar);
     ended
 }
@@ -142,11 +136,7 @@ async fn heartbeat(store: Store, lease: std::time::Duration, halt: CancellationT
 
 /// A bar on a terminal, nothing elsewhere.
 async fn show_progress(mut events: UnboundedReceiver<Progress>, merchants: u64) {
-    let bar = if std::io::stderr().is_terminal() {
-        ProgressBar::new(merchants)
-    } else {
-        ProgressBar::hidden()
-    };
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(merchants) } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} merchants · {msg} · {elapsed}") {
         bar.set_style(style);
     }
@@ -207,11 +197,8 @@ pub fn summary(ended: &[Ended]) -> String {
 
 /// The worst of them counts.
 pub fn exit(ended: &[Ended]) -> Exit {
-    let all = |status: &[RunStatus]| {
-        ended
-            .iter()
-            .all(|ended| ended.run().is_some_and(|run| status.contains(&run.status)))
-    };
+    let all =
+        |status: &[RunStatus]| ended.iter().all(|ended| ended.run().is_some_and(|run| status.contains(&run.status)));
     if all(&[RunStatus::Succeeded]) {
         Exit::Success
     } else if all(&[RunStatus::Succeeded, RunStatus::Partial]) {

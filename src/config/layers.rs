@@ -56,17 +56,20 @@ impl Layers {
             add(built(source.clone(), &path)?, &|_| path.clone())?;
             merged = merged.add_source(source);
         }
-        let environment = Environment::with_prefix(PREFIX)
-            .prefix_separator("__")
-            .separator("__");
+        let environment = Environment::with_prefix(PREFIX).prefix_separator("__").separator("__");
         add(built(environment.clone(), "the environment")?, &|key| {
             format!("the environment variable {}", variable(key))
         })?;
-        let merged = merged
-            .add_source(environment)
-            .build()
-            .map_err(|error| unreadable("the settings", &error))?;
+        let merged = merged.add_source(environment).build().map_err(|error| unreadable("the settings", &error))?;
         Ok(Self { merged, origins })
+    }
+
+    /// The compiled-in layer alone.
+    pub fn defaults() -> Result<Self, ConfigError> {
+        Ok(Self {
+            merged: built(File::from_str(DEFAULTS, FileFormat::Toml), "config/default.toml")?,
+            origins: BTreeMap::new(),
+        })
     }
 
     /// Types the settings; an error names its key.
@@ -95,20 +98,14 @@ impl Layers {
 fn files(file: Option<&Path>) -> Vec<String> {
     let named = std::env::var(format!("{PREFIX}_ENV")).ok().filter(|name| !name.is_empty());
     let of_environment = named.map(|name| format!("config/{name}.toml"));
-    of_environment
-        .into_iter()
-        .chain(file.map(|path| path.display().to_string()))
-        .collect()
+    of_environment.into_iter().chain(file.map(|path| path.display().to_string())).collect()
 }
 
 fn built<S>(source: S, name: &str) -> Result<Merged, ConfigError>
 where
     S: ::config::Source + Send + Sync + 'static,
 {
-    Merged::builder()
-        .add_source(source)
-        .build()
-        .map_err(|error| unreadable(name, &error))
+    Merged::builder().add_source(source).build().map_err(|error| unreadable(name, &error))
 }
 
 fn unreadable(name: &str, error: &::config::ConfigError) -> ConfigError {
@@ -121,16 +118,13 @@ fn unreadable(name: &str, error: &::config::ConfigError) -> ConfigError {
 }
 
 fn unknown(key: &str, source_name: &str, known: &[String]) -> ConfigError {
-    let nearest = known
-        .iter()
-        .max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
+    let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
     ConfigError {
         key: key.to_owned(),
         problem: "is no key".to_owned(),
         source_name: source_name.to_owned(),
-        mend: nearest.map_or_else(String::new, |near| {
-            format!("remove it, or did you mean {near} ({})?", variable(near))
-        }),
+        mend: nearest
+            .map_or_else(String::new, |near| format!("remove it, or did you mean {near} ({})?", variable(near))),
     }
 }
 

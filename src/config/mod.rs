@@ -57,18 +57,21 @@ impl Config {
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let layers = layers::Layers::read(file)?;
         let config: Self = layers.deserialize()?;
-        config
-            .check()
-            .map_err(|(key, problem, mend)| layers.error(key, &problem, mend))?;
+        config.check().map_err(|(key, problem, mend)| layers.error(key, &problem, mend))?;
         Ok(config)
+    }
+
+    /// The defaults alone, whatever the environment says.
+    ///
+    /// # Errors
+    /// Never: a test loads them.
+    pub fn defaults() -> Result<Self, ConfigError> {
+        layers::Layers::defaults()?.deserialize()
     }
 
     /// What types alone do not say.
     fn check(&self) -> Result<(), (&'static str, String, &'static str)> {
-        for (key, url) in [
-            ("salla.api_url", &self.salla.api_url),
-            ("salla.token_url", &self.salla.token_url),
-        ] {
+        for (key, url) in [("salla.api_url", &self.salla.api_url), ("salla.token_url", &self.salla.token_url)] {
             if !(url.scheme() == "https" || url.scheme() == "http" && is_loopback(url)) {
                 return Err((
                     key,
@@ -99,10 +102,9 @@ impl Config {
                 return Err((key, "0 would mean that nothing is ever done".to_owned(), "use 1 or more"));
             }
         }
-        for (key, span) in [
-            ("salla.request_timeout", self.salla.request_timeout),
-            ("reconcile.lease", self.reconcile.lease),
-        ] {
+        for (key, span) in
+            [("salla.request_timeout", self.salla.request_timeout), ("reconcile.lease", self.reconcile.lease)]
+        {
             if span < Duration::from_secs(1) {
                 return Err((key, "is shorter than a second".to_owned(), "use 1s or more"));
             }
@@ -138,6 +140,5 @@ where
     T: FromStr<Err: Display>,
 {
     let text = String::deserialize(input)?;
-    text.parse()
-        .map_err(|error| D::Error::custom(format!("{text:?}: {error}")))
+    text.parse().map_err(|error| D::Error::custom(format!("{text:?}: {error}")))
 }

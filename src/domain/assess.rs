@@ -102,30 +102,20 @@ mod tests {
     fn a_newer_one_updates_and_says_what_differed() {
         assert_eq!(
             assess(&order(2, "b"), Some(&held(&order(1, "a")))),
-            Verdict::Update {
-                fields: vec!["status", "payload"]
-            }
+            Verdict::Update { fields: vec!["status", "payload"] }
         );
     }
 
     #[test]
     fn a_newer_local_row_is_left_alone() {
-        assert_eq!(
-            assess(&order(1, "a"), Some(&held(&order(2, "b")))),
-            Verdict::Unchanged
-        );
+        assert_eq!(assess(&order(1, "a"), Some(&held(&order(2, "b")))), Verdict::Unchanged);
     }
 
     #[test]
     fn a_deleted_row_that_salla_lists_again_comes_back() {
         let mut ours = held(&order(1, "a"));
         ours.deleted = true;
-        assert_eq!(
-            assess(&order(1, "a"), Some(&ours)),
-            Verdict::Update {
-                fields: vec!["deleted_at"]
-            }
-        );
+        assert_eq!(assess(&order(1, "a"), Some(&ours)), Verdict::Update { fields: vec!["deleted_at"] });
     }
 
     proptest! {

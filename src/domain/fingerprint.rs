@@ -13,14 +13,7 @@ use super::UnknownWord;
 const VERSION: u8 = 1;
 
 /// Fields whose value changes though nobody changed the record: countdowns, counters, signed addresses.
-const VOLATILE: [&str; 6] = [
-    "pending_payment_ends_at",
-    "read",
-    "unread",
-    "views",
-    "urls",
-    "thumbnail",
-];
+const VOLATILE: [&str; 6] = ["pending_payment_ends_at", "read", "unread", "views", "urls", "thumbnail"];
 
 /// The first 128 bits of the SHA-256 of a JSON document in canonical form: keys sorted, numbers
 /// normalised, volatile fields left out.
@@ -85,10 +78,7 @@ fn feed_text(hasher: &mut Sha256, tag: u8, text: &str) {
 fn canonical(number: &str) -> String {
     Decimal::from_str_exact(number)
         .or_else(|_| Decimal::from_scientific(number))
-        .map_or_else(
-            |_| number.to_ascii_lowercase(),
-            |decimal| decimal.normalize().to_string(),
-        )
+        .map_or_else(|_| number.to_ascii_lowercase(), |decimal| decimal.normalize().to_string())
 }
 
 impl fmt::Display for Fingerprint {
@@ -110,10 +100,8 @@ impl FromStr for Fingerprint {
     /// Reads a fingerprint of the present version; one of another version is an error.
     fn from_str(text: &str) -> Result<Self, UnknownWord> {
         let unknown = || UnknownWord::new("fingerprint", text);
-        let hex = text
-            .strip_prefix(&Self::prefix())
-            .filter(|hex| hex.len() == 32 && hex.is_ascii())
-            .ok_or_else(unknown)?;
+        let hex =
+            text.strip_prefix(&Self::prefix()).filter(|hex| hex.len() == 32 && hex.is_ascii()).ok_or_else(unknown)?;
         let mut bytes = [0; 16];
         for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
             let pair = std::str::from_utf8(pair).map_err(|_| unknown())?;
@@ -133,40 +121,25 @@ mod tests {
 
     #[test]
     fn key_order_space_and_the_spelling_of_numbers_do_not_count() {
-        assert_eq!(
-            of(r#"{"a":1e-2,"b":"x"}"#),
-            of(r#"{ "b" : "x", "a" : 0.010 }"#)
-        );
+        assert_eq!(of(r#"{"a":1e-2,"b":"x"}"#), of(r#"{ "b" : "x", "a" : 0.010 }"#));
     }
 
     #[test]
     fn volatile_fields_do_not_count_at_any_depth() {
-        assert_eq!(
-            of(r#"{"a":{"pending_payment_ends_at":5}}"#),
-            of(r#"{"a":{"pending_payment_ends_at":4}}"#)
-        );
+        assert_eq!(of(r#"{"a":{"pending_payment_ends_at":5}}"#), of(r#"{"a":{"pending_payment_ends_at":4}}"#));
     }
 
     #[test]
     fn content_counts() {
         assert_ne!(of(r#"{"a":"1"}"#), of(r#"{"a":1}"#));
         assert_ne!(of(r#"{"a":[]}"#), of(r#"{"a":{}}"#));
-        assert_ne!(
-            of(r#"{"a":12345678901234.56}"#),
-            of(r#"{"a":12345678901234.561}"#)
-        );
+        assert_ne!(of(r#"{"a":12345678901234.56}"#), of(r#"{"a":12345678901234.561}"#));
     }
 
     #[test]
     fn reads_what_it_wrote_and_nothing_of_another_version() {
         let fingerprint = of(r#"{"a":1}"#);
         assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
-        assert!(
-            fingerprint
-                .to_string()
-                .replace("1:", "0:")
-                .parse::<Fingerprint>()
-                .is_err()
-        );
+        assert!(fingerprint.to_string().replace("1:", "0:").parse::<Fingerprint>().is_err());
     }
 }

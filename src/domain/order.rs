@@ -62,10 +62,7 @@ impl Record for Order {
             ("status", theirs.status != ours.status),
             ("currency", theirs.currency != ours.currency),
             ("total_amount", theirs.total_amount != ours.total_amount),
-            (
-                "salla_created_at",
-                theirs.salla_created_at != ours.salla_created_at,
-            ),
+            ("salla_created_at", theirs.salla_created_at != ours.salla_created_at),
         ]
         .into_iter()
         .filter_map(|(name, differs)| differs.then_some(name))

@@ -20,10 +20,7 @@ impl UnknownWord {
     /// `word` was read where a `what` belongs.
     #[must_use]
     pub fn new(what: &'static str, word: &str) -> Self {
-        Self {
-            what,
-            word: word.to_owned(),
-        }
+        Self { what, word: word.to_owned() }
     }
 }
 

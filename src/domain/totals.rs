@@ -21,13 +21,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, in the order in which they are shown.
-    pub const ALL: [Self; 5] = [
-        Self::Created,
-        Self::Updated,
-        Self::Unchanged,
-        Self::Skipped,
-        Self::Failed,
-    ];
+    pub const ALL: [Self; 5] = [Self::Created, Self::Updated, Self::Unchanged, Self::Skipped, Self::Failed];
 
     /// The word that the metrics use.
     #[must_use]

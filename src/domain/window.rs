@@ -81,11 +81,7 @@ impl Window {
                 watermark.map_or(lookback, |mark| lookback.min(mark - policy.overlap))
             })
         };
-        if since < until {
-            Ok(Self { since, until })
-        } else {
-            Err(InvalidWindow { since, until })
-        }
+        if since < until { Ok(Self { since, until }) } else { Err(InvalidWindow { since, until }) }
     }
 
     /// The watermark after this window was covered by a walk that began when Salla's clock showed
@@ -112,10 +108,7 @@ mod tests {
 
     use super::*;
 
-    const POLICY: WindowPolicy = WindowPolicy {
-        lookback: TimeDelta::hours(24),
-        overlap: TimeDelta::minutes(10),
-    };
+    const POLICY: WindowPolicy = WindowPolicy { lookback: TimeDelta::hours(24), overlap: TimeDelta::minutes(10) };
 
     fn at(hours: i64) -> DateTime<Utc> {
         Utc.timestamp_opt(1_790_000_000 + hours * 3600, 0).unwrap()
@@ -123,11 +116,7 @@ mod tests {
 
     #[test]
     fn reaches_back_to_the_last_success_when_that_is_longer_ago() {
-        let plan = |mark| {
-            Window::plan(at(0), mark, POLICY, &Request::default())
-                .unwrap()
-                .since
-        };
+        let plan = |mark| Window::plan(at(0), mark, POLICY, &Request::default()).unwrap().since;
         assert_eq!(plan(None), at(-24));
         assert_eq!(plan(Some(at(-2))), at(-24));
         assert_eq!(plan(Some(at(-72))), at(-72) - TimeDelta::minutes(10));
@@ -135,26 +124,16 @@ mod tests {
 
     #[test]
     fn a_window_that_ends_before_it_begins_is_refused() {
-        let request = Request {
-            since: Some(at(1)),
-            until: Some(at(0)),
-            ..Request::default()
-        };
+        let request = Request { since: Some(at(1)), until: Some(at(0)), ..Request::default() };
         assert!(Window::plan(at(2), None, POLICY, &request).is_err());
     }
 
     #[test]
     fn the_watermark_moves_forward_only_and_over_no_gap() {
-        let window = Window {
-            since: at(-24),
-            until: at(0),
-        };
+        let window = Window { since: at(-24), until: at(0) };
         assert_eq!(window.advance(None, at(0), None), Some(at(0)));
         assert_eq!(window.advance(Some(at(-2)), at(0), None), Some(at(0)));
         assert_eq!(window.advance(Some(at(-48)), at(0), None), Some(at(-48)));
-        assert_eq!(
-            window.advance(Some(at(-2)), at(0), Some(at(-5))),
-            Some(at(-2))
-        );
+        assert_eq!(window.advance(Some(at(-2)), at(0), Some(at(-5))), Some(at(-2)));
     }
 }

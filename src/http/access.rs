@@ -54,10 +54,7 @@ impl Access {
                 if given.is_some_and(|given| bool::from(given.ct_eq(expected))) {
                     Ok(())
                 } else {
-                    Err(Problem::new(
-                        StatusCode::UNAUTHORIZED,
-                        "send the token of http.api_token as a bearer token",
-                    ))
+                    Err(Problem::new(StatusCode::UNAUTHORIZED, "send the token of http.api_token as a bearer token"))
                 }
             }
         }
@@ -65,11 +62,7 @@ impl Access {
 }
 
 /// Lets a request pass, or answers it.
-pub async fn require<L: Ledger>(
-    State(api): State<Arc<Api<L>>>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub async fn require<L: Ledger>(State(api): State<Arc<Api<L>>>, request: Request, next: Next) -> Response {
     let authorization = request.headers().get(header::AUTHORIZATION);
     match api.access.check(authorization.map(|value| value.as_bytes())) {
         Ok(()) => next.run(request).await,

@@ -1,8 +1,8 @@
 //! The HTTP surface: probes and metrics for everybody, the ledger for those with the token.
 
 mod access;
-mod problem;
 mod probes;
+mod problem;
 mod runs;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -17,9 +17,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::CancellationToken;
-use tower_http::{
-    catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer,
-};
+use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
 
 pub use access::Access;
 
@@ -65,10 +63,7 @@ pub fn router<L: Ledger>(api: Arc<Api<L>>) -> Router {
         .route("/runs/{id}/cancel", post(runs::cancel::<L>))
         .route("/merchants", get(runs::merchants::<L>))
         .route("/merchants/{id}", get(runs::merchant::<L>))
-        .route_layer(middleware::from_fn_with_state(
-            Arc::clone(&api),
-            access::require::<L>,
-        ));
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&api), access::require::<L>));
     Router::new()
         .route("/healthz", get(probes::healthz::<L>))
         .route("/readyz", get(probes::readyz::<L>))
@@ -90,12 +85,6 @@ pub fn router<L: Ledger>(api: Arc<Api<L>>) -> Router {
 ///
 /// # Errors
 /// When the socket fails.
-pub async fn serve<L: Ledger>(
-    listener: TcpListener,
-    api: Arc<Api<L>>,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    axum::serve(listener, router(api))
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+pub async fn serve<L: Ledger>(listener: TcpListener, api: Arc<Api<L>>, stop: CancellationToken) -> std::io::Result<()> {
+    axum::serve(listener, router(api)).with_graceful_shutdown(stop.cancelled_owned()).await
 }

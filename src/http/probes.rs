@@ -18,11 +18,7 @@ pub async fn healthz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
     if api.pulse.is_alive() {
         Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")})).into_response()
     } else {
-        Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the worker has not moved for five minutes",
-        )
-        .into_response()
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the worker has not moved for five minutes").into_response()
     }
 }
 
@@ -51,11 +47,7 @@ pub async fn metrics<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
         Err(error) => tracing::warn!(error = %error, "the scrape shows old values of the database"),
     }
     match api.metrics.render() {
-        Ok(text) => (
-            [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-            text,
-        )
-            .into_response(),
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Err(error) => {
             tracing::error!(error = %error, "metrics cannot be written as text");
             Problem::internal().into_response()

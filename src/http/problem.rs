@@ -18,11 +18,7 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self {
-            status,
-            detail: detail.into(),
-            more: Map::new(),
-        }
+        Self { status, detail: detail.into(), more: Map::new() }
     }
 
     pub fn internal() -> Self {
@@ -48,14 +44,9 @@ impl IntoResponse for Problem {
             members.extend(self.more);
         }
         let mut response = (self.status, body.to_string()).into_response();
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {
-            response
-                .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
@@ -65,10 +56,9 @@ impl From<TargetError> for Problem {
     fn from(error: TargetError) -> Self {
         tracing::error!(error = %error, "a request could not be answered");
         match error {
-            TargetError::Unavailable(_) => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the database does not answer; try again",
-            ),
+            TargetError::Unavailable(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer; try again")
+            }
             TargetError::Refused(_) | TargetError::LeaseLost(_) => Self::internal(),
         }
     }

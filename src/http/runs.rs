@@ -66,10 +66,7 @@ pub async fn show<L: Ledger>(State(api): State<Arc<Api<L>>>, Path(id): Path<Stri
 }
 
 /// `GET /runs/{id}/discrepancies`.
-pub async fn discrepancies<L: Ledger>(
-    State(api): State<Arc<Api<L>>>,
-    Path(id): Path<String>,
-) -> Answer {
+pub async fn discrepancies<L: Ledger>(State(api): State<Arc<Api<L>>>, Path(id): Path<String>) -> Answer {
     let id = run_id(&id)?;
     if api.ledger.run(id).await?.is_none() {
         return Err(no_run());
@@ -98,20 +95,11 @@ pub async fn create<L: Ledger>(State(api): State<Arc<Api<L>>>, body: Bytes) -> A
     if api.draining.is_cancelled() {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down"));
     }
-    let request = Request {
-        since: create.since,
-        until: create.until,
-        full: create.full,
-        dry_run: create.dry_run,
-    };
+    let request = Request { since: create.since, until: create.until, full: create.full, dry_run: create.dry_run };
     request
         .validate(api.ledger.now().await?)
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
-    let new = NewRun {
-        merchant: create.merchant_id,
-        trigger: Trigger::Http,
-        request,
-    };
+    let new = NewRun { merchant: create.merchant_id, trigger: Trigger::Http, request };
     match api.ledger.enqueue(new).await? {
         Enqueued::Queued(id) => {
             api.wake.notify_one();
@@ -119,11 +107,10 @@ pub async fn create<L: Ledger>(State(api): State<Arc<Api<L>>>, body: Bytes) -> A
             let run = api.ledger.run(id).await?;
             Ok((StatusCode::ACCEPTED, location, Json(run)).into_response())
         }
-        Enqueued::Active(id) => Err(Problem::new(
-            StatusCode::CONFLICT,
-            format!("run {id} of this merchant is queued or running"),
-        )
-        .with("run_id", id.to_string())),
+        Enqueued::Active(id) => {
+            Err(Problem::new(StatusCode::CONFLICT, format!("run {id} of this merchant is queued or running"))
+                .with("run_id", id.to_string()))
+        }
         Enqueued::UnknownMerchant => Err(no_merchant(create.merchant_id)),
     }
 }

@@ -27,9 +27,6 @@ impl Config {
     #[must_use]
     pub fn policy(&self) -> WindowPolicy {
         let span = |span| TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX);
-        WindowPolicy {
-            lookback: span(self.lookback),
-            overlap: span(self.overlap),
-        }
+        WindowPolicy { lookback: span(self.lookback), overlap: span(self.overlap) }
     }
 }

@@ -4,10 +4,7 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ports::{
-        Assessed, Claim, PageCommit, PageRequest, RequestCount, Source, SourceError, Target,
-        TargetError,
-    },
+    ports::{Assessed, Claim, PageCommit, PageRequest, RequestCount, Source, SourceError, Target, TargetError},
     progress::ProgressSender,
     walk::{Walk, WalkError},
 };
@@ -56,15 +53,9 @@ where
     let mut walk = Walk::new(resumed.map(|earlier| (earlier.cursor, earlier.seen)));
     done.observed_at = walk.cursor().observed_at;
     while let Some(number) = walk.cursor().next_page {
-        let request = PageRequest {
-            merchant: claim.lease.merchant,
-            since: window.since,
-            number,
-        };
-        let page = stop
-            .run_until_cancelled(source.page(request, &done.requests))
-            .await
-            .ok_or(EngineError::Stopped)??;
+        let request = PageRequest { merchant: claim.lease.merchant, since: window.since, number };
+        let page =
+            stop.run_until_cancelled(source.page(request, &done.requests)).await.ok_or(EngineError::Stopped)??;
         progress.page(claim.lease.merchant, number, page.total_pages);
 
         let mut admitted = walk.admit(number, page)?;
@@ -102,11 +93,7 @@ async fn assess_all<R: Record, T: Target<R>>(
     let held = target.held(claim.lease.merchant, &ids).await?;
     let assess_one = |record: R| {
         let held = held.get(&record.id());
-        Assessed {
-            verdict: assess(&record, held),
-            held_updated_at: held.and_then(|held| held.updated_at),
-            record,
-        }
+        Assessed { verdict: assess(&record, held), held_updated_at: held.and_then(|held| held.updated_at), record }
     };
     Ok(records.into_iter().map(assess_one).collect())
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use super::ports::Gauges;
@@ -55,17 +55,10 @@ impl Metrics {
         use prometheus::Counter;
         let registry = Registry::new();
         #[cfg(target_os = "linux")]
-        registry.register(Box::new(
-            prometheus::process_collector::ProcessCollector::for_self(),
-        ))?;
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let run_duration = Histogram::with_opts(
-            HistogramOpts::new(
-                "salla_reconciler_run_duration_seconds",
-                "How long runs took, from claim to end.",
-            )
-            .buckets(vec![
-                0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0,
-            ]),
+            HistogramOpts::new("salla_reconciler_run_duration_seconds", "How long runs took, from claim to end.")
+                .buckets(vec![0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0]),
         )?;
         registry.register(Box::new(run_duration.clone()))?;
         let request_duration = HistogramVec::new(
@@ -77,62 +70,109 @@ impl Metrics {
             &[],
         )?;
         registry.register(Box::new(request_duration.clone()))?;
-        let build_info = register!(registry, IntGaugeVec, "build_info",
-            "Always 1; the label tells the version.", ["version"]);
+        let build_info =
+            register!(registry, IntGaugeVec, "build_info", "Always 1; the label tells the version.", ["version"]);
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self {
-            runs: register!(registry, IntCounterVec, "runs_total",
-                "Runs that ended in this process, by how they ended and who asked for them.", ["status", "trigger"]),
+            runs: register!(
+                registry,
+                IntCounterVec,
+                "runs_total",
+                "Runs that ended in this process, by how they ended and who asked for them.",
+                ["status", "trigger"]
+            ),
             run_duration,
-            records: register!(registry, IntCounterVec, "records_total",
-                "Distinct records by what became of them; created and updated are drift that was corrected.", ["resource", "outcome"]),
-            requests: register!(registry, IntCounterVec, "salla_requests_total",
-                "Requests sent to Salla by the answer's status code, or `error` where none came.", ["code"]),
+            records: register!(
+                registry,
+                IntCounterVec,
+                "records_total",
+                "Distinct records by what became of them; created and updated are drift that was corrected.",
+                ["resource", "outcome"]
+            ),
+            requests: register!(
+                registry,
+                IntCounterVec,
+                "salla_requests_total",
+                "Requests sent to Salla by the answer's status code, or `error` where none came.",
+                ["code"]
+            ),
             request_duration,
-            throttled: register!(registry, Counter::new, "salla_throttled_seconds_total",
-                "Time that requests waited for a store's rate limit."),
-            token_refreshes: register!(registry, IntCounterVec, "token_refreshes_total",
-                "Token refreshes by result; `unknown` and `refused` need the merchant to install the app again.", ["result"]),
-            leases_lost: register!(registry, IntCounter::new, "leases_lost_total",
-                "Runs that another process took over; look for stalls of this one."),
-            runs_active: register!(registry, IntGauge::new, "runs_active",
-                "Runs under way, in all processes (from the database)."),
-            runs_queued: register!(registry, IntGauge::new, "runs_queued",
-                "Runs that wait, in all processes (from the database)."),
-            merchants: register!(registry, IntGaugeVec, "merchants",
-                "Registered merchants by state (from the database).", ["state"]),
-            merchants_overdue: register!(registry, IntGauge::new, "merchants_overdue",
-                "Active merchants whose watermark is older than 26 hours: see /runs for why."),
-            last_success: register!(registry, IntGauge::new, "last_success_timestamp_seconds",
-                "When a run last succeeded, Unix time; 0: never."),
-            oldest_watermark: register!(registry, IntGauge::new, "oldest_watermark_timestamp_seconds",
-                "The watermark furthest back among active merchants, Unix time; 0: none yet."),
+            throttled: register!(
+                registry,
+                Counter::new,
+                "salla_throttled_seconds_total",
+                "Time that requests waited for a store's rate limit."
+            ),
+            token_refreshes: register!(
+                registry,
+                IntCounterVec,
+                "token_refreshes_total",
+                "Token refreshes by result; `unknown` and `refused` need the merchant to install the app again.",
+                ["result"]
+            ),
+            leases_lost: register!(
+                registry,
+                IntCounter::new,
+                "leases_lost_total",
+                "Runs that another process took over; look for stalls of this one."
+            ),
+            runs_active: register!(
+                registry,
+                IntGauge::new,
+                "runs_active",
+                "Runs under way, in all processes (from the database)."
+            ),
+            runs_queued: register!(
+                registry,
+                IntGauge::new,
+                "runs_queued",
+                "Runs that wait, in all processes (from the database)."
+            ),
+            merchants: register!(
+                registry,
+                IntGaugeVec,
+                "merchants",
+                "Registered merchants by state (from the database).",
+                ["state"]
+            ),
+            merchants_overdue: register!(
+                registry,
+                IntGauge::new,
+                "merchants_overdue",
+                "Active merchants whose watermark is older than 26 hours: see /runs for why."
+            ),
+            last_success: register!(
+                registry,
+                IntGauge::new,
+                "last_success_timestamp_seconds",
+                "When a run last succeeded, Unix time; 0: never."
+            ),
+            oldest_watermark: register!(
+                registry,
+                IntGauge::new,
+                "oldest_watermark_timestamp_seconds",
+                "The watermark furthest back among active merchants, Unix time; 0: none yet."
+            ),
             registry,
         })
     }
 
     /// Counts a run that ended here after `took`.
     pub fn run_ended(&self, run: &Run, took: Duration) {
-        self.runs
-            .with_label_values(&[run.status.as_str(), run.trigger.as_str()])
-            .inc();
+        self.runs.with_label_values(&[run.status.as_str(), run.trigger.as_str()]).inc();
         self.run_duration.observe(took.as_secs_f64());
     }
 
     /// Counts `count` records of `resource` that had `outcome`.
     pub fn records(&self, resource: &str, outcome: &str, count: u64) {
-        self.records
-            .with_label_values(&[resource, outcome])
-            .inc_by(count);
+        self.records.with_label_values(&[resource, outcome]).inc_by(count);
     }
 
     /// Counts one request to Salla; `code` is absent when no answer came.
     pub fn request(&self, code: Option<u16>, took: Duration) {
         let code = code.map_or_else(|| "error".to_owned(), |code| code.to_string());
         self.requests.with_label_values(&[code.as_str()]).inc();
-        self.request_duration
-            .with_label_values::<&str>(&[])
-            .observe(took.as_secs_f64());
+        self.request_duration.with_label_values::<&str>(&[]).observe(took.as_secs_f64());
     }
 
     /// Counts time spent waiting for a store's limit.

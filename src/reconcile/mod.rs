@@ -9,6 +9,7 @@ pub mod ports;
 mod progress;
 mod pulse;
 mod runner;
+mod sweep;
 mod walk;
 mod worker;
 
@@ -17,4 +18,5 @@ pub use metrics::Metrics;
 pub use progress::{Progress, ProgressSender};
 pub use pulse::Pulse;
 pub use runner::{Ended, Runner};
+pub use sweep::Sweep;
 pub use worker::Worker;

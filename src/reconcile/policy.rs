@@ -34,18 +34,13 @@ pub fn dispose(error: &EngineError) -> Disposition {
         },
         EngineError::Walk(error) => error.kind(),
     };
-    Disposition::Fail(Failure {
-        kind,
-        message: format!("{error}; {}", advice(kind)),
-    })
+    Disposition::Fail(Failure { kind, message: format!("{error}; {}", advice(kind)) })
 }
 
 fn of_source(error: &SourceError) -> Option<FailureKind> {
     Some(match error {
         SourceError::NoToken(_) => FailureKind::NoToken,
-        SourceError::Credentials(CredentialError::Unreadable { .. }) => {
-            FailureKind::TokenUnreadable
-        }
+        SourceError::Credentials(CredentialError::Unreadable { .. }) => FailureKind::TokenUnreadable,
         SourceError::Credentials(CredentialError::Store(error)) => return of_target(error),
         SourceError::Unauthorized { .. } => FailureKind::NeedsReauthorization,
         SourceError::MissingScope(_) => FailureKind::MissingScope,
@@ -73,9 +68,7 @@ pub fn advice(kind: FailureKind) -> &'static str {
             "put the key that encrypted it back into vault.keys, or import the merchant again"
         }
         FailureKind::NeedsReauthorization => "the merchant must install the app again",
-        FailureKind::MissingScope => {
-            "grant the app the scope orders.read, and have the merchant approve it"
-        }
+        FailureKind::MissingScope => "grant the app the scope orders.read, and have the merchant approve it",
         FailureKind::RateLimited => "the next run covers this window; lower salla.limit_share if it recurs",
         FailureKind::SallaUnavailable => "the next run covers this window; see Salla's status page if it lasts",
         FailureKind::SallaMalformed => {
@@ -85,9 +78,7 @@ pub fn advice(kind: FailureKind) -> &'static str {
         FailureKind::ListingUnsupported => {
             "this version needs a server that honours updated_at_min and returns updated_at"
         }
-        FailureKind::RepeatedPage | FailureKind::EndlessList => {
-            "the watermark stays; tell Salla's support which page"
-        }
+        FailureKind::RepeatedPage | FailureKind::EndlessList => "the watermark stays; tell Salla's support which page",
         FailureKind::Database => "see the database's own log; the next run covers this window",
         FailureKind::LeaseLost | FailureKind::AlreadyRunning => "wait for the run that is active",
         FailureKind::Abandoned => "look for crashes of the process that held it; the next run covers this window",

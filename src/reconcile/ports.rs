@@ -10,8 +10,8 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Discrepancy, Failure, Held, Merchant, MerchantId, MerchantState, Outcome, Record, Request, Run,
-    RunId, RunStatus, Totals, Trigger, Unreadable, Verdict, Window,
+    Discrepancy, Failure, Held, Merchant, MerchantId, MerchantState, Outcome, Record, Request, Run, RunId, RunStatus,
+    Totals, Trigger, Unreadable, Verdict, Window,
 };
 
 /// Any error of an adapter, kept as the cause.
@@ -126,9 +126,7 @@ pub enum SourceError {
 }
 
 fn after(pause: Option<Duration>) -> String {
-    pause.map_or_else(String::new, |pause| {
-        format!(": Retry-After {}", humantime::format_duration(pause))
-    })
+    pause.map_or_else(String::new, |pause| format!(": Retry-After {}", humantime::format_duration(pause)))
 }
 
 /// A claim on a run: whoever holds it may write on the run's behalf until the lease ends or another
@@ -378,11 +376,7 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     fn heartbeat(&self) -> impl Future<Output = Result<Vec<RunId>, TargetError>> + Send;
 
     /// Ends a run: status, totals and watermark in one transaction, fenced.
-    fn finish(
-        &self,
-        lease: &Lease,
-        ending: Ending,
-    ) -> impl Future<Output = Result<Run, TargetError>> + Send;
+    fn finish(&self, lease: &Lease, ending: Ending) -> impl Future<Output = Result<Run, TargetError>> + Send;
 
     /// Gives a run back at its cursor, without spending an attempt.
     fn release(&self, lease: &Lease) -> impl Future<Output = Result<(), TargetError>> + Send;
@@ -391,10 +385,7 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     fn cancel(&self, run: RunId) -> impl Future<Output = Result<Option<bool>, TargetError>> + Send;
 
     /// The newest firing on record of the schedule that `pattern` names.
-    fn last_firing(
-        &self,
-        pattern: &str,
-    ) -> impl Future<Output = Result<Option<DateTime<Utc>>, TargetError>> + Send;
+    fn last_firing(&self, pattern: &str) -> impl Future<Output = Result<Option<DateTime<Utc>>, TargetError>> + Send;
 
     /// Records a firing and makes its runs, in one transaction; `None` when another process did.
     fn fire(
@@ -408,17 +399,13 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     fn now(&self) -> impl Future<Output = Result<DateTime<Utc>, TargetError>> + Send;
 
     /// The runs that match, newest first.
-    fn runs(&self, filter: RunFilter)
-    -> impl Future<Output = Result<Vec<Run>, TargetError>> + Send;
+    fn runs(&self, filter: RunFilter) -> impl Future<Output = Result<Vec<Run>, TargetError>> + Send;
 
     /// One run.
     fn run(&self, id: RunId) -> impl Future<Output = Result<Option<Run>, TargetError>> + Send;
 
     /// What was wrong, of one run, in the order in which it was found.
-    fn discrepancies(
-        &self,
-        id: RunId,
-    ) -> impl Future<Output = Result<Vec<Discrepancy>, TargetError>> + Send;
+    fn discrepancies(&self, id: RunId) -> impl Future<Output = Result<Vec<Discrepancy>, TargetError>> + Send;
 
     /// The register.
     fn merchants(&self) -> impl Future<Output = Result<Vec<Merchant>, TargetError>> + Send;
@@ -511,10 +498,7 @@ pub trait CredentialStore<T = SecretString>: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), CredentialError>> + Send;
 
     /// Salla refuses the tokens for good: the merchant must install the app again.
-    fn revoked(
-        &self,
-        merchant: MerchantId,
-    ) -> impl Future<Output = Result<(), CredentialError>> + Send;
+    fn revoked(&self, merchant: MerchantId) -> impl Future<Output = Result<(), CredentialError>> + Send;
 }
 
 impl<R: Record> Assessed<R> {

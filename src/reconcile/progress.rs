@@ -31,11 +31,7 @@ impl ProgressSender {
     }
 
     pub fn page(&self, merchant: MerchantId, number: u32, of: Option<u32>) {
-        self.tell(|| Progress::Page {
-            merchant,
-            number,
-            of,
-        });
+        self.tell(|| Progress::Page { merchant, number, of });
     }
 
     pub fn ended(&self, ended: &Ended) {

@@ -16,10 +16,8 @@ use super::{
     progress::ProgressSender,
 };
 use crate::domain::{
-    Failure, FailureKind, MerchantId, Order, Outcome, Record, Run, RunStatus, Totals, Trigger, Window,
-    WindowPolicy,
+    Failure, FailureKind, MerchantId, Order, Outcome, Record, Run, RunStatus, Totals, Trigger, Window, WindowPolicy,
 };
-
 
 /// How a run left this process.
 #[derive(Debug, Clone)]
@@ -87,15 +85,10 @@ where
         let ended = loop {
             let failure = match self.store.begin(new).await {
                 Ok(Begun::Claimed(claim)) => return self.execute(*claim, stop).await,
-                Ok(Begun::UnknownMerchant) => failure(
-                    FailureKind::UnknownMerchant,
-                    &format!("merchant {} is not registered", new.merchant),
-                ),
-                Ok(Begun::Busy {
-                    run_id,
-                    lease_until,
-                    lapses_in,
-                }) => {
+                Ok(Begun::UnknownMerchant) => {
+                    failure(FailureKind::UnknownMerchant, &format!("merchant {} is not registered", new.merchant))
+                }
+                Ok(Begun::Busy { run_id, lease_until, lapses_in }) => {
                     let renewed = known_lease.is_some_and(|lease| lease != (run_id, lease_until));
                     if !renewed {
                         known_lease = Some((run_id, lease_until));
@@ -114,10 +107,7 @@ where
                 }
                 Err(error) => failure(FailureKind::Database, &error.to_string()),
             };
-            break Ended::Unrecorded {
-                merchant: new.merchant,
-                failure,
-            };
+            break Ended::Unrecorded { merchant: new.merchant, failure };
         };
         if let Ended::Unrecorded { failure, .. } = &ended {
             tracing::error!(merchant.id = new.merchant.0, error.kind = %failure.kind, error = %failure.message, "run could not begin");
@@ -147,14 +137,8 @@ where
             |earlier| Ok(earlier.window),
         );
         let (window, disposition) = match planned {
-            Err(error) => (
-                None,
-                Some(Disposition::Fail(failure(FailureKind::InvalidWindow, &error.to_string()))),
-            ),
-            Ok(window) => (
-                Some(window),
-                self.attempt(&claim, window, &mut done, stop).await,
-            ),
+            Err(error) => (None, Some(Disposition::Fail(failure(FailureKind::InvalidWindow, &error.to_string())))),
+            Ok(window) => (Some(window), self.attempt(&claim, window, &mut done, stop).await),
         };
         self.count(before, done.totals);
 
@@ -185,23 +169,12 @@ where
         done: &mut Done,
         stop: &CancellationToken,
     ) -> Option<Disposition> {
-        let run = reconcile::<Order, S, T>(
-            claim,
-            window,
-            (&*self.source, &self.store),
-            done,
-            (stop, &self.progress),
-        );
+        let run = reconcile::<Order, S, T>(claim, window, (&*self.source, &self.store), done, (stop, &self.progress));
         match AssertUnwindSafe(run).catch_unwind().await {
             Ok(Ok(())) => None,
-            Ok(Err(EngineError::Stopped)) if claim.trigger == Trigger::Cli => {
-                Some(Disposition::Cancel)
-            }
+            Ok(Err(EngineError::Stopped)) if claim.trigger == Trigger::Cli => Some(Disposition::Cancel),
             Ok(Err(error)) => Some(dispose(&error)),
-            Err(_) => Some(Disposition::Fail(failure(
-                FailureKind::Internal,
-                "the run panicked",
-            ))),
+            Err(_) => Some(Disposition::Fail(failure(FailureKind::Internal, "the run panicked"))),
         }
     }
 
@@ -215,13 +188,9 @@ where
             }
             Err(TargetError::LeaseLost(_)) => self.let_go(claim),
             Err(error) => {
-                let cause = failure_on_record
-                    .unwrap_or_else(|| failure(FailureKind::Database, &error.to_string()));
+                let cause = failure_on_record.unwrap_or_else(|| failure(FailureKind::Database, &error.to_string()));
                 tracing::error!(error = %error, "the run's end could not be written down; its lease will lapse and it will be taken up again");
-                Ended::Unrecorded {
-                    merchant: claim.lease.merchant,
-                    failure: cause,
-                }
+                Ended::Unrecorded { merchant: claim.lease.merchant, failure: cause }
             }
         }
     }
@@ -244,11 +213,7 @@ where
 
     fn count(&self, before: Totals, after: Totals) {
         for outcome in Outcome::ALL {
-            self.metrics.records(
-                Order::RESOURCE.as_str(),
-                outcome.as_str(),
-                after.of(outcome) - before.of(outcome),
-            );
+            self.metrics.records(Order::RESOURCE.as_str(), outcome.as_str(), after.of(outcome) - before.of(outcome));
         }
     }
 }
@@ -257,10 +222,7 @@ where
 const LEASE_POLL: Duration = Duration::from_secs(5);
 
 fn failure(kind: FailureKind, what: &str) -> Failure {
-    Failure {
-        kind,
-        message: format!("{what}; {}", advice(kind)),
-    }
+    Failure { kind, message: format!("{what}; {}", advice(kind)) }
 }
 
 /// The watermark moves only when everything was read, and never by a dry run. It moves to what Salla's
@@ -278,6 +240,10 @@ fn watermark(
     window?.advance(claim.watermark, observed_at?, claim.request.until)
 }
 
+fn timestamp(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
 fn summarise(run: &Run, took: Duration) {
     let totals = run.totals;
     macro_rules! line {
@@ -288,8 +254,8 @@ fn summarise(run: &Run, took: Duration) {
                 trigger = %run.trigger,
                 status = %run.status,
                 dry_run = run.dry_run,
-                window.since = run.window.map(|window| window.since.to_rfc3339()),
-                window.until = run.window.map(|window| window.until.to_rfc3339()),
+                window.since = run.window.map(|window| timestamp(window.since)),
+                window.until = run.window.map(|window| timestamp(window.until)),
                 fetched = totals.fetched,
                 created = totals.created,
                 updated = totals.updated,

@@ -21,9 +21,7 @@ const GROWTH_ALLOWED: u32 = 50;
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
     /// A page that is the previous page again.
-    #[error(
-        "page {0} of the list is the page before it again; the server seems to ignore the page number"
-    )]
+    #[error("page {0} of the list is the page before it again; the server seems to ignore the page number")]
     Repeated(u32),
     /// The list goes on and on.
     #[error("the list goes on beyond page {page}: {why}")]
@@ -64,18 +62,10 @@ impl Walk {
     /// Begins at page 1, or where an earlier holder of the run stopped.
     pub fn new(resumed: Option<(Cursor, Vec<i64>)>) -> Self {
         let (cursor, seen) = resumed.unwrap_or_else(|| {
-            let first = Cursor {
-                next_page: Some(1),
-                observed_at: None,
-                first_total_pages: None,
-            };
+            let first = Cursor { next_page: Some(1), observed_at: None, first_total_pages: None };
             (first, Vec::new())
         });
-        Self {
-            cursor,
-            seen: seen.into_iter().collect(),
-            previous_page: Vec::new(),
-        }
+        Self { cursor, seen: seen.into_iter().collect(), previous_page: Vec::new() }
     }
 
     /// Where the walk stands.
@@ -84,16 +74,9 @@ impl Walk {
     }
 
     /// Takes in page `number`, and moves on.
-    pub fn admit<R: Record>(
-        &mut self,
-        number: u32,
-        page: Page<R>,
-    ) -> Result<Admitted<R>, WalkError> {
-        let ids: Vec<Option<i64>> = page
-            .rows
-            .iter()
-            .map(|row| row.as_ref().map_or_else(|bad| bad.id, |row| Some(row.id())))
-            .collect();
+    pub fn admit<R: Record>(&mut self, number: u32, page: Page<R>) -> Result<Admitted<R>, WalkError> {
+        let ids: Vec<Option<i64>> =
+            page.rows.iter().map(|row| row.as_ref().map_or_else(|bad| bad.id, |row| Some(row.id()))).collect();
         if !ids.is_empty() && ids.iter().any(Option::is_some) && ids == self.previous_page {
             return Err(WalkError::Repeated(number));
         }
@@ -110,10 +93,7 @@ impl Walk {
 
     /// Only what the walk has not seen. A row without an id is always new.
     fn distinct<R: Record>(&mut self, rows: Vec<Result<R, Unreadable>>) -> Admitted<R> {
-        let mut admitted = Admitted {
-            records: Vec::with_capacity(rows.len()),
-            unreadable: Vec::new(),
-        };
+        let mut admitted = Admitted { records: Vec::with_capacity(rows.len()), unreadable: Vec::new() };
         for row in rows {
             let id = row.as_ref().map_or_else(|bad| bad.id, |row| Some(row.id()));
             if id.is_none_or(|id| self.seen.insert(id)) {
@@ -129,9 +109,7 @@ impl Walk {
     fn check_bounds(&self, page: u32, total_pages: Option<u32>) -> Result<(), WalkError> {
         let endless = |why| Err(WalkError::Endless { page, why });
         match (self.cursor.first_total_pages, total_pages) {
-            (_, Some(pages)) if pages > MAX_PAGES => {
-                endless("the server announces more than 20,000 pages")
-            }
+            (_, Some(pages)) if pages > MAX_PAGES => endless("the server announces more than 20,000 pages"),
             (Some(first), _) if page >= first.saturating_add(first / 10 + GROWTH_ALLOWED) => {
                 endless("it has grown by more than a tenth and 50 pages since it was first read")
             }
@@ -167,11 +145,7 @@ mod tests {
                 fingerprint: Fingerprint::of_json("{}").unwrap(),
             })
         };
-        Page {
-            rows: ids.iter().map(row).collect(),
-            total_pages,
-            served_at: None,
-        }
+        Page { rows: ids.iter().map(row).collect(), total_pages, served_at: None }
     }
 
     /// Walks a list, and returns the ids that were admitted and how it ended.
@@ -223,11 +197,7 @@ mod tests {
 
     #[test]
     fn a_walk_goes_on_where_it_stopped() {
-        let cursor = Cursor {
-            next_page: Some(2),
-            observed_at: None,
-            first_total_pages: Some(2),
-        };
+        let cursor = Cursor { next_page: Some(2), observed_at: None, first_total_pages: Some(2) };
         let mut walk = Walk::new(Some((cursor, vec![1, 2])));
         let admitted = walk.admit(2, page(&[2, 3], Some(2))).unwrap();
         assert_eq!(admitted.records.len(), 1);

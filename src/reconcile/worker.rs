@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use rand::RngExt;
 use tokio::{
     sync::Notify,
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -14,8 +14,9 @@ use super::{
     Pulse,
     ports::{Ledger, Source, Target},
     runner::{Ended, Runner},
+    sweep::Sweep,
 };
-use crate::domain::{MerchantId, Order, RunId, RunStatus, Totals};
+use crate::domain::{Order, RunId};
 
 /// Takes runs from the queue until it is stopped.
 #[derive(Debug)]
@@ -32,17 +33,11 @@ pub struct Worker<S, T> {
     pub pulse: Pulse,
 }
 
+/// A run that left this process.
+type Done = (RunId, Ended);
+
 /// Runs in this process, by id, each with the token that stops it.
 type Held = HashMap<RunId, CancellationToken>;
-
-/// What this process has done since it last had nothing to do.
-#[derive(Debug, Default)]
-struct Batch {
-    runs: u64,
-    by_status: HashMap<RunStatus, u64>,
-    totals: Totals,
-    began: Option<Instant>,
-}
 
 impl<S, T> Worker<S, T>
 where
@@ -51,28 +46,24 @@ where
 {
     /// Works until `stop` is called, then gives back what it holds and returns when nothing is left.
     pub async fn work(self, stop: CancellationToken) {
-        let mut running: JoinSet<(RunId, MerchantId, Ended)> = JoinSet::new();
+        let mut running: JoinSet<Done> = JoinSet::new();
         let mut held = Held::new();
-        let mut batch = Batch::default();
+        let mut sweep = Sweep::default();
         let mut next_beat = Instant::now() + self.lease / 4;
         let mut next_claim = Instant::now();
         loop {
             self.pulse.beat();
             if Instant::now() >= next_claim && running.len() < self.concurrency {
-                let took = self.claim(&mut running, &mut held, &mut batch, &stop).await;
+                let took = self.claim(&mut running, &mut held, &mut sweep, &stop).await;
                 next_claim = Instant::now() + if took > 0 { Duration::ZERO } else { idle_pause() };
             }
-            let wake_at = if running.len() < self.concurrency {
-                next_beat.min(next_claim)
-            } else {
-                next_beat
-            };
+            let wake_at = if running.len() < self.concurrency { next_beat.min(next_claim) } else { next_beat };
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(joined) = running.join_next(), if !running.is_empty() => {
-                    batch.add(joined, &mut held);
+                    self.joined(joined, &mut held, &mut sweep);
                     next_claim = Instant::now();
-                    if running.is_empty() { batch.report(); }
+                    if running.is_empty() { sweep.report(); }
                 }
                 () = self.wake.notified() => next_claim = Instant::now(),
                 () = sleep(wake_at.saturating_duration_since(Instant::now())) => {}
@@ -83,16 +74,16 @@ where
             }
         }
         while let Some(joined) = running.join_next().await {
-            batch.add(joined, &mut held);
+            self.joined(joined, &mut held, &mut sweep);
         }
-        batch.report();
+        sweep.report();
     }
 
     async fn claim(
         &self,
-        running: &mut JoinSet<(RunId, MerchantId, Ended)>,
+        running: &mut JoinSet<Done>,
         held: &mut Held,
-        batch: &mut Batch,
+        sweep: &mut Sweep,
         stop: &CancellationToken,
     ) -> usize {
         let free = self.concurrency - running.len();
@@ -105,13 +96,23 @@ where
         };
         let took = claims.len();
         for claim in claims {
-            batch.began.get_or_insert_with(Instant::now);
+            sweep.begin();
             let runner = self.runner.clone();
-            let (id, merchant, stop) = (claim.lease.run_id, claim.lease.merchant, stop.child_token());
+            let (id, stop) = (claim.lease.run_id, stop.child_token());
             held.insert(id, stop.clone());
-            running.spawn(async move { (id, merchant, runner.execute(claim, &stop).await) });
+            running.spawn(async move { (id, runner.execute(claim, &stop).await) });
         }
         took
+    }
+
+    fn joined(&self, joined: Result<Done, JoinError>, held: &mut Held, sweep: &mut Sweep) {
+        match joined {
+            Ok((id, ended)) => {
+                held.remove(&id);
+                sweep.add(&ended);
+            }
+            Err(error) => tracing::error!(error = %error, "a run's task died; its lease will lapse"),
+        }
     }
 
     /// Renews the leases. A run that turns out to be another's is stopped: it could not write any more.
@@ -129,50 +130,6 @@ where
             }
             Err(error) => tracing::warn!(error = %error, "leases could not be renewed; trying again"),
         }
-    }
-}
-
-impl Batch {
-    fn add(
-        &mut self,
-        joined: Result<(RunId, MerchantId, Ended), tokio::task::JoinError>,
-        held: &mut Held,
-    ) {
-        match joined {
-            Ok((id, _, ended)) => {
-                held.remove(&id);
-                if let Some(run) = ended.run() {
-                    self.runs += 1;
-                    *self.by_status.entry(run.status).or_default() += 1;
-                    self.totals += run.totals;
-                }
-            }
-            Err(error) => tracing::error!(error = %error, "a run's task died; its lease will lapse"),
-        }
-    }
-
-    /// One line for all the runs since the queue was last empty: after a firing, the sweep.
-    fn report(&mut self) {
-        if self.runs > 0 {
-            let of = |status| self.by_status.get(&status).copied().unwrap_or(0);
-            let took = self.began.map_or(Duration::ZERO, |began| began.elapsed());
-            tracing::info!(
-                runs = self.runs,
-                succeeded = of(RunStatus::Succeeded),
-                partial = of(RunStatus::Partial),
-                failed_runs = of(RunStatus::Failed),
-                cancelled = of(RunStatus::Cancelled),
-                fetched = self.totals.fetched,
-                created = self.totals.created,
-                updated = self.totals.updated,
-                unchanged = self.totals.unchanged,
-                skipped = self.totals.skipped,
-                failed = self.totals.failed,
-                duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                "sweep ended: the queue is empty"
-            );
-        }
-        *self = Self::default();
     }
 }
 

@@ -36,12 +36,7 @@ pub struct ReadAnswer {
 
 #[async_trait::async_trait]
 impl Middleware for ReadAnswer {
-    async fn handle(
-        &self,
-        request: Request,
-        extensions: &mut Extensions,
-        next: Next<'_>,
-    ) -> Result<Response> {
+    async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
         if let Some(call) = extensions.get::<Call>() {
             call.requests.add_one();
             call.attempts.add_one();
@@ -84,9 +79,8 @@ async fn read(mut response: Response) -> Result<Response> {
 }
 
 fn envelope(headers: &HeaderMap, body: &[u8]) -> std::result::Result<Envelope, Broken> {
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
+    let content_type =
+        headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
     if let Some(content_type) = content_type.filter(|kind| !kind.contains("json")) {
         return Err(Broken::ContentType(super::wire::clip(&content_type)));
     }
@@ -116,10 +110,7 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(header::HeaderName, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.clone(), value.parse().unwrap()))
-            .collect()
+        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
     }
 
     #[test]
@@ -127,10 +118,7 @@ mod tests {
         let date = (header::DATE, "Tue, 24 Nov 2026 02:00:00 GMT");
         let of = |value| retry_after(&headers(&[date.clone(), (header::RETRY_AFTER, value)]));
         assert_eq!(of("7"), Some(Duration::from_secs(7)));
-        assert_eq!(
-            of("Tue, 24 Nov 2026 02:01:30 GMT"),
-            Some(Duration::from_secs(90))
-        );
+        assert_eq!(of("Tue, 24 Nov 2026 02:01:30 GMT"), Some(Duration::from_secs(90)));
         assert_eq!(of("Mon, 23 Nov 2026 02:00:00 GMT"), Some(Duration::ZERO));
         assert_eq!(of("soon"), None);
         assert_eq!(of("-1"), None);
@@ -138,21 +126,12 @@ mod tests {
 
     #[test]
     fn html_is_named_for_what_it_is() {
-        let broken = envelope(
-            &headers(&[(header::CONTENT_TYPE, "text/html; charset=utf-8")]),
-            b"<html>",
-        );
-        assert_eq!(
-            broken.unwrap_err().to_string(),
-            "the answer is \"text/html; charset=utf-8\", not JSON"
-        );
+        let broken = envelope(&headers(&[(header::CONTENT_TYPE, "text/html; charset=utf-8")]), b"<html>");
+        assert_eq!(broken.unwrap_err().to_string(), "the answer is \"text/html; charset=utf-8\", not JSON");
     }
 
     #[test]
     fn truncated_json_is_broken() {
-        assert!(matches!(
-            envelope(&HeaderMap::new(), b"{\"data\":[{\"id\":1}"),
-            Err(Broken::Syntax(_))
-        ));
+        assert!(matches!(envelope(&HeaderMap::new(), b"{\"data\":[{\"id\":1}"), Err(Broken::Syntax(_))));
     }
 }

@@ -51,12 +51,7 @@ impl<C> Clone for Auth<C> {
 
 impl<C: CredentialStore> Auth<C> {
     pub fn new(store: Arc<C>, endpoint: TokenEndpoint, metrics: Arc<Metrics>) -> Self {
-        Self {
-            store,
-            endpoint,
-            metrics,
-            refreshes: TaskTracker::new(),
-        }
+        Self { store, endpoint, metrics, refreshes: TaskTracker::new() }
     }
 
     /// Waits until no refresh is under way.
@@ -68,11 +63,7 @@ impl<C: CredentialStore> Auth<C> {
     /// The merchant's token, renewed ahead of its end where that works; where it does not, the old one
     /// is used while it lasts.
     pub async fn credentials(&self, merchant: MerchantId) -> Result<Credentials, SourceError> {
-        let current = self
-            .store
-            .load(merchant)
-            .await?
-            .ok_or(SourceError::NoToken(merchant))?;
+        let current = self.store.load(merchant).await?.ok_or(SourceError::NoToken(merchant))?;
         let now = Utc::now();
         let ends_soon = current.tokens.expires_at.is_some_and(|end| end - now < RENEW_AHEAD);
         if !ends_soon || current.tokens.refresh.is_none() || current.refreshing_for.is_some() {
@@ -89,30 +80,20 @@ impl<C: CredentialStore> Auth<C> {
     }
 
     /// Replaces a token that Salla no longer takes.
-    pub async fn renew(
-        &self,
-        merchant: MerchantId,
-        stale: Credentials,
-    ) -> Result<Credentials, SourceError> {
+    pub async fn renew(&self, merchant: MerchantId, stale: Credentials) -> Result<Credentials, SourceError> {
         if self.store.begin_refresh(merchant, stale.version).await? {
             let this = self.clone();
-            let exchange = self
-                .refreshes
-                .spawn(async move { this.exchange(merchant, stale).await });
-            exchange.await.unwrap_or_else(|_| {
-                Err(unauthorized(merchant, "the token refresh died; its outcome is unknown"))
-            })
+            let exchange = self.refreshes.spawn(async move { this.exchange(merchant, stale).await });
+            exchange
+                .await
+                .unwrap_or_else(|_| Err(unauthorized(merchant, "the token refresh died; its outcome is unknown")))
         } else {
             self.await_other(merchant, stale.version).await
         }
     }
 
     /// Uses the refresh token and saves what comes back. The mark is set.
-    async fn exchange(
-        &self,
-        merchant: MerchantId,
-        stale: Credentials,
-    ) -> Result<Credentials, SourceError> {
+    async fn exchange(&self, merchant: MerchantId, stale: Credentials) -> Result<Credentials, SourceError> {
         let version = stale.version;
         let Some(refresh_token) = &stale.tokens.refresh else {
             self.store.abandon_refresh(merchant, version).await?;
@@ -130,11 +111,7 @@ impl<C: CredentialStore> Auth<C> {
             Refresh::Renewed(tokens) => {
                 self.store.complete_refresh(merchant, version, &tokens).await?;
                 tracing::info!(merchant.id = merchant.0, "token renewed");
-                Ok(Credentials {
-                    tokens,
-                    version: version + 1,
-                    refreshing_for: None,
-                })
+                Ok(Credentials { tokens, version: version + 1, refreshing_for: None })
             }
             Refresh::Refused(reason) => {
                 self.store.revoked(merchant).await?;
@@ -142,30 +119,22 @@ impl<C: CredentialStore> Auth<C> {
             }
             Refresh::NotUsed(reason) => {
                 self.store.abandon_refresh(merchant, version).await?;
-                Err(SourceError::Unavailable {
-                    reason: format!("the token could not be renewed: {reason}"),
-                })
+                Err(SourceError::Unavailable { reason: format!("the token could not be renewed: {reason}") })
             }
             Refresh::Unknown(reason) => Err(unauthorized(
                 merchant,
-                &format!("the outcome of the token refresh is unknown ({reason}), and trying again could revoke the installation"),
+                &format!(
+                    "the outcome of the token refresh is unknown ({reason}), and trying again could revoke the installation"
+                ),
             )),
         }
     }
 
     /// Another process is at it, or was.
-    async fn await_other(
-        &self,
-        merchant: MerchantId,
-        version: i64,
-    ) -> Result<Credentials, SourceError> {
+    async fn await_other(&self, merchant: MerchantId, version: i64) -> Result<Credentials, SourceError> {
         let patience = Instant::now() + WAIT_FOR_OTHERS;
         loop {
-            let current = self
-                .store
-                .load(merchant)
-                .await?
-                .ok_or(SourceError::NoToken(merchant))?;
+            let current = self.store.load(merchant).await?.ok_or(SourceError::NoToken(merchant))?;
             match current.refreshing_for {
                 _ if current.version > version => return Ok(current),
                 Some(age) if age > REFRESH_TAKES_AT_MOST => {
@@ -192,8 +161,5 @@ impl<C: CredentialStore> Auth<C> {
 
 /// The merchant must act.
 pub fn unauthorized(merchant: MerchantId, reason: &str) -> SourceError {
-    SourceError::Unauthorized {
-        merchant,
-        reason: reason.to_owned(),
-    }
+    SourceError::Unauthorized { merchant, reason: reason.to_owned() }
 }

@@ -77,13 +77,8 @@ impl<C: CredentialStore> SallaClient<C> {
                 max_attempts: config.max_attempts,
                 longest: config.max_retry_after,
             })
-            .with(Throttle {
-                limiters,
-                metrics: Arc::clone(&metrics),
-            })
-            .with(ReadAnswer {
-                metrics: Arc::clone(&metrics),
-            })
+            .with(Throttle { limiters, metrics: Arc::clone(&metrics) })
+            .with(ReadAnswer { metrics: Arc::clone(&metrics) })
             .build();
         let endpoint = TokenEndpoint {
             http: plain,
@@ -154,11 +149,7 @@ impl<C: CredentialStore> SallaClient<C> {
             .get(url)
             .query(query)
             .header(header::AUTHORIZATION, bearer)
-            .with_extension(Call {
-                merchant,
-                requests: requests.clone(),
-                attempts: RequestCount::default(),
-            })
+            .with_extension(Call { merchant, requests: requests.clone(), attempts: RequestCount::default() })
             .send()
             .await
             .map_err(|error| spent(&error))
@@ -214,9 +205,7 @@ fn refusal(complaint: &str) -> Refusal {
 fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
     let status = response.status();
     if status == StatusCode::TOO_MANY_REQUESTS {
-        return Err(SourceError::RateLimited {
-            retry_after: retry_after(response.headers()),
-        });
+        return Err(SourceError::RateLimited { retry_after: retry_after(response.headers()) });
     }
     let reason = format!("{status}: {}", complaint(&response));
     if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
@@ -234,14 +223,9 @@ fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
         .and_then(Arc::into_inner)
         .ok_or_else(|| malformed("the answer has no envelope"))?;
     if envelope.success == Some(false) {
-        return Err(SourceError::Rejected {
-            reason: format!("success is false: {}", envelope.complaint()),
-        });
+        return Err(SourceError::Rejected { reason: format!("success is false: {}", envelope.complaint()) });
     }
-    Ok(Answer {
-        envelope,
-        served_at: served_at(response.headers()),
-    })
+    Ok(Answer { envelope, served_at: served_at(response.headers()) })
 }
 
 #[cfg(test)]
@@ -257,10 +241,7 @@ mod tests {
                 Refusal::MissingScope,
             ),
             ("Unauthorized: The User is not exists.", Refusal::Final),
-            (
-                "Unauthorized: عفوا لا يمكنك تسجيل الدخول, حسابك غير مفعل",
-                Refusal::Final,
-            ),
+            ("Unauthorized: عفوا لا يمكنك تسجيل الدخول, حسابك غير مفعل", Refusal::Final),
             ("no reason given", Refusal::TokenEnded),
         ] {
             assert_eq!(refusal(complaint), kind, "{complaint}");

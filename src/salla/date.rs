@@ -46,10 +46,7 @@ enum Zone {
 
 fn zone(raw: &RawValue) -> Option<Zone> {
     let name = scalar(raw)?;
-    name.parse()
-        .map(Zone::Named)
-        .ok()
-        .or_else(|| name.parse().map(Zone::Offset).ok())
+    name.parse().map(Zone::Named).ok().or_else(|| name.parse().map(Zone::Offset).ok())
 }
 
 fn text(text: &str, zone: Zone) -> Option<DateTime<Utc>> {

@@ -23,28 +23,20 @@ pub enum Broken {
 
 /// The list, or whatever was asked for, is not what Salla answers.
 pub fn malformed(reason: &str) -> SourceError {
-    SourceError::Malformed {
-        reason: reason.to_owned(),
-    }
+    SourceError::Malformed { reason: reason.to_owned() }
 }
 
 /// What the middlewares gave up with.
 pub fn spent(error: &reqwest_middleware::Error) -> SourceError {
     match error {
-        reqwest_middleware::Error::Reqwest(error) => SourceError::Unavailable {
-            reason: causes(error),
-        },
+        reqwest_middleware::Error::Reqwest(error) => SourceError::Unavailable { reason: causes(error) },
         reqwest_middleware::Error::Middleware(error) => {
-            if let Some(RetryError::WithRetries { err, .. } | RetryError::Error(err)) =
-                error.downcast_ref()
-            {
+            if let Some(RetryError::WithRetries { err, .. } | RetryError::Error(err)) = error.downcast_ref() {
                 spent(err)
             } else if let Some(broken) = error.downcast_ref::<Broken>() {
                 malformed(&broken.to_string())
             } else {
-                SourceError::Unavailable {
-                    reason: clip(&error.to_string()),
-                }
+                SourceError::Unavailable { reason: clip(&error.to_string()) }
             }
         }
     }

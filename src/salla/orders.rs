@@ -54,20 +54,9 @@ pub fn transform(row: &RawValue) -> Result<Order, Unreadable> {
         reason: reason(&error),
     })?;
     let id = present(wire.id).and_then(integer);
-    let trouble = |(path, reason): Trouble| Unreadable {
-        id,
-        path: path.to_owned(),
-        reason: reason.to_owned(),
-    };
+    let trouble = |(path, reason): Trouble| Unreadable { id, path: path.to_owned(), reason: reason.to_owned() };
     let id = id.ok_or_else(|| {
-        trouble((
-            "id",
-            if present(wire.id).is_some() {
-                "is not a 64-bit integer"
-            } else {
-                "is missing"
-            },
-        ))
+        trouble(("id", if present(wire.id).is_some() { "is not a 64-bit integer" } else { "is missing" }))
     })?;
     let updated_at = present(wire.updated_at)
         .ok_or_else(|| trouble(("updated_at", "is missing")))
@@ -78,13 +67,7 @@ pub fn transform(row: &RawValue) -> Result<Order, Unreadable> {
         path: String::new(),
         reason: reason(&error),
     })?;
-    Ok(Order {
-        id,
-        updated_at,
-        columns,
-        payload: json.to_owned(),
-        fingerprint,
-    })
+    Ok(Order { id, updated_at, columns, payload: json.to_owned(), fingerprint })
 }
 
 /// What serde says is wrong, which names positions and types but may quote a short value.
@@ -144,11 +127,9 @@ fn total(wire: &Row<'_>) -> Result<(Option<Decimal>, Option<String>), Trouble> {
     let Some(amounts) = present(wire.amounts) else {
         return Ok((None, None));
     };
-    let amounts: Amounts<'_> = serde_json::from_str(amounts.get())
-        .map_err(|_| ("amounts", "is not an object of amounts"))?;
-    present(amounts.total).map_or(Ok((None, None)), |raw| {
-        money(raw, "amounts.total.amount", "amounts.total.currency")
-    })
+    let amounts: Amounts<'_> =
+        serde_json::from_str(amounts.get()).map_err(|_| ("amounts", "is not an object of amounts"))?;
+    present(amounts.total).map_or(Ok((None, None)), |raw| money(raw, "amounts.total.amount", "amounts.total.currency"))
 }
 
 /// `{amount, currency}`, or the bare amount.
@@ -164,18 +145,14 @@ fn money(
         #[serde(borrow)]
         currency: Option<&'a RawValue>,
     }
-    let amount =
-        |raw: &RawValue| decimal(raw).ok_or((amount_path, "is not an amount that can be kept exactly"));
+    let amount = |raw: &RawValue| decimal(raw).ok_or((amount_path, "is not an amount that can be kept exactly"));
     if !raw.get().starts_with('{') {
         return Ok((Some(amount(raw)?), None));
     }
-    let money: Money<'_> =
-        serde_json::from_str(raw.get()).map_err(|_| (amount_path, "is not an object of money"))?;
+    let money: Money<'_> = serde_json::from_str(raw.get()).map_err(|_| (amount_path, "is not an object of money"))?;
     Ok((
         present(money.amount).map(amount).transpose()?,
-        present(money.currency)
-            .map(|raw| scalar(raw).ok_or((currency_path, "is not a text")))
-            .transpose()?,
+        present(money.currency).map(|raw| scalar(raw).ok_or((currency_path, "is not a text"))).transpose()?,
     ))
 }
 
@@ -205,14 +182,8 @@ fn scale(mantissa: Decimal, exponent: i32) -> Option<Decimal> {
 }
 
 impl<C: CredentialStore> Source<crate::domain::Order> for SallaClient<C> {
-    async fn page(
-        &self,
-        request: PageRequest,
-        requests: &RequestCount,
-    ) -> Result<Page<Order>, SourceError> {
-        let answer = self
-            .get(request.merchant, "v2/orders", &self.query(&request), requests)
-            .await?;
+    async fn page(&self, request: PageRequest, requests: &RequestCount) -> Result<Page<Order>, SourceError> {
+        let answer = self.get(request.merchant, "v2/orders", &self.query(&request), requests).await?;
         let data = answer.envelope.data.as_deref();
         let rows: Vec<&RawValue> = data
             .map_or(Ok(Vec::new()), |data| serde_json::from_str(data.get()))
@@ -223,21 +194,14 @@ impl<C: CredentialStore> Source<crate::domain::Order> for SallaClient<C> {
         let total_pages = answer.envelope.pagination().total_pages;
         let rows: Vec<_> = rows.into_iter().map(transform).collect();
         self.check_listing(&request, &rows)?;
-        Ok(Page {
-            rows,
-            total_pages,
-            served_at: answer.served_at,
-        })
+        Ok(Page { rows, total_pages, served_at: answer.served_at })
     }
 }
 
 impl<C: CredentialStore> SallaClient<C> {
     fn query(&self, request: &PageRequest) -> [(&'static str, String); 3] {
         [
-            (
-                "updated_at_min",
-                request.since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-            ),
+            ("updated_at_min", request.since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
             ("page", request.number.to_string()),
             ("per_page", self.page_size.to_string()),
         ]
@@ -246,26 +210,16 @@ impl<C: CredentialStore> SallaClient<C> {
     /// A server that ignores the filter returns older rows. They are true all the same, so `auto` reads
     /// the whole list and says so; `updated_at_min` insists. A list without `updated_at` is a list of
     /// summaries, of which none can be told to be newer or older.
-    fn check_listing(
-        &self,
-        request: &PageRequest,
-        rows: &[Result<Order, Unreadable>],
-    ) -> Result<(), SourceError> {
+    fn check_listing(&self, request: &PageRequest, rows: &[Result<Order, Unreadable>]) -> Result<(), SourceError> {
         let summaries = rows.len() > 1
-            && rows.iter().all(|row| {
-                row.as_ref()
-                    .is_err_and(|bad| bad.path == "updated_at" && bad.reason == "is missing")
-            });
+            && rows
+                .iter()
+                .all(|row| row.as_ref().is_err_and(|bad| bad.path == "updated_at" && bad.reason == "is missing"));
         if summaries {
-            return Err(SourceError::ListingUnsupported {
-                reason: "its rows carry no updated_at".to_owned(),
-            });
+            return Err(SourceError::ListingUnsupported { reason: "its rows carry no updated_at".to_owned() });
         }
         // The filter has a grain of one second.
-        let older = rows
-            .iter()
-            .flatten()
-            .any(|order| order.updated_at.timestamp() < request.since.timestamp());
+        let older = rows.iter().flatten().any(|order| order.updated_at.timestamp() < request.since.timestamp());
         match (older, self.listing) {
             (false, _) => Ok(()),
             (true, Listing::UpdatedAtMin) => Err(SourceError::ListingUnsupported {
@@ -382,7 +336,10 @@ mod tests {
             any::<f64>().prop_filter_map("finite", |f| f.is_finite().then(|| f.to_string())),
             any::<i64>().prop_map(|i| i.to_string()),
             ".{0,12}".prop_map(|text| serde_json::to_string(&text).unwrap()),
-            ".{0,12}".prop_map(|text| format!(r#"{{"amount":{},"slug":7,"date":[]}}"#, serde_json::to_string(&text).unwrap())),
+            ".{0,12}".prop_map(|text| format!(
+                r#"{{"amount":{},"slug":7,"date":[]}}"#,
+                serde_json::to_string(&text).unwrap()
+            )),
         ]
     }
 

@@ -9,9 +9,7 @@ use http::{Extensions, StatusCode};
 use rand::RngExt;
 use reqwest::{Request, Response};
 use reqwest_middleware::{Error, Middleware, Next, Result};
-use reqwest_retry::{
-    Jitter, RetryTransientMiddleware, Retryable, RetryableStrategy, policies::ExponentialBackoff,
-};
+use reqwest_retry::{Jitter, RetryTransientMiddleware, Retryable, RetryableStrategy, policies::ExponentialBackoff};
 
 use super::{
     answer::{Call, retry_after},
@@ -24,9 +22,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Tries again after connection failures, timeouts, 5xx and broken answers.
-pub fn transient(
-    max_attempts: u32,
-) -> RetryTransientMiddleware<ExponentialBackoff, TransientFailures> {
+pub fn transient(max_attempts: u32) -> RetryTransientMiddleware<ExponentialBackoff, TransientFailures> {
     let policy = ExponentialBackoff::builder()
         .retry_bounds(FIRST_PAUSE, LONGEST_PAUSE)
         .jitter(Jitter::Bounded)
@@ -40,12 +36,9 @@ pub struct TransientFailures;
 impl RetryableStrategy for TransientFailures {
     fn handle(&self, result: &Result<Response>) -> Option<Retryable> {
         match result {
-            Ok(response) => (response.status().is_server_error()
-                || response.status() == StatusCode::REQUEST_TIMEOUT)
+            Ok(response) => (response.status().is_server_error() || response.status() == StatusCode::REQUEST_TIMEOUT)
                 .then_some(Retryable::Transient),
-            Err(Error::Reqwest(error)) if error.is_builder() || error.is_redirect() => {
-                Some(Retryable::Fatal)
-            }
+            Err(Error::Reqwest(error)) if error.is_builder() || error.is_redirect() => Some(Retryable::Fatal),
             Err(Error::Reqwest(_)) => Some(Retryable::Transient),
             Err(Error::Middleware(error)) => match error.downcast_ref() {
                 Some(Broken::ContentType(_) | Broken::Syntax(_)) => Some(Retryable::Transient),
@@ -66,12 +59,7 @@ pub struct ObeyRetryAfter {
 
 #[async_trait::async_trait]
 impl Middleware for ObeyRetryAfter {
-    async fn handle(
-        &self,
-        request: Request,
-        extensions: &mut Extensions,
-        next: Next<'_>,
-    ) -> Result<Response> {
+    async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
         loop {
             let attempt = request
                 .try_clone()

@@ -29,11 +29,7 @@ pub struct Limiters {
 impl Limiters {
     /// `share` of `per_minute` requests for each store, until its answers say otherwise.
     pub fn new(per_minute: u32, share: f64) -> Self {
-        Self {
-            per_minute,
-            share,
-            stores: Mutex::default(),
-        }
+        Self { per_minute, share, stores: Mutex::default() }
     }
 
     /// Sends nothing to a store for `pause`.
@@ -47,9 +43,7 @@ impl Limiters {
         if stores.len() > REMEMBERED {
             stores.retain(|_, limiter| !limiter.idle(now));
         }
-        let limiter = stores
-            .entry(merchant)
-            .or_insert_with(|| Limiter::new(self.per_minute, self.share));
+        let limiter = stores.entry(merchant).or_insert_with(|| Limiter::new(self.per_minute, self.share));
         act(limiter, now)
     }
 }
@@ -63,12 +57,7 @@ pub struct Throttle {
 
 #[async_trait::async_trait]
 impl Middleware for Throttle {
-    async fn handle(
-        &self,
-        request: Request,
-        extensions: &mut Extensions,
-        next: Next<'_>,
-    ) -> Result<Response> {
+    async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
         let Some(merchant) = extensions.get::<Call>().map(|call| call.merchant) else {
             return next.run(request, extensions).await;
         };
@@ -79,8 +68,7 @@ impl Middleware for Throttle {
         self.metrics.throttled(began.elapsed());
         let response = next.run(request, extensions).await?;
         if let Some(announced) = announced(response.headers()) {
-            self.limiters
-                .with(merchant, |limiter, now| limiter.observe(announced, now));
+            self.limiters.with(merchant, |limiter, now| limiter.observe(announced, now));
         }
         Ok(response)
     }

@@ -46,9 +46,7 @@ impl TokenEndpoint {
     /// Uses a refresh token, once.
     pub async fn refresh(&self, refresh_token: &SecretString, now: DateTime<Utc>) -> Refresh {
         if self.client_id.is_empty() || self.client_secret.expose_secret().is_empty() {
-            return Refresh::NotUsed(
-                "salla.client_id and salla.client_secret are not set".to_owned(),
-            );
+            return Refresh::NotUsed("salla.client_id and salla.client_secret are not set".to_owned());
         }
         let form = [
             ("grant_type", "refresh_token"),
@@ -56,11 +54,7 @@ impl TokenEndpoint {
             ("client_id", &self.client_id),
             ("client_secret", self.client_secret.expose_secret()),
         ];
-        let request = self
-            .http
-            .post(self.url.clone())
-            .form(&form)
-            .timeout(self.timeout);
+        let request = self.http.post(self.url.clone()).form(&form).timeout(self.timeout);
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) if error.is_connect() => return Refresh::NotUsed(causes(&error)),
@@ -76,13 +70,11 @@ impl TokenEndpoint {
 
 fn outcome(status: StatusCode, body: &str, now: DateTime<Utc>) -> Refresh {
     if status.is_success() {
-        return tokens(body, now).map_or_else(
-            || Refresh::Unknown("the answer holds no tokens".to_owned()),
-            Refresh::Renewed,
-        );
+        return tokens(body, now)
+            .map_or_else(|| Refresh::Unknown("the answer holds no tokens".to_owned()), Refresh::Renewed);
     }
-    let complaint = serde_json::from_str::<Envelope>(body)
-        .map_or_else(|_| clip(status.as_str()), |envelope| envelope.complaint());
+    let complaint =
+        serde_json::from_str::<Envelope>(body).map_or_else(|_| clip(status.as_str()), |envelope| envelope.complaint());
     match status {
         _ if complaint.contains("invalid_grant") => Refresh::Refused(complaint),
         _ if complaint.contains("invalid_client") => Refresh::NotUsed(complaint),
@@ -104,9 +96,7 @@ fn tokens(body: &str, now: DateTime<Utc>) -> Option<Tokens> {
         expires_in: Option<&'a RawValue>,
     }
     let wire: Wire<'_> = serde_json::from_str(body).ok()?;
-    let seconds = present(wire.expires_in)
-        .or(present(wire.expires))
-        .and_then(integer);
+    let seconds = present(wire.expires_in).or(present(wire.expires)).and_then(integer);
     Some(Tokens {
         access: wire.access_token,
         refresh: Some(wire.refresh_token),
@@ -147,10 +137,7 @@ mod tests {
 
     #[test]
     fn what_an_answer_says_about_the_refresh_token() {
-        assert!(matches!(
-            of(401, r#"{"error":"invalid_grant","error_description":"reused"}"#),
-            Refresh::Refused(_)
-        ));
+        assert!(matches!(of(401, r#"{"error":"invalid_grant","error_description":"reused"}"#), Refresh::Refused(_)));
         assert!(matches!(of(401, r#"{"error":"invalid_client"}"#), Refresh::NotUsed(_)));
         assert!(matches!(of(429, ""), Refresh::NotUsed(_)));
         assert!(matches!(of(500, "<html>"), Refresh::Unknown(_)));

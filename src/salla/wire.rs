@@ -36,9 +36,7 @@ impl Envelope {
 
     /// Salla's words about an error.
     pub fn complaint(&self) -> String {
-        self.error
-            .as_deref()
-            .map_or_else(|| "no reason given".to_owned(), |raw| complaint(raw.get()))
+        self.error.as_deref().map_or_else(|| "no reason given".to_owned(), |raw| complaint(raw.get()))
     }
 }
 
@@ -65,10 +63,7 @@ fn complaint(error: &str) -> String {
 
 /// Enough of a foreign text to recognise it, and no control characters.
 pub fn clip(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control())
-        .take(200)
-        .collect()
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// A value that is there: `null`, `{}`, `[]` and a missing field all mean that there is none.
@@ -80,9 +75,7 @@ pub fn present(raw: Option<&RawValue>) -> Option<&RawValue> {
 }
 
 fn is_empty(text: &str, open: char, close: char) -> bool {
-    text.strip_prefix(open)
-        .and_then(|rest| rest.strip_suffix(close))
-        .is_some_and(|inner| inner.trim().is_empty())
+    text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)).is_some_and(|inner| inner.trim().is_empty())
 }
 
 /// The text of a JSON string, or of a number as it was spelt.

@@ -37,10 +37,7 @@ impl FromStr for CronPattern {
             .build()
             .parse(text)
             .map_err(|error| format!("{error}; a pattern has six fields, seconds first, such as `0 0 2 * * *`"))?;
-        let pattern = Self {
-            text: text.split_whitespace().collect::<Vec<_>>().join(" "),
-            cron,
-        };
+        let pattern = Self { text: text.split_whitespace().collect::<Vec<_>>().join(" "), cron };
         if Calendar::new(pattern.clone(), Tz::UTC).next_after(Utc::now()).is_none() {
             return Err("it never fires".to_owned());
         }

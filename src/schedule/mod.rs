@@ -72,11 +72,7 @@ impl<L: Ledger> Schedule<L> {
     ///
     /// # Errors
     /// When the bell cannot be hung up.
-    pub async fn keep(
-        mut self,
-        stop: CancellationToken,
-        wake: impl Fn() + Send,
-    ) -> Result<(), JobSchedulerError> {
+    pub async fn keep(mut self, stop: CancellationToken, wake: impl Fn() + Send) -> Result<(), JobSchedulerError> {
         let (ring, mut bell) = mpsc::channel(1);
         let mut scheduler = JobScheduler::new().await?;
         let job = Job::new("* * * * * *", move |_, _| {
@@ -147,10 +143,7 @@ impl<L: Ledger> Schedule<L> {
         } else {
             None
         }
-        .map_or(Firing::Skip, |trigger| Firing::Run {
-            trigger,
-            spread: self.spread,
-        });
+        .map_or(Firing::Skip, |trigger| Firing::Run { trigger, spread: self.spread });
         let Some(runs) = self.ledger.fire(slot, pattern, firing).await? else {
             return Ok(0);
         };

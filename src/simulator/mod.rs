@@ -1,1 +1,17 @@
-//! x
+//! A simulated Salla: a real HTTP server on a loopback socket, for `demo` and for the tests.
+//!
+//! It shares no type with the rest of the program: if both ends were made of the same parts they would
+//! agree on the same mistakes. By itself it answers as Salla does; told to, it fails in the ways in which
+//! servers fail. And it judges its client: what must not happen is kept in [`World::violations`].
+
+mod fault;
+mod orders;
+mod server;
+mod shop;
+mod tokens;
+mod world;
+
+pub use fault::Fault;
+pub use server::Simulator;
+pub use shop::{Order, Shop};
+pub use world::{Seen, World};

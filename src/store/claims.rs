@@ -3,10 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, Statement,
-    Value,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, Statement, Value};
 use uuid::Uuid;
 
 use super::{
@@ -81,9 +78,7 @@ impl Store {
         };
         let claim = self.claims(&txn, vec![row]).await?.pop();
         txn.commit().await?;
-        claim
-            .map(|claim| Begun::Claimed(Box::new(claim)))
-            .ok_or_else(|| DbErr::RecordNotInserted)
+        claim.map(|claim| Begun::Claimed(Box::new(claim))).ok_or_else(|| DbErr::RecordNotInserted)
     }
 
     async fn busy(&self, merchant: MerchantId) -> Result<Option<Begun>, DbErr> {
@@ -176,21 +171,14 @@ impl Store {
             Err(error) if trouble(&error) == Trouble::Taken => return Ok(Vec::new()),
             rows => rows?,
         };
-        let rows = rows
-            .iter()
-            .map(|row| run::Model::from_query_result(row, ""))
-            .collect::<Result<Vec<_>, _>>()?;
+        let rows = rows.iter().map(|row| run::Model::from_query_result(row, "")).collect::<Result<Vec<_>, _>>()?;
         let claims = self.claims(&txn, rows).await?;
         txn.commit().await?;
         Ok(claims)
     }
 
     /// Adds what a claim needs beside the row of the run.
-    async fn claims(
-        &self,
-        db: &impl ConnectionTrait,
-        rows: Vec<run::Model>,
-    ) -> Result<Vec<Claim>, DbErr> {
+    async fn claims(&self, db: &impl ConnectionTrait, rows: Vec<run::Model>) -> Result<Vec<Claim>, DbErr> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -217,29 +205,18 @@ impl Store {
         Ok(claims)
     }
 
-    async fn resumed(
-        &self,
-        db: &impl ConnectionTrait,
-        row: &run::Model,
-    ) -> Result<Option<Resumed>, DbErr> {
+    async fn resumed(&self, db: &impl ConnectionTrait, row: &run::Model) -> Result<Option<Resumed>, DbErr> {
         let (Some(window), Some(cursor)) = (row.window(), &row.next_page) else {
             return Ok(None);
         };
-        let cursor: Cursor =
-            serde_json::from_str(cursor).map_err(|error| DbErr::Json(error.to_string()))?;
+        let cursor: Cursor = serde_json::from_str(cursor).map_err(|error| DbErr::Json(error.to_string()))?;
         let sql = "SELECT ids FROM run_pages WHERE run_id = $1";
         let mut seen = Vec::new();
         for page in db.query_all_raw(self.statement(sql, [row.id.into()])).await? {
             let ids: Vec<u8> = page.try_get("", "ids")?;
             seen.extend(ids.as_chunks().0.iter().copied().map(i64::from_le_bytes));
         }
-        Ok(Some(Resumed {
-            window,
-            cursor,
-            totals: row.totals(),
-            requests: row.requests(),
-            seen,
-        }))
+        Ok(Some(Resumed { window, cursor, totals: row.totals(), requests: row.requests(), seen }))
     }
 
     /// Renews every lease of this process.
@@ -262,11 +239,7 @@ impl Store {
         row.ok_or_else(|| DbErr::RecordNotFound("the clock".to_owned()))?.try_get("", "now")
     }
 
-    pub(super) fn statement(
-        &self,
-        sql: &str,
-        values: impl IntoIterator<Item = Value>,
-    ) -> Statement {
+    pub(super) fn statement(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
         Statement::from_sql_and_values(self.db.get_database_backend(), sql, values)
     }
 }
@@ -276,10 +249,7 @@ async fn registered(db: &impl ConnectionTrait, id: MerchantId) -> Result<bool, D
 }
 
 /// The merchant's run that is running, or else the first that waits.
-async fn active_run(
-    db: &impl ConnectionTrait,
-    merchant: MerchantId,
-) -> Result<Option<run::Model>, DbErr> {
+async fn active_run(db: &impl ConnectionTrait, merchant: MerchantId) -> Result<Option<run::Model>, DbErr> {
     let mut active = run::Entity::find()
         .filter(run::Column::MerchantId.eq(merchant.0))
         .filter(run::Column::Status.is_in(["queued", "running"]))

@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, RuntimeErr, Statement,
-    TransactionTrait, sqlx,
+    ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, RuntimeErr, Statement, TransactionTrait, sqlx,
 };
 
 use super::{
@@ -19,28 +18,16 @@ use super::{
     orders,
 };
 use crate::{
-    domain::{
-        DiscrepancyKind, Held, MerchantId, Order, Outcome, Record, Totals, Unreadable, Verdict,
-    },
-    reconcile::ports::{
-        Assessed, Committed, Lease, PageCommit, Target, TargetError,
-    },
+    domain::{DiscrepancyKind, Held, MerchantId, Order, Outcome, Record, Totals, Unreadable, Verdict},
+    reconcile::ports::{Assessed, Committed, Lease, PageCommit, Target, TargetError},
 };
 
 impl Target<Order> for Store {
-    async fn held(
-        &self,
-        merchant: MerchantId,
-        ids: &[i64],
-    ) -> Result<HashMap<i64, Held<Order>>, TargetError> {
+    async fn held(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, Held<Order>>, TargetError> {
         self.call(|| orders::held(&self.db, self.dialect, merchant, ids)).await
     }
 
-    async fn commit(
-        &self,
-        lease: &Lease,
-        page: PageCommit<'_, Order>,
-    ) -> Result<Committed, TargetError> {
+    async fn commit(&self, lease: &Lease, page: PageCommit<'_, Order>) -> Result<Committed, TargetError> {
         let page = &page;
         let mut attempt = self.call(|| self.attempt(lease, page, false)).await?;
         if matches!(attempt, Attempt::Refused) {
@@ -67,12 +54,7 @@ enum Attempt {
 }
 
 impl Store {
-    async fn attempt(
-        &self,
-        lease: &Lease,
-        page: &PageCommit<'_, Order>,
-        one_by_one: bool,
-    ) -> Result<Attempt, DbErr> {
+    async fn attempt(&self, lease: &Lease, page: &PageCommit<'_, Order>, one_by_one: bool) -> Result<Attempt, DbErr> {
         let txn = self.begin_write().await?;
         let written = match self.write(&txn, lease.merchant, page, one_by_one).await {
             Err(error) if !one_by_one && is_refusal(&error) => return Ok(Attempt::Refused),
@@ -103,9 +85,7 @@ impl Store {
     ) -> Result<HashMap<i64, Written>, DbErr> {
         let differing = page.records.iter().filter(|record| record.verdict != Verdict::Unchanged);
         if page.dry_run {
-            return Ok(differing
-                .map(|record| (record.record.id(), (record.outcome(), None)))
-                .collect());
+            return Ok(differing.map(|record| (record.record.id(), (record.outcome(), None))).collect());
         }
         let differing: Vec<&Order> = differing.map(|record| &record.record).collect();
         if !one_by_one {
@@ -144,9 +124,7 @@ impl Store {
         let of_unreadable = page.unreadable.iter().map(|bad| of_unreadable(lease, bad));
         let rows: Vec<_> = of_records.chain(of_unreadable).collect();
         for rows in rows.chunks(1000) {
-            discrepancy::Entity::insert_many(rows.to_vec())
-                .exec_without_returning(txn)
-                .await?;
+            discrepancy::Entity::insert_many(rows.to_vec()).exec_without_returning(txn).await?;
         }
         Ok(())
     }
@@ -162,10 +140,8 @@ impl Store {
             return Ok(());
         };
         let records = page.records.iter().map(|record| record.record.id());
-        let ids: Vec<u8> = records
-            .chain(page.unreadable.iter().filter_map(|bad| bad.id))
-            .flat_map(i64::to_le_bytes)
-            .collect();
+        let ids: Vec<u8> =
+            records.chain(page.unreadable.iter().filter_map(|bad| bad.id)).flat_map(i64::to_le_bytes).collect();
         txn.execute_raw(Statement::from_sql_and_values(
             txn.get_database_backend(),
             "INSERT INTO run_pages (run_id, number, ids) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
@@ -212,13 +188,7 @@ impl Store {
                 ],
             ))
             .await?;
-        row.map(|row| {
-            Ok(Committed {
-                totals,
-                cancel: row.try_get("", "cancel_requested")?,
-            })
-        })
-        .transpose()
+        row.map(|row| Ok(Committed { totals, cancel: row.try_get("", "cancel_requested")? })).transpose()
     }
 
     /// The fence held us back: either the lease is lost, or an earlier attempt, whose answer was lost,
@@ -234,15 +204,10 @@ impl Store {
         let cursor = cursor_text(page)?;
         Ok(run
             .filter(|run| {
-                run.epoch == lease.epoch
-                    && run.status == "running"
-                    && run.next_page.as_deref() == Some(cursor.as_str())
+                run.epoch == lease.epoch && run.status == "running" && run.next_page.as_deref() == Some(cursor.as_str())
             })
             .map_or(Attempt::LeaseLost, |run| {
-                let committed = Committed {
-                    totals: run.totals(),
-                    cancel: run.cancel_requested,
-                };
+                let committed = Committed { totals: run.totals(), cancel: run.cancel_requested };
                 Attempt::Done(committed, HashMap::new())
             }))
     }
@@ -295,19 +260,8 @@ fn of_record(
 }
 
 fn of_unreadable(lease: &Lease, bad: &Unreadable) -> discrepancy::ActiveModel {
-    let fields = if bad.path.is_empty() {
-        serde_json::json!([])
-    } else {
-        serde_json::json!([bad.path])
-    };
-    row(
-        lease,
-        bad.id,
-        DiscrepancyKind::Skipped,
-        (None, None),
-        fields.to_string(),
-        Some(bad.to_string()),
-    )
+    let fields = if bad.path.is_empty() { serde_json::json!([]) } else { serde_json::json!([bad.path]) };
+    row(lease, bad.id, DiscrepancyKind::Skipped, (None, None), fields.to_string(), Some(bad.to_string()))
 }
 
 fn row(

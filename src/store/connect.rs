@@ -5,9 +5,8 @@ use std::{future::Future, time::Duration};
 
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
-    sqlx::sqlite::SqliteJournalMode,
+    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait, sqlx::sqlite::SqliteJournalMode,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{sleep, timeout};
@@ -20,11 +19,7 @@ use super::{
 use crate::reconcile::ports::TargetError;
 
 /// Pauses before a call is made again.
-const PAUSES: [Duration; 3] = [
-    Duration::from_millis(100),
-    Duration::from_millis(500),
-    Duration::from_secs(2),
-];
+const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
 
 /// The database. Cheap to clone; clones share the pool.
 #[derive(Debug, Clone)]
@@ -58,23 +53,14 @@ impl Store {
     ///
     /// # Errors
     /// When the URL names no database that is known, or it does not answer.
-    pub async fn connect(
-        url: &SecretString,
-        connections: u32,
-        lease: Duration,
-    ) -> Result<Self, StoreError> {
+    pub async fn connect(url: &SecretString, connections: u32, lease: Duration) -> Result<Self, StoreError> {
         let url = url.expose_secret();
         let mut options = ConnectOptions::new(url);
-        options
-            .sqlx_logging(false)
-            .connect_timeout(Duration::from_secs(10))
-            .acquire_timeout(Duration::from_secs(15));
+        options.sqlx_logging(false).connect_timeout(Duration::from_secs(10)).acquire_timeout(Duration::from_secs(15));
         if url.starts_with("sqlite:") {
             options.max_connections(1).min_connections(1);
             options.map_sqlx_sqlite_opts(|sqlite| {
-                sqlite
-                    .journal_mode(SqliteJournalMode::Wal)
-                    .busy_timeout(Duration::from_secs(10))
+                sqlite.journal_mode(SqliteJournalMode::Wal).busy_timeout(Duration::from_secs(10))
             });
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             options.max_connections(connections).min_connections(0);
@@ -89,12 +75,7 @@ impl Store {
             return Err(StoreError::Scheme);
         }
         let db = Database::connect(options).await.map_err(StoreError::Unreachable)?;
-        Ok(Self {
-            dialect: Dialect::of(db.get_database_backend()),
-            db,
-            owner: Uuid::new_v4(),
-            lease,
-        })
+        Ok(Self { dialect: Dialect::of(db.get_database_backend()), db, owner: Uuid::new_v4(), lease })
     }
 
     /// Which database it is, for people.
@@ -138,9 +119,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn migrations(&self) -> Result<Vec<(String, bool)>, StoreError> {
-        let status = Migrator::get_migration_with_status(&self.db)
-            .await
-            .map_err(StoreError::Migration)?;
+        let status = Migrator::get_migration_with_status(&self.db).await.map_err(StoreError::Migration)?;
         Ok(status
             .iter()
             .map(|migration| {

@@ -11,10 +11,7 @@ use crate::{
 };
 
 impl CredentialStore<Sealed> for Store {
-    async fn load(
-        &self,
-        merchant: MerchantId,
-    ) -> Result<Option<Credentials<Sealed>>, CredentialError> {
+    async fn load(&self, merchant: MerchantId) -> Result<Option<Credentials<Sealed>>, CredentialError> {
         let sql = format!(
             "SELECT *, {} AS refreshing_for FROM credentials WHERE merchant_id = $1",
             self.dialect.seconds_between("refresh_started_at", self.dialect.now())
@@ -31,19 +28,14 @@ impl CredentialStore<Sealed> for Store {
                 Ok(Some(Credentials {
                     tokens: sealed(&row),
                     version: row.version,
-                    refreshing_for: refreshing_for
-                        .map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+                    refreshing_for: refreshing_for.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
                 }))
             })
             .await?;
         Ok(credentials)
     }
 
-    async fn begin_refresh(
-        &self,
-        merchant: MerchantId,
-        version: i64,
-    ) -> Result<bool, CredentialError> {
+    async fn begin_refresh(&self, merchant: MerchantId, version: i64) -> Result<bool, CredentialError> {
         let sql = format!(
             "UPDATE credentials SET refresh_started_at = {} \
              WHERE merchant_id = $1 AND version = $2 AND refresh_started_at IS NULL",
@@ -74,11 +66,7 @@ impl CredentialStore<Sealed> for Store {
         Ok(self.execute(sql, &values).await?)
     }
 
-    async fn abandon_refresh(
-        &self,
-        merchant: MerchantId,
-        version: i64,
-    ) -> Result<(), CredentialError> {
+    async fn abandon_refresh(&self, merchant: MerchantId, version: i64) -> Result<(), CredentialError> {
         let sql = "UPDATE credentials SET refresh_started_at = NULL WHERE merchant_id = $1 AND version = $2";
         Ok(self.execute(sql, &[merchant.0.into(), version.into()]).await?)
     }

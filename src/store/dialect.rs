@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sea_orm::{DbBackend, Value};
 use rust_decimal::Decimal;
+use sea_orm::{DbBackend, Value};
 
 /// Which words to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +42,7 @@ impl Dialect {
         let seconds = span.as_secs_f64();
         match self {
             Self::Postgres => format!("(now() {sign} interval '{seconds:.3} seconds')"),
-            Self::Sqlite => format!(
-                "strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now', '{sign}{seconds:.3} seconds')"
-            ),
+            Self::Sqlite => format!("strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now', '{sign}{seconds:.3} seconds')"),
         }
     }
 

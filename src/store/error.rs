@@ -57,9 +57,7 @@ fn postgres(code: &str) -> Trouble {
     match code {
         // Serialization, deadlock, lock not available, statement cancelled by a timeout, starting or
         // shutting down, too many connections, and every connection exception.
-        "40001" | "40P01" | "55P03" | "57014" | "57P01" | "57P02" | "57P03" | "53300" => {
-            Trouble::Passing
-        }
+        "40001" | "40P01" | "55P03" | "57014" | "57P01" | "57P02" | "57P03" | "53300" => Trouble::Passing,
         _ if code.starts_with("08") => Trouble::Passing,
         // Data exceptions, constraints, program limits, and what a trigger raises.
         _ if ["22", "23", "44", "54", "P0"].contains(&code.get(..2).unwrap_or("")) => Trouble::Row,

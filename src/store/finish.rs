@@ -45,11 +45,7 @@ impl Store {
             let sql = "INSERT INTO watermarks (merchant_id, resource, watermark) VALUES ($1, $2, $3) \
                        ON CONFLICT (merchant_id, resource) DO UPDATE SET watermark = excluded.watermark \
                        WHERE watermarks.watermark < excluded.watermark";
-            let values: [Value; 3] = [
-                lease.merchant.0.into(),
-                Order::RESOURCE.as_str().into(),
-                watermark.into(),
-            ];
+            let values: [Value; 3] = [lease.merchant.0.into(), Order::RESOURCE.as_str().into(), watermark.into()];
             txn.execute_raw(self.statement(sql, values)).await?;
         }
         let seen = "DELETE FROM run_pages WHERE run_id = $1";
@@ -60,11 +56,7 @@ impl Store {
     }
 
     /// An earlier attempt, whose answer was lost, may have ended the run.
-    async fn ended_before(
-        &self,
-        lease: &Lease,
-        status: RunStatus,
-    ) -> Result<Option<run::Model>, DbErr> {
+    async fn ended_before(&self, lease: &Lease, status: RunStatus) -> Result<Option<run::Model>, DbErr> {
         let row = run::Entity::find_by_id(lease.run_id).one(&self.db).await?;
         Ok(row.filter(|row| row.epoch == lease.epoch && row.status == status.as_str()))
     }

@@ -7,10 +7,7 @@ use chrono::{DateTime, Utc};
 use super::connect::Store;
 use crate::{
     domain::{Discrepancy, Merchant, Run, RunId},
-    reconcile::ports::{
-        Begun, Claim, Ending, Enqueued, Firing, Gauges, Lease, Ledger, NewRun, RunFilter,
-        TargetError,
-    },
+    reconcile::ports::{Begun, Claim, Ending, Enqueued, Firing, Gauges, Lease, Ledger, NewRun, RunFilter, TargetError},
 };
 
 impl Ledger for Store {
@@ -46,12 +43,7 @@ impl Ledger for Store {
         self.newest_firing(pattern).await
     }
 
-    async fn fire(
-        &self,
-        slot: DateTime<Utc>,
-        pattern: &str,
-        firing: Firing,
-    ) -> Result<Option<u64>, TargetError> {
+    async fn fire(&self, slot: DateTime<Utc>, pattern: &str, firing: Firing) -> Result<Option<u64>, TargetError> {
         self.record_firing(slot, pattern, firing).await
     }
 

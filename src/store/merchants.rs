@@ -1,9 +1,7 @@
 //! The register.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value};
 
 use super::{
     connect::Store,
@@ -69,11 +67,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn set_state(
-        &self,
-        id: MerchantId,
-        state: MerchantState,
-    ) -> Result<bool, TargetError> {
+    pub async fn set_state(&self, id: MerchantId, state: MerchantState) -> Result<bool, TargetError> {
         self.call(|| async {
             let updated = merchant::Entity::update_many()
                 .col_expr(merchant::Column::State, state.as_str().into())
@@ -105,19 +99,13 @@ impl Store {
             .into_iter()
             .map(|row| (row.merchant_id, row.watermark))
             .collect();
-        let rows = merchant::Entity::find()
-            .order_by_asc(merchant::Column::MerchantId)
-            .all(&self.db)
-            .await?;
+        let rows = merchant::Entity::find().order_by_asc(merchant::Column::MerchantId).all(&self.db).await?;
         rows.into_iter()
             .map(|row| {
                 Ok(Merchant {
                     merchant_id: MerchantId(row.merchant_id),
                     name: row.name,
-                    state: row
-                        .state
-                        .parse()
-                        .map_err(|error: UnknownWord| DbErr::Type(error.to_string()))?,
+                    state: row.state.parse().map_err(|error: UnknownWord| DbErr::Type(error.to_string()))?,
                     watermark: watermarks.get(&row.merchant_id).copied(),
                 })
             })
@@ -128,11 +116,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn stored_tokens(
-        &self,
-        after: Option<MerchantId>,
-        limit: u64,
-    ) -> Result<Vec<StoredTokens>, TargetError> {
+    pub async fn stored_tokens(&self, after: Option<MerchantId>, limit: u64) -> Result<Vec<StoredTokens>, TargetError> {
         self.call(|| async {
             let after = after.map_or(i64::MIN, |id| id.0);
             let rows = credential::Entity::find()
@@ -158,11 +142,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn reseal(
-        &self,
-        stored: &StoredTokens,
-        tokens: &Tokens<Sealed>,
-    ) -> Result<bool, TargetError> {
+    pub async fn reseal(&self, stored: &StoredTokens, tokens: &Tokens<Sealed>) -> Result<bool, TargetError> {
         self.call(|| async {
             let sql = "UPDATE credentials SET access_token = $1, refresh_token = $2 \
                        WHERE merchant_id = $3 AND version = $4 AND access_token = $5";

@@ -70,9 +70,7 @@ fn read(row: &QueryResult, dialect: Dialect) -> Result<Held<Order>, DbErr> {
     let total: Option<String> = row.try_get("", "total")?;
     Ok(Held {
         updated_at: instant("salla_updated_at")?,
-        fingerprint: stored
-            .and_then(|text| text.parse().ok())
-            .or_else(|| Fingerprint::of_json(&payload?).ok()),
+        fingerprint: stored.and_then(|text| text.parse().ok()).or_else(|| Fingerprint::of_json(&payload?).ok()),
         deleted: row.try_get("", "deleted")?,
         columns: OrderColumns {
             reference_id: row.try_get("", "reference_id")?,
@@ -96,11 +94,7 @@ pub async fn upsert(
     for orders in orders.chunks(ROWS_A_STATEMENT) {
         for row in db.query_all(&upsert_statement(dialect, merchant, orders)?).await? {
             let revision: i64 = row.try_get("", "revision")?;
-            let outcome = if revision == 0 {
-                Outcome::Created
-            } else {
-                Outcome::Updated
-            };
+            let outcome = if revision == 0 { Outcome::Created } else { Outcome::Updated };
             written.insert(row.try_get("", "salla_order_id")?, outcome);
         }
     }
@@ -109,11 +103,7 @@ pub async fn upsert(
 
 /// `orders` sorted by id, so that two writers of the same rows wait for each other instead of
 /// deadlocking.
-fn upsert_statement(
-    dialect: Dialect,
-    merchant: MerchantId,
-    orders: &[&Order],
-) -> Result<InsertStatement, DbErr> {
+fn upsert_statement(dialect: Dialect, merchant: MerchantId, orders: &[&Order]) -> Result<InsertStatement, DbErr> {
     let mut statement = Query::insert();
     statement.into_table(Entity.table_ref()).columns([
         Column::MerchantId,

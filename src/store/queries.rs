@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::{
     connect::{Store, StoreError},
@@ -37,16 +35,10 @@ impl Store {
     }
 
     pub(super) async fn find_run(&self, id: RunId) -> Result<Option<Run>, TargetError> {
-        self.call(|| async {
-            run::Entity::find_by_id(id).one(&self.db).await?.map(read).transpose()
-        })
-        .await
+        self.call(|| async { run::Entity::find_by_id(id).one(&self.db).await?.map(read).transpose() }).await
     }
 
-    pub(super) async fn discrepancies_of(
-        &self,
-        id: RunId,
-    ) -> Result<Vec<Discrepancy>, TargetError> {
+    pub(super) async fn discrepancies_of(&self, id: RunId) -> Result<Vec<Discrepancy>, TargetError> {
         self.call(|| async {
             discrepancy::Entity::find()
                 .filter(discrepancy::Column::RunId.eq(id))
@@ -117,10 +109,7 @@ impl Store {
             self.dialect.now_minus(keep)
         );
         let sql = sql.as_str();
-        self.call(|| async move {
-            Ok(self.db.execute_raw(self.statement(sql, [])).await?.rows_affected())
-        })
-        .await
+        self.call(|| async move { Ok(self.db.execute_raw(self.statement(sql, [])).await?.rows_affected()) }).await
     }
 }
 

@@ -7,10 +7,7 @@ use super::connect::Store;
 use crate::reconcile::ports::{Firing, TargetError};
 
 impl Store {
-    pub(super) async fn newest_firing(
-        &self,
-        pattern: &str,
-    ) -> Result<Option<DateTime<Utc>>, TargetError> {
+    pub(super) async fn newest_firing(&self, pattern: &str) -> Result<Option<DateTime<Utc>>, TargetError> {
         self.call(|| async move {
             let sql = "SELECT slot FROM firings WHERE pattern = $1 ORDER BY slot DESC LIMIT 1";
             let row = self.db.query_one_raw(self.statement(sql, [pattern.into()])).await?;

@@ -51,22 +51,12 @@ pub fn init(config: &Config) -> anyhow::Result<Telemetry> {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines: Box<dyn Layer<Registry> + Send + Sync> = if json {
-        lines.json().flatten_event(true).with_span_list(false).boxed()
-    } else {
-        lines.boxed()
-    };
-    let traces = (!config.otlp_endpoint.is_empty())
-        .then(|| provider(&config.otlp_endpoint))
-        .transpose()?;
-    let spans = traces
-        .as_ref()
-        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("salla-reconciler")));
-    tracing_subscriber::registry()
-        .with(lines)
-        .with(spans)
-        .with(filter)
-        .try_init()?;
+    let lines: Box<dyn Layer<Registry> + Send + Sync> =
+        if json { lines.json().flatten_event(true).with_span_list(false).boxed() } else { lines.boxed() };
+    let traces = (!config.otlp_endpoint.is_empty()).then(|| provider(&config.otlp_endpoint)).transpose()?;
+    let spans =
+        traces.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("salla-reconciler")));
+    tracing_subscriber::registry().with(lines).with(spans).with(filter).try_init()?;
     Ok(Telemetry { traces })
 }
 

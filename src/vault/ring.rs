@@ -60,9 +60,7 @@ pub enum OpenError {
     #[error("it is sealed under key {0:?}, which is not in vault.keys")]
     UnknownKey(String),
     /// Wrong key under that id, another merchant's text, or a changed text.
-    #[error(
-        "key {0:?} does not open it: another key went by that id, or the stored text was changed or moved"
-    )]
+    #[error("key {0:?} does not open it: another key went by that id, or the stored text was changed or moved")]
     DoesNotOpen(String),
     /// Not a sealed token.
     #[error("the stored text is not a sealed token")]
@@ -78,16 +76,9 @@ impl KeyRing {
         let mut keys: Vec<(String, XChaCha20Poly1305)> = Vec::new();
         let entries = text.expose_secret().split(',').map(str::trim);
         for (number, entry) in entries.filter(|entry| !entry.is_empty()).enumerate() {
-            let (id, key) = entry
-                .split_once(':')
-                .filter(|(id, _)| is_id(id))
-                .ok_or(KeyRingError::Shape(number + 1))?;
-            let bytes = STANDARD
-                .decode(key)
-                .map(Zeroizing::new)
-                .map_err(|_| KeyRingError::Key(id.to_owned()))?;
-            let cipher = XChaCha20Poly1305::new_from_slice(&bytes)
-                .map_err(|_| KeyRingError::Key(id.to_owned()))?;
+            let (id, key) = entry.split_once(':').filter(|(id, _)| is_id(id)).ok_or(KeyRingError::Shape(number + 1))?;
+            let bytes = STANDARD.decode(key).map(Zeroizing::new).map_err(|_| KeyRingError::Key(id.to_owned()))?;
+            let cipher = XChaCha20Poly1305::new_from_slice(&bytes).map_err(|_| KeyRingError::Key(id.to_owned()))?;
             if keys.iter().any(|(known, _)| known == id) {
                 return Err(KeyRingError::Twice(id.to_owned()));
             }
@@ -114,26 +105,14 @@ impl KeyRing {
     pub(super) fn seal(&self, merchant: MerchantId, kind: Kind, token: &SecretString) -> Sealed {
         let (id, cipher) = &self.keys[0];
         let nonce: [u8; NONCE_BYTES] = rand::random();
-        let payload = Payload {
-            msg: token.expose_secret().as_bytes(),
-            aad: &associated(merchant, kind),
-        };
+        let payload = Payload { msg: token.expose_secret().as_bytes(), aad: &associated(merchant, kind) };
         let ciphertext = cipher
             .encrypt(&XNonce::from(nonce), payload)
             .unwrap_or_else(|_| unreachable!("a token is far below the cipher's limit of 256 GiB"));
-        Sealed(format!(
-            "v1.{id}.{}.{}",
-            URL_SAFE_NO_PAD.encode(nonce),
-            URL_SAFE_NO_PAD.encode(ciphertext)
-        ))
+        Sealed(format!("v1.{id}.{}.{}", URL_SAFE_NO_PAD.encode(nonce), URL_SAFE_NO_PAD.encode(ciphertext)))
     }
 
-    pub(super) fn open(
-        &self,
-        merchant: MerchantId,
-        kind: Kind,
-        sealed: &Sealed,
-    ) -> Result<SecretString, OpenError> {
+    pub(super) fn open(&self, merchant: MerchantId, kind: Kind, sealed: &Sealed) -> Result<SecretString, OpenError> {
         let parts: Vec<&str> = sealed.0.split('.').collect();
         let ["v1", id, nonce, ciphertext] = parts[..] else {
             return Err(OpenError::Shape);
@@ -141,22 +120,14 @@ impl KeyRing {
         let decode = |text| URL_SAFE_NO_PAD.decode(text).map_err(|_| OpenError::Shape);
         let nonce: [u8; NONCE_BYTES] = decode(nonce)?.try_into().map_err(|_| OpenError::Shape)?;
         let ciphertext = decode(ciphertext)?;
-        let (_, cipher) = self
-            .keys
-            .iter()
-            .find(|(known, _)| known == id)
-            .ok_or_else(|| OpenError::UnknownKey(id.to_owned()))?;
-        let payload = Payload {
-            msg: &ciphertext,
-            aad: &associated(merchant, kind),
-        };
+        let (_, cipher) =
+            self.keys.iter().find(|(known, _)| known == id).ok_or_else(|| OpenError::UnknownKey(id.to_owned()))?;
+        let payload = Payload { msg: &ciphertext, aad: &associated(merchant, kind) };
         let plain = cipher
             .decrypt(&XNonce::from(nonce), payload)
             .map(Zeroizing::new)
             .map_err(|_| OpenError::DoesNotOpen(id.to_owned()))?;
-        std::str::from_utf8(&plain)
-            .map(SecretString::from)
-            .map_err(|_| OpenError::Shape)
+        std::str::from_utf8(&plain).map(SecretString::from).map_err(|_| OpenError::Shape)
     }
 }
 
@@ -170,8 +141,7 @@ fn associated(merchant: MerchantId, kind: Kind) -> Vec<u8> {
 }
 
 fn is_id(id: &str) -> bool {
-    !id.is_empty()
-        && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    !id.is_empty() && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
 /// A new random key under `id`, as the text that [`KeyRing::parse`] reads.
@@ -201,10 +171,7 @@ mod tests {
         let sealed = ring(&old).seal(STORE, Kind::Access, &"canary".into());
         assert_eq!(KeyRing::id_of(&sealed), Some("old"));
         let both = ring(&format!("{new},{old}"));
-        assert_eq!(
-            both.open(STORE, Kind::Access, &sealed).unwrap().expose_secret(),
-            "canary"
-        );
+        assert_eq!(both.open(STORE, Kind::Access, &sealed).unwrap().expose_secret(), "canary");
         let resealed = both.seal(STORE, Kind::Access, &"canary".into());
         assert_eq!(KeyRing::id_of(&resealed), Some("new"));
     }
@@ -219,10 +186,7 @@ mod tests {
         let last = if text.pop() == Some('A') { 'B' } else { 'A' };
         text.push(last);
         assert!(ring.open(STORE, Kind::Access, &Sealed(text)).is_err());
-        assert_eq!(
-            ring.open(STORE, Kind::Access, &Sealed("x".to_owned())).unwrap_err(),
-            OpenError::Shape
-        );
+        assert_eq!(ring.open(STORE, Kind::Access, &Sealed("x".to_owned())).unwrap_err(), OpenError::Shape);
     }
 
     #[test]
@@ -240,10 +204,7 @@ mod tests {
         assert_eq!(of(""), KeyRingError::Empty);
         assert_eq!(of("abc"), KeyRingError::Shape(1));
         assert_eq!(of("k:short"), KeyRingError::Key("k".to_owned()));
-        assert_eq!(
-            of(&format!("{},{}", key("k"), key("k"))),
-            KeyRingError::Twice("k".to_owned())
-        );
+        assert_eq!(of(&format!("{},{}", key("k"), key("k"))), KeyRingError::Twice("k".to_owned()));
         assert!(!format!("{:?}", ring(&key("k"))).contains(':'));
     }
 }

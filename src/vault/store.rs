@@ -43,18 +43,11 @@ impl<S> Vault<S> {
     ///
     /// # Errors
     /// When a key is missing or wrong, or the text was changed; names the merchant and the key.
-    pub fn open(
-        &self,
-        merchant: MerchantId,
-        sealed: &Tokens<Sealed>,
-    ) -> Result<Tokens, CredentialError> {
+    pub fn open(&self, merchant: MerchantId, sealed: &Tokens<Sealed>) -> Result<Tokens, CredentialError> {
         let open = |kind, sealed: &Sealed| {
             self.ring
                 .open(merchant, kind, sealed)
-                .map_err(|error: OpenError| CredentialError::Unreadable {
-                    merchant,
-                    reason: error.to_string(),
-                })
+                .map_err(|error: OpenError| CredentialError::Unreadable { merchant, reason: error.to_string() })
         };
         let refresh = sealed.refresh.as_ref();
         Ok(Tokens {
@@ -86,11 +79,7 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
         }))
     }
 
-    async fn begin_refresh(
-        &self,
-        merchant: MerchantId,
-        version: i64,
-    ) -> Result<bool, CredentialError> {
+    async fn begin_refresh(&self, merchant: MerchantId, version: i64) -> Result<bool, CredentialError> {
         self.store.begin_refresh(merchant, version).await
     }
 
@@ -104,11 +93,7 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
         self.store.complete_refresh(merchant, version, &sealed).await
     }
 
-    async fn abandon_refresh(
-        &self,
-        merchant: MerchantId,
-        version: i64,
-    ) -> Result<(), CredentialError> {
+    async fn abandon_refresh(&self, merchant: MerchantId, version: i64) -> Result<(), CredentialError> {
         self.store.abandon_refresh(merchant, version).await
     }
 

@@ -35,15 +35,12 @@ impl TryFrom<Model> for Discrepancy {
 
     fn try_from(row: Model) -> Result<Self, UnknownWord> {
         Ok(Self {
-            resource: row
-                .resource
-                .parse::<Resource>()?,
+            resource: row.resource.parse::<Resource>()?,
             salla_id: row.salla_id,
             kind: row.kind.parse()?,
             local_updated_at: row.local_updated_at,
             remote_updated_at: row.remote_updated_at,
-            fields: serde_json::from_str(&row.fields)
-                .map_err(|_| UnknownWord::new("list of fields", &row.fields))?,
+            fields: serde_json::from_str(&row.fields).map_err(|_| UnknownWord::new("list of fields", &row.fields))?,
             reason: row.reason,
         })
     }

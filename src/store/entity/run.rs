@@ -61,11 +61,7 @@ fn count(column: i64) -> u64 {
 
 impl Model {
     pub fn lease(&self) -> Lease {
-        Lease {
-            run_id: self.id,
-            merchant: MerchantId(self.merchant_id),
-            epoch: self.epoch,
-        }
+        Lease { run_id: self.id, merchant: MerchantId(self.merchant_id), epoch: self.epoch }
     }
 
     pub fn request(&self) -> Request {
@@ -78,10 +74,7 @@ impl Model {
     }
 
     pub fn window(&self) -> Option<Window> {
-        Some(Window {
-            since: self.window_since?,
-            until: self.window_until?,
-        })
+        Some(Window { since: self.window_since?, until: self.window_until? })
     }
 
     pub fn totals(&self) -> Totals {
@@ -107,12 +100,7 @@ impl TryFrom<Model> for Run {
         let error = row
             .error_kind
             .as_deref()
-            .map(|kind| {
-                Ok(Failure {
-                    kind: kind.parse()?,
-                    message: row.error_message.clone().unwrap_or_default(),
-                })
-            })
+            .map(|kind| Ok(Failure { kind: kind.parse()?, message: row.error_message.clone().unwrap_or_default() }))
             .transpose()?;
         Ok(Self {
             run_id: row.id,

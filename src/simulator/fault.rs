@@ -1,0 +1,57 @@
+//! The ways in which a server fails.
+
+use std::time::Duration;
+
+/// One answer that goes wrong.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// This status, these headers, this body.
+    Answer {
+        /// The status code.
+        status: u16,
+        /// Name and value.
+        headers: Vec<(&'static str, String)>,
+        /// The body, whatever it is.
+        body: String,
+    },
+    /// The first half of the right body, as if it were all.
+    Truncated,
+    /// The first half of the right body, and then the connection is cut.
+    CutOff,
+    /// No answer for this long.
+    Hang(Duration),
+    /// A body that never ends, a little at a time.
+    Endless,
+    /// The page before the one that was asked for.
+    PreviousPage,
+    /// As if the access token had ended.
+    TokenEnded,
+}
+
+impl Fault {
+    /// A JSON error of this status.
+    #[must_use]
+    pub fn status(status: u16) -> Self {
+        Self::Answer {
+            status,
+            headers: vec![("content-type", "application/json".to_owned())],
+            body: format!(r#"{{"status":{status},"success":false,"error":{{"code":"error","message":"simulated"}}}}"#),
+        }
+    }
+
+    /// 429, with `Retry-After`.
+    #[must_use]
+    pub fn too_many(retry_after: &str) -> Self {
+        Self::Answer {
+            status: 429,
+            headers: vec![("content-type", "application/json".to_owned()), ("retry-after", retry_after.to_owned())],
+            body: r#"{"status":429,"success":false,"error":{"code":"too_many_requests","message":""}}"#.to_owned(),
+        }
+    }
+
+    /// Status 200, with this content type and body.
+    #[must_use]
+    pub fn ok(content_type: &str, body: &str) -> Self {
+        Self::Answer { status: 200, headers: vec![("content-type", content_type.to_owned())], body: body.to_owned() }
+    }
+}

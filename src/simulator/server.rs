@@ -1,0 +1,104 @@
+//! The server.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    routing::{get, post},
+};
+use chrono::Utc;
+use parking_lot::{Mutex, MutexGuard};
+use rand::RngExt;
+use serde_json::json;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tower_http::compression::CompressionLayer;
+
+use super::{orders, tokens, world::World};
+
+/// A running simulated Salla; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Simulator {
+    world: Arc<Mutex<World>>,
+    address: SocketAddr,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Simulator {
+    /// Serves `world` on a free loopback port.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start(world: World) -> std::io::Result<Self> {
+        let world = Arc::new(Mutex::new(world));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let router = Router::new()
+            .route("/admin/v2/orders", get(orders::list))
+            .route("/oauth2/token", post(tokens::refresh))
+            .layer(CompressionLayer::new())
+            .with_state(Arc::clone(&world));
+        let server = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                eprintln!("the simulated Salla ended: {error}");
+            }
+        });
+        Ok(Self { world, address, tasks: vec![server] })
+    }
+
+    /// What belongs into `salla.api_url`.
+    #[must_use]
+    pub fn api_url(&self) -> String {
+        format!("http://{}/admin", self.address)
+    }
+
+    /// What belongs into `salla.token_url`.
+    #[must_use]
+    pub fn token_url(&self) -> String {
+        format!("http://{}/oauth2/token", self.address)
+    }
+
+    /// The stores, to look at and to change. Held, it stops the server.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock()
+    }
+
+    /// A line of `merchants import` for a store, with its present tokens.
+    #[must_use]
+    pub fn registration(&self, merchant_id: i64) -> Option<String> {
+        let world = self.world.lock();
+        let shop = world.shops.get(&merchant_id)?;
+        Some(
+            json!({
+                "merchant_id": merchant_id, "name": shop.name, "access_token": shop.access_token,
+                "refresh_token": shop.refresh_token, "expires_at": Utc::now() + chrono::TimeDelta::days(14),
+            })
+            .to_string(),
+        )
+    }
+
+    /// From now on the stores go on selling, and nobody is told: an order a store is placed or changed
+    /// every `pause`.
+    pub fn drift(&mut self, pause: Duration) {
+        let world = Arc::clone(&self.world);
+        self.tasks.push(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                let now = Utc::now();
+                for shop in world.lock().shops.values_mut() {
+                    match shop.any_id().filter(|_| rand::rng().random_bool(0.7)) {
+                        Some(id) => shop.touch(id, now),
+                        None => {
+                            shop.place(now);
+                        }
+                    }
+                }
+            }
+        }));
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}

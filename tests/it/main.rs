@@ -1,0 +1,26 @@
+//! The program, driven from outside: the real binary, a simulated Salla on a real socket, and the real
+//! databases. Every suite that touches a database runs unchanged on SQLite and on PostgreSQL 15 and 16.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a test that cannot go on may panic, and says why"
+)]
+
+#[macro_use]
+mod support;
+
+mod architecture;
+mod bad_input;
+mod configuration;
+mod crash;
+mod daemon;
+mod demo;
+mod ledger;
+mod night;
+mod samples;
+mod schema;
+mod secrets;
+mod writers;

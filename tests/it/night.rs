@@ -1,0 +1,252 @@
+//! A night: what was lost is found and corrected, what is right is left alone.
+
+use chrono::{TimeDelta, Utc};
+use salla_reconciler::simulator::Shop;
+use serde_json::json;
+
+use crate::support::{
+    Engine, Site,
+    site::{shop, totals},
+};
+
+on_every_database!(
+    a_night,
+    a_second_run_writes_nothing,
+    a_newer_local_row_is_left_alone,
+    equal_age_and_other_content_is_corrected,
+    what_another_writer_left_is_hashed_anew,
+    a_dry_run_writes_no_order,
+    the_whole_history,
+    a_missed_night_is_covered_by_the_next,
+    a_window_of_its_own_leaves_no_gap,
+    many_pages_and_a_server_that_caps_them,
+    a_record_listed_twice_counts_once,
+    discrepancies_tell_what_was_wrong,
+    a_server_that_ignores_the_filter_is_read_whole,
+    an_until_in_the_past_bounds_what_is_read,
+);
+
+/// README, "A night".
+async fn a_night(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 30, 10), shop(1002, 0, 0)]).await;
+    let (lost_creation, lost_update) = {
+        let mut world = site.salla.world();
+        let shop = world.shop(1001);
+        (shop.orders[35].id, shop.orders[3].id)
+    };
+    let held: Vec<_> =
+        site.salla.world().shop(1001).orders.iter().filter(|order| order.id != lost_creation).cloned().collect();
+    for order in &held {
+        site.consume(1001, order).await;
+    }
+    site.salla.world().shop(1001).touch(lost_update, Utc::now());
+
+    let output = site.run(&["run", "--json"]).await.exits(0);
+    let runs = output.objects();
+    assert_eq!(runs.len(), 2);
+    let run = runs.iter().find(|run| run["merchant_id"] == 1001).unwrap();
+    assert_eq!(totals(run), [11, 1, 1, 9, 0, 0]);
+    assert_eq!(run["status"], "succeeded");
+    assert_eq!(run["trigger"], "cli");
+    assert_eq!(run["error"], json!(null));
+    site.assert_equal(1001).await;
+    let line = output.stderr.lines().find(|line| line.contains("run ended") && line.contains("1001")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    for field in [
+        "run.id",
+        "merchant.id",
+        "trigger",
+        "window.since",
+        "window.until",
+        "status",
+        "fetched",
+        "created",
+        "updated",
+        "unchanged",
+        "skipped",
+        "failed",
+        "requests",
+        "duration_ms",
+    ] {
+        assert!(!line[field].is_null(), "{field} is not in {line}");
+    }
+    assert!(output.stderr.lines().any(|line| line.contains("sweep ended")), "{}", output.stderr);
+}
+
+async fn a_second_run_writes_nothing(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 130)]).await;
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [130, 130, 0, 0, 0, 0]);
+    let versions = if site.database.is_postgres() {
+        "SELECT string_agg(xmin::text || ctid::text, ',' ORDER BY id) FROM orders"
+    } else {
+        "SELECT group_concat(revision || updated_at, ',') FROM orders"
+    };
+    let before = site.database.text(versions).await;
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [130, 0, 0, 130, 0, 0]);
+    assert_eq!(site.database.text(versions).await, before);
+    if site.database.is_postgres() {
+        site.database.execute("SELECT pg_stat_force_next_flush()", []).await;
+        let writes = "SELECT n_tup_upd + n_tup_del FROM pg_stat_user_tables WHERE relname = 'orders'";
+        assert_eq!(site.database.number(writes).await, 0);
+    }
+}
+
+async fn a_newer_local_row_is_left_alone(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    site.reconcile(1001, &[]).await;
+    let newer = if site.database.is_postgres() {
+        "UPDATE orders SET status = 'completed', salla_updated_at = salla_updated_at + interval '1 hour'"
+    } else {
+        "UPDATE orders SET status = 'completed', salla_updated_at = strftime('%Y-%m-%dT%H:%M:%SZ', salla_updated_at, '+1 hour')"
+    };
+    site.database.execute(newer, []).await;
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [3, 0, 0, 3, 0, 0]);
+    assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE status = 'completed'").await, 3);
+}
+
+async fn equal_age_and_other_content_is_corrected(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    site.reconcile(1001, &[]).await;
+    // Another writer changes the payload alone, and maintains no fingerprint.
+    let other = if site.database.is_postgres() {
+        "UPDATE orders SET payload = payload || '{\"status\":{\"slug\":\"lost\"}}' WHERE id = (SELECT min(id) FROM orders)"
+    } else {
+        "UPDATE orders SET payload = json_set(payload, '$.status.slug', 'lost') WHERE id = (SELECT min(id) FROM orders)"
+    };
+    site.database.execute(other, []).await;
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [3, 0, 1, 2, 0, 0]);
+    site.assert_equal(1001).await;
+    site.database.execute("UPDATE orders SET status = 'lost' WHERE id = (SELECT max(id) FROM orders)", []).await;
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [3, 0, 1, 2, 0, 0]);
+    site.assert_equal(1001).await;
+}
+
+async fn what_another_writer_left_is_hashed_anew(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 5)]).await;
+    site.run(&["migrate", "up"]).await.exits(0);
+    let orders = site.salla.world().shop(1001).orders.clone();
+    for order in &orders {
+        site.consume(1001, order).await;
+    }
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [5, 0, 0, 5, 0, 0]);
+    assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE fingerprint IS NOT NULL").await, 0);
+}
+
+async fn a_dry_run_writes_no_order(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 5)]).await;
+    let run = site.reconcile(1001, &["--dry-run"]).await;
+    assert_eq!(totals(&run), [5, 5, 0, 0, 0, 0]);
+    assert_eq!(site.database.number("SELECT count(*) FROM orders").await, 0);
+    assert_eq!(site.database.number("SELECT count(*) FROM watermarks").await, 0);
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [5, 5, 0, 0, 0, 0]);
+}
+
+async fn the_whole_history(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 150, 0)]).await;
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [0; 6]);
+    let run = site.reconcile(1001, &["--full"]).await;
+    assert_eq!(totals(&run), [150, 150, 0, 0, 0, 0]);
+    assert_eq!(run["window"]["since"], "1970-01-01T00:00:00Z");
+    site.assert_equal(1001).await;
+}
+
+async fn a_missed_night_is_covered_by_the_next(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    site.reconcile(1001, &[]).await;
+    let watermark = Utc::now() - TimeDelta::days(5);
+    site.database.execute("UPDATE watermarks SET watermark = $1", [watermark.into()]).await;
+    site.salla.world().shop(1001).place(Utc::now() - TimeDelta::days(4));
+    site.salla.world().always.insert(1001, salla_reconciler::simulator::Fault::status(404));
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "failed");
+    site.salla.world().always.clear();
+
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(totals(&run), [2, 1, 0, 1, 0, 0]);
+    let since: chrono::DateTime<Utc> = run["window"]["since"].as_str().unwrap().parse().unwrap();
+    assert!((since - (watermark - TimeDelta::minutes(10))).abs() < TimeDelta::milliseconds(2));
+    site.assert_equal(1001).await;
+    assert!(
+        site.reconcile(1001, &[]).await["window"]["since"].as_str().unwrap().parse::<chrono::DateTime<Utc>>().unwrap()
+            > watermark
+    );
+}
+
+async fn a_window_of_its_own_leaves_no_gap(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    site.reconcile(1001, &[]).await;
+    let mark = Utc::now() - TimeDelta::days(5);
+    site.database.execute("UPDATE watermarks SET watermark = $1", [mark.into()]).await;
+    let since = (Utc::now() - TimeDelta::hours(1)).to_rfc3339();
+    assert_eq!(site.reconcile(1001, &["--since", &since]).await["status"], "succeeded");
+    let row = &site.database.rows("SELECT watermark FROM watermarks").await[0];
+    let kept: chrono::DateTime<Utc> = row.try_get("", "watermark").unwrap();
+    assert!((kept - mark).abs() < TimeDelta::milliseconds(2));
+}
+
+async fn many_pages_and_a_server_that_caps_them(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 95)]).await;
+    site.salla.world().page_cap = 30;
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(totals(&run), [95, 95, 0, 0, 0, 0]);
+    assert_eq!(site.salla.world().requests_for(1001), 4);
+    let seen = site.salla.world().seen[0].query.clone();
+    assert_eq!(seen["per_page"], "60");
+    assert_eq!(seen["page"], "1");
+    let since = run["window"]["since"].as_str().unwrap();
+    assert_eq!(seen["updated_at_min"], format!("{}Z", &since[..19]));
+    site.assert_equal(1001).await;
+}
+
+async fn a_record_listed_twice_counts_once(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 61)]).await;
+    let again = site.salla.world().shop(1001).orders[60].json().to_string();
+    site.salla.world().shop(1001).raw_rows.extend([again.clone(), again]);
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [61, 61, 0, 0, 0, 0]);
+    site.assert_equal(1001).await;
+}
+
+async fn discrepancies_tell_what_was_wrong(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 2)]).await;
+    site.run(&["migrate", "up"]).await.exits(0);
+    let stale = site.salla.world().shop(1001).orders[0].clone();
+    site.consume(1001, &stale).await;
+    site.salla.world().shop(1001).touch(stale.id, Utc::now());
+    site.salla.world().shop(1001).raw_rows.push(r#"{"id":77,"updated_at":"never"}"#.to_owned());
+    let run = site.run(&["run", "--json"]).await.exits(3).object();
+    assert_eq!(totals(&run), [3, 1, 1, 0, 1, 0]);
+    assert_eq!(run["status"], "partial");
+
+    let daemon = site.serve().await;
+    let (_, body) = daemon.get(&format!("/runs/{}/discrepancies", run["run_id"].as_str().unwrap())).await;
+    let found = body["discrepancies"].as_array().unwrap();
+    assert_eq!(found.len(), 3);
+    let of = |kind: &str| found.iter().find(|one| one["kind"] == kind).unwrap();
+    assert_eq!(of("missing")["local_updated_at"], json!(null));
+    assert_eq!(of("stale")["salla_id"], stale.id);
+    assert!(of("stale")["fields"].as_array().unwrap().contains(&json!("status")));
+    assert!(of("stale")["local_updated_at"].as_str() < of("stale")["remote_updated_at"].as_str());
+    assert_eq!(of("skipped")["salla_id"], 77);
+    assert_eq!(of("skipped")["fields"], json!(["updated_at"]));
+}
+
+async fn a_server_that_ignores_the_filter_is_read_whole(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 70, 5)]).await;
+    site.salla.world().honours_filter = false;
+    let output = site.run(&["run", "--json"]).await.exits(0);
+    assert_eq!(totals(&output.object()), [75, 75, 0, 0, 0, 0]);
+    assert!(output.stderr.contains("ignores updated_at_min"));
+    site.set("SALLA__LISTING", "updated_at_min");
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(run["error"]["kind"], "listing_unsupported");
+}
+
+async fn an_until_in_the_past_bounds_what_is_read(engine: Engine) {
+    let mut shop = Shop::seeded(1001, 0, Utc::now());
+    let noon = Utc::now() - TimeDelta::hours(12);
+    shop.place(noon - TimeDelta::hours(1));
+    shop.place(noon + TimeDelta::hours(1));
+    let site = Site::new(engine, [shop]).await;
+    let run = site.reconcile(1001, &["--until", &noon.to_rfc3339()]).await;
+    assert_eq!(totals(&run), [1, 1, 0, 0, 0, 0]);
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [2, 1, 0, 1, 0, 0]);
+}

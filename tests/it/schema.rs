@@ -1,0 +1,42 @@
+//! The schema: up, down and up again, and what others may rely on.
+
+use crate::support::{Engine, Site, site::shop};
+
+on_every_database!(up_down_up, the_columns_of_the_contract, a_row_of_others_needs_no_column_of_ours);
+
+async fn up_down_up(engine: Engine) {
+    let site = Site::unregistered(engine, []).await;
+    for (command, state) in [("status", "pending"), ("up", "applied"), ("down", "pending"), ("up", "applied")] {
+        let output = site.run(&["migrate", command]).await.exits(0);
+        assert_eq!(output.stdout.matches(state).count(), 3, "{command}: {}", output.stdout);
+    }
+}
+
+async fn the_columns_of_the_contract(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    site.reconcile(1001, &[]).await;
+    if site.database.is_postgres() {
+        let sql = "SELECT string_agg(column_name || ' ' || data_type, ', ' ORDER BY column_name) FROM information_schema.columns \
+                   WHERE table_schema = 'public' AND table_name = 'orders' AND column_name IN ('merchant_id', 'salla_order_id', 'total_amount', 'salla_created_at', 'salla_updated_at', 'deleted_at', 'payload')";
+        assert_eq!(
+            site.database.text(sql).await,
+            "deleted_at timestamp with time zone, merchant_id bigint, payload jsonb, salla_created_at timestamp with time zone, \
+             salla_order_id bigint, salla_updated_at timestamp with time zone, total_amount numeric"
+        );
+        let plan = site
+            .database
+            .rows("EXPLAIN SELECT * FROM orders WHERE merchant_id = 1001 AND salla_order_id IN (1, 2, 3)")
+            .await;
+        let plan: String = plan.iter().map(|row| row.try_get_by_index::<String>(0).unwrap()).collect();
+        assert!(plan.contains("orders_merchant_id_salla_order_id_key"), "{plan}");
+    }
+    assert_eq!(site.database.text("SELECT status FROM runs").await, "succeeded");
+    assert_eq!(site.database.number("SELECT count(*) FROM discrepancies").await, 1);
+}
+
+async fn a_row_of_others_needs_no_column_of_ours(engine: Engine) {
+    let site = Site::unregistered(engine, []).await;
+    site.run(&["migrate", "up"]).await.exits(0);
+    site.database.execute("INSERT INTO orders (merchant_id, salla_order_id, status) VALUES (1, 2, 'x')", []).await;
+    assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE revision = 0 AND fingerprint IS NULL").await, 1);
+}

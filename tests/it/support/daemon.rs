@@ -1,0 +1,122 @@
+//! A running `serve`.
+
+use std::{process::Stdio, sync::Arc, time::Duration};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use parking_lot::Mutex;
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+pub struct Daemon {
+    pub url: String,
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    client: reqwest::Client,
+}
+
+impl Daemon {
+    /// Starts it, and waits until it serves.
+    pub async fn start(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let sink = Arc::clone(&log);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                sink.lock().push(line);
+            }
+        });
+        let mut daemon =
+            Self { url: String::new(), child, log, client: reqwest::Client::builder().no_proxy().build().unwrap() };
+        let line = daemon.await_line(|line| line["http.listen"].is_string()).await;
+        daemon.url = format!("http://{}", line["http.listen"].as_str().unwrap());
+        daemon
+    }
+
+    pub fn log(&self) -> Vec<Value> {
+        self.log.lock().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    pub fn log_text(&self) -> String {
+        self.log.lock().join("\n")
+    }
+
+    /// The first line of the log that fits.
+    pub async fn await_line(&self, fits: impl Fn(&Value) -> bool) -> Value {
+        for _ in 0..600 {
+            if let Some(line) = self.log().into_iter().find(|line| fits(line)) {
+                return line;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("no such line within 30 s:\n{}", self.log_text());
+    }
+
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&str>,
+    ) -> (StatusCode, reqwest::header::HeaderMap, Value) {
+        let mut request = self.client.request(method, format!("{}{path}", self.url));
+        if let Some(body) = body {
+            request = request.body(body.to_owned()).header("content-type", "application/json");
+        }
+        self.answer(request).await
+    }
+
+    pub async fn call_with_token(&self, path: &str, token: &str) -> StatusCode {
+        let request = self.client.get(format!("{}{path}", self.url)).bearer_auth(token);
+        self.answer(request).await.0
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> (StatusCode, reqwest::header::HeaderMap, Value) {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        (status, headers, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    pub async fn get(&self, path: &str) -> (StatusCode, Value) {
+        let (status, _, body) = self.call(Method::GET, path, None).await;
+        (status, body)
+    }
+
+    pub async fn post(&self, path: &str, body: &str) -> (StatusCode, Value) {
+        let (status, _, body) = self.call(Method::POST, path, Some(body)).await;
+        (status, body)
+    }
+
+    /// Waits for a run of the ledger that fits.
+    pub async fn await_run(&self, query: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        for _ in 0..600 {
+            let (_, body) = self.get(&format!("/runs?{query}")).await;
+            if let Some(run) = body["runs"].as_array().and_then(|runs| runs.iter().find(|run| fits(run))) {
+                return run.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("no such run within 30 s:\n{}", self.log_text());
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id().expect("it has ended already")).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// Waits for its end, and returns its exit code.
+    pub async fn wait(&mut self) -> Option<i32> {
+        tokio::time::timeout(Duration::from_secs(40), self.child.wait())
+            .await
+            .unwrap_or_else(|_| panic!("it does not end:\n{}", self.log_text()))
+            .unwrap()
+            .code()
+    }
+}

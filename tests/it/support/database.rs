@@ -1,0 +1,97 @@
+//! A database of its own for each test.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, QueryResult, Statement, Value};
+use tempfile::TempDir;
+
+use super::cluster::cluster;
+
+/// On which database a test runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    Sqlite,
+    Postgres15,
+    Postgres16,
+}
+
+/// A database that nobody else uses.
+pub struct TestDatabase {
+    pub engine: Engine,
+    pub url: String,
+    pub db: DatabaseConnection,
+}
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+impl TestDatabase {
+    /// An empty one; SQLite's file lies in `folder`.
+    pub async fn create(engine: Engine, folder: &TempDir) -> Self {
+        let url = match engine {
+            Engine::Sqlite => format!("sqlite://{}?mode=rwc", folder.path().join("test.db").display()),
+            Engine::Postgres15 => create_on(15).await,
+            Engine::Postgres16 => create_on(16).await,
+        };
+        let mut options = ConnectOptions::new(&url);
+        options.sqlx_logging(false).max_connections(4);
+        if engine == Engine::Sqlite {
+            options
+                .max_connections(1)
+                .map_sqlx_sqlite_opts(|sqlite| sqlite.busy_timeout(std::time::Duration::from_secs(10)));
+        }
+        let db = Database::connect(options).await.unwrap();
+        Self { engine, url, db }
+    }
+
+    pub fn is_postgres(&self) -> bool {
+        self.engine != Engine::Sqlite
+    }
+
+    /// Runs SQL that returns nothing; `$1` works on both.
+    pub async fn execute(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> u64 {
+        let statement = Statement::from_sql_and_values(self.db.get_database_backend(), sql, values);
+        self.db.execute_raw(statement).await.unwrap_or_else(|error| panic!("{sql}: {error}")).rows_affected()
+    }
+
+    pub async fn rows(&self, sql: &str) -> Vec<QueryResult> {
+        let statement = Statement::from_string(self.db.get_database_backend(), sql);
+        self.db.query_all_raw(statement).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// The first column of the first row, as a number.
+    pub async fn number(&self, sql: &str) -> i64 {
+        self.rows(sql).await[0].try_get_by_index(0).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// The first column of the first row, as a text; NULL reads `NULL`.
+    pub async fn text(&self, sql: &str) -> String {
+        let text: Option<String> =
+            self.rows(sql).await[0].try_get_by_index(0).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        text.unwrap_or_else(|| "NULL".to_owned())
+    }
+}
+
+async fn create_on(major: u32) -> String {
+    let (server, name) = match std::env::var("TEST_DATABASE_URL") {
+        Ok(given) => (given.trim_end_matches('/').to_owned(), format!("reconciler_{}_{}", std::process::id(), major)),
+        Err(_) => (tokio::task::spawn_blocking(move || cluster(major).url.clone()).await.unwrap(), "test".to_owned()),
+    };
+    let name = format!("{name}_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let admin = connect_patiently(&format!("{server}/postgres")).await;
+    admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
+    admin.close().await.unwrap();
+    format!("{server}/{name}")
+}
+
+/// A server that has just opened its port may still refuse.
+async fn connect_patiently(url: &str) -> DatabaseConnection {
+    for _ in 0..100 {
+        let mut options = ConnectOptions::new(url);
+        options.sqlx_logging(false).max_connections(1);
+        if let Ok(db) = Database::connect(options).await {
+            return db;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("no connection to {url} within 10 s");
+}

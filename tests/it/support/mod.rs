@@ -1,0 +1,28 @@
+//! What the suites stand on.
+
+pub mod cluster;
+pub mod daemon;
+pub mod database;
+pub mod site;
+
+pub use database::Engine;
+pub use site::Site;
+
+/// Makes each test of a suite once for every database.
+macro_rules! on_every_database {
+    ($($test:ident),+ $(,)?) => {
+        on_every_database!(@ sqlite, Sqlite, $($test),+);
+        on_every_database!(@ postgres_15, Postgres15, $($test),+);
+        on_every_database!(@ postgres_16, Postgres16, $($test),+);
+    };
+    (@ $module:ident, $engine:ident, $($test:ident),+) => {
+        mod $module {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $test() {
+                    super::$test($crate::support::Engine::$engine).await;
+                }
+            )+
+        }
+    };
+}

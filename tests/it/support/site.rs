@@ -1,0 +1,216 @@
+//! A site: a simulated Salla, a database, and the program pointed at both.
+
+use std::{collections::BTreeMap, process::Stdio};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use salla_reconciler::simulator::{Order, Shop, Simulator, World};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt, process::Command};
+
+use super::{Engine, daemon::Daemon, database::TestDatabase};
+
+/// The key ring of every test.
+pub const KEYS: &str = "test:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+pub struct Site {
+    pub database: TestDatabase,
+    pub salla: Simulator,
+    pub folder: TempDir,
+    env: BTreeMap<String, String>,
+}
+
+/// What a command left.
+#[derive(Debug)]
+pub struct Output {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// The JSON objects of stdout, one a line.
+    pub fn objects(&self) -> Vec<Value> {
+        self.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
+            .collect()
+    }
+
+    /// The only object of stdout.
+    pub fn object(&self) -> Value {
+        let mut objects = self.objects();
+        assert_eq!(objects.len(), 1, "{self:?}");
+        objects.remove(0)
+    }
+
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+impl Site {
+    /// A site with these stores, each of them registered.
+    pub async fn new(engine: Engine, shops: impl IntoIterator<Item = Shop>) -> Self {
+        let site = Self::unregistered(engine, shops).await;
+        let merchants: Vec<i64> = site.salla.world().shops.keys().copied().collect();
+        for merchant in merchants {
+            site.register(merchant).await;
+        }
+        site
+    }
+
+    /// A site with these stores, none of them registered.
+    pub async fn unregistered(engine: Engine, shops: impl IntoIterator<Item = Shop>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = TestDatabase::create(engine, &folder).await;
+        let salla = Simulator::start(World::new(shops)).await.unwrap();
+        let mut site = Self { database, salla, folder, env: BTreeMap::new() };
+        for (key, value) in [
+            ("DATABASE__URL", site.database.url.clone()),
+            ("SALLA__API_URL", site.salla.api_url()),
+            ("SALLA__TOKEN_URL", site.salla.token_url()),
+            ("SALLA__CLIENT_ID", "app".to_owned()),
+            ("SALLA__CLIENT_SECRET", "app-secret-canary".to_owned()),
+            ("SALLA__REQUESTS_PER_MINUTE", "100000".to_owned()),
+            ("SALLA__REQUEST_TIMEOUT", "2s".to_owned()),
+            ("VAULT__KEYS", KEYS.to_owned()),
+            ("HTTP__LISTEN", "127.0.0.1:0".to_owned()),
+        ] {
+            site.set(key, &value);
+        }
+        site
+    }
+
+    /// Sets a key, named as in the contract.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.env.insert(format!("SALLA_RECONCILER__{key}"), value.to_owned());
+    }
+
+    pub fn unset(&mut self, key: &str) {
+        self.env.remove(&format!("SALLA_RECONCILER__{key}"));
+    }
+
+    /// Registers a store with its present tokens.
+    pub async fn register(&self, merchant: i64) {
+        let line = self.salla.registration(merchant).unwrap();
+        self.import(&line).await.exits(0);
+    }
+
+    pub async fn import(&self, lines: &str) -> Output {
+        self.run_with_input(&["merchants", "import", "-"], lines).await
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_salla-reconciler"));
+        command.args(args).env_clear().envs(&self.env).current_dir(self.folder.path()).kill_on_drop(true);
+        command
+    }
+
+    pub async fn run(&self, args: &[&str]) -> Output {
+        self.run_with_input(args, "").await
+    }
+
+    async fn run_with_input(&self, args: &[&str], input: &str) -> Output {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A command that reads no input may be gone already.
+        let _ = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+        let output = child.wait_with_output().await.unwrap();
+        Output {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// `run --json` for one store, and its object.
+    pub async fn reconcile(&self, merchant: i64, more: &[&str]) -> Value {
+        let id = merchant.to_string();
+        let args = [&["run", "--json", "--merchant", &id], more].concat();
+        self.run(&args).await.object()
+    }
+
+    pub async fn serve(&self) -> Daemon {
+        Daemon::start(self.command(&["serve"])).await
+    }
+
+    /// Writes an order as a webhook consumer does: the contract's columns and no others.
+    pub async fn consume(&self, merchant: i64, order: &Order) {
+        let payload = if self.database.is_postgres() { "CAST($9 AS jsonb)" } else { "$9" };
+        let total = if self.database.is_postgres() { "CAST($6 AS numeric)" } else { "$6" };
+        let sql = format!(
+            "INSERT INTO orders (merchant_id, salla_order_id, reference_id, status, currency, total_amount, \
+             salla_created_at, salla_updated_at, payload) VALUES ($1, $2, $3, $4, $5, {total}, $7, $8, {payload}) \
+             ON CONFLICT (merchant_id, salla_order_id) DO UPDATE SET status = excluded.status, \
+             total_amount = excluded.total_amount, salla_updated_at = excluded.salla_updated_at, payload = excluded.payload \
+             WHERE orders.salla_updated_at < excluded.salla_updated_at"
+        );
+        let values: [sea_orm::Value; 9] = [
+            merchant.into(),
+            order.id.into(),
+            order.reference_id.into(),
+            order.slug().into(),
+            order.currency.into(),
+            amount(order).into(),
+            order.created_at.into(),
+            order.updated_at.into(),
+            order.json().to_string().into(),
+        ];
+        self.database.execute(&sql, values).await;
+    }
+
+    /// Fails unless every order of the store is held exactly as Salla has it, and no other.
+    pub async fn assert_equal(&self, merchant: i64) {
+        let sql = format!(
+            "SELECT salla_order_id, reference_id, status, currency, CAST(total_amount AS text) AS total, \
+             salla_created_at, salla_updated_at, CAST(payload AS text) AS payload FROM orders WHERE merchant_id = {merchant}"
+        );
+        let rows = self.database.rows(&sql).await;
+        let theirs: BTreeMap<i64, Order> =
+            self.salla.world().shop(merchant).orders.iter().map(|order| (order.id, order.clone())).collect();
+        assert_eq!(rows.len(), theirs.len(), "rows of merchant {merchant}");
+        for row in rows {
+            let id: i64 = row.try_get("", "salla_order_id").unwrap();
+            let order = &theirs[&id];
+            let text = |column: &str| row.try_get::<String>("", column).unwrap();
+            let instant = |column: &str| row.try_get::<DateTime<Utc>>("", column).unwrap();
+            assert_eq!(row.try_get::<i64>("", "reference_id").unwrap(), order.reference_id, "{id}");
+            assert_eq!(text("status"), order.slug(), "{id}");
+            assert_eq!(text("currency"), order.currency, "{id}");
+            assert_eq!(text("total"), amount(order), "{id}");
+            assert_eq!(instant("salla_created_at"), order.created_at, "{id}");
+            assert_eq!(instant("salla_updated_at"), order.updated_at, "{id}");
+            let payload: Value = serde_json::from_str(&text("payload")).unwrap();
+            assert_eq!(payload, order.json(), "{id}");
+        }
+    }
+}
+
+pub fn amount(order: &Order) -> String {
+    format!("{}.{:02}", order.total / 100, order.total % 100)
+}
+
+/// A store with `old` orders of the last months and `fresh` ones of the last hours.
+pub fn shop(merchant: i64, old: usize, fresh: usize) -> Shop {
+    let now = Utc::now();
+    let mut shop = Shop::seeded(merchant, old, now);
+    for number in 0..fresh {
+        shop.place(now - TimeDelta::seconds(60 + 30 * i64::try_from(number).unwrap()));
+    }
+    shop
+}
+
+/// `totals` in the order fetched, created, updated, unchanged, skipped, failed; checks their sum.
+#[track_caller]
+pub fn totals(run: &Value) -> [u64; 6] {
+    let totals = ["fetched", "created", "updated", "unchanged", "skipped", "failed"]
+        .map(|name| run["totals"][name].as_u64().unwrap_or_else(|| panic!("no totals: {run}")));
+    assert_eq!(totals[0], totals[1..].iter().sum::<u64>(), "{run}");
+    totals
+}
