@@ -73,7 +73,7 @@ impl Metrics {
         let build_info =
             register!(registry, IntGaugeVec, "build_info", "Always 1; the label tells the version.", ["version"]);
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Ok(Self {
+        let metrics = Self {
             runs: register!(
                 registry,
                 IntCounterVec,
@@ -154,7 +154,12 @@ impl Metrics {
                 "The watermark furthest back among active merchants, Unix time; 0: none yet."
             ),
             registry,
-        })
+        };
+        // A label that has not happened yet reads 0 instead of being absent.
+        for result in ["renewed", "refused", "not_used", "unknown"] {
+            metrics.token_refreshes.with_label_values(&[result]).inc_by(0);
+        }
+        Ok(metrics)
     }
 
     /// Counts a run that ended here after `took`.

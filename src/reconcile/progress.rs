@@ -26,14 +26,17 @@ pub enum Progress {
 pub struct ProgressSender(Option<UnboundedSender<Progress>>);
 
 impl ProgressSender {
+    /// Tells `sender`.
     pub fn new(sender: UnboundedSender<Progress>) -> Self {
         Self(Some(sender))
     }
 
+    /// A page was read.
     pub fn page(&self, merchant: MerchantId, number: u32, of: Option<u32>) {
         self.tell(|| Progress::Page { merchant, number, of });
     }
 
+    /// A run ended.
     pub fn ended(&self, ended: &Ended) {
         self.tell(|| Progress::Ended(Box::new(ended.clone())));
     }

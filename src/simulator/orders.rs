@@ -25,15 +25,24 @@ pub async fn list(
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    let Some(merchant_id) = bearer(&world.lock(), &headers) else {
-        return refusal("The access token is invalid");
+    let date = text(&httpdate::fmt_http_date(world.lock().now().into()));
+    let known = bearer(&world.lock(), &headers);
+    let mut response = match known {
+        Some(merchant_id) => admitted(&world, merchant_id, &query).await,
+        None => refusal("The access token is invalid"),
     };
-    let (fault, limited, rate) = admit(&mut world.lock(), merchant_id, &query);
+    response.headers_mut().insert(header::DATE, date);
+    response
+}
+
+/// Answers a request that came with a store's token.
+async fn admitted(world: &Arc<Mutex<World>>, merchant_id: i64, query: &HashMap<String, String>) -> Response {
+    let (fault, limited, rate) = admit(&mut world.lock(), merchant_id, query);
     let number = query.get("page").and_then(|text| text.parse().ok()).unwrap_or(1usize);
     let mut response = match fault {
-        Some(fault) => fail(&world, merchant_id, &query, number, fault).await,
+        Some(fault) => fail(world, merchant_id, query, number, fault).await,
         None if limited => answer(&Fault::too_many("1")),
-        None => json_response(page(&world.lock(), merchant_id, &query, number)),
+        None => json_response(page(&world.lock(), merchant_id, query, number)),
     };
     for (name, value) in rate {
         response.headers_mut().insert(name, value);
@@ -47,7 +56,7 @@ type Rate = Vec<(&'static str, HeaderValue)>;
 fn admit(world: &mut World, merchant_id: i64, query: &HashMap<String, String>) -> (Option<Fault>, bool, Rate) {
     let at = world.now();
     world.seen.push(Seen { merchant_id, query: query.clone(), at });
-    let mut rate = vec![("date", text(&httpdate::fmt_http_date(at.into())))];
+    let mut rate = Rate::new();
     let mut limited = false;
     if let Some(limit) = world.limit {
         let spent = world.spent(merchant_id);

@@ -1,1 +1,142 @@
-//! x
+//! The rings, read from the `use` lines, and the size of files.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Which modules a module may use. Dependencies point inward only.
+const MAY_USE: [(&str, &[&str]); 12] = [
+    ("domain", &[]),
+    ("reconcile", &["domain"]),
+    ("salla", &["domain", "reconcile"]),
+    ("store", &["domain", "reconcile"]),
+    ("vault", &["domain", "reconcile"]),
+    ("http", &["domain", "reconcile"]),
+    ("schedule", &["domain", "reconcile"]),
+    ("telemetry", &[]),
+    ("simulator", &[]),
+    ("config", &["http", "reconcile", "salla", "schedule", "store", "telemetry", "vault"]),
+    ("app", &["config", "domain", "http", "reconcile", "salla", "schedule", "store", "telemetry", "vault"]),
+    ("cli", &["app", "config", "domain", "reconcile", "salla", "simulator", "store", "telemetry", "vault"]),
+];
+
+/// What a module must not name, whatever it uses.
+const FORBIDDEN: [(&str, &[&str]); 3] = [
+    ("domain", &["tokio", "sea_orm", "reqwest", "axum", "Utc::now"]),
+    ("reconcile", &["sea_orm", "reqwest", "axum", "Utc::now"]),
+    ("simulator", &["sea_orm"]),
+];
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder)
+        .unwrap()
+        .flat_map(|entry| {
+            let path = entry.unwrap().path();
+            if path.is_dir() { files(&path) } else { vec![path] }
+        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
+}
+
+/// The code without its tests and comments.
+fn production(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// The module that a file belongs to.
+fn module(path: &Path) -> String {
+    let inside = path.strip_prefix(source()).unwrap();
+    inside.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+}
+
+/// The modules that code names by `crate::…`, whether as a path or in a group.
+fn used(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            let mut depth = 0;
+            for part in group.split_inclusive(['{', '}', ',']) {
+                if depth == 0 {
+                    found.push(
+                        part.trim_matches([' ', '\n', ',', '{', '}']).split("::").next().unwrap_or_default().to_owned(),
+                    );
+                }
+                depth += i32::from(part.ends_with('{')) - i32::from(part.ends_with('}'));
+                if depth < 0 {
+                    break;
+                }
+            }
+        } else {
+            found.push(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+        }
+    }
+    found.retain(|name| !name.is_empty());
+    found
+}
+
+#[test]
+fn dependencies_point_inward() {
+    let mut checked = 0;
+    for path in files(&source()) {
+        let (module, code) = (module(&path), production(&path));
+        if module == "main" || module == "lib" {
+            continue;
+        }
+        let allowed = MAY_USE
+            .iter()
+            .find(|(name, _)| *name == module)
+            .unwrap_or_else(|| panic!("{module} has no place in the rings"))
+            .1;
+        for name in used(&code) {
+            checked += 1;
+            // The readers of durations and parsed texts, which every section of the configuration needs.
+            let reader = name == "config"
+                && code.matches("crate::config::").count()
+                    == code.matches("deserialize_with = \"crate::config::").count();
+            assert!(
+                name == module || allowed.contains(&name.as_str()) || reader,
+                "{}: {module} may use {allowed:?}, and uses {name}",
+                path.display()
+            );
+        }
+    }
+    assert!(checked > 50, "the test reads too little: {checked}");
+}
+
+#[test]
+fn rings_stay_free_of_what_is_outside() {
+    for path in files(&source()) {
+        let (module, code) = (module(&path), production(&path));
+        for (name, words) in FORBIDDEN {
+            for word in words {
+                assert!(name != module || !code.contains(word), "{}: {module} must not know {word}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn no_file_is_the_god_file() {
+    let mut sizes: Vec<(usize, PathBuf)> =
+        files(&source()).into_iter().map(|path| (production_lines(&path), path)).collect();
+    sizes.sort();
+    let median = sizes[sizes.len() / 2].0;
+    assert!(median <= 120, "the median file has {median} lines");
+    let words = "ports.rs is the vocabulary of every adapter, and nearly all comment";
+    for (lines, path) in sizes {
+        assert!(lines <= 300 || path.ends_with("reconcile/ports.rs"), "{}: {lines} lines; {words}", path.display());
+    }
+}
+
+fn production_lines(path: &Path) -> usize {
+    let text = fs::read_to_string(path).unwrap();
+    text.split("#[cfg(test)]").next().unwrap_or_default().lines().count()
+}

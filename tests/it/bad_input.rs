@@ -1,1 +1,246 @@
-//! x
+//! What a hostile or broken world sends. Each case ends in a clear error or a correct result, and the
+//! other stores are not affected.
+
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use salla_reconciler::simulator::Fault;
+use serde_json::{Value, json};
+
+use crate::support::{
+    Engine, Site,
+    site::{Output, shop, totals},
+};
+
+on_every_database!(
+    what_passes_is_tried_again,
+    what_lasts_fails_the_run_with_a_reason,
+    one_store_s_trouble_is_its_own,
+    a_body_that_never_ends,
+    retry_after_in_seconds_and_as_a_date,
+    a_pause_that_is_too_long,
+    rows_that_cannot_be_transformed,
+    a_row_that_the_database_refuses,
+    amounts_are_kept_exactly,
+    ids_above_2_to_the_53,
+    a_page_that_is_the_previous_one_again,
+    limits_that_are_announced_are_kept,
+    a_database_that_goes_away,
+);
+
+/// Runs merchant 1001 after these faults, and returns its object and all that was written.
+async fn after(site: &Site, faults: impl IntoIterator<Item = Fault>) -> (Value, Output) {
+    site.salla.world().script(1001, faults);
+    let output = site.run(&["run", "--json", "--merchant", "1001"]).await;
+    (output.object(), output)
+}
+
+async fn what_passes_is_tried_again(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 4)]).await;
+    let faults: [(&str, Vec<Fault>); 6] = [
+        ("500 twice", vec![Fault::status(500), Fault::status(503)]),
+        ("truncated JSON", vec![Fault::Truncated]),
+        ("cut off", vec![Fault::CutOff, Fault::CutOff]),
+        ("HTML", vec![Fault::ok("text/html", "<html>wartung</html>")]),
+        ("plain text", vec![Fault::ok("text/plain", "{}")]),
+        ("a hanging server", vec![Fault::Hang(Duration::from_secs(20))]),
+    ];
+    for (name, faults) in faults {
+        let (run, output) = after(&site, faults).await;
+        assert_eq!(run["status"], "succeeded", "{name}: {output:?}");
+        assert_eq!(totals(&run)[0], 4, "{name}");
+    }
+}
+
+async fn what_lasts_fails_the_run_with_a_reason(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 4)]).await;
+    let refused = r#"{"status":200,"success":false,"error":{"code":"error","message":"لا يمكن"}}"#;
+    let scope = r#"{"status":401,"success":false,"error":{"code":"Unauthorized","message":"The access token should have access to one of those scopes: orders.read"}}"#;
+    let unauthorized =
+        Fault::Answer { status: 401, headers: vec![("content-type", "application/json".into())], body: scope.into() };
+    for (fault, kind, words) in [
+        (Fault::status(500), "salla_unavailable", "500"),
+        (Fault::Truncated, "salla_malformed", "not JSON of Salla's shape"),
+        (Fault::CutOff, "salla_unavailable", "the connection broke"),
+        (Fault::ok("text/html", "<html>"), "salla_malformed", "text/html"),
+        (Fault::ok("application/json", refused), "salla_rejected", "لا يمكن"),
+        (Fault::ok("application/json", r#"{"data":{"id":1}}"#), "salla_malformed", "`data` is not a list"),
+        (Fault::ok("application/json", "{}"), "salla_malformed", "`data` is missing"),
+        (Fault::ok("application/json", "[]"), "salla_malformed", "shape"),
+        (Fault::status(404), "salla_rejected", "404"),
+        (Fault::status(301), "salla_malformed", "redirects are not followed"),
+        (unauthorized, "missing_scope", "orders.read"),
+    ] {
+        site.salla.world().always.insert(1001, fault);
+        let (run, output) = after(&site, []).await;
+        assert_eq!(output.code, 1);
+        assert_eq!(run["status"], "failed");
+        assert_eq!(run["error"]["kind"], kind, "{run}");
+        assert!(run["error"]["message"].as_str().unwrap().contains(words), "{run}");
+        assert!(site.database.rows("SELECT * FROM watermarks").await.is_empty(), "a failed run moved the watermark");
+    }
+    assert_eq!(site.salla.world().refreshes, 0);
+    site.salla.world().always.clear();
+    assert_eq!(totals(&after(&site, []).await.0), [4, 4, 0, 0, 0, 0]);
+}
+
+async fn one_store_s_trouble_is_its_own(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 4), shop(1002, 0, 5), shop(1003, 0, 6)]).await;
+    site.salla.world().always.insert(1002, Fault::status(500));
+    let output = site.run(&["run", "--json"]).await.exits(1);
+    let status = |id| output.objects().into_iter().find(|run| run["merchant_id"] == id).unwrap()["status"].clone();
+    assert_eq!([status(1001), status(1002), status(1003)], ["succeeded", "failed", "succeeded"]);
+    assert_eq!(site.salla.world().requests_for(1002), 3);
+    site.assert_equal(1001).await;
+    site.assert_equal(1003).await;
+}
+
+async fn a_body_that_never_ends(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    site.salla.world().always.insert(1001, Fault::Endless);
+    site.set("SALLA__REQUEST_TIMEOUT", "20s");
+    let began = Instant::now();
+    let (run, _) = after(&site, []).await;
+    assert_eq!(run["error"]["kind"], "salla_malformed", "{run}");
+    assert!(run["error"]["message"].as_str().unwrap().contains("larger than 8 MiB"), "{run}");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
+
+async fn retry_after_in_seconds_and_as_a_date(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 2)]).await;
+    let began = Instant::now();
+    let (run, _) = after(&site, [Fault::too_many("2")]).await;
+    assert_eq!(run["status"], "succeeded");
+    assert!(began.elapsed() >= Duration::from_secs(2));
+    let began = Instant::now();
+    let date = httpdate::fmt_http_date((Utc::now() + chrono::TimeDelta::seconds(3)).into());
+    let (run, _) = after(&site, [Fault::too_many(&date)]).await;
+    assert_eq!(run["status"], "succeeded", "{run}");
+    assert!(began.elapsed() >= Duration::from_millis(1900), "{:?}", began.elapsed());
+}
+
+async fn a_pause_that_is_too_long(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 2)]).await;
+    let (run, output) = after(&site, [Fault::too_many("3600")]).await;
+    assert_eq!(output.code, 1);
+    assert_eq!(run["error"]["kind"], "rate_limited");
+    assert!(run["error"]["message"].as_str().unwrap().contains("1h"), "{run}");
+    assert_eq!(site.salla.world().requests_for(1001), 1);
+}
+
+async fn rows_that_cannot_be_transformed(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    let good = r#""updated_at":"2026-11-24 02:00:00""#;
+    let rows = [
+        (format!(r#"{{{good},"total":{{"amount":1,"currency":"SAR"}}}}"#), json!(null), "id"),
+        (format!(r#"{{"id":"x",{good}}}"#), json!(null), "id"),
+        (r#"{"id":5,"updated_at":"2026-99-99"}"#.to_owned(), json!(5), "updated_at"),
+        (format!(r#"{{"id":6,{good},"date":{{"date":"0000-00-00 00:00:00"}}}}"#), json!(6), "date"),
+        (format!(r#"{{"id":7,{good},"total":{{"amount":"ten"}}}}"#), json!(7), "total.amount"),
+        (format!(r#"{{"id":8,{good},"total":{{"amount":1e500}}}}"#), json!(8), "total.amount"),
+        ("[1,2]".to_owned(), json!(null), ""),
+        ("null".to_owned(), json!(null), ""),
+    ];
+    site.salla.world().shop(1001).raw_rows.extend(rows.iter().map(|row| row.0.clone()));
+    let (run, output) = after(&site, []).await;
+    assert_eq!(output.code, 3);
+    assert_eq!(totals(&run), [11, 3, 0, 0, 8, 0]);
+    assert_eq!(run["status"], "partial");
+    let lines: Vec<Value> = output.stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    for (_, id, path) in &rows {
+        let fits = |line: &&Value| {
+            line["message"].as_str().is_some_and(|text| text.contains("skipped"))
+                && line["path"] == *path
+                && line.get("salla.id").unwrap_or(&Value::Null) == id
+        };
+        assert!(lines.iter().any(|line| fits(&line)), "{id} {path}: {}", output.stderr);
+    }
+}
+
+/// PostgreSQL keeps no U+0000; a constraint of the platform's refuses on both.
+async fn a_row_that_the_database_refuses(engine: Engine) {
+    let site = Site::unregistered(engine, [shop(1001, 0, 3)]).await;
+    site.run(&["migrate", "up"]).await.exits(0);
+    site.register(1001).await;
+    let refused = if site.database.is_postgres() {
+        r#"{"id":5,"updated_at":"2026-11-24 02:00:00","note":"a\u0000b"}"#
+    } else {
+        site.database.execute("CREATE TRIGGER no_five BEFORE INSERT ON orders WHEN NEW.salla_order_id = 5 BEGIN SELECT RAISE(ABORT, 'no five'); END", []).await;
+        r#"{"id":5,"updated_at":"2026-11-24 02:00:00"}"#
+    };
+    site.salla.world().shop(1001).raw_rows.push(refused.to_owned());
+    let since = ["--since", "2026-11-20T00:00:00Z"];
+    let output = site.run(&[&["run", "--json"][..], &since].concat()).await.exits(3);
+    assert_eq!(totals(&output.object()), [4, 3, 0, 0, 0, 1]);
+    let line = output.stderr.lines().find(|line| line.contains("order failed")).expect("no error is logged");
+    assert!(line.contains(r#""salla.id":5"#) && line.contains("ERROR"), "{line}");
+    assert_eq!(site.database.number("SELECT count(*) FROM orders").await, 3);
+    assert_eq!(
+        site.database.number("SELECT count(*) FROM discrepancies WHERE kind = 'failed' AND salla_id = 5").await,
+        1
+    );
+    // The neighbours are not written again, and the poisoned row is tried again.
+    assert_eq!(totals(&site.reconcile(1001, &since).await), [4, 0, 0, 3, 0, 1]);
+}
+
+async fn amounts_are_kept_exactly(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 0)]).await;
+    for (id, amount) in [(1, r#""0.10""#), (2, "1e-2"), (3, "12345678901234.56"), (4, "0.1"), (5, "-3")] {
+        site.salla.world().shop(1001).raw_rows.push(format!(
+            r#"{{"id":{id},"updated_at":"2026-11-24 02:00:00","total":{{"amount":{amount},"currency":"SAR"}}}}"#
+        ));
+    }
+    assert_eq!(totals(&site.reconcile(1001, &["--full"]).await), [5, 5, 0, 0, 0, 0]);
+    let sql = if site.database.is_postgres() {
+        "SELECT string_agg(total_amount::text, ' ' ORDER BY salla_order_id) FROM orders"
+    } else {
+        "SELECT group_concat(total_amount, ' ') FROM (SELECT total_amount FROM orders ORDER BY salla_order_id)"
+    };
+    assert_eq!(site.database.text(sql).await, "0.10 0.01 12345678901234.56 0.1 -3");
+    assert_eq!(totals(&site.reconcile(1001, &["--full"]).await), [5, 0, 0, 5, 0, 0]);
+}
+
+async fn ids_above_2_to_the_53(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 0)]).await;
+    for id in ["9007199254740993", "\"9007199254740995\"", "9223372036854775807"] {
+        site.salla.world().shop(1001).raw_rows.push(format!(r#"{{"id":{id},"updated_at":"2026-11-24 02:00:00"}}"#));
+    }
+    assert_eq!(totals(&site.reconcile(1001, &["--full"]).await), [3, 3, 0, 0, 0, 0]);
+    for id in ["9007199254740993", "9007199254740995", "9223372036854775807"] {
+        assert_eq!(site.database.number(&format!("SELECT count(*) FROM orders WHERE salla_order_id = {id}")).await, 1);
+    }
+}
+
+async fn a_page_that_is_the_previous_one_again(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 130)]).await;
+    site.salla.world().script(1001, [Fault::Hang(Duration::ZERO), Fault::PreviousPage]);
+    let (run, output) = after(&site, []).await;
+    assert_eq!(output.code, 1);
+    assert_eq!(run["error"]["kind"], "repeated_page");
+    assert!(run["error"]["message"].as_str().unwrap().contains("page 2"), "{run}");
+    assert!(site.database.rows("SELECT * FROM watermarks").await.is_empty());
+}
+
+/// The simulator counts every request against the store's limit and judges.
+async fn limits_that_are_announced_are_kept(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 6)]).await;
+    site.set("RECONCILE__PAGE_SIZE", "1");
+    site.set("SALLA__REQUESTS_PER_MINUTE", "2");
+    site.salla.world().limit = Some(100);
+    let began = Instant::now();
+    let (run, _) = after(&site, []).await;
+    assert_eq!(totals(&run)[0], 6);
+    assert!(began.elapsed() < Duration::from_secs(20), "the announced limit is not believed");
+    assert!(site.salla.world().violations.is_empty(), "{:?}", site.salla.world().violations);
+}
+
+/// A table that is gone, as after a restore: every write fails for good.
+async fn a_database_that_goes_away(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 2)]).await;
+    site.database.execute("ALTER TABLE orders RENAME TO orders_away", []).await;
+    let (run, output) = after(&site, []).await;
+    assert_eq!(output.code, 1);
+    assert_eq!(run["error"]["kind"], "database", "{run}");
+    site.database.execute("ALTER TABLE orders_away RENAME TO orders", []).await;
+    assert_eq!(totals(&after(&site, []).await.0), [2, 2, 0, 0, 0, 0]);
+}

@@ -1,1 +1,164 @@
-//! x
+//! Bad configuration ends with 78 and one line that names the key, the source and the mend; a machine
+//! that does not fit ends with 1 and a line that says so.
+
+use salla_reconciler::config::{Config, DEFAULTS, keys, variable};
+
+use crate::support::{Engine, Site, site::shop};
+
+#[test]
+fn the_defaults_load_and_every_key_has_a_comment() {
+    Config::defaults().unwrap();
+    let mut commented = true;
+    for line in DEFAULTS.lines() {
+        if line.contains(" = ") && !line.starts_with('#') {
+            let client_secret = line.starts_with("client_secret");
+            assert!(commented || client_secret, "{line} has no comment");
+            commented = false;
+        } else if line.starts_with('#') {
+            commented = true;
+        }
+    }
+    assert_eq!(keys().len(), 28);
+    assert_eq!(variable("http.api_token"), "SALLA_RECONCILER__HTTP__API_TOKEN");
+}
+
+#[tokio::test]
+async fn bad_values_are_named_with_their_source_and_the_mend() {
+    for (key, value, words) in [
+        ("SALLA__MAX_ATTEMPTS", "many", "salla.max_attempts"),
+        ("SALLA__MAX_ATTEMPTS", "0", "salla.max_attempts"),
+        ("SALLA__MAX_ATTEMPTS", "-1", "salla.max_attempts"),
+        ("SALLA__LIMIT_SHARE", "1.5", "salla.limit_share"),
+        ("SALLA__LISTING", "documentd", "salla.listing"),
+        ("SALLA__REQUEST_TIMEOUT", "5", "salla.request_timeout"),
+        ("SALLA__API_URL", "http://api.salla.dev", "salla.api_url"),
+        ("SALLA__API_URL", "nonsense", "salla.api_url"),
+        ("SCHEDULE__CRON", "0 2 * * *", "schedule.cron"),
+        ("SCHEDULE__TIMEZONE", "Asia/Riyad", "schedule.timezone"),
+        ("RECONCILE__LOOKBACK", "a day", "reconcile.lookback"),
+        ("RECONCILE__CONCURRENCY", "0", "reconcile.concurrency"),
+        ("HTTP__LISTEN", "8080", "http.listen"),
+        ("DATABASE__URL", "mysql://x", "database.url"),
+        ("DATABASE__MIGRATE", "maybe", "database.migrate"),
+        ("TELEMETRY__LOG_FORMAT", "xml", "telemetry.log_format"),
+        ("SALLA__API_URI", "https://api.salla.dev", "salla.api_url"),
+        ("SURPRISE__KEY", "1", "surprise.key"),
+    ] {
+        let mut site = Site::unregistered(Engine::Sqlite, []).await;
+        site.set(key, value);
+        for command in [&["run"][..], &["serve"], &["check"], &["migrate", "status"]] {
+            let output = site.run(command).await.exits(78);
+            assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
+            for word in [words, &format!("SALLA_RECONCILER__{key}"), ";"] {
+                assert!(output.stderr.contains(word), "no {word} in {}", output.stderr);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn files_are_layered_and_named() {
+    let mut site = Site::unregistered(Engine::Sqlite, []).await;
+    site.unset("SALLA__REQUEST_TIMEOUT");
+    let file = site.folder.path().join("mine.toml");
+    std::fs::write(&file, "[salla]\nrequest_timeout = \"soon\"\n").unwrap();
+    let file = file.to_str().unwrap();
+    let output = site.run(&["--config", file, "migrate", "status"]).await.exits(78);
+    assert!(output.stderr.contains("mine.toml"), "{}", output.stderr);
+    site.set("SALLA__REQUEST_TIMEOUT", "5s");
+    site.run(&["--config", file, "migrate", "status"]).await.exits(0);
+    std::fs::write(file, "[salla]\ntimeout = \"5s\"\n").unwrap();
+    let output = site.run(&["--config", file, "migrate", "status"]).await.exits(78);
+    assert!(output.stderr.contains("salla.timeout") && output.stderr.contains("mine.toml"), "{}", output.stderr);
+    let output = site.run(&["--config", "nowhere.toml", "migrate", "status"]).await.exits(78);
+    assert!(output.stderr.contains("nowhere.toml"), "{}", output.stderr);
+    let mut command = site.command(&["migrate", "status"]);
+    let output = command.env("SALLA_RECONCILER_ENV", "production").output().await.unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("config/production.toml"));
+}
+
+#[tokio::test]
+async fn without_keys_nothing_that_needs_them_begins() {
+    let mut site = Site::unregistered(Engine::Sqlite, []).await;
+    for keys in ["", "k:short", "nonsense"] {
+        site.set("VAULT__KEYS", keys);
+        for command in [&["run"][..], &["serve"], &["merchants", "import", "-"], &["keys", "rotate"]] {
+            let output = site.run(command).await.exits(78);
+            assert!(
+                output.stderr.contains("vault.keys") && output.stderr.contains("keys generate"),
+                "{}",
+                output.stderr
+            );
+        }
+    }
+    site.run(&["keys", "generate"]).await.exits(0);
+    site.run(&["merchants", "list"]).await.exits(0);
+}
+
+#[tokio::test]
+async fn bad_usage_is_2() {
+    let site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
+    for command in [
+        &[][..],
+        &["fly"],
+        &["run", "--merchant", "x"],
+        &["run", "--since", "yesterday"],
+        &["run", "--full", "--since", "2026-11-20T00:00:00Z"],
+        &["run", "--since", "2026-11-20T00:00:00Z", "--until", "2026-11-19T00:00:00Z"],
+    ] {
+        site.run(command).await.exits(2);
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_does_not_fit() {
+    let mut site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
+    let held = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let taken = held.local_addr().unwrap().to_string();
+    site.set("HTTP__LISTEN", &taken);
+    let output = site.run(&["serve"]).await.exits(1);
+    assert!(output.stderr.contains(&taken) && output.stderr.contains("http.listen"), "{}", output.stderr);
+    let output = site.run(&["healthcheck"]).await;
+    assert_eq!(output.code, 1, "{output:?}");
+
+    let free = held.local_addr().unwrap().port();
+    drop(held);
+    site.set("DATABASE__URL", &format!("postgres://nobody@127.0.0.1:{free}/none"));
+    let output = site.run(&["run"]).await.exits(1);
+    assert!(output.stderr.contains("cannot be reached") && output.stderr.contains("database.url"), "{}", output.stderr);
+    site.set("DATABASE__URL", "sqlite://no/such/folder/x.db?mode=rwc");
+    let output = site.run(&["run"]).await.exits(1);
+    assert!(output.stderr.contains("database.url"), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn an_old_schema_and_a_read_only_file() {
+    let mut site = Site::unregistered(Engine::Sqlite, []).await;
+    site.set("DATABASE__MIGRATE", "false");
+    let output = site.run(&["run"]).await.exits(1);
+    assert!(output.stderr.contains("migrate up"), "{}", output.stderr);
+    let check = site.run(&["check"]).await.exits(1);
+    assert!(check.stdout.contains("FAIL  schema") && check.stdout.contains("migrate up"), "{}", check.stdout);
+    site.run(&["migrate", "up"]).await.exits(0);
+    site.run(&["run"]).await.exits(0);
+
+    site.set("DATABASE__URL", &site.database.url.replace("mode=rwc", "mode=ro"));
+    site.set("DATABASE__MIGRATE", "true");
+    site.run(&["migrate", "down"]).await.exits(1);
+    site.unset("DATABASE__MIGRATE");
+    let output = site.import(r#"{"merchant_id":1,"access_token":"a"}"#).await.exits(1);
+    assert!(output.stderr.contains("readonly") || output.stderr.contains("read-only"), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn check_finds_everything_in_order() {
+    let site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
+    let output = site.run(&["check"]).await.exits(0);
+    for line in ["ok    configuration", "ok    database", "ok    schema", "ok    vault", "ok    salla", "ok    clocks"]
+    {
+        assert!(output.stdout.contains(line), "{}", output.stdout);
+    }
+    site.salla.world().clock_ahead = chrono::TimeDelta::hours(1);
+    assert!(site.run(&["check"]).await.exits(1).stdout.contains("FAIL  clocks"));
+}

@@ -1,1 +1,274 @@
-//! x
+//! `serve`: the schedule, the HTTP surface, and an orderly end.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use reqwest::Method;
+use salla_reconciler::simulator::Fault;
+use serde_json::json;
+
+use crate::support::{
+    Engine, Site,
+    site::{shop, totals},
+};
+
+on_every_database!(
+    the_schedule_sweeps_every_active_merchant,
+    a_missed_firing_is_made_up_for_once,
+    runs_on_demand,
+    never_two_runs_of_one_merchant,
+    probes_and_metrics,
+    sigterm_gives_runs_back,
+    a_run_is_cancelled,
+    paging_through_the_ledger,
+    two_daemons_share_the_work,
+);
+
+async fn the_schedule_sweeps_every_active_merchant(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 3), shop(1002, 0, 3), shop(1003, 0, 3)]).await;
+    site.run(&["merchants", "pause", "1003"]).await.exits(0);
+    site.set("SCHEDULE__CRON", "*/3 * * * * *");
+    let mut daemon = site.serve().await;
+    for merchant in [1001, 1002] {
+        let run = daemon.await_run(&format!("merchant_id={merchant}"), |run| run["status"] == "succeeded").await;
+        assert_eq!(run["trigger"], "schedule");
+        site.assert_equal(merchant).await;
+    }
+    daemon.await_line(|line| line["message"] == "sweep ended").await;
+    assert_eq!(daemon.get("/runs?merchant_id=1003").await.1["runs"], json!([]));
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait().await, Some(0));
+}
+
+async fn a_missed_firing_is_made_up_for_once(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    // A firing an hour ago, of a schedule that last fired two hours ago.
+    let hour = (chrono::Utc::now() - chrono::TimeDelta::hours(1)).format("%H").to_string();
+    site.set("SCHEDULE__CRON", &format!("0 0 {hour} * * *"));
+    site.set("SCHEDULE__TIMEZONE", "UTC");
+    let pattern = format!("0 0 {hour} * * * UTC");
+    let long_ago = chrono::Utc::now() - chrono::TimeDelta::days(2);
+    site.database
+        .execute(
+            "INSERT INTO firings (slot, pattern, outcome) VALUES ($1, $2, 'schedule')",
+            [long_ago.into(), pattern.into()],
+        )
+        .await;
+    let daemon = site.serve().await;
+    let run = daemon.await_run("merchant_id=1001", |run| run["status"] == "succeeded").await;
+    assert_eq!(run["trigger"], "catch_up");
+    assert_eq!(site.database.number("SELECT count(*) FROM runs").await, 1);
+    assert_eq!(site.database.number("SELECT count(*) FROM firings WHERE outcome = 'skipped'").await, 1);
+}
+
+async fn runs_on_demand(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 50, 3)]).await;
+    site.set("HTTP__API_TOKEN", "operator-canary");
+    let guarded = site.serve().await;
+    for path in ["/runs", "/merchants", "/runs/00000000-0000-7000-8000-000000000000"] {
+        assert_eq!(guarded.get(path).await.0, 401, "{path}");
+    }
+    assert_eq!(guarded.post("/runs", r#"{"merchant_id":1001}"#).await.0, 401);
+    assert_eq!(guarded.call_with_token("/runs", "operator-canary").await, 200);
+    assert_eq!(guarded.call_with_token("/runs", "operator").await, 401);
+    drop(guarded);
+
+    site.unset("HTTP__API_TOKEN");
+    let daemon = site.serve().await;
+    let (status, headers, body) = daemon.call(Method::POST, "/runs", Some(r#"{"merchant_id":1001,"full":true}"#)).await;
+    assert_eq!(status, 202);
+    let location = headers["location"].to_str().unwrap().to_owned();
+    assert_eq!(location, format!("/runs/{}", body["run_id"].as_str().unwrap()));
+    let run = daemon.await_run("merchant_id=1001", |run| run["status"] == "succeeded").await;
+    assert_eq!(run["trigger"], "http");
+    assert_eq!(totals(&run), [53, 53, 0, 0, 0, 0]);
+    assert_eq!(daemon.get(&location).await.1, run);
+    site.assert_equal(1001).await;
+
+    for (body, status) in [
+        (r#"{"merchant_id":4242}"#, 404),
+        (r#"{"merchant_id":1001,"since":"2026-11-24T02:00:00Z","until":"2026-11-23T02:00:00Z"}"#, 422),
+        (r#"{"merchant_id":1001,"since":"2126-11-24T02:00:00Z"}"#, 422),
+        (r#"{"merchant_id":"x"}"#, 400),
+        (r#"{"merchant_id":1001,"surprise":1}"#, 400),
+        ("", 400),
+    ] {
+        let (got, headers, problem) = daemon.call(Method::POST, "/runs", Some(body)).await;
+        assert_eq!(got, status, "{body}: {problem}");
+        assert_eq!(headers["content-type"], "application/problem+json");
+        assert_eq!(problem["status"], status);
+    }
+    for (method, path, status) in [
+        (Method::GET, "/runs/00000000-0000-7000-8000-000000000000", 404),
+        (Method::GET, "/runs/nonsense", 404),
+        (Method::GET, "/runs/00000000-0000-7000-8000-000000000000/discrepancies", 404),
+        (Method::GET, "/runs?status=unheard", 400),
+        (Method::GET, "/runs?limit=0", 400),
+        (Method::GET, "/runs?cursor=x", 400),
+        (Method::DELETE, "/runs", 405),
+        (Method::GET, "/nowhere", 404),
+        (Method::GET, "/merchants/4242", 404),
+    ] {
+        let (got, headers, _) = daemon.call(method, path, None).await;
+        assert_eq!(got, status, "{path}");
+        assert_eq!(headers["content-type"], "application/problem+json", "{path}");
+    }
+    assert_eq!(daemon.get("/merchants/1001").await.1["merchant_id"], 1001);
+}
+
+async fn never_two_runs_of_one_merchant(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    site.salla.world().script(1001, [Fault::Hang(Duration::from_millis(1500))]);
+    let daemon = site.serve().await;
+    let (status, first) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    assert_eq!(status, 202);
+    let (status, problem) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    assert_eq!(status, 409);
+    assert_eq!(problem["run_id"], first["run_id"]);
+    daemon.await_run("", |run| run["status"] == "running").await;
+    assert_eq!(daemon.post("/runs", r#"{"merchant_id":1001}"#).await.0, 409);
+    daemon.await_run("", |run| run["status"] == "succeeded").await;
+    assert_eq!(daemon.post("/runs", r#"{"merchant_id":1001}"#).await.0, 202);
+}
+
+async fn probes_and_metrics(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    let daemon = site.serve().await;
+    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    daemon.await_run("", |run| run["status"] == "succeeded").await;
+    assert_eq!(daemon.get("/healthz").await.0, 200);
+    assert_eq!(daemon.get("/readyz").await.0, 200);
+    let (status, text) = daemon.get("/metrics").await;
+    assert_eq!(status, 200);
+    let text = text.as_str().unwrap();
+    for line in [
+        r#"salla_reconciler_runs_total{status="succeeded",trigger="http"} 1"#,
+        r#"salla_reconciler_records_total{outcome="created",resource="orders"} 3"#,
+        r#"salla_reconciler_salla_requests_total{code="200"} 1"#,
+        r#"salla_reconciler_merchants{state="active"} 1"#,
+        "salla_reconciler_runs_active 0",
+        "salla_reconciler_runs_queued 0",
+        "salla_reconciler_merchants_overdue 0",
+        "salla_reconciler_run_duration_seconds_count 1",
+        "salla_reconciler_salla_request_duration_seconds_count 1",
+        "salla_reconciler_salla_throttled_seconds_total",
+        "salla_reconciler_last_success_timestamp_seconds 1",
+        "salla_reconciler_oldest_watermark_timestamp_seconds 1",
+        "salla_reconciler_build_info{version=",
+        r#"salla_reconciler_token_refreshes_total{result="renewed"} 0"#,
+    ] {
+        assert!(text.contains(line), "no {line} in\n{text}");
+    }
+    promtool_accepts(text);
+
+    let mut healthcheck = site.command(&["healthcheck"]);
+    let listen = daemon.url.strip_prefix("http://").unwrap();
+    let healthy = healthcheck.env("SALLA_RECONCILER__HTTP__LISTEN", listen).output().await.unwrap();
+    assert_eq!(healthy.status.code(), Some(0), "{healthy:?}");
+
+    site.database.execute("ALTER TABLE seaql_migrations RENAME TO away", []).await;
+    assert_eq!(daemon.get("/readyz").await.0, 503);
+    assert_eq!(daemon.get("/healthz").await.0, 200);
+    site.database.execute("DROP TABLE IF EXISTS seaql_migrations", []).await;
+    site.database.execute("ALTER TABLE away RENAME TO seaql_migrations", []).await;
+    assert_eq!(daemon.get("/readyz").await.0, 200);
+}
+
+fn promtool_accepts(text: &str) {
+    use std::{
+        io::Write,
+        process::{Command, Stdio},
+    };
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is not on this machine: `tests/run` installs it");
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(said.trim().is_empty(), "{said}");
+}
+
+async fn sigterm_gives_runs_back(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 5)]).await;
+    site.set("RECONCILE__PAGE_SIZE", "1");
+    site.salla
+        .world()
+        .script(1001, [Fault::Hang(Duration::ZERO), Fault::Hang(Duration::ZERO), Fault::Hang(Duration::from_secs(60))]);
+    site.set("SALLA__REQUEST_TIMEOUT", "90s");
+    let mut daemon = site.serve().await;
+    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    daemon.await_run("", |run| run["totals"]["fetched"] == 2).await;
+    let began = Instant::now();
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait().await, Some(0));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(daemon.log_text().contains("run given back"), "{}", daemon.log_text());
+    assert_eq!(site.database.text("SELECT status || attempt FROM runs").await, "queued0");
+
+    let daemon = site.serve().await;
+    let run = daemon.await_run("", |run| run["status"] == "succeeded").await;
+    assert_eq!(totals(&run), [5, 5, 0, 0, 0, 0]);
+    site.assert_equal(1001).await;
+}
+
+async fn a_run_is_cancelled(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 50)]).await;
+    site.set("RECONCILE__PAGE_SIZE", "1");
+    site.salla.world().always.insert(1001, Fault::Hang(Duration::from_millis(100)));
+    let daemon = site.serve().await;
+    let (_, run) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    let path = format!("/runs/{}/cancel", run["run_id"].as_str().unwrap());
+    daemon.await_run("", |run| run["totals"]["fetched"].as_u64() > Some(1)).await;
+    assert_eq!(daemon.post(&path, "").await.0, 202);
+    let run = daemon.await_run("", |run| run["status"] == "cancelled").await;
+    assert!(totals(&run)[0] < 50);
+    assert_eq!(daemon.post(&path, "").await.0, 409);
+    assert!(site.database.rows("SELECT * FROM watermarks").await.is_empty());
+}
+
+async fn paging_through_the_ledger(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 1), shop(1002, 0, 1)]).await;
+    for _ in 0..3 {
+        site.run(&["run"]).await.exits(0);
+    }
+    let daemon = site.serve().await;
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let (_, body) = daemon.get(&format!("/runs?limit=2{cursor}")).await;
+        let runs = body["runs"].as_array().unwrap().clone();
+        assert!(runs.len() <= 2);
+        seen.extend(runs.iter().map(|run| run["run_id"].as_str().unwrap().to_owned()));
+        let Some(next) = body["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    let mut sorted = seen.clone();
+    sorted.sort();
+    sorted.reverse();
+    sorted.dedup();
+    assert_eq!(seen, sorted);
+    assert_eq!(seen.len(), 6);
+    let (_, body) = daemon.get("/runs?merchant_id=1002&status=succeeded").await;
+    assert_eq!(body["runs"].as_array().unwrap().len(), 3);
+}
+
+async fn two_daemons_share_the_work(engine: Engine) {
+    let shops = (1001..1013).map(|merchant| shop(merchant, 0, 5));
+    let mut site = Site::new(engine, shops).await;
+    site.set("SCHEDULE__CRON", "*/5 * * * * *");
+    site.set("RECONCILE__CONCURRENCY", "3");
+    let (first, second) = tokio::join!(site.serve(), site.serve());
+    first.await_run("merchant_id=1012", |run| run["status"] == "succeeded").await;
+    for merchant in 1001..1013 {
+        first.await_run(&format!("merchant_id={merchant}"), |run| run["status"] == "succeeded").await;
+        site.assert_equal(merchant).await;
+    }
+    drop((first, second));
+    let twice = "SELECT count(*) FROM (SELECT 1 FROM runs GROUP BY merchant_id, firing HAVING count(*) > 1) twice";
+    assert_eq!(site.database.number(twice).await, 0);
+    assert_eq!(site.database.number("SELECT count(*) FROM runs WHERE status = 'failed'").await, 0);
+}

@@ -1,1 +1,213 @@
-//! x
+//! The ledger's contract, on the store itself: claims, leases, fences.
+
+use std::{collections::HashSet, time::Duration};
+
+use salla_reconciler::{
+    domain::{MerchantId, Request, RunStatus, Totals, Trigger, Window},
+    reconcile::ports::{
+        Begun, Cursor, Ending, Enqueued, Firing, Ledger, NewRun, PageCommit, Sealed, Target, TargetError, Tokens,
+    },
+    store::{Registration, Store},
+};
+
+use crate::support::{Engine, database::TestDatabase};
+
+on_every_database!(
+    a_run_is_claimed_once,
+    a_lapsed_lease_is_taken_over_and_the_old_holder_writes_nothing,
+    a_firing_makes_one_run_a_merchant,
+    by_hand_goes_first_and_one_at_a_time,
+    a_page_that_was_committed_before_is_not_counted_twice,
+    a_heartbeat_tells_which_runs_are_still_held,
+    old_runs_are_removed,
+);
+
+struct Fixture {
+    database: TestDatabase,
+    stores: Vec<Store>,
+    _folder: tempfile::TempDir,
+}
+
+/// A database with merchants 1 to `merchants`, and so many processes' views of it.
+async fn fixture(engine: Engine, merchants: i64, processes: usize, lease: Duration) -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let database = TestDatabase::create(engine, &folder).await;
+    let mut stores = Vec::new();
+    for _ in 0..processes {
+        stores.push(Store::connect(&database.url.clone().into(), 4, lease).await.unwrap());
+    }
+    stores[0].migrate().await.unwrap();
+    for id in 1..=merchants {
+        let tokens = Tokens { access: Sealed("x".into()), refresh: None, expires_at: None };
+        stores[0].register(&Registration { merchant_id: MerchantId(id), name: None, tokens }).await.unwrap();
+    }
+    Fixture { database, stores, _folder: folder }
+}
+
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(300);
+
+fn by(trigger: Trigger, merchant: i64) -> NewRun {
+    NewRun { merchant: MerchantId(merchant), trigger, request: Request::default() }
+}
+
+fn window() -> Window {
+    Window { since: chrono::DateTime::UNIX_EPOCH, until: chrono::Utc::now() }
+}
+
+fn cursor(next_page: Option<u32>) -> Cursor {
+    Cursor { next_page, observed_at: None, first_total_pages: None }
+}
+
+fn page(cursor: &Cursor, totals: Totals) -> PageCommit<'_, salla_reconciler::domain::Order> {
+    PageCommit { records: &[], unreadable: &[], window: window(), totals, requests: 1, cursor, dry_run: false }
+}
+
+fn succeeded() -> Ending {
+    Ending {
+        status: RunStatus::Succeeded,
+        failure: None,
+        window: Some(window()),
+        totals: Totals::default(),
+        requests: 1,
+        watermark: Some(chrono::Utc::now()),
+    }
+}
+
+async fn a_run_is_claimed_once(engine: Engine) {
+    let fixture = fixture(engine, 40, 4, LONG).await;
+    let fired = fixture.stores[0]
+        .fire(chrono::Utc::now(), "p", Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO })
+        .await;
+    assert_eq!(fired.unwrap(), Some(40));
+    let claimers = fixture.stores.iter().map(|store| async move {
+        let mut claimed = Vec::new();
+        loop {
+            let claims = store.claim(3).await.unwrap();
+            if claims.is_empty() {
+                return claimed;
+            }
+            claimed.extend(claims.into_iter().map(|claim| claim.lease.run_id));
+            tokio::task::yield_now().await;
+        }
+    });
+    let claimed: Vec<_> = futures::future::join_all(claimers).await.into_iter().flatten().collect();
+    assert_eq!(claimed.len(), 40);
+    assert_eq!(claimed.iter().collect::<HashSet<_>>().len(), 40);
+}
+
+async fn a_lapsed_lease_is_taken_over_and_the_old_holder_writes_nothing(engine: Engine) {
+    let fixture = fixture(engine, 1, 2, SHORT).await;
+    let [stalled, other] = &fixture.stores[..] else { unreachable!() };
+    stalled.enqueue(by(Trigger::Http, 1)).await.unwrap();
+    let first = stalled.claim(1).await.unwrap().remove(0);
+    let two = cursor(Some(2));
+    stalled.commit(&first.lease, page(&two, Totals::default())).await.unwrap();
+    assert!(other.claim(1).await.unwrap().is_empty());
+    tokio::time::sleep(SHORT * 2).await;
+    let second = other.claim(1).await.unwrap().remove(0);
+    assert_eq!(second.lease.run_id, first.lease.run_id);
+    assert_eq!(second.resumed.as_ref().unwrap().cursor, two);
+
+    let three = cursor(Some(3));
+    assert!(matches!(
+        stalled.commit(&first.lease, page(&three, Totals::default())).await,
+        Err(TargetError::LeaseLost(_))
+    ));
+    assert!(matches!(stalled.finish(&first.lease, succeeded()).await, Err(TargetError::LeaseLost(_))));
+    stalled.release(&first.lease).await.unwrap();
+    assert_eq!(fixture.database.text("SELECT status FROM runs").await, "running");
+    assert!(fixture.database.rows("SELECT * FROM watermarks").await.is_empty());
+    other.commit(&second.lease, page(&three, Totals::default())).await.unwrap();
+    assert_eq!(other.finish(&second.lease, succeeded()).await.unwrap().status, RunStatus::Succeeded);
+    // An end whose answer was lost is asked for again.
+    assert!(other.finish(&second.lease, succeeded()).await.is_ok());
+}
+
+async fn a_firing_makes_one_run_a_merchant(engine: Engine) {
+    let fixture = fixture(engine, 10, 3, LONG).await;
+    let slot = chrono::Utc::now();
+    let firing = Firing::Run { trigger: Trigger::Schedule, spread: Duration::from_secs(600) };
+    let fired = futures::future::join_all(fixture.stores.iter().map(|store| store.fire(slot, "p", firing))).await;
+    let made: Vec<_> = fired.into_iter().map(Result::unwrap).collect();
+    assert_eq!(made.iter().flatten().collect::<Vec<_>>(), [&10], "{made:?}");
+    let runs = fixture.stores[0]
+        .runs(salla_reconciler::reconcile::ports::RunFilter { limit: 100, ..Default::default() })
+        .await
+        .unwrap();
+    assert!(runs.iter().all(|run| run.run_id.get_version_num() == 7), "{runs:?}");
+    assert_eq!(fixture.database.number("SELECT count(DISTINCT run_at) FROM runs").await, 10);
+    assert_eq!(fixture.stores[0].last_firing("p").await.unwrap().unwrap().timestamp_millis(), slot.timestamp_millis());
+    assert_eq!(fixture.stores[0].last_firing("another").await.unwrap(), None);
+}
+
+async fn by_hand_goes_first_and_one_at_a_time(engine: Engine) {
+    let fixture = fixture(engine, 2, 1, LONG).await;
+    let store = &fixture.stores[0];
+    store
+        .fire(
+            chrono::Utc::now() - chrono::TimeDelta::minutes(1),
+            "p",
+            Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO },
+        )
+        .await
+        .unwrap();
+    // A run that waits is active: by hand one cannot be added to it.
+    assert!(matches!(store.enqueue(by(Trigger::Http, 2)).await.unwrap(), Enqueued::Active(_)));
+    assert_eq!(store.enqueue(by(Trigger::Http, 3)).await.unwrap(), Enqueued::UnknownMerchant);
+    let claims = store.claim(10).await.unwrap();
+    assert_eq!(claims.len(), 2);
+    // The next firing waits for the run that is under way.
+    store
+        .fire(chrono::Utc::now(), "p", Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO })
+        .await
+        .unwrap();
+    assert!(store.claim(10).await.unwrap().is_empty());
+    assert!(matches!(store.begin(by(Trigger::Cli, 1)).await.unwrap(), Begun::Busy { .. }));
+    let first = claims.iter().find(|claim| claim.lease.merchant == MerchantId(1)).unwrap();
+    store.finish(&first.lease, succeeded()).await.unwrap();
+    let next = store.claim(10).await.unwrap();
+    assert_eq!(next.len(), 1);
+    assert_eq!(next[0].lease.merchant, MerchantId(1));
+    assert!(next[0].watermark.is_some());
+}
+
+async fn a_page_that_was_committed_before_is_not_counted_twice(engine: Engine) {
+    let fixture = fixture(engine, 1, 1, LONG).await;
+    let store = &fixture.stores[0];
+    store.enqueue(by(Trigger::Http, 1)).await.unwrap();
+    let claim = store.claim(1).await.unwrap().remove(0);
+    let two = cursor(Some(2));
+    let mut totals = Totals::default();
+    totals.count(salla_reconciler::domain::Outcome::Created);
+    let once = store.commit(&claim.lease, page(&two, totals)).await.unwrap();
+    let again = store.commit(&claim.lease, page(&two, Totals::default())).await.unwrap();
+    assert_eq!(once, again);
+}
+
+async fn a_heartbeat_tells_which_runs_are_still_held(engine: Engine) {
+    let fixture = fixture(engine, 2, 2, SHORT).await;
+    let [ours, theirs] = &fixture.stores[..] else { unreachable!() };
+    ours.enqueue(by(Trigger::Http, 1)).await.unwrap();
+    let claim = ours.claim(1).await.unwrap().remove(0);
+    for _ in 0..4 {
+        tokio::time::sleep(SHORT / 2).await;
+        assert_eq!(ours.heartbeat().await.unwrap(), [claim.lease.run_id]);
+        assert!(theirs.claim(1).await.unwrap().is_empty());
+    }
+    tokio::time::sleep(SHORT * 2).await;
+    assert_eq!(theirs.claim(1).await.unwrap().len(), 1);
+    assert!(ours.heartbeat().await.unwrap().is_empty());
+}
+
+async fn old_runs_are_removed(engine: Engine) {
+    let fixture = fixture(engine, 1, 1, LONG).await;
+    let store = &fixture.stores[0];
+    store.enqueue(by(Trigger::Http, 1)).await.unwrap();
+    let claim = store.claim(1).await.unwrap().remove(0);
+    assert_eq!(store.prune(Duration::ZERO).await.unwrap(), 0);
+    store.finish(&claim.lease, succeeded()).await.unwrap();
+    assert_eq!(store.prune(LONG).await.unwrap(), 0);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(store.prune(Duration::ZERO).await.unwrap(), 1);
+}

@@ -26,9 +26,12 @@ pub fn cluster(major: u32) -> &'static Cluster {
 
 /// Where a PostgreSQL of this major version may be.
 fn binaries(major: u32) -> PathBuf {
-    let installed = std::env::var("SALLA_RECONCILER_TEST_TOOLS").unwrap_or_default();
+    let installed = std::env::var_os("SALLA_RECONCILER_TEST_TOOLS").map_or_else(
+        || std::env::temp_dir().join(format!("salla-reconciler-tools-{}", nix::unistd::Uid::current())),
+        PathBuf::from,
+    );
     let mut candidates = vec![
-        PathBuf::from(installed).join(format!("postgres-{major}/bin")),
+        installed.join(format!("postgres-{major}/bin")),
         PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")),
     ];
     candidates.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
