@@ -29,9 +29,9 @@ impl MigrationTrait for Migration {
                     .col(ColumnDef::new("merchant_id").big_integer().not_null().primary_key())
                     .col(ColumnDef::new("access_token").text().not_null())
                     .col(ColumnDef::new("refresh_token").text())
-                    .col(&mut columns.instant("expires_at"))
+                    .col(columns.instant("expires_at"))
                     .col(ColumnDef::new("version").big_integer().not_null().default(1))
-                    .col(&mut columns.instant("refresh_started_at"))
+                    .col(columns.instant("refresh_started_at"))
                     .foreign_key(
                         ForeignKey::create()
                             .from("credentials", "merchant_id")

@@ -66,33 +66,33 @@ fn runs(columns: Columns) -> TableCreateStatement {
         .col(ColumnDef::new("trigger").text().not_null())
         .col(ColumnDef::new("status").text().not_null())
         // What was asked for.
-        .col(&mut columns.instant("firing"))
-        .col(&mut columns.instant("since_requested"))
-        .col(&mut columns.instant("until_requested"))
-        .col(&mut flag("full_history"))
-        .col(&mut flag("dry_run"))
-        .col(&mut flag("cancel_requested"))
+        .col(columns.instant("firing"))
+        .col(columns.instant("since_requested"))
+        .col(columns.instant("until_requested"))
+        .col(flag("full_history"))
+        .col(flag("dry_run"))
+        .col(flag("cancel_requested"))
         // The queue: by hand first, then by time.
-        .col(&mut count("priority"))
+        .col(count("priority"))
         .col(columns.instant("run_at").not_null().default(columns.now()))
         // The lease.
         .col(ColumnDef::new("owner").uuid())
-        .col(&mut columns.instant("lease_until"))
-        .col(&mut count("epoch"))
-        .col(&mut count("attempt"))
+        .col(columns.instant("lease_until"))
+        .col(count("epoch"))
+        .col(count("attempt"))
         // What it got done.
-        .col(&mut columns.instant("window_since"))
-        .col(&mut columns.instant("window_until"))
+        .col(columns.instant("window_since"))
+        .col(columns.instant("window_until"))
         .col(ColumnDef::new("next_page").text());
     for name in ["fetched", "created", "updated", "unchanged", "skipped", "failed", "requests"] {
-        table.col(&mut count(name));
+        table.col(count(name));
     }
     table
         .col(ColumnDef::new("error_kind").text())
         .col(ColumnDef::new("error_message").text())
         .col(columns.instant("queued_at").not_null().default(columns.now()))
-        .col(&mut columns.instant("started_at"))
-        .col(&mut columns.instant("finished_at"))
+        .col(columns.instant("started_at"))
+        .col(columns.instant("finished_at"))
         .to_owned()
 }
 
@@ -120,8 +120,8 @@ fn discrepancies(columns: Columns) -> TableCreateStatement {
         .col(ColumnDef::new("resource").text().not_null())
         .col(ColumnDef::new("salla_id").big_integer())
         .col(ColumnDef::new("kind").text().not_null())
-        .col(&mut columns.instant("local_updated_at"))
-        .col(&mut columns.instant("remote_updated_at"))
+        .col(columns.instant("local_updated_at"))
+        .col(columns.instant("remote_updated_at"))
         .col(ColumnDef::new("fields").text().not_null().default("[]"))
         .col(ColumnDef::new("reason").text())
         .col(columns.instant("found_at").not_null().default(columns.now()))

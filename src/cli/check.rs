@@ -25,10 +25,10 @@ struct Report {
 impl Report {
     fn line(&mut self, what: &str, result: Result<String, String>) {
         match result {
-            Ok(fine) => println!("ok    {what}: {fine}"),
+            Ok(fine) => say!("ok    {what}: {fine}"),
             Err(trouble) => {
                 self.bad = true;
-                println!("FAIL  {what}: {trouble}");
+                say!("FAIL  {what}: {trouble}");
             }
         }
     }

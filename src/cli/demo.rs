@@ -54,7 +54,7 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
     let listener = if args.once { None } else { Some(app::bind(&config).await?) };
     let services = Services::build(&config).await?;
 
-    println!("A simulated Salla with {} store(s) of {} orders; some webhooks were lost.", args.merchants, args.orders);
+    say!("A simulated Salla with {} store(s) of {} orders; some webhooks were lost.", args.merchants, args.orders);
     let local = Database::connect(config.database.url.expose_secret()).await?;
     let mut lost = HashMap::new();
     for merchant_id in (1001..).take(usize::from(args.merchants)) {
@@ -66,17 +66,17 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
     let mut merchants: Vec<MerchantId> = lost.keys().copied().map(MerchantId).collect();
     merchants.sort_unstable();
     let halt = CancellationToken::new();
-    let ended = run::sweep(&config, &services, &merchants, Request::default(), false, &halt).await;
-    println!("{}", found(&ended, &lost));
+    let ended = run::sweep(&config, &services, (&merchants, Request::default()), &halt, |_| {}).await;
+    say!("{}", found(&ended, &lost));
     let as_expected = corrected(&ended, &lost) && equal(&local, &simulator).await?;
     local.close().await?;
     if !as_expected {
         anyhow::bail!("the local copy is not what the simulated Salla has; this is a defect");
     }
-    println!("Checked: every order of every store is now as Salla has it.");
+    say!("Checked: every order of every store is now as Salla has it.");
     if let Some(listener) = listener {
         let address = listener.local_addr()?;
-        println!(
+        say!(
             "The stores go on selling and no webhook arrives. Serving until Ctrl-C:\n  http://{address}/runs\n  http://{address}/metrics\n  curl -X POST http://{address}/runs -d '{{\"merchant_id\":1001}}'"
         );
         simulator.drift(Duration::from_secs(5));

@@ -29,6 +29,6 @@ pub async fn healthcheck(config: &Config) -> anyhow::Result<Exit> {
     if !answer.status().is_success() {
         bail!("the daemon at {address} answers {}", answer.status());
     }
-    println!("ok");
+    say!("ok");
     Ok(Exit::Success)
 }

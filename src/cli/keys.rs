@@ -35,7 +35,7 @@ fn today() -> String {
 pub fn generate(id: &str) -> anyhow::Result<Exit> {
     let key = vault::generate(id);
     vault::KeyRing::parse(&key)?;
-    println!("{}", key.expose_secret());
+    say!("{}", key.expose_secret());
     Ok(Exit::Success)
 }
 
@@ -67,10 +67,7 @@ pub async fn rotate(config: &Config) -> anyhow::Result<Exit> {
             }
         }
     }
-    println!(
-        "{resealed} encrypted anew under {:?}, {current} were already, {unreadable} cannot be read",
-        vault.key_id()
-    );
+    say!("{resealed} encrypted anew under {:?}, {current} were already, {unreadable} cannot be read", vault.key_id());
     store.close().await?;
     Ok(if unreadable == 0 { Exit::Success } else { Exit::Failure })
 }

@@ -101,7 +101,7 @@ async fn import(config: &Config, file: PathBuf) -> anyhow::Result<Exit> {
         store.register(&registration).await?;
         imported += 1;
     }
-    println!("{imported} merchant(s) imported");
+    say!("{imported} merchant(s) imported");
     store.close().await?;
     Ok(Exit::Success)
 }
@@ -119,7 +119,7 @@ async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
     let merchants = store.merchants().await?;
     if json {
         for merchant in &merchants {
-            println!("{}", serde_json::to_string(merchant)?);
+            say!("{}", serde_json::to_string(merchant)?);
         }
         return Ok(());
     }
@@ -131,7 +131,7 @@ async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
             merchant.watermark.map_or_else(|| "never".to_owned(), |mark| mark.to_rfc3339()),
         ]
     });
-    println!("{}", table(&["merchant", "name", "state", "covered up to"], rows));
+    say!("{}", table(&["merchant", "name", "state", "covered up to"], rows));
     Ok(())
 }
 

@@ -26,7 +26,7 @@ pub async fn migrate(config: &Config, command: Command) -> anyhow::Result<Exit> 
         let state = if applied { "applied" } else { "pending" };
         vec![name, state.to_owned()]
     });
-    println!("{}", table(&["migration", "state"], rows));
+    say!("{}", table(&["migration", "state"], rows));
     store.close().await?;
     Ok(Exit::Success)
 }

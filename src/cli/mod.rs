@@ -1,5 +1,13 @@
 //! The command line: what can be asked, and what the answer's exit code is.
 
+/// Prints a line on stdout. A reader that has gone away (`| head`) is no error.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout().lock(), $($text)*);
+    }};
+}
+
 mod check;
 #[cfg(feature = "demo")]
 mod demo;

@@ -63,16 +63,21 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<Exit> {
         eprintln!("no active merchant is registered; `salla-reconciler merchants import` registers some");
     }
     let halt = CancellationToken::new();
-    let (ended, ()) = tokio::join!(sweep(config, &services, &merchants, request, args.json, &halt), async {
-        tokio::select! {
-            () = stop => halt.cancel(),
-            () = halt.cancelled() => {}
+    let (ended, ()) = tokio::join!(
+        sweep(config, &services, (&merchants, request), &halt, |ended| if args.json {
+            say!("{}", object(ended));
+        }),
+        async {
+            tokio::select! {
+                () = stop => halt.cancel(),
+                () = halt.cancelled() => {}
+            }
         }
-    });
+    );
     services.salla.drain().await;
     services.store.close().await?;
     if !args.json && !ended.is_empty() {
-        println!("{}", summary(&ended));
+        say!("{}", summary(&ended));
     }
     Ok(exit(&ended))
 }
@@ -92,14 +97,13 @@ async fn chosen(store: &Store, named: Vec<MerchantId>) -> anyhow::Result<Vec<Mer
     Ok(active.map(|merchant| merchant.merchant_id).collect())
 }
 
-/// Runs for each merchant, so many at a time, and keeps the leases alive meanwhile.
+/// Runs for each merchant, so many at a time, keeps the leases alive meanwhile, and tells `each` end.
 pub async fn sweep(
     config: &Config,
     services: &Services,
-    merchants: &[MerchantId],
-    request: Request,
-    json: bool,
+    (merchants, request): (&[MerchantId], Request),
     halt: &CancellationToken,
+    each: impl Fn(&Ended),
 ) -> Vec<Ended> {
     let mut sweep = Sweep::default();
     sweep.begin();
@@ -111,11 +115,7 @@ pub async fn sweep(
     let ended: Vec<Ended> = stream::iter(merchants.iter().copied())
         .map(|merchant| runner.foreground(new(merchant), halt))
         .buffer_unordered(config.reconcile.concurrency as usize)
-        .inspect(|ended| {
-            if json {
-                println!("{}", object(ended));
-            }
-        })
+        .inspect(|ended| each(ended))
         .collect()
         .await;
     halt.cancel();

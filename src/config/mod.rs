@@ -1,4 +1,6 @@
-//! Where settings come from, in rising order: `config/default.toml` (compiled in), the file of the
+//! The settings.
+//!
+//! Where they come from, in rising order: `config/default.toml` (compiled in), the file of the
 //! environment `SALLA_RECONCILER_ENV`, the file of `--config`, and the variables
 //! `SALLA_RECONCILER__SECTION__KEY`. Each adapter owns its section.
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Counter, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    core::Collector,
 };
 
 use super::ports::Gauges;
@@ -19,8 +19,8 @@ pub struct Metrics {
     run_duration: Histogram,
     records: IntCounterVec,
     requests: IntCounterVec,
-    request_duration: HistogramVec,
-    throttled: prometheus::Counter,
+    request_duration: Histogram,
+    throttled: Counter,
     token_refreshes: IntCounterVec,
     /// Runs that another process took over from this one.
     pub leases_lost: IntCounter,
@@ -32,18 +32,59 @@ pub struct Metrics {
     oldest_watermark: IntGauge,
 }
 
-/// Registers a metric in `$registry` under the project's prefix.
-macro_rules! register {
-    ($registry:ident, $kind:ident :: new, $name:literal, $help:literal) => {{
-        let metric = $kind::with_opts(Opts::new(concat!("salla_reconciler_", $name), $help))?;
-        $registry.register(Box::new(metric.clone()))?;
-        metric
-    }};
-    ($registry:ident, $kind:ident, $name:literal, $help:literal, $labels:expr) => {{
-        let metric = $kind::new(Opts::new(concat!("salla_reconciler_", $name), $help), &$labels)?;
-        $registry.register(Box::new(metric.clone()))?;
-        metric
-    }};
+/// Each metric's name behind the project's prefix, and what it tells whom.
+const HELP: [(&str, &str); 14] = [
+    ("runs_total", "Runs that ended in this process, by how they ended and who asked for them."),
+    ("run_duration_seconds", "How long runs took, from claim to end."),
+    ("records_total", "Distinct records by what became of them; created and updated are drift that was corrected."),
+    ("salla_requests_total", "Requests sent to Salla by the answer's status code, or `error` where none came."),
+    ("salla_request_duration_seconds", "How long Salla took to answer, body included; no retries in it."),
+    ("salla_throttled_seconds_total", "Time that requests waited for a store's rate limit."),
+    (
+        "token_refreshes_total",
+        "Token refreshes by result; after `unknown` and `refused` the merchant must install the app again.",
+    ),
+    ("leases_lost_total", "Runs that another process took over; look for stalls of this one."),
+    ("runs_active", "Runs under way, in all processes (from the database)."),
+    ("runs_queued", "Runs that wait, in all processes (from the database)."),
+    ("merchants", "Registered merchants by state (from the database)."),
+    ("merchants_overdue", "Active merchants whose watermark is older than 26 hours: see /runs for why."),
+    ("last_success_timestamp_seconds", "When a run last succeeded, Unix time; 0: never."),
+    (
+        "oldest_watermark_timestamp_seconds",
+        "The watermark furthest back among active merchants, Unix time; 0: none yet.",
+    ),
+];
+
+const RUN_BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0];
+const REQUEST_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// Makes metrics in a registry.
+struct Maker<'a>(&'a Registry);
+
+impl Maker<'_> {
+    fn register<M: Collector + Clone + 'static>(&self, metric: M) -> Result<M, prometheus::Error> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn opts(name: &str) -> Opts {
+        let help = HELP.iter().find(|(known, _)| *known == name).map_or(name, |(_, help)| help);
+        Opts::new(format!("salla_reconciler_{name}"), help)
+    }
+
+    fn counters(&self, name: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.register(IntCounterVec::new(Self::opts(name), labels)?)
+    }
+
+    fn gauge(&self, name: &str) -> Result<IntGauge, prometheus::Error> {
+        self.register(IntGauge::with_opts(Self::opts(name))?)
+    }
+
+    fn histogram(&self, name: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+        let opts = HistogramOpts::from(Self::opts(name)).buckets(buckets.to_vec());
+        self.register(Histogram::with_opts(opts)?)
+    }
 }
 
 impl Metrics {
@@ -52,107 +93,28 @@ impl Metrics {
     /// # Errors
     /// Never in practice: when two metrics share a name.
     pub fn new() -> Result<Self, prometheus::Error> {
-        use prometheus::Counter;
         let registry = Registry::new();
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        let run_duration = Histogram::with_opts(
-            HistogramOpts::new("salla_reconciler_run_duration_seconds", "How long runs took, from claim to end.")
-                .buckets(vec![0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0]),
-        )?;
-        registry.register(Box::new(run_duration.clone()))?;
-        let request_duration = HistogramVec::new(
-            HistogramOpts::new(
-                "salla_reconciler_salla_request_duration_seconds",
-                "How long Salla took to answer, body included; no retries in it.",
-            )
-            .buckets(vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
-            &[],
-        )?;
-        registry.register(Box::new(request_duration.clone()))?;
-        let build_info =
-            register!(registry, IntGaugeVec, "build_info", "Always 1; the label tells the version.", ["version"]);
+        let make = Maker(&registry);
+        let version = Opts::new("salla_reconciler_build_info", "Always 1; the label tells the version.");
+        let build_info = make.register(IntGaugeVec::new(version, &["version"])?)?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
-            runs: register!(
-                registry,
-                IntCounterVec,
-                "runs_total",
-                "Runs that ended in this process, by how they ended and who asked for them.",
-                ["status", "trigger"]
-            ),
-            run_duration,
-            records: register!(
-                registry,
-                IntCounterVec,
-                "records_total",
-                "Distinct records by what became of them; created and updated are drift that was corrected.",
-                ["resource", "outcome"]
-            ),
-            requests: register!(
-                registry,
-                IntCounterVec,
-                "salla_requests_total",
-                "Requests sent to Salla by the answer's status code, or `error` where none came.",
-                ["code"]
-            ),
-            request_duration,
-            throttled: register!(
-                registry,
-                Counter::new,
-                "salla_throttled_seconds_total",
-                "Time that requests waited for a store's rate limit."
-            ),
-            token_refreshes: register!(
-                registry,
-                IntCounterVec,
-                "token_refreshes_total",
-                "Token refreshes by result; `unknown` and `refused` need the merchant to install the app again.",
-                ["result"]
-            ),
-            leases_lost: register!(
-                registry,
-                IntCounter::new,
-                "leases_lost_total",
-                "Runs that another process took over; look for stalls of this one."
-            ),
-            runs_active: register!(
-                registry,
-                IntGauge::new,
-                "runs_active",
-                "Runs under way, in all processes (from the database)."
-            ),
-            runs_queued: register!(
-                registry,
-                IntGauge::new,
-                "runs_queued",
-                "Runs that wait, in all processes (from the database)."
-            ),
-            merchants: register!(
-                registry,
-                IntGaugeVec,
-                "merchants",
-                "Registered merchants by state (from the database).",
-                ["state"]
-            ),
-            merchants_overdue: register!(
-                registry,
-                IntGauge::new,
-                "merchants_overdue",
-                "Active merchants whose watermark is older than 26 hours: see /runs for why."
-            ),
-            last_success: register!(
-                registry,
-                IntGauge::new,
-                "last_success_timestamp_seconds",
-                "When a run last succeeded, Unix time; 0: never."
-            ),
-            oldest_watermark: register!(
-                registry,
-                IntGauge::new,
-                "oldest_watermark_timestamp_seconds",
-                "The watermark furthest back among active merchants, Unix time; 0: none yet."
-            ),
+            runs: make.counters("runs_total", &["status", "trigger"])?,
+            run_duration: make.histogram("run_duration_seconds", &RUN_BUCKETS)?,
+            records: make.counters("records_total", &["resource", "outcome"])?,
+            requests: make.counters("salla_requests_total", &["code"])?,
+            request_duration: make.histogram("salla_request_duration_seconds", &REQUEST_BUCKETS)?,
+            throttled: make.register(Counter::with_opts(Maker::opts("salla_throttled_seconds_total"))?)?,
+            token_refreshes: make.counters("token_refreshes_total", &["result"])?,
+            leases_lost: make.register(IntCounter::with_opts(Maker::opts("leases_lost_total"))?)?,
+            runs_active: make.gauge("runs_active")?,
+            runs_queued: make.gauge("runs_queued")?,
+            merchants: make.register(IntGaugeVec::new(Maker::opts("merchants"), &["state"])?)?,
+            merchants_overdue: make.gauge("merchants_overdue")?,
+            last_success: make.gauge("last_success_timestamp_seconds")?,
+            oldest_watermark: make.gauge("oldest_watermark_timestamp_seconds")?,
             registry,
         };
         // A label that has not happened yet reads 0 instead of being absent.
@@ -177,7 +139,7 @@ impl Metrics {
     pub fn request(&self, code: Option<u16>, took: Duration) {
         let code = code.map_or_else(|| "error".to_owned(), |code| code.to_string());
         self.requests.with_label_values(&[code.as_str()]).inc();
-        self.request_duration.with_label_values::<&str>(&[]).observe(took.as_secs_f64());
+        self.request_duration.observe(took.as_secs_f64());
     }
 
     /// Counts time spent waiting for a store's limit.

@@ -41,6 +41,18 @@ pub struct SallaClient<C> {
     pub(super) page_size: u32,
 }
 
+/// What is asked of Salla.
+#[derive(Debug)]
+pub(super) struct Get<'a> {
+    /// On whose behalf.
+    pub merchant: MerchantId,
+    /// Behind `api_url`.
+    pub path: &'a str,
+    pub query: &'a [(&'static str, String)],
+    /// Raised by every attempt.
+    pub requests: &'a RequestCount,
+}
+
 /// An answer of status 200.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -101,16 +113,11 @@ impl<C: CredentialStore> SallaClient<C> {
         self.auth.drain().await;
     }
 
-    /// Gets `path`, with the merchant's token, which is renewed once if Salla says that it has ended.
-    pub(super) async fn get(
-        &self,
-        merchant: MerchantId,
-        path: &str,
-        query: &[(&str, String)],
-        requests: &RequestCount,
-    ) -> Result<Answer, SourceError> {
+    /// Gets what is asked for, with the merchant's token, which is renewed once if Salla says that it has ended.
+    pub(super) async fn get(&self, get: &Get<'_>) -> Result<Answer, SourceError> {
+        let merchant = get.merchant;
         let credentials = self.auth.credentials(merchant).await?;
-        let call = |token: SecretString| self.send(merchant, path, query, requests, token);
+        let call = |token: SecretString| self.send(get, token);
         let first = call(credentials.tokens.access.clone()).await?;
         if first.status() != StatusCode::UNAUTHORIZED {
             return accept(first);
@@ -133,23 +140,20 @@ impl<C: CredentialStore> SallaClient<C> {
         Err(self.refused(merchant, &complaint(&first)).await)
     }
 
-    async fn send(
-        &self,
-        merchant: MerchantId,
-        path: &str,
-        query: &[(&str, String)],
-        requests: &RequestCount,
-        token: SecretString,
-    ) -> Result<reqwest::Response, SourceError> {
+    async fn send(&self, get: &Get<'_>, token: SecretString) -> Result<reqwest::Response, SourceError> {
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
-            .map_err(|_| unauthorized(merchant, "the stored token is not a bearer token"))?;
+            .map_err(|_| unauthorized(get.merchant, "the stored token is not a bearer token"))?;
         bearer.set_sensitive(true);
-        let url = format!("{}/{path}", self.api_url.as_str().trim_end_matches('/'));
+        let url = format!("{}/{}", self.api_url.as_str().trim_end_matches('/'), get.path);
         self.http
             .get(url)
-            .query(query)
+            .query(get.query)
             .header(header::AUTHORIZATION, bearer)
-            .with_extension(Call { merchant, requests: requests.clone(), attempts: RequestCount::default() })
+            .with_extension(Call {
+                merchant: get.merchant,
+                requests: get.requests.clone(),
+                attempts: RequestCount::default(),
+            })
             .send()
             .await
             .map_err(|error| spent(&error))

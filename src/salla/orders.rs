@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    client::SallaClient,
+    client::{Get, SallaClient},
     config::Listing,
     date,
     error::malformed,
@@ -183,7 +183,9 @@ fn scale(mantissa: Decimal, exponent: i32) -> Option<Decimal> {
 
 impl<C: CredentialStore> Source<crate::domain::Order> for SallaClient<C> {
     async fn page(&self, request: PageRequest, requests: &RequestCount) -> Result<Page<Order>, SourceError> {
-        let answer = self.get(request.merchant, "v2/orders", &self.query(&request), requests).await?;
+        let query = self.query(&request);
+        let get = Get { merchant: request.merchant, path: "v2/orders", query: &query, requests };
+        let answer = self.get(&get).await?;
         let data = answer.envelope.data.as_deref();
         let rows: Vec<&RawValue> = data
             .map_or(Ok(Vec::new()), |data| serde_json::from_str(data.get()))

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, RuntimeErr, Statement, TransactionTrait, sqlx,
@@ -18,7 +17,7 @@ use super::{
     orders,
 };
 use crate::{
-    domain::{DiscrepancyKind, Held, MerchantId, Order, Outcome, Record, Totals, Unreadable, Verdict},
+    domain::{Discrepancy, DiscrepancyKind, Held, MerchantId, Order, Outcome, Record, Totals, Unreadable, Verdict},
     reconcile::ports::{Assessed, Committed, Lease, PageCommit, Target, TargetError},
 };
 
@@ -252,37 +251,50 @@ fn of_record(
     reason: Option<String>,
 ) -> discrepancy::ActiveModel {
     let fields = match &record.verdict {
-        Verdict::Update { fields } => serde_json::json!(fields),
-        Verdict::Create | Verdict::Unchanged => serde_json::json!([]),
+        Verdict::Update { fields } => fields.iter().map(ToString::to_string).collect(),
+        Verdict::Create | Verdict::Unchanged => Vec::new(),
     };
-    let times = (record.held_updated_at, Some(record.record.updated_at));
-    row(lease, Some(record.record.id()), kind, times, fields.to_string(), reason)
+    row(
+        lease,
+        Discrepancy {
+            resource: Order::RESOURCE,
+            salla_id: Some(record.record.id()),
+            kind,
+            local_updated_at: record.held_updated_at,
+            remote_updated_at: Some(record.record.updated_at),
+            fields,
+            reason,
+        },
+    )
 }
 
 fn of_unreadable(lease: &Lease, bad: &Unreadable) -> discrepancy::ActiveModel {
-    let fields = if bad.path.is_empty() { serde_json::json!([]) } else { serde_json::json!([bad.path]) };
-    row(lease, bad.id, DiscrepancyKind::Skipped, (None, None), fields.to_string(), Some(bad.to_string()))
+    row(
+        lease,
+        Discrepancy {
+            resource: Order::RESOURCE,
+            salla_id: bad.id,
+            kind: DiscrepancyKind::Skipped,
+            local_updated_at: None,
+            remote_updated_at: None,
+            fields: Some(bad.path.clone()).filter(|path| !path.is_empty()).into_iter().collect(),
+            reason: Some(bad.to_string()),
+        },
+    )
 }
 
-fn row(
-    lease: &Lease,
-    salla_id: Option<i64>,
-    kind: DiscrepancyKind,
-    (local, remote): (Option<DateTime<Utc>>, Option<DateTime<Utc>>),
-    fields: String,
-    reason: Option<String>,
-) -> discrepancy::ActiveModel {
+fn row(lease: &Lease, found: Discrepancy) -> discrepancy::ActiveModel {
     discrepancy::ActiveModel {
         id: NotSet,
         run_id: Set(lease.run_id),
         merchant_id: Set(lease.merchant.0),
-        resource: Set(Order::RESOURCE.as_str().to_owned()),
-        salla_id: Set(salla_id),
-        kind: Set(kind.as_str().to_owned()),
-        local_updated_at: Set(local),
-        remote_updated_at: Set(remote),
-        fields: Set(fields),
-        reason: Set(reason),
+        resource: Set(found.resource.as_str().to_owned()),
+        salla_id: Set(found.salla_id),
+        kind: Set(found.kind.as_str().to_owned()),
+        local_updated_at: Set(found.local_updated_at),
+        remote_updated_at: Set(found.remote_updated_at),
+        fields: Set(serde_json::json!(found.fields).to_string()),
+        reason: Set(found.reason),
     }
 }
 

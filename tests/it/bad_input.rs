@@ -1,11 +1,12 @@
 //! What a hostile or broken world sends. Each case ends in a clear error or a correct result, and the
 //! other stores are not affected.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::Utc;
 use salla_reconciler::simulator::Fault;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::support::{
     Engine, Site,

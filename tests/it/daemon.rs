@@ -1,11 +1,12 @@
 //! `serve`: the schedule, the HTTP surface, and an orderly end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use reqwest::Method;
 use salla_reconciler::simulator::Fault;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::support::{
     Engine, Site,

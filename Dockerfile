@@ -1,0 +1,24 @@
+# syntax=docker/dockerfile:1
+
+FROM rust:1.95-bookworm AS build
+WORKDIR /source
+COPY . .
+RUN cargo build --release --locked --no-default-features
+# The program, the libraries that it is linked with, and the certificates that Salla's is checked against.
+RUN mkdir -p /image/etc/ssl/certs /image/usr/local/bin /image/data \
+    && cp target/release/salla-reconciler /image/usr/local/bin/ \
+    && ldd target/release/salla-reconciler | grep -o '/[^ ]*' | xargs -I{} cp --parents -L {} /image \
+    && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
+    && chown 65532:65532 /image/data
+
+# No shell, no package manager, nothing to log in to.
+FROM scratch
+COPY --from=build /image /
+USER 65532:65532
+WORKDIR /data
+ENV SALLA_RECONCILER__HTTP__LISTEN=0.0.0.0:8080
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=6s --start-period=20s CMD ["/usr/local/bin/salla-reconciler", "healthcheck"]
+ENTRYPOINT ["/usr/local/bin/salla-reconciler"]
+CMD ["serve"]
