@@ -45,11 +45,12 @@ struct Lost {
 
 /// Shows it all.
 pub async fn demo(args: Args) -> anyhow::Result<Exit> {
-    let stop = signal::termination()?;
+    let mut stop = Box::pin(signal::termination()?);
     let folder = tempfile::tempdir()?;
     let mut simulator = Simulator::start(World::new([])).await?;
     let config = config(&simulator, folder.path(), args.listen)?;
-    let telemetry = telemetry::init(&config.telemetry)?;
+    // The table tells what a newcomer wants to know; the steps are for those who operate it.
+    let telemetry = telemetry::init(&config.telemetry, telemetry::WARNINGS)?;
     // Before the work, so that a taken port is known at once.
     let listener = if args.once { None } else { Some(app::bind(&config).await?) };
     let services = Services::build(&config).await?;
@@ -66,7 +67,10 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
     let mut merchants: Vec<MerchantId> = lost.keys().copied().map(MerchantId).collect();
     merchants.sort_unstable();
     let halt = CancellationToken::new();
-    let ended = run::sweep(&config, &services, (&merchants, Request::default()), &halt, |_| {}).await;
+    let ended = tokio::select! {
+        ended = run::sweep(&config, &services, (&merchants, Request::default()), &halt, |_| {}) => ended,
+        () = &mut stop => anyhow::bail!("stopped"),
+    };
     say!("{}", found(&ended, &lost));
     let as_expected = corrected(&ended, &lost) && equal(&local, &simulator).await?;
     local.close().await?;

@@ -107,7 +107,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Check => check::check(load()).await,
         command => {
             let config = load()?;
-            let telemetry = telemetry::init(&config.telemetry)?;
+            let telemetry = telemetry::init(&config.telemetry, telemetry::STEPS)?;
             let done = with_telemetry(command, &config).await;
             telemetry.shutdown().await;
             done

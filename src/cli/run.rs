@@ -19,6 +19,7 @@ use crate::{
         ports::{Ledger, NewRun},
     },
     store::Store,
+    telemetry,
 };
 
 /// What `run` takes.
@@ -140,6 +141,7 @@ async fn show_progress(mut events: UnboundedReceiver<Progress>, merchants: u64) 
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} merchants · {msg} · {elapsed}") {
         bar.set_style(style);
     }
+    let shown = telemetry::show(&bar);
     let (mut pages, mut totals) = (0u64, Totals::default());
     while let Some(event) = events.recv().await {
         match event {
@@ -152,6 +154,7 @@ async fn show_progress(mut events: UnboundedReceiver<Progress>, merchants: u64) 
         let corrected = totals.created + totals.updated;
         bar.set_message(format!("{pages} pages, {corrected} corrected"));
     }
+    drop(shown);
     bar.finish_and_clear();
 }
 

@@ -1,5 +1,7 @@
 //! Logs to stderr, and traces to wherever they are wanted.
 
+mod terminal;
+
 use std::io::IsTerminal;
 
 use opentelemetry::trace::TracerProvider as _;
@@ -7,6 +9,8 @@ use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use serde::Deserialize;
 use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, util::SubscriberInitExt};
+
+pub use terminal::{Shown, show};
 
 /// The section `telemetry`; `config/default.toml` tells what each key is for.
 #[derive(Debug, Clone, Deserialize)]
@@ -36,21 +40,25 @@ pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
 }
 
-/// Our own steps, and the warnings of everybody else. `RUST_LOG` overrides it.
-const DEFAULT_FILTER: &str = "warn,salla_reconciler=info";
+/// Our own steps, and the warnings of everybody else.
+pub const STEPS: &str = "warn,salla_reconciler=info";
 
-/// Sets up logs and traces, for the rest of the process's life.
+/// Only what went wrong.
+pub const WARNINGS: &str = "warn";
+
+/// Sets up logs and traces, for the rest of the process's life. `filter` is what is logged where `RUST_LOG`
+/// says nothing.
 ///
 /// # Errors
 /// When the exporter cannot be built, or it was set up before.
-pub fn init(config: &Config) -> anyhow::Result<Telemetry> {
-    let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(DEFAULT_FILTER))?;
+pub fn init(config: &Config, filter: &str) -> anyhow::Result<Telemetry> {
+    let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(filter))?;
     let json = match config.log_format {
         LogFormat::Json => true,
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(terminal::Stderr);
     let lines: Box<dyn Layer<Registry> + Send + Sync> =
         if json { lines.json().flatten_event(true).with_span_list(false).boxed() } else { lines.boxed() };
     let traces = (!config.otlp_endpoint.is_empty()).then(|| provider(&config.otlp_endpoint)).transpose()?;
