@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Config, ConfigError},
     http::{self, Access, Api},
-    reconcile::{Metrics, ProgressSender, Pulse, Runner, Worker},
-    salla::SallaClient,
+    reconcile::{Leases, Metrics, OnStop, ProgressSender, Pulse, Runner, Worker},
+    salla::{SallaClient, WhenOpen},
     schedule::Schedule,
     store::Store,
     vault::{KeyRing, Vault},
@@ -64,11 +64,11 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
 }
 
 impl Services {
-    /// Connects and composes.
+    /// Connects and composes. `when_open`: what runs do while Salla does not answer.
     ///
     /// # Errors
     /// When a setting is missing, or the database cannot be used.
-    pub async fn build(config: &Config) -> anyhow::Result<Self> {
+    pub async fn build(config: &Config, when_open: WhenOpen) -> anyhow::Result<Self> {
         let ring = Arc::new(key_ring(config)?);
         let store = open_store(config).await?;
         let metrics = Arc::new(Metrics::new()?);
@@ -76,6 +76,7 @@ impl Services {
         let salla = Arc::new(SallaClient::new(
             &config.salla,
             config.reconcile.page_size,
+            when_open,
             Arc::new(vault.clone()),
             Arc::clone(&metrics),
         )?);
@@ -84,13 +85,15 @@ impl Services {
 
     /// What executes runs.
     #[must_use]
-    pub fn runner(&self, config: &Config, progress: ProgressSender) -> Runner<Salla, Store> {
+    pub fn runner(&self, config: &Config, progress: ProgressSender, on_stop: OnStop) -> Runner<Salla, Store> {
         Runner {
             source: Arc::clone(&self.salla),
             store: self.store.clone(),
             policy: config.reconcile.policy(),
             metrics: Arc::clone(&self.metrics),
             progress,
+            leases: Leases::default(),
+            on_stop,
         }
     }
 }
@@ -128,13 +131,11 @@ pub async fn serve(
         pulse: pulse.clone(),
         draining: draining.clone(),
     });
-    let worker = Worker {
-        runner: services.runner(config, ProgressSender::default()),
-        concurrency: config.reconcile.concurrency as usize,
-        lease: config.reconcile.lease,
-        wake: Arc::clone(&wake),
-        pulse,
-    };
+    let runner = services.runner(config, ProgressSender::default(), OnStop::GiveBack);
+    let (leases, ledger, pause) = (runner.leases.clone(), services.store.clone(), config.reconcile.lease / 4);
+    let heart = closing.clone();
+    let heartbeat = tokio::spawn(async move { leases.keep(&ledger, pause, &heart).await });
+    let worker = Worker { runner, concurrency: config.reconcile.concurrency as usize, wake: Arc::clone(&wake), pulse };
     let schedule = Schedule::new(&config.schedule, services.store.clone(), config.retention.runs);
 
     let mut server = tokio::spawn(http::serve(listener, api, closing.clone()));
@@ -151,9 +152,10 @@ pub async fn serve(
     draining.cancel();
     let deadline = Instant::now() + config.shutdown.grace;
     let in_time = timeout_at(deadline, async {
-        let worker = worker.await;
+        // Beside each other: a refresh that is under way need not wait for the runs.
+        let (worker, ()) = tokio::join!(worker, services.salla.drain());
+        // A run that was on its way out may have begun one since.
         services.salla.drain().await;
-        closing.cancel();
         worker
     })
     .await;
@@ -164,6 +166,7 @@ pub async fn serve(
         Err(_) => tracing::warn!("the grace is over; what still runs will be taken up again when its lease lapses"),
     }
     end(server, deadline).await;
+    heartbeat.abort();
     if timeout_at(deadline, services.store.close()).await.is_err() {
         tracing::warn!("the database connections could not be closed in time");
     }

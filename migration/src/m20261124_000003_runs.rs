@@ -8,7 +8,8 @@ use crate::columns::Columns;
 pub struct Migration;
 
 /// Partial indexes, in words that both databases understand.
-const INDEXES: [&str; 6] = [
+const INDEXES: [&str; 7] = [
+    "CREATE INDEX runs_of_firing ON runs (firing) WHERE firing IS NOT NULL",
     "CREATE UNIQUE INDEX runs_one_running_a_merchant ON runs (merchant_id) WHERE status = 'running'",
     "CREATE UNIQUE INDEX runs_one_a_firing ON runs (merchant_id, firing) WHERE firing IS NOT NULL",
     "CREATE UNIQUE INDEX runs_one_queued_by_hand ON runs (merchant_id) WHERE status = 'queued' AND firing IS NULL",
@@ -19,6 +20,11 @@ const INDEXES: [&str; 6] = [
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
+    /// All of it or nothing, on SQLite too.
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let columns = Columns::of(manager);
         manager.create_table(runs(columns)).await?;
@@ -41,6 +47,7 @@ impl MigrationTrait for Migration {
                     .col(ColumnDef::new("outcome").text().not_null())
                     .col(ColumnDef::new("runs").big_integer().not_null().default(0))
                     .col(columns.instant("fired_at").not_null().default(columns.now()))
+                    .col(columns.instant("ended_at"))
                     .primary_key(Index::create().col("pattern").col("slot"))
                     .to_owned(),
             )

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::ExposeSecret;
 
 use super::Exit;
 use crate::{
@@ -56,6 +57,12 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
             store.close().await?;
         }
     }
+    let refresh = if config.salla.client_id.is_empty() || config.salla.client_secret.expose_secret().is_empty() {
+        Err("salla.client_id and salla.client_secret are not set; without them no token is renewed".to_owned())
+    } else {
+        Ok("salla.client_id and salla.client_secret are set".to_owned())
+    };
+    report.line("token refresh", refresh);
     salla(&config, database_clock, &mut report).await;
     Ok(match (key_problem, report.bad) {
         (Some(_), _) => Exit::Configuration,

@@ -14,6 +14,7 @@ use crate::{
     config::Config,
     domain::{MerchantId, Request},
     reconcile::{Ended, ports::Tokens},
+    salla::WhenOpen,
     simulator::{Order, Shop, Simulator, World},
     store::Registration,
     telemetry, vault,
@@ -21,6 +22,7 @@ use crate::{
 
 /// What `demo` takes.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Environment: none counts; the demo is the same everywhere.")]
 pub struct Args {
     /// Stores.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -53,7 +55,7 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
     let telemetry = telemetry::init(&config.telemetry, telemetry::WARNINGS)?;
     // Before the work, so that a taken port is known at once.
     let listener = if args.once { None } else { Some(app::bind(&config).await?) };
-    let services = Services::build(&config).await?;
+    let services = Services::build(&config, WhenOpen::Wait).await?;
 
     say!("A simulated Salla with {} store(s) of {} orders; some webhooks were lost.", args.merchants, args.orders);
     let local = Database::connect(config.database.url.expose_secret()).await?;

@@ -13,6 +13,7 @@ use crate::{
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Prints a new key, `ID:BASE64`.
+    #[command(after_help = "Environment: none.")]
     Generate {
         /// What the key is called; letters, digits, `-` and `_`. Without it: the date.
         #[arg(long, default_value_t = today())]
@@ -20,7 +21,7 @@ pub enum Command {
     },
     /// Encrypts every stored token anew, under the first key.
     #[command(after_help = "Put the new key first and keep the old one until this has ended:\n  \
-                            SALLA_RECONCILER__VAULT__KEYS=new:…,old:… salla-reconciler keys rotate")]
+                            SALLA_RECONCILER__VAULT__KEYS=new:…,old:… salla-reconciler keys rotate\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__VAULT__KEYS")]
     Rotate,
 }
 

@@ -30,22 +30,26 @@ pub enum Command {
         file: PathBuf,
     },
     /// Shows the register; tokens are never shown.
+    #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
     List {
         /// A JSON object a line.
         #[arg(long)]
         json: bool,
     },
     /// Leaves a store out of sweeps.
+    #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
     Pause {
         /// Its id.
         id: MerchantId,
     },
     /// Takes a paused store into sweeps again.
+    #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
     Resume {
         /// Its id.
         id: MerchantId,
     },
     /// Takes a store out of the register and destroys its tokens; its orders and runs stay.
+    #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
     Remove {
         /// Its id.
         id: MerchantId,

@@ -7,10 +7,13 @@ use crate::{config::Config, store::Store};
 #[derive(Debug, Clone, Copy, clap::Subcommand)]
 pub enum Command {
     /// Brings the schema up to date.
+    #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
     Up,
     /// Removes every table of this program, with all that is in them.
+    #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
     Down,
     /// Tells which migrations are applied.
+    #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
     Status,
 }
 

@@ -26,6 +26,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     app,
     config::{Config, ConfigError},
+    salla::WhenOpen,
     telemetry,
 };
 
@@ -80,6 +81,7 @@ enum Command {
     #[command(subcommand)]
     Keys(keys::Command),
     /// Looks at configuration, database, schema, vault and Salla, and says what to do.
+    #[command(after_help = "Environment: every SALLA_RECONCILER__SECTION__KEY; it looks at them all.")]
     Check,
     /// Asks a running daemon's /healthz; for container health checks.
     #[command(after_help = "Environment: SALLA_RECONCILER__HTTP__LISTEN")]
@@ -133,7 +135,7 @@ async fn serve(config: &Config) -> anyhow::Result<Exit> {
     // Before anything else: a signal during the migration must not kill it.
     let stop = signal::termination()?;
     let listener = app::bind(config).await?;
-    let services = app::Services::build(config).await?;
+    let services = app::Services::build(config, WhenOpen::Wait).await?;
     app::serve(config, services, listener, stop).await?;
     Ok(Exit::Success)
 }

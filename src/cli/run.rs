@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Exit, signal, table::table};
@@ -15,9 +18,10 @@ use crate::{
     config::Config,
     domain::{MerchantId, MerchantState, Request, RunStatus, Totals, Trigger},
     reconcile::{
-        Ended, Progress, ProgressSender, Sweep,
+        Ended, OnStop, Progress, ProgressSender, Sweep,
         ports::{Ledger, NewRun},
     },
+    salla::WhenOpen,
     store::Store,
     telemetry,
 };
@@ -58,7 +62,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<Exit> {
         let mut command = super::Cli::command();
         command.error(clap::error::ErrorKind::ValueValidation, error).exit();
     }
-    let services = Services::build(config).await?;
+    let services = Services::build(config, WhenOpen::Fail).await?;
     let merchants = chosen(&services.store, args.merchants).await?;
     if merchants.is_empty() {
         eprintln!("no active merchant is registered; `salla-reconciler merchants import` registers some");
@@ -80,7 +84,8 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<Exit> {
     if !args.json && !ended.is_empty() {
         say!("{}", summary(&ended));
     }
-    Ok(exit(&ended))
+    // Stopped in the middle, some were never begun.
+    Ok(if ended.len() < merchants.len() { Exit::Failure } else { exit(&ended) })
 }
 
 async fn chosen(store: &Store, named: Vec<MerchantId>) -> anyhow::Result<Vec<MerchantId>> {
@@ -106,33 +111,30 @@ pub async fn sweep(
     halt: &CancellationToken,
     each: impl Fn(&Ended),
 ) -> Vec<Ended> {
-    let mut sweep = Sweep::default();
-    sweep.begin();
+    let began = Instant::now();
     let (sender, events) = unbounded_channel();
-    let runner = services.runner(config, ProgressSender::new(sender));
-    let heartbeat = tokio::spawn(heartbeat(services.store.clone(), config.reconcile.lease, halt.clone()));
+    let runner = services.runner(config, ProgressSender::new(sender), OnStop::Cancel);
+    let done = CancellationToken::new();
+    let heartbeat = tokio::spawn({
+        let (leases, store, done) = (runner.leases.clone(), services.store.clone(), done.clone());
+        let pause = config.reconcile.lease / 4;
+        async move { leases.keep(&store, pause, &done).await }
+    });
     let bar = tokio::spawn(show_progress(events, merchants.len() as u64));
     let new = |merchant| NewRun { merchant, trigger: Trigger::Cli, request };
     let ended: Vec<Ended> = stream::iter(merchants.iter().copied())
+        .take_until(halt.cancelled())
         .map(|merchant| runner.foreground(new(merchant), halt))
         .buffer_unordered(config.reconcile.concurrency as usize)
         .inspect(|ended| each(ended))
         .collect()
         .await;
     halt.cancel();
+    done.cancel();
     drop(runner);
-    ended.iter().for_each(|ended| sweep.add(ended));
-    sweep.report();
+    Sweep::tell_of(&ended, began);
     let _ = tokio::join!(heartbeat, bar);
     ended
-}
-
-async fn heartbeat(store: Store, lease: std::time::Duration, halt: CancellationToken) {
-    while halt.run_until_cancelled(tokio::time::sleep(lease / 4)).await.is_some() {
-        if let Err(error) = store.heartbeat().await {
-            tracing::warn!(error = %error, "leases could not be renewed; trying again");
-        }
-    }
 }
 
 /// A bar on a terminal, nothing elsewhere.

@@ -94,6 +94,10 @@ impl Config {
             let share = self.salla.limit_share;
             return Err(("salla.limit_share", format!("{share} is no share"), "use a number above 0, up to 1"));
         }
+        let keys = &self.vault.keys;
+        if let Some(error) = vault::KeyRing::parse(keys).err().filter(|_| !keys.expose_secret().is_empty()) {
+            return Err(("vault.keys", error.to_string(), "`salla-reconciler keys generate` prints a key"));
+        }
         for (key, number) in [
             ("salla.max_attempts", self.salla.max_attempts),
             ("salla.requests_per_minute", self.salla.requests_per_minute),

@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 use super::UnknownWord;
 
 /// Raised whenever the same JSON would hash to something else, so that rows hashed by an older rule are
-/// compared by content instead of being taken for changed.
+/// compared by content instead of being taken for changed; and whenever a column is derived otherwise, for a
+/// row whose fingerprint stands is not written again.
 const VERSION: u8 = 1;
 
 /// Fields whose value changes though nobody changed the record: countdowns, counters, signed addresses.

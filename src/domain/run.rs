@@ -108,6 +108,8 @@ words! {
         NeedsReauthorization = "needs_reauthorization",
         /// The app was installed without a scope that is needed.
         MissingScope = "missing_scope",
+        /// The app's own id or secret is missing or wrong.
+        ClientCredentials = "client_credentials",
         /// Salla asked for a longer pause than is waited for.
         RateLimited = "rate_limited",
         /// Salla cannot be reached or answers 5xx.

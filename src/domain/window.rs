@@ -95,7 +95,8 @@ impl Window {
     ) -> Option<DateTime<Utc>> {
         let covered = until_requested.map_or(observed_at, |until| until.min(observed_at));
         match watermark {
-            None => Some(covered),
+            // A first window that ends in the past says nothing about what came after it.
+            None => until_requested.is_none().then_some(covered),
             Some(mark) if self.since <= mark => Some(mark.max(covered)),
             gap => gap,
         }
@@ -132,6 +133,7 @@ mod tests {
     fn the_watermark_moves_forward_only_and_over_no_gap() {
         let window = Window { since: at(-24), until: at(0) };
         assert_eq!(window.advance(None, at(0), None), Some(at(0)));
+        assert_eq!(window.advance(None, at(0), Some(at(-5))), None);
         assert_eq!(window.advance(Some(at(-2)), at(0), None), Some(at(0)));
         assert_eq!(window.advance(Some(at(-48)), at(0), None), Some(at(-48)));
         assert_eq!(window.advance(Some(at(-2)), at(0), Some(at(-5))), Some(at(-2)));

@@ -78,6 +78,7 @@ pub fn router<L: Ledger>(api: Arc<Api<L>>) -> Router {
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             axum::response::IntoResponse::into_response(Problem::internal())
         }))
+        .layer(middleware::map_response(problem::everywhere))
         .with_state(api)
 }
 

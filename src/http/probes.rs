@@ -11,7 +11,7 @@ use axum::{
 use serde_json::json;
 
 use super::{Api, problem::Problem};
-use crate::reconcile::ports::Ledger;
+use crate::reconcile::ports::{Ledger, TargetError};
 
 /// Liveness: the worker's loop turns. No database and no Salla in it, for a restart mends neither.
 pub async fn healthz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
@@ -31,11 +31,13 @@ pub async fn readyz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
         Ok(()) => Json(json!({"status": "ready"})).into_response(),
         Err(error) => {
             tracing::warn!(error = %error, "not ready");
-            Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the database does not answer, or its schema is not this version's; the log and `check` tell which",
-            )
-            .into_response()
+            let reason = match error {
+                TargetError::Unavailable(_) => "the database does not answer",
+                TargetError::Refused(_) | TargetError::LeaseLost(_) => {
+                    "the schema is not this version's, or the database refuses to show it; `check` tells more"
+                }
+            };
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
         }
     }
 }

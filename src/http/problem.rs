@@ -8,6 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::reconcile::ports::TargetError;
 
+const PROBLEM_JSON: &str = "application/problem+json";
+
 /// An error as the caller sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
@@ -44,12 +46,28 @@ impl IntoResponse for Problem {
             members.extend(self.more);
         }
         let mut response = (self.status, body.to_string()).into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
+}
+
+/// Makes a problem of every error that some layer or extractor answered in its own way.
+#[expect(clippy::unused_async, reason = "axum's map_response takes async functions")]
+pub async fn everywhere(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if !(status.is_client_error() || status.is_server_error()) || kind == Some(PROBLEM_JSON.as_bytes()) {
+        return response;
+    }
+    let detail = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => "the body is larger than is read",
+        StatusCode::SERVICE_UNAVAILABLE => "no answer in time; try again",
+        _ => "the request cannot be read",
+    };
+    Problem::new(status, detail).into_response()
 }
 
 impl From<TargetError> for Problem {

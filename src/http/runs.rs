@@ -23,6 +23,7 @@ type Answer = Result<Response, Problem>;
 
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 500;
+const MAX_DISCREPANCIES: u64 = 1000;
 
 /// What `GET /runs` takes.
 #[derive(Debug, Deserialize)]
@@ -65,14 +66,35 @@ pub async fn show<L: Ledger>(State(api): State<Arc<Api<L>>>, Path(id): Path<Stri
     run.map(|run| Json(run).into_response()).ok_or_else(no_run)
 }
 
-/// `GET /runs/{id}/discrepancies`.
-pub async fn discrepancies<L: Ledger>(State(api): State<Arc<Api<L>>>, Path(id): Path<String>) -> Answer {
+/// What `GET /runs/{id}/discrepancies` takes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PageQuery {
+    limit: Option<u64>,
+    cursor: Option<u64>,
+}
+
+/// `GET /runs/{id}/discrepancies`: in the order in which they were found, a thousand at a time.
+pub async fn discrepancies<L: Ledger>(
+    State(api): State<Arc<Api<L>>>,
+    Path(id): Path<String>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Answer {
+    let Query(page) = query.map_err(|error| bad_request(error.body_text()))?;
+    let limit = page.limit.unwrap_or(MAX_DISCREPANCIES);
+    if !(1..=MAX_DISCREPANCIES).contains(&limit) {
+        return Err(bad_request(format!("limit lies between 1 and {MAX_DISCREPANCIES}")));
+    }
     let id = run_id(&id)?;
     if api.ledger.run(id).await?.is_none() {
         return Err(no_run());
     }
-    let found = api.ledger.discrepancies(id).await?;
-    Ok(Json(json!({"discrepancies": found})).into_response())
+    let skip = page.cursor.unwrap_or(0);
+    let mut found = api.ledger.discrepancies(id, skip, limit + 1).await?;
+    let more = found.len() as u64 > limit;
+    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let next_cursor = more.then_some(skip + limit);
+    Ok(Json(json!({"discrepancies": found, "next_cursor": next_cursor})).into_response())
 }
 
 /// What `POST /runs` takes.

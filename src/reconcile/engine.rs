@@ -52,10 +52,15 @@ where
     let resumed = claim.resumed.clone();
     let mut walk = Walk::new(resumed.map(|earlier| (earlier.cursor, earlier.seen)));
     done.observed_at = walk.cursor().observed_at;
+    let mut unfiltered = false;
     while let Some(number) = walk.cursor().next_page {
         let request = PageRequest { merchant: claim.lease.merchant, since: window.since, number };
         let page =
             stop.run_until_cancelled(source.page(request, &done.requests)).await.ok_or(EngineError::Stopped)??;
+        if page.unfiltered && !unfiltered {
+            unfiltered = true;
+            tracing::warn!("the store's server ignores updated_at_min; reading its whole list");
+        }
         progress.page(claim.lease.merchant, number, page.total_pages);
 
         let mut admitted = walk.admit(number, page)?;

@@ -21,6 +21,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     request_duration: Histogram,
     throttled: Counter,
+    circuit: IntGaugeVec,
     token_refreshes: IntCounterVec,
     /// Runs that another process took over from this one.
     pub leases_lost: IntCounter,
@@ -33,13 +34,17 @@ pub struct Metrics {
 }
 
 /// Each metric's name behind the project's prefix, and what it tells whom.
-const HELP: [(&str, &str); 14] = [
+const HELP: [(&str, &str); 15] = [
     ("runs_total", "Runs that ended in this process, by how they ended and who asked for them."),
     ("run_duration_seconds", "How long runs took, from claim to end."),
     ("records_total", "Distinct records by what became of them; created and updated are drift that was corrected."),
     ("salla_requests_total", "Requests sent to Salla by the answer's status code, or `error` where none came."),
     ("salla_request_duration_seconds", "How long Salla took to answer, body included; no retries in it."),
     ("salla_throttled_seconds_total", "Time that requests waited for a store's rate limit."),
+    (
+        "salla_circuit_state",
+        "1 for the state that the circuit to Salla is in: while it is open Salla does not answer, and runs wait.",
+    ),
     (
         "token_refreshes_total",
         "Token refreshes by result; after `unknown` and `refused` the merchant must install the app again.",
@@ -107,6 +112,7 @@ impl Metrics {
             requests: make.counters("salla_requests_total", &["code"])?,
             request_duration: make.histogram("salla_request_duration_seconds", &REQUEST_BUCKETS)?,
             throttled: make.register(Counter::with_opts(Maker::opts("salla_throttled_seconds_total"))?)?,
+            circuit: make.register(IntGaugeVec::new(Maker::opts("salla_circuit_state"), &["state"])?)?,
             token_refreshes: make.counters("token_refreshes_total", &["result"])?,
             leases_lost: make.register(IntCounter::with_opts(Maker::opts("leases_lost_total"))?)?,
             runs_active: make.gauge("runs_active")?,
@@ -145,6 +151,13 @@ impl Metrics {
     /// Counts time spent waiting for a store's limit.
     pub fn throttled(&self, waited: Duration) {
         self.throttled.inc_by(waited.as_secs_f64());
+    }
+
+    /// Sets which of its `states` the circuit is in.
+    pub fn circuit(&self, states: &[&str], present: &str) {
+        for state in states {
+            self.circuit.with_label_values(&[*state]).set(i64::from(*state == present));
+        }
     }
 
     /// Counts a token refresh.

@@ -3,6 +3,7 @@
 
 mod config;
 mod engine;
+mod leases;
 mod metrics;
 mod policy;
 pub mod ports;
@@ -14,9 +15,10 @@ mod walk;
 mod worker;
 
 pub use config::Config;
+pub use leases::Leases;
 pub use metrics::Metrics;
 pub use progress::{Progress, ProgressSender};
 pub use pulse::Pulse;
-pub use runner::{Ended, Runner};
+pub use runner::{Ended, OnStop, Runner};
 pub use sweep::Sweep;
 pub use worker::Worker;

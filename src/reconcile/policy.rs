@@ -44,6 +44,7 @@ fn of_source(error: &SourceError) -> Option<FailureKind> {
         SourceError::Credentials(CredentialError::Store(error)) => return of_target(error),
         SourceError::Unauthorized { .. } => FailureKind::NeedsReauthorization,
         SourceError::MissingScope(_) => FailureKind::MissingScope,
+        SourceError::ClientCredentials(_) => FailureKind::ClientCredentials,
         SourceError::RateLimited { .. } => FailureKind::RateLimited,
         SourceError::Unavailable { .. } => FailureKind::SallaUnavailable,
         SourceError::Malformed { .. } => FailureKind::SallaMalformed,
@@ -69,6 +70,7 @@ pub fn advice(kind: FailureKind) -> &'static str {
         }
         FailureKind::NeedsReauthorization => "the merchant must install the app again",
         FailureKind::MissingScope => "grant the app the scope orders.read, and have the merchant approve it",
+        FailureKind::ClientCredentials => "set salla.client_id and salla.client_secret to the app's own",
         FailureKind::RateLimited => "the next run covers this window; lower salla.limit_share if it recurs",
         FailureKind::SallaUnavailable => "the next run covers this window; see Salla's status page if it lasts",
         FailureKind::SallaMalformed => {

@@ -37,6 +37,8 @@ pub struct Page<R> {
     pub total_pages: Option<u32>,
     /// What the server's clock showed; `None` when it does not say.
     pub served_at: Option<DateTime<Utc>>,
+    /// It holds rows older than asked for: the server ignores the filter.
+    pub unfiltered: bool,
 }
 
 /// The records of one kind on Salla's side.
@@ -93,6 +95,9 @@ pub enum SourceError {
     /// The app lacks a scope.
     #[error("the token lacks a scope: {0}")]
     MissingScope(String),
+    /// The app's own id or secret is missing or wrong.
+    #[error("the token cannot be renewed: {0}")]
+    ClientCredentials(String),
     /// Salla asks for a pause.
     #[error("Salla limits the store's requests{}", after(*.retry_after))]
     RateLimited {
@@ -131,7 +136,7 @@ fn after(pause: Option<Duration>) -> String {
 
 /// A claim on a run: whoever holds it may write on the run's behalf until the lease ends or another
 /// process raises the epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// The run.
     pub run_id: RunId,
@@ -248,10 +253,10 @@ pub trait Target<R: Record>: Send + Sync {
 pub enum TargetError {
     /// It cannot be reached, or does not answer in time.
     #[error("the database is unavailable: {0}")]
-    Unavailable(#[source] Cause),
+    Unavailable(Cause),
     /// It refuses.
     #[error("the database refuses: {0}")]
-    Refused(#[source] Cause),
+    Refused(Cause),
     /// Another process holds the run now; nothing was written.
     #[error("the lease on run {0} is lost: another process took the run over, or it has ended")]
     LeaseLost(RunId),
@@ -343,6 +348,20 @@ pub struct RunFilter {
     pub limit: u64,
 }
 
+/// How many runs are removed at once.
+pub const PRUNE_BATCH: u64 = 1000;
+
+/// A firing all of whose runs have ended, in whichever processes.
+#[derive(Debug, Clone)]
+pub struct EndedSweep {
+    /// When it was due.
+    pub slot: DateTime<Utc>,
+    /// How long it took from the firing to the last run's end.
+    pub took: Duration,
+    /// How many of its runs ended so, and what they counted.
+    pub runs: Vec<(RunStatus, u64, Totals)>,
+}
+
 /// What the scrape shows of the database.
 #[derive(Debug, Clone, Default)]
 pub struct Gauges {
@@ -372,14 +391,14 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     /// Takes up to `limit` runs that are due, or whose holder is gone; never two of one merchant.
     fn claim(&self, limit: u32) -> impl Future<Output = Result<Vec<Claim>, TargetError>> + Send;
 
-    /// Renews this process's leases, and returns the runs it still holds.
-    fn heartbeat(&self) -> impl Future<Output = Result<Vec<RunId>, TargetError>> + Send;
+    /// Renews these leases, and returns those that are still held.
+    fn heartbeat(&self, held: &[Lease]) -> impl Future<Output = Result<Vec<Lease>, TargetError>> + Send;
 
     /// Ends a run: status, totals and watermark in one transaction, fenced.
     fn finish(&self, lease: &Lease, ending: Ending) -> impl Future<Output = Result<Run, TargetError>> + Send;
 
-    /// Gives a run back at its cursor, without spending an attempt.
-    fn release(&self, lease: &Lease) -> impl Future<Output = Result<(), TargetError>> + Send;
+    /// Gives a run back at its cursor, without spending an attempt; false when the lease is lost.
+    fn release(&self, lease: &Lease) -> impl Future<Output = Result<bool, TargetError>> + Send;
 
     /// Asks for a run's end: `None` unknown, `Some(false)` it has ended already.
     fn cancel(&self, run: RunId) -> impl Future<Output = Result<Option<bool>, TargetError>> + Send;
@@ -404,8 +423,13 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     /// One run.
     fn run(&self, id: RunId) -> impl Future<Output = Result<Option<Run>, TargetError>> + Send;
 
-    /// What was wrong, of one run, in the order in which it was found.
-    fn discrepancies(&self, id: RunId) -> impl Future<Output = Result<Vec<Discrepancy>, TargetError>> + Send;
+    /// What was wrong, of one run, in the order in which it was found, after so many and at most so many.
+    fn discrepancies(
+        &self,
+        id: RunId,
+        skip: u64,
+        limit: u64,
+    ) -> impl Future<Output = Result<Vec<Discrepancy>, TargetError>> + Send;
 
     /// The register.
     fn merchants(&self) -> impl Future<Output = Result<Vec<Merchant>, TargetError>> + Send;
@@ -416,7 +440,11 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     /// Whether the database answers and has this version's schema; the error says what is wrong.
     fn ready(&self) -> impl Future<Output = Result<(), TargetError>> + Send;
 
-    /// Removes ended runs older than `keep`, with their discrepancies, and returns how many.
+    /// The sweeps whose last run has ended, each told once, whoever asks.
+    fn ended_sweeps(&self) -> impl Future<Output = Result<Vec<EndedSweep>, TargetError>> + Send;
+
+    /// Removes some ended runs older than `keep`, with their discrepancies, and returns how many; fewer than
+    /// [`PRUNE_BATCH`]: there are no more.
     fn prune(&self, keep: Duration) -> impl Future<Output = Result<u64, TargetError>> + Send;
 }
 
@@ -497,8 +525,8 @@ pub trait CredentialStore<T = SecretString>: Send + Sync + 'static {
         version: i64,
     ) -> impl Future<Output = Result<(), CredentialError>> + Send;
 
-    /// Salla refuses the tokens for good: the merchant must install the app again.
-    fn revoked(&self, merchant: MerchantId) -> impl Future<Output = Result<(), CredentialError>> + Send;
+    /// Salla refuses the tokens of `version` for good: the merchant must install the app again.
+    fn revoked(&self, merchant: MerchantId, version: i64) -> impl Future<Output = Result<(), CredentialError>> + Send;
 }
 
 impl<R: Record> Assessed<R> {

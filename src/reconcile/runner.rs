@@ -10,13 +10,14 @@ use tracing::Instrument;
 
 use super::{
     engine::{Done, EngineError, reconcile},
+    leases::Leases,
     metrics::Metrics,
     policy::{Disposition, advice, dispose},
     ports::{Begun, Claim, Ending, Ledger, NewRun, RequestCount, Source, Target, TargetError},
     progress::ProgressSender,
 };
 use crate::domain::{
-    Failure, FailureKind, MerchantId, Order, Outcome, Record, Run, RunStatus, Totals, Trigger, Window, WindowPolicy,
+    Failure, FailureKind, MerchantId, Order, Outcome, Record, Run, RunStatus, Totals, Window, WindowPolicy,
 };
 
 /// How a run left this process.
@@ -59,6 +60,19 @@ pub struct Runner<S, T> {
     pub metrics: Arc<Metrics>,
     /// Who is told.
     pub progress: ProgressSender,
+    /// What is held while runs go on.
+    pub leases: Leases,
+    /// What becomes of runs when the process is stopped.
+    pub on_stop: OnStop,
+}
+
+/// What becomes of a run when its process is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStop {
+    /// It goes back into the queue, at its cursor: for the daemon.
+    GiveBack,
+    /// It ends as cancelled: for the foreground, where somebody stopped it.
+    Cancel,
 }
 
 impl<S, T: Clone> Clone for Runner<S, T> {
@@ -69,6 +83,8 @@ impl<S, T: Clone> Clone for Runner<S, T> {
             policy: self.policy,
             metrics: Arc::clone(&self.metrics),
             progress: self.progress.clone(),
+            leases: self.leases.clone(),
+            on_stop: self.on_stop,
         }
     }
 }
@@ -119,7 +135,9 @@ where
     /// Executes a claimed run to its end, whatever that is.
     pub async fn execute(&self, claim: Claim, stop: &CancellationToken) -> Ended {
         let span = tracing::info_span!("run", run.id = %claim.lease.run_id, merchant.id = claim.lease.merchant.0);
-        let ended = self.settle(claim, stop).instrument(span).await;
+        let held = self.leases.hold(claim.lease, stop);
+        let ended = self.settle(claim, &held.stop).instrument(span).await;
+        drop(held);
         self.progress.ended(&ended);
         ended
     }
@@ -172,7 +190,7 @@ where
         let run = reconcile::<Order, S, T>(claim, window, (&*self.source, &self.store), done, (stop, &self.progress));
         match AssertUnwindSafe(run).catch_unwind().await {
             Ok(Ok(())) => None,
-            Ok(Err(EngineError::Stopped)) if claim.trigger == Trigger::Cli => Some(Disposition::Cancel),
+            Ok(Err(EngineError::Stopped)) if self.on_stop == OnStop::Cancel => Some(Disposition::Cancel),
             Ok(Err(error)) => Some(dispose(&error)),
             Err(_) => Some(Disposition::Fail(failure(FailureKind::Internal, "the run panicked"))),
         }
@@ -203,10 +221,9 @@ where
 
     async fn give_back(&self, claim: &Claim) -> Ended {
         match self.store.release(&claim.lease).await {
-            Ok(()) => tracing::info!("run given back at its cursor"),
-            Err(error) => {
-                tracing::warn!(error = %error, "run could not be given back; its lease will lapse");
-            }
+            Ok(true) => tracing::info!("run given back at its cursor"),
+            Ok(false) => return self.let_go(claim),
+            Err(error) => tracing::warn!(error = %error, "run could not be given back; its lease will lapse"),
         }
         Ended::Elsewhere(claim.lease.merchant)
     }
@@ -237,7 +254,11 @@ fn watermark(
     if !read_all || claim.request.dry_run {
         return None;
     }
-    window?.advance(claim.watermark, observed_at?, claim.request.until)
+    let Some(observed_at) = observed_at else {
+        tracing::warn!("Salla's answers carry no Date header: the watermark stays where it is");
+        return None;
+    };
+    window?.advance(claim.watermark, observed_at, claim.request.until)
 }
 
 fn timestamp(at: DateTime<Utc>) -> String {

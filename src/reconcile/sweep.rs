@@ -1,64 +1,74 @@
-//! What many runs came to: one log line for a firing's worth of them.
+//! What many runs came to, in one log line.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::runner::Ended;
+use super::{ports::Ledger, runner::Ended};
 use crate::domain::{RunStatus, Totals};
 
-/// The runs that ended since this was begun.
+/// Tells of the sweeps whose last run has ended, in whichever process: the ledger hands each out once.
+pub async fn tell(ledger: &impl Ledger) {
+    let sweeps = match ledger.ended_sweeps().await {
+        Ok(sweeps) => sweeps,
+        Err(error) => {
+            tracing::warn!(error = %error, "it could not be seen which sweeps have ended");
+            return;
+        }
+    };
+    for ended in sweeps {
+        let mut sweep = Sweep::default();
+        for (status, runs, totals) in ended.runs {
+            sweep.count(status, runs, totals);
+        }
+        let slot = ended.slot.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        sweep.report(Some(&slot), ended.took);
+    }
+}
+
+/// Runs, added up.
 #[derive(Debug, Default)]
 pub struct Sweep {
-    runs: u64,
     by_status: HashMap<RunStatus, u64>,
     totals: Totals,
-    began: Option<Instant>,
 }
 
 impl Sweep {
-    /// The first run begins.
-    pub fn begin(&mut self) {
-        self.began.get_or_insert_with(Instant::now);
+    /// Adds up the runs of the foreground, which began at `began`, and writes the line.
+    pub fn tell_of(ended: &[Ended], began: Instant) {
+        let mut sweep = Self::default();
+        for ended in ended {
+            match ended {
+                Ended::Run(run) => sweep.count(run.status, 1, run.totals),
+                Ended::Unrecorded { .. } => sweep.count(RunStatus::Failed, 1, Totals::default()),
+                Ended::Elsewhere(_) => {}
+            }
+        }
+        sweep.report(None, began.elapsed());
     }
 
-    /// A run ended, or left.
-    pub fn add(&mut self, ended: &Ended) {
-        match ended {
-            Ended::Run(run) => {
-                self.runs += 1;
-                *self.by_status.entry(run.status).or_default() += 1;
-                self.totals += run.totals;
-            }
-            Ended::Unrecorded { .. } => {
-                self.runs += 1;
-                *self.by_status.entry(RunStatus::Failed).or_default() += 1;
-            }
-            Ended::Elsewhere(_) => {}
-        }
+    fn count(&mut self, status: RunStatus, runs: u64, totals: Totals) {
+        *self.by_status.entry(status).or_default() += runs;
+        self.totals += totals;
     }
 
-    /// Writes the line, if there is anything to say, and begins anew.
-    pub fn report(&mut self) {
-        if self.runs > 0 {
-            let of = |status| self.by_status.get(&status).copied().unwrap_or(0);
-            let took = self.began.map_or(0, |began| began.elapsed().as_millis());
-            tracing::info!(
-                sweep.runs = self.runs,
-                sweep.succeeded = of(RunStatus::Succeeded),
-                sweep.partial = of(RunStatus::Partial),
-                sweep.failed = of(RunStatus::Failed),
-                sweep.cancelled = of(RunStatus::Cancelled),
-                fetched = self.totals.fetched,
-                created = self.totals.created,
-                updated = self.totals.updated,
-                unchanged = self.totals.unchanged,
-                skipped = self.totals.skipped,
-                failed = self.totals.failed,
-                duration_ms = u64::try_from(took).unwrap_or(u64::MAX),
-                "sweep ended"
-            );
-        }
-        *self = Self::default();
+    fn report(&self, slot: Option<&str>, took: Duration) {
+        let of = |status| self.by_status.get(&status).copied().unwrap_or(0);
+        tracing::info!(
+            schedule.slot = slot,
+            sweep.runs = self.by_status.values().sum::<u64>(),
+            sweep.succeeded = of(RunStatus::Succeeded),
+            sweep.partial = of(RunStatus::Partial),
+            sweep.failed = of(RunStatus::Failed),
+            sweep.cancelled = of(RunStatus::Cancelled),
+            fetched = self.totals.fetched,
+            created = self.totals.created,
+            updated = self.totals.updated,
+            unchanged = self.totals.unchanged,
+            skipped = self.totals.skipped,
+            failed = self.totals.failed,
+            duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "sweep ended"
+        );
     }
 }

@@ -145,7 +145,7 @@ mod tests {
                 fingerprint: Fingerprint::of_json("{}").unwrap(),
             })
         };
-        Page { rows: ids.iter().map(row).collect(), total_pages, served_at: None }
+        Page { rows: ids.iter().map(row).collect(), total_pages, served_at: None, unfiltered: false }
     }
 
     /// Walks a list, and returns the ids that were admitted and how it ended.

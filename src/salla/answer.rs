@@ -54,8 +54,8 @@ impl Middleware for ReadAnswer {
     }
 }
 
-/// Reads the whole body, bounded, and leaves its envelope among the response's extensions.
-async fn read(mut response: Response) -> Result<Response> {
+/// Reads a body, as long as it is not absurdly large.
+pub async fn whole_body(mut response: Response) -> Result<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(Error::Reqwest)? {
         if body.len() + chunk.len() > MAX_MIB << 20 {
@@ -63,15 +63,22 @@ async fn read(mut response: Response) -> Result<Response> {
         }
         body.extend_from_slice(&chunk);
     }
-    let envelope = envelope(response.headers(), &body);
+    Ok(body)
+}
+
+/// Reads the whole answer, and leaves its envelope among the response's extensions.
+async fn read(response: Response) -> Result<Response> {
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = whole_body(response).await?;
+    let envelope = envelope(&headers, &body);
     let mut kept = http::Response::new(Vec::new());
-    *kept.status_mut() = response.status();
-    *kept.headers_mut() = response.headers().clone();
+    *kept.status_mut() = status;
+    *kept.headers_mut() = headers;
     match envelope {
         Ok(envelope) => {
             kept.extensions_mut().insert(Arc::new(envelope));
         }
-        Err(broken) if response.status().is_success() => return Err(Error::middleware(broken)),
+        Err(broken) if status.is_success() => return Err(Error::middleware(broken)),
         // An error's status says enough.
         Err(_) => {}
     }

@@ -15,7 +15,7 @@ use crate::{
     domain::MerchantId,
     reconcile::{
         Metrics,
-        ports::{CredentialStore, Credentials, SourceError},
+        ports::{CredentialStore, Credentials, SourceError, Tokens},
     },
 };
 
@@ -28,6 +28,9 @@ const REFRESH_TAKES_AT_MOST: Duration = Duration::from_secs(120);
 /// How long another's refresh is waited for, and how often its result is looked for.
 const WAIT_FOR_OTHERS: Duration = Duration::from_secs(45);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Pause before new tokens are saved again.
+const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Keeps the tokens of all merchants usable.
 #[derive(Debug)]
@@ -103,23 +106,27 @@ impl<C: CredentialStore> Auth<C> {
         let result = match &refresh {
             Refresh::Renewed(_) => "renewed",
             Refresh::Refused(_) => "refused",
-            Refresh::NotUsed(_) => "not_used",
+            Refresh::NotUsed(_) | Refresh::Misconfigured(_) => "not_used",
             Refresh::Unknown(_) => "unknown",
         };
         self.metrics.token_refresh(result);
         match refresh {
             Refresh::Renewed(tokens) => {
-                self.store.complete_refresh(merchant, version, &tokens).await?;
+                self.save(merchant, version, &tokens).await?;
                 tracing::info!(merchant.id = merchant.0, "token renewed");
                 Ok(Credentials { tokens, version: version + 1, refreshing_for: None })
             }
             Refresh::Refused(reason) => {
-                self.store.revoked(merchant).await?;
+                self.store.revoked(merchant, version).await?;
                 Err(unauthorized(merchant, &reason))
             }
             Refresh::NotUsed(reason) => {
                 self.store.abandon_refresh(merchant, version).await?;
                 Err(SourceError::Unavailable { reason: format!("the token could not be renewed: {reason}") })
+            }
+            Refresh::Misconfigured(reason) => {
+                self.store.abandon_refresh(merchant, version).await?;
+                Err(SourceError::ClientCredentials(reason))
             }
             Refresh::Unknown(reason) => Err(unauthorized(
                 merchant,
@@ -127,6 +134,21 @@ impl<C: CredentialStore> Auth<C> {
                     "the outcome of the token refresh is unknown ({reason}), and trying again could revoke the installation"
                 ),
             )),
+        }
+    }
+
+    /// Saves new tokens, which exist nowhere else: as long as there is hope.
+    async fn save(&self, merchant: MerchantId, version: i64, tokens: &Tokens) -> Result<(), SourceError> {
+        let hope = Instant::now() + REFRESH_TAKES_AT_MOST;
+        loop {
+            match self.store.complete_refresh(merchant, version, tokens).await {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() < hope => {
+                    tracing::error!(merchant.id = merchant.0, error = %error, "new tokens could not be saved; trying again");
+                    sleep(SAVE_AGAIN_AFTER).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 
@@ -153,9 +175,9 @@ impl<C: CredentialStore> Auth<C> {
         }
     }
 
-    /// Salla says that nothing will come of this token any more.
-    pub async fn give_up(&self, merchant: MerchantId) -> Result<(), SourceError> {
-        Ok(self.store.revoked(merchant).await?)
+    /// Salla says that nothing will come of the tokens of `version` any more.
+    pub async fn give_up(&self, merchant: MerchantId, version: i64) -> Result<(), SourceError> {
+        Ok(self.store.revoked(merchant, version).await?)
     }
 }
 

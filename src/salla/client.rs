@@ -1,10 +1,10 @@
 //! One request to Salla, from token to envelope.
 //!
-//! Through the middlewares it passes, outermost first: retry of what is transient → `Retry-After` →
-//! the store's limit → reading and checking the answer. Every attempt thus pays its limit, and a broken
+//! Through the middlewares it passes, outermost first: retry of what is transient → the count of
+//! attempts → the circuit → `Retry-After` → the store's limit → reading and checking the answer. Every attempt thus pays its limit, and a broken
 //! answer is tried again like a broken connection.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use http::{HeaderValue, StatusCode, header};
@@ -16,9 +16,10 @@ use url::Url;
 use super::{
     answer::{Call, ReadAnswer, retry_after, served_at},
     auth::{Auth, unauthorized},
+    circuit::{Circuit, Guard, WhenOpen},
     config::{Config, Listing},
     error::{malformed, spent},
-    retry::{ObeyRetryAfter, transient},
+    retry::{CountAttempts, Enough, ObeyRetryAfter, transient},
     throttle::{Limiters, Throttle},
     token::TokenEndpoint,
     wire::Envelope,
@@ -31,11 +32,15 @@ use crate::{
     },
 };
 
+/// A token endpoint that takes longer has lost the refresh.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Salla's API, for every merchant.
 #[derive(Debug)]
 pub struct SallaClient<C> {
     http: ClientWithMiddleware,
     auth: Auth<C>,
+    circuit: Arc<Circuit>,
     api_url: Url,
     pub(super) listing: Listing,
     pub(super) page_size: u32,
@@ -77,13 +82,17 @@ impl<C: CredentialStore> SallaClient<C> {
     pub fn new(
         config: &Config,
         page_size: u32,
+        when_open: WhenOpen,
         credentials: Arc<C>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, reqwest::Error> {
         let plain = plain_client(config)?;
         let limiters = Arc::new(Limiters::new(config.requests_per_minute, config.limit_share));
+        let circuit = Arc::new(Circuit::new(when_open, Arc::clone(&metrics)));
         let http = ClientBuilder::new(plain.clone())
             .with(transient(config.max_attempts))
+            .with(CountAttempts { max_attempts: config.max_attempts })
+            .with(Guard(Arc::clone(&circuit)))
             .with(ObeyRetryAfter {
                 limiters: Arc::clone(&limiters),
                 max_attempts: config.max_attempts,
@@ -97,11 +106,13 @@ impl<C: CredentialStore> SallaClient<C> {
             url: config.token_url.clone(),
             client_id: config.client_id.clone(),
             client_secret: config.client_secret.clone(),
-            timeout: config.request_timeout,
+            // Short enough for a refresh that is under way at SIGTERM to end within the grace.
+            timeout: config.request_timeout.min(TOKEN_TIMEOUT),
         };
         Ok(Self {
             http,
             auth: Auth::new(credentials, endpoint, metrics),
+            circuit,
             api_url: config.api_url.clone(),
             listing: config.listing,
             page_size,
@@ -114,9 +125,21 @@ impl<C: CredentialStore> SallaClient<C> {
     }
 
     /// Gets what is asked for, with the merchant's token, which is renewed once if Salla says that it has ended.
+    /// While Salla is down, the daemon's requests wait for it, however many attempts that takes.
     pub(super) async fn get(&self, get: &Get<'_>) -> Result<Answer, SourceError> {
+        loop {
+            match self.get_once(get).await {
+                Err(SourceError::Unavailable { .. } | SourceError::Malformed { .. })
+                    if self.circuit.when_open == WhenOpen::Wait && !self.circuit.is_closed() => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn get_once(&self, get: &Get<'_>) -> Result<Answer, SourceError> {
         let merchant = get.merchant;
         let credentials = self.auth.credentials(merchant).await?;
+        let version = credentials.version;
         let call = |token: SecretString| self.send(get, token);
         let first = call(credentials.tokens.access.clone()).await?;
         if first.status() != StatusCode::UNAUTHORIZED {
@@ -126,7 +149,7 @@ impl<C: CredentialStore> SallaClient<C> {
             let renewed = match self.auth.renew(merchant, credentials).await {
                 Err(error @ SourceError::Unauthorized { .. }) => {
                     // The access token is refused and no other can be had: nothing will work from here on.
-                    self.auth.give_up(merchant).await?;
+                    self.auth.give_up(merchant, version).await?;
                     return Err(error);
                 }
                 renewed => renewed?,
@@ -135,9 +158,9 @@ impl<C: CredentialStore> SallaClient<C> {
             if second.status() != StatusCode::UNAUTHORIZED {
                 return accept(second);
             }
-            return Err(self.refused(merchant, &complaint(&second)).await);
+            return Err(self.refused(merchant, version + 1, &second).await);
         }
-        Err(self.refused(merchant, &complaint(&first)).await)
+        Err(self.refused(merchant, version, &first).await)
     }
 
     async fn send(&self, get: &Get<'_>, token: SecretString) -> Result<reqwest::Response, SourceError> {
@@ -159,13 +182,17 @@ impl<C: CredentialStore> SallaClient<C> {
             .map_err(|error| spent(&error))
     }
 
-    /// A 401 that no renewal mends.
-    async fn refused(&self, merchant: MerchantId, complaint: &str) -> SourceError {
-        if refusal(complaint) == Refusal::MissingScope {
-            return SourceError::MissingScope(complaint.to_owned());
+    /// A 401 that no renewal mends. One that does not come in Salla's envelope says nothing about the merchant.
+    async fn refused(&self, merchant: MerchantId, version: i64, response: &reqwest::Response) -> SourceError {
+        let complaint = complaint(response);
+        if response.extensions().get::<Arc<Envelope>>().is_none() {
+            return SourceError::Rejected { reason: format!("{}, without a reason of Salla's", response.status()) };
         }
-        match self.auth.give_up(merchant).await {
-            Ok(()) => unauthorized(merchant, complaint),
+        if refusal(&complaint) == Refusal::MissingScope {
+            return SourceError::MissingScope(complaint);
+        }
+        match self.auth.give_up(merchant, version).await {
+            Ok(()) => unauthorized(merchant, &complaint),
             Err(error) => error,
         }
     }
@@ -182,7 +209,7 @@ fn plain_client(config: &Config) -> Result<reqwest::Client, reqwest::Error> {
         .redirect(Policy::none())
         .no_proxy()
         .gzip(true)
-        .connect_timeout(config.request_timeout.min(std::time::Duration::from_secs(5)))
+        .connect_timeout(config.request_timeout.min(Duration::from_secs(5)))
         .timeout(config.request_timeout)
         .build()
 }
@@ -208,7 +235,7 @@ fn refusal(complaint: &str) -> Refusal {
 
 fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
     let status = response.status();
-    if status == StatusCode::TOO_MANY_REQUESTS {
+    if status == StatusCode::TOO_MANY_REQUESTS || response.extensions().get() == Some(&Enough::Pause) {
         return Err(SourceError::RateLimited { retry_after: retry_after(response.headers()) });
     }
     let reason = format!("{status}: {}", complaint(&response));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use reqwest_retry::RetryError;
 
-use super::wire::clip;
+use super::{retry::LastAttempt, wire::clip};
 use crate::reconcile::ports::SourceError;
 
 /// An answer that came, but cannot be used. Worth another attempt unless it is too large.
@@ -21,6 +21,11 @@ pub enum Broken {
     Syntax(String),
 }
 
+/// No request was sent: Salla has not been answering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the circuit is open: Salla has not been answering, and was not asked again")]
+pub struct CircuitOpen;
+
 /// The list, or whatever was asked for, is not what Salla answers.
 pub fn malformed(reason: &str) -> SourceError {
     SourceError::Malformed { reason: reason.to_owned() }
@@ -31,7 +36,9 @@ pub fn spent(error: &reqwest_middleware::Error) -> SourceError {
     match error {
         reqwest_middleware::Error::Reqwest(error) => SourceError::Unavailable { reason: causes(error) },
         reqwest_middleware::Error::Middleware(error) => {
-            if let Some(RetryError::WithRetries { err, .. } | RetryError::Error(err)) = error.downcast_ref() {
+            if let Some(LastAttempt(last)) = error.downcast_ref() {
+                spent(last)
+            } else if let Some(RetryError::WithRetries { err, .. } | RetryError::Error(err)) = error.downcast_ref() {
                 spent(err)
             } else if let Some(broken) = error.downcast_ref::<Broken>() {
                 malformed(&broken.to_string())

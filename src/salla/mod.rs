@@ -3,6 +3,8 @@
 
 mod answer;
 mod auth;
+mod breaker;
+mod circuit;
 mod client;
 mod config;
 mod date;
@@ -14,6 +16,7 @@ mod throttle;
 mod token;
 mod wire;
 
+pub use circuit::WhenOpen;
 pub use client::SallaClient;
 pub use config::Config;
 pub use orders::transform as transform_order;

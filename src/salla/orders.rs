@@ -85,7 +85,7 @@ fn columns(wire: &Row<'_>) -> Result<OrderColumns, Trouble> {
         reference_id: present(wire.reference_id)
             .map(|raw| integer(raw).ok_or(("reference_id", "is not a 64-bit integer")))
             .transpose()?,
-        status: present(wire.status).map(status).transpose()?,
+        status: present(wire.status).map_or(Ok(None), status)?,
         currency: present(wire.currency)
             .map(|raw| scalar(raw).ok_or(("currency", "is not a text")))
             .transpose()?
@@ -98,21 +98,19 @@ fn columns(wire: &Row<'_>) -> Result<OrderColumns, Trouble> {
 }
 
 /// The slug, whatever it is: merchants define their own.
-fn status(raw: &RawValue) -> Result<String, Trouble> {
+fn status(raw: &RawValue) -> Result<Option<String>, Trouble> {
     #[derive(Deserialize)]
     struct Status<'a> {
         #[serde(borrow)]
         slug: Option<&'a RawValue>,
     }
     let slug = if raw.get().starts_with('{') {
-        serde_json::from_str::<Status<'_>>(raw.get())
-            .ok()
-            .and_then(|status| present(status.slug))
-            .ok_or(("status.slug", "is missing"))?
+        let status: Status<'_> = serde_json::from_str(raw.get()).map_err(|_| ("status", "is not a status"))?;
+        present(status.slug)
     } else {
-        raw
+        Some(raw)
     };
-    scalar(slug).ok_or(("status.slug", "is not a text"))
+    slug.map(|slug| scalar(slug).ok_or(("status.slug", "is not a text"))).transpose()
 }
 
 fn total(wire: &Row<'_>) -> Result<(Option<Decimal>, Option<String>), Trouble> {
@@ -195,8 +193,8 @@ impl<C: CredentialStore> Source<crate::domain::Order> for SallaClient<C> {
         }
         let total_pages = answer.envelope.pagination().total_pages;
         let rows: Vec<_> = rows.into_iter().map(transform).collect();
-        self.check_listing(&request, &rows)?;
-        Ok(Page { rows, total_pages, served_at: answer.served_at })
+        let unfiltered = self.check_listing(&request, &rows)?;
+        Ok(Page { rows, total_pages, served_at: answer.served_at, unfiltered })
     }
 }
 
@@ -209,34 +207,22 @@ impl<C: CredentialStore> SallaClient<C> {
         ]
     }
 
-    /// A server that ignores the filter returns older rows. They are true all the same, so `auto` reads
-    /// the whole list and says so; `updated_at_min` insists. A list without `updated_at` is a list of
-    /// summaries, of which none can be told to be newer or older.
-    fn check_listing(&self, request: &PageRequest, rows: &[Result<Order, Unreadable>]) -> Result<(), SourceError> {
-        let summaries = rows.len() > 1
-            && rows
-                .iter()
-                .all(|row| row.as_ref().is_err_and(|bad| bad.path == "updated_at" && bad.reason == "is missing"));
-        if summaries {
-            return Err(SourceError::ListingUnsupported { reason: "its rows carry no updated_at".to_owned() });
+    /// A server that ignores the filter returns older rows. They are true all the same, so `auto` reads the
+    /// whole list; `updated_at_min` insists. A list without `updated_at` is a list of summaries, of which none
+    /// can be told to be newer or older. Returns whether there are older rows.
+    fn check_listing(&self, request: &PageRequest, rows: &[Result<Order, Unreadable>]) -> Result<bool, SourceError> {
+        let unsupported = |reason: &str| Err(SourceError::ListingUnsupported { reason: reason.to_owned() });
+        let no_stamp = |bad: &Unreadable| bad.path == "updated_at" && bad.reason == "is missing";
+        if rows.len() > 1 && rows.iter().all(|row| row.as_ref().is_err_and(no_stamp)) {
+            return unsupported("its rows carry no updated_at");
         }
         // The filter has a grain of one second.
-        let older = rows.iter().flatten().any(|order| order.updated_at.timestamp() < request.since.timestamp());
-        match (older, self.listing) {
-            (false, _) => Ok(()),
-            (true, Listing::UpdatedAtMin) => Err(SourceError::ListingUnsupported {
-                reason: "it contains orders older than updated_at_min asked for".to_owned(),
-            }),
-            (true, Listing::Auto) => {
-                if request.number == 1 {
-                    tracing::warn!(
-                        merchant.id = request.merchant.0,
-                        "the store's server ignores updated_at_min; reading its whole list"
-                    );
-                }
-                Ok(())
-            }
+        let since = request.since.timestamp();
+        let older = rows.iter().flatten().any(|order| order.updated_at.timestamp() < since);
+        if older && self.listing == Listing::UpdatedAtMin {
+            return unsupported("it contains orders older than updated_at_min asked for");
         }
+        Ok(older)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! reqwest-retry knows neither `Retry-After` nor 429, so [`ObeyRetryAfter`] stands inside it and takes
 //! both: it tells the store's limiter to pause, and the next attempt waits there like any other request.
+//! Between the two, [`CountAttempts`] sees to it that both together make no more than may be.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,6 +37,7 @@ pub struct TransientFailures;
 impl RetryableStrategy for TransientFailures {
     fn handle(&self, result: &Result<Response>) -> Option<Retryable> {
         match result {
+            Ok(response) if response.extensions().get::<Enough>().is_some() => None,
             Ok(response) => (response.status().is_server_error() || response.status() == StatusCode::REQUEST_TIMEOUT)
                 .then_some(Retryable::Transient),
             Err(Error::Reqwest(error)) if error.is_builder() || error.is_redirect() => Some(Retryable::Fatal),
@@ -44,6 +46,43 @@ impl RetryableStrategy for TransientFailures {
                 Some(Broken::ContentType(_) | Broken::Syntax(_)) => Some(Retryable::Transient),
                 Some(Broken::TooLarge(_)) | None => Some(Retryable::Fatal),
             },
+        }
+    }
+}
+
+/// On an answer that is not to be asked for again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enough {
+    /// It was the last attempt.
+    Attempts,
+    /// Salla asks for a longer pause than is waited for.
+    Pause,
+}
+
+/// The last attempt failed without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the last attempt failed")]
+pub struct LastAttempt(#[source] pub Error);
+
+/// Counts every attempt at a request, whoever made it, and calls the last one so.
+#[derive(Debug)]
+pub struct CountAttempts {
+    pub max_attempts: u32,
+}
+
+#[async_trait::async_trait]
+impl Middleware for CountAttempts {
+    async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
+        let result = next.run(request, extensions).await;
+        if extensions.get::<Call>().is_none_or(|call| call.attempts.get() < u64::from(self.max_attempts)) {
+            return result;
+        }
+        match result {
+            Ok(mut response) => {
+                response.extensions_mut().get_or_insert(Enough::Attempts);
+                Ok(response)
+            }
+            Err(error) => Err(Error::middleware(LastAttempt(error))),
         }
     }
 }
@@ -64,7 +103,7 @@ impl Middleware for ObeyRetryAfter {
             let attempt = request
                 .try_clone()
                 .ok_or_else(|| Error::Middleware(anyhow::anyhow!("the request cannot be repeated")))?;
-            let response = next.clone().run(attempt, extensions).await?;
+            let mut response = next.clone().run(attempt, extensions).await?;
             let asked = retry_after(response.headers());
             let told_to_wait = response.status() == StatusCode::TOO_MANY_REQUESTS
                 || response.status() == StatusCode::SERVICE_UNAVAILABLE && asked.is_some();
@@ -74,6 +113,9 @@ impl Middleware for ObeyRetryAfter {
             let attempts = u32::try_from(call.attempts.get()).unwrap_or(u32::MAX);
             let pause = asked.unwrap_or_else(|| unannounced(attempts));
             self.limiters.pause(call.merchant, pause.min(self.longest));
+            if pause > self.longest {
+                response.extensions_mut().insert(Enough::Pause);
+            }
             if attempts >= self.max_attempts || pause > self.longest {
                 return Ok(response);
             }

@@ -77,13 +77,11 @@ impl Middleware for Throttle {
 /// What the headers announce; the reset is an instant of the server's clock.
 fn announced(headers: &HeaderMap) -> Option<Announced> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
-    let reset_in = number("x-ratelimit-reset")
-        .zip(served_at(headers))
-        .and_then(|(reset, now)| u64::try_from(reset - now.timestamp()).ok())
-        .map_or(Duration::from_secs(60), Duration::from_secs);
+    let reset_in =
+        number("x-ratelimit-reset").zip(served_at(headers)).map_or(60, |(reset, now)| reset - now.timestamp());
     Some(Announced {
         limit: u32::try_from(number("x-ratelimit-limit")?).ok().filter(|&limit| limit > 0)?,
         remaining: u32::try_from(number("x-ratelimit-remaining")?).ok()?,
-        reset_in,
+        reset_in: Duration::from_secs(u64::try_from(reset_in).unwrap_or(0)),
     })
 }

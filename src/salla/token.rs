@@ -11,7 +11,8 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use super::{
-    error::causes,
+    answer::whole_body,
+    error::{causes, spent},
     wire::{Envelope, clip, integer, present},
 };
 use crate::reconcile::ports::Tokens;
@@ -28,6 +29,8 @@ pub enum Refresh {
     Refused(String),
     /// The refresh token was certainly not used.
     NotUsed(String),
+    /// Nor here: this app's own id or secret is missing or wrong.
+    Misconfigured(String),
     /// It may have been used, and the answer is lost: it must not be sent again.
     Unknown(String),
 }
@@ -46,7 +49,7 @@ impl TokenEndpoint {
     /// Uses a refresh token, once.
     pub async fn refresh(&self, refresh_token: &SecretString, now: DateTime<Utc>) -> Refresh {
         if self.client_id.is_empty() || self.client_secret.expose_secret().is_empty() {
-            return Refresh::NotUsed("salla.client_id and salla.client_secret are not set".to_owned());
+            return Refresh::Misconfigured("salla.client_id and salla.client_secret are not set".to_owned());
         }
         let form = [
             ("grant_type", "refresh_token"),
@@ -61,9 +64,9 @@ impl TokenEndpoint {
             Err(error) => return Refresh::Unknown(causes(&error)),
         };
         let status = response.status();
-        match response.text().await {
-            Ok(body) => outcome(status, &body, now),
-            Err(error) => Refresh::Unknown(causes(&error)),
+        match whole_body(response).await {
+            Ok(body) => outcome(status, &String::from_utf8_lossy(&body), now),
+            Err(error) => Refresh::Unknown(spent(&error).to_string()),
         }
     }
 }
@@ -77,7 +80,7 @@ fn outcome(status: StatusCode, body: &str, now: DateTime<Utc>) -> Refresh {
         serde_json::from_str::<Envelope>(body).map_or_else(|_| clip(status.as_str()), |envelope| envelope.complaint());
     match status {
         _ if complaint.contains("invalid_grant") => Refresh::Refused(complaint),
-        _ if complaint.contains("invalid_client") => Refresh::NotUsed(complaint),
+        _ if complaint.contains("invalid_client") => Refresh::Misconfigured(complaint),
         StatusCode::TOO_MANY_REQUESTS => Refresh::NotUsed("429 from the token endpoint".to_owned()),
         _ => Refresh::Unknown(format!("{status} from the token endpoint: {complaint}")),
     }
@@ -138,7 +141,7 @@ mod tests {
     #[test]
     fn what_an_answer_says_about_the_refresh_token() {
         assert!(matches!(of(401, r#"{"error":"invalid_grant","error_description":"reused"}"#), Refresh::Refused(_)));
-        assert!(matches!(of(401, r#"{"error":"invalid_client"}"#), Refresh::NotUsed(_)));
+        assert!(matches!(of(401, r#"{"error":"invalid_client"}"#), Refresh::Misconfigured(_)));
         assert!(matches!(of(429, ""), Refresh::NotUsed(_)));
         assert!(matches!(of(500, "<html>"), Refresh::Unknown(_)));
         assert!(matches!(of(200, r#"{"access_token":"a"}"#), Refresh::Unknown(_)));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ pub use calendar::{Calendar, CronPattern};
 
 use crate::{
     domain::Trigger,
-    reconcile::ports::{Firing, Ledger, TargetError},
+    reconcile::ports::{Firing, Ledger, PRUNE_BATCH, TargetError},
 };
 
 /// The section `schedule`; `config/default.toml` tells what each key is for.
@@ -41,6 +41,10 @@ const ON_TIME: TimeDelta = TimeDelta::seconds(60);
 
 /// How often old runs are removed.
 const PRUNE_EVERY: TimeDelta = TimeDelta::hours(1);
+const PRUNE_ON: TimeDelta = TimeDelta::seconds(2);
+
+/// The bell rings every second.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Turns the schedule into runs in the queue.
 #[derive(Debug)]
@@ -51,7 +55,7 @@ pub struct Schedule<L> {
     spread: Duration,
     keep_runs: Duration,
     last: Option<DateTime<Utc>>,
-    pruned: Option<DateTime<Utc>>,
+    prune_at: Option<DateTime<Utc>>,
 }
 
 impl<L: Ledger> Schedule<L> {
@@ -64,7 +68,7 @@ impl<L: Ledger> Schedule<L> {
             spread: config.spread,
             keep_runs,
             last: None,
-            pruned: None,
+            prune_at: None,
         }
     }
 
@@ -82,13 +86,17 @@ impl<L: Ledger> Schedule<L> {
         scheduler.add(job).await?;
         scheduler.start().await?;
         tracing::info!(schedule.pattern = %self.calendar.pattern(), "schedule begins");
-        while stop.run_until_cancelled(bell.recv()).await.flatten().is_some() {
+        // A bell that has gone silent is no reason to sleep on.
+        while stop.run_until_cancelled(timeout(SILENCE, bell.recv())).await.is_some() {
             match self.tick(Utc::now()).await {
                 Ok(0) => {}
                 Ok(_) => wake(),
                 Err(error) => {
                     tracing::warn!(error = %error, "the schedule could not be looked at; trying again");
                 }
+            }
+            if let Err(error) = self.prune(Utc::now()).await {
+                tracing::warn!(error = %error, "old runs could not be removed; trying again");
             }
         }
         scheduler.shutdown().await
@@ -110,7 +118,6 @@ impl<L: Ledger> Schedule<L> {
             },
         };
         self.last = Some(last);
-        self.prune(local).await?;
         if self.calendar.next_after(last).is_none_or(|next| next > local) {
             return Ok(0);
         }
@@ -158,15 +165,19 @@ impl<L: Ledger> Schedule<L> {
         Ok(runs)
     }
 
+    /// Removes a batch of old runs; the next one soon, while there are more.
     async fn prune(&mut self, now: DateTime<Utc>) -> Result<(), TargetError> {
-        if self.pruned.is_some_and(|last| now - last < PRUNE_EVERY) {
+        if self.prune_at.is_some_and(|at| now < at) {
             return Ok(());
         }
+        self.prune_at = Some(now + PRUNE_EVERY);
         let removed = self.ledger.prune(self.keep_runs).await?;
+        if removed >= PRUNE_BATCH {
+            self.prune_at = Some(now + PRUNE_ON);
+        }
         if removed > 0 {
             tracing::info!(runs = removed, "old runs removed");
         }
-        self.pruned = Some(now);
         Ok(())
     }
 }

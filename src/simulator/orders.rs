@@ -100,6 +100,9 @@ fn page(world: &World, merchant_id: i64, query: &HashMap<String, String>, number
     let mut orders: Vec<&Order> =
         shop.orders.iter().filter(|order| since.is_none_or(|since| order.updated_at >= since)).collect();
     orders.sort_by_key(|order| (order.updated_at, order.id));
+    if world.newest_first {
+        orders.reverse();
+    }
     let rows: Vec<String> =
         orders.iter().map(|order| order.json().to_string()).chain(shop.raw_rows.iter().cloned()).collect();
     let asked = query.get("per_page").and_then(|text| text.parse().ok()).unwrap_or(15usize);

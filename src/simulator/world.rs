@@ -34,6 +34,8 @@ pub struct World {
     pub page_cap: usize,
     /// Whether `updated_at_min` is honoured.
     pub honours_filter: bool,
+    /// Whether the list begins with the newest change, and not with the oldest.
+    pub newest_first: bool,
     /// How far the server's clock is ahead of this machine's.
     pub clock_ahead: chrono::TimeDelta,
     /// Every request for orders that came with a token.

@@ -3,7 +3,10 @@
 use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, Statement, Value};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, RuntimeErr, Statement,
+    Value, sea_query::Expr, sqlx,
+};
 use uuid::Uuid;
 
 use super::{
@@ -12,8 +15,8 @@ use super::{
     error::{Trouble, trouble},
 };
 use crate::{
-    domain::{MerchantId, RunId, Trigger},
-    reconcile::ports::{Begun, Claim, Cursor, Enqueued, NewRun, Resumed, TargetError},
+    domain::{MerchantId, Order, Record, RunId, Trigger},
+    reconcile::ports::{Begun, Claim, Cursor, Enqueued, Lease, NewRun, Resumed, TargetError},
 };
 
 /// A run whose holders died this often is not taken up again.
@@ -45,7 +48,8 @@ impl Store {
             Err(error) if trouble(&error) == Trouble::Taken => {
                 txn.rollback().await?;
                 let other = active_run(&self.db, new.merchant).await?;
-                other.map(|run| Enqueued::Active(run.id)).ok_or(error)
+                // It has ended meanwhile: the call is made again.
+                other.map(|run| Enqueued::Active(run.id)).ok_or_else(|| again(&error))
             }
             Err(error) => Err(error),
         }
@@ -61,24 +65,37 @@ impl Store {
         if !registered(&txn, new.merchant).await? {
             return Ok(Begun::UnknownMerchant);
         }
-        let orphaned = format!(
-            "UPDATE runs SET status = 'failed', error_kind = 'abandoned', \
-             error_message = 'its process went away; a later run covers its window', finished_at = {now} \
-             WHERE merchant_id = $1 AND status = 'running' AND lease_until < {now}",
-            now = self.dialect.now()
-        );
-        txn.execute_raw(self.statement(&orphaned, [new.merchant.0.into()])).await?;
+        self.clear_orphan(&txn, new.merchant).await?;
         let row = match self.insert(&txn, id, new, "running").await {
             Ok(row) => row,
             Err(error) if trouble(&error) == Trouble::Taken => {
                 txn.rollback().await?;
-                return self.busy(new.merchant).await?.ok_or(error);
+                return self.busy(new.merchant).await?.ok_or_else(|| again(&error));
             }
             Err(error) => return Err(error),
         };
         let claim = self.claims(&txn, vec![row]).await?.pop();
         txn.commit().await?;
         claim.map(|claim| Begun::Claimed(Box::new(claim))).ok_or_else(|| DbErr::RecordNotInserted)
+    }
+
+    /// A run of the foreground whose process is gone is over: nobody waits for it, and the run that begins now
+    /// covers its window. Any other is put back into the queue, at its cursor.
+    async fn clear_orphan(&self, db: &impl ConnectionTrait, merchant: MerchantId) -> Result<(), DbErr> {
+        let now = self.dialect.now();
+        let of_foreground = format!(
+            "UPDATE runs SET status = 'failed', error_kind = 'abandoned', finished_at = {now}, \
+             error_message = 'its process went away; a later run covers its window' \
+             WHERE merchant_id = $1 AND status = 'running' AND lease_until < {now} AND trigger = 'cli'"
+        );
+        let of_daemon = format!(
+            "UPDATE runs SET status = 'queued', owner = NULL, lease_until = NULL \
+             WHERE merchant_id = $1 AND status = 'running' AND lease_until < {now}"
+        );
+        for sql in [of_foreground, of_daemon] {
+            db.execute_raw(self.statement(&sql, [merchant.0.into()])).await?;
+        }
+        Ok(())
     }
 
     async fn busy(&self, merchant: MerchantId) -> Result<Option<Begun>, DbErr> {
@@ -186,6 +203,7 @@ impl Store {
         let merchants = rows.iter().map(|row| row.merchant_id);
         let watermarks: HashMap<i64, DateTime<Utc>> = watermark::Entity::find()
             .filter(watermark::Column::MerchantId.is_in(merchants))
+            .filter(watermark::Column::Resource.eq(Order::RESOURCE.as_str()))
             .all(db)
             .await?
             .into_iter()
@@ -193,9 +211,14 @@ impl Store {
             .collect();
         let mut claims = Vec::with_capacity(rows.len());
         for row in rows {
+            let Ok(trigger) = row.trigger.parse() else {
+                // Of a newer version of this program, which will take it up when our lease lapses.
+                tracing::error!(run.id = %row.id, trigger = row.trigger, "a run of an unknown kind is left alone");
+                continue;
+            };
             claims.push(Claim {
                 lease: row.lease(),
-                trigger: row.trigger.parse().map_err(|error| DbErr::Type(format!("{error}")))?,
+                trigger,
                 request: row.request(),
                 now,
                 watermark: watermarks.get(&row.merchant_id).copied(),
@@ -205,11 +228,15 @@ impl Store {
         Ok(claims)
     }
 
+    /// What an earlier holder got done; nothing, when its cursor is one of another version: then the window
+    /// is walked anew.
     async fn resumed(&self, db: &impl ConnectionTrait, row: &run::Model) -> Result<Option<Resumed>, DbErr> {
         let (Some(window), Some(cursor)) = (row.window(), &row.next_page) else {
             return Ok(None);
         };
-        let cursor: Cursor = serde_json::from_str(cursor).map_err(|error| DbErr::Json(error.to_string()))?;
+        let Ok(cursor) = serde_json::from_str::<Cursor>(cursor) else {
+            return Ok(None);
+        };
         let sql = "SELECT ids FROM run_pages WHERE run_id = $1";
         let mut seen = Vec::new();
         for page in db.query_all_raw(self.statement(sql, [row.id.into()])).await? {
@@ -219,18 +246,22 @@ impl Store {
         Ok(Some(Resumed { window, cursor, totals: row.totals(), requests: row.requests(), seen }))
     }
 
-    /// Renews every lease of this process.
-    pub(super) async fn renew(&self) -> Result<Vec<RunId>, TargetError> {
-        let sql = format!(
-            "UPDATE runs SET lease_until = {} WHERE owner = $1 AND status = 'running' RETURNING id",
-            self.dialect.now_plus(self.lease)
-        );
-        let sql = sql.as_str();
-        self.call(|| async move {
-            let rows = self.db.query_all_raw(self.statement(sql, [self.owner.into()])).await?;
-            rows.iter().map(|row| row.try_get("", "id")).collect()
-        })
-        .await
+    /// Renews the leases that are still held.
+    pub(super) async fn renew(&self, held: &[Lease]) -> Result<Vec<Lease>, TargetError> {
+        let this_lease = |lease: &Lease| {
+            Condition::all().add(run::Column::Id.eq(lease.run_id)).add(run::Column::Epoch.eq(lease.epoch))
+        };
+        let any = held.iter().fold(Condition::any(), |any, lease| any.add(this_lease(lease)));
+        let renewed = self
+            .call(|| {
+                run::Entity::update_many()
+                    .col_expr(run::Column::LeaseUntil, Expr::cust(self.dialect.now_plus(self.lease)))
+                    .filter(run::Column::Status.eq("running"))
+                    .filter(any.clone())
+                    .exec_with_returning(&self.db)
+            })
+            .await?;
+        Ok(renewed.iter().map(run::Model::lease).collect())
     }
 
     pub(super) async fn clock(&self, db: &impl ConnectionTrait) -> Result<DateTime<Utc>, DbErr> {
@@ -257,4 +288,9 @@ async fn active_run(db: &impl ConnectionTrait, merchant: MerchantId) -> Result<O
         .await?;
     active.sort_by_key(|run| (run.status != "running", run.id));
     Ok(active.into_iter().next())
+}
+
+/// Another run stood in the way and is gone by now: `Store::call` makes the call again.
+fn again(error: &DbErr) -> DbErr {
+    DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(sqlx::Error::Protocol(format!("made way: {error}")))))
 }

@@ -5,8 +5,9 @@ use std::{future::Future, time::Duration};
 
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait, sqlx::sqlite::SqliteJournalMode,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait,
+    sqlx::{Connection, PgConnection, sqlite::SqliteJournalMode},
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{sleep, timeout};
@@ -17,6 +18,8 @@ use super::{
     error::{CALL_TIMEOUT, Trouble, target_error, trouble},
 };
 use crate::reconcile::ports::TargetError;
+
+const KNOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pauses before a call is made again.
 const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
@@ -39,10 +42,10 @@ pub enum StoreError {
     Scheme,
     /// It does not answer.
     #[error("the database cannot be reached: {0}; check database.url, and that the server is up")]
-    Unreachable(#[source] DbErr),
+    Unreachable(String),
     /// It answers, and refuses the schema.
     #[error("the schema cannot be migrated: {0}; the database must be writable, and its role may create tables")]
-    Migration(#[source] DbErr),
+    Migration(DbErr),
     /// The schema is older than this program.
     #[error("the schema lacks {0} migration(s); run `salla-reconciler migrate up`")]
     Outdated(usize),
@@ -63,6 +66,7 @@ impl Store {
                 sqlite.journal_mode(SqliteJournalMode::Wal).busy_timeout(Duration::from_secs(10))
             });
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            knock(url).await?;
             options.max_connections(connections).min_connections(0);
             options.map_sqlx_postgres_opts(|postgres| {
                 postgres.application_name("salla-reconciler").options([
@@ -74,7 +78,7 @@ impl Store {
         } else {
             return Err(StoreError::Scheme);
         }
-        let db = Database::connect(options).await.map_err(StoreError::Unreachable)?;
+        let db = Database::connect(options).await.map_err(|error| StoreError::Unreachable(error.to_string()))?;
         Ok(Self { dialect: Dialect::of(db.get_database_backend()), db, owner: Uuid::new_v4(), lease })
     }
 
@@ -87,23 +91,19 @@ impl Store {
         }
     }
 
-    /// Applies the migrations that are missing.
+    /// Applies the migrations that are missing. Another process may do the same at the same moment.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let mut pauses = PAUSES.iter();
-        loop {
-            match Migrator::up(&self.db, None).await {
-                Ok(()) => return Ok(()),
-                // Another process migrates at the same moment; afterwards there is nothing left to do.
-                Err(_) if self.pending().await.is_ok_and(|pending| pending == 0) => return Ok(()),
-                Err(error) => match pauses.next() {
-                    Some(&pause) if trouble(&error) != Trouble::Lasting => sleep(pause).await,
-                    _ => return Err(StoreError::Migration(error)),
-                },
+        while self.pending().await? > 0 {
+            if let Err(error) = Migrator::up(&self.db, None).await {
+                let pause = pauses.next().ok_or(StoreError::Migration(error))?;
+                sleep(*pause).await;
             }
         }
+        Ok(())
     }
 
     /// Reverts every migration, and with them every table of ours.
@@ -114,19 +114,28 @@ impl Store {
         Migrator::down(&self.db, None).await.map_err(StoreError::Migration)
     }
 
-    /// Each migration's name, and whether it is applied.
+    /// Each migration's name, and whether it is applied. Only reads: the role may have no right to more.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn migrations(&self) -> Result<Vec<(String, bool)>, StoreError> {
-        let status = Migrator::get_migration_with_status(&self.db).await.map_err(StoreError::Migration)?;
-        Ok(status
-            .iter()
-            .map(|migration| {
-                let applied = migration.status() == migration::MigrationStatus::Applied;
-                (migration.name().to_owned(), applied)
-            })
-            .collect())
+        let exists = match self.dialect {
+            Dialect::Postgres => "SELECT to_regclass('seaql_migrations') IS NOT NULL AS found",
+            Dialect::Sqlite => "SELECT count(*) > 0 AS found FROM sqlite_master WHERE name = 'seaql_migrations'",
+        };
+        let read = async {
+            let found = self.db.query_one_raw(self.statement(exists, [])).await?;
+            let found = found.map_or(Ok(false), |row| row.try_get("", "found"))?;
+            let rows = if found {
+                self.db.query_all_raw(self.statement("SELECT version FROM seaql_migrations", [])).await?
+            } else {
+                Vec::new()
+            };
+            rows.iter().map(|row| row.try_get("", "version")).collect::<Result<Vec<String>, DbErr>>()
+        };
+        let applied = read.await.map_err(StoreError::Migration)?;
+        let all = Migrator::migrations();
+        Ok(all.iter().map(|one| (one.name().to_owned(), applied.iter().any(|name| name == one.name()))).collect())
     }
 
     /// How many migrations are missing.
@@ -188,5 +197,15 @@ impl Store {
                 _ => return Err(target_error(error)),
             }
         }
+    }
+}
+
+/// Connects once, outside the pool, which would say no more than that it waited in vain.
+async fn knock(url: &str) -> Result<(), StoreError> {
+    let unreachable = |why: String| StoreError::Unreachable(why);
+    match timeout(KNOCK_TIMEOUT, PgConnection::connect(url)).await {
+        Ok(Ok(connection)) => connection.close().await.map_err(|error| unreachable(error.to_string())),
+        Ok(Err(error)) => Err(unreachable(error.to_string())),
+        Err(_) => Err(unreachable("no answer within 10 s".to_owned())),
     }
 }

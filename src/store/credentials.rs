@@ -4,7 +4,14 @@ use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 
-use super::{connect::Store, entity::credential, merchants::sealed};
+use tokio::time::timeout;
+
+use super::{
+    connect::Store,
+    entity::credential,
+    error::{CALL_TIMEOUT, target_error},
+    merchants::sealed,
+};
 use crate::{
     domain::{MerchantId, MerchantState},
     reconcile::ports::{CredentialError, CredentialStore, Credentials, Sealed, TargetError, Tokens},
@@ -43,8 +50,9 @@ impl CredentialStore<Sealed> for Store {
         );
         // Never repeated: if the answer is lost, the mark may be ours or another's.
         let statement = self.statement(&sql, [merchant.0.into(), version.into()]);
-        let marked = self.db.execute_raw(statement).await.map_err(super::error::target_error)?;
-        Ok(marked.rows_affected() == 1)
+        let marked = timeout(CALL_TIMEOUT, self.db.execute_raw(statement)).await;
+        let marked = marked.map_err(|_| TargetError::Unavailable("no answer within 40 s".into()))?;
+        Ok(marked.map_err(target_error)?.rows_affected() == 1)
     }
 
     async fn complete_refresh(
@@ -71,9 +79,11 @@ impl CredentialStore<Sealed> for Store {
         Ok(self.execute(sql, &[merchant.0.into(), version.into()]).await?)
     }
 
-    async fn revoked(&self, merchant: MerchantId) -> Result<(), CredentialError> {
-        self.set_state(merchant, MerchantState::NeedsReauthorization).await?;
-        Ok(())
+    async fn revoked(&self, merchant: MerchantId, version: i64) -> Result<(), CredentialError> {
+        let sql = "UPDATE merchants SET state = $1 WHERE merchant_id = $2 AND EXISTS (\
+                   SELECT 1 FROM credentials c WHERE c.merchant_id = merchants.merchant_id AND c.version = $3)";
+        let state = MerchantState::NeedsReauthorization.as_str();
+        Ok(self.execute(sql, &[state.into(), merchant.0.into(), version.into()]).await?)
     }
 }
 

@@ -42,7 +42,8 @@ impl Store {
             return self.ended_before(lease, ending.status).await;
         };
         if let Some(watermark) = ending.watermark {
-            let sql = "INSERT INTO watermarks (merchant_id, resource, watermark) VALUES ($1, $2, $3) \
+            let sql = "INSERT INTO watermarks (merchant_id, resource, watermark) \
+                       SELECT merchant_id, $2, $3 FROM merchants WHERE merchant_id = $1 \
                        ON CONFLICT (merchant_id, resource) DO UPDATE SET watermark = excluded.watermark \
                        WHERE watermarks.watermark < excluded.watermark";
             let values: [Value; 3] = [lease.merchant.0.into(), Order::RESOURCE.as_str().into(), watermark.into()];
@@ -62,13 +63,13 @@ impl Store {
     }
 
     /// Back into the queue at its cursor; the attempt is not counted.
-    pub(super) async fn give_back(&self, lease: &Lease) -> Result<(), TargetError> {
+    pub(super) async fn give_back(&self, lease: &Lease) -> Result<bool, TargetError> {
         let sql = "UPDATE runs SET status = 'queued', owner = NULL, lease_until = NULL, attempt = attempt - 1 \
                    WHERE id = $1 AND epoch = $2 AND status = 'running'";
         self.call(|| async {
             let values: [Value; 2] = [lease.run_id.into(), lease.epoch.into()];
-            self.db.execute_raw(self.statement(sql, values)).await?;
-            Ok(())
+            let released = self.db.execute_raw(self.statement(sql, values)).await?;
+            Ok(released.rows_affected() > 0)
         })
         .await
     }

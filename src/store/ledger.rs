@@ -7,7 +7,9 @@ use chrono::{DateTime, Utc};
 use super::connect::Store;
 use crate::{
     domain::{Discrepancy, Merchant, Run, RunId},
-    reconcile::ports::{Begun, Claim, Ending, Enqueued, Firing, Gauges, Lease, Ledger, NewRun, RunFilter, TargetError},
+    reconcile::ports::{
+        Begun, Claim, EndedSweep, Ending, Enqueued, Firing, Gauges, Lease, Ledger, NewRun, RunFilter, TargetError,
+    },
 };
 
 impl Ledger for Store {
@@ -23,15 +25,15 @@ impl Ledger for Store {
         self.take(limit).await
     }
 
-    async fn heartbeat(&self) -> Result<Vec<RunId>, TargetError> {
-        self.renew().await
+    async fn heartbeat(&self, held: &[Lease]) -> Result<Vec<Lease>, TargetError> {
+        self.renew(held).await
     }
 
     async fn finish(&self, lease: &Lease, ending: Ending) -> Result<Run, TargetError> {
         self.end(lease, ending).await
     }
 
-    async fn release(&self, lease: &Lease) -> Result<(), TargetError> {
+    async fn release(&self, lease: &Lease) -> Result<bool, TargetError> {
         self.give_back(lease).await
     }
 
@@ -59,8 +61,8 @@ impl Ledger for Store {
         self.find_run(id).await
     }
 
-    async fn discrepancies(&self, id: RunId) -> Result<Vec<Discrepancy>, TargetError> {
-        self.discrepancies_of(id).await
+    async fn discrepancies(&self, id: RunId, skip: u64, limit: u64) -> Result<Vec<Discrepancy>, TargetError> {
+        self.discrepancies_of(id, skip, limit).await
     }
 
     async fn merchants(&self) -> Result<Vec<Merchant>, TargetError> {
@@ -73,6 +75,10 @@ impl Ledger for Store {
 
     async fn ready(&self) -> Result<(), TargetError> {
         self.check_ready().await
+    }
+
+    async fn ended_sweeps(&self) -> Result<Vec<EndedSweep>, TargetError> {
+        self.close_sweeps().await
     }
 
     async fn prune(&self, keep: Duration) -> Result<u64, TargetError> {

@@ -8,7 +8,7 @@ use super::{
     entity::{credential, merchant, watermark},
 };
 use crate::{
-    domain::{Merchant, MerchantId, MerchantState, UnknownWord},
+    domain::{Merchant, MerchantId, MerchantState, Order, Record, UnknownWord},
     reconcile::ports::{Sealed, TargetError, Tokens},
 };
 
@@ -94,6 +94,7 @@ impl Store {
 
     pub(super) async fn register_rows(&self) -> Result<Vec<Merchant>, DbErr> {
         let watermarks: std::collections::HashMap<i64, DateTime<Utc>> = watermark::Entity::find()
+            .filter(watermark::Column::Resource.eq(Order::RESOURCE.as_str()))
             .all(&self.db)
             .await?
             .into_iter()

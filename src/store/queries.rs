@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     domain::{Discrepancy, MerchantState, Run, RunId, UnknownWord},
-    reconcile::ports::{Gauges, RunFilter, TargetError},
+    reconcile::ports::{Gauges, PRUNE_BATCH, RunFilter, TargetError},
 };
 
 /// A merchant is overdue when a nightly run is two hours late.
@@ -38,11 +38,18 @@ impl Store {
         self.call(|| async { run::Entity::find_by_id(id).one(&self.db).await?.map(read).transpose() }).await
     }
 
-    pub(super) async fn discrepancies_of(&self, id: RunId) -> Result<Vec<Discrepancy>, TargetError> {
+    pub(super) async fn discrepancies_of(
+        &self,
+        id: RunId,
+        skip: u64,
+        limit: u64,
+    ) -> Result<Vec<Discrepancy>, TargetError> {
         self.call(|| async {
             discrepancy::Entity::find()
                 .filter(discrepancy::Column::RunId.eq(id))
                 .order_by_asc(discrepancy::Column::Id)
+                .offset(skip)
+                .limit(limit)
                 .all(&self.db)
                 .await?
                 .into_iter()
@@ -62,7 +69,7 @@ impl Store {
              (SELECT count(*) FROM runs WHERE status = 'queued') AS queued, \
              (SELECT count(*) FROM merchants m LEFT JOIN watermarks w ON w.merchant_id = m.merchant_id \
                WHERE m.state = 'active' AND COALESCE(w.watermark, m.created_at) < {overdue}) AS overdue, \
-             (SELECT max(finished_at) FROM runs WHERE status = 'succeeded') AS last_success, \
+             (SELECT max(finished_at) FROM runs WHERE status = 'succeeded' AND NOT dry_run) AS last_success, \
              (SELECT min(w.watermark) FROM watermarks w JOIN merchants m ON m.merchant_id = w.merchant_id \
                WHERE m.state = 'active') AS oldest",
             overdue = self.dialect.now_minus(OVERDUE)
@@ -104,12 +111,18 @@ impl Store {
     }
 
     pub(super) async fn remove_old_runs(&self, keep: Duration) -> Result<u64, TargetError> {
-        let sql = format!(
-            "DELETE FROM runs WHERE finished_at IS NOT NULL AND finished_at < {}",
+        let runs = format!(
+            "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE finished_at IS NOT NULL AND finished_at < {} LIMIT {PRUNE_BATCH})",
             self.dialect.now_minus(keep)
         );
-        let sql = sql.as_str();
-        self.call(|| async move { Ok(self.db.execute_raw(self.statement(sql, [])).await?.rows_affected()) }).await
+        // What a run has seen is of no use once it has ended, however it did.
+        let seen = "DELETE FROM run_pages WHERE run_id IN (SELECT id FROM runs WHERE finished_at IS NOT NULL)";
+        let runs = runs.as_str();
+        self.call(|| async move {
+            self.db.execute_raw(self.statement(seen, [])).await?;
+            Ok(self.db.execute_raw(self.statement(runs, [])).await?.rows_affected())
+        })
+        .await
     }
 }
 

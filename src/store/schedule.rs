@@ -1,10 +1,15 @@
 //! The firings of the schedule: each is on record once, together with the runs it made.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DbErr, Value};
 
 use super::connect::Store;
-use crate::reconcile::ports::{Firing, TargetError};
+use crate::{
+    domain::{RunStatus, Totals, UnknownWord},
+    reconcile::ports::{EndedSweep, Firing, TargetError},
+};
 
 impl Store {
     pub(super) async fn newest_firing(&self, pattern: &str) -> Result<Option<DateTime<Utc>>, TargetError> {
@@ -66,5 +71,51 @@ impl Store {
         }
         txn.commit().await?;
         Ok(Some(runs))
+    }
+
+    pub(super) async fn close_sweeps(&self) -> Result<Vec<EndedSweep>, TargetError> {
+        self.call(|| self.close_sweeps_once()).await
+    }
+
+    /// The update hands each sweep to one process only.
+    async fn close_sweeps_once(&self) -> Result<Vec<EndedSweep>, DbErr> {
+        let sql = format!(
+            "UPDATE firings SET ended_at = {now} WHERE ended_at IS NULL AND runs > 0 AND NOT EXISTS (\
+             SELECT 1 FROM runs r WHERE r.firing = firings.slot AND r.status IN ('queued', 'running')) \
+             RETURNING slot, {took} AS took",
+            now = self.dialect.now(),
+            took = self.dialect.seconds_between("fired_at", self.dialect.now()),
+        );
+        let mut ended = Vec::new();
+        for row in self.db.query_all_raw(self.statement(&sql, [])).await? {
+            let slot: DateTime<Utc> = row.try_get("", "slot")?;
+            let seconds: f64 = row.try_get("", "took")?;
+            let took = Duration::from_secs_f64(seconds.max(0.0));
+            ended.push(EndedSweep { slot, took, runs: self.runs_of(slot).await? });
+        }
+        Ok(ended)
+    }
+
+    async fn runs_of(&self, slot: DateTime<Utc>) -> Result<Vec<(RunStatus, u64, Totals)>, DbErr> {
+        let sum = |name: &str| format!("CAST(sum({name}) AS bigint) AS {name}");
+        let sums = ["fetched", "created", "updated", "unchanged", "skipped", "failed"].map(sum).join(", ");
+        let sql = format!("SELECT status, count(*) AS runs, {sums} FROM runs WHERE firing = $1 GROUP BY status");
+        let rows = self.db.query_all_raw(self.statement(&sql, [slot.into()])).await?;
+        rows.iter()
+            .map(|row| {
+                let status: String = row.try_get("", "status")?;
+                let count = |name| row.try_get("", name).map(|count: i64| u64::try_from(count).unwrap_or(0));
+                let totals = Totals {
+                    fetched: count("fetched")?,
+                    created: count("created")?,
+                    updated: count("updated")?,
+                    unchanged: count("unchanged")?,
+                    skipped: count("skipped")?,
+                    failed: count("failed")?,
+                };
+                let status = status.parse().map_err(|error: UnknownWord| DbErr::Type(error.to_string()))?;
+                Ok((status, count("runs")?, totals))
+            })
+            .collect()
     }
 }

@@ -97,7 +97,7 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
         self.store.abandon_refresh(merchant, version).await
     }
 
-    async fn revoked(&self, merchant: MerchantId) -> Result<(), CredentialError> {
-        self.store.revoked(merchant).await
+    async fn revoked(&self, merchant: MerchantId, version: i64) -> Result<(), CredentialError> {
+        self.store.revoked(merchant, version).await
     }
 }

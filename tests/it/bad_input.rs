@@ -20,6 +20,7 @@ on_every_database!(
     a_body_that_never_ends,
     retry_after_in_seconds_and_as_a_date,
     a_pause_that_is_too_long,
+    no_more_attempts_than_allowed,
     rows_that_cannot_be_transformed,
     a_row_that_the_database_refuses,
     amounts_are_kept_exactly,
@@ -129,6 +130,27 @@ async fn a_pause_that_is_too_long(engine: Engine) {
     assert_eq!(site.salla.world().requests_for(1001), 1);
 }
 
+async fn no_more_attempts_than_allowed(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 2)]).await;
+    let (run, _) =
+        after(&site, [Fault::too_many("1"), Fault::too_many("1"), Fault::status(500), Fault::status(500)]).await;
+    assert_eq!(run["status"], "failed", "{run}");
+    assert_eq!(run["requests"], 3);
+    assert_eq!(site.salla.world().requests_for(1001), 3);
+    site.salla.world().faults.clear();
+    let unavailable = |retry_after: &str| match Fault::too_many(retry_after) {
+        Fault::Answer { headers, body, .. } => Fault::Answer { status: 503, headers, body },
+        other => other,
+    };
+    let (run, _) = after(&site, [unavailable("1")]).await;
+    assert_eq!(run["status"], "succeeded", "{run}");
+    let began = Instant::now();
+    let (run, _) = after(&site, [unavailable("3600")]).await;
+    assert_eq!(run["error"]["kind"], "rate_limited", "{run}");
+    assert_eq!(run["requests"], 1);
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
 async fn rows_that_cannot_be_transformed(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     let good = r#""updated_at":"2026-11-24 02:00:00""#;
@@ -222,16 +244,26 @@ async fn a_page_that_is_the_previous_one_again(engine: Engine) {
     assert!(site.database.rows("SELECT * FROM watermarks").await.is_empty());
 }
 
-/// The simulator counts every request against the store's limit and judges.
+/// The simulator counts every request against the store's limit, and judges.
 async fn limits_that_are_announced_are_kept(engine: Engine) {
-    let mut site = Site::new(engine, [shop(1001, 0, 6)]).await;
+    let mut site = Site::new(engine, [shop(1001, 0, 16)]).await;
     site.set("RECONCILE__PAGE_SIZE", "1");
+    site.salla.world().limit = Some(10);
+    let daemon = site.serve().await;
+    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    daemon.await_run("", |run| run["totals"]["fetched"].as_u64() >= Some(9)).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(site.salla.world().requests_for(1001), 10);
+    assert!(site.salla.world().violations.is_empty(), "{:?}", site.salla.world().violations);
+    drop(daemon);
+
+    // A higher limit than the setting is believed, too.
     site.set("SALLA__REQUESTS_PER_MINUTE", "2");
+    site.set("RECONCILE__LEASE", "1s");
     site.salla.world().limit = Some(100);
-    let began = Instant::now();
-    let (run, _) = after(&site, []).await;
-    assert_eq!(totals(&run)[0], 6);
-    assert!(began.elapsed() < Duration::from_secs(20), "the announced limit is not believed");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let daemon = site.serve().await;
+    daemon.await_run("", |run| run["status"] == "succeeded").await;
     assert!(site.salla.world().violations.is_empty(), "{:?}", site.salla.world().violations);
 }
 

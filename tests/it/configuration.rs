@@ -85,13 +85,14 @@ async fn without_keys_nothing_that_needs_them_begins() {
         site.set("VAULT__KEYS", keys);
         for command in [&["run"][..], &["serve"], &["merchants", "import", "-"], &["keys", "rotate"]] {
             let output = site.run(command).await.exits(78);
-            assert!(
-                output.stderr.contains("vault.keys") && output.stderr.contains("keys generate"),
-                "{}",
-                output.stderr
-            );
+            assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
+            let source = if keys.is_empty() { "default.toml" } else { "variable SALLA_RECONCILER__VAULT__KEYS" };
+            for words in ["vault.keys", "keys generate", source] {
+                assert!(output.stderr.contains(words), "{}", output.stderr);
+            }
         }
     }
+    site.unset("VAULT__KEYS");
     site.run(&["keys", "generate"]).await.exits(0);
     site.run(&["merchants", "list"]).await.exits(0);
 }
@@ -161,4 +162,31 @@ async fn check_finds_everything_in_order() {
     }
     site.salla.world().clock_ahead = chrono::TimeDelta::hours(1);
     assert!(site.run(&["check"]).await.exits(1).stdout.contains("FAIL  clocks"));
+}
+
+#[tokio::test]
+async fn every_command_s_help_tells_its_environment() {
+    let site = Site::unregistered(Engine::Sqlite, []).await;
+    let commands = [
+        "serve",
+        "run",
+        "demo",
+        "check",
+        "healthcheck",
+        "merchants import",
+        "merchants list",
+        "merchants pause",
+        "merchants resume",
+        "merchants remove",
+        "migrate up",
+        "migrate down",
+        "migrate status",
+        "keys generate",
+        "keys rotate",
+    ];
+    for command in commands {
+        let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let output = site.run(&args).await.exits(0);
+        assert!(output.stdout.contains("Environment:"), "{command}: {}", output.stdout);
+    }
 }

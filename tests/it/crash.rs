@@ -40,7 +40,7 @@ async fn a_crash_in_the_foreground(engine: Engine) {
     site.set("RECONCILE__LEASE", "2s");
     site.salla.world().always.insert(1001, Fault::Hang(Duration::from_millis(300)));
     let mut child = site.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    while site.salla.world().requests_for(1001) < 3 {
+    while site.salla.world().requests_for(1001) < 3 && child.try_wait().unwrap().is_none() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     child.kill().await.unwrap();

@@ -23,19 +23,22 @@ on_every_database!(
     a_run_is_cancelled,
     paging_through_the_ledger,
     two_daemons_share_the_work,
+    salla_is_down,
 );
 
 async fn the_schedule_sweeps_every_active_merchant(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 3), shop(1002, 0, 3), shop(1003, 0, 3)]).await;
     site.run(&["merchants", "pause", "1003"]).await.exits(0);
     site.set("SCHEDULE__CRON", "*/3 * * * * *");
+    site.set("RECONCILE__CONCURRENCY", "1");
     let mut daemon = site.serve().await;
     for merchant in [1001, 1002] {
         let run = daemon.await_run(&format!("merchant_id={merchant}"), |run| run["status"] == "succeeded").await;
         assert_eq!(run["trigger"], "schedule");
         site.assert_equal(merchant).await;
     }
-    daemon.await_line(|line| line["message"] == "sweep ended").await;
+    let sweep = daemon.await_line(|line| line["message"] == "sweep ended").await;
+    assert_eq!(sweep["sweep.runs"], 2, "one line a sweep, whatever the concurrency: {sweep}");
     assert_eq!(daemon.get("/runs?merchant_id=1003").await.1["runs"], json!([]));
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.wait().await, Some(0));
@@ -114,6 +117,20 @@ async fn runs_on_demand(engine: Engine) {
         assert_eq!(got, status, "{path}");
         assert_eq!(headers["content-type"], "application/problem+json", "{path}");
     }
+    let large = format!(r#"{{"merchant_id":1001,"x":"{}"}}"#, "x".repeat(70_000));
+    for (method, path, body, status) in
+        [(Method::POST, "/runs", Some(large.as_str()), 413), (Method::GET, "/runs/%FF", None, 400)]
+    {
+        let (got, headers, problem) = daemon.call(method, path, body).await;
+        assert_eq!(got, status, "{problem}");
+        assert_eq!(headers["content-type"], "application/problem+json", "{path}");
+    }
+    let page = daemon.get(&format!("{location}/discrepancies?limit=10")).await.1;
+    assert_eq!(page["discrepancies"].as_array().unwrap().len(), 10);
+    let next = page["next_cursor"].as_u64().unwrap();
+    let rest = daemon.get(&format!("{location}/discrepancies?cursor={next}")).await.1;
+    assert_eq!(rest["discrepancies"].as_array().unwrap().len(), 43);
+    assert_eq!(rest["next_cursor"], json!(null));
     assert_eq!(daemon.get("/merchants/1001").await.1["merchant_id"], 1001);
 }
 
@@ -156,6 +173,8 @@ async fn probes_and_metrics(engine: Engine) {
         "salla_reconciler_last_success_timestamp_seconds 1",
         "salla_reconciler_oldest_watermark_timestamp_seconds 1",
         "salla_reconciler_build_info{version=",
+        r#"salla_reconciler_salla_circuit_state{state="closed"} 1"#,
+        r#"salla_reconciler_salla_circuit_state{state="open"} 0"#,
         r#"salla_reconciler_token_refreshes_total{result="renewed"} 0"#,
     ] {
         assert!(text.contains(line), "no {line} in\n{text}");
@@ -170,7 +189,6 @@ async fn probes_and_metrics(engine: Engine) {
     site.database.execute("ALTER TABLE seaql_migrations RENAME TO away", []).await;
     assert_eq!(daemon.get("/readyz").await.0, 503);
     assert_eq!(daemon.get("/healthz").await.0, 200);
-    site.database.execute("DROP TABLE IF EXISTS seaql_migrations", []).await;
     site.database.execute("ALTER TABLE away RENAME TO seaql_migrations", []).await;
     assert_eq!(daemon.get("/readyz").await.0, 200);
 }
@@ -268,8 +286,40 @@ async fn two_daemons_share_the_work(engine: Engine) {
         first.await_run(&format!("merchant_id={merchant}"), |run| run["status"] == "succeeded").await;
         site.assert_equal(merchant).await;
     }
+    let first_did = first.log_text().matches("run ended").count();
+    let second_did = second.log_text().matches("run ended").count();
+    assert!(first_did > 0 && second_did > 0, "one did nothing: {first_did}, {second_did}");
     drop((first, second));
     let twice = "SELECT count(*) FROM (SELECT 1 FROM runs GROUP BY merchant_id, firing HAVING count(*) > 1) twice";
     assert_eq!(site.database.number(twice).await, 0);
     assert_eq!(site.database.number("SELECT count(*) FROM runs WHERE status = 'failed'").await, 0);
+}
+
+/// README, "Salla is down".
+async fn salla_is_down(engine: Engine) {
+    let merchants = 1001..1031;
+    let mut site = Site::new(engine, merchants.clone().map(|merchant| shop(merchant, 0, 2))).await;
+    for merchant in merchants.clone() {
+        site.salla.world().always.insert(merchant, Fault::status(503));
+    }
+    let output = site.run(&["run", "--json"]).await.exits(1);
+    assert!(output.objects().iter().all(|run| run["error"]["kind"] == "salla_unavailable"), "{output:?}");
+    assert!(output.stdout.contains("the circuit is open"), "{output:?}");
+    let asked = site.salla.world().seen.len();
+    assert!(asked < 40, "a Salla that is down was asked {asked} times for 30 stores");
+
+    let down = Instant::now();
+    site.set("SCHEDULE__CRON", "*/2 * * * * *");
+    let daemon = site.serve().await;
+    daemon.await_line(|line| line["circuit.state"] == "open").await;
+    assert_eq!(daemon.get("/readyz").await.0, 200);
+    assert!(daemon.get("/metrics").await.1.as_str().unwrap().contains(r#"circuit_state{state="closed"} 0"#));
+    tokio::time::sleep(Duration::from_secs(8).saturating_sub(down.elapsed())).await;
+    for merchant in merchants.clone() {
+        site.salla.world().always.remove(&merchant);
+    }
+    for merchant in merchants.clone() {
+        daemon.await_run(&format!("merchant_id={merchant}&status=succeeded"), |_| true).await;
+    }
+    assert_eq!(site.database.number("SELECT count(*) FROM runs WHERE status = 'failed' AND trigger <> 'cli'").await, 0);
 }

@@ -5,7 +5,8 @@ use std::{collections::HashSet, time::Duration};
 use salla_reconciler::{
     domain::{MerchantId, Request, RunStatus, Totals, Trigger, Window},
     reconcile::ports::{
-        Begun, Cursor, Ending, Enqueued, Firing, Ledger, NewRun, PageCommit, Sealed, Target, TargetError, Tokens,
+        Begun, CredentialStore, Cursor, Ending, Enqueued, Firing, Ledger, NewRun, PageCommit, Sealed, Target,
+        TargetError, Tokens,
     },
     store::{Registration, Store},
 };
@@ -20,6 +21,11 @@ on_every_database!(
     a_page_that_was_committed_before_is_not_counted_twice,
     a_heartbeat_tells_which_runs_are_still_held,
     old_runs_are_removed,
+    only_what_is_held_is_renewed,
+    a_merchant_that_is_removed_during_its_run,
+    an_orphan_of_the_daemon_is_not_lost_to_the_foreground,
+    a_refresh_is_begun_once,
+    an_ended_sweep_is_told_once,
 );
 
 struct Fixture {
@@ -45,7 +51,12 @@ async fn fixture(engine: Engine, merchants: i64, processes: usize, lease: Durati
 }
 
 const LONG: Duration = Duration::from_secs(60);
-const SHORT: Duration = Duration::from_millis(300);
+
+/// As if every lease had run out.
+async fn lapse(fixture: &Fixture) {
+    let ago = chrono::Utc::now() - chrono::TimeDelta::minutes(1);
+    fixture.database.execute("UPDATE runs SET lease_until = $1 WHERE status = 'running'", [ago.into()]).await;
+}
 
 fn by(trigger: Trigger, merchant: i64) -> NewRun {
     NewRun { merchant: MerchantId(merchant), trigger, request: Request::default() }
@@ -97,14 +108,14 @@ async fn a_run_is_claimed_once(engine: Engine) {
 }
 
 async fn a_lapsed_lease_is_taken_over_and_the_old_holder_writes_nothing(engine: Engine) {
-    let fixture = fixture(engine, 1, 2, SHORT).await;
+    let fixture = fixture(engine, 1, 2, LONG).await;
     let [stalled, other] = &fixture.stores[..] else { unreachable!() };
     stalled.enqueue(by(Trigger::Http, 1)).await.unwrap();
     let first = stalled.claim(1).await.unwrap().remove(0);
     let two = cursor(Some(2));
     stalled.commit(&first.lease, page(&two, Totals::default())).await.unwrap();
     assert!(other.claim(1).await.unwrap().is_empty());
-    tokio::time::sleep(SHORT * 2).await;
+    lapse(&fixture).await;
     let second = other.claim(1).await.unwrap().remove(0);
     assert_eq!(second.lease.run_id, first.lease.run_id);
     assert_eq!(second.resumed.as_ref().unwrap().cursor, two);
@@ -115,7 +126,7 @@ async fn a_lapsed_lease_is_taken_over_and_the_old_holder_writes_nothing(engine: 
         Err(TargetError::LeaseLost(_))
     ));
     assert!(matches!(stalled.finish(&first.lease, succeeded()).await, Err(TargetError::LeaseLost(_))));
-    stalled.release(&first.lease).await.unwrap();
+    assert!(!stalled.release(&first.lease).await.unwrap());
     assert_eq!(fixture.database.text("SELECT status FROM runs").await, "running");
     assert!(fixture.database.rows("SELECT * FROM watermarks").await.is_empty());
     other.commit(&second.lease, page(&three, Totals::default())).await.unwrap();
@@ -186,18 +197,16 @@ async fn a_page_that_was_committed_before_is_not_counted_twice(engine: Engine) {
 }
 
 async fn a_heartbeat_tells_which_runs_are_still_held(engine: Engine) {
-    let fixture = fixture(engine, 2, 2, SHORT).await;
+    let fixture = fixture(engine, 2, 2, LONG).await;
     let [ours, theirs] = &fixture.stores[..] else { unreachable!() };
     ours.enqueue(by(Trigger::Http, 1)).await.unwrap();
     let claim = ours.claim(1).await.unwrap().remove(0);
-    for _ in 0..4 {
-        tokio::time::sleep(SHORT / 2).await;
-        assert_eq!(ours.heartbeat().await.unwrap(), [claim.lease.run_id]);
-        assert!(theirs.claim(1).await.unwrap().is_empty());
-    }
-    tokio::time::sleep(SHORT * 2).await;
+    lapse(&fixture).await;
+    assert_eq!(ours.heartbeat(&[claim.lease]).await.unwrap(), [claim.lease]);
+    assert!(theirs.claim(1).await.unwrap().is_empty());
+    lapse(&fixture).await;
     assert_eq!(theirs.claim(1).await.unwrap().len(), 1);
-    assert!(ours.heartbeat().await.unwrap().is_empty());
+    assert!(ours.heartbeat(&[claim.lease]).await.unwrap().is_empty());
 }
 
 async fn old_runs_are_removed(engine: Engine) {
@@ -210,4 +219,78 @@ async fn old_runs_are_removed(engine: Engine) {
     assert_eq!(store.prune(LONG).await.unwrap(), 0);
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(store.prune(Duration::ZERO).await.unwrap(), 1);
+}
+
+async fn only_what_is_held_is_renewed(engine: Engine) {
+    let fixture = fixture(engine, 2, 1, LONG).await;
+    let store = &fixture.stores[0];
+    for merchant in [1, 2] {
+        store.enqueue(by(Trigger::Http, merchant)).await.unwrap();
+    }
+    let claims = store.claim(2).await.unwrap();
+    lapse(&fixture).await;
+    assert_eq!(store.heartbeat(&[claims[0].lease]).await.unwrap(), [claims[0].lease]);
+    let again = store.claim(2).await.unwrap();
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].lease.run_id, claims[1].lease.run_id);
+    // The older lease on the same run is not the newer one.
+    assert!(store.heartbeat(&[claims[1].lease]).await.unwrap().is_empty());
+}
+
+async fn a_merchant_that_is_removed_during_its_run(engine: Engine) {
+    let fixture = fixture(engine, 1, 1, LONG).await;
+    let store = &fixture.stores[0];
+    store.enqueue(by(Trigger::Http, 1)).await.unwrap();
+    let claim = store.claim(1).await.unwrap().remove(0);
+    assert!(store.remove(MerchantId(1)).await.unwrap());
+    assert_eq!(store.finish(&claim.lease, succeeded()).await.unwrap().status, RunStatus::Succeeded);
+    assert!(fixture.database.rows("SELECT * FROM watermarks").await.is_empty());
+}
+
+async fn an_orphan_of_the_daemon_is_not_lost_to_the_foreground(engine: Engine) {
+    let fixture = fixture(engine, 1, 1, LONG).await;
+    let store = &fixture.stores[0];
+    store.enqueue(by(Trigger::Http, 1)).await.unwrap();
+    let backfill = store.claim(1).await.unwrap().remove(0);
+    let two = cursor(Some(2));
+    store.commit(&backfill.lease, page(&two, Totals::default())).await.unwrap();
+    lapse(&fixture).await;
+    let Begun::Claimed(ours) = store.begin(by(Trigger::Cli, 1)).await.unwrap() else { panic!("it is busy") };
+    store.finish(&ours.lease, succeeded()).await.unwrap();
+    let again = store.claim(1).await.unwrap().remove(0);
+    assert_eq!(again.lease.run_id, backfill.lease.run_id);
+    assert_eq!(again.resumed.unwrap().cursor, two);
+}
+
+async fn a_refresh_is_begun_once(engine: Engine) {
+    let fixture = fixture(engine, 1, 4, LONG).await;
+    let begin = fixture.stores.iter().map(|store| store.begin_refresh(MerchantId(1), 1));
+    let won = futures::future::join_all(begin).await.into_iter().filter(|won| *won.as_ref().unwrap()).count();
+    assert_eq!(won, 1);
+    let store = &fixture.stores[0];
+    assert!(store.load(MerchantId(1)).await.unwrap().unwrap().refreshing_for.is_some());
+    let tokens = Tokens { access: Sealed("y".into()), refresh: None, expires_at: None };
+    store.complete_refresh(MerchantId(1), 1, &tokens).await.unwrap();
+    let renewed = store.load(MerchantId(1)).await.unwrap().unwrap();
+    assert_eq!((renewed.version, renewed.refreshing_for, renewed.tokens.access.0.as_str()), (2, None, "y"));
+    assert!(!store.begin_refresh(MerchantId(1), 1).await.unwrap());
+    // A refusal of tokens that have been replaced says nothing about the new ones.
+    store.revoked(MerchantId(1), 1).await.unwrap();
+    assert_eq!(fixture.database.text("SELECT state FROM merchants").await, "active");
+    store.revoked(MerchantId(1), 2).await.unwrap();
+    assert_eq!(fixture.database.text("SELECT state FROM merchants").await, "needs_reauthorization");
+}
+
+async fn an_ended_sweep_is_told_once(engine: Engine) {
+    let fixture = fixture(engine, 2, 2, LONG).await;
+    let [store, other] = &fixture.stores[..] else { unreachable!() };
+    let firing = Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO };
+    store.fire(chrono::Utc::now(), "p", firing).await.unwrap();
+    for claim in store.claim(2).await.unwrap() {
+        assert!(other.ended_sweeps().await.unwrap().is_empty());
+        store.finish(&claim.lease, succeeded()).await.unwrap();
+    }
+    let told = [store.ended_sweeps().await.unwrap(), other.ended_sweeps().await.unwrap()].concat();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].runs, [(RunStatus::Succeeded, 2, Totals::default())]);
 }

@@ -232,6 +232,8 @@ async fn discrepancies_tell_what_was_wrong(engine: Engine) {
 async fn a_server_that_ignores_the_filter_is_read_whole(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 70, 5)]).await;
     site.salla.world().honours_filter = false;
+    site.salla.world().newest_first = true;
+    site.salla.world().page_cap = 5;
     let output = site.run(&["run", "--json"]).await.exits(0);
     assert_eq!(totals(&output.object()), [75, 75, 0, 0, 0, 0]);
     assert!(output.stderr.contains("ignores updated_at_min"));

@@ -1,0 +1,73 @@
+//! The leases that this process holds: renewed together, and given up one by one.
+//!
+//! Only what is listed here is renewed. A run whose task has ended, however it ended, is not, so that its
+//! lease lapses and another process takes it up.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::ports::{Lease, Ledger};
+
+/// The leases that are held, each with what stops its run. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Leases(Arc<Mutex<HashMap<Lease, CancellationToken>>>);
+
+/// A lease that is held until this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    leases: Leases,
+    lease: Lease,
+    /// Called when the lease is lost, or the run is to stop.
+    pub stop: CancellationToken,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.leases.0.lock().remove(&self.lease);
+    }
+}
+
+impl Leases {
+    /// Holds `lease`; its run is stopped by `parent`, and when the lease is lost. An older lease on the same
+    /// run, which must have lapsed, is given up.
+    pub fn hold(&self, lease: Lease, parent: &CancellationToken) -> Held {
+        let stop = parent.child_token();
+        let mut held = self.0.lock();
+        for (older, stop) in held.iter() {
+            if older.run_id == lease.run_id {
+                stop.cancel();
+            }
+        }
+        held.insert(lease, stop.clone());
+        Held { leases: self.clone(), lease, stop }
+    }
+
+    /// Renews what is held every `pause`, until `done` is called.
+    pub async fn keep(&self, ledger: &impl Ledger, pause: Duration, done: &CancellationToken) {
+        while done.run_until_cancelled(sleep(pause)).await.is_some() {
+            self.renew(ledger).await;
+        }
+    }
+
+    /// Renews what is held, and stops the runs whose leases turn out to be lost.
+    async fn renew(&self, ledger: &impl Ledger) {
+        let held: Vec<Lease> = self.0.lock().keys().copied().collect();
+        if held.is_empty() {
+            return;
+        }
+        match ledger.heartbeat(&held).await {
+            Ok(renewed) => {
+                let leases = self.0.lock();
+                for lost in held.iter().filter(|lease| !renewed.contains(lease)) {
+                    if let Some(stop) = leases.get(lost) {
+                        stop.cancel();
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(error = %error, "leases could not be renewed; trying again"),
+        }
+    }
+}
