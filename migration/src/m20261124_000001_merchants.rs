@@ -35,6 +35,7 @@ impl MigrationTrait for Migration {
                     .col(ColumnDef::new("access_token").text().not_null())
                     .col(ColumnDef::new("refresh_token").text())
                     .col(columns.instant("expires_at"))
+                    .col(columns.instant("obtained_at").not_null().default(columns.now()))
                     .col(ColumnDef::new("version").big_integer().not_null().default(1))
                     .col(columns.instant("refresh_started_at"))
                     .foreign_key(

@@ -4,7 +4,7 @@ use std::{io::BufRead, path::PathBuf};
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::{Exit, table::table};
@@ -115,6 +115,13 @@ fn registration(vault: &Vault<Store>, line: &str) -> anyhow::Result<Registration
         // The error may quote what stands there, which may be a token.
         anyhow::anyhow!("it is not a merchant as `merchants import --help` shows (column {})", error.column())
     })?;
+    let sendable = |token: &SecretString| {
+        let text = token.expose_secret();
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    if !sendable(&line.access_token) || !line.refresh_token.as_ref().is_none_or(sendable) {
+        bail!("its access_token or refresh_token is empty, or holds what no token holds");
+    }
     let tokens = Tokens { access: line.access_token, refresh: line.refresh_token, expires_at: line.expires_at };
     Ok(Registration { merchant_id: line.merchant_id, name: line.name, tokens: vault.seal(line.merchant_id, &tokens) })
 }

@@ -120,6 +120,8 @@ words! {
         SallaRejected = "salla_rejected",
         /// The store's server offers no listing that this version can rely on.
         ListingUnsupported = "listing_unsupported",
+        /// The list cannot be known to be whole.
+        ListingUnstable = "listing_unstable",
         /// A page was the previous page again.
         RepeatedPage = "repeated_page",
         /// The list goes on beyond every bound.

@@ -1,6 +1,6 @@
 //! The span of Salla's changes that a run covers.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 /// A half-open span `[since, until)` of UTC instants.
@@ -36,9 +36,9 @@ pub struct WindowPolicy {
     pub overlap: TimeDelta,
 }
 
-/// A window that ends before it begins.
+/// A window that ends before it begins, or lies where no order can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the window ends ({until}) before it begins ({since})")]
+#[error("the window ends ({until}) before it begins ({since}), or lies outside of the years 1970 to 9999")]
 pub struct InvalidWindow {
     since: DateTime<Utc>,
     until: DateTime<Utc>,
@@ -48,13 +48,13 @@ impl Request {
     /// Checks what can be checked before the run begins.
     ///
     /// # Errors
-    /// When `until` is not after `since`.
+    /// When `until` is not after `since`, or either is absurd.
     pub fn validate(&self, now: DateTime<Utc>) -> Result<(), InvalidWindow> {
         let until = self.until.unwrap_or(now);
-        match self.since {
-            Some(since) if since >= until && !self.full => Err(InvalidWindow { since, until }),
-            _ => Ok(()),
-        }
+        let earliest = if self.full { Some(DateTime::UNIX_EPOCH) } else { self.since };
+        let since = earliest.unwrap_or(DateTime::UNIX_EPOCH);
+        let sensible = |at: DateTime<Utc>| (1970..10_000).contains(&at.year());
+        if since < until && sensible(since) && sensible(until) { Ok(()) } else { Err(InvalidWindow { since, until }) }
     }
 }
 
@@ -77,8 +77,9 @@ impl Window {
             DateTime::UNIX_EPOCH
         } else {
             request.since.unwrap_or_else(|| {
-                let lookback = until.min(now) - policy.lookback;
-                watermark.map_or(lookback, |mark| lookback.min(mark - policy.overlap))
+                let back = |from: DateTime<Utc>, span| from.checked_sub_signed(span).unwrap_or(DateTime::UNIX_EPOCH);
+                let lookback = back(until.min(now), policy.lookback);
+                watermark.map_or(lookback, |mark| lookback.min(back(mark, policy.overlap)))
             })
         };
         if since < until { Ok(Self { since, until }) } else { Err(InvalidWindow { since, until }) }

@@ -55,7 +55,6 @@ impl IntoResponse for Problem {
 }
 
 /// Makes a problem of every error that some layer or extractor answered in its own way.
-#[expect(clippy::unused_async, reason = "axum's map_response takes async functions")]
 pub async fn everywhere(response: Response) -> Response {
     let status = response.status();
     let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);

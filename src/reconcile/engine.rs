@@ -66,10 +66,14 @@ where
         let mut admitted = walk.admit(number, page)?;
         if let Some(until) = claim.request.until {
             admitted.records.retain(|record| record.updated_at() < until);
+            admitted.repeats.retain(|record| record.updated_at() < until);
         }
         done.observed_at = walk.cursor().observed_at;
 
-        let records = assess_all(target, claim, admitted.records).await?;
+        let mut records = assess_all(target, claim, admitted.records, false).await?;
+        if !admitted.repeats.is_empty() {
+            records.extend(assess_all(target, claim, admitted.repeats, true).await?);
+        }
         let commit = PageCommit {
             records: &records,
             unreadable: &admitted.unreadable,
@@ -93,12 +97,18 @@ async fn assess_all<R: Record, T: Target<R>>(
     target: &T,
     claim: &Claim,
     records: Vec<R>,
+    repeat: bool,
 ) -> Result<Vec<Assessed<R>>, TargetError> {
     let ids: Vec<i64> = records.iter().map(Record::id).collect();
     let held = target.held(claim.lease.merchant, &ids).await?;
     let assess_one = |record: R| {
         let held = held.get(&record.id());
-        Assessed { verdict: assess(&record, held), held_updated_at: held.and_then(|held| held.updated_at), record }
+        Assessed {
+            verdict: assess(&record, held),
+            held_updated_at: held.and_then(|held| held.updated_at),
+            record,
+            repeat,
+        }
     };
     Ok(records.into_iter().map(assess_one).collect())
 }

@@ -80,7 +80,9 @@ pub fn advice(kind: FailureKind) -> &'static str {
         FailureKind::ListingUnsupported => {
             "this version needs a server that honours updated_at_min and returns updated_at"
         }
-        FailureKind::RepeatedPage | FailureKind::EndlessList => "the watermark stays; tell Salla's support which page",
+        FailureKind::ListingUnstable | FailureKind::RepeatedPage | FailureKind::EndlessList => {
+            "the watermark stays; tell Salla's support which page"
+        }
         FailureKind::Database => "see the database's own log; the next run covers this window",
         FailureKind::LeaseLost | FailureKind::AlreadyRunning => "wait for the run that is active",
         FailureKind::Abandoned => "look for crashes of the process that held it; the next run covers this window",

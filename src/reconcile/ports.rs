@@ -35,6 +35,8 @@ pub struct Page<R> {
     pub rows: Vec<Result<R, Unreadable>>,
     /// How many pages there are by the server's own account; `None` when it does not say.
     pub total_pages: Option<u32>,
+    /// How many rows there are, likewise.
+    pub total: Option<u64>,
     /// What the server's clock showed; `None` when it does not say.
     pub served_at: Option<DateTime<Utc>>,
     /// It holds rows older than asked for: the server ignores the filter.
@@ -155,6 +157,8 @@ pub struct Cursor {
     pub observed_at: Option<DateTime<Utc>>,
     /// How many pages the list had when it was first seen.
     pub first_total_pages: Option<u32>,
+    /// How many rows came so far, repeated ones included.
+    pub rows: u64,
 }
 
 /// A run that this process holds.
@@ -198,12 +202,14 @@ pub struct Assessed<R: Record> {
     pub verdict: Verdict,
     /// The version that was held when it was assessed.
     pub held_updated_at: Option<DateTime<Utc>>,
+    /// The run has counted it before: it is written if it is newer, and not counted again.
+    pub repeat: bool,
 }
 
 /// All that one page leads to, committed at once.
 #[derive(Debug)]
 pub struct PageCommit<'a, R: Record> {
-    /// Distinct records, none of which the run has seen before.
+    /// Distinct records.
     pub records: &'a [Assessed<R>],
     /// Rows that could not be transformed.
     pub unreadable: &'a [Unreadable],
@@ -468,6 +474,8 @@ pub struct Sealed(pub String);
 pub struct Credentials<T = SecretString> {
     /// The tokens.
     pub tokens: Tokens<T>,
+    /// Since when they are stored.
+    pub obtained_at: DateTime<Utc>,
     /// Raised by each change.
     pub version: i64,
     /// Since when a refresh has been under way, by the database's clock.

@@ -3,7 +3,9 @@
 //! A short page is never taken for the last one: Salla may return fewer rows than asked for. The end is
 //! an empty page, or the last page by the newest answer's own account.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
+
+use tokio::time::Instant;
 
 use super::ports::{Cursor, Page};
 use crate::domain::{FailureKind, Record, Unreadable};
@@ -14,12 +16,26 @@ const MAX_PAGES: u32 = 20_000;
 /// A server that does not say how many pages there are is given up after this many.
 const MAX_UNANNOUNCED_PAGES: u32 = 500;
 
+/// Or after so long.
+const MAX_UNANNOUNCED_TIME: Duration = Duration::from_secs(270);
+
+/// A list that has brought nothing new for so many pages goes round in circles.
+const MAX_STALE_PAGES: u32 = 50;
+
 /// A list may grow while it is read, by this many pages and a tenth.
 const GROWTH_ALLOWED: u32 = 50;
 
 /// Why a walk was given up.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
+    /// Fewer rows came than the list has.
+    #[error("the list has {total} rows by the server's account, and {rows} came: it is not whole")]
+    Incomplete {
+        /// By the newest answer.
+        total: u64,
+        /// Repeated ones included.
+        rows: u64,
+    },
     /// A page that is the previous page again.
     #[error("page {0} of the list is the page before it again; the server seems to ignore the page number")]
     Repeated(u32),
@@ -37,6 +53,7 @@ impl WalkError {
     /// The word for the ledger.
     pub fn kind(&self) -> FailureKind {
         match self {
+            Self::Incomplete { .. } => FailureKind::ListingUnstable,
             Self::Repeated(_) => FailureKind::RepeatedPage,
             Self::Endless { .. } => FailureKind::EndlessList,
         }
@@ -49,6 +66,8 @@ pub struct Walk {
     cursor: Cursor,
     seen: HashSet<i64>,
     previous_page: Vec<Option<i64>>,
+    stale_pages: u32,
+    began: Instant,
 }
 
 /// What a page brought that the walk had not seen.
@@ -56,16 +75,24 @@ pub struct Walk {
 pub struct Admitted<R> {
     pub records: Vec<R>,
     pub unreadable: Vec<Unreadable>,
+    /// Seen before and counted then: to be written if they are newer than what was.
+    pub repeats: Vec<R>,
 }
 
 impl Walk {
     /// Begins at page 1, or where an earlier holder of the run stopped.
     pub fn new(resumed: Option<(Cursor, Vec<i64>)>) -> Self {
         let (cursor, seen) = resumed.unwrap_or_else(|| {
-            let first = Cursor { next_page: Some(1), observed_at: None, first_total_pages: None };
+            let first = Cursor { next_page: Some(1), observed_at: None, first_total_pages: None, rows: 0 };
             (first, Vec::new())
         });
-        Self { cursor, seen: seen.into_iter().collect(), previous_page: Vec::new() }
+        Self {
+            cursor,
+            seen: seen.into_iter().collect(),
+            previous_page: Vec::new(),
+            stale_pages: 0,
+            began: Instant::now(),
+        }
     }
 
     /// Where the walk stands.
@@ -86,21 +113,36 @@ impl Walk {
         if !last {
             self.check_bounds(number, page.total_pages)?;
         }
+        self.cursor.rows += ids.len() as u64;
+        if let Some(total) = page.total.filter(|&total| last && self.cursor.rows < total) {
+            return Err(WalkError::Incomplete { total, rows: self.cursor.rows });
+        }
         self.previous_page = ids;
         self.cursor.next_page = (!last).then_some(number + 1);
-        Ok(self.distinct(page.rows))
+        let admitted = self.distinct(page.rows);
+        let news = !admitted.records.is_empty() || !admitted.unreadable.is_empty();
+        self.stale_pages = if news { 0 } else { self.stale_pages + 1 };
+        Ok(admitted)
     }
 
-    /// Only what the walk has not seen. A row without an id is always new.
+    /// Tells what the walk has not seen from what it has. Of two copies on one page the newer one counts. A
+    /// row without an id is always new.
     fn distinct<R: Record>(&mut self, rows: Vec<Result<R, Unreadable>>) -> Admitted<R> {
-        let mut admitted = Admitted { records: Vec::with_capacity(rows.len()), unreadable: Vec::new() };
+        let mut admitted =
+            Admitted { records: Vec::<R>::with_capacity(rows.len()), unreadable: Vec::new(), repeats: Vec::new() };
         for row in rows {
-            let id = row.as_ref().map_or_else(|bad| bad.id, |row| Some(row.id()));
-            if id.is_none_or(|id| self.seen.insert(id)) {
-                match row {
-                    Ok(record) => admitted.records.push(record),
-                    Err(unreadable) => admitted.unreadable.push(unreadable),
+            match row {
+                Ok(record) if self.seen.insert(record.id()) => admitted.records.push(record),
+                Ok(record) => {
+                    let mut earlier = admitted.records.iter_mut().chain(&mut admitted.repeats);
+                    match earlier.find(|earlier| earlier.id() == record.id()) {
+                        Some(earlier) if earlier.updated_at() < record.updated_at() => *earlier = record,
+                        Some(_) => {}
+                        None => admitted.repeats.push(record),
+                    }
                 }
+                Err(bad) if bad.id.is_none_or(|id| self.seen.insert(id)) => admitted.unreadable.push(bad),
+                Err(_) => {}
             }
         }
         admitted
@@ -112,6 +154,10 @@ impl Walk {
             (_, Some(pages)) if pages > MAX_PAGES => endless("the server announces more than 20,000 pages"),
             (Some(first), _) if page >= first.saturating_add(first / 10 + GROWTH_ALLOWED) => {
                 endless("it has grown by more than a tenth and 50 pages since it was first read")
+            }
+            _ if self.stale_pages >= MAX_STALE_PAGES => endless("50 pages in a row brought nothing new"),
+            (None, None) if self.began.elapsed() > MAX_UNANNOUNCED_TIME => {
+                endless("the server does not say how many pages there are, and four minutes were not the end")
             }
             (None, None) if page >= MAX_UNANNOUNCED_PAGES => {
                 endless("the server does not say how many pages there are, and 500 were not the end")
@@ -145,7 +191,7 @@ mod tests {
                 fingerprint: Fingerprint::of_json("{}").unwrap(),
             })
         };
-        Page { rows: ids.iter().map(row).collect(), total_pages, served_at: None, unfiltered: false }
+        Page { rows: ids.iter().map(row).collect(), total_pages, served_at: None, total: None, unfiltered: false }
     }
 
     /// Walks a list, and returns the ids that were admitted and how it ended.
@@ -196,8 +242,22 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_is_not_whole_is_not_taken_for_it() {
+        let list = |n| Page { total: Some(5), ..page(if n == 1 { &[1, 2] } else { &[] }, Some(3)) };
+        let (ids, end) = walk(list);
+        assert_eq!(ids, vec![1, 2]);
+        assert!(matches!(end, Err(WalkError::Incomplete { total: 5, rows: 2 })), "{end:?}");
+    }
+
+    #[test]
+    fn a_list_that_goes_round_in_circles_is_given_up() {
+        let (_, end) = walk(|n| page(&[i64::from(n % 2)], Some(15_000)));
+        assert!(matches!(end, Err(WalkError::Endless { page: 53, .. })), "{end:?}");
+    }
+
+    #[test]
     fn a_walk_goes_on_where_it_stopped() {
-        let cursor = Cursor { next_page: Some(2), observed_at: None, first_total_pages: Some(2) };
+        let cursor = Cursor { next_page: Some(2), observed_at: None, first_total_pages: Some(2), rows: 2 };
         let mut walk = Walk::new(Some((cursor, vec![1, 2])));
         let admitted = walk.admit(2, page(&[2, 3], Some(2))).unwrap();
         assert_eq!(admitted.records.len(), 1);

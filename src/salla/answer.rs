@@ -100,15 +100,16 @@ pub fn served_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
     httpdate::parse_http_date(text).ok().map(DateTime::from)
 }
 
-/// For how long a server asks to be left alone: seconds, or a date, which is read against the server's
-/// own clock.
+/// For how long a server asks to be left alone: seconds, or a date, which is read against the server's own
+/// clock, and against ours where it shows none.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
+    if let Ok(seconds) = text.parse::<f64>() {
+        let too_long = || if seconds > 0.0 { Some(Duration::MAX) } else { None };
+        return Duration::try_from_secs_f64(seconds).ok().or_else(too_long);
     }
     let until: DateTime<Utc> = httpdate::parse_http_date(text).ok()?.into();
-    let now = served_at(headers)?;
+    let now = served_at(headers).unwrap_or_else(Utc::now);
     Some((until - now).to_std().unwrap_or(Duration::ZERO))
 }
 
@@ -127,6 +128,8 @@ mod tests {
         assert_eq!(of("7"), Some(Duration::from_secs(7)));
         assert_eq!(of("Tue, 24 Nov 2026 02:01:30 GMT"), Some(Duration::from_secs(90)));
         assert_eq!(of("Mon, 23 Nov 2026 02:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(of("1.5"), Some(Duration::from_millis(1500)));
+        assert_eq!(of("99999999999999999999999"), Some(Duration::MAX));
         assert_eq!(of("soon"), None);
         assert_eq!(of("-1"), None);
     }

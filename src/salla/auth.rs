@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// A token is renewed when it ends sooner than this.
+/// A token is renewed when it ends sooner than this, or within the last quarter of its life.
 const RENEW_AHEAD: TimeDelta = TimeDelta::days(1);
 
 /// A mark older than this was left by a process that died: the outcome of its refresh is unknown.
@@ -68,7 +68,7 @@ impl<C: CredentialStore> Auth<C> {
     pub async fn credentials(&self, merchant: MerchantId) -> Result<Credentials, SourceError> {
         let current = self.store.load(merchant).await?.ok_or(SourceError::NoToken(merchant))?;
         let now = Utc::now();
-        let ends_soon = current.tokens.expires_at.is_some_and(|end| end - now < RENEW_AHEAD);
+        let ends_soon = current.tokens.expires_at.is_some_and(|end| end - now < renew_ahead(current.obtained_at, end));
         if !ends_soon || current.tokens.refresh.is_none() || current.refreshing_for.is_some() {
             return Ok(current);
         }
@@ -77,6 +77,10 @@ impl<C: CredentialStore> Auth<C> {
             Err(error) if current.tokens.expires_at > Some(now) => {
                 tracing::warn!(merchant.id = merchant.0, error = %error, "the token could not be renewed ahead of its end");
                 Ok(current)
+            }
+            Err(error @ SourceError::Unauthorized { .. }) => {
+                self.give_up(merchant, current.version).await?;
+                Err(error)
             }
             Err(error) => Err(error),
         }
@@ -114,7 +118,7 @@ impl<C: CredentialStore> Auth<C> {
             Refresh::Renewed(tokens) => {
                 self.save(merchant, version, &tokens).await?;
                 tracing::info!(merchant.id = merchant.0, "token renewed");
-                Ok(Credentials { tokens, version: version + 1, refreshing_for: None })
+                Ok(Credentials { tokens, obtained_at: Utc::now(), version: version + 1, refreshing_for: None })
             }
             Refresh::Refused(reason) => {
                 self.store.revoked(merchant, version).await?;
@@ -179,6 +183,11 @@ impl<C: CredentialStore> Auth<C> {
     pub async fn give_up(&self, merchant: MerchantId, version: i64) -> Result<(), SourceError> {
         Ok(self.store.revoked(merchant, version).await?)
     }
+}
+
+/// A token of a short life is not renewed all the time.
+fn renew_ahead(obtained: DateTime<Utc>, end: DateTime<Utc>) -> TimeDelta {
+    RENEW_AHEAD.min((end - obtained) / 4)
 }
 
 /// The merchant must act.

@@ -1,7 +1,7 @@
 //! The middleware around the circuit breaker. It stands inside the retries, so that it hears of every
 //! attempt.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{Extensions, StatusCode};
 use parking_lot::Mutex;
@@ -15,6 +15,9 @@ use super::{
     error::{Broken, CircuitOpen},
 };
 use crate::reconcile::Metrics;
+
+/// How long a request sleeps before it looks at the circuit again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a request does that finds the circuit open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +79,8 @@ impl Middleware for Guard {
             if self.0.when_open == WhenOpen::Fail {
                 return Err(Error::middleware(CircuitOpen));
             }
-            sleep(wait).await;
+            // Another store's probe may close the circuit at any moment.
+            sleep(wait.min(LOOK_AGAIN)).await;
         }
         let result = next.run(request, extensions).await;
         if is_failure(&result) {

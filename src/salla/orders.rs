@@ -158,6 +158,10 @@ fn money(
 fn decimal(raw: &RawValue) -> Option<Decimal> {
     let text = scalar(raw)?;
     let text = text.trim();
+    if text.contains('_') {
+        // Which the library takes for a separator.
+        return None;
+    }
     if !text.contains(['e', 'E']) {
         return Decimal::from_str_exact(text).ok();
     }
@@ -191,10 +195,16 @@ impl<C: CredentialStore> Source<crate::domain::Order> for SallaClient<C> {
         if data.is_none() {
             return Err(malformed("`data` is missing"));
         }
-        let total_pages = answer.envelope.pagination().total_pages;
+        let pagination = answer.envelope.pagination();
         let rows: Vec<_> = rows.into_iter().map(transform).collect();
         let unfiltered = self.check_listing(&request, &rows)?;
-        Ok(Page { rows, total_pages, served_at: answer.served_at, unfiltered })
+        Ok(Page {
+            rows,
+            total_pages: pagination.total_pages,
+            total: pagination.total,
+            served_at: answer.served_at,
+            unfiltered,
+        })
     }
 }
 
@@ -278,6 +288,7 @@ mod tests {
             ("-0", Some("0")),
             ("\"12,50\"", None),
             ("\"\"", None),
+            ("\"1_000\"", None),
             ("1e400", None),
             ("1e-400", None),
             ("0.12345678901234567890123456789012", None),

@@ -77,8 +77,9 @@ impl Middleware for Throttle {
 /// What the headers announce; the reset is an instant of the server's clock.
 fn announced(headers: &HeaderMap) -> Option<Announced> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
-    let reset_in =
-        number("x-ratelimit-reset").zip(served_at(headers)).map_or(60, |(reset, now)| reset - now.timestamp());
+    let reset_in = number("x-ratelimit-reset")
+        .zip(served_at(headers))
+        .map_or(60, |(reset, now)| reset.saturating_sub(now.timestamp()));
     Some(Announced {
         limit: u32::try_from(number("x-ratelimit-limit")?).ok().filter(|&limit| limit > 0)?,
         remaining: u32::try_from(number("x-ratelimit-remaining")?).ok()?,

@@ -17,21 +17,26 @@ pub struct Envelope {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Pagination {
     pub total_pages: Option<u32>,
+    pub total: Option<u64>,
 }
 
 impl Envelope {
     /// What the envelope says about pages; what is missing or odd is `None`.
     pub fn pagination(&self) -> Pagination {
-        #[derive(Deserialize)]
+        #[derive(Deserialize, Default)]
         struct Wire<'a> {
             #[serde(borrow, rename = "totalPages")]
             total_pages: Option<&'a RawValue>,
+            #[serde(borrow)]
+            total: Option<&'a RawValue>,
         }
-        let total_pages = present(self.pagination.as_deref())
+        let wire = present(self.pagination.as_deref())
             .and_then(|raw| serde_json::from_str::<Wire<'_>>(raw.get()).ok())
-            .and_then(|wire| integer(wire.total_pages?))
-            .and_then(|pages| u32::try_from(pages).ok());
-        Pagination { total_pages }
+            .unwrap_or_default();
+        Pagination {
+            total_pages: wire.total_pages.and_then(integer).and_then(|pages| u32::try_from(pages).ok()),
+            total: wire.total.and_then(integer).and_then(|rows| u64::try_from(rows).ok()),
+        }
     }
 
     /// Salla's words about an error.

@@ -6,19 +6,19 @@
 use std::collections::HashMap;
 
 use sea_orm::{
-    ActiveValue::{NotSet, Set},
     ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, RuntimeErr, Statement, TransactionTrait, sqlx,
 };
 
 use super::{
     connect::Store,
+    discrepancies::{kind, of_record, of_unreadable},
     entity::discrepancy,
     error::{Trouble, trouble},
     orders,
 };
 use crate::{
-    domain::{Discrepancy, DiscrepancyKind, Held, MerchantId, Order, Outcome, Record, Totals, Unreadable, Verdict},
-    reconcile::ports::{Assessed, Committed, Lease, PageCommit, Target, TargetError},
+    domain::{Held, MerchantId, Order, Outcome, Record, Totals, Verdict},
+    reconcile::ports::{Committed, Lease, PageCommit, Target, TargetError},
 };
 
 impl Target<Order> for Store {
@@ -60,7 +60,7 @@ impl Store {
             written => written?,
         };
         let mut totals = page.totals;
-        for record in page.records {
+        for record in page.records.iter().filter(|record| !record.repeat) {
             totals.count(written.get(&record.record.id()).map_or(Outcome::Unchanged, |w| w.0));
         }
         page.unreadable.iter().for_each(|_| totals.count(Outcome::Skipped));
@@ -116,7 +116,7 @@ impl Store {
         page: &PageCommit<'_, Order>,
         written: &HashMap<i64, Written>,
     ) -> Result<(), DbErr> {
-        let of_records = page.records.iter().filter_map(|record| {
+        let of_records = page.records.iter().filter(|record| !record.repeat).filter_map(|record| {
             let (outcome, reason) = written.get(&record.record.id())?;
             Some(of_record(lease, record, kind(*outcome)?, reason.clone()))
         });
@@ -138,7 +138,7 @@ impl Store {
         let Some(next) = page.cursor.next_page else {
             return Ok(());
         };
-        let records = page.records.iter().map(|record| record.record.id());
+        let records = page.records.iter().filter(|record| !record.repeat).map(|record| record.record.id());
         let ids: Vec<u8> =
             records.chain(page.unreadable.iter().filter_map(|bad| bad.id)).flat_map(i64::to_le_bytes).collect();
         txn.execute_raw(Statement::from_sql_and_values(
@@ -231,70 +231,6 @@ fn refusal(error: &DbErr) -> String {
             }
         }
         other => other.to_string(),
-    }
-}
-
-fn kind(outcome: Outcome) -> Option<DiscrepancyKind> {
-    match outcome {
-        Outcome::Created => Some(DiscrepancyKind::Missing),
-        Outcome::Updated => Some(DiscrepancyKind::Stale),
-        Outcome::Failed => Some(DiscrepancyKind::Failed),
-        Outcome::Skipped => Some(DiscrepancyKind::Skipped),
-        Outcome::Unchanged => None,
-    }
-}
-
-fn of_record(
-    lease: &Lease,
-    record: &Assessed<Order>,
-    kind: DiscrepancyKind,
-    reason: Option<String>,
-) -> discrepancy::ActiveModel {
-    let fields = match &record.verdict {
-        Verdict::Update { fields } => fields.iter().map(ToString::to_string).collect(),
-        Verdict::Create | Verdict::Unchanged => Vec::new(),
-    };
-    row(
-        lease,
-        Discrepancy {
-            resource: Order::RESOURCE,
-            salla_id: Some(record.record.id()),
-            kind,
-            local_updated_at: record.held_updated_at,
-            remote_updated_at: Some(record.record.updated_at),
-            fields,
-            reason,
-        },
-    )
-}
-
-fn of_unreadable(lease: &Lease, bad: &Unreadable) -> discrepancy::ActiveModel {
-    row(
-        lease,
-        Discrepancy {
-            resource: Order::RESOURCE,
-            salla_id: bad.id,
-            kind: DiscrepancyKind::Skipped,
-            local_updated_at: None,
-            remote_updated_at: None,
-            fields: Some(bad.path.clone()).filter(|path| !path.is_empty()).into_iter().collect(),
-            reason: Some(bad.to_string()),
-        },
-    )
-}
-
-fn row(lease: &Lease, found: Discrepancy) -> discrepancy::ActiveModel {
-    discrepancy::ActiveModel {
-        id: NotSet,
-        run_id: Set(lease.run_id),
-        merchant_id: Set(lease.merchant.0),
-        resource: Set(found.resource.as_str().to_owned()),
-        salla_id: Set(found.salla_id),
-        kind: Set(found.kind.as_str().to_owned()),
-        local_updated_at: Set(found.local_updated_at),
-        remote_updated_at: Set(found.remote_updated_at),
-        fields: Set(serde_json::json!(found.fields).to_string()),
-        reason: Set(found.reason),
     }
 }
 

@@ -34,6 +34,7 @@ impl CredentialStore<Sealed> for Store {
                 let row = credential::Model::from_query_result(&row, "")?;
                 Ok(Some(Credentials {
                     tokens: sealed(&row),
+                    obtained_at: row.obtained_at,
                     version: row.version,
                     refreshing_for: refreshing_for.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
                 }))
@@ -61,8 +62,11 @@ impl CredentialStore<Sealed> for Store {
         version: i64,
         tokens: &Tokens<Sealed>,
     ) -> Result<(), CredentialError> {
-        let sql = "UPDATE credentials SET access_token = $1, refresh_token = $2, expires_at = $3, \
-                   version = $4, refresh_started_at = NULL WHERE merchant_id = $5 AND version = $6";
+        let sql = format!(
+            "UPDATE credentials SET access_token = $1, refresh_token = $2, expires_at = $3, version = $4, \
+             obtained_at = {}, refresh_started_at = NULL WHERE merchant_id = $5 AND version = $6",
+            self.dialect.now()
+        );
         let values: [Value; 6] = [
             tokens.access.0.clone().into(),
             tokens.refresh.as_ref().map(|token| token.0.clone()).into(),
@@ -71,7 +75,7 @@ impl CredentialStore<Sealed> for Store {
             merchant.0.into(),
             version.into(),
         ];
-        Ok(self.execute(sql, &values).await?)
+        Ok(self.execute(&sql, &values).await?)
     }
 
     async fn abandon_refresh(&self, merchant: MerchantId, version: i64) -> Result<(), CredentialError> {

@@ -54,11 +54,11 @@ impl Dialect {
         }
     }
 
-    /// A column of instants, in a form in which any two of them compare by time. Another program may
-    /// have written SQLite's text in another spelling.
+    /// A column of instants, in a form in which any two of them compare by time. Another program may have written
+    /// SQLite's text in another spelling, and PostgreSQL's `infinity`, which is no time at all.
     pub fn comparable(self, column: &str) -> String {
         match self {
-            Self::Postgres => column.to_owned(),
+            Self::Postgres => format!("CASE WHEN isfinite({column}) THEN {column} END"),
             Self::Sqlite => format!("julianday({column})"),
         }
     }
@@ -69,6 +69,22 @@ impl Dialect {
         match self {
             Self::Postgres => "FOR UPDATE OF r SKIP LOCKED",
             Self::Sqlite => "",
+        }
+    }
+
+    /// Locks the rows that are read, and waits for whoever has.
+    pub fn for_update(self) -> &'static str {
+        match self {
+            Self::Postgres => "FOR UPDATE",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// A column of instants as it is read: only what is one.
+    pub fn finite(self, column: &str) -> String {
+        match self {
+            Self::Postgres => self.comparable(column),
+            Self::Sqlite => column.to_owned(),
         }
     }
 

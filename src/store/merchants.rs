@@ -46,10 +46,11 @@ impl Store {
                        ON CONFLICT (merchant_id) DO UPDATE SET state = 'active', name = COALESCE(excluded.name, merchants.name)";
             let values: [Value; 2] = [registration.merchant_id.0.into(), registration.name.clone().into()];
             txn.execute_raw(self.statement(sql, values)).await?;
-            let sql = "INSERT INTO credentials (merchant_id, access_token, refresh_token, expires_at) VALUES ($1, $2, $3, $4) \
+            let now = self.dialect.now();
+            let sql = format!("INSERT INTO credentials (merchant_id, access_token, refresh_token, expires_at) VALUES ($1, $2, $3, $4) \
                        ON CONFLICT (merchant_id) DO UPDATE SET access_token = excluded.access_token, \
                        refresh_token = excluded.refresh_token, expires_at = excluded.expires_at, \
-                       version = credentials.version + 1, refresh_started_at = NULL";
+                       version = credentials.version + 1, obtained_at = {now}, refresh_started_at = NULL");
             let tokens = &registration.tokens;
             let values: [Value; 4] = [
                 registration.merchant_id.0.into(),
@@ -57,7 +58,7 @@ impl Store {
                 tokens.refresh.as_ref().map(|token| token.0.clone()).into(),
                 tokens.expires_at.into(),
             ];
-            txn.execute_raw(self.statement(sql, values)).await?;
+            txn.execute_raw(self.statement(&sql, values)).await?;
             txn.commit().await
         })
         .await

@@ -7,6 +7,7 @@ mod config;
 mod connect;
 mod credentials;
 mod dialect;
+mod discrepancies;
 mod entity;
 mod error;
 mod finish;
@@ -14,6 +15,7 @@ mod ledger;
 mod merchants;
 mod orders;
 mod queries;
+mod queue;
 mod schedule;
 
 pub use config::Config;

@@ -26,24 +26,18 @@ pub async fn held(
 ) -> Result<HashMap<i64, Held<Order>>, DbErr> {
     let mut held = HashMap::with_capacity(ids.len());
     for ids in ids.chunks(ROWS_A_STATEMENT) {
-        for row in db.query_all(&select_held(merchant, ids)).await? {
+        for row in db.query_all(&select_held(dialect, merchant, ids)).await? {
             held.insert(row.try_get("", "salla_order_id")?, read(&row, dialect)?);
         }
     }
     Ok(held)
 }
 
-fn select_held(merchant: MerchantId, ids: &[i64]) -> SelectStatement {
+fn select_held(dialect: Dialect, merchant: MerchantId, ids: &[i64]) -> SelectStatement {
     Query::select()
-        .columns([
-            Column::SallaOrderId,
-            Column::ReferenceId,
-            Column::Status,
-            Column::Currency,
-            Column::SallaCreatedAt,
-            Column::SallaUpdatedAt,
-            Column::Fingerprint,
-        ])
+        .columns([Column::SallaOrderId, Column::ReferenceId, Column::Status, Column::Currency, Column::Fingerprint])
+        .expr_as(Expr::cust(dialect.finite("salla_created_at")), "salla_created_at")
+        .expr_as(Expr::cust(dialect.finite("salla_updated_at")), "salla_updated_at")
         .expr_as(Expr::col(Column::TotalAmount).cast_as("text"), "total")
         .expr_as(Expr::col(Column::DeletedAt).is_not_null(), "deleted")
         .expr_as(

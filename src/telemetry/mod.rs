@@ -40,11 +40,11 @@ pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
 }
 
-/// Our own steps, and the warnings of everybody else.
-pub const STEPS: &str = "warn,salla_reconciler=info";
+/// Our own steps, and the warnings of others; not of each attempt, for the last one's failure is told anyway.
+pub const STEPS: &str = "warn,reqwest_retry=error,salla_reconciler=info";
 
 /// Only what went wrong.
-pub const WARNINGS: &str = "warn";
+pub const WARNINGS: &str = "warn,reqwest_retry=error";
 
 /// Sets up logs and traces, for the rest of the process's life. `filter` is what is logged where `RUST_LOG`
 /// says nothing.

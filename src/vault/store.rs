@@ -74,6 +74,7 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
         };
         Ok(Some(Credentials {
             tokens: self.open(merchant, &stored.tokens)?,
+            obtained_at: stored.obtained_at,
             version: stored.version,
             refreshing_for: stored.refreshing_for,
         }))

@@ -24,6 +24,7 @@ on_every_database!(
     paging_through_the_ledger,
     two_daemons_share_the_work,
     salla_is_down,
+    every_error_is_a_problem,
 );
 
 async fn the_schedule_sweeps_every_active_merchant(engine: Engine) {
@@ -115,14 +116,6 @@ async fn runs_on_demand(engine: Engine) {
     ] {
         let (got, headers, _) = daemon.call(method, path, None).await;
         assert_eq!(got, status, "{path}");
-        assert_eq!(headers["content-type"], "application/problem+json", "{path}");
-    }
-    let large = format!(r#"{{"merchant_id":1001,"x":"{}"}}"#, "x".repeat(70_000));
-    for (method, path, body, status) in
-        [(Method::POST, "/runs", Some(large.as_str()), 413), (Method::GET, "/runs/%FF", None, 400)]
-    {
-        let (got, headers, problem) = daemon.call(method, path, body).await;
-        assert_eq!(got, status, "{problem}");
         assert_eq!(headers["content-type"], "application/problem+json", "{path}");
     }
     let page = daemon.get(&format!("{location}/discrepancies?limit=10")).await.1;
@@ -280,6 +273,9 @@ async fn two_daemons_share_the_work(engine: Engine) {
     let mut site = Site::new(engine, shops).await;
     site.set("SCHEDULE__CRON", "*/5 * * * * *");
     site.set("RECONCILE__CONCURRENCY", "3");
+    for merchant in 1001..1013 {
+        site.salla.world().always.insert(merchant, Fault::Hang(Duration::from_millis(300)));
+    }
     let (first, second) = tokio::join!(site.serve(), site.serve());
     first.await_run("merchant_id=1012", |run| run["status"] == "succeeded").await;
     for merchant in 1001..1013 {
@@ -298,7 +294,7 @@ async fn two_daemons_share_the_work(engine: Engine) {
 /// README, "Salla is down".
 async fn salla_is_down(engine: Engine) {
     let merchants = 1001..1031;
-    let mut site = Site::new(engine, merchants.clone().map(|merchant| shop(merchant, 0, 2))).await;
+    let site = Site::new(engine, merchants.clone().map(|merchant| shop(merchant, 0, 2))).await;
     for merchant in merchants.clone() {
         site.salla.world().always.insert(merchant, Fault::status(503));
     }
@@ -309,8 +305,10 @@ async fn salla_is_down(engine: Engine) {
     assert!(asked < 40, "a Salla that is down was asked {asked} times for 30 stores");
 
     let down = Instant::now();
-    site.set("SCHEDULE__CRON", "*/2 * * * * *");
     let daemon = site.serve().await;
+    for merchant in merchants.clone() {
+        daemon.post("/runs", &format!(r#"{{"merchant_id":{merchant}}}"#)).await;
+    }
     daemon.await_line(|line| line["circuit.state"] == "open").await;
     assert_eq!(daemon.get("/readyz").await.0, 200);
     assert!(daemon.get("/metrics").await.1.as_str().unwrap().contains(r#"circuit_state{state="closed"} 0"#));
@@ -322,4 +320,23 @@ async fn salla_is_down(engine: Engine) {
         daemon.await_run(&format!("merchant_id={merchant}&status=succeeded"), |_| true).await;
     }
     assert_eq!(site.database.number("SELECT count(*) FROM runs WHERE status = 'failed' AND trigger <> 'cli'").await, 0);
+}
+
+async fn every_error_is_a_problem(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    let daemon = site.serve().await;
+    let large = format!(r#"{{"merchant_id":1001,"x":"{}"}}"#, "x".repeat(70_000));
+    let beyond = r#"{"merchant_id":1001,"until":"-262143-01-01T00:00:01Z"}"#;
+    let nothing = r#"{"merchant_id":1001,"full":true,"until":"1960-01-01T00:00:00Z"}"#;
+    for (method, path, body, status) in [
+        (Method::GET, "/runs/%FF", None, 400),
+        (Method::POST, "/runs", Some(beyond), 422),
+        (Method::POST, "/runs", Some(nothing), 422),
+        (Method::POST, "/runs", Some(r#"{"merchant_id":1001,"since":"-9999-01-01T00:00:00Z"}"#), 422),
+        (Method::POST, "/runs", Some(large.as_str()), 413),
+    ] {
+        let (got, headers, problem) = daemon.call(method, path, body).await;
+        assert_eq!(got, status, "{path} {problem}");
+        assert_eq!(headers["content-type"], "application/problem+json", "{path}");
+    }
 }

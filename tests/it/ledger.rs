@@ -26,6 +26,7 @@ on_every_database!(
     an_orphan_of_the_daemon_is_not_lost_to_the_foreground,
     a_refresh_is_begun_once,
     an_ended_sweep_is_told_once,
+    of_many_requests_for_a_run_one_is_active,
 );
 
 struct Fixture {
@@ -67,7 +68,7 @@ fn window() -> Window {
 }
 
 fn cursor(next_page: Option<u32>) -> Cursor {
-    Cursor { next_page, observed_at: None, first_total_pages: None }
+    Cursor { next_page, observed_at: None, first_total_pages: None, rows: 0 }
 }
 
 fn page(cursor: &Cursor, totals: Totals) -> PageCommit<'_, salla_reconciler::domain::Order> {
@@ -293,4 +294,23 @@ async fn an_ended_sweep_is_told_once(engine: Engine) {
     let told = [store.ended_sweeps().await.unwrap(), other.ended_sweeps().await.unwrap()].concat();
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].runs, [(RunStatus::Succeeded, 2, Totals::default())]);
+}
+
+async fn of_many_requests_for_a_run_one_is_active(engine: Engine) {
+    let fixture = fixture(engine, 1, 3, LONG).await;
+    for _ in 0..10 {
+        let requests = (0..12).map(|number| {
+            let store = &fixture.stores[number % 3];
+            async move {
+                let queued = matches!(store.enqueue(by(Trigger::Http, 1)).await.unwrap(), Enqueued::Queued(_));
+                (queued, store.claim(1).await.unwrap())
+            }
+        });
+        let answers = futures::future::join_all(requests).await;
+        assert_eq!(answers.iter().filter(|answer| answer.0).count(), 1);
+        let claims: Vec<_> = answers.into_iter().flat_map(|answer| answer.1).collect();
+        let claims = if claims.is_empty() { fixture.stores[0].claim(1).await.unwrap() } else { claims };
+        assert_eq!(claims.len(), 1);
+        fixture.stores[0].finish(&claims[0].lease, succeeded()).await.unwrap();
+    }
 }

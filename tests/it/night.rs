@@ -1,7 +1,7 @@
 //! A night: what was lost is found and corrected, what is right is left alone.
 
 use chrono::{TimeDelta, Utc};
-use salla_reconciler::simulator::Shop;
+use salla_reconciler::simulator::{Fault, Shop};
 use serde_json::json;
 
 use crate::support::{
@@ -24,6 +24,10 @@ on_every_database!(
     discrepancies_tell_what_was_wrong,
     a_server_that_ignores_the_filter_is_read_whole,
     an_until_in_the_past_bounds_what_is_read,
+    a_list_that_is_not_whole_fails_the_run,
+    of_two_copies_the_newer_one_counts,
+    a_clock_of_salla_s_that_is_ahead,
+    what_another_writer_left_that_is_no_time,
 );
 
 /// README, "A night".
@@ -156,7 +160,7 @@ async fn a_missed_night_is_covered_by_the_next(engine: Engine) {
     let watermark = Utc::now() - TimeDelta::days(5);
     site.database.execute("UPDATE watermarks SET watermark = $1", [watermark.into()]).await;
     site.salla.world().shop(1001).place(Utc::now() - TimeDelta::days(4));
-    site.salla.world().always.insert(1001, salla_reconciler::simulator::Fault::status(404));
+    site.salla.world().always.insert(1001, Fault::status(404));
     assert_eq!(site.reconcile(1001, &[]).await["status"], "failed");
     site.salla.world().always.clear();
 
@@ -251,4 +255,56 @@ async fn an_until_in_the_past_bounds_what_is_read(engine: Engine) {
     let run = site.reconcile(1001, &["--until", &noon.to_rfc3339()]).await;
     assert_eq!(totals(&run), [1, 1, 0, 0, 0, 0]);
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [2, 1, 0, 1, 0, 0]);
+}
+
+async fn a_list_that_is_not_whole_fails_the_run(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    let short = r#"{"success":true,"data":[],"pagination":{"total":40,"totalPages":1}}"#;
+    site.salla.world().script(1001, [Fault::ok("application/json", short)]);
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(run["error"]["kind"], "listing_unstable", "{run}");
+    assert!(site.database.rows("SELECT * FROM watermarks").await.is_empty());
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [3, 3, 0, 0, 0, 0]);
+}
+
+async fn of_two_copies_the_newer_one_counts(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 0)]).await;
+    let row = |id: i64, minute: i64, status: &str| {
+        format!(r#"{{"id":{id},"updated_at":"2026-11-24 02:{minute:02}:00","status":{{"slug":"{status}"}}}}"#)
+    };
+    let rows = [
+        row(1, 1, "old"),
+        row(1, 9, "new"),
+        row(2, 9, "new"),
+        row(2, 1, "old"),
+        row(3, 1, "old"),
+        row(4, 1, "x"),
+        row(3, 9, "new"),
+    ];
+    site.salla.world().shop(1001).raw_rows.extend(rows);
+    site.set("RECONCILE__PAGE_SIZE", "5");
+    assert_eq!(totals(&site.reconcile(1001, &["--full"]).await), [4, 4, 0, 0, 0, 0]);
+    assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE status = 'new'").await, 3);
+    assert_eq!(site.database.number("SELECT count(*) FROM discrepancies").await, 4);
+}
+
+async fn a_clock_of_salla_s_that_is_ahead(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    site.salla.world().clock_ahead = TimeDelta::days(20_000);
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+    let row = &site.database.rows("SELECT watermark FROM watermarks").await[0];
+    let watermark: chrono::DateTime<Utc> = row.try_get("", "watermark").unwrap();
+    assert!(watermark <= Utc::now(), "{watermark}");
+}
+
+/// Only PostgreSQL has an infinite time; SQLite's text may hold anything.
+async fn what_another_writer_left_that_is_no_time(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    site.reconcile(1001, &[]).await;
+    let odd = if site.database.is_postgres() { "infinity" } else { "soon" };
+    site.database
+        .execute(&format!("UPDATE orders SET salla_updated_at = '{odd}', salla_created_at = '{odd}', status = 'x'"), [])
+        .await;
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [3, 0, 3, 0, 0, 0]);
+    site.assert_equal(1001).await;
 }

@@ -32,17 +32,21 @@ async fn a_token_expires(engine: Engine) {
     assert!(site.salla.world().violations.is_empty());
 
     // Ahead of its end, too.
-    let soon = Utc::now() + TimeDelta::hours(1);
-    site.database.execute("UPDATE credentials SET expires_at = $1", [soon.into()]).await;
+    expires_soon(&site).await;
     assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
     assert_eq!(site.salla.world().refreshes, 2);
     assert!(site.salla.world().violations.is_empty());
 }
 
+/// A token of a fortnight, on its last hour.
+async fn expires_soon(site: &Site) {
+    let (soon, then) = (Utc::now() + TimeDelta::hours(1), Utc::now() - TimeDelta::days(13));
+    site.database.execute("UPDATE credentials SET expires_at = $1, obtained_at = $2", [soon.into(), then.into()]).await;
+}
+
 async fn four_processes_refresh_once(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
-    let soon = Utc::now() + TimeDelta::hours(1);
-    site.database.execute("UPDATE credentials SET expires_at = $1", [soon.into()]).await;
+    expires_soon(&site).await;
     site.salla.world().token_faults.push_back(Fault::Hang(Duration::from_millis(500)));
     let runs = (0..4).map(|_| site.run(&["run", "--json"]));
     let outputs = futures::future::join_all(runs).await;
@@ -63,6 +67,13 @@ async fn an_unknown_outcome_is_never_sent_again(engine: Engine) {
     assert!(run["error"]["message"].as_str().unwrap().contains("install the app again"));
     let list = site.run(&["merchants", "list", "--json"]).await.object();
     assert_eq!(list["state"], "needs_reauthorization");
+    // The same when it had ended by our own clock.
+    site.register(1001).await;
+    site.salla.world().token_faults.push_back(Fault::status(500));
+    let ended = Utc::now() - TimeDelta::hours(1);
+    site.database.execute("UPDATE credentials SET expires_at = $1", [ended.into()]).await;
+    assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "needs_reauthorization");
+    assert_eq!(site.run(&["merchants", "list", "--json"]).await.object()["state"], "needs_reauthorization");
     // Sweeps leave it alone; a new import mends it.
     assert!(site.run(&["run", "--json"]).await.exits(0).stdout.is_empty());
     assert_eq!(site.salla.world().refreshes, 0);
@@ -174,5 +185,9 @@ async fn the_register(engine: Engine) {
     assert_eq!(unknown["error"]["kind"], "unknown_merchant");
     let bad = site.import("{\"merchant_id\":5,\"access_token\":\"a\"}\nnonsense\n").await.exits(1);
     assert!(bad.stderr.contains("line 2 is not imported; the 1 before it are"), "{}", bad.stderr);
+    for token in ["", "two\\nlines", "ünïcode"] {
+        let line = format!(r#"{{"merchant_id":5,"access_token":"{token}"}}"#);
+        assert!(site.import(&line).await.exits(1).stderr.contains("access_token"), "{token}");
+    }
     assert!(site.run(&["merchants", "import", "nowhere.jsonl"]).await.exits(1).stderr.contains("nowhere.jsonl"));
 }

@@ -12,6 +12,7 @@ pub struct Model {
     #[sea_orm(column_type = "Text", nullable)]
     pub refresh_token: Option<String>,
     pub expires_at: Option<DateTimeUtc>,
+    pub obtained_at: DateTimeUtc,
     pub version: i64,
     pub refresh_started_at: Option<DateTimeUtc>,
 }

@@ -1,0 +1,177 @@
+//! How a run comes to be: put into the queue, or begun at once in the foreground.
+
+use std::time::Duration;
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, RuntimeErr, Value, sqlx,
+};
+use uuid::Uuid;
+
+use super::{
+    connect::Store,
+    entity::run,
+    error::{Trouble, trouble},
+};
+use crate::{
+    domain::{MerchantId, RunId, Trigger},
+    reconcile::ports::{Begun, Enqueued, NewRun, TargetError},
+};
+
+/// A run that a person asked for goes before the schedule's.
+const BY_HAND: i64 = 10;
+
+impl Store {
+    pub(super) async fn put(&self, new: NewRun) -> Result<Enqueued, TargetError> {
+        let id = Uuid::now_v7();
+        self.call(|| self.put_once(id, new)).await
+    }
+
+    /// Locks the merchant's row, so that of two requests for a run the second sees the first's; false when there
+    /// is none.
+    async fn lock_merchant(&self, db: &impl ConnectionTrait, id: MerchantId) -> Result<bool, DbErr> {
+        let sql = format!("SELECT 1 FROM merchants WHERE merchant_id = $1 {}", self.dialect.for_update());
+        Ok(db.query_one_raw(self.statement(&sql, [id.0.into()])).await?.is_some())
+    }
+
+    async fn put_once(&self, id: RunId, new: NewRun) -> Result<Enqueued, DbErr> {
+        let txn = self.begin_write().await?;
+        if !self.lock_merchant(&txn, new.merchant).await? {
+            return Ok(Enqueued::UnknownMerchant);
+        }
+        if let Some(active) = active_run(&txn, new.merchant).await? {
+            // The same id: an earlier attempt, whose answer was lost, did it.
+            return Ok(if active.id == id { Enqueued::Queued(id) } else { Enqueued::Active(active.id) });
+        }
+        match self.insert(&txn, id, new, "queued").await {
+            Ok(_) => {
+                txn.commit().await?;
+                Ok(Enqueued::Queued(id))
+            }
+            Err(error) if trouble(&error) == Trouble::Taken => {
+                txn.rollback().await?;
+                let other = active_run(&self.db, new.merchant).await?;
+                // It has ended meanwhile: the call is made again.
+                other.map(|run| Enqueued::Active(run.id)).ok_or_else(|| again(&error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn start(&self, new: NewRun) -> Result<Begun, TargetError> {
+        let id = Uuid::now_v7();
+        self.call(|| self.start_once(id, new)).await
+    }
+
+    async fn start_once(&self, id: RunId, new: NewRun) -> Result<Begun, DbErr> {
+        let txn = self.begin_write().await?;
+        if !self.lock_merchant(&txn, new.merchant).await? {
+            return Ok(Begun::UnknownMerchant);
+        }
+        self.clear_orphan(&txn, new.merchant).await?;
+        if let Some(ours) = run::Entity::find_by_id(id).one(&txn).await?.filter(|run| run.status == "running") {
+            // An earlier attempt, whose answer was lost, did it.
+            let claim = self.claims(&txn, vec![ours]).await?.pop();
+            return claim.map(|claim| Begun::Claimed(Box::new(claim))).ok_or(DbErr::RecordNotInserted);
+        }
+        let row = match self.insert(&txn, id, new, "running").await {
+            Ok(row) => row,
+            Err(error) if trouble(&error) == Trouble::Taken => {
+                txn.rollback().await?;
+                return self.busy(new.merchant).await?.ok_or_else(|| again(&error));
+            }
+            Err(error) => return Err(error),
+        };
+        let claim = self.claims(&txn, vec![row]).await?.pop();
+        txn.commit().await?;
+        claim.map(|claim| Begun::Claimed(Box::new(claim))).ok_or_else(|| DbErr::RecordNotInserted)
+    }
+
+    /// A run of the foreground whose process is gone is over: nobody waits for it, and the run that begins now
+    /// covers its window. Any other is put back into the queue, at its cursor.
+    async fn clear_orphan(&self, db: &impl ConnectionTrait, merchant: MerchantId) -> Result<(), DbErr> {
+        let now = self.dialect.now();
+        let of_foreground = format!(
+            "UPDATE runs SET status = 'failed', error_kind = 'abandoned', finished_at = {now}, \
+             error_message = 'its process went away; a later run covers its window' \
+             WHERE merchant_id = $1 AND status = 'running' AND lease_until < {now} AND trigger = 'cli'"
+        );
+        let of_daemon = format!(
+            "UPDATE runs SET status = 'queued', owner = NULL, lease_until = NULL \
+             WHERE merchant_id = $1 AND status = 'running' AND lease_until < {now}"
+        );
+        for sql in [of_foreground, of_daemon] {
+            db.execute_raw(self.statement(&sql, [merchant.0.into()])).await?;
+        }
+        Ok(())
+    }
+
+    async fn busy(&self, merchant: MerchantId) -> Result<Option<Begun>, DbErr> {
+        let sql = format!(
+            "SELECT id, lease_until, {} AS lapses_in FROM runs WHERE merchant_id = $1 AND status = 'running'",
+            self.dialect.seconds_between(self.dialect.now(), "lease_until")
+        );
+        let row = self.db.query_one_raw(self.statement(&sql, [merchant.0.into()])).await?;
+        row.map(|row| {
+            let seconds: f64 = row.try_get("", "lapses_in")?;
+            Ok(Begun::Busy {
+                run_id: row.try_get("", "id")?,
+                lease_until: row.try_get("", "lease_until")?,
+                lapses_in: Duration::from_secs_f64(seconds.max(0.05)),
+            })
+        })
+        .transpose()
+    }
+
+    async fn insert(
+        &self,
+        db: &impl ConnectionTrait,
+        id: RunId,
+        new: NewRun,
+        status: &str,
+    ) -> Result<run::Model, DbErr> {
+        let (owner, lease_until, started_at, epoch) = if status == "running" {
+            (Some(self.owner), self.dialect.now_plus(self.lease), self.dialect.now(), 1)
+        } else {
+            (None, "NULL".to_owned(), "NULL", 0)
+        };
+        let sql = format!(
+            "INSERT INTO runs (id, merchant_id, trigger, status, since_requested, until_requested, full_history, \
+             dry_run, priority, owner, epoch, attempt, lease_until, started_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, {lease_until}, {started_at}) RETURNING *"
+        );
+        let request = new.request;
+        let priority = if matches!(new.trigger, Trigger::Http | Trigger::Cli) { BY_HAND } else { 0 };
+        let values: [Value; 11] = [
+            id.into(),
+            new.merchant.0.into(),
+            new.trigger.as_str().into(),
+            status.into(),
+            request.since.into(),
+            request.until.into(),
+            request.full.into(),
+            request.dry_run.into(),
+            priority.into(),
+            owner.into(),
+            i64::from(epoch).into(),
+        ];
+        let row = db.query_one_raw(self.statement(&sql, values)).await?;
+        let row = row.ok_or(DbErr::RecordNotInserted)?;
+        run::Model::from_query_result(&row, "")
+    }
+}
+
+/// The merchant's run that is running, or else the first that waits.
+async fn active_run(db: &impl ConnectionTrait, merchant: MerchantId) -> Result<Option<run::Model>, DbErr> {
+    let mut active = run::Entity::find()
+        .filter(run::Column::MerchantId.eq(merchant.0))
+        .filter(run::Column::Status.is_in(["queued", "running"]))
+        .all(db)
+        .await?;
+    active.sort_by_key(|run| (run.status != "running", run.id));
+    Ok(active.into_iter().next())
+}
+
+/// Another run stood in the way and is gone by now: `Store::call` makes the call again.
+fn again(error: &DbErr) -> DbErr {
+    DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(sqlx::Error::Protocol(format!("made way: {error}")))))
+}
