@@ -9,7 +9,9 @@ use super::Exit;
 use crate::{
     app::key_ring,
     config::{Config, ConfigError},
+    domain::MerchantState,
     reconcile::ports::{CredentialStore, Ledger},
+    salla::causes,
     store::Store,
     vault::Vault,
 };
@@ -48,9 +50,13 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
         Ok(store) => {
             report.line("database", Ok(format!("{} answers", store.engine())));
             let schema = store.require_schema().await;
+            let schema_fits = schema.is_ok();
             report.line("schema", schema.map(|()| "is this version's".to_owned()).map_err(|e| e.to_string()));
             database_clock = store.now().await.ok();
             match ring {
+                Ok(_) if !schema_fits => {
+                    report.line("vault", Err("not looked at, for the schema is missing".to_owned()));
+                }
                 Ok(ring) => report.line("vault", tokens(&Vault::new(ring, store.clone()), &store).await),
                 Err(error) => report.line("vault", Err(error.to_string())),
             }
@@ -74,6 +80,14 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
 async fn tokens(vault: &Vault<Store>, store: &Store) -> Result<String, String> {
     let merchants = store.merchants().await.map_err(|error| error.to_string())?;
     let mut troubles = Vec::new();
+    let revoked = merchants.iter().filter(|merchant| merchant.state == MerchantState::NeedsReauthorization);
+    let revoked: Vec<String> = revoked.map(|merchant| merchant.merchant_id.to_string()).collect();
+    if !revoked.is_empty() {
+        return Err(format!(
+            "merchant(s) {} must install the app again: Salla refuses their tokens",
+            revoked.join(", ")
+        ));
+    }
     for merchant in &merchants {
         if let Err(error) = vault.load(merchant.merchant_id).await {
             troubles.push(error.to_string());
@@ -105,7 +119,7 @@ async fn salla(config: &Config, database_clock: Option<DateTime<Utc>>, report: &
         Ok(answer) => answer,
         Err(error) => {
             let trouble =
-                format!("{url} does not answer ({}); check salla.api_url and the way out to it", error.without_url());
+                format!("{url} does not answer ({}); check salla.api_url and the way out to it", causes(&error));
             report.line("salla", Err(trouble));
             return;
         }

@@ -59,13 +59,10 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
 
     say!("A simulated Salla with {} store(s) of {} orders; some webhooks were lost.", args.merchants, args.orders);
     let local = Database::connect(config.database.url.expose_secret()).await?;
-    let mut lost = HashMap::new();
-    for merchant_id in (1001..).take(usize::from(args.merchants)) {
-        let (shop, what) = drifted(&local, merchant_id, args.orders as usize).await?;
-        register(&services, &shop).await?;
-        simulator.world().shops.insert(merchant_id, shop);
-        lost.insert(merchant_id, what);
-    }
+    let lost = tokio::select! {
+        lost = drift(&services, &local, &simulator, &args) => lost?,
+        () = &mut stop => anyhow::bail!("stopped"),
+    };
     let mut merchants: Vec<MerchantId> = lost.keys().copied().map(MerchantId).collect();
     merchants.sort_unstable();
     let halt = CancellationToken::new();
@@ -92,6 +89,23 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
     }
     telemetry.shutdown().await;
     Ok(Exit::Success)
+}
+
+/// Makes the stores and their drifted copies, and registers them.
+async fn drift(
+    services: &Services,
+    local: &DatabaseConnection,
+    simulator: &Simulator,
+    args: &Args,
+) -> anyhow::Result<HashMap<i64, Lost>> {
+    let mut lost = HashMap::new();
+    for merchant_id in (1001..).take(usize::from(args.merchants)) {
+        let (shop, what) = drifted(local, merchant_id, args.orders as usize).await?;
+        register(services, &shop).await?;
+        simulator.world().shops.insert(merchant_id, shop);
+        lost.insert(merchant_id, what);
+    }
+    Ok(lost)
 }
 
 /// The defaults, pointed at the simulator and at a file in `folder`; nothing of the environment counts.
@@ -180,7 +194,7 @@ async fn consume(db: &impl ConnectionTrait, merchant_id: i64, order: &Order) -> 
 
 /// What was lost, and what was found.
 fn found(ended: &[Ended], lost: &HashMap<i64, Lost>) -> String {
-    let head = ["merchant", "status", "lost creations", "created", "lost updates", "updated", "unchanged", "requests"];
+    let head = ["merchant", "status", "lost new", "created", "lost changes", "updated", "unchanged", "requests"];
     let mut rows: Vec<Vec<String>> = ended
         .iter()
         .filter_map(Ended::run)

@@ -77,7 +77,7 @@ pub async fn merchants(config: &Config, command: Command) -> anyhow::Result<Exit
         Command::Import { .. } => {}
         Command::List { json } => list(&store, json).await?,
         Command::Pause { id } => set_state(&store, id, MerchantState::Paused).await?,
-        Command::Resume { id } => set_state(&store, id, MerchantState::Active).await?,
+        Command::Resume { id } => resume(&store, id).await?,
         Command::Remove { id } => known(id, store.remove(id).await?)?,
     }
     store.close().await?;
@@ -139,7 +139,9 @@ async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
             merchant.merchant_id.to_string(),
             merchant.name.unwrap_or_default(),
             merchant.state.as_str().to_owned(),
-            merchant.watermark.map_or_else(|| "never".to_owned(), |mark| mark.to_rfc3339()),
+            merchant
+                .watermark
+                .map_or_else(|| "never".to_owned(), |mark| mark.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
         ]
     });
     say!("{}", table(&["merchant", "name", "state", "covered up to"], rows));
@@ -148,6 +150,16 @@ async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
 
 async fn set_state(store: &Store, id: MerchantId, state: MerchantState) -> anyhow::Result<()> {
     known(id, store.set_state(id, state).await?)
+}
+
+/// Only a new import brings tokens to a store whose own are refused.
+async fn resume(store: &Store, id: MerchantId) -> anyhow::Result<()> {
+    let merchants = store.merchants().await?;
+    let merchant = merchants.iter().find(|merchant| merchant.merchant_id == id);
+    if merchant.is_some_and(|merchant| merchant.state == MerchantState::NeedsReauthorization) {
+        bail!("merchant {id} must install the app again; `merchants import` with its new tokens resumes it");
+    }
+    set_state(store, id, MerchantState::Active).await
 }
 
 fn known(id: MerchantId, found: bool) -> anyhow::Result<()> {

@@ -136,6 +136,9 @@ async fn serve(config: &Config) -> anyhow::Result<Exit> {
     let stop = signal::termination()?;
     let listener = app::bind(config).await?;
     let services = app::Services::build(config, WhenOpen::Wait).await?;
+    if config.salla.client_id.is_empty() {
+        tracing::warn!("salla.client_id and salla.client_secret are not set: no token will be renewed");
+    }
     app::serve(config, services, listener, stop).await?;
     Ok(Exit::Success)
 }

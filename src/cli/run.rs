@@ -83,6 +83,9 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<Exit> {
     services.store.close().await?;
     if !args.json && !ended.is_empty() {
         say!("{}", summary(&ended));
+        if args.dry_run {
+            say!("Dry run: no order was written.");
+        }
     }
     // Stopped in the middle, some were never begun.
     Ok(if ended.len() < merchants.len() { Exit::Failure } else { exit(&ended) })
@@ -99,6 +102,10 @@ async fn chosen(store: &Store, named: Vec<MerchantId>) -> anyhow::Result<Vec<Mer
         return Ok(distinct);
     }
     let merchants = store.merchants().await?;
+    let left_out = merchants.iter().filter(|merchant| merchant.state != MerchantState::Active);
+    for merchant in left_out {
+        eprintln!("left out: merchant {} is {}", merchant.merchant_id, merchant.state.as_str());
+    }
     let active = merchants.into_iter().filter(|merchant| merchant.state == MerchantState::Active);
     Ok(active.map(|merchant| merchant.merchant_id).collect())
 }
@@ -180,7 +187,7 @@ fn object(ended: &Ended) -> serde_json::Value {
 pub fn summary(ended: &[Ended]) -> String {
     let head = ["merchant", "status", "fetched", "created", "updated", "unchanged", "skipped", "failed", "requests"];
     let mut rows = Vec::new();
-    let mut reasons = String::new();
+    let mut reasons = Vec::new();
     for ended in ended {
         let value = object(ended);
         let totals = ended.run().map(|run| run.totals).unwrap_or_default();
@@ -193,11 +200,15 @@ pub fn summary(ended: &[Ended]) -> String {
         row.push(ended.run().map_or(0, |run| run.requests).to_string());
         rows.push(row);
         if let (Some(kind), Some(message)) = (value["error"]["kind"].as_str(), value["error"]["message"].as_str()) {
-            reasons.push_str(&format!("\nmerchant {merchant}: {kind}: {message}"));
+            reasons.push(format!(
+                "
+merchant {merchant}: {kind}: {message}"
+            ));
         }
     }
     rows.sort();
-    format!("{}{reasons}", table(&head, rows))
+    reasons.sort();
+    format!("{}{}", table(&head, rows), reasons.concat())
 }
 
 /// The worst of them counts.

@@ -5,10 +5,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 /// A table with a head; numbers are told by their look and stand on the right.
 pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
-    table
-        .load_preset(presets::UTF8_FULL_CONDENSED)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(head);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(head);
     for row in rows {
         table.add_row(row.into_iter().map(|text| {
             let number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -16,5 +13,8 @@ pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Tabl
             Cell::new(text).set_alignment(alignment)
         }));
     }
+    table.column_iter_mut().for_each(|column| {
+        column.set_padding((0, 1));
+    });
     table
 }

@@ -118,7 +118,8 @@ fn unreadable(name: &str, error: &::config::ConfigError) -> ConfigError {
 }
 
 fn unknown(key: &str, source_name: &str, known: &[String]) -> ConfigError {
-    let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
+    let likeness = |known: &String| strsim::jaro_winkler(known, key);
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(|near| likeness(near) > 0.8);
     ConfigError {
         key: key.to_owned(),
         problem: "is no key".to_owned(),

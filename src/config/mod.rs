@@ -94,6 +94,16 @@ impl Config {
             let share = self.salla.limit_share;
             return Err(("salla.limit_share", format!("{share} is no share"), "use a number above 0, up to 1"));
         }
+        let traces = &self.telemetry.otlp_endpoint;
+        let is_address = |text: &str| url::Url::parse(text).is_ok_and(|url| url.has_host());
+        if !traces.is_empty() && !is_address(traces) {
+            let problem = format!("{traces:?} is no address");
+            return Err((
+                "telemetry.otlp_endpoint",
+                problem,
+                "use one such as http://localhost:4318, or leave it empty",
+            ));
+        }
         let keys = &self.vault.keys;
         if let Some(error) = vault::KeyRing::parse(keys).err().filter(|_| !keys.expose_secret().is_empty()) {
             return Err(("vault.keys", error.to_string(), "`salla-reconciler keys generate` prints a key"));

@@ -10,6 +10,7 @@ pub mod ports;
 mod progress;
 mod pulse;
 mod runner;
+mod summary;
 mod sweep;
 mod walk;
 mod worker;

@@ -15,6 +15,7 @@ use super::{
     policy::{Disposition, advice, dispose},
     ports::{Begun, Claim, Ending, Ledger, NewRun, RequestCount, Source, Target, TargetError},
     progress::ProgressSender,
+    summary::summarise,
 };
 use crate::domain::{
     Failure, FailureKind, MerchantId, Order, Outcome, Record, Run, RunStatus, Totals, Window, WindowPolicy,
@@ -107,10 +108,12 @@ where
                 Ok(Begun::Busy { run_id, lease_until, lapses_in }) => {
                     let renewed = known_lease.is_some_and(|lease| lease != (run_id, lease_until));
                     if !renewed {
-                        known_lease = Some((run_id, lease_until));
-                        tracing::info!(merchant.id = new.merchant.0, run.id = %run_id,
+                        if known_lease.is_none() {
+                            tracing::info!(merchant.id = new.merchant.0, run.id = %run_id,
                             "waiting up to {} for the lease of the merchant's active run",
                             humantime::format_duration(Duration::from_secs(lapses_in.as_secs() + 1)));
+                        }
+                        known_lease = Some((run_id, lease_until));
                         let wait = lapses_in.min(LEASE_POLL);
                         if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
                             continue;
@@ -260,41 +263,4 @@ fn watermark(
     };
     // A clock of Salla's that is ahead would leave a gap, and a mark that no later run could move back.
     window?.advance(claim.watermark, observed_at.min(claim.now), claim.request.until)
-}
-
-fn timestamp(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
-}
-
-fn summarise(run: &Run, took: Duration) {
-    let totals = run.totals;
-    macro_rules! line {
-        ($level:ident) => {
-            tracing::$level!(
-                run.id = %run.run_id,
-                merchant.id = run.merchant_id.0,
-                trigger = %run.trigger,
-                status = %run.status,
-                dry_run = run.dry_run,
-                window.since = run.window.map(|window| timestamp(window.since)),
-                window.until = run.window.map(|window| timestamp(window.until)),
-                fetched = totals.fetched,
-                created = totals.created,
-                updated = totals.updated,
-                unchanged = totals.unchanged,
-                skipped = totals.skipped,
-                failed = totals.failed,
-                requests = run.requests,
-                duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                error.kind = run.error.as_ref().map(|error| error.kind.as_str()),
-                error = run.error.as_ref().map(|error| error.message.as_str()),
-                "run ended"
-            )
-        };
-    }
-    match run.status {
-        RunStatus::Failed => line!(error),
-        RunStatus::Partial => line!(warn),
-        _ => line!(info),
-    }
 }

@@ -50,9 +50,10 @@ pub fn spent(error: &reqwest_middleware::Error) -> SourceError {
 }
 
 /// An error with its causes, without the address: it holds nothing that is not known, and is long.
+#[must_use]
 pub fn causes(error: &reqwest::Error) -> String {
     let mut text = if error.is_timeout() {
-        "no complete answer within salla.request_timeout".to_owned()
+        "no complete answer in time".to_owned()
     } else if error.is_connect() {
         "cannot connect".to_owned()
     } else {

@@ -19,4 +19,5 @@ mod wire;
 pub use circuit::WhenOpen;
 pub use client::SallaClient;
 pub use config::Config;
+pub use error::causes;
 pub use orders::transform as transform_order;

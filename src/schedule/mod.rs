@@ -8,7 +8,7 @@ mod calendar;
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Deserialize;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
@@ -156,10 +156,10 @@ impl<L: Ledger> Schedule<L> {
         };
         match firing {
             Firing::Run { trigger, .. } => {
-                tracing::info!(schedule.slot = %slot.to_rfc3339(), trigger = %trigger, runs, "sweep begins");
+                tracing::info!(schedule.slot = %slot.to_rfc3339_opts(SecondsFormat::Secs, true), trigger = %trigger, runs, "sweep begins");
             }
             Firing::Skip | Firing::Begin => {
-                tracing::warn!(schedule.slot = %slot.to_rfc3339(), late_s = late.num_seconds(), "firing skipped: it was missed, and is too old or outlived by a later one");
+                tracing::warn!(schedule.slot = %slot.to_rfc3339_opts(SecondsFormat::Secs, true), late_s = late.num_seconds(), "firing skipped: it was missed, and is too old or outlived by a later one");
             }
         }
         Ok(runs)

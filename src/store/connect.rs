@@ -44,7 +44,9 @@ pub enum StoreError {
     #[error("the database cannot be reached: {0}; check database.url, and that the server is up")]
     Unreachable(String),
     /// It answers, and refuses the schema.
-    #[error("the schema cannot be migrated: {0}; the database must be writable, and its role may create tables")]
+    #[error(
+        "the schema cannot be migrated: {0}; the database must be writable, its role may create tables, and none of another's may have their names"
+    )]
     Migration(DbErr),
     /// The schema is older than this program.
     #[error("the schema lacks {0} migration(s); run `salla-reconciler migrate up`")]

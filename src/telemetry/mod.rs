@@ -58,9 +58,13 @@ pub fn init(config: &Config, filter: &str) -> anyhow::Result<Telemetry> {
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(terminal::Stderr);
-    let lines: Box<dyn Layer<Registry> + Send + Sync> =
-        if json { lines.json().flatten_event(true).with_span_list(false).boxed() } else { lines.boxed() };
+    let terminal = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(terminal::Stderr).with_ansi(terminal);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = if json {
+        lines.json().flatten_event(true).with_span_list(false).boxed()
+    } else {
+        lines.with_target(false).boxed()
+    };
     let traces = (!config.otlp_endpoint.is_empty()).then(|| provider(&config.otlp_endpoint)).transpose()?;
     let spans =
         traces.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("salla-reconciler")));

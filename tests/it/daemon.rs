@@ -273,8 +273,9 @@ async fn two_daemons_share_the_work(engine: Engine) {
     let mut site = Site::new(engine, shops).await;
     site.set("SCHEDULE__CRON", "*/5 * * * * *");
     site.set("RECONCILE__CONCURRENCY", "3");
+    // Longer than a daemon that has nothing to do takes to look again.
     for merchant in 1001..1013 {
-        site.salla.world().always.insert(merchant, Fault::Hang(Duration::from_millis(300)));
+        site.salla.world().always.insert(merchant, Fault::Hang(Duration::from_millis(900)));
     }
     let (first, second) = tokio::join!(site.serve(), site.serve());
     first.await_run("merchant_id=1012", |run| run["status"] == "succeeded").await;

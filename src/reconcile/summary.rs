@@ -1,0 +1,45 @@
+//! What a run came to, in one log line.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::{Run, RunStatus};
+
+fn timestamp(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+/// Writes the line: an error where the run failed, a warning where records were left out.
+pub fn summarise(run: &Run, took: Duration) {
+    let totals = run.totals;
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                run.id = %run.run_id,
+                merchant.id = run.merchant_id.0,
+                trigger = %run.trigger,
+                status = %run.status,
+                dry_run = run.dry_run,
+                window.since = run.window.map(|window| timestamp(window.since)),
+                window.until = run.window.map(|window| timestamp(window.until)),
+                fetched = totals.fetched,
+                created = totals.created,
+                updated = totals.updated,
+                unchanged = totals.unchanged,
+                skipped = totals.skipped,
+                failed = totals.failed,
+                requests = run.requests,
+                duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                error.kind = run.error.as_ref().map(|error| error.kind.as_str()),
+                error = run.error.as_ref().map(|error| error.message.as_str()),
+                "run ended"
+            )
+        };
+    }
+    match run.status {
+        RunStatus::Failed => line!(error),
+        RunStatus::Partial => line!(warn),
+        _ => line!(info),
+    }
+}
