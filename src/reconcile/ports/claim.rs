@@ -1,0 +1,63 @@
+//! A run that a process holds, and what it needs to go on with it.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{MerchantId, Request, RunId, Totals, Trigger, Window};
+
+/// A claim on a run: whoever holds it may write on the run's behalf until the lease ends or another
+/// process raises the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The run.
+    pub run_id: RunId,
+    /// Whose.
+    pub merchant: MerchantId,
+    /// The fence: raised by each claim.
+    pub epoch: i64,
+}
+
+/// Where a run goes on after a crash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The next page to read; `None` when every page is committed.
+    pub next_page: Option<u32>,
+    /// What Salla's clock showed at the first answer.
+    pub observed_at: Option<DateTime<Utc>>,
+    /// How many pages the list had when it was first seen.
+    pub first_total_pages: Option<u32>,
+    /// How many rows came so far, repeated ones included.
+    pub rows: u64,
+}
+
+/// A run that this process holds.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The fence.
+    pub lease: Lease,
+    /// Who asked for it.
+    pub trigger: Trigger,
+    /// What was asked for.
+    pub request: Request,
+    /// The database's clock at the claim.
+    pub now: DateTime<Utc>,
+    /// The merchant's watermark at the claim.
+    pub watermark: Option<DateTime<Utc>>,
+    /// What an earlier holder got done.
+    pub resumed: Option<Resumed>,
+}
+
+/// What an earlier holder of a run got done before it went away or gave the run back.
+#[derive(Debug, Clone)]
+pub struct Resumed {
+    /// The window it planned.
+    pub window: Window,
+    /// Where it stopped.
+    pub cursor: Cursor,
+    /// What it counted.
+    pub totals: Totals,
+    /// Requests it sent.
+    pub requests: u64,
+    /// The ids it has seen.
+    pub seen: Vec<i64>,
+}

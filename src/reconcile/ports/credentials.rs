@@ -1,0 +1,92 @@
+//! Tokens: where they are kept, and how they are renewed once.
+
+use std::{future::Future, time::Duration};
+
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+
+use super::TargetError;
+use crate::domain::MerchantId;
+
+/// A merchant's tokens, in the clear or, as `Tokens<Sealed>`, encrypted.
+#[derive(Debug, Clone)]
+pub struct Tokens<T = SecretString> {
+    /// Sent as the bearer.
+    pub access: T,
+    /// Good for one refresh only.
+    pub refresh: Option<T>,
+    /// When the access token ends, if that is known.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// An encrypted token, as the database keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed(pub String);
+
+/// A merchant's tokens as stored.
+#[derive(Debug, Clone)]
+pub struct Credentials<T = SecretString> {
+    /// The tokens.
+    pub tokens: Tokens<T>,
+    /// Since when they are stored.
+    pub obtained_at: DateTime<Utc>,
+    /// Raised by each change.
+    pub version: i64,
+    /// Since when a refresh has been under way, by the database's clock.
+    pub refreshing_for: Option<Duration>,
+}
+
+/// Why tokens could not be read or saved.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialError {
+    /// The stored text cannot be decrypted.
+    #[error("the stored token of merchant {merchant} cannot be read: {reason}")]
+    Unreadable {
+        /// Whose.
+        merchant: MerchantId,
+        /// Which key, and what is wrong.
+        reason: String,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] TargetError),
+}
+
+/// Where tokens are kept. The database keeps sealed ones (`CredentialStore<Sealed>`); the vault opens and
+/// seals them for whoever needs them in the clear.
+///
+/// Salla revokes both tokens when a refresh token is used twice, so a refresh is begun by whoever
+/// wins [`begin_refresh`](Self::begin_refresh), sent once, and its result saved at once.
+pub trait CredentialStore<T = SecretString>: Send + Sync + 'static {
+    /// The merchant's tokens; `None` when there are none.
+    fn load(
+        &self,
+        merchant: MerchantId,
+    ) -> impl Future<Output = Result<Option<Credentials<T>>, CredentialError>> + Send;
+
+    /// Marks that the refresh token of `version` is about to be used; false when it is being used, or
+    /// was replaced.
+    fn begin_refresh(
+        &self,
+        merchant: MerchantId,
+        version: i64,
+    ) -> impl Future<Output = Result<bool, CredentialError>> + Send;
+
+    /// Saves both new tokens and clears the mark, in one statement.
+    fn complete_refresh(
+        &self,
+        merchant: MerchantId,
+        version: i64,
+        tokens: &Tokens<T>,
+    ) -> impl Future<Output = Result<(), CredentialError>> + Send;
+
+    /// Clears the mark: the refresh token was certainly not used.
+    fn abandon_refresh(
+        &self,
+        merchant: MerchantId,
+        version: i64,
+    ) -> impl Future<Output = Result<(), CredentialError>> + Send;
+
+    /// Salla refuses the tokens of `version` for good: the merchant must install the app again.
+    fn revoked(&self, merchant: MerchantId, version: i64) -> impl Future<Output = Result<(), CredentialError>> + Send;
+}

@@ -1,0 +1,196 @@
+//! The runs: their queue, and their proof.
+
+use std::{future::Future, time::Duration};
+
+use chrono::{DateTime, Utc};
+
+use super::{Claim, Lease, TargetError};
+use crate::domain::{
+    Discrepancy, Failure, Merchant, MerchantId, MerchantState, Request, Run, RunId, RunStatus, Totals, Trigger, Window,
+};
+
+/// A run to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct NewRun {
+    /// For whom.
+    pub merchant: MerchantId,
+    /// Who asks.
+    pub trigger: Trigger,
+    /// For what.
+    pub request: Request,
+}
+
+/// What became of a request for a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Enqueued {
+    /// It waits in the queue.
+    Queued(RunId),
+    /// The merchant has one, queued or running.
+    Active(RunId),
+    /// Nobody of that id is registered.
+    UnknownMerchant,
+}
+
+/// What became of the attempt to begin a run in the foreground.
+#[derive(Debug, Clone)]
+pub enum Begun {
+    /// It is ours.
+    Claimed(Box<Claim>),
+    /// The merchant has a run whose holder's lease ends in `lapses_in` unless it is renewed.
+    Busy {
+        /// That run.
+        run_id: RunId,
+        /// Raised when the holder changes.
+        lease_until: DateTime<Utc>,
+        /// From now, by the database's clock.
+        lapses_in: Duration,
+    },
+    /// Nobody of that id is registered.
+    UnknownMerchant,
+}
+
+/// How a run ends.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    /// A status that is an end.
+    pub status: RunStatus,
+    /// Why, if it failed.
+    pub failure: Option<Failure>,
+    /// What it covered.
+    pub window: Option<Window>,
+    /// What it counted.
+    pub totals: Totals,
+    /// Requests it sent.
+    pub requests: u64,
+    /// The merchant's watermark from now on; `None`: as it was.
+    pub watermark: Option<DateTime<Utc>>,
+}
+
+/// A firing of the schedule, and what was decided about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firing {
+    /// Make a run for every active merchant, each at its own offset within `spread`.
+    Run {
+        /// Whether it is on time or made up for.
+        trigger: Trigger,
+        /// Over how long the runs are spread.
+        spread: Duration,
+    },
+    /// Too old to make up for, or outlived by a later one: only recorded.
+    Skip,
+    /// The schedule began: nothing before this instant is missed.
+    Begin,
+}
+
+/// Which runs to list.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunFilter {
+    /// Of this merchant.
+    pub merchant: Option<MerchantId>,
+    /// With this status.
+    pub status: Option<RunStatus>,
+    /// Older than this one.
+    pub before: Option<RunId>,
+    /// At most so many.
+    pub limit: u64,
+}
+
+/// How many runs are removed at once.
+pub const PRUNE_BATCH: u64 = 1000;
+
+/// A firing all of whose runs have ended, in whichever processes.
+#[derive(Debug, Clone)]
+pub struct EndedSweep {
+    /// When it was due.
+    pub slot: DateTime<Utc>,
+    /// How long it took from the firing to the last run's end.
+    pub took: Duration,
+    /// How many of its runs ended so, and what they counted.
+    pub runs: Vec<(RunStatus, u64, Totals)>,
+}
+
+/// What the scrape shows of the database.
+#[derive(Debug, Clone, Default)]
+pub struct Gauges {
+    /// Runs that a worker holds.
+    pub runs_active: u64,
+    /// Runs that wait.
+    pub runs_queued: u64,
+    /// Merchants by state.
+    pub merchants: Vec<(MerchantState, u64)>,
+    /// Active merchants that nothing has covered for longer than a day and two hours.
+    pub merchants_overdue: u64,
+    /// The newest end of a run that succeeded.
+    pub last_success: Option<DateTime<Utc>>,
+    /// The watermark that lies furthest back, of the active merchants.
+    pub oldest_watermark: Option<DateTime<Utc>>,
+}
+
+/// The ledger of runs, which is also their queue. Every time is the database's own.
+pub trait Ledger: Send + Sync + Clone + 'static {
+    /// Puts a run into the queue.
+    fn enqueue(&self, run: NewRun) -> impl Future<Output = Result<Enqueued, TargetError>> + Send;
+
+    /// Makes a run and claims it at once, for the foreground. An orphan whose lease has lapsed is ended
+    /// as `abandoned`: the new run covers its window.
+    fn begin(&self, run: NewRun) -> impl Future<Output = Result<Begun, TargetError>> + Send;
+
+    /// Takes up to `limit` runs that are due, or whose holder is gone; never two of one merchant.
+    fn claim(&self, limit: u32) -> impl Future<Output = Result<Vec<Claim>, TargetError>> + Send;
+
+    /// Renews these leases, and returns those that are still held.
+    fn heartbeat(&self, held: &[Lease]) -> impl Future<Output = Result<Vec<Lease>, TargetError>> + Send;
+
+    /// Ends a run: status, totals and watermark in one transaction, fenced.
+    fn finish(&self, lease: &Lease, ending: Ending) -> impl Future<Output = Result<Run, TargetError>> + Send;
+
+    /// Gives a run back at its cursor, without spending an attempt; false when the lease is lost.
+    fn release(&self, lease: &Lease) -> impl Future<Output = Result<bool, TargetError>> + Send;
+
+    /// Asks for a run's end: `None` unknown, `Some(false)` it has ended already.
+    fn cancel(&self, run: RunId) -> impl Future<Output = Result<Option<bool>, TargetError>> + Send;
+
+    /// The newest firing on record of the schedule that `pattern` names.
+    fn last_firing(&self, pattern: &str) -> impl Future<Output = Result<Option<DateTime<Utc>>, TargetError>> + Send;
+
+    /// Records a firing and makes its runs, in one transaction; `None` when another process did.
+    fn fire(
+        &self,
+        slot: DateTime<Utc>,
+        pattern: &str,
+        firing: Firing,
+    ) -> impl Future<Output = Result<Option<u64>, TargetError>> + Send;
+
+    /// The database's clock.
+    fn now(&self) -> impl Future<Output = Result<DateTime<Utc>, TargetError>> + Send;
+
+    /// The runs that match, newest first.
+    fn runs(&self, filter: RunFilter) -> impl Future<Output = Result<Vec<Run>, TargetError>> + Send;
+
+    /// One run.
+    fn run(&self, id: RunId) -> impl Future<Output = Result<Option<Run>, TargetError>> + Send;
+
+    /// What was wrong, of one run, in the order in which it was found, after so many and at most so many.
+    fn discrepancies(
+        &self,
+        id: RunId,
+        skip: u64,
+        limit: u64,
+    ) -> impl Future<Output = Result<Vec<Discrepancy>, TargetError>> + Send;
+
+    /// The register.
+    fn merchants(&self) -> impl Future<Output = Result<Vec<Merchant>, TargetError>> + Send;
+
+    /// What the scrape shows.
+    fn gauges(&self) -> impl Future<Output = Result<Gauges, TargetError>> + Send;
+
+    /// Whether the database answers and has this version's schema; the error says what is wrong.
+    fn ready(&self) -> impl Future<Output = Result<(), TargetError>> + Send;
+
+    /// The sweeps whose last run has ended, each told once, whoever asks.
+    fn ended_sweeps(&self) -> impl Future<Output = Result<Vec<EndedSweep>, TargetError>> + Send;
+
+    /// Removes some ended runs older than `keep`, with their discrepancies, and returns how many; fewer than
+    /// [`PRUNE_BATCH`]: there are no more.
+    fn prune(&self, keep: Duration) -> impl Future<Output = Result<u64, TargetError>> + Send;
+}

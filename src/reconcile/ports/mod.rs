@@ -1,0 +1,16 @@
+//! What the application needs of the outside, as contracts.
+//!
+//! [`Source`] and [`Target`] carry the data and are generic over the record kind. [`Ledger`] is the
+//! run queue and its proof. [`CredentialStore`] keeps Salla and the database strangers to each other.
+
+mod claim;
+mod credentials;
+mod ledger;
+mod source;
+mod target;
+
+pub use claim::{Claim, Cursor, Lease, Resumed};
+pub use credentials::{CredentialError, CredentialStore, Credentials, Sealed, Tokens};
+pub use ledger::{Begun, EndedSweep, Ending, Enqueued, Firing, Gauges, Ledger, NewRun, PRUNE_BATCH, RunFilter};
+pub use source::{Page, PageRequest, RequestCount, Source, SourceError};
+pub use target::{Assessed, Cause, Committed, PageCommit, Target, TargetError};
