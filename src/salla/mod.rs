@@ -10,6 +10,8 @@ mod config;
 mod date;
 mod error;
 mod limiter;
+mod listing;
+mod money;
 mod orders;
 mod retry;
 mod throttle;
