@@ -90,6 +90,7 @@ impl Services {
             source: Arc::clone(&self.salla),
             store: self.store.clone(),
             policy: config.reconcile.policy(),
+            max_disappeared: config.reconcile.max_disappeared,
             metrics: Arc::clone(&self.metrics),
             progress,
             leases: Leases::default(),

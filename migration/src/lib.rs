@@ -9,6 +9,7 @@ mod columns;
 mod m20261124_000001_merchants;
 mod m20261124_000002_orders;
 mod m20261124_000003_runs;
+mod m20261125_000004_checks;
 
 /// Applies and reverts the migrations, in their order.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000001_merchants::Migration),
             Box::new(m20261124_000002_orders::Migration),
             Box::new(m20261124_000003_runs::Migration),
+            Box::new(m20261125_000004_checks::Migration),
         ]
     }
 }

@@ -17,6 +17,25 @@ pub struct Held<R: Record> {
     pub columns: R::Columns,
 }
 
+impl<R: Record> Held<R> {
+    /// What all of it hashes to; `None` when the content could not be hashed.
+    #[must_use]
+    pub fn state(&self) -> Option<Fingerprint> {
+        Some(state::<R>(self.updated_at, self.fingerprint?, &self.columns))
+    }
+
+    /// What a copy of `record` hashes to.
+    #[must_use]
+    pub fn state_of(record: &R) -> Fingerprint {
+        state::<R>(Some(record.updated_at()), record.fingerprint(), record.columns())
+    }
+}
+
+fn state<R: Record>(updated_at: Option<DateTime<Utc>>, content: Fingerprint, columns: &R::Columns) -> Fingerprint {
+    let at = updated_at.map(|at| at.timestamp_micros());
+    Fingerprint::of_text(&format!("{at:?} {content} {}", R::canonical(columns)))
+}
+
 /// What is to be done about a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -47,7 +66,8 @@ pub fn assess<R: Record>(remote: &R, held: Option<&Held<R>>) -> Verdict {
             fields.push("payload");
         }
         if held.deleted {
-            fields.push("deleted_at");
+            // Not the column's name, which says the opposite: that Salla has deleted what we held.
+            fields.push("restored");
         }
         Verdict::Update { fields }
     } else {
@@ -78,6 +98,7 @@ mod tests {
         Order {
             id: 1,
             updated_at: Utc.timestamp_opt(at, 0).unwrap(),
+            draft: false,
             columns: columns(status),
             fingerprint: Fingerprint::of_json(&payload).unwrap(),
             payload,
@@ -115,7 +136,7 @@ mod tests {
     fn a_deleted_row_that_salla_lists_again_comes_back() {
         let mut ours = held(&order(1, "a"));
         ours.deleted = true;
-        assert_eq!(assess(&order(1, "a"), Some(&ours)), Verdict::Update { fields: vec!["deleted_at"] });
+        assert_eq!(assess(&order(1, "a"), Some(&ours)), Verdict::Update { fields: vec!["restored"] });
     }
 
     proptest! {

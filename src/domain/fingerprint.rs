@@ -28,6 +28,12 @@ impl Fingerprint {
         format!("{VERSION}:")
     }
 
+    /// Its first 64 bits.
+    #[must_use]
+    pub fn short(self) -> u64 {
+        u64::from_le_bytes(self.0[..8].try_into().unwrap_or_default())
+    }
+
     /// Hashes the JSON text of a record.
     ///
     /// # Errors
@@ -36,10 +42,21 @@ impl Fingerprint {
         let value: Value = serde_json::from_str(json)?;
         let mut hasher = Sha256::new();
         feed(&mut hasher, &value);
-        let digest = hasher.finalize();
+        Ok(Self::take(hasher.finalize().as_slice()))
+    }
+}
+
+impl Fingerprint {
+    /// Hashes a text as it stands.
+    #[must_use]
+    pub fn of_text(text: &str) -> Self {
+        Self::take(Sha256::digest(text).as_slice())
+    }
+
+    fn take(digest: &[u8]) -> Self {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&digest[..16]);
-        Ok(Self(bytes))
+        Self(bytes)
     }
 }
 

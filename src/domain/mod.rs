@@ -2,21 +2,25 @@
 //! local row to be missing or stale. No I/O, no clock, no database, no shape of Salla's.
 
 mod assess;
+mod check;
 mod discrepancy;
 mod fingerprint;
 mod merchant;
 mod order;
 mod record;
 mod run;
+mod scope;
 mod totals;
 mod window;
 
 pub use assess::{Held, Verdict, assess};
+pub use check::{Check, DEEP_CHECK_NIGHTS, DeepCheck, Summary, needs_detail};
 pub use discrepancy::{Discrepancy, DiscrepancyKind};
 pub use fingerprint::Fingerprint;
 pub use merchant::{Merchant, MerchantId, MerchantState};
 pub use order::{Order, OrderColumns};
 pub use record::{Record, Resource, Unreadable};
-pub use run::{Failure, FailureKind, Run, RunId, RunStatus, Trigger, UnknownWord};
+pub use run::{Failure, FailureKind, Listing, Run, RunId, RunStatus, Trigger, UnknownWord};
+pub use scope::Scope;
 pub use totals::{Outcome, Totals};
 pub use window::{InvalidWindow, Request, Window, WindowPolicy};

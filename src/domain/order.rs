@@ -27,6 +27,8 @@ pub struct Order {
     pub id: i64,
     /// When Salla last changed it.
     pub updated_at: DateTime<Utc>,
+    /// Not placed yet; Salla lists no drafts.
+    pub draft: bool,
     /// What an analyst asks for.
     pub columns: OrderColumns,
     /// The JSON text that Salla sent.
@@ -52,8 +54,19 @@ impl Record for Order {
         self.fingerprint
     }
 
+    fn is_unlisted(&self) -> bool {
+        self.draft
+    }
+
     fn columns(&self) -> &OrderColumns {
         &self.columns
+    }
+
+    fn canonical(columns: &OrderColumns) -> String {
+        let OrderColumns { reference_id, status, currency, total_amount, salla_created_at } = columns;
+        let total = total_amount.map(|total| total.normalize());
+        let created = salla_created_at.map(|at| at.timestamp_micros());
+        format!("{reference_id:?} {status:?} {currency:?} {total:?} {created:?}")
     }
 
     fn differing(theirs: &OrderColumns, ours: &OrderColumns) -> Vec<&'static str> {

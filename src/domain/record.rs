@@ -53,8 +53,14 @@ pub trait Record: Send + Sync + 'static {
     /// What its content hashes to.
     fn fingerprint(&self) -> Fingerprint;
 
+    /// It exists, and Salla shows it in no list: a draft.
+    fn is_unlisted(&self) -> bool;
+
     /// Its columns.
     fn columns(&self) -> &Self::Columns;
+
+    /// A text that is the same for columns that are equal, however they were read.
+    fn canonical(columns: &Self::Columns) -> String;
 
     /// The names of the columns in which `ours` differs from `theirs`.
     fn differing(theirs: &Self::Columns, ours: &Self::Columns) -> Vec<&'static str>;

@@ -96,6 +96,16 @@ words! {
 }
 
 words! {
+    /// How the records that may have changed were found, and with that, what is guaranteed.
+    Listing ("listing") {
+        /// By the filter of that name: every change since the last watermark.
+        UpdatedAtMin = "updated_at_min",
+        /// By the summaries of the whole store: every change that they show, and any other within 28 nights.
+        Documented = "documented",
+    }
+}
+
+words! {
     /// Why a run failed: one word for one thing to do.
     FailureKind ("failure kind") {
         /// Nobody of that id is registered.
@@ -122,6 +132,8 @@ words! {
         ListingUnsupported = "listing_unsupported",
         /// The list cannot be known to be whole.
         ListingUnstable = "listing_unstable",
+        /// More records than can be believed are gone at once.
+        MassDisappearance = "mass_disappearance",
         /// A page was the previous page again.
         RepeatedPage = "repeated_page",
         /// The list goes on beyond every bound.
@@ -164,6 +176,8 @@ pub struct Run {
     pub status: RunStatus,
     /// Who asked for it.
     pub trigger: Trigger,
+    /// How its records were found; absent until it begins.
+    pub listing: Option<Listing>,
     /// Nothing is written by it.
     pub dry_run: bool,
     /// What it covers; absent until it begins.

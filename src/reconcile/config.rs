@@ -20,6 +20,7 @@ pub struct Config {
     #[serde(deserialize_with = "crate::config::duration")]
     pub lease: Duration,
     pub page_size: u32,
+    pub max_disappeared: f64,
 }
 
 impl Config {

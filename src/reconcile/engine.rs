@@ -1,14 +1,25 @@
-//! One run's pages, in: what Salla lists; out: what the database now holds. The hot path.
+//! One run, in: what Salla lists; out: what the database now holds. The hot path.
 
 use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ports::{Assessed, Claim, PageCommit, PageRequest, RequestCount, Source, SourceError, Target, TargetError},
+    ports::{
+        Assessed, Batch, Checked, Claim, PageCommit, PageRequest, RequestCount, Source, SourceError, Target,
+        TargetError,
+    },
     progress::ProgressSender,
-    walk::{Walk, WalkError},
+    survey::{Admitted, Step, Survey},
+    vanished::{self, MassDisappearance},
+    walk::WalkError,
 };
-use crate::domain::{Record, Totals, Window, assess};
+use crate::domain::{
+    DeepCheck, Held, Listing, Record, Summary, Totals, Unreadable, Verdict, Window, assess, needs_detail,
+};
+
+/// So many details are asked for at a time; the store's limit decides how soon.
+const AT_ONCE: usize = 4;
 
 /// Why a run did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +30,8 @@ pub enum EngineError {
     Target(#[from] TargetError),
     #[error(transparent)]
     Walk(#[from] WalkError),
+    #[error(transparent)]
+    MassDisappearance(#[from] MassDisappearance),
     /// A person asked for it.
     #[error("the run was cancelled")]
     Cancelled,
@@ -34,81 +47,175 @@ pub struct Done {
     pub requests: RequestCount,
     /// What Salla's clock showed when the walk began.
     pub observed_at: Option<DateTime<Utc>>,
+    pub listing: Option<Listing>,
 }
 
-/// Reads every page and commits what differs. Fetches may be dropped when `stop` is called, commits never.
-pub async fn reconcile<R, S, T>(
-    claim: &Claim,
-    window: Window,
-    (source, target): (&S, &T),
-    done: &mut Done,
-    (stop, progress): (&CancellationToken, &ProgressSender),
-) -> Result<(), EngineError>
+/// What a run works with.
+#[derive(Debug)]
+pub struct Work<'a, S, T> {
+    pub claim: &'a Claim,
+    pub window: Window,
+    pub source: &'a S,
+    pub target: &'a T,
+    /// The part of what is held that may be gone at once.
+    pub max_disappeared: f64,
+    /// Fetches may be dropped when this is called, commits never.
+    pub stop: &'a CancellationToken,
+    pub progress: &'a ProgressSender,
+}
+
+/// Reads every page and commits what differs; then asks for what no page showed.
+pub async fn reconcile<R, S, T>(work: &Work<'_, S, T>, done: &mut Done) -> Result<(), EngineError>
 where
     R: Record,
     S: Source<R>,
     T: Target<R>,
 {
-    let resumed = claim.resumed.clone();
-    let mut walk = Walk::new(resumed.map(|earlier| (earlier.cursor, earlier.seen)));
-    done.observed_at = walk.cursor().observed_at;
-    let mut unfiltered = false;
-    while let Some(number) = walk.cursor().next_page {
-        let request = PageRequest { merchant: claim.lease.merchant, since: window.since, number };
-        let page =
-            stop.run_until_cancelled(source.page(request, &done.requests)).await.ok_or(EngineError::Stopped)??;
-        if page.unfiltered && !unfiltered {
-            unfiltered = true;
-            tracing::warn!("the store's server ignores updated_at_min; reading its whole list");
-        }
-        progress.page(claim.lease.merchant, number, page.total_pages);
-
-        let mut admitted = walk.admit(number, page)?;
-        if let Some(until) = claim.request.until {
-            admitted.records.retain(|record| record.updated_at() < until);
-            admitted.repeats.retain(|record| record.updated_at() < until);
-        }
-        done.observed_at = walk.cursor().observed_at;
-
-        let mut records = assess_all(target, claim, admitted.records, false).await?;
-        if !admitted.repeats.is_empty() {
-            records.extend(assess_all(target, claim, admitted.repeats, true).await?);
-        }
-        let commit = PageCommit {
-            records: &records,
-            unreadable: &admitted.unreadable,
-            window,
-            totals: done.totals,
-            requests: done.requests.get(),
-            cursor: walk.cursor(),
-            dry_run: claim.request.dry_run,
+    let resumed = work.claim.resumed.clone();
+    let mut survey =
+        Survey::new(work.source.scope(work.window.since), resumed.map(|earlier| (earlier.cursor, earlier.seen)));
+    loop {
+        done.observed_at = survey.cursor().observed_at;
+        done.listing = Some(survey.cursor().listing);
+        let Some((scope, number)) = survey.next() else {
+            return vanished::ask(work, &mut survey, done).await;
         };
-        let committed = target.commit(&claim.lease, commit).await?;
-        done.totals = committed.totals;
-        if committed.cancel {
-            return Err(EngineError::Cancelled);
+        let request = PageRequest { merchant: work.claim.lease.merchant, scope, number };
+        let page = work.unless_stopped(work.source.page(request, &done.requests)).await??;
+        work.progress.page(request.merchant, number, page.total_pages);
+        match survey.admit(page)? {
+            Step::Page(admitted) => work.settle(admitted, &survey, done).await?,
+            Step::Replanned(reason) => tracing::warn!(reason, "the store's list is read in another way"),
         }
     }
-    Ok(())
 }
 
-/// Reads what is held of the page's records, in one query, and decides about each.
-async fn assess_all<R: Record, T: Target<R>>(
-    target: &T,
-    claim: &Claim,
-    records: Vec<R>,
-    repeat: bool,
-) -> Result<Vec<Assessed<R>>, TargetError> {
-    let ids: Vec<i64> = records.iter().map(Record::id).collect();
-    let held = target.held(claim.lease.merchant, &ids).await?;
-    let assess_one = |record: R| {
-        let held = held.get(&record.id());
-        Assessed {
-            verdict: assess(&record, held),
-            held_updated_at: held.and_then(|held| held.updated_at),
-            record,
-            repeat,
+impl<S, T> Work<'_, S, T> {
+    /// A fetch, which may be dropped.
+    pub async fn unless_stopped<F: Future>(&self, fetch: F) -> Result<F::Output, EngineError> {
+        self.stop.run_until_cancelled(fetch).await.ok_or(EngineError::Stopped)
+    }
+
+    /// Decides about what a page brought, reads what is incomplete, and commits.
+    async fn settle<R>(&self, admitted: Admitted<R>, survey: &Survey, done: &mut Done) -> Result<(), EngineError>
+    where
+        R: Record,
+        S: Source<R>,
+        T: Target<R>,
+    {
+        let Admitted { records, repeats, summaries, unreadable, ids } = admitted;
+        let mut batch = Batch { unreadable, seen: ids, ..Batch::default() };
+        batch.records = self.assess_all(records, false).await?;
+        if !repeats.is_empty() {
+            batch.records.extend(self.assess_all(repeats, true).await?);
         }
+        if !summaries.is_empty() {
+            self.look_closer(summaries, &mut batch, done).await?;
+        }
+        self.commit(survey, done, &batch).await
+    }
+
+    /// Commits a batch.
+    pub async fn commit<R>(&self, survey: &Survey, done: &mut Done, batch: &Batch<R>) -> Result<(), EngineError>
+    where
+        R: Record,
+        T: Target<R>,
+    {
+        let commit = PageCommit {
+            batch,
+            window: self.window,
+            totals: done.totals,
+            requests: done.requests.get(),
+            cursor: survey.cursor(),
+            dry_run: self.claim.request.dry_run,
+        };
+        let committed = self.target.commit(&self.claim.lease, commit).await?;
+        done.totals = committed.totals;
+        if committed.cancel { Err(EngineError::Cancelled) } else { Ok(()) }
+    }
+
+    /// Reads the details of those summaries that are not enough, some at a time.
+    async fn look_closer<R>(
+        &self,
+        summaries: Vec<Summary>,
+        batch: &mut Batch<R>,
+        done: &Done,
+    ) -> Result<(), EngineError>
+    where
+        R: Record,
+        S: Source<R>,
+        T: Target<R>,
+    {
+        let merchant = self.claim.lease.merchant;
+        let ids: Vec<i64> = summaries.iter().map(|summary| summary.id).collect();
+        let (held, checks) = (self.target.held(merchant, &ids).await?, self.target.checks(merchant, &ids).await?);
+        let deep = DeepCheck { now: self.claim.now, all: self.claim.request.full };
+        let (closer, enough): (Vec<_>, Vec<_>) = summaries
+            .into_iter()
+            .partition(|summary| needs_detail(summary, held.get(&summary.id), checks.get(&summary.id), deep));
+        batch.unchanged += enough.len() as u64;
+        let read = |summary: Summary| async move {
+            Ok::<_, SourceError>((summary, self.source.record(merchant, summary.id, &done.requests).await?))
+        };
+        let read: Vec<_> =
+            self.unless_stopped(stream::iter(closer).map(read).buffered(AT_ONCE).try_collect()).await??;
+        let (mut summaries, mut records) = (Vec::new(), Vec::new());
+        for (summary, record) in read {
+            match record {
+                Some(Ok(record)) => {
+                    summaries.push(summary);
+                    records.push(record);
+                }
+                Some(Err(bad)) => batch.unreadable.push(bad),
+                None => batch.unreadable.push(Unreadable {
+                    id: Some(summary.id),
+                    path: String::new(),
+                    reason: "is listed, but Salla says at its own address that it is gone".to_owned(),
+                }),
+            }
+        }
+        let details = self.assess_all(records, false).await?;
+        batch.checked.extend(summaries.into_iter().filter_map(|summary| checked(summary, &details)));
+        batch.records.extend(details);
+        Ok(())
+    }
+
+    /// Reads what is held of the records, in one query, and decides about each. What changed after the end that was
+    /// asked for is left to later runs.
+    pub async fn assess_all<R>(&self, records: Vec<R>, repeat: bool) -> Result<Vec<Assessed<R>>, TargetError>
+    where
+        R: Record,
+        T: Target<R>,
+    {
+        let mut records = records;
+        if let Some(until) = self.claim.request.until {
+            records.retain(|record| record.updated_at() < until);
+        }
+        let ids: Vec<i64> = records.iter().map(Record::id).collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let held = self.target.held(self.claim.lease.merchant, &ids).await?;
+        let assess_one = |record: R| {
+            let held = held.get(&record.id());
+            Assessed {
+                verdict: assess(&record, held),
+                held_updated_at: held.and_then(|held| held.updated_at),
+                held_state: held.and_then(Held::state),
+                record,
+                repeat,
+            }
+        };
+        Ok(records.into_iter().map(assess_one).collect())
+    }
+}
+
+/// What to remember of a summary once its record is as Salla has it.
+fn checked<R: Record>(summary: Summary, details: &[Assessed<R>]) -> Option<Checked> {
+    let detail = details.iter().find(|detail| detail.record.id() == summary.id)?;
+    let held = match &detail.verdict {
+        Verdict::Unchanged => detail.held_state?,
+        Verdict::Create | Verdict::Update { .. } => Held::state_of(&detail.record),
     };
-    Ok(records.into_iter().map(assess_one).collect())
+    Some(Checked { summary, held })
 }

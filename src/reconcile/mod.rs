@@ -11,7 +11,9 @@ mod progress;
 mod pulse;
 mod runner;
 mod summary;
+mod survey;
 mod sweep;
+mod vanished;
 mod walk;
 mod worker;
 
@@ -22,4 +24,5 @@ pub use progress::{Progress, ProgressSender};
 pub use pulse::Pulse;
 pub use runner::{Ended, OnStop, Runner};
 pub use sweep::Sweep;
+pub use walk::Walk;
 pub use worker::Worker;

@@ -33,6 +33,7 @@ pub fn dispose(error: &EngineError) -> Disposition {
             None => return Disposition::LetGo,
         },
         EngineError::Walk(error) => error.kind(),
+        EngineError::MassDisappearance(_) => FailureKind::MassDisappearance,
     };
     Disposition::Fail(Failure { kind, message: format!("{error}; {}", advice(kind)) })
 }
@@ -48,7 +49,7 @@ fn of_source(error: &SourceError) -> Option<FailureKind> {
         SourceError::RateLimited { .. } => FailureKind::RateLimited,
         SourceError::Unavailable { .. } => FailureKind::SallaUnavailable,
         SourceError::Malformed { .. } => FailureKind::SallaMalformed,
-        SourceError::Rejected { .. } => FailureKind::SallaRejected,
+        SourceError::Gone { .. } | SourceError::Rejected { .. } => FailureKind::SallaRejected,
         SourceError::ListingUnsupported { .. } => FailureKind::ListingUnsupported,
     })
 }
@@ -77,8 +78,9 @@ pub fn advice(kind: FailureKind) -> &'static str {
             "check salla.api_url, and whether a proxy or a maintenance page answers in Salla's place"
         }
         FailureKind::SallaRejected => "read Salla's words; the request is wrong in its eyes",
-        FailureKind::ListingUnsupported => {
-            "this version needs a server that honours updated_at_min and returns updated_at"
+        FailureKind::ListingUnsupported => "set salla.listing to auto or documented, which do with less",
+        FailureKind::MassDisappearance => {
+            "look whether the store really has so few; if it has, raise reconcile.max_disappeared for one run"
         }
         FailureKind::ListingUnstable | FailureKind::RepeatedPage | FailureKind::EndlessList => {
             "the watermark stays; tell Salla's support which page"

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    engine::{Done, EngineError, reconcile},
+    engine::{Done, EngineError, Work, reconcile},
     leases::Leases,
     metrics::Metrics,
     policy::{Disposition, advice, dispose},
@@ -57,6 +57,8 @@ pub struct Runner<S, T> {
     pub store: T,
     /// How far windows reach back.
     pub policy: WindowPolicy,
+    /// The part of what is held that may be gone at once.
+    pub max_disappeared: f64,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Who is told.
@@ -82,6 +84,7 @@ impl<S, T: Clone> Clone for Runner<S, T> {
             source: Arc::clone(&self.source),
             store: self.store.clone(),
             policy: self.policy,
+            max_disappeared: self.max_disappeared,
             metrics: Arc::clone(&self.metrics),
             progress: self.progress.clone(),
             leases: self.leases.clone(),
@@ -176,6 +179,7 @@ where
             watermark: watermark(&claim, window, status, done.observed_at),
             failure,
             window,
+            listing: done.listing,
             totals: done.totals,
             requests: done.requests.get(),
         };
@@ -190,8 +194,16 @@ where
         done: &mut Done,
         stop: &CancellationToken,
     ) -> Option<Disposition> {
-        let run = reconcile::<Order, S, T>(claim, window, (&*self.source, &self.store), done, (stop, &self.progress));
-        match AssertUnwindSafe(run).catch_unwind().await {
+        let work = Work {
+            claim,
+            window,
+            source: &*self.source,
+            target: &self.store,
+            max_disappeared: self.max_disappeared,
+            stop,
+            progress: &self.progress,
+        };
+        match AssertUnwindSafe(reconcile::<Order, S, T>(&work, done)).catch_unwind().await {
             Ok(Ok(())) => None,
             Ok(Err(EngineError::Stopped)) if self.on_stop == OnStop::Cancel => Some(Disposition::Cancel),
             Ok(Err(error)) => Some(dispose(&error)),

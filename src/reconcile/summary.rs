@@ -20,6 +20,7 @@ pub fn summarise(run: &Run, took: Duration) {
                 merchant.id = run.merchant_id.0,
                 trigger = %run.trigger,
                 status = %run.status,
+                listing = run.listing.map(|listing| listing.as_str()),
                 dry_run = run.dry_run,
                 window.since = run.window.map(|window| timestamp(window.since)),
                 window.until = run.window.map(|window| timestamp(window.until)),

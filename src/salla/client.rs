@@ -245,6 +245,12 @@ fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
     if status.is_redirection() {
         return Err(malformed(&format!("{status}: redirects are not followed")));
     }
+    if let StatusCode::NOT_FOUND | StatusCode::GONE = status
+        && response.extensions().get::<Arc<Envelope>>().is_some_and(|envelope| envelope.is_refusal())
+    {
+        // Without Salla's envelope it is a proxy's word, or that of a wrong address.
+        return Err(SourceError::Gone { reason });
+    }
     if !status.is_success() {
         return Err(SourceError::Rejected { reason });
     }

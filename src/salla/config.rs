@@ -29,8 +29,10 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Listing {
-    /// The filter `updated_at_min`, as long as the store's server honours it.
+    /// The filter `updated_at_min`, and what is documented for a store whose server does not honour it.
     Auto,
     /// The filter `updated_at_min`, which the server must honour.
     UpdatedAtMin,
+    /// What Salla's public documentation describes: summaries of the whole store, and details where they are needed.
+    Documented,
 }

@@ -37,6 +37,11 @@ pub fn parse(raw: &RawValue) -> Option<DateTime<Utc>> {
     }
 }
 
+/// The day of Salla's calendar.
+pub fn day_of(instant: DateTime<Utc>) -> NaiveDate {
+    instant.with_timezone(&Riyadh).date_naive()
+}
+
 /// PHP's three kinds of time zone, without the abbreviations, which are ambiguous.
 #[derive(Clone, Copy)]
 enum Zone {

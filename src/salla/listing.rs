@@ -1,19 +1,40 @@
-//! The list of orders: what is asked, and whether what comes can be relied on.
+//! The lists of orders: what is asked, and whether what comes can be relied on.
+//!
+//! The filter `updated_at_min` is the specified one. Salla's public documentation knows no such filter, and its rows
+//! are summaries without `updated_at`; there the whole store is listed by the days of creation.
 
+use chrono::{DateTime, Days, NaiveDate, SecondsFormat, Utc};
 use serde_json::value::RawValue;
 
 use super::{
     client::{Get, SallaClient},
     config::Listing,
+    date,
     error::malformed,
-    orders::transform,
+    rows::read,
 };
 use crate::{
-    domain::{Order, Unreadable},
-    reconcile::ports::{CredentialStore, Page, PageRequest, RequestCount, Source, SourceError},
+    domain::{Order, Scope, Unreadable},
+    reconcile::ports::{CredentialStore, Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError},
 };
 
+/// Salla lets no list be read beyond this row.
+const ROWS_THAT_CAN_BE_READ: u64 = 10_000;
+
+/// Room for what comes in while a list is read.
+const ROOM_TO_GROW: u64 = 1_000;
+
+/// No order is older than Salla.
+const FIRST_YEAR: i32 = 2016;
+
 impl<C: CredentialStore> Source<Order> for SallaClient<C> {
+    fn scope(&self, since: DateTime<Utc>) -> Scope {
+        match self.listing {
+            Listing::Auto | Listing::UpdatedAtMin => Scope::Changed { since },
+            Listing::Documented => Scope::EVERYTHING,
+        }
+    }
+
     async fn page(&self, request: PageRequest, requests: &RequestCount) -> Result<Page<Order>, SourceError> {
         let query = self.query(&request);
         let get = Get { merchant: request.merchant, path: "v2/orders", query: &query, requests };
@@ -26,42 +47,120 @@ impl<C: CredentialStore> Source<Order> for SallaClient<C> {
             return Err(malformed("`data` is missing"));
         }
         let pagination = answer.envelope.pagination();
-        let rows: Vec<_> = rows.into_iter().map(transform).collect();
-        let unfiltered = self.check_listing(&request, &rows)?;
+        let rows: Vec<Listed<Order>> = rows.into_iter().map(read).collect();
+        let (rows, out_of_scope) = match request.scope {
+            Scope::Changed { since } => self.changed_only(rows, since)?,
+            Scope::Created { .. } => (rows, None),
+        };
+        let now = answer.served_at.unwrap_or_else(Utc::now);
         Ok(Page {
+            too_long: too_long(&request, pagination.total, &rows, now),
             rows,
             total_pages: pagination.total_pages,
             total: pagination.total,
             served_at: answer.served_at,
-            unfiltered,
+            out_of_scope,
         })
+    }
+
+    async fn record(
+        &self,
+        merchant: crate::domain::MerchantId,
+        id: i64,
+        requests: &RequestCount,
+    ) -> Result<Option<Result<Order, Unreadable>>, SourceError> {
+        let path = format!("v2/orders/{id}");
+        // The full form is deprecated, and what a store answers without `format` is changing to the light one.
+        let get = Get { merchant, path: &path, query: &[("format", "light".to_owned())], requests };
+        let answer = match self.get(&get).await {
+            Ok(answer) => answer,
+            Err(SourceError::Gone { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let data = answer.envelope.data.as_deref().ok_or_else(|| malformed("`data` is missing"))?;
+        let unreadable = |path: &str, reason: &str| {
+            Err(Unreadable { id: Some(id), path: path.to_owned(), reason: reason.to_owned() })
+        };
+        Ok(Some(match read(data).row {
+            Row::Whole(order) if order.id == id => Ok(order),
+            Row::Whole(_) => unreadable("id", "is another order's"),
+            Row::Summary(_) => unreadable("updated_at", "is missing"),
+            Row::Unreadable(bad) => Err(Unreadable { id: Some(id), ..bad }),
+        }))
     }
 }
 
 impl<C: CredentialStore> SallaClient<C> {
-    fn query(&self, request: &PageRequest) -> [(&'static str, String); 3] {
-        [
-            ("updated_at_min", request.since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
-            ("page", request.number.to_string()),
-            ("per_page", self.page_size.to_string()),
-        ]
+    fn query(&self, request: &PageRequest) -> Vec<(&'static str, String)> {
+        let mut query = match request.scope {
+            Scope::Changed { since } => vec![("updated_at_min", since.to_rfc3339_opts(SecondsFormat::Secs, true))],
+            Scope::Created { from, to } => {
+                // Whether the days at the ends count, and in which zone, is not documented: a day more on each side.
+                let from = from.and_then(|day| day.checked_sub_days(Days::new(1)));
+                let to = to.and_then(|day| day.checked_add_days(Days::new(1)));
+                let days = [("from_date", from), ("to_date", to)];
+                let days = days.into_iter().filter_map(|(name, day)| Some((name, day?.to_string())));
+                std::iter::once(("sort_by", "created_at-asc".to_owned())).chain(days).collect()
+            }
+        };
+        query.extend([("page", request.number.to_string()), ("per_page", self.page_size.to_string())]);
+        query
     }
 
-    /// A server that ignores the filter returns older rows. They are true all the same, so `auto` reads the
-    /// whole list; `updated_at_min` insists. A list without `updated_at` is a list of summaries, of which none
-    /// can be told to be newer or older. Returns whether there are older rows.
-    fn check_listing(&self, request: &PageRequest, rows: &[Result<Order, Unreadable>]) -> Result<bool, SourceError> {
-        let unsupported = |reason: &str| Err(SourceError::ListingUnsupported { reason: reason.to_owned() });
-        let no_stamp = |bad: &Unreadable| bad.path == "updated_at" && bad.reason == "is missing";
-        if rows.len() > 1 && rows.iter().all(|row| row.as_ref().is_err_and(no_stamp)) {
-            return unsupported("its rows carry no updated_at");
-        }
+    /// A server that does not know the filter returns older rows, or rows that carry no `updated_at`, by which none
+    /// can be told to be newer or older. `auto` then lists in the other way; `updated_at_min` insists. A single row without
+    /// `updated_at` among others is a bad row.
+    fn changed_only(
+        &self,
+        rows: Vec<Listed<Order>>,
+        since: DateTime<Utc>,
+    ) -> Result<(Vec<Listed<Order>>, Option<&'static str>), SourceError> {
+        let summaries = rows.iter().filter(|listed| matches!(listed.row, Row::Summary(_))).count();
         // The filter has a grain of one second.
-        let since = request.since.timestamp();
-        let older = rows.iter().flatten().any(|order| order.updated_at.timestamp() < since);
-        if older && self.listing == Listing::UpdatedAtMin {
-            return unsupported("it contains orders older than updated_at_min asked for");
+        let older = |key: &RowKey| key.updated_at.is_some_and(|at| at.timestamp() < since.timestamp());
+        let why = if summaries > 0 && summaries == rows.len() {
+            "its rows carry no updated_at"
+        } else if rows.iter().any(|listed| older(&listed.key)) {
+            "the server ignores updated_at_min: there are orders older than asked for"
+        } else {
+            let stamped = rows.into_iter().map(|listed| Listed { row: without_stamp_is_bad(listed.row), ..listed });
+            return Ok((stamped.collect(), None));
+        };
+        match self.listing {
+            Listing::UpdatedAtMin => Err(SourceError::ListingUnsupported { reason: why.to_owned() }),
+            Listing::Auto | Listing::Documented => Ok((rows, Some(why))),
         }
-        Ok(older)
     }
+}
+
+fn without_stamp_is_bad(row: Row<Order>) -> Row<Order> {
+    match row {
+        Row::Summary(summary) => Row::Unreadable(Unreadable {
+            id: Some(summary.id),
+            path: "updated_at".to_owned(),
+            reason: "is missing".to_owned(),
+        }),
+        row => row,
+    }
+}
+
+/// The first and the last day of a list that is too long, as far as its first page shows them.
+fn too_long(
+    request: &PageRequest,
+    total: Option<u64>,
+    rows: &[Listed<Order>],
+    now: DateTime<Utc>,
+) -> Option<(NaiveDate, NaiveDate)> {
+    let Scope::Created { from, to } = request.scope else {
+        return None;
+    };
+    let one_day = from.is_some() && from == to;
+    let limit = if one_day { ROWS_THAT_CAN_BE_READ } else { ROWS_THAT_CAN_BE_READ - ROOM_TO_GROW };
+    if request.number > 1 || total? <= limit {
+        return None;
+    }
+    let created = |listed: &Listed<Order>| listed.key.created_at;
+    let ascending = rows.first().and_then(created) <= rows.last().and_then(created);
+    let oldest = rows.first().and_then(created).filter(|_| ascending).map(date::day_of);
+    Some((oldest.or(NaiveDate::from_yo_opt(FIRST_YEAR, 1))?, date::day_of(now)))
 }

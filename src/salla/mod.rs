@@ -14,6 +14,7 @@ mod listing;
 mod money;
 mod orders;
 mod retry;
+mod rows;
 mod throttle;
 mod token;
 mod wire;

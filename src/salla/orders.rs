@@ -1,6 +1,7 @@
 //! Orders: from Salla's row to ours. Every field is taken apart by hand, from the JSON's own text, so
 //! that a trouble is known by its path and an amount never passes through a float.
 
+use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -31,10 +32,15 @@ struct Row<'a> {
     date: Option<&'a RawValue>,
     #[serde(borrow)]
     updated_at: Option<&'a RawValue>,
+    #[serde(borrow)]
+    draft: Option<&'a RawValue>,
 }
 
 /// Where the trouble is, and what it is.
 pub type Trouble = (&'static str, &'static str);
+
+/// What is wrong with a row that does not tell when it was changed: it may be a summary.
+pub const MISSING_STAMP: Trouble = ("updated_at", "is missing");
 
 /// Transforms one row of the list, or one order's detail, into an order. The total is taken from `total`
 /// (lists) or `amounts.total` (details), the currency from `currency` or from beside the total.
@@ -54,15 +60,22 @@ pub fn transform(row: &RawValue) -> Result<Order, Unreadable> {
         trouble(("id", if present(wire.id).is_some() { "is not a 64-bit integer" } else { "is missing" }))
     })?;
     let updated_at = present(wire.updated_at)
-        .ok_or_else(|| trouble(("updated_at", "is missing")))
+        .ok_or_else(|| trouble(MISSING_STAMP))
         .and_then(|raw| date::parse(raw).ok_or_else(|| trouble(("updated_at", "is not a date"))))?;
+    let draft = wire.draft.is_some_and(|raw| raw.get() == "true");
     let columns = columns(&wire).map_err(trouble)?;
     let fingerprint = Fingerprint::of_json(json).map_err(|error| Unreadable {
         id: Some(id),
         path: String::new(),
         reason: reason(&error),
     })?;
-    Ok(Order { id, updated_at, columns, payload: json.to_owned(), fingerprint })
+    Ok(Order { id, updated_at, draft, columns, payload: json.to_owned(), fingerprint })
+}
+
+/// A row's id, and when it says that the order was placed: as much as a summary needs.
+pub fn place(row: &RawValue) -> Option<(i64, Option<DateTime<Utc>>)> {
+    let wire: Row<'_> = serde_json::from_str(row.get()).ok()?;
+    Some((present(wire.id).and_then(integer)?, present(wire.date).and_then(date::parse)))
 }
 
 /// What serde says is wrong, which names positions and types but may quote a short value.

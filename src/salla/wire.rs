@@ -39,6 +39,11 @@ impl Envelope {
         }
     }
 
+    /// Salla itself says no.
+    pub fn is_refusal(&self) -> bool {
+        self.success == Some(false) || present(self.error.as_deref()).is_some()
+    }
+
     /// Salla's words about an error.
     pub fn complaint(&self) -> String {
         self.error.as_deref().map_or_else(|| "no reason given".to_owned(), |raw| complaint(raw.get()))

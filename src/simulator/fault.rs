@@ -24,6 +24,8 @@ pub enum Fault {
     Endless,
     /// The page before the one that was asked for.
     PreviousPage,
+    /// The first page, whichever was asked for.
+    FirstPage,
     /// As if the access token had ended.
     TokenEnded,
 }
@@ -36,6 +38,16 @@ impl Fault {
             status,
             headers: vec![("content-type", "application/json".to_owned())],
             body: format!(r#"{{"status":{status},"success":false,"error":{{"code":"error","message":"simulated"}}}}"#),
+        }
+    }
+
+    /// 404 as an order's own address answers it, with a number for a code.
+    #[must_use]
+    pub fn no_such_order() -> Self {
+        Self::Answer {
+            status: 404,
+            headers: vec![("content-type", "application/json".to_owned())],
+            body: r#"{"status":404,"success":false,"error":{"code":404,"message":"الطلب غير موجود"}}"#.to_owned(),
         }
     }
 

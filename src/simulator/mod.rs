@@ -6,7 +6,9 @@
 
 mod fault;
 mod orders;
+mod pages;
 mod server;
+mod shapes;
 mod shop;
 mod tokens;
 mod world;
@@ -14,4 +16,4 @@ mod world;
 pub use fault::Fault;
 pub use server::Simulator;
 pub use shop::{Order, Shop};
-pub use world::{Seen, World};
+pub use world::{Between, DayBounds, ListOrder, Seen, World};

@@ -1,23 +1,42 @@
-//! `GET /admin/v2/orders`: the list, filtered by `updated_at_min`, oldest change first.
+//! `GET /admin/v2/orders` and `GET /admin/v2/orders/{id}`: who may ask, what goes wrong, and the answer.
 
 use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Query, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, Utc};
 use futures::stream;
 use parking_lot::Mutex;
 use serde_json::json;
 
 use super::{
     fault::Fault,
-    shop::Order,
+    pages::{detail, page},
     world::{Seen, World},
 };
+
+/// What is asked for.
+#[derive(Clone)]
+struct Asked {
+    merchant_id: i64,
+    order: Option<i64>,
+    query: HashMap<String, String>,
+}
+
+impl Asked {
+    /// The right answer; `pages_back`: to the request for an earlier page.
+    fn right(&self, world: &World, pages_back: usize) -> Result<String, Fault> {
+        let number = self.query.get("page").and_then(|text| text.parse().ok()).unwrap_or(1usize);
+        match self.order {
+            Some(id) => detail(world, self.merchant_id, id).ok_or_else(Fault::no_such_order),
+            None => page(world, self.merchant_id, &self.query, number.saturating_sub(pages_back).max(1))
+                .ok_or_else(|| Fault::status(422)),
+        }
+    }
+}
 
 /// Answers a request for a page.
 pub async fn list(
@@ -25,10 +44,29 @@ pub async fn list(
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
+    ask(&world, None, query, &headers).await
+}
+
+/// Answers a request for an order.
+pub async fn one(
+    State(world): State<Arc<Mutex<World>>>,
+    Path(id): Path<i64>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    ask(&world, Some(id), query, &headers).await
+}
+
+async fn ask(
+    world: &Arc<Mutex<World>>,
+    order: Option<i64>,
+    query: HashMap<String, String>,
+    headers: &HeaderMap,
+) -> Response {
     let date = text(&httpdate::fmt_http_date(world.lock().now().into()));
-    let known = bearer(&world.lock(), &headers);
+    let known = bearer(&world.lock(), headers);
     let mut response = match known {
-        Some(merchant_id) => admitted(&world, merchant_id, &query).await,
+        Some(merchant_id) => admitted(world, &Asked { merchant_id, order, query }).await,
         None => refusal("The access token is invalid"),
     };
     response.headers_mut().insert(header::DATE, date);
@@ -36,14 +74,14 @@ pub async fn list(
 }
 
 /// Answers a request that came with a store's token.
-async fn admitted(world: &Arc<Mutex<World>>, merchant_id: i64, query: &HashMap<String, String>) -> Response {
-    let (fault, limited, rate) = admit(&mut world.lock(), merchant_id, query);
-    let number = query.get("page").and_then(|text| text.parse().ok()).unwrap_or(1usize);
+async fn admitted(world: &Arc<Mutex<World>>, asked: &Asked) -> Response {
+    let (fault, limited, rate) = admit(&mut world.lock(), asked);
     let mut response = match fault {
-        Some(fault) => fail(world, merchant_id, query, number, fault).await,
+        Some(fault) => fail(world, asked, fault).await,
         None if limited => answer(&Fault::too_many("1")),
-        None => json_response(page(&world.lock(), merchant_id, query, number)),
+        None => asked.right(&world.lock(), 0).map_or_else(|refusal| answer(&refusal), json_response),
     };
+    world.lock().turn();
     for (name, value) in rate {
         response.headers_mut().insert(name, value);
     }
@@ -53,9 +91,9 @@ async fn admitted(world: &Arc<Mutex<World>>, merchant_id: i64, query: &HashMap<S
 type Rate = Vec<(&'static str, HeaderValue)>;
 
 /// Takes note of a request, and decides what becomes of it.
-fn admit(world: &mut World, merchant_id: i64, query: &HashMap<String, String>) -> (Option<Fault>, bool, Rate) {
-    let at = world.now();
-    world.seen.push(Seen { merchant_id, query: query.clone(), at });
+fn admit(world: &mut World, asked: &Asked) -> (Option<Fault>, bool, Rate) {
+    let (at, merchant_id) = (world.now(), asked.merchant_id);
+    world.seen.push(Seen { merchant_id, order: asked.order, query: asked.query.clone(), at });
     let mut rate = Rate::new();
     let mut limited = false;
     if let Some(limit) = world.limit {
@@ -90,50 +128,17 @@ fn json_response(body: String) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// The page as Salla writes it.
-fn page(world: &World, merchant_id: i64, query: &HashMap<String, String>, number: usize) -> String {
-    let Some(shop) = world.shops.get(&merchant_id) else {
-        return String::new();
-    };
-    let since: Option<DateTime<Utc>> =
-        query.get("updated_at_min").filter(|_| world.honours_filter).and_then(|text| text.parse().ok());
-    let mut orders: Vec<&Order> =
-        shop.orders.iter().filter(|order| since.is_none_or(|since| order.updated_at >= since)).collect();
-    orders.sort_by_key(|order| (order.updated_at, order.id));
-    if world.newest_first {
-        orders.reverse();
-    }
-    let rows: Vec<String> =
-        orders.iter().map(|order| order.json().to_string()).chain(shop.raw_rows.iter().cloned()).collect();
-    let asked = query.get("per_page").and_then(|text| text.parse().ok()).unwrap_or(15usize);
-    let per_page = asked.clamp(1, world.page_cap);
-    let total_pages = rows.len().div_ceil(per_page);
-    let shown: Vec<&str> =
-        rows.iter().skip(number.saturating_sub(1) * per_page).take(per_page).map(String::as_str).collect();
-    let pagination = json!({
-        "count": shown.len(), "total": rows.len(), "perPage": per_page,
-        "currentPage": number, "totalPages": total_pages, "links": if number < total_pages { json!({"next": "elsewhere"}) } else { json!([]) },
-    });
-    format!(r#"{{"status":200,"success":true,"data":[{}],"pagination":{pagination}}}"#, shown.join(","))
-}
-
-async fn fail(
-    world: &Arc<Mutex<World>>,
-    merchant_id: i64,
-    query: &HashMap<String, String>,
-    number: usize,
-    fault: Fault,
-) -> Response {
-    let right = |number| page(&world.lock(), merchant_id, query, number);
+async fn fail(world: &Arc<Mutex<World>>, asked: &Asked, fault: Fault) -> Response {
+    let right = || asked.right(&world.lock(), 0).unwrap_or_default();
     match fault {
         Fault::Answer { .. } => answer(&fault),
         Fault::Truncated => {
-            let mut body = right(number).into_bytes();
+            let mut body = right().into_bytes();
             body.truncate(body.len() / 2);
             ([(header::CONTENT_TYPE, "application/json")], body).into_response()
         }
         Fault::CutOff => {
-            let mut half = right(number).into_bytes();
+            let mut half = right().into_bytes();
             half.truncate(half.len() / 2);
             let cut = Err(std::io::Error::other("cut off"));
             let body = Body::from_stream(stream::iter([Ok(Bytes::from(half)), cut]));
@@ -141,7 +146,7 @@ async fn fail(
         }
         Fault::Hang(pause) => {
             tokio::time::sleep(pause).await;
-            json_response(right(number))
+            asked.right(&world.lock(), 0).map_or_else(|refusal| answer(&refusal), json_response)
         }
         Fault::Endless => {
             let drip = stream::unfold((), |()| async {
@@ -150,7 +155,10 @@ async fn fail(
             });
             ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(drip)).into_response()
         }
-        Fault::PreviousPage => json_response(right(number.saturating_sub(1).max(1))),
+        Fault::PreviousPage => asked.right(&world.lock(), 1).map_or_else(|refusal| answer(&refusal), json_response),
+        Fault::FirstPage => {
+            asked.right(&world.lock(), usize::MAX).map_or_else(|refusal| answer(&refusal), json_response)
+        }
         Fault::TokenEnded => refusal("The access token is invalid"),
     }
 }

@@ -34,6 +34,7 @@ impl Simulator {
         let address = listener.local_addr()?;
         let router = Router::new()
             .route("/admin/v2/orders", get(orders::list))
+            .route("/admin/v2/orders/{id}", get(orders::one))
             .route("/oauth2/token", post(tokens::refresh))
             .layer(CompressionLayer::new())
             .with_state(Arc::clone(&world));

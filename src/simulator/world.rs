@@ -1,8 +1,11 @@
 //! All that the simulator knows, and all that it has seen.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    fmt,
+};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{fault::Fault, shop::Shop};
 
@@ -11,14 +14,45 @@ use super::{fault::Fault, shop::Shop};
 pub struct Seen {
     /// Whose.
     pub merchant_id: i64,
+    /// The order that was asked for; `None`: the list.
+    pub order: Option<i64>,
     /// Its query, by name.
     pub query: HashMap<String, String>,
     /// When.
     pub at: DateTime<Utc>,
 }
 
+/// In which order the list stands when the client asks for none, or the server does not listen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum ListOrder {
+    #[default]
+    UpdatedAscending,
+    UpdatedDescending,
+    CreatedAscending,
+    CreatedDescending,
+    Id,
+    /// Arbitrary, and always the same.
+    Scattered,
+}
+
+/// What the days of `from_date` and `to_date` hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DayBounds {
+    /// Both days.
+    #[default]
+    Inclusive,
+    /// The first, and not the last.
+    HalfOpen,
+    /// Neither.
+    Exclusive,
+}
+
+/// What happens in the world after each answer.
+pub type Between = Box<dyn FnMut(&mut BTreeMap<i64, Shop>, &mut TimeDelta) + Send>;
+
 /// The stores, and how the server behaves.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct World {
     /// By merchant id.
     pub shops: BTreeMap<i64, Shop>,
@@ -34,10 +68,20 @@ pub struct World {
     pub page_cap: usize,
     /// Whether `updated_at_min` is honoured.
     pub honours_filter: bool,
-    /// Whether the list begins with the newest change, and not with the oldest.
-    pub newest_first: bool,
+    /// In which order the list stands.
+    pub list_order: ListOrder,
+    /// The server is as its public documentation has it: summaries, details by request, no filter by change.
+    pub documented: bool,
+    /// Whether `sort_by` is honoured, by a server that is as documented.
+    pub honours_sort: bool,
+    /// What `from_date` and `to_date` hold.
+    pub day_bounds: DayBounds,
+    /// No list can be read beyond this row.
+    pub row_window: usize,
+    /// What happens after each answer.
+    pub(super) between: Option<Between>,
     /// How far the server's clock is ahead of this machine's.
-    pub clock_ahead: chrono::TimeDelta,
+    pub clock_ahead: TimeDelta,
     /// Every request for orders that came with a token.
     pub seen: Vec<Seen>,
     /// Refreshes that succeeded.
@@ -55,6 +99,8 @@ impl World {
             shops: shops.into_iter().map(|shop| (shop.merchant_id, shop)).collect(),
             page_cap: 60,
             honours_filter: true,
+            honours_sort: true,
+            row_window: 10_000,
             issued: 1,
             ..Self::default()
         }
@@ -79,6 +125,22 @@ impl World {
         self.faults.entry(merchant_id).or_default().extend(faults);
     }
 
+    /// From now on this happens after each answer, to the stores and to the server's clock.
+    pub fn between_answers(&mut self, between: impl FnMut(&mut BTreeMap<i64, Shop>, &mut TimeDelta) + Send + 'static) {
+        self.between = Some(Box::new(between));
+    }
+
+    /// Nothing happens any more after an answer.
+    pub fn quiet(&mut self) {
+        self.between = None;
+    }
+
+    pub(super) fn turn(&mut self) {
+        if let Some(between) = &mut self.between {
+            between(&mut self.shops, &mut self.clock_ahead);
+        }
+    }
+
     /// How many requests came for a store's orders.
     #[must_use]
     pub fn requests_for(&self, merchant_id: i64) -> usize {
@@ -94,8 +156,14 @@ impl World {
 
     /// Requests of the last minute, this one included, and how many there may be.
     pub(super) fn spent(&self, merchant_id: i64) -> usize {
-        let since = self.now() - chrono::TimeDelta::seconds(60);
+        let since = self.now() - TimeDelta::seconds(60);
         let recent = self.seen.iter().rev().take_while(|seen| seen.at > since);
         recent.filter(|seen| seen.merchant_id == merchant_id).count()
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("shops", &self.shops).field("seen", &self.seen).finish_non_exhaustive()
     }
 }

@@ -107,11 +107,12 @@ impl Store {
         let Ok(cursor) = serde_json::from_str::<Cursor>(cursor) else {
             return Ok(None);
         };
-        let sql = "SELECT ids FROM run_pages WHERE run_id = $1";
+        let sql = "SELECT number, ids FROM run_pages WHERE run_id = $1 ORDER BY number";
         let mut seen = Vec::new();
         for page in db.query_all_raw(self.statement(sql, [row.id.into()])).await? {
-            let ids: Vec<u8> = page.try_get("", "ids")?;
-            seen.extend(ids.as_chunks().0.iter().copied().map(i64::from_le_bytes));
+            let (number, ids): (i64, Vec<u8>) = (page.try_get("", "number")?, page.try_get("", "ids")?);
+            let pass = u32::try_from(number >> 32).unwrap_or(0);
+            seen.push((pass, ids.as_chunks().0.iter().copied().map(i64::from_le_bytes).collect()));
         }
         Ok(Some(Resumed { window, cursor, totals: row.totals(), requests: row.requests(), seen }))
     }

@@ -5,25 +5,43 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, RuntimeErr, Statement, TransactionTrait, sqlx,
 };
 
 use super::{
     connect::Store,
-    discrepancies::{kind, of_record, of_unreadable},
+    discrepancies::{Written, found},
     entity::discrepancy,
     error::{Trouble, trouble},
     orders,
 };
 use crate::{
-    domain::{Held, MerchantId, Order, Outcome, Record, Totals, Verdict},
-    reconcile::ports::{Committed, Lease, PageCommit, Target, TargetError},
+    domain::{Check, Held, MerchantId, Order, Outcome, Record, Totals, Verdict},
+    reconcile::ports::{Checked, Committed, Lease, PageCommit, Target, TargetError},
 };
 
 impl Target<Order> for Store {
     async fn held(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, Held<Order>>, TargetError> {
         self.call(|| orders::held(&self.db, self.dialect, merchant, ids)).await
+    }
+
+    async fn checks(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, Check>, TargetError> {
+        self.read_checks(merchant, ids).await
+    }
+
+    async fn held_ids(
+        &self,
+        merchant: MerchantId,
+        since: Option<DateTime<Utc>>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<i64>, TargetError> {
+        self.ids_held(merchant, since, until).await
+    }
+
+    async fn unwell(&self, merchant: MerchantId) -> Result<Vec<i64>, TargetError> {
+        self.ids_unwell(merchant).await
     }
 
     async fn commit(&self, lease: &Lease, page: PageCommit<'_, Order>) -> Result<Committed, TargetError> {
@@ -42,9 +60,6 @@ impl Target<Order> for Store {
     }
 }
 
-/// What became of a record, and why.
-type Written = (Outcome, Option<String>);
-
 enum Attempt {
     Done(Committed, HashMap<i64, Written>),
     /// The page holds a row that the database refuses; nothing was written.
@@ -60,12 +75,21 @@ impl Store {
             written => written?,
         };
         let mut totals = page.totals;
-        for record in page.records.iter().filter(|record| !record.repeat) {
+        for record in page.batch.records.iter().filter(|record| !record.repeat) {
             totals.count(written.get(&record.record.id()).map_or(Outcome::Unchanged, |w| w.0));
         }
-        page.unreadable.iter().for_each(|_| totals.count(Outcome::Skipped));
+        page.batch.unreadable.iter().for_each(|_| totals.count(Outcome::Skipped));
+        (0..page.batch.unchanged).for_each(|_| totals.count(Outcome::Unchanged));
+        let gone = orders::mark_gone(&txn, self.dialect, lease.merchant, &page.batch.gone, page.dry_run).await?;
 
-        self.note_discrepancies(&txn, lease, page, &written).await?;
+        self.note_discrepancies(&txn, &found(lease, page.batch, &written, &gone)).await?;
+        if !page.dry_run {
+            let well = |checked: &&Checked| {
+                written.get(&checked.summary.id).is_none_or(|(outcome, _)| *outcome != Outcome::Failed)
+            };
+            let checked: Vec<_> = page.batch.checked.iter().filter(well).collect();
+            self.note_checks(&txn, lease.merchant, &checked).await?;
+        }
         self.note_seen(&txn, lease, page).await?;
         let Some(committed) = self.advance(&txn, lease, page, totals).await? else {
             return self.after_fence(txn, lease, page).await;
@@ -82,7 +106,7 @@ impl Store {
         page: &PageCommit<'_, Order>,
         one_by_one: bool,
     ) -> Result<HashMap<i64, Written>, DbErr> {
-        let differing = page.records.iter().filter(|record| record.verdict != Verdict::Unchanged);
+        let differing = page.batch.records.iter().filter(|record| record.verdict != Verdict::Unchanged);
         if page.dry_run {
             return Ok(differing.map(|record| (record.record.id(), (record.outcome(), None))).collect());
         }
@@ -112,39 +136,28 @@ impl Store {
     async fn note_discrepancies(
         &self,
         txn: &DatabaseTransaction,
-        lease: &Lease,
-        page: &PageCommit<'_, Order>,
-        written: &HashMap<i64, Written>,
+        found: &[discrepancy::ActiveModel],
     ) -> Result<(), DbErr> {
-        let of_records = page.records.iter().filter(|record| !record.repeat).filter_map(|record| {
-            let (outcome, reason) = written.get(&record.record.id())?;
-            Some(of_record(lease, record, kind(*outcome)?, reason.clone()))
-        });
-        let of_unreadable = page.unreadable.iter().map(|bad| of_unreadable(lease, bad));
-        let rows: Vec<_> = of_records.chain(of_unreadable).collect();
-        for rows in rows.chunks(1000) {
+        for rows in found.chunks(1000) {
             discrepancy::Entity::insert_many(rows.to_vec()).exec_without_returning(txn).await?;
         }
         Ok(())
     }
 
-    /// Keeps the ids that were seen, as long as there are pages to come.
+    /// Keeps the ids that were seen, as long as the run goes on.
     async fn note_seen(
         &self,
         txn: &DatabaseTransaction,
         lease: &Lease,
         page: &PageCommit<'_, Order>,
     ) -> Result<(), DbErr> {
-        let Some(next) = page.cursor.next_page else {
-            return Ok(());
-        };
-        let records = page.records.iter().filter(|record| !record.repeat).map(|record| record.record.id());
-        let ids: Vec<u8> =
-            records.chain(page.unreadable.iter().filter_map(|bad| bad.id)).flat_map(i64::to_le_bytes).collect();
+        let (pass, ids) = &page.batch.seen;
+        let number = i64::from(*pass) << 32 | i64::from(page.cursor.commits);
+        let ids: Vec<u8> = ids.iter().copied().flat_map(i64::to_le_bytes).collect();
         txn.execute_raw(Statement::from_sql_and_values(
             txn.get_database_backend(),
             "INSERT INTO run_pages (run_id, number, ids) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-            [lease.run_id.into(), i64::from(next - 1).into(), ids.into()],
+            [lease.run_id.into(), number.into(), ids.into()],
         ))
         .await?;
         Ok(())
@@ -161,8 +174,8 @@ impl Store {
     ) -> Result<Option<Committed>, DbErr> {
         let sql = format!(
             "UPDATE runs SET next_page = $1, window_since = $2, window_until = $3, fetched = $4, created = $5, \
-             updated = $6, unchanged = $7, skipped = $8, failed = $9, requests = $10, lease_until = {} \
-             WHERE id = $11 AND epoch = $12 AND status = 'running' AND next_page IS DISTINCT FROM $1 \
+             updated = $6, unchanged = $7, skipped = $8, failed = $9, requests = $10, listing = $11, lease_until = {} \
+             WHERE id = $12 AND epoch = $13 AND status = 'running' AND next_page IS DISTINCT FROM $1 \
              RETURNING cancel_requested",
             self.dialect.now_plus(self.lease)
         );
@@ -182,6 +195,7 @@ impl Store {
                     count(totals.skipped),
                     count(totals.failed),
                     count(page.requests),
+                    page.cursor.listing.as_str().into(),
                     lease.run_id.into(),
                     lease.epoch.into(),
                 ],
@@ -236,7 +250,7 @@ fn refusal(error: &DbErr) -> String {
 
 /// One log line for each record that was left as it was though it should not have been.
 fn report(page: &PageCommit<'_, Order>, written: &HashMap<i64, Written>) {
-    for bad in page.unreadable {
+    for bad in &page.batch.unreadable {
         tracing::warn!(salla.id = bad.id, path = %bad.path, reason = %bad.reason, "order skipped: it cannot be transformed");
     }
     for (id, (outcome, reason)) in written {

@@ -63,6 +63,14 @@ impl Dialect {
         }
     }
 
+    /// An instant, in a form that an index has and that compares by time.
+    pub fn age(self, instant: &str) -> String {
+        match self {
+            Self::Postgres => instant.to_owned(),
+            Self::Sqlite => format!("julianday({instant})"),
+        }
+    }
+
     /// Locks the rows that are read, and passes over those that another transaction has locked. SQLite
     /// has one writer, who holds the lock already.
     pub fn for_update_skip_locked(self) -> &'static str {

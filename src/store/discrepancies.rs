@@ -1,14 +1,36 @@
 //! From what became of a record to the row that tells of it.
 
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
 
 use super::entity::discrepancy;
 use crate::{
     domain::{Discrepancy, DiscrepancyKind, Order, Outcome, Record, Unreadable, Verdict},
-    reconcile::ports::{Assessed, Lease},
+    reconcile::ports::{Assessed, Batch, Lease},
 };
 
-pub fn kind(outcome: Outcome) -> Option<DiscrepancyKind> {
+/// What became of a record, and why.
+pub type Written = (Outcome, Option<String>);
+
+/// All that a batch found wrong; `gone`: what was held as if it were there, with its version.
+pub fn found(
+    lease: &Lease,
+    batch: &Batch<Order>,
+    written: &HashMap<i64, Written>,
+    gone: &[(i64, Option<DateTime<Utc>>)],
+) -> Vec<discrepancy::ActiveModel> {
+    let of_records = batch.records.iter().filter(|record| !record.repeat).filter_map(|record| {
+        let (outcome, reason) = written.get(&record.record.id())?;
+        Some(of_record(lease, record, kind(*outcome)?, reason.clone()))
+    });
+    let of_unreadable = batch.unreadable.iter().map(|bad| of_unreadable(lease, bad));
+    let of_gone = gone.iter().map(|(id, held)| of_gone(lease, *id, *held));
+    of_records.chain(of_unreadable).chain(of_gone).collect()
+}
+
+fn kind(outcome: Outcome) -> Option<DiscrepancyKind> {
     match outcome {
         Outcome::Created => Some(DiscrepancyKind::Missing),
         Outcome::Updated => Some(DiscrepancyKind::Stale),
@@ -18,7 +40,7 @@ pub fn kind(outcome: Outcome) -> Option<DiscrepancyKind> {
     }
 }
 
-pub fn of_record(
+fn of_record(
     lease: &Lease,
     record: &Assessed<Order>,
     kind: DiscrepancyKind,
@@ -42,7 +64,23 @@ pub fn of_record(
     )
 }
 
-pub fn of_unreadable(lease: &Lease, bad: &Unreadable) -> discrepancy::ActiveModel {
+/// An order that we held as if it were there, and Salla says is gone.
+fn of_gone(lease: &Lease, id: i64, local_updated_at: Option<DateTime<Utc>>) -> discrepancy::ActiveModel {
+    row(
+        lease,
+        Discrepancy {
+            resource: Order::RESOURCE,
+            salla_id: Some(id),
+            kind: DiscrepancyKind::Stale,
+            local_updated_at,
+            remote_updated_at: None,
+            fields: vec!["deleted_at".to_owned()],
+            reason: None,
+        },
+    )
+}
+
+fn of_unreadable(lease: &Lease, bad: &Unreadable) -> discrepancy::ActiveModel {
     row(
         lease,
         Discrepancy {

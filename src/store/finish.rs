@@ -22,18 +22,19 @@ impl Store {
         let txn = self.begin_write().await?;
         let sql = format!(
             "UPDATE runs SET status = $1, error_kind = $2, error_message = $3, requests = $4, \
-             window_since = $5, window_until = $6, finished_at = {}, lease_until = NULL \
-             WHERE id = $7 AND epoch = $8 AND status = 'running' RETURNING *",
+             window_since = $5, window_until = $6, listing = $7, finished_at = {}, lease_until = NULL \
+             WHERE id = $8 AND epoch = $9 AND status = 'running' RETURNING *",
             self.dialect.now()
         );
         let failure = ending.failure.as_ref();
-        let values: [Value; 8] = [
+        let values: [Value; 9] = [
             ending.status.as_str().into(),
             failure.map(|failure| failure.kind.as_str()).into(),
             failure.map(|failure| failure.message.as_str()).into(),
             i64::try_from(ending.requests).unwrap_or(i64::MAX).into(),
             ending.window.map(|window| window.since).into(),
             ending.window.map(|window| window.until).into(),
+            ending.listing.map(|listing| listing.as_str()).into(),
             lease.run_id.into(),
             lease.epoch.into(),
         ];

@@ -1,6 +1,7 @@
 //! The database: SeaORM on PostgreSQL or SQLite, one set of code. Sealed tokens are kept here, never
 //! plain ones.
 
+mod checks;
 mod claims;
 mod commit;
 mod config;

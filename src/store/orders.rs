@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sea_orm::{
     ConnectionTrait, DbErr, EntityName, QueryResult,
-    sea_query::{Expr, ExprTrait, InsertStatement, OnConflict, Query, SelectStatement},
+    sea_query::{Condition, Expr, ExprTrait, InsertStatement, OnConflict, Query, SelectStatement},
 };
 
 use super::{
@@ -93,6 +94,43 @@ pub async fn upsert(
         }
     }
     Ok(written)
+}
+
+/// Marks those of `ids` that are held as gone, and returns which were not yet, with their versions. Never removes.
+pub async fn mark_gone(
+    db: &impl ConnectionTrait,
+    dialect: Dialect,
+    merchant: MerchantId,
+    ids: &[i64],
+    dry_run: bool,
+) -> Result<Vec<(i64, Option<DateTime<Utc>>)>, DbErr> {
+    let mut gone = Vec::new();
+    for ids in ids.chunks(ROWS_A_STATEMENT) {
+        let these = Condition::all()
+            .add(Expr::col(Column::MerchantId).eq(merchant.0))
+            .add(Expr::col(Column::SallaOrderId).is_in(ids.iter().copied()))
+            .add(Expr::col(Column::DeletedAt).is_null());
+        let select = Query::select()
+            .column(Column::SallaOrderId)
+            .expr_as(Expr::cust(dialect.finite("salla_updated_at")), "salla_updated_at")
+            .from(Entity.table_ref())
+            .cond_where(these.clone())
+            .to_owned();
+        for row in db.query_all(&select).await? {
+            gone.push((row.try_get("", "salla_order_id")?, row.try_get("", "salla_updated_at").unwrap_or(None)));
+        }
+        if !dry_run {
+            let mark = Query::update()
+                .table(Entity.table_ref())
+                .value(Column::DeletedAt, Expr::cust(dialect.now()))
+                .value(Column::Revision, Expr::cust("revision + 1"))
+                .value(Column::UpdatedAt, Expr::cust(dialect.now()))
+                .cond_where(these)
+                .to_owned();
+            db.execute(&mark).await?;
+        }
+    }
+    Ok(gone)
 }
 
 /// `orders` sorted by id, so that two writers of the same rows wait for each other instead of

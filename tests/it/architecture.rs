@@ -136,6 +136,9 @@ fn no_file_is_the_god_file() {
 }
 
 fn production_lines(path: &Path) -> usize {
+    if path.ends_with("tests.rs") {
+        return 0;
+    }
     let text = fs::read_to_string(path).unwrap();
     text.split("#[cfg(test)]").next().unwrap_or_default().lines().count()
 }

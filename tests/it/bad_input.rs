@@ -236,12 +236,17 @@ async fn ids_above_2_to_the_53(engine: Engine) {
 
 async fn a_page_that_is_the_previous_one_again(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 130)]).await;
-    site.salla.world().script(1001, [Fault::Hang(Duration::ZERO), Fault::PreviousPage]);
+    site.salla.world().always.insert(1001, Fault::FirstPage);
     let (run, output) = after(&site, []).await;
     assert_eq!(output.code, 1);
-    assert_eq!(run["error"]["kind"], "repeated_page");
-    assert!(run["error"]["message"].as_str().unwrap().contains("page 2"), "{run}");
+    assert_eq!(run["error"]["kind"], "repeated_page", "{run}");
+    assert_eq!(run["requests"], 3);
     assert!(site.database.rows("SELECT * FROM watermarks").await.is_empty());
+    // Once it may be a row that moved: what it hides is missed by `total`, and looked for.
+    site.salla.world().always.clear();
+    let (run, _) = after(&site, [Fault::Hang(Duration::ZERO), Fault::PreviousPage]).await;
+    assert_eq!(run["status"], "succeeded", "{run}");
+    site.assert_equal(1001).await;
 }
 
 /// The simulator counts every request against the store's limit, and judges.

@@ -1,11 +1,12 @@
 //! The ledger's contract, on the store itself: claims, leases, fences.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::LazyLock, time::Duration};
 
 use salla_reconciler::{
-    domain::{MerchantId, Request, RunStatus, Totals, Trigger, Window},
+    domain::{Listing, MerchantId, Request, RunStatus, Scope, Totals, Trigger, Window},
+    reconcile::Walk,
     reconcile::ports::{
-        Begun, CredentialStore, Cursor, Ending, Enqueued, Firing, Ledger, NewRun, PageCommit, Sealed, Target,
+        Batch, Begun, CredentialStore, Cursor, Ending, Enqueued, Firing, Ledger, NewRun, PageCommit, Sealed, Target,
         TargetError, Tokens,
     },
     store::{Registration, Store},
@@ -67,12 +68,15 @@ fn window() -> Window {
     Window { since: chrono::DateTime::UNIX_EPOCH, until: chrono::Utc::now() }
 }
 
-fn cursor(next_page: Option<u32>) -> Cursor {
-    Cursor { next_page, observed_at: None, first_total_pages: None, rows: 0 }
+/// A cursor, other than that of another number.
+fn cursor(commits: u32) -> Cursor {
+    let scopes = vec![Scope::EVERYTHING];
+    Cursor { commits, observed_at: None, listing: Listing::Documented, scopes, walk: Walk::new(false, 1) }
 }
 
 fn page(cursor: &Cursor, totals: Totals) -> PageCommit<'_, salla_reconciler::domain::Order> {
-    PageCommit { records: &[], unreadable: &[], window: window(), totals, requests: 1, cursor, dry_run: false }
+    static NOTHING: LazyLock<Batch<salla_reconciler::domain::Order>> = LazyLock::new(Batch::default);
+    PageCommit { batch: &NOTHING, window: window(), totals, requests: 1, cursor, dry_run: false }
 }
 
 fn succeeded() -> Ending {
@@ -80,6 +84,7 @@ fn succeeded() -> Ending {
         status: RunStatus::Succeeded,
         failure: None,
         window: Some(window()),
+        listing: Some(Listing::UpdatedAtMin),
         totals: Totals::default(),
         requests: 1,
         watermark: Some(chrono::Utc::now()),
@@ -113,7 +118,7 @@ async fn a_lapsed_lease_is_taken_over_and_the_old_holder_writes_nothing(engine: 
     let [stalled, other] = &fixture.stores[..] else { unreachable!() };
     stalled.enqueue(by(Trigger::Http, 1)).await.unwrap();
     let first = stalled.claim(1).await.unwrap().remove(0);
-    let two = cursor(Some(2));
+    let two = cursor(2);
     stalled.commit(&first.lease, page(&two, Totals::default())).await.unwrap();
     assert!(other.claim(1).await.unwrap().is_empty());
     lapse(&fixture).await;
@@ -121,7 +126,7 @@ async fn a_lapsed_lease_is_taken_over_and_the_old_holder_writes_nothing(engine: 
     assert_eq!(second.lease.run_id, first.lease.run_id);
     assert_eq!(second.resumed.as_ref().unwrap().cursor, two);
 
-    let three = cursor(Some(3));
+    let three = cursor(3);
     assert!(matches!(
         stalled.commit(&first.lease, page(&three, Totals::default())).await,
         Err(TargetError::LeaseLost(_))
@@ -189,7 +194,7 @@ async fn a_page_that_was_committed_before_is_not_counted_twice(engine: Engine) {
     let store = &fixture.stores[0];
     store.enqueue(by(Trigger::Http, 1)).await.unwrap();
     let claim = store.claim(1).await.unwrap().remove(0);
-    let two = cursor(Some(2));
+    let two = cursor(2);
     let mut totals = Totals::default();
     totals.count(salla_reconciler::domain::Outcome::Created);
     let once = store.commit(&claim.lease, page(&two, totals)).await.unwrap();
@@ -253,7 +258,7 @@ async fn an_orphan_of_the_daemon_is_not_lost_to_the_foreground(engine: Engine) {
     let store = &fixture.stores[0];
     store.enqueue(by(Trigger::Http, 1)).await.unwrap();
     let backfill = store.claim(1).await.unwrap().remove(0);
-    let two = cursor(Some(2));
+    let two = cursor(2);
     store.commit(&backfill.lease, page(&two, Totals::default())).await.unwrap();
     lapse(&fixture).await;
     let Begun::Claimed(ours) = store.begin(by(Trigger::Cli, 1)).await.unwrap() else { panic!("it is busy") };

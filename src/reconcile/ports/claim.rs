@@ -3,7 +3,10 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{MerchantId, Request, RunId, Totals, Trigger, Window};
+use crate::{
+    domain::{Listing, MerchantId, Request, RunId, Scope, Totals, Trigger, Window},
+    reconcile::walk::Walk,
+};
 
 /// A claim on a run: whoever holds it may write on the run's behalf until the lease ends or another
 /// process raises the epoch.
@@ -17,18 +20,23 @@ pub struct Lease {
     pub epoch: i64,
 }
 
-/// Where a run goes on after a crash.
+/// Where a run goes on after a crash. No two commits of a run leave the same one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// The next page to read; `None` when every page is committed.
-    pub next_page: Option<u32>,
+    /// What has been committed so far: pages, and batches of single records.
+    pub commits: u32,
     /// What Salla's clock showed at the first answer.
     pub observed_at: Option<DateTime<Utc>>,
-    /// How many pages the list had when it was first seen.
-    pub first_total_pages: Option<u32>,
-    /// How many rows came so far, repeated ones included.
-    pub rows: u64,
+    /// How the records are found.
+    pub listing: Listing,
+    /// The lists that are yet to be read, the present one last; none: all are.
+    pub scopes: Vec<Scope>,
+    /// Where the walk over the present list stands.
+    pub walk: Walk,
 }
+
+/// Ids in the order in which they were seen, under the number of the pass that saw them last.
+pub type Seen = Vec<(u32, Vec<i64>)>;
 
 /// A run that this process holds.
 #[derive(Debug, Clone)]
@@ -59,5 +67,5 @@ pub struct Resumed {
     /// Requests it sent.
     pub requests: u64,
     /// The ids it has seen.
-    pub seen: Vec<i64>,
+    pub seen: Seen,
 }

@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 
 use super::{Claim, Lease, TargetError};
 use crate::domain::{
-    Discrepancy, Failure, Merchant, MerchantId, MerchantState, Request, Run, RunId, RunStatus, Totals, Trigger, Window,
+    Discrepancy, Failure, Listing, Merchant, MerchantId, MerchantState, Request, Run, RunId, RunStatus, Totals,
+    Trigger, Window,
 };
 
 /// A run to be made.
@@ -58,6 +59,8 @@ pub struct Ending {
     pub failure: Option<Failure>,
     /// What it covered.
     pub window: Option<Window>,
+    /// How its records were found.
+    pub listing: Option<Listing>,
     /// What it counted.
     pub totals: Totals,
     /// Requests it sent.

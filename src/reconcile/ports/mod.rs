@@ -9,8 +9,8 @@ mod ledger;
 mod source;
 mod target;
 
-pub use claim::{Claim, Cursor, Lease, Resumed};
+pub use claim::{Claim, Cursor, Lease, Resumed, Seen};
 pub use credentials::{CredentialError, CredentialStore, Credentials, Sealed, Tokens};
 pub use ledger::{Begun, EndedSweep, Ending, Enqueued, Firing, Gauges, Ledger, NewRun, PRUNE_BATCH, RunFilter};
-pub use source::{Page, PageRequest, RequestCount, Source, SourceError};
-pub use target::{Assessed, Cause, Committed, PageCommit, Target, TargetError};
+pub use source::{Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError};
+pub use target::{Assessed, Batch, Cause, Checked, Committed, PageCommit, Target, TargetError};

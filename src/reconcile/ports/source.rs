@@ -1,47 +1,92 @@
-//! Salla's side: pages of records.
+//! Salla's side: pages of records, and single ones.
 
 use std::{future::Future, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 
 use super::CredentialError;
-use crate::domain::{MerchantId, Record, Unreadable};
+use crate::domain::{MerchantId, Record, Scope, Summary, Unreadable};
 
 /// Which page of which list.
 #[derive(Debug, Clone, Copy)]
 pub struct PageRequest {
     /// Whose list.
     pub merchant: MerchantId,
-    /// Only what changed at or after this instant.
-    pub since: DateTime<Utc>,
+    /// What the list is to hold.
+    pub scope: Scope,
     /// Counted from 1.
     pub number: u32,
 }
 
-/// One page of a list.
+/// One page of a list, as it stood at one instant.
 #[derive(Debug)]
 pub struct Page<R> {
     /// Its rows, in the order in which they came.
-    pub rows: Vec<Result<R, Unreadable>>,
+    pub rows: Vec<Listed<R>>,
     /// How many pages there are by the server's own account; `None` when it does not say.
     pub total_pages: Option<u32>,
     /// How many rows there are, likewise.
     pub total: Option<u64>,
     /// What the server's clock showed; `None` when it does not say.
     pub served_at: Option<DateTime<Utc>>,
-    /// It holds rows older than asked for: the server ignores the filter.
-    pub unfiltered: bool,
+    /// The server does not keep to the scope, and why; the records have to be found in another way.
+    pub out_of_scope: Option<&'static str>,
+    /// The list is longer than the server lets it be read: the first and the last day of what it holds.
+    pub too_long: Option<(NaiveDate, NaiveDate)>,
+}
+
+/// A row, with what the walk goes by.
+#[derive(Debug)]
+pub struct Listed<R> {
+    /// What the walk goes by.
+    pub key: RowKey,
+    /// What it holds.
+    pub row: Row<R>,
+}
+
+/// What tells one row of a list from another, and in which order they stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowKey {
+    /// Salla's id; of a row that has none, a negative number made of its content.
+    pub id: i64,
+    /// When it was last changed, if the row says so.
+    pub updated_at: Option<DateTime<Utc>>,
+    /// When it was created, likewise.
+    pub created_at: Option<DateTime<Utc>>,
+}
+
+/// What a row holds.
+#[derive(Debug)]
+pub enum Row<R> {
+    /// All of a record.
+    Whole(R),
+    /// Too little to store.
+    Summary(Summary),
+    /// Nothing that can be read.
+    Unreadable(Unreadable),
 }
 
 /// The records of one kind on Salla's side.
+///
+/// Retries, limits and tokens are the adapter's own affair: an error is final for now. Every call may be dropped at any await without loss, and raises `requests` by each request sent.
 pub trait Source<R: Record>: Send + Sync {
-    /// Reads one page. Retries, limits and tokens are the adapter's own affair: an error is final for
-    /// now. May be dropped at any await without loss. `requests` is raised by each request sent.
+    /// The list to begin with, for what changed at or after `since`.
+    fn scope(&self, since: DateTime<Utc>) -> Scope;
+
+    /// Reads one page.
     fn page(
         &self,
         request: PageRequest,
         requests: &RequestCount,
     ) -> impl Future<Output = Result<Page<R>, SourceError>> + Send;
+
+    /// Reads one record at its own address; `None`: Salla says that it is gone.
+    fn record(
+        &self,
+        merchant: MerchantId,
+        id: i64,
+        requests: &RequestCount,
+    ) -> impl Future<Output = Result<Option<Result<R, Unreadable>>, SourceError>> + Send;
 }
 
 /// How many requests a run has sent.
@@ -106,6 +151,12 @@ pub enum SourceError {
     #[error("the answer is not what Salla's API answers: {reason}")]
     Malformed {
         /// What is wrong with it.
+        reason: String,
+    },
+    /// Salla says that what was asked for is not there, or no more.
+    #[error("Salla refuses the request: {reason}")]
+    Gone {
+        /// Salla's words.
         reason: String,
     },
     /// Salla refuses the request itself.

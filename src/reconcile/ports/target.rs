@@ -1,11 +1,13 @@
 //! The platform's side: what is held, and how a page is committed.
 
-use std::future::Future;
+use std::{collections::HashMap, future::Future};
 
 use chrono::{DateTime, Utc};
 
 use super::{Cursor, Lease};
-use crate::domain::{Held, MerchantId, Outcome, Record, RunId, Totals, Unreadable, Verdict, Window};
+use crate::domain::{
+    Check, Fingerprint, Held, MerchantId, Outcome, Record, RunId, Summary, Totals, Unreadable, Verdict, Window,
+};
 
 /// Any error of an adapter, kept as the cause.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -19,17 +21,56 @@ pub struct Assessed<R: Record> {
     pub verdict: Verdict,
     /// The version that was held when it was assessed.
     pub held_updated_at: Option<DateTime<Utc>>,
+    /// What our copy hashed to then.
+    pub held_state: Option<Fingerprint>,
     /// The run has counted it before: it is written if it is newer, and not counted again.
     pub repeat: bool,
 }
 
-/// All that one page leads to, committed at once.
+/// A record whose details were read because a summary was not enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checked {
+    /// What the list told of it.
+    pub summary: Summary,
+    /// What our copy hashes to once this page is committed.
+    pub held: Fingerprint,
+}
+
+/// What a page, or some single records, lead to.
+#[derive(Debug)]
+pub struct Batch<R: Record> {
+    /// Distinct records.
+    pub records: Vec<Assessed<R>>,
+    /// Rows that could not be transformed.
+    pub unreadable: Vec<Unreadable>,
+    /// Summaries that were enough: their records are as they were.
+    pub unchanged: u64,
+    /// Summaries that were not, for later runs to compare with.
+    pub checked: Vec<Checked>,
+    /// Records that Salla says are gone: those that are held are marked.
+    pub gone: Vec<i64>,
+    /// The number of the pass, and the ids that it saw.
+    pub seen: (u32, Vec<i64>),
+}
+
+impl<R: Record> Default for Batch<R> {
+    fn default() -> Self {
+        Self {
+            records: Vec::new(),
+            unreadable: Vec::new(),
+            unchanged: 0,
+            checked: Vec::new(),
+            gone: Vec::new(),
+            seen: (0, Vec::new()),
+        }
+    }
+}
+
+/// A batch and where the run stands with it, committed at once.
 #[derive(Debug)]
 pub struct PageCommit<'a, R: Record> {
-    /// Distinct records.
-    pub records: &'a [Assessed<R>],
-    /// Rows that could not be transformed.
-    pub unreadable: &'a [Unreadable],
+    /// What is to be written.
+    pub batch: &'a Batch<R>,
     /// The window, for the ledger.
     pub window: Window,
     /// What was counted before this page.
@@ -58,9 +99,28 @@ pub trait Target<R: Record>: Send + Sync {
         &self,
         merchant: MerchantId,
         ids: &[i64],
-    ) -> impl Future<Output = Result<std::collections::HashMap<i64, Held<R>>, TargetError>> + Send;
+    ) -> impl Future<Output = Result<HashMap<i64, Held<R>>, TargetError>> + Send;
 
-    /// Writes what differs, the discrepancies, the totals and the cursor in one transaction, fenced by
+    /// What was found when the details of each of `ids` were last read.
+    fn checks(
+        &self,
+        merchant: MerchantId,
+        ids: &[i64],
+    ) -> impl Future<Output = Result<HashMap<i64, Check>, TargetError>> + Send;
+
+    /// The ids of all that is held, not marked as gone, and by its own time stamp was last changed in
+    /// `[since, until)`; `since` absent: of all that was created before `until`.
+    fn held_ids(
+        &self,
+        merchant: MerchantId,
+        since: Option<DateTime<Utc>>,
+        until: DateTime<Utc>,
+    ) -> impl Future<Output = Result<Vec<i64>, TargetError>> + Send;
+
+    /// The ids of what the last run that came to its end had to skip or could not write.
+    fn unwell(&self, merchant: MerchantId) -> impl Future<Output = Result<Vec<i64>, TargetError>> + Send;
+
+    /// Writes what differs, marks what is gone, and keeps the discrepancies, the totals and the cursor, in one transaction, fenced by
     /// the lease. A row that became newer in the meantime is left alone and counts as unchanged; a row
     /// that the database refuses counts as failed and leaves its neighbours alone. Safe to repeat when
     /// the outcome is unknown. Must not be dropped half-way.

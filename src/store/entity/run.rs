@@ -30,6 +30,8 @@ pub struct Model {
     pub attempt: i64,
     pub window_since: Option<DateTimeUtc>,
     pub window_until: Option<DateTimeUtc>,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub listing: Option<String>,
     /// The cursor, as JSON.
     #[sea_orm(column_type = "Text", nullable)]
     pub next_page: Option<String>,
@@ -107,6 +109,7 @@ impl TryFrom<Model> for Run {
             merchant_id: MerchantId(row.merchant_id),
             status: row.status.parse()?,
             trigger: row.trigger.parse()?,
+            listing: row.listing.as_deref().map(str::parse).transpose()?,
             dry_run: row.dry_run,
             window: row.window(),
             totals: row.totals(),

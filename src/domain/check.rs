@@ -1,0 +1,139 @@
+//! Summaries: what a list tells of a record when it does not tell all, and when that is enough.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Fingerprint, Held, Record};
+
+/// Every record's details are read at least this often, in nights, whatever its summary says.
+pub const DEEP_CHECK_NIGHTS: u16 = 28;
+
+/// A record as a list tells of it: enough to see that something changed, too little to store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Salla's id.
+    pub id: i64,
+    /// What the list's row hashes to, without what changes by itself.
+    pub fingerprint: Fingerprint,
+}
+
+/// What was found when a record's details were last read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Check {
+    /// What the list's row hashed to.
+    pub summary: Fingerprint,
+    /// What our copy was like afterwards. Another writer may have changed it since.
+    pub held: Fingerprint,
+    /// When that was.
+    pub checked_at: DateTime<Utc>,
+}
+
+/// Which details are due tonight although nothing seems to have changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeepCheck {
+    /// Now, by the database's clock.
+    pub now: DateTime<Utc>,
+    /// All of them.
+    pub all: bool,
+}
+
+impl DeepCheck {
+    /// Each record has its night among the [`DEEP_CHECK_NIGHTS`], by its id, so that they do not all come due at
+    /// once; one whose night was missed is due the next.
+    fn due(self, id: i64, checked_at: DateTime<Utc>) -> bool {
+        let age = self.now - checked_at;
+        // Two runs of one night are closer than this, two nights are not.
+        let same_night = age < TimeDelta::hours(12);
+        let night = self.now.timestamp().div_euclid(86_400);
+        let slot = |number: i64| number.rem_euclid(i64::from(DEEP_CHECK_NIGHTS));
+        self.all || age >= TimeDelta::days(i64::from(DEEP_CHECK_NIGHTS)) || !same_night && slot(night) == slot(id)
+    }
+}
+
+/// Whether a record's details have to be read: it is missing, its summary changed, our copy is not as it was when
+/// they were last read, or they are due.
+#[must_use]
+pub fn needs_detail<R: Record>(
+    summary: &Summary,
+    held: Option<&Held<R>>,
+    check: Option<&Check>,
+    deep: DeepCheck,
+) -> bool {
+    let (Some(held), Some(check)) = (held, check) else {
+        return true;
+    };
+    let as_it_was = check.summary == summary.fingerprint && held.state() == Some(check.held) && !held.deleted;
+    !as_it_was || deep.due(summary.id, check.checked_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::{Order, OrderColumns};
+
+    fn print(text: &str) -> Fingerprint {
+        Fingerprint::of_text(text)
+    }
+
+    fn held(status: &str) -> Held<Order> {
+        Held {
+            updated_at: Some(DateTime::UNIX_EPOCH),
+            fingerprint: Some(print("payload")),
+            deleted: false,
+            columns: OrderColumns {
+                reference_id: None,
+                status: Some(status.to_owned()),
+                currency: None,
+                total_amount: None,
+                salla_created_at: None,
+            },
+        }
+    }
+
+    fn night(number: i64) -> DeepCheck {
+        DeepCheck { now: DateTime::UNIX_EPOCH + TimeDelta::days(20_000 + number), all: false }
+    }
+
+    #[test]
+    fn what_is_as_it_was_needs_no_detail() {
+        let (ours, summary) = (held("a"), Summary { id: 1, fingerprint: print("row") });
+        let now = DeepCheck { now: DateTime::UNIX_EPOCH, all: false };
+        let check = Check { summary: print("row"), held: ours.state().unwrap(), checked_at: now.now };
+        assert!(!needs_detail(&summary, Some(&ours), Some(&check), now));
+        assert!(needs_detail::<Order>(&summary, None, Some(&check), now), "missing");
+        assert!(needs_detail(&summary, Some(&ours), None, now), "never checked");
+        assert!(needs_detail(&summary, Some(&held("b")), Some(&check), now), "another writer's change");
+        let other = Summary { fingerprint: print("other"), ..summary };
+        assert!(needs_detail(&other, Some(&ours), Some(&check), now), "another row");
+        assert!(needs_detail(&summary, Some(&ours), Some(&check), DeepCheck { all: true, ..now }), "--full");
+        let deleted = Held { deleted: true, ..held("a") };
+        assert!(needs_detail(&summary, Some(&deleted), Some(&check), now), "marked as gone, and listed");
+    }
+
+    proptest! {
+        #[test]
+        fn every_record_is_due_within_28_nights(id in any::<i64>(), start in 0i64..100, missed in proptest::collection::vec(any::<bool>(), 60)) {
+            let mut checked = night(start).now;
+            let mut since_run = 0;
+            for (number, missed) in (1..).zip(missed) {
+                if missed && since_run < 3 {
+                    since_run += 1;
+                    continue;
+                }
+                since_run = 0;
+                let tonight = night(start + number);
+                if tonight.due(id, checked) {
+                    checked = tonight.now;
+                }
+                prop_assert!(tonight.now - checked < TimeDelta::days(i64::from(DEEP_CHECK_NIGHTS)));
+            }
+        }
+
+        #[test]
+        fn not_all_are_due_in_one_night(first in 0i64..1_000_000) {
+            let due = (first..first + 280).filter(|&id| night(5).due(id, night(4).now)).count();
+            prop_assert_eq!(due, 10);
+        }
+    }
+}

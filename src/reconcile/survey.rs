@@ -1,0 +1,160 @@
+//! A run's way through the lists of a store: which list, which page, and what on it the run has not met before.
+
+use tokio::time::Instant;
+
+use super::{
+    ports::{Cursor, Page, Row, RowKey, Seen},
+    walk::{Answer, SeenIds, Walk, WalkError},
+};
+use crate::domain::{Listing, Record, Scope, Summary, Unreadable};
+
+/// Where a run is among the lists.
+#[derive(Debug)]
+pub struct Survey {
+    cursor: Cursor,
+    seen: SeenIds,
+    began: Instant,
+}
+
+/// What a page brought.
+#[derive(Debug)]
+pub struct Admitted<R> {
+    /// Records that the run has not seen.
+    pub records: Vec<R>,
+    /// Records that it has seen and counted: to be written if they are newer than what was.
+    pub repeats: Vec<R>,
+    /// Summaries of records that it has not seen.
+    pub summaries: Vec<Summary>,
+    /// Rows that it has not seen.
+    pub unreadable: Vec<Unreadable>,
+    /// All of the page's ids, and the number of the pass.
+    pub ids: (u32, Vec<i64>),
+}
+
+impl<R> Default for Admitted<R> {
+    fn default() -> Self {
+        Self {
+            records: Vec::new(),
+            repeats: Vec::new(),
+            summaries: Vec::new(),
+            unreadable: Vec::new(),
+            ids: (0, Vec::new()),
+        }
+    }
+}
+
+/// What became of a page.
+#[derive(Debug)]
+pub enum Step<R> {
+    /// It belongs to the run.
+    Page(Admitted<R>),
+    /// The lists are planned anew, for this reason; the page will come again in another.
+    Replanned(&'static str),
+}
+
+impl Survey {
+    /// Begins with the list of `first`, or where an earlier holder of the run stopped.
+    pub fn new(first: Scope, resumed: Option<(Cursor, Seen)>) -> Self {
+        let (cursor, seen) = resumed.unwrap_or_else(|| {
+            let listing = listing(&first);
+            let walk = Walk::new(first.is_entered_by_change(), 1);
+            (Cursor { commits: 0, observed_at: None, listing, scopes: vec![first], walk }, Vec::new())
+        });
+        let mut ids = SeenIds::new();
+        for (pass, page) in seen {
+            ids.extend(page.into_iter().map(|id| (id, pass)));
+        }
+        Self { cursor, seen: ids, began: Instant::now() }
+    }
+
+    /// Where the run stands.
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// The page to read next; `None`: every list has been read whole.
+    pub fn next(&self) -> Option<(Scope, u32)> {
+        Some((*self.cursor.scopes.last()?, self.cursor.walk.next()?))
+    }
+
+    /// Whether the run has met a record.
+    pub fn has_seen(&self, id: i64) -> bool {
+        self.seen.contains_key(&id)
+    }
+
+    /// Notes records that were read at their own addresses, as of a pass after the last.
+    pub fn meet(&mut self, ids: Vec<i64>) -> (u32, Vec<i64>) {
+        self.cursor.commits += 1;
+        let pass = self.cursor.walk.pass() + 1;
+        self.seen.extend(ids.iter().map(|&id| (id, pass)));
+        (pass, ids)
+    }
+
+    /// Takes in the page that was next, and moves on.
+    pub fn admit<R: Record>(&mut self, page: Page<R>) -> Result<Step<R>, WalkError> {
+        self.cursor.observed_at = self.cursor.observed_at.or(page.served_at);
+        if let Some(reason) = page.out_of_scope {
+            self.cursor.listing = Listing::Documented;
+            self.cursor.scopes = vec![Scope::EVERYTHING];
+            self.walk_on();
+            return Ok(Step::Replanned(reason));
+        }
+        if let Some((oldest, newest)) = page.too_long {
+            let halves = self.cursor.scopes.pop().and_then(|scope| scope.split(oldest, newest));
+            let [older, newer] = halves.ok_or(WalkError::TooLong)?;
+            self.cursor.scopes.extend([newer, older]);
+            self.walk_on();
+            return Ok(Step::Replanned("the list is longer than the server lets it be read; its days are divided"));
+        }
+        let keys: Vec<RowKey> = page.rows.iter().map(|listed| listed.key).collect();
+        let answer = Answer { rows: &keys, total_pages: page.total_pages, total: page.total };
+        let pass = self.cursor.walk.pass();
+        let marks = self.cursor.walk.admit(answer, &mut self.seen, self.cursor.observed_at, self.began.elapsed())?;
+        self.cursor.commits += 1;
+        if self.cursor.walk.next().is_none() {
+            self.cursor.scopes.pop();
+            if !self.cursor.scopes.is_empty() {
+                self.walk_on();
+            }
+        }
+        let ids = (pass, keys.iter().map(|key| key.id).collect());
+        Ok(Step::Page(sort_out(page, &marks, ids)))
+    }
+
+    /// Begins to walk the present list.
+    fn walk_on(&mut self) {
+        let entered_by_change = self.cursor.scopes.last().is_some_and(Scope::is_entered_by_change);
+        self.cursor.walk = Walk::new(entered_by_change, self.cursor.walk.pass() + 1);
+        self.began = Instant::now();
+    }
+}
+
+/// Tells what the run has not met from what it has. Of two copies on one page the newer one counts.
+fn sort_out<R: Record>(page: Page<R>, marks: &[Option<u32>], ids: (u32, Vec<i64>)) -> Admitted<R> {
+    let mut admitted = Admitted { ids, ..Admitted::default() };
+    for (listed, mark) in page.rows.into_iter().zip(marks) {
+        match (listed.row, mark) {
+            (Row::Whole(record), None) => admitted.records.push(record),
+            (Row::Whole(record), Some(_)) => {
+                let mut earlier = admitted.records.iter_mut().chain(&mut admitted.repeats);
+                match earlier.find(|earlier| earlier.id() == record.id()) {
+                    Some(earlier) if earlier.updated_at() < record.updated_at() => *earlier = record,
+                    Some(_) => {}
+                    None => admitted.repeats.push(record),
+                }
+            }
+            (Row::Summary(summary), None) => admitted.summaries.push(summary),
+            (Row::Unreadable(bad), None) => admitted.unreadable.push(bad),
+            // What changed since it was met changes its summary, too, by the next night.
+            (Row::Summary(_) | Row::Unreadable(_), Some(_)) => {}
+        }
+    }
+    admitted
+}
+
+fn listing(scope: &Scope) -> Listing {
+    match scope {
+        Scope::Changed { .. } => Listing::UpdatedAtMin,
+        Scope::Created { .. } => Listing::Documented,
+    }
+}

@@ -1,0 +1,229 @@
+//! The walk over the pages of a list that changes while it is read: which page comes next, and when the list is
+//! known to have been read whole. `docs/guarantee.md` has the argument.
+//!
+//! - Where the list certainly runs from old to new, its pages are read from the last to the first: whatever happens
+//!   meanwhile moves an untouched row towards page 1 only, so it cannot get behind the reader.
+//! - Where it certainly runs from new to old, they are read forward. New rows push others away from page 1; where
+//!   `total` says that rows are gone, the reader steps back by as many.
+//! - The end where changes arrive is read again until it brings nothing new.
+//! - Anything else is read over and over, until every record of one reading, as many as its `total`, was there
+//!   again in the next: then that reading was whole, in whichever order the list stands.
+//!
+//! A short page is never taken for the last one: Salla may return fewer rows than asked for.
+
+mod error;
+mod onward;
+mod order;
+mod pass;
+
+use std::{collections::HashMap, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+pub use error::WalkError;
+use error::{Distance, check};
+use onward::is_last;
+use order::{Direction, Evidence};
+use pass::{Pass, Reading};
+
+use super::ports::RowKey;
+
+/// The end where changes arrive is read again at most so often.
+const EDGE_ROUNDS: u8 = 3;
+
+/// A list whose order is not known is read at most so often.
+const READINGS: u32 = 3;
+
+/// So many answers a page are not the way to read a list.
+const ANSWERS_A_PAGE: u32 = 8;
+
+/// What changed this shortly before the walk began may still be on its way into the list.
+const SETTLING: TimeDelta = TimeDelta::seconds(60);
+
+/// When each record was last seen, by the number of the pass. Memory: some twenty bytes a record.
+pub type SeenIds = HashMap<i64, u32>;
+
+/// One page, as the walk sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'a> {
+    pub rows: &'a [RowKey],
+    pub total_pages: Option<u32>,
+    pub total: Option<u64>,
+}
+
+/// Where in the list the walk is, and which way it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Stage {
+    /// Nothing has been read.
+    First,
+    /// Through the list in the direction that is safe for its order.
+    Through { direction: Direction, next: u32 },
+    /// At the end where changes arrive.
+    Edge { direction: Direction, next: u32, round: Round },
+    /// Through the list whose order is not known.
+    Verify { next: u32 },
+    /// All of it has been read.
+    Whole,
+}
+
+/// One reading of the end where changes arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Round {
+    number: u8,
+    /// It brought something new, and all of that changed since the walk began.
+    news: Option<bool>,
+    /// What its first answer said.
+    total: Option<u64>,
+}
+
+/// The state of a walk over one list. It survives the process, as part of the run's cursor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Walk {
+    stage: Stage,
+    order: Evidence,
+    /// Records seen in earlier passes than this belong to other lists.
+    first_pass: u32,
+    pass: u32,
+    answers: u32,
+    stale_pages: u32,
+    same_pages: u32,
+    /// Different records seen in this list.
+    distinct: u64,
+    first_total_pages: Option<u32>,
+    total: Option<u64>,
+    /// How many rows page 1 had; `uneven`: another one had a different number.
+    page_rows: usize,
+    uneven: bool,
+    reading: Pass,
+    before: Option<Reading>,
+    readings: u32,
+    #[serde(skip)]
+    previous: Option<(u32, Vec<RowKey>)>,
+}
+
+impl Walk {
+    /// A walk over a list, whose first pass gets this number. `entered_by_change`: a change can bring a record into
+    /// the list that was not in it.
+    pub fn new(entered_by_change: bool, pass: u32) -> Self {
+        Self {
+            stage: Stage::First,
+            order: Evidence::new(entered_by_change),
+            first_pass: pass,
+            pass,
+            answers: 0,
+            stale_pages: 0,
+            same_pages: 0,
+            distinct: 0,
+            first_total_pages: None,
+            total: None,
+            page_rows: 0,
+            uneven: false,
+            reading: Pass::default(),
+            before: None,
+            readings: 0,
+            previous: None,
+        }
+    }
+
+    /// The page to read next; `None`: the list has been read whole.
+    pub fn next(&self) -> Option<u32> {
+        match self.stage {
+            Stage::First => Some(1),
+            Stage::Through { next, .. } | Stage::Edge { next, .. } | Stage::Verify { next } => Some(next),
+            Stage::Whole => None,
+        }
+    }
+
+    /// The number of the present pass.
+    pub fn pass(&self) -> u32 {
+        self.pass
+    }
+
+    /// Takes in the page that was next, which `began` when Salla's clock showed it, and moves on. Returns for each
+    /// row the pass that saw it last.
+    pub fn admit(
+        &mut self,
+        answer: Answer<'_>,
+        seen: &mut SeenIds,
+        began: Option<DateTime<Utc>>,
+        elapsed: Duration,
+    ) -> Result<Vec<Option<u32>>, WalkError> {
+        let number = self.next().unwrap_or(1);
+        let pass = self.pass;
+        let marks: Vec<_> = answer.rows.iter().map(|row| seen.insert(row.id, pass)).collect();
+        let new = |mark: &Option<u32>| mark.is_none_or(|mark| mark < self.first_pass);
+        let news: Vec<&RowKey> =
+            answer.rows.iter().zip(&marks).filter(|(_, mark)| new(mark)).map(|(row, _)| row).collect();
+        let late = |row: &&RowKey| changed_since(row, began.map(|began| began - SETTLING));
+        let first_is_settled_news = |row: &&RowKey| marks.first().is_some_and(new) && !late(row);
+        self.look_at(number, answer, answer.rows.first().filter(first_is_settled_news))?;
+        let news_are_late = (!news.is_empty()).then(|| news.iter().all(late));
+        self.distinct += news.len() as u64;
+        for (row, mark) in answer.rows.iter().zip(&marks) {
+            self.reading.count(row, *mark, self.first_pass..self.pass);
+        }
+        self.stage = self.onward(number, answer, (news_are_late, began))?;
+        self.total = answer.total;
+        self.answers += 1;
+        let stale = news_are_late.is_none() && self.before.is_none();
+        self.stale_pages = if stale { self.stale_pages + 1 } else { 0 };
+        self.bound(number, answer, elapsed)?;
+        Ok(marks)
+    }
+
+    /// Learns what the page shows of the list's order, and whether the server turns its pages at all.
+    /// `settled_news`: the page's first row, if it is new and was not changed of late.
+    fn look_at(&mut self, number: u32, answer: Answer<'_>, settled_news: Option<&RowKey>) -> Result<(), WalkError> {
+        if let Some((earlier, rows)) = self.previous.take().filter(|(earlier, _)| *earlier != number) {
+            let same = rows.iter().map(|row| row.id).eq(answer.rows.iter().map(|row| row.id));
+            self.same_pages = if same && !rows.is_empty() { self.same_pages + 1 } else { 0 };
+            // Rows that move can make one page look like the page before it, and `total` tells what that hides.
+            if self.same_pages > u32::from(answer.total.is_some()) {
+                return Err(WalkError::Repeated(number));
+            }
+            if let (Stage::Through { direction, .. }, Some(first), Some(then)) =
+                (self.stage, settled_news, rows.first())
+            {
+                let (near, far) = if number < earlier { (first, then) } else { (then, first) };
+                self.order.observe_pages(direction, near, far);
+            }
+        }
+        self.order.observe(answer.rows);
+        self.first_total_pages = self.first_total_pages.or(answer.total_pages);
+        if number == 1 {
+            self.page_rows = answer.rows.len();
+        } else if !is_last(number, answer) && answer.rows.len() != self.page_rows {
+            self.uneven = true;
+        }
+        self.previous = Some((number, answer.rows.to_vec()));
+        Ok(())
+    }
+
+    /// Checks the bounds, unless the walk is over.
+    fn bound(&self, page: u32, answer: Answer<'_>, elapsed: Duration) -> Result<(), WalkError> {
+        let Some(next) = self.next() else {
+            return Ok(());
+        };
+        let pages = self.first_total_pages.max(answer.total_pages).unwrap_or(page.max(next));
+        if self.answers > pages.saturating_add(10).saturating_mul(ANSWERS_A_PAGE) {
+            return Err(self.unstable(answer));
+        }
+        check(Distance {
+            page: if next > page { page } else { next },
+            first_total_pages: self.first_total_pages,
+            total_pages: answer.total_pages,
+            stale_pages: self.stale_pages,
+            elapsed,
+        })
+    }
+}
+
+/// Whether a record changed, or was created, at or after an instant.
+fn changed_since(row: &RowKey, instant: Option<DateTime<Utc>>) -> bool {
+    instant.is_some_and(|instant| row.updated_at.or(row.created_at) >= Some(instant))
+}
+
+#[cfg(test)]
+mod tests;

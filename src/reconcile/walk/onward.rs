@@ -1,0 +1,152 @@
+//! From one page to the next.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Answer, EDGE_ROUNDS, READINGS, Round, Stage, Walk, WalkError, changed_since,
+    order::Direction,
+    pass::{Pass, Reading},
+};
+
+impl Walk {
+    /// Where the walk is after page `number`; `news`: whether it brought records that are new,
+    /// and all of them changed since the walk began; and when that was.
+    pub(super) fn onward(
+        &mut self,
+        number: u32,
+        answer: Answer<'_>,
+        news: (Option<bool>, Option<DateTime<Utc>>),
+    ) -> Result<Stage, WalkError> {
+        if number == 1 && holds_all(answer) {
+            return Ok(Stage::Whole);
+        }
+        Ok(match self.stage {
+            Stage::Whole => Stage::Whole,
+            Stage::First => match (answer.total_pages.filter(|&pages| pages > 1), self.order.candidate()) {
+                (Some(last), Some(direction @ Direction::Ascending)) => Stage::Through { direction, next: last },
+                (Some(_), Some(direction @ Direction::Descending)) if answer.total.is_some() => {
+                    Stage::Through { direction, next: 2 }
+                }
+                _ => {
+                    self.readings = 1;
+                    self.verified(number, answer)?
+                }
+            },
+            Stage::Through { direction, .. } if !self.order.allows(direction) => self.read_again(answer),
+            Stage::Through { direction: direction @ Direction::Ascending, .. } if number > 1 => {
+                let next = (number - 1).min(answer.total_pages.unwrap_or(u32::MAX)).max(1);
+                Stage::Through { direction, next }
+            }
+            Stage::Through { direction: direction @ Direction::Descending, .. } => {
+                match self.rows_gone(answer.total) {
+                    // Pages of unknown size cannot be counted back.
+                    None => self.read_again(answer),
+                    Some(_) if self.uneven => self.read_again(answer),
+                    Some(gone @ 1..) => {
+                        let pages = gone.div_ceil(self.page_rows.max(1) as u64);
+                        let back = u32::try_from(pages).unwrap_or(u32::MAX);
+                        Stage::Through { direction, next: number.saturating_sub(back).max(1) }
+                    }
+                    Some(0) if !is_last(number, answer) => Stage::Through { direction, next: number + 1 },
+                    Some(0) => edge(direction, answer, 1),
+                }
+            }
+            Stage::Through { direction, .. } => edge(direction, answer, 1),
+            Stage::Edge { direction, round, .. } => self.at_the_edge(number, answer, (direction, round), news),
+            Stage::Verify { .. } => self.verified(number, answer)?,
+        })
+    }
+
+    fn at_the_edge(
+        &mut self,
+        number: u32,
+        answer: Answer<'_>,
+        (direction, mut round): (Direction, Round),
+        (news, began): (Option<bool>, Option<DateTime<Utc>>),
+    ) -> Stage {
+        round.total = round.total.or(answer.total);
+        if let Some(late) = news {
+            round.news = Some(round.news.unwrap_or(true) && late);
+        }
+        // Whatever changed since the walk began lies between the end and what did not.
+        let (inner, is_over) = match direction {
+            Direction::Ascending => (answer.rows.first(), number == 1),
+            Direction::Descending => (answer.rows.last(), is_last(number, answer)),
+        };
+        if (news.is_some() || inner.is_some_and(|row| changed_since(row, began))) && !is_over {
+            let next = if direction == Direction::Ascending { number - 1 } else { number + 1 };
+            return Stage::Edge { direction, next, round };
+        }
+        let enough = round.total.is_none_or(|total| self.distinct >= total);
+        match round.news {
+            None if enough && self.order.proves(direction) => Stage::Whole,
+            _ if round.number < EDGE_ROUNDS => edge(direction, answer, round.number + 1),
+            // It changes faster than it can be read, in records that belong to the next run.
+            Some(true) if self.order.proves(direction) => Stage::Whole,
+            // Old records that come to light, or do not: the order is not what it seemed.
+            _ => self.read_again(answer),
+        }
+    }
+
+    /// Moves on in a list whose order is not known, and compares one reading with the next.
+    fn verified(&mut self, number: u32, answer: Answer<'_>) -> Result<Stage, WalkError> {
+        if !is_last(number, answer) {
+            return Ok(Stage::Verify { next: number + 1 });
+        }
+        if self.before.is_some_and(|before| before.is_proved_by(&self.reading, answer.total)) {
+            return Ok(Stage::Whole);
+        }
+        if self.readings >= READINGS {
+            return Err(self.unstable(answer));
+        }
+        self.readings += 1;
+        self.begin(self.reading.ended(answer.total));
+        Ok(Stage::Verify { next: 1 })
+    }
+
+    /// What has been read so far counts as a reading that the next one may prove.
+    fn read_again(&mut self, answer: Answer<'_>) -> Stage {
+        self.readings = 1;
+        self.begin(Reading { distinct: self.distinct, total: answer.total, repeats: None });
+        Stage::Verify { next: 1 }
+    }
+
+    fn begin(&mut self, before: Reading) {
+        self.before = Some(before);
+        self.reading = Pass::default();
+        self.pass += 1;
+    }
+
+    /// How many rows fewer there are than at the last answer; `None`: the server does not say.
+    fn rows_gone(&self, total: Option<u64>) -> Option<u64> {
+        Some(self.total?.saturating_sub(total?))
+    }
+
+    pub(super) fn unstable(&self, answer: Answer<'_>) -> WalkError {
+        WalkError::Unstable { passes: self.pass + 1 - self.first_pass, distinct: self.distinct, total: answer.total }
+    }
+}
+
+/// The first page of the end where changes arrive.
+fn edge(direction: Direction, answer: Answer<'_>, round: u8) -> Stage {
+    let next = match direction {
+        Direction::Ascending => answer.total_pages.unwrap_or(1).max(1),
+        Direction::Descending => 1,
+    };
+    Stage::Edge { direction, next, round: Round { number: round, news: None, total: None } }
+}
+
+/// The end is an empty page, or the last page by the newest answer's own account.
+pub(super) fn is_last(number: u32, answer: Answer<'_>) -> bool {
+    answer.rows.is_empty() || answer.total_pages.is_some_and(|pages| number >= pages)
+}
+
+/// Whether page 1 is the whole list: an answer of one instant.
+fn holds_all(answer: Answer<'_>) -> bool {
+    let rows = answer.rows.len() as u64;
+    match (answer.total, answer.total_pages) {
+        (Some(total), pages) => rows >= total && pages.is_none_or(|pages| pages <= 1),
+        (None, Some(pages)) => pages <= 1,
+        (None, None) => rows == 0,
+    }
+}

@@ -1,0 +1,113 @@
+//! The order of a list, as far as its rows show it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::reconcile::ports::RowKey;
+
+/// So many rows in a row, each greater than the one before, are not there by chance.
+const ENOUGH: u32 = 20;
+
+/// Which way a list runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// What is new comes last.
+    Ascending,
+    /// What is new comes first.
+    Descending,
+}
+
+/// How often a value rose and fell from a row to the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Trend {
+    up: u32,
+    down: u32,
+}
+
+impl Trend {
+    fn pair<T: Ord>(&mut self, first: Option<T>, second: Option<T>) {
+        if let (Some(first), Some(second)) = (first, second) {
+            self.up = self.up.saturating_add(u32::from(first < second));
+            self.down = self.down.saturating_add(u32::from(first > second));
+        }
+    }
+
+    /// How many pairs speak for a direction; 0 where one speaks against it.
+    fn support(self, direction: Direction) -> u32 {
+        let (with, against) = match direction {
+            Direction::Ascending => (self.up, self.down),
+            Direction::Descending => (self.down, self.up),
+        };
+        if against == 0 { with } else { 0 }
+    }
+
+    fn contradicts(self, direction: Direction) -> bool {
+        match direction {
+            Direction::Ascending => self.down > 0,
+            Direction::Descending => self.up > 0,
+        }
+    }
+}
+
+/// What the rows seen so far say about the order they stand in. A page is an answer of one instant, so within it
+/// one pair out of order disproves an order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    updated: Trend,
+    created: Trend,
+    id: Trend,
+    /// A change can bring an old record into this list, so only an order by time of change has it come in at an end.
+    entered_by_change: bool,
+}
+
+impl Evidence {
+    pub fn new(entered_by_change: bool) -> Self {
+        Self { entered_by_change, ..Self::default() }
+    }
+
+    /// Takes in a page.
+    pub fn observe(&mut self, rows: &[RowKey]) {
+        for pair in rows.windows(2) {
+            let [first, second] = pair else { continue };
+            self.updated.pair(first.updated_at, second.updated_at);
+            self.created.pair(first.created_at, second.created_at);
+            self.id.pair(Some(first.id), Some(second.id));
+        }
+    }
+
+    /// Takes in the first rows of two pages, of which `first` is of the page nearer to page 1, and the one that was
+    /// read later is new and was not changed meanwhile. Were the list in order, then one that belongs on the other
+    /// side would have been seen there. Read at different instants, they speak against an order and never for it.
+    pub fn observe_pages(&mut self, direction: Direction, first: &RowKey, second: &RowKey) {
+        let mut across = Self::new(self.entered_by_change);
+        across.observe(&[*first, *second]);
+        if across.updated.contradicts(direction) {
+            self.updated.pair(first.updated_at, second.updated_at);
+        }
+        if !self.entered_by_change && across.created.contradicts(direction) {
+            self.created.pair(first.created_at, second.created_at);
+        }
+    }
+
+    /// The direction that nothing speaks against so far.
+    pub fn candidate(&self) -> Option<Direction> {
+        [Direction::Ascending, Direction::Descending].into_iter().find(|direction| self.allows(*direction))
+    }
+
+    /// Whether nothing speaks against the list running this way.
+    pub fn allows(&self, direction: Direction) -> bool {
+        self.support(direction) > 0
+    }
+
+    /// Whether the list certainly runs this way: enough pairs speak for it, and where an order by creation or by id
+    /// would let records come in at any place, both are disproved.
+    pub fn proves(&self, direction: Direction) -> bool {
+        let alone = !self.entered_by_change || self.created.contradicts(direction) && self.id.contradicts(direction);
+        self.support(direction) >= ENOUGH && alone
+    }
+
+    fn support(&self, direction: Direction) -> u32 {
+        let by_creation = if self.entered_by_change { 0 } else { self.created.support(direction) };
+        self.updated.support(direction).max(by_creation)
+    }
+}

@@ -1,0 +1,279 @@
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use super::*;
+
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::seconds(second)
+}
+
+fn key(id: i64) -> RowKey {
+    RowKey { id, updated_at: Some(DateTime::UNIX_EPOCH), created_at: None }
+}
+
+/// An answer that owns its rows.
+#[derive(Debug)]
+struct Sheet {
+    rows: Vec<RowKey>,
+    total_pages: Option<u32>,
+    total: Option<u64>,
+}
+
+fn page(ids: &[i64], total_pages: Option<u32>) -> Sheet {
+    Sheet { rows: ids.iter().copied().map(key).collect(), total_pages, total: None }
+}
+
+/// Walks a list, and returns the distinct ids in the order in which they came, and how it ended: after so many
+/// answers.
+fn walk_over(entered_by_change: bool, mut list: impl FnMut(u32) -> Sheet) -> (Vec<i64>, Result<u32, WalkError>) {
+    let (mut walk, mut seen, mut ids, mut answers) = (Walk::new(entered_by_change, 1), SeenIds::new(), Vec::new(), 0);
+    while let Some(number) = walk.next() {
+        answers += 1;
+        let sheet = list(number);
+        let answer = Answer { rows: &sheet.rows, total_pages: sheet.total_pages, total: sheet.total };
+        // The state survives a process at any page.
+        if answers % 2 == 0 {
+            let previous = walk.previous.clone();
+            walk = serde_json::from_str(&serde_json::to_string(&walk).unwrap()).unwrap();
+            walk.previous = previous;
+        }
+        match walk.admit(answer, &mut seen, Some(at(1_000_000)), Duration::ZERO) {
+            Ok(marks) => {
+                let new = sheet.rows.iter().zip(marks).filter(|(_, mark)| mark.is_none());
+                for (row, _) in new {
+                    if !ids.contains(&row.id) {
+                        ids.push(row.id);
+                    }
+                }
+            }
+            Err(error) => return (ids, Err(error)),
+        }
+    }
+    (ids, Ok(answers))
+}
+
+fn walk(list: impl FnMut(u32) -> Sheet) -> (Vec<i64>, Result<u32, WalkError>) {
+    walk_over(true, list)
+}
+
+#[test]
+fn a_list_of_one_page_takes_one_request() {
+    let (ids, end) = walk(|_| Sheet { total: Some(2), ..page(&[1, 2], Some(1)) });
+    assert_eq!((ids, end.unwrap()), (vec![1, 2], 1));
+    let (ids, end) = walk(|_| Sheet { total: Some(0), ..page(&[], Some(0)) });
+    assert_eq!((ids, end.unwrap()), (vec![], 1));
+}
+
+#[test]
+fn a_short_page_is_not_the_last_one() {
+    let (ids, end) = walk(|n| page(if n == 1 { &[1] } else { &[2, 3] }, Some(2)));
+    assert_eq!((ids, end.is_ok()), (vec![1, 2, 3], true));
+}
+
+#[test]
+fn without_a_page_count_an_empty_page_is_the_end() {
+    let (ids, end) = walk(|n| page(&[1, 2, 3][(n as usize - 1).min(3)..3.min(n as usize)], None));
+    assert_eq!((ids, end.unwrap()), (vec![1, 2, 3], 8));
+}
+
+#[test]
+fn a_page_that_is_the_previous_one_again_ends_the_walk() {
+    let (_, end) = walk(|_| page(&[1, 2], Some(9)));
+    assert!(matches!(end, Err(WalkError::Repeated(2))));
+    let (_, end) = walk(|_| Sheet { total: Some(18), ..page(&[1, 2], Some(9)) });
+    assert!(matches!(end, Err(WalkError::Repeated(3))));
+}
+
+#[test]
+fn endless_lists_are_given_up() {
+    let growing = walk(|n| page(&[i64::from(n)], Some(n + 1)));
+    assert!(matches!(growing.1, Err(WalkError::Endless { page: 52, .. })), "{:?}", growing.1);
+    let silent = walk(|n| page(&[i64::from(n)], None));
+    assert!(matches!(silent.1, Err(WalkError::Endless { page: 500, .. })), "{:?}", silent.1);
+    let absurd = walk(|n| page(&[i64::from(n)], Some(1_000_000)));
+    assert!(matches!(absurd.1, Err(WalkError::Endless { page: 1, .. })), "{:?}", absurd.1);
+    let slow = Walk::new(true, 1).admit(
+        Answer { rows: &[key(1)], total_pages: None, total: None },
+        &mut SeenIds::new(),
+        None,
+        Duration::from_secs(300),
+    );
+    assert!(matches!(slow, Err(WalkError::Endless { .. })));
+}
+
+/// With stamps that rise, the list looks like one that may be read from its end.
+#[test]
+fn a_page_count_that_grows_with_every_answer() {
+    let mut answers = 0;
+    let (_, end) = walk(|n| {
+        answers += 1;
+        let rows = (0..30).map(|row| RowKey {
+            id: (i64::from(n) * 30 + row) * 7919 % 100_003,
+            updated_at: Some(at(i64::from(n) * 30 + row)),
+            created_at: Some(at(-row)),
+        });
+        Sheet { rows: rows.collect(), total_pages: Some(answers + 1), total: None }
+    });
+    assert!(matches!(end, Err(WalkError::Endless { .. })), "{end:?}");
+    assert!(answers < 100, "{answers}");
+}
+
+#[test]
+fn a_list_that_is_never_whole_is_not_taken_for_it() {
+    let list = |n| Sheet { total: Some(5), ..page(if n == 1 { &[1, 2] } else { &[] }, Some(3)) };
+    let (ids, end) = walk(list);
+    assert_eq!(ids, vec![1, 2]);
+    assert!(matches!(end, Err(WalkError::Unstable { total: Some(5), distinct: 2, passes: 3 })), "{end:?}");
+}
+
+#[test]
+fn a_record_that_is_always_listed_twice() {
+    let list = |n| Sheet { total: Some(5), ..page(if n == 1 { &[1, 2] } else { &[2, 3, 3] }, Some(2)) };
+    let (ids, end) = walk(list);
+    assert_eq!((ids, end.unwrap()), (vec![1, 2, 3], 4));
+}
+
+#[test]
+fn a_list_that_goes_round_in_circles_is_given_up() {
+    let (_, end) = walk(|n| page(&[i64::from(n % 2)], Some(15_000)));
+    assert!(matches!(end, Err(WalkError::Endless { page: 52, .. })), "{end:?}");
+}
+
+/// The orders that a list may stand in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    UpdatedAscending,
+    UpdatedDescending,
+    CreatedAscending,
+    CreatedDescending,
+    Id,
+    Nothing,
+}
+
+const ORDERS: [By; 6] =
+    [By::UpdatedAscending, By::UpdatedDescending, By::CreatedAscending, By::CreatedDescending, By::Id, By::Nothing];
+
+/// A list that changes between any two answers.
+struct Shifting {
+    rng: StdRng,
+    by: By,
+    page_rows: usize,
+    rows: Vec<RowKey>,
+    /// What a change can bring into the list.
+    outside: Vec<RowKey>,
+    now: i64,
+    next_id: i64,
+    /// How many changes there are between two answers, at most.
+    unrest: usize,
+}
+
+impl Shifting {
+    fn new(seed: u64, by: By, unrest: usize) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (count, outside) = (rng.random_range(0..120), rng.random_range(0..20));
+        let page_rows = rng.random_range(1..25);
+        let mut list = Self { rng, by, page_rows, rows: vec![], outside: vec![], now: 900_000, next_id: 0, unrest };
+        for number in 0..count + outside {
+            list.now += list.rng.random_range(0..3);
+            let row = list.fresh();
+            if number < outside { list.outside.push(row) } else { list.rows.push(row) }
+        }
+        // Orders change after they were placed, most of them.
+        for _ in 0..count {
+            list.now += list.rng.random_range(0..3);
+            if list.rng.random_bool(0.7) {
+                list.touch();
+            }
+        }
+        list.now = list.now.max(1_000_000);
+        list
+    }
+
+    fn fresh(&mut self) -> RowKey {
+        self.next_id += 1;
+        RowKey { id: self.next_id * 7919 % 10_007, updated_at: Some(at(self.now)), created_at: Some(at(self.now)) }
+    }
+
+    fn touch(&mut self) {
+        if !self.rows.is_empty() {
+            let row = self.rng.random_range(0..self.rows.len());
+            self.rows[row].updated_at = Some(at(self.now));
+        }
+    }
+
+    fn change(&mut self) {
+        self.now += self.rng.random_range(0..2);
+        match self.rng.random_range(0..4) {
+            0 => {
+                let row = self.fresh();
+                self.rows.push(row);
+            }
+            1 => self.touch(),
+            2 if !self.rows.is_empty() => {
+                let row = self.rng.random_range(0..self.rows.len());
+                self.rows.remove(row);
+            }
+            _ => {
+                if let Some(row) = self.outside.pop() {
+                    self.rows.push(RowKey { updated_at: Some(at(self.now)), ..row });
+                }
+            }
+        }
+    }
+
+    fn page(&mut self, number: u32) -> Sheet {
+        let by = self.by;
+        self.rows.sort_by_key(|row| {
+            let (updated, created) = (row.updated_at.unwrap().timestamp(), row.created_at.unwrap().timestamp());
+            match by {
+                By::UpdatedAscending => (updated, row.id),
+                By::UpdatedDescending => (-updated, -row.id),
+                By::CreatedAscending => (created, row.id),
+                By::CreatedDescending => (-created, -row.id),
+                By::Id => (row.id, 0),
+                By::Nothing => (row.id * 31 % 1009, row.id),
+            }
+        });
+        let rows = self.rows.chunks(self.page_rows).nth(number as usize - 1).unwrap_or_default().to_vec();
+        let total_pages = u32::try_from(self.rows.len().div_ceil(self.page_rows)).unwrap();
+        let sheet = Sheet { rows, total_pages: Some(total_pages), total: Some(self.rows.len() as u64) };
+        for _ in 0..self.rng.random_range(0..=self.unrest) {
+            self.change();
+        }
+        sheet
+    }
+}
+
+/// Walks a shifting list; whether it came to its end, and which untouched rows it lost.
+fn losses(seed: u64, by: By, unrest: usize) -> (Result<u32, WalkError>, Vec<i64>) {
+    let mut list = Shifting::new(seed, by, unrest);
+    let before = list.rows.clone();
+    let (ids, end) = walk(|number| list.page(number));
+    let untouched = before.iter().filter(|row| list.rows.contains(row));
+    let lost = untouched.filter(|row| !ids.contains(&row.id)).map(|row| row.id).collect();
+    (end, lost)
+}
+
+/// Hundreds of seeds here; the whole program goes through the same in `tests/it/model`.
+#[test]
+fn no_untouched_row_is_lost_in_any_order() {
+    let seeds = std::env::var("SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(240);
+    for by in ORDERS {
+        let mut whole = 0;
+        for seed in 0..seeds {
+            let unrest = [0, 1, 2, 5][seed as usize % 4];
+            let (end, lost) = losses(seed, by, unrest);
+            match end {
+                Ok(_) => {
+                    whole += 1;
+                    assert_eq!(lost, Vec::<i64>::new(), "seed {seed}, {by:?}, unrest {unrest}");
+                }
+                // A list that changes faster than it is read may be given up.
+                Err(_) if unrest > 0 => {}
+                Err(error) => panic!("seed {seed}, {by:?}: {error}"),
+            }
+        }
+        let share = f64::from(whole) / seeds as f64;
+        let expected = if matches!(by, By::UpdatedAscending | By::UpdatedDescending) { 0.5 } else { 0.25 };
+        assert!(share > expected, "{by:?}: only {share} came to their end");
+    }
+}

@@ -1,0 +1,110 @@
+//! A row of a list, or one order's details: a whole order, a summary, or neither. Whatever it is, it costs its
+//! neighbours nothing.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde_json::value::RawValue;
+
+use super::orders::{MISSING_STAMP, place, transform};
+use crate::{
+    domain::{Fingerprint, Order, Summary, Unreadable},
+    reconcile::ports::{Listed, Row, RowKey},
+};
+
+/// Reads a row.
+pub fn read(raw: &RawValue) -> Listed<Order> {
+    guarded(raw, transform)
+}
+
+/// A defect of the parser's is the row's trouble, not the run's.
+fn guarded(raw: &RawValue, transform: impl Fn(&RawValue) -> Result<Order, Unreadable>) -> Listed<Order> {
+    let panicked =
+        |id| Unreadable { id, path: String::new(), reason: "cannot be read: the parser panicked".to_owned() };
+    let read = catch_unwind(AssertUnwindSafe(|| transform(raw)));
+    let key = |id: Option<i64>| RowKey { id: id.unwrap_or_else(|| stand_in(raw)), updated_at: None, created_at: None };
+    match read {
+        Ok(Ok(order)) => Listed {
+            key: RowKey {
+                id: order.id,
+                updated_at: Some(order.updated_at),
+                created_at: order.columns.salla_created_at,
+            },
+            row: Row::Whole(order),
+        },
+        Ok(Err(bad)) => match summary(raw, &bad) {
+            Some((summary, created_at)) => {
+                Listed { key: RowKey { created_at, ..key(Some(summary.id)) }, row: Row::Summary(summary) }
+            }
+            None => Listed { key: key(bad.id), row: Row::Unreadable(bad) },
+        },
+        Err(_) => {
+            let id = catch_unwind(AssertUnwindSafe(|| place(raw).map(|(id, _)| id))).ok().flatten();
+            Listed { key: key(id), row: Row::Unreadable(panicked(id)) }
+        }
+    }
+}
+
+/// A row that lacks nothing but `updated_at`.
+fn summary(raw: &RawValue, bad: &Unreadable) -> Option<(Summary, Option<chrono::DateTime<chrono::Utc>>)> {
+    if (bad.path.as_str(), bad.reason.as_str()) != MISSING_STAMP {
+        return None;
+    }
+    let (id, created_at) = place(raw)?;
+    let fingerprint = Fingerprint::of_json(raw.get()).ok()?;
+    Some((Summary { id, fingerprint }, created_at))
+}
+
+/// Tells rows without an id apart by their content. Negative: no id of Salla's.
+fn stand_in(raw: &RawValue) -> i64 {
+    let digest = Fingerprint::of_text(raw.get()).short() | 1 << 63;
+    digest.cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(json: &str) -> Box<RawValue> {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn a_row_that_panics_the_parser_costs_itself_only() {
+        let rows = [raw(r#"{"id":1,"updated_at":"2026-11-24 02:00:00"}"#), raw(r#"{"id":2}"#)];
+        let parser = |row: &RawValue| {
+            assert!(row.get().contains("updated_at"), "a defect");
+            transform(row)
+        };
+        let read: Vec<_> = rows.iter().map(|row| guarded(row, parser)).collect();
+        assert!(matches!(&read[0].row, Row::Whole(order) if order.id == 1));
+        assert!(matches!(&read[1].row, Row::Unreadable(bad) if bad.id == Some(2) && bad.reason.contains("panicked")));
+    }
+
+    #[test]
+    fn a_row_without_a_stamp_is_a_summary() {
+        let listed = read(&raw(r#"{"id":"7","date":{"date":"2026-11-24 02:00:00.000000","timezone":"Asia/Riyadh"}}"#));
+        assert!(matches!(listed.row, Row::Summary(summary) if summary.id == 7));
+        assert_eq!(listed.key.created_at.unwrap().to_rfc3339(), "2026-11-23T23:00:00+00:00");
+        assert!(matches!(read(&raw(r#"{"id":7,"updated_at":"never"}"#)).row, Row::Unreadable(_)));
+        assert!(matches!(read(&raw(r#"{"reference_id":7}"#)).row, Row::Unreadable(_)));
+    }
+
+    #[test]
+    fn what_counts_down_is_no_change() {
+        let fingerprint = |json: &str| match read(&raw(json)).row {
+            Row::Summary(summary) => summary.fingerprint,
+            other => panic!("{other:?}"),
+        };
+        let row = r#"{"id":7,"pending_payment_ends_at":172796,"read":false}"#;
+        assert_eq!(fingerprint(row), fingerprint(&row.replace("172796", "9").replace("false", "true")));
+        assert_ne!(fingerprint(row), fingerprint(&row.replace("\"id\":7", "\"id\":7,\"draft\":true")));
+    }
+
+    #[test]
+    fn rows_without_an_id_are_told_apart_by_their_content() {
+        let key = |json: &str| read(&raw(json)).key.id;
+        assert_eq!(key("[1]"), key("[1]"));
+        assert_ne!(key("[1]"), key("[2]"));
+        assert!(key("[1]") < 0);
+    }
+}

@@ -1,0 +1,111 @@
+//! What summaries are compared with, and which of the held orders a run has to ask for.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ConnectionTrait, DbErr, Value};
+
+use super::connect::Store;
+use crate::{
+    domain::{Check, MerchantId},
+    reconcile::ports::{Checked, TargetError},
+};
+
+/// Far below the number of parameters that a statement may have.
+const ROWS_A_STATEMENT: usize = 1_000;
+
+impl Store {
+    pub(super) async fn read_checks(
+        &self,
+        merchant: MerchantId,
+        ids: &[i64],
+    ) -> Result<HashMap<i64, Check>, TargetError> {
+        self.call(|| async {
+            let mut checks = HashMap::with_capacity(ids.len());
+            for ids in ids.chunks(ROWS_A_STATEMENT) {
+                let sql = format!(
+                    "SELECT salla_order_id, summary, held, checked_at FROM order_checks \
+                     WHERE merchant_id = $1 AND salla_order_id IN ({})",
+                    parameters(2, ids.len())
+                );
+                let values = std::iter::once(merchant.0).chain(ids.iter().copied()).map(Value::from);
+                for row in self.db.query_all_raw(self.statement(&sql, values)).await? {
+                    let text = |column| row.try_get::<String>("", column);
+                    // One that another version made says nothing.
+                    if let (Ok(summary), Ok(held)) = (text("summary")?.parse(), text("held")?.parse()) {
+                        let check = Check { summary, held, checked_at: row.try_get("", "checked_at")? };
+                        checks.insert(row.try_get("", "salla_order_id")?, check);
+                    }
+                }
+            }
+            Ok(checks)
+        })
+        .await
+    }
+
+    pub(super) async fn note_checks(
+        &self,
+        txn: &impl ConnectionTrait,
+        merchant: MerchantId,
+        checked: &[&Checked],
+    ) -> Result<(), DbErr> {
+        let now = self.dialect.now();
+        for checked in checked.chunks(ROWS_A_STATEMENT) {
+            let rows: Vec<String> =
+                (0..checked.len()).map(|row| format!("($1, {}, {now})", parameters(row * 3 + 2, 3))).collect();
+            let sql = format!(
+                "INSERT INTO order_checks (merchant_id, salla_order_id, summary, held, checked_at) VALUES {} \
+                 ON CONFLICT (merchant_id, salla_order_id) DO UPDATE SET summary = excluded.summary, \
+                 held = excluded.held, checked_at = excluded.checked_at",
+                rows.join(", ")
+            );
+            let of_one = |one: &&Checked| -> [Value; 3] {
+                [one.summary.id.into(), one.summary.fingerprint.to_string().into(), one.held.to_string().into()]
+            };
+            let values = std::iter::once(merchant.0.into()).chain(checked.iter().flat_map(of_one));
+            txn.execute_raw(self.statement(&sql, values)).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn ids_held(
+        &self,
+        merchant: MerchantId,
+        since: Option<DateTime<Utc>>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<i64>, TargetError> {
+        let age = |what| self.dialect.age(what);
+        let column = age(if since.is_some() { "salla_updated_at" } else { "salla_created_at" });
+        let from = if since.is_some() { format!("AND {column} >= {}", age("$3")) } else { String::new() };
+        let sql = format!(
+            "SELECT salla_order_id FROM orders WHERE merchant_id = $1 AND deleted_at IS NULL \
+             AND {column} < {} {from}",
+            age("$2")
+        );
+        let values: Vec<Value> =
+            [Some(merchant.0.into()), Some(until.into()), since.map(Value::from)].into_iter().flatten().collect();
+        self.call(|| async {
+            let rows = self.db.query_all_raw(self.statement(&sql, values.clone())).await?;
+            rows.iter().map(|row| row.try_get("", "salla_order_id")).collect()
+        })
+        .await
+    }
+
+    /// Each run that comes to its end writes down again what is still unwell, so the last one's word is enough.
+    pub(super) async fn ids_unwell(&self, merchant: MerchantId) -> Result<Vec<i64>, TargetError> {
+        let sql = "SELECT DISTINCT salla_id FROM discrepancies WHERE kind IN ('skipped', 'failed') \
+                   AND salla_id IS NOT NULL AND run_id = (SELECT id FROM runs WHERE merchant_id = $1 \
+                   AND status IN ('succeeded', 'partial') AND NOT dry_run ORDER BY id DESC LIMIT 1)";
+        self.call(|| async {
+            let rows = self.db.query_all_raw(self.statement(sql, [merchant.0.into()])).await?;
+            rows.iter().map(|row| row.try_get("", "salla_id")).collect()
+        })
+        .await
+    }
+}
+
+/// `$first, $first+1, …`: so many of them.
+fn parameters(first: usize, count: usize) -> String {
+    let names: Vec<String> = (first..first + count).map(|number| format!("${number}")).collect();
+    names.join(", ")
+}
