@@ -63,3 +63,51 @@ pub struct Discrepancy {
     /// Why it was skipped or failed.
     pub reason: Option<String>,
 }
+
+/// A discrepancy as the ledger shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// What was wrong.
+    #[serde(flatten)]
+    pub discrepancy: Discrepancy,
+    /// When the run found it.
+    pub found_at: DateTime<Utc>,
+    /// How long Salla's version had not been here by then, in whole seconds; absent where that version is unknown.
+    pub late_seconds: Option<u64>,
+}
+
+impl Found {
+    /// `discrepancy`, found at `found_at`. A clock of Salla's that is ahead makes nothing negative.
+    #[must_use]
+    pub fn new(discrepancy: Discrepancy, found_at: DateTime<Utc>) -> Self {
+        let late = discrepancy.remote_updated_at.map(|remote| (found_at - remote).num_seconds());
+        Self { discrepancy, found_at, late_seconds: late.map(|seconds| u64::try_from(seconds).unwrap_or(0)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{TimeDelta, TimeZone};
+
+    use super::*;
+
+    #[test]
+    fn late_in_whole_seconds_and_never_negative() {
+        let found_at = Utc.timestamp_opt(1_790_000_000, 0).unwrap();
+        let late = |remote_updated_at| {
+            let discrepancy = Discrepancy {
+                resource: Resource::Orders,
+                salla_id: Some(1),
+                kind: DiscrepancyKind::Missing,
+                local_updated_at: None,
+                remote_updated_at,
+                fields: Vec::new(),
+                reason: None,
+            };
+            Found::new(discrepancy, found_at).late_seconds
+        };
+        assert_eq!(late(Some(found_at - TimeDelta::milliseconds(1_900))), Some(1));
+        assert_eq!(late(Some(found_at + TimeDelta::hours(1))), Some(0));
+        assert_eq!(late(None), None);
+    }
+}

@@ -15,7 +15,7 @@ mod window;
 
 pub use assess::{Held, Verdict, assess};
 pub use check::{Check, DEEP_CHECK_NIGHTS, DeepCheck, Summary, needs_detail};
-pub use discrepancy::{Discrepancy, DiscrepancyKind};
+pub use discrepancy::{Discrepancy, DiscrepancyKind, Found};
 pub use fingerprint::Fingerprint;
 pub use merchant::{Merchant, MerchantId, MerchantState};
 pub use order::{Order, OrderColumns};

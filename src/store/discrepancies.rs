@@ -107,5 +107,6 @@ fn row(lease: &Lease, found: Discrepancy) -> discrepancy::ActiveModel {
         remote_updated_at: Set(found.remote_updated_at),
         fields: Set(serde_json::json!(found.fields).to_string()),
         reason: Set(found.reason),
+        found_at: NotSet,
     }
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::connect::Store;
 use crate::{
-    domain::{Discrepancy, Merchant, Run, RunId},
+    domain::{Found, Merchant, Run, RunId},
     reconcile::ports::{
         Begun, Claim, EndedSweep, Ending, Enqueued, Firing, Gauges, Lease, Ledger, NewRun, RunFilter, TargetError,
     },
@@ -61,7 +61,7 @@ impl Ledger for Store {
         self.find_run(id).await
     }
 
-    async fn discrepancies(&self, id: RunId, skip: u64, limit: u64) -> Result<Vec<Discrepancy>, TargetError> {
+    async fn discrepancies(&self, id: RunId, skip: u64, limit: u64) -> Result<Vec<Found>, TargetError> {
         self.discrepancies_of(id, skip, limit).await
     }
 

@@ -9,7 +9,7 @@ use super::{
     entity::{discrepancy, run},
 };
 use crate::{
-    domain::{Discrepancy, MerchantState, Run, RunId, UnknownWord},
+    domain::{Found, MerchantState, Run, RunId, UnknownWord},
     reconcile::ports::{Gauges, PRUNE_BATCH, RunFilter, TargetError},
 };
 
@@ -38,12 +38,7 @@ impl Store {
         self.call(|| async { run::Entity::find_by_id(id).one(&self.db).await?.map(read).transpose() }).await
     }
 
-    pub(super) async fn discrepancies_of(
-        &self,
-        id: RunId,
-        skip: u64,
-        limit: u64,
-    ) -> Result<Vec<Discrepancy>, TargetError> {
+    pub(super) async fn discrepancies_of(&self, id: RunId, skip: u64, limit: u64) -> Result<Vec<Found>, TargetError> {
         self.call(|| async {
             discrepancy::Entity::find()
                 .filter(discrepancy::Column::RunId.eq(id))

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 
 use super::{Claim, Lease, TargetError};
 use crate::domain::{
-    Discrepancy, Failure, Listing, Merchant, MerchantId, MerchantState, Request, Run, RunId, RunStatus, Totals,
-    Trigger, Window,
+    Failure, Found, Listing, Merchant, MerchantId, MerchantState, Request, Run, RunId, RunStatus, Totals, Trigger,
+    Window,
 };
 
 /// A run to be made.
@@ -179,7 +179,7 @@ pub trait Ledger: Send + Sync + Clone + 'static {
         id: RunId,
         skip: u64,
         limit: u64,
-    ) -> impl Future<Output = Result<Vec<Discrepancy>, TargetError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Found>, TargetError>> + Send;
 
     /// The register.
     fn merchants(&self) -> impl Future<Output = Result<Vec<Merchant>, TargetError>> + Send;

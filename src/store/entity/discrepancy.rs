@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::domain::{Discrepancy, Resource, UnknownWord};
+use crate::domain::{Discrepancy, Found, Resource, UnknownWord};
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "discrepancies")]
@@ -23,6 +23,7 @@ pub struct Model {
     pub fields: String,
     #[sea_orm(column_type = "Text", nullable)]
     pub reason: Option<String>,
+    pub found_at: DateTimeUtc,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -30,11 +31,11 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-impl TryFrom<Model> for Discrepancy {
+impl TryFrom<Model> for Found {
     type Error = UnknownWord;
 
     fn try_from(row: Model) -> Result<Self, UnknownWord> {
-        Ok(Self {
+        let discrepancy = Discrepancy {
             resource: row.resource.parse::<Resource>()?,
             salla_id: row.salla_id,
             kind: row.kind.parse()?,
@@ -42,6 +43,7 @@ impl TryFrom<Model> for Discrepancy {
             remote_updated_at: row.remote_updated_at,
             fields: serde_json::from_str(&row.fields).map_err(|_| UnknownWord::new("list of fields", &row.fields))?,
             reason: row.reason,
-        })
+        };
+        Ok(Self::new(discrepancy, row.found_at))
     }
 }
