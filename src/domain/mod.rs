@@ -4,6 +4,7 @@
 mod assess;
 mod check;
 mod discrepancy;
+mod drift;
 mod fingerprint;
 mod merchant;
 mod order;
@@ -16,6 +17,7 @@ mod window;
 pub use assess::{Held, Verdict, assess};
 pub use check::{Check, DEEP_CHECK_NIGHTS, DeepCheck, Summary, needs_detail};
 pub use discrepancy::{Discrepancy, DiscrepancyKind, Found};
+pub use drift::{Drift, EndedRuns, InvalidPeriod, Lateness, Period, Tally, lost_webhook};
 pub use fingerprint::Fingerprint;
 pub use merchant::{Merchant, MerchantId, MerchantState};
 pub use order::{Order, OrderColumns};

@@ -54,6 +54,14 @@ impl Dialect {
         }
     }
 
+    /// Whole seconds from one instant to another. SQLite's days are floats, good to a millisecond.
+    pub fn whole_seconds_between(self, from: &str, to: &str) -> String {
+        match self {
+            Self::Postgres => format!("CAST(trunc(EXTRACT(EPOCH FROM ({to}) - ({from}))) AS BIGINT)"),
+            Self::Sqlite => format!("CAST(round({}, 3) AS INTEGER)", self.seconds_between(from, to)),
+        }
+    }
+
     /// A column of instants, in a form in which any two of them compare by time. Another program may have written
     /// SQLite's text in another spelling, and PostgreSQL's `infinity`, which is no time at all.
     pub fn comparable(self, column: &str) -> String {

@@ -6,9 +6,10 @@ use chrono::{DateTime, Utc};
 
 use super::connect::Store;
 use crate::{
-    domain::{Found, Merchant, Run, RunId},
+    domain::{Drift, Found, Merchant, Run, RunId},
     reconcile::ports::{
-        Begun, Claim, EndedSweep, Ending, Enqueued, Firing, Gauges, Lease, Ledger, NewRun, RunFilter, TargetError,
+        Begun, Claim, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, Lease, Ledger, NewRun, RunFilter,
+        TargetError,
     },
 };
 
@@ -63,6 +64,10 @@ impl Ledger for Store {
 
     async fn discrepancies(&self, id: RunId, skip: u64, limit: u64) -> Result<Vec<Found>, TargetError> {
         self.discrepancies_of(id, skip, limit).await
+    }
+
+    async fn drift(&self, filter: DriftFilter) -> Result<Vec<Drift>, TargetError> {
+        self.read_drift(filter).await
     }
 
     async fn merchants(&self) -> Result<Vec<Merchant>, TargetError> {

@@ -9,6 +9,7 @@ mod connect;
 mod credentials;
 mod dialect;
 mod discrepancies;
+mod drift;
 mod entity;
 mod error;
 mod finish;

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 
 use super::{Claim, Lease, TargetError};
 use crate::domain::{
-    Failure, Found, Listing, Merchant, MerchantId, MerchantState, Request, Run, RunId, RunStatus, Totals, Trigger,
-    Window,
+    Drift, Failure, Found, Listing, Merchant, MerchantId, MerchantState, Period, Request, Run, RunId, RunStatus, Totals,
+    Trigger, Window,
 };
 
 /// A run to be made.
@@ -98,6 +98,15 @@ pub struct RunFilter {
     pub limit: u64,
 }
 
+/// Whose drift, and over which period.
+#[derive(Debug, Clone, Copy)]
+pub struct DriftFilter {
+    /// Of this merchant.
+    pub merchant: Option<MerchantId>,
+    /// Found by the runs that ended in it.
+    pub period: Period,
+}
+
 /// How many runs are removed at once.
 pub const PRUNE_BATCH: u64 = 1000;
 
@@ -180,6 +189,9 @@ pub trait Ledger: Send + Sync + Clone + 'static {
         skip: u64,
         limit: u64,
     ) -> impl Future<Output = Result<Vec<Found>, TargetError>> + Send;
+
+    /// What the runs of a period found, of each merchant that had one: the largest drift first, then by id.
+    fn drift(&self, filter: DriftFilter) -> impl Future<Output = Result<Vec<Drift>, TargetError>> + Send;
 
     /// The register.
     fn merchants(&self) -> impl Future<Output = Result<Vec<Merchant>, TargetError>> + Send;

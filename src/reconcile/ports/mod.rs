@@ -11,6 +11,8 @@ mod target;
 
 pub use claim::{Claim, Cursor, Lease, Resumed, Seen};
 pub use credentials::{CredentialError, CredentialStore, Credentials, Sealed, Tokens};
-pub use ledger::{Begun, EndedSweep, Ending, Enqueued, Firing, Gauges, Ledger, NewRun, PRUNE_BATCH, RunFilter};
+pub use ledger::{
+    Begun, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, Ledger, NewRun, PRUNE_BATCH, RunFilter,
+};
 pub use source::{Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError};
 pub use target::{Assessed, Batch, Cause, Checked, Committed, PageCommit, Target, TargetError};

@@ -1,0 +1,302 @@
+//! How far the platform's copy of a store drifted from Salla over a period: what a user shows to Salla's
+//! support.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use serde::Serialize;
+
+use super::{DiscrepancyKind, MerchantId, RunStatus};
+
+/// How far back a report reaches when nobody says.
+const USUAL: TimeDelta = TimeDelta::days(30);
+
+/// A half-open span `[since, until)`. A run lies in it when it ended in it, and with the run all that it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Period {
+    /// The first instant that counts.
+    pub since: DateTime<Utc>,
+    /// The first instant that does not.
+    pub until: DateTime<Utc>,
+}
+
+/// A period that ends before it begins, or lies where no run can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the period ends ({until}) before it begins ({since}), or lies outside of the years 1970 to 9999")]
+pub struct InvalidPeriod {
+    since: DateTime<Utc>,
+    until: DateTime<Utc>,
+}
+
+impl Period {
+    /// The period that was asked for: up to now, and thirty days long, where nobody says.
+    ///
+    /// # Errors
+    /// When `until` is not after `since`, or either is absurd.
+    pub fn new(
+        since: Option<DateTime<Utc>>,
+        until: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Result<Self, InvalidPeriod> {
+        let until = until.unwrap_or(now);
+        let since = since.or_else(|| until.checked_sub_signed(USUAL)).unwrap_or(until);
+        let sensible = |at: DateTime<Utc>| (1970..10_000).contains(&at.year());
+        if since < until && sensible(since) && sensible(until) {
+            Ok(Self { since, until })
+        } else {
+            Err(InvalidPeriod { since, until })
+        }
+    }
+}
+
+/// The runs that ended, by how they did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct EndedRuns {
+    /// Every record is as Salla has it.
+    pub succeeded: u64,
+    /// With skipped or failed records.
+    pub partial: u64,
+    /// Given up.
+    pub failed: u64,
+    /// Stopped by a person.
+    pub cancelled: u64,
+}
+
+impl EndedRuns {
+    /// Counts `runs` with this status; one that has not ended does not count.
+    pub fn count(&mut self, status: RunStatus, runs: u64) {
+        match status {
+            RunStatus::Queued | RunStatus::Running => {}
+            RunStatus::Succeeded => self.succeeded += runs,
+            RunStatus::Partial => self.partial += runs,
+            RunStatus::Failed => self.failed += runs,
+            RunStatus::Cancelled => self.cancelled += runs,
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.succeeded + self.partial + self.failed + self.cancelled
+    }
+}
+
+/// How long orders had been wrong here when they were found and corrected. Each counts once, in the narrowest
+/// span that holds it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Lateness {
+    /// Up to an hour: these webhooks may still have been on their way.
+    pub within_1h: u64,
+    /// Up to a day.
+    pub within_24h: u64,
+    /// Up to a week.
+    pub within_7d: u64,
+    /// Longer than that.
+    pub longer: u64,
+    /// The longest; absent when nothing was late.
+    pub max_seconds: Option<u64>,
+    /// The middle one, the later of the two where there are two.
+    pub median_seconds: Option<u64>,
+}
+
+impl Lateness {
+    /// Where `within_1h`, `within_24h` and `within_7d` end, in seconds.
+    pub const BOUNDS: [i64; 3] = [3_600, 86_400, 604_800];
+}
+
+/// Discrepancies of one kind and with the same fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tally {
+    /// What was wrong.
+    pub kind: DiscrepancyKind,
+    /// Which columns differed.
+    pub fields: Vec<String>,
+    /// How many.
+    pub count: u64,
+    /// How late they were found; the median is nothing that tallies have.
+    pub lateness: Lateness,
+}
+
+/// What runs found of one merchant over a period. A dry run does not count, and an order that several runs
+/// found wrong in the same version of Salla's counts once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Drift {
+    /// Whose.
+    pub merchant_id: MerchantId,
+    /// The store's name, for people.
+    pub name: Option<String>,
+    /// Over which period.
+    pub period: Period,
+    /// The runs that looked.
+    pub runs: EndedRuns,
+    /// Orders that were not held.
+    pub missing: u64,
+    /// Orders of which an older version or another content was held.
+    pub stale: u64,
+    /// Those of the stale that are gone on one side only: with `deleted_at` among the fields.
+    pub deleted: u64,
+    /// Orders that could not be transformed.
+    pub skipped: u64,
+    /// Orders that could not be written, and were not later.
+    pub failed: u64,
+    /// How often each column differed, among the stale.
+    pub fields: BTreeMap<String, u64>,
+    /// How many of Salla's webhooks must have been lost, by the event's name; see [`lost_webhook`].
+    pub lost_webhooks: BTreeMap<&'static str, u64>,
+    /// How late the missing and the stale were corrected.
+    pub lateness: Lateness,
+}
+
+impl Drift {
+    /// Nothing yet.
+    #[must_use]
+    pub fn none(merchant_id: MerchantId, name: Option<String>, period: Period) -> Self {
+        Self {
+            merchant_id,
+            name,
+            period,
+            runs: EndedRuns::default(),
+            missing: 0,
+            stale: 0,
+            deleted: 0,
+            skipped: 0,
+            failed: 0,
+            fields: BTreeMap::new(),
+            lost_webhooks: BTreeMap::new(),
+            lateness: Lateness::default(),
+        }
+    }
+
+    /// Counts what was found.
+    pub fn count(&mut self, tally: &Tally) {
+        let lost = lost_webhook(tally.kind, &tally.fields);
+        *match tally.kind {
+            DiscrepancyKind::Missing => &mut self.missing,
+            DiscrepancyKind::Stale => &mut self.stale,
+            DiscrepancyKind::Skipped => &mut self.skipped,
+            DiscrepancyKind::Failed => &mut self.failed,
+        } += tally.count;
+        let Some(lost) = lost else {
+            return;
+        };
+        *self.lost_webhooks.entry(lost).or_default() += tally.count;
+        if lost == DELETED {
+            self.deleted += tally.count;
+        }
+        if tally.kind == DiscrepancyKind::Stale {
+            for field in &tally.fields {
+                *self.fields.entry(field.clone()).or_default() += tally.count;
+            }
+        }
+        self.lateness.within_1h += tally.lateness.within_1h;
+        self.lateness.within_24h += tally.lateness.within_24h;
+        self.lateness.within_7d += tally.lateness.within_7d;
+        self.lateness.longer += tally.lateness.longer;
+        self.lateness.max_seconds = self.lateness.max_seconds.max(tally.lateness.max_seconds);
+    }
+
+    /// Orders that were not as Salla had them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.missing + self.stale
+    }
+}
+
+const DELETED: &str = "order.deleted";
+
+/// The webhook that would have prevented a discrepancy, by Salla's name of the event.
+///
+/// One discrepancy stands for one webhook, the first that fits: missing is `order.created`; stale is
+/// `order.deleted` when `deleted_at` differed, `order.status.updated` when `status` did,
+/// `order.total.price.updated` when `total_amount` did, and else `order.updated`. What was skipped or failed says
+/// nothing about webhooks.
+#[must_use]
+pub fn lost_webhook(kind: DiscrepancyKind, fields: &[String]) -> Option<&'static str> {
+    let differed = |name: &str| fields.iter().any(|field| field == name);
+    match kind {
+        DiscrepancyKind::Missing => Some("order.created"),
+        DiscrepancyKind::Stale if differed("deleted_at") => Some(DELETED),
+        DiscrepancyKind::Stale if differed("status") => Some("order.status.updated"),
+        DiscrepancyKind::Stale if differed("total_amount") => Some("order.total.price.updated"),
+        DiscrepancyKind::Stale => Some("order.updated"),
+        DiscrepancyKind::Skipped | DiscrepancyKind::Failed => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeZone;
+
+    use super::*;
+
+    fn at(days: i64) -> DateTime<Utc> {
+        Utc.timestamp_opt(1_790_000_000 + days * 86_400, 0).unwrap()
+    }
+
+    fn names(fields: &[&str]) -> Vec<String> {
+        fields.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn thirty_days_up_to_now_unless_somebody_says() {
+        let period = |since, until| Period::new(since, until, at(0));
+        assert_eq!(period(None, None), Ok(Period { since: at(-30), until: at(0) }));
+        assert_eq!(period(None, Some(at(-60))), Ok(Period { since: at(-90), until: at(-60) }));
+        assert_eq!(period(Some(at(-1)), None), Ok(Period { since: at(-1), until: at(0) }));
+        for (since, until) in [
+            (Some(at(1)), None),
+            (Some(at(-1)), Some(at(-1))),
+            (Some(at(-1)), Some(at(-2))),
+            (Some(DateTime::<Utc>::MIN_UTC), None),
+            (None, Some(DateTime::<Utc>::MIN_UTC)),
+            (None, Some(DateTime::<Utc>::MAX_UTC)),
+        ] {
+            assert!(period(since, until).is_err(), "{since:?} {until:?}");
+        }
+    }
+
+    #[test]
+    fn a_discrepancy_stands_for_the_first_webhook_that_fits() {
+        let stale = |fields: &[&str]| lost_webhook(DiscrepancyKind::Stale, &names(fields));
+        assert_eq!(lost_webhook(DiscrepancyKind::Missing, &[]), Some("order.created"));
+        assert_eq!(stale(&["deleted_at"]), Some("order.deleted"));
+        assert_eq!(stale(&["status", "payload", "deleted_at"]), Some("order.deleted"));
+        assert_eq!(stale(&["total_amount", "status", "payload"]), Some("order.status.updated"));
+        assert_eq!(stale(&["total_amount", "payload"]), Some("order.total.price.updated"));
+        assert_eq!(stale(&["payload"]), Some("order.updated"));
+        assert_eq!(stale(&[]), Some("order.updated"));
+        assert_eq!(lost_webhook(DiscrepancyKind::Skipped, &names(&["status"])), None);
+        assert_eq!(lost_webhook(DiscrepancyKind::Failed, &names(&["status"])), None);
+    }
+
+    #[test]
+    fn tallies_add_up() {
+        let period = Period { since: at(-30), until: at(0) };
+        let mut drift = Drift::none(MerchantId(1), None, period);
+        let late = |within_1h, longer, max| Lateness { within_1h, longer, max_seconds: max, ..Lateness::default() };
+        for (kind, fields, count, lateness) in [
+            (DiscrepancyKind::Missing, &[][..], 2, late(2, 0, Some(10))),
+            (DiscrepancyKind::Stale, &["status", "payload"], 3, late(1, 2, Some(700_000))),
+            (DiscrepancyKind::Stale, &["payload"], 1, late(1, 0, Some(20))),
+            (DiscrepancyKind::Stale, &["deleted_at"], 1, Lateness::default()),
+            (DiscrepancyKind::Skipped, &["updated_at"], 4, Lateness::default()),
+            (DiscrepancyKind::Failed, &["status"], 5, Lateness::default()),
+        ] {
+            drift.count(&Tally { kind, fields: names(fields), count, lateness });
+        }
+        assert_eq!((drift.missing, drift.stale, drift.deleted, drift.skipped, drift.failed), (2, 5, 1, 4, 5));
+        assert_eq!(drift.total(), 7);
+        assert_eq!(drift.total(), drift.lost_webhooks.values().sum::<u64>());
+        let fields: Vec<_> = drift.fields.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+        assert_eq!(fields, [("deleted_at", 1), ("payload", 4), ("status", 3)]);
+        assert_eq!(drift.lateness, late(4, 2, Some(700_000)));
+    }
+
+    #[test]
+    fn runs_that_have_not_ended_do_not_count() {
+        let mut runs = EndedRuns::default();
+        RunStatus::ALL.iter().for_each(|&status| runs.count(status, 2));
+        assert_eq!(runs, EndedRuns { succeeded: 2, partial: 2, failed: 2, cancelled: 2 });
+        assert_eq!(runs.total(), 8);
+    }
+}
