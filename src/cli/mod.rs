@@ -15,6 +15,7 @@ mod healthcheck;
 mod keys;
 mod merchants;
 mod migrate;
+mod report;
 mod run;
 mod signal;
 mod table;
@@ -68,6 +69,8 @@ enum Command {
     Serve,
     /// Runs in the foreground, for the named merchants or all active ones.
     Run(run::Args),
+    /// What was lost over a period: missing and stale orders, the webhooks they stand for, and how late it was noticed.
+    Report(report::Args),
     /// A simulated Salla, stores that have drifted, one sweep, and the result: offline, without configuration.
     #[cfg(feature = "demo")]
     Demo(demo::Args),
@@ -121,6 +124,7 @@ async fn with_telemetry(command: Command, config: &Config) -> anyhow::Result<Exi
     match command {
         Command::Serve => serve(config).await,
         Command::Run(args) => run::run(config, args).await,
+        Command::Report(args) => report::report(config, args).await,
         Command::Merchants(command) => merchants::merchants(config, command).await,
         Command::Migrate(command) => migrate::migrate(config, command).await,
         Command::Keys(_) => keys::rotate(config).await,

@@ -3,6 +3,7 @@
 mod access;
 mod probes;
 mod problem;
+mod report;
 mod runs;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -61,6 +62,7 @@ pub fn router<L: Ledger>(api: Arc<Api<L>>) -> Router {
         .route("/runs/{id}", get(runs::show::<L>))
         .route("/runs/{id}/discrepancies", get(runs::discrepancies::<L>))
         .route("/runs/{id}/cancel", post(runs::cancel::<L>))
+        .route("/report", get(report::show::<L>))
         .route("/merchants", get(runs::merchants::<L>))
         .route("/merchants/{id}", get(runs::merchant::<L>))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), access::require::<L>));

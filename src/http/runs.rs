@@ -19,7 +19,7 @@ use crate::{
     reconcile::ports::{Enqueued, Ledger, NewRun, RunFilter},
 };
 
-type Answer = Result<Response, Problem>;
+pub(super) type Answer = Result<Response, Problem>;
 
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 500;
@@ -167,7 +167,7 @@ fn run_id(text: &str) -> Result<RunId, Problem> {
     text.parse().map_err(|_| no_run())
 }
 
-fn bad_request(detail: impl Into<String>) -> Problem {
+pub(super) fn bad_request(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, detail)
 }
 
@@ -175,6 +175,6 @@ fn no_run() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "there is no run of that id")
 }
 
-fn no_merchant(id: MerchantId) -> Problem {
+pub(super) fn no_merchant(id: MerchantId) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("no merchant {id} is registered"))
 }

@@ -170,6 +170,7 @@ async fn every_command_s_help_tells_its_environment() {
     let commands = [
         "serve",
         "run",
+        "report",
         "demo",
         "check",
         "healthcheck",

@@ -20,6 +20,7 @@ mod daemon;
 mod demo;
 mod ledger;
 mod night;
+mod report;
 mod samples;
 mod schema;
 mod secrets;

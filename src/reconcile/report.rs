@@ -1,0 +1,19 @@
+//! The report over a period, the same for whoever asks.
+
+use super::ports::{DriftFilter, Ledger, TargetError};
+use crate::domain::Drift;
+
+/// The drift of those whom `filter` names. A merchant that is named has an answer even where no run looked;
+/// `None`: nobody knows it.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn report<L: Ledger>(ledger: &L, filter: DriftFilter) -> Result<Option<Vec<Drift>>, TargetError> {
+    let drift = ledger.drift(filter).await?;
+    let Some(named) = filter.merchant.filter(|_| drift.is_empty()) else {
+        return Ok(Some(drift));
+    };
+    let merchants = ledger.merchants().await?;
+    let merchant = merchants.into_iter().find(|merchant| merchant.merchant_id == named);
+    Ok(merchant.map(|merchant| vec![Drift::none(named, merchant.name, filter.period)]))
+}

@@ -1,0 +1,336 @@
+//! The report over a period: what was lost, of which kind, and how late it was corrected.
+
+use chrono::{DateTime, TimeDelta, TimeZone, Utc};
+use reqwest::Method;
+use salla_reconciler::{
+    domain::{Drift, EndedRuns, Lateness, MerchantId, Period},
+    reconcile::ports::{DriftFilter, Ledger},
+    simulator::Shop,
+    store::Store,
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{
+    Engine, Site,
+    site::{shop, totals},
+};
+
+on_every_database!(
+    what_was_lost,
+    a_dry_run_is_left_out,
+    what_counts_and_what_does_not,
+    lateness_has_a_median,
+    discrepancies_tell_how_late,
+    the_command_s_answers,
+    over_http,
+);
+
+fn hours_ago(hours: i64) -> DateTime<Utc> {
+    Utc::now() - TimeDelta::hours(hours)
+}
+
+/// A site whose store 1001 lost a creation two hours ago and an update half an hour ago, and whose store 1002
+/// lost three creations twenty hours ago; both have been reconciled.
+async fn drifted(engine: Engine) -> Site {
+    let shops = [1001, 1002].map(|merchant| Shop::seeded(merchant, 0, Utc::now()));
+    let site = Site::new(engine, shops).await;
+    let held = {
+        let mut world = site.salla.world();
+        let shop = world.shop(1001);
+        (0..5).for_each(|_| {
+            shop.place(hours_ago(23));
+        });
+        shop.orders.clone()
+    };
+    for order in &held {
+        site.consume(1001, order).await;
+    }
+    {
+        let mut world = site.salla.world();
+        world.shop(1001).place(hours_ago(2));
+        world.shop(1001).touch(held[0].id, Utc::now() - TimeDelta::minutes(30));
+        (0..3).for_each(|_| {
+            world.shop(1002).place(hours_ago(20));
+        });
+    }
+    site.run(&["run"]).await.exits(0);
+    site
+}
+
+async fn report(site: &Site, args: &[&str]) -> Vec<Value> {
+    site.run(&[&["report", "--json"], args].concat()).await.exits(0).objects()
+}
+
+async fn what_was_lost(engine: Engine) {
+    let site = drifted(engine).await;
+    // What was corrected is found no more.
+    site.run(&["run"]).await.exits(0);
+    let drift = report(&site, &[]).await;
+    assert_eq!(drift.len(), 2);
+    let (most, other) = (&drift[0], &drift[1]);
+    assert_eq!((&most["merchant_id"], &most["missing"], &most["stale"]), (&json!(1002), &json!(3), &json!(0)));
+    assert_eq!(most["lost_webhooks"], json!({"order.created": 3}));
+    assert_eq!(most["lateness"]["within_24h"], 3);
+
+    assert_eq!((&other["merchant_id"], &other["missing"], &other["stale"]), (&json!(1001), &json!(1), &json!(1)));
+    assert_eq!(other["name"], site.salla.world().shop(1001).name);
+    assert_eq!(other["runs"], json!({"succeeded": 2, "partial": 0, "failed": 0, "cancelled": 0}));
+    assert_eq!(other["lost_webhooks"], json!({"order.created": 1, "order.status.updated": 1}));
+    assert_eq!(other["fields"]["status"], 1);
+    assert_eq!(other["fields"]["payload"], 1);
+    let lateness = &other["lateness"];
+    assert_eq!(
+        (&lateness["within_1h"], &lateness["within_24h"], &lateness["within_7d"]),
+        (&json!(1), &json!(1), &json!(0))
+    );
+    let seconds = lateness["max_seconds"].as_u64().unwrap();
+    assert!((7_200..7_260).contains(&seconds), "{lateness}");
+    assert_eq!(lateness["median_seconds"], seconds);
+    for count in ["deleted", "skipped", "failed"] {
+        assert_eq!(other[count], 0, "{other}");
+    }
+    let times = ["since", "until"].map(|end| other["period"][end].as_str().unwrap().parse::<DateTime<Utc>>().unwrap());
+    assert_eq!(times[1] - times[0], TimeDelta::days(30));
+}
+
+async fn a_dry_run_is_left_out(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 4)]).await;
+    assert_eq!(totals(&site.reconcile(1001, &["--dry-run"]).await), [4, 4, 0, 0, 0, 0]);
+    assert!(report(&site, &[]).await.is_empty());
+    assert_eq!(site.database.number("SELECT count(*) FROM discrepancies").await, 4);
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [4, 4, 0, 0, 0, 0]);
+    let drift = report(&site, &[]).await;
+    assert_eq!((&drift[0]["missing"], &drift[0]["runs"]["succeeded"]), (&json!(4), &json!(1)));
+}
+
+/// The first of November, and so many hours.
+fn at(hours: i64) -> DateTime<Utc> {
+    Utc.with_ymd_and_hms(2026, 11, 1, 0, 0, 0).unwrap() + TimeDelta::hours(hours)
+}
+
+async fn migrated(engine: Engine) -> Site {
+    let site = Site::unregistered(engine, []).await;
+    site.run(&["migrate", "up"]).await.exits(0);
+    site
+}
+
+/// Puts a run of merchant 1 on record that ended at `hour`, and returns its id and that hour.
+async fn ran(site: &Site, status: &str, dry_run: bool, hour: i64) -> (Uuid, i64) {
+    let id = Uuid::now_v7();
+    let sql =
+        "INSERT INTO runs (id, merchant_id, trigger, status, dry_run, finished_at) VALUES ($1, 1, 'cli', $2, $3, $4)";
+    site.database.execute(sql, [id.into(), status.into(), dry_run.into(), at(hour).into()]).await;
+    (id, hour)
+}
+
+/// Puts on record what `run`, which ended at the hour, found wrong with an order, and in which version of Salla's.
+async fn found(
+    site: &Site,
+    (run, hour): (Uuid, i64),
+    id: Option<i64>,
+    wrong: (&str, &str),
+    remote: Option<DateTime<Utc>>,
+) {
+    let sql = "INSERT INTO discrepancies (run_id, merchant_id, resource, salla_id, kind, fields, remote_updated_at, found_at) \
+               VALUES ($1, 1, 'orders', $2, $3, $4, $5, $6)";
+    let (kind, fields) = wrong;
+    let values = [run.into(), id.into(), kind.into(), fields.into(), remote.into(), at(hour).into()];
+    site.database.execute(sql, values).await;
+}
+
+/// Merchant 1's drift from the first to the second hour.
+async fn drift(site: &Site, since: i64, until: i64) -> Drift {
+    let store = Store::connect(&site.database.url.clone().into(), 1, std::time::Duration::from_secs(60)).await.unwrap();
+    let period = Period { since: at(since), until: at(until) };
+    let mut drift = store.drift(DriftFilter { merchant: None, period }).await.unwrap();
+    store.close().await.unwrap();
+    assert!(drift.len() <= 1, "{drift:?}");
+    drift.pop().unwrap_or_else(|| Drift::none(MerchantId(1), None, period))
+}
+
+async fn what_counts_and_what_does_not(engine: Engine) {
+    let site = migrated(engine).await;
+    let dry = ran(&site, "succeeded", true, 10).await;
+    let first = ran(&site, "partial", false, 10).await;
+    let second = ran(&site, "succeeded", false, 34).await;
+    let later = ran(&site, "failed", false, 58).await;
+    let version = Some(at(8));
+    found(&site, dry, Some(1), ("missing", "[]"), version).await;
+    // Could not be written in the first night, and was in the second: one webhook, found late.
+    found(&site, first, Some(1), ("failed", "[]"), version).await;
+    found(&site, second, Some(1), ("missing", "[]"), version).await;
+    // Went wrong again in another version: another webhook.
+    found(&site, second, Some(1), ("stale", r#"["status","total_amount","payload"]"#), Some(at(30))).await;
+    found(&site, second, Some(2), ("stale", r#"["total_amount","payload"]"#), version).await;
+    found(&site, second, Some(3), ("stale", r#"["payload"]"#), version).await;
+    // Of what is gone Salla may tell no version.
+    found(&site, first, Some(4), ("stale", r#"["deleted_at"]"#), None).await;
+    found(&site, second, Some(4), ("stale", r#"["deleted_at"]"#), None).await;
+    // Every night again: one order that cannot be read, one that cannot be written; and two without an id.
+    for run in [first, second] {
+        found(&site, run, Some(5), ("skipped", r#"["updated_at"]"#), None).await;
+        found(&site, run, Some(6), ("failed", r#"["status"]"#), version).await;
+    }
+    found(&site, second, None, ("skipped", r#"["id"]"#), None).await;
+    found(&site, second, None, ("skipped", r#"["id"]"#), None).await;
+    found(&site, later, Some(7), ("missing", "[]"), version).await;
+
+    let told = drift(&site, 0, 58).await;
+    assert_eq!(told.runs, EndedRuns { succeeded: 1, partial: 1, failed: 0, cancelled: 0 });
+    let counts = [told.missing, told.stale, told.deleted, told.skipped, told.failed];
+    assert_eq!(counts, [1, 4, 1, 3, 1], "{told:?}");
+    let lost: Vec<_> = told.lost_webhooks.iter().map(|(event, count)| (*event, *count)).collect();
+    assert_eq!(
+        lost,
+        [
+            ("order.created", 1),
+            ("order.deleted", 1),
+            ("order.status.updated", 1),
+            ("order.total.price.updated", 1),
+            ("order.updated", 1),
+        ]
+    );
+    let fields: Vec<_> = told.fields.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+    assert_eq!(fields, [("deleted_at", 1), ("payload", 3), ("status", 1), ("total_amount", 2)]);
+    let expected = Lateness {
+        within_24h: 1,
+        within_7d: 3,
+        max_seconds: Some(26 * 3_600),
+        median_seconds: Some(26 * 3_600),
+        ..Lateness::default()
+    };
+    assert_eq!(told.lateness, expected);
+
+    // A period begins with its first instant and ends before its last.
+    assert_eq!(drift(&site, 58, 59).await.missing, 1);
+    assert_eq!(drift(&site, 59, 99).await.runs.total(), 0);
+    let nobody = DriftFilter { merchant: Some(MerchantId(2)), period: told.period };
+    let store = Store::connect(&site.database.url.clone().into(), 1, std::time::Duration::from_secs(60)).await.unwrap();
+    assert!(store.drift(nobody).await.unwrap().is_empty());
+}
+
+async fn lateness_has_a_median(engine: Engine) {
+    let site = migrated(engine).await;
+    let run = ran(&site, "succeeded", false, 1_000).await;
+    // How late each is, and what is then the longest and the median. SQLite's days hold no second exactly; and a
+    // clock of Salla's that is ahead makes nothing negative.
+    for (id, seconds, longest, median) in [
+        (1, -50, 0, 0),
+        (2, 3_600, 3_600, 3_600),
+        (3, 3_601, 3_601, 3_600),
+        (4, 86_400, 86_400, 3_601),
+        (5, 604_800, 604_800, 3_601),
+        (6, 604_801, 604_801, 86_400),
+    ] {
+        let kind = if id % 2 == 0 { "missing" } else { "stale" };
+        found(&site, run, Some(id), (kind, "[]"), Some(at(1_000) - TimeDelta::seconds(seconds))).await;
+        let lateness = drift(&site, 0, 2_000).await.lateness;
+        assert_eq!((lateness.max_seconds, lateness.median_seconds), (Some(longest), Some(median)), "after {id}");
+    }
+    let lateness = drift(&site, 0, 2_000).await.lateness;
+    assert_eq!([lateness.within_1h, lateness.within_24h, lateness.within_7d, lateness.longer], [2, 2, 1, 1]);
+}
+
+async fn discrepancies_tell_how_late(engine: Engine) {
+    let site = Site::new(engine, [Shop::seeded(1001, 0, Utc::now())]).await;
+    site.salla.world().shop(1001).place(hours_ago(3));
+    site.salla.world().shop(1001).raw_rows.push(r#"{"id":77,"updated_at":"never"}"#.to_owned());
+    let run = site.run(&["run", "--json"]).await.exits(3).object();
+    let daemon = site.serve().await;
+    let (_, body) = daemon.get(&format!("/runs/{}/discrepancies", run["run_id"].as_str().unwrap())).await;
+    let of = |kind: &str| body["discrepancies"].as_array().unwrap().iter().find(|one| one["kind"] == kind).unwrap();
+    let instant = |value: &Value| value.as_str().unwrap().parse::<DateTime<Utc>>().unwrap();
+    let missing = of("missing");
+    let late = instant(&missing["found_at"]) - instant(&missing["remote_updated_at"]);
+    assert_eq!(missing["late_seconds"], late.num_seconds());
+    assert!((3 * 3_600..3 * 3_600 + 60).contains(&late.num_seconds()), "{missing}");
+    assert_eq!(of("skipped")["late_seconds"], json!(null));
+    assert!((Utc::now() - instant(&of("skipped")["found_at"])).abs() < TimeDelta::minutes(1));
+}
+
+async fn the_command_s_answers(engine: Engine) {
+    let mut site = drifted(engine).await;
+    // Nothing but the database is needed.
+    site.unset("VAULT__KEYS");
+    site.unset("SALLA__CLIENT_SECRET");
+    let table = site.run(&["report"]).await.exits(0).stdout;
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines.len(), 4, "{table}");
+    assert_eq!(lines[0], ["merchant", "missing", "stale", "deleted", "median", "late", "longest", "late", "runs"]);
+    assert_eq!((&lines[1][..4], lines[1].last()), (&["1002", "3", "0", "0"][..], Some(&"1")));
+    assert_eq!((&lines[2][..6], lines[2].last()), (&["1001", "1", "1", "0", "2h", "2h"][..], Some(&"1")));
+    let last = table.lines().last().unwrap();
+    assert!(
+        last.starts_with("Lost webhooks, ") && last.ends_with(": order.created 4, order.status.updated 1"),
+        "{table}"
+    );
+    assert!(table.lines().take(3).all(|line| line.trim_end().len() <= 80), "{table}");
+
+    let named = report(&site, &["--merchant", "1001", "--since", &hours_ago(1).to_rfc3339()]).await;
+    assert_eq!((named.len(), &named[0]["merchant_id"]), (1, &json!(1001)));
+    assert!(report(&site, &["--until", &hours_ago(1).to_rfc3339()]).await.is_empty());
+    let none = site.run(&["report", "--until", "2026-01-01T00:00:00Z", "--merchant", "1001"]).await.exits(0).stdout;
+    assert!(
+        none.contains("1001") && none.contains("Lost webhooks, 2025-12-02T00:00:00Z to 2026-01-01T00:00:00Z: none"),
+        "{none}"
+    );
+
+    let unknown = site.run(&["report", "--merchant", "4242"]).await.exits(1);
+    assert_eq!((unknown.stdout.as_str(), unknown.stderr.lines().count()), ("", 1), "{unknown:?}");
+    assert!(unknown.stderr.contains("merchant 4242 is not registered"), "{unknown:?}");
+    for usage in [
+        &["--since", "2026-11-20T00:00:00Z", "--until", "2026-11-19T00:00:00Z"][..],
+        &["--since", "2026-11-20T00:00:00Z", "--until", "2026-11-20T00:00:00Z"],
+        &["--since", "2126-11-20T00:00:00Z"],
+        &["--since", "yesterday"],
+        &["--merchant", "x"],
+    ] {
+        site.run(&[&["report"], usage].concat()).await.exits(2);
+    }
+    // Its orders and runs stay.
+    site.run(&["merchants", "remove", "1001"]).await.exits(0);
+    assert_eq!(report(&site, &["--merchant", "1001"]).await[0]["missing"], 1);
+}
+
+async fn over_http(engine: Engine) {
+    let mut site = drifted(engine).await;
+    site.set("HTTP__API_TOKEN", "operator-canary");
+    let guarded = site.serve().await;
+    assert_eq!(guarded.get("/report").await.0, 401);
+    assert_eq!(guarded.call_with_token("/report", "operator-canary").await, 200);
+    drop(guarded);
+
+    site.unset("HTTP__API_TOKEN");
+    let daemon = site.serve().await;
+    let (status, body) = daemon.get("/report").await;
+    assert_eq!(status, 200);
+    let merchants = body["merchants"].as_array().unwrap();
+    assert_eq!(merchants.iter().map(|drift| drift["merchant_id"].as_i64().unwrap()).collect::<Vec<_>>(), [1002, 1001]);
+    let period = json!({"since": body["since"], "until": body["until"]});
+    assert_eq!(merchants[0]["period"], period);
+    let (_, body) = daemon.get("/report?merchant_id=1001").await;
+    assert_eq!(body["merchants"][0]["lost_webhooks"], json!({"order.created": 1, "order.status.updated": 1}));
+    let (_, body) = daemon.get("/report?merchant_id=1001&since=2026-01-01T00:00:00Z&until=2026-01-02T00:00:00Z").await;
+    assert_eq!(body["since"], "2026-01-01T00:00:00Z");
+    assert_eq!(body["merchants"][0]["runs"]["succeeded"], 0);
+    assert_eq!(body["merchants"][0]["lateness"]["median_seconds"], json!(null));
+    let (_, body) = daemon.get("/report?until=2026-01-02T00:00:00Z").await;
+    assert_eq!(body["merchants"], json!([]));
+
+    for (path, status) in [
+        ("/report?merchant_id=x", 400),
+        ("/report?since=yesterday", 400),
+        ("/report?surprise=1", 400),
+        ("/report?merchant_id=4242", 404),
+        ("/report?since=2026-11-20T00:00:00Z&until=2026-11-19T00:00:00Z", 422),
+        ("/report?since=2026-11-20T00:00:00Z&until=2026-11-20T00:00:00Z", 422),
+        ("/report?since=2126-11-20T00:00:00Z", 422),
+        ("/report?since=-9999-01-01T00:00:00Z", 422),
+    ] {
+        let (got, headers, problem) = daemon.call(Method::GET, path, None).await;
+        assert_eq!(got, status, "{path}: {problem}");
+        assert_eq!(headers["content-type"], "application/problem+json", "{path}");
+    }
+    assert_eq!(daemon.call(Method::POST, "/report", Some("{}")).await.0, 405);
+}
