@@ -133,7 +133,8 @@ pub struct Drift {
     pub missing: u64,
     /// Orders of which an older version or another content was held.
     pub stale: u64,
-    /// Those of the stale that are gone on one side only: with `deleted_at` among the fields.
+    /// Those of the stale that Salla says are gone, and were held as if they were there: with `deleted_at` among the
+    /// fields.
     pub deleted: u64,
     /// Orders that could not be transformed.
     pub skipped: u64,

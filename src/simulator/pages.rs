@@ -21,8 +21,8 @@ pub fn page(world: &World, merchant_id: i64, query: &HashMap<String, String>, nu
         return None;
     }
     let total_pages = rows.len().div_ceil(per_page);
-    let shown: Vec<&str> =
-        rows.iter().skip(number.saturating_sub(1) * per_page).take(per_page).map(String::as_str).collect();
+    let shown = rows.iter().skip(number.saturating_sub(1) * per_page).take(per_page);
+    let shown: Vec<String> = shown.map(|row| write(world, shop, *row)).collect();
     let pagination = json!({
         "count": shown.len(), "total": rows.len(), "perPage": per_page,
         "currentPage": number, "totalPages": total_pages, "links": if number < total_pages { json!({"next": "elsewhere"}) } else { json!([]) },
@@ -44,8 +44,26 @@ fn is_row_of(row: &str, id: i64) -> bool {
     serde_json::from_str::<Value>(row).is_ok_and(|row| row["id"] == id)
 }
 
+/// A row of the list.
+#[derive(Clone, Copy)]
+enum Row<'a> {
+    Order(&'a Order),
+    Raw(&'a str),
+}
+
+fn write(world: &World, shop: &Shop, row: Row<'_>) -> String {
+    match row {
+        Row::Raw(text) => text.to_owned(),
+        Row::Order(order) => {
+            let order = shop.stale.get(&order.id).unwrap_or(order);
+            let summary = world.documented && !world.whole_rows;
+            if summary { order.summary(world.now()).to_string() } else { order.json().to_string() }
+        }
+    }
+}
+
 /// The list's rows, all of them, in its order.
-fn rows(world: &World, shop: &Shop, query: &HashMap<String, String>) -> Vec<String> {
+fn rows<'a>(world: &World, shop: &'a Shop, query: &HashMap<String, String>) -> Vec<Row<'a>> {
     let instant = |name| -> Option<DateTime<Utc>> { query.get(name).and_then(|text| text.parse().ok()) };
     let day_of = |name| -> Option<NaiveDate> { query.get(name).and_then(|text| text.parse().ok()) };
     let since = instant("updated_at_min").filter(|_| world.honours_filter && !world.documented);
@@ -65,11 +83,7 @@ fn rows(world: &World, shop: &Shop, query: &HashMap<String, String>) -> Vec<Stri
         ListOrder::Id => orders.sort_by_key(|order| order.id),
         ListOrder::Scattered => orders.sort_by_key(|order| (order.id * 31 % 1009, order.id)),
     }
-    let shown = |order: &Order| {
-        let order = shop.stale.get(&order.id).unwrap_or(order);
-        if world.documented { order.summary(world.now()) } else { order.json() }
-    };
-    orders.into_iter().map(|order| shown(order).to_string()).chain(shop.raw_rows.iter().cloned()).collect()
+    orders.into_iter().map(Row::Order).chain(shop.raw_rows.iter().map(|text| Row::Raw(text))).collect()
 }
 
 fn within(bounds: DayBounds, at: NaiveDate, from: Option<NaiveDate>, to: Option<NaiveDate>) -> bool {

@@ -72,6 +72,8 @@ pub struct World {
     pub list_order: ListOrder,
     /// The server is as its public documentation has it: summaries, details by request, no filter by change.
     pub documented: bool,
+    /// The rows of such a server are complete all the same.
+    pub whole_rows: bool,
     /// Whether `sort_by` is honoured, by a server that is as documented.
     pub honours_sort: bool,
     /// What `from_date` and `to_date` hold.

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 
 use super::{Claim, Lease, TargetError};
 use crate::domain::{
-    Drift, Failure, Found, Listing, Merchant, MerchantId, MerchantState, Period, Request, Run, RunId, RunStatus, Totals,
-    Trigger, Window,
+    Drift, Failure, Found, Listing, Merchant, MerchantId, MerchantState, Period, Request, Run, RunId, RunStatus,
+    Totals, Trigger, Window,
 };
 
 /// A run to be made.

@@ -1,0 +1,196 @@
+//! What no list shows: deleted orders, orders that a list leaves out, and what an earlier run could not settle.
+
+use chrono::{TimeDelta, Utc};
+use salla_reconciler::simulator::Fault;
+use serde_json::{Value, json};
+
+use crate::support::{
+    Engine, Site,
+    site::{shop, totals},
+};
+
+on_every_database!(
+    a_deleted_order_is_marked_and_never_removed,
+    absence_is_only_a_reason_to_ask,
+    mass_disappearance,
+    poison_is_tried_again_until_it_is_well,
+    poison_that_the_database_refuses,
+    a_dry_run_marks_nothing,
+);
+
+async fn deleted(site: &Site) -> i64 {
+    site.database.number("SELECT count(*) FROM orders WHERE deleted_at IS NOT NULL").await
+}
+
+async fn discrepancies(site: &Site, run: &Value) -> Vec<Value> {
+    let daemon = site.serve().await;
+    let (_, body) = daemon.get(&format!("/runs/{}/discrepancies", run["run_id"].as_str().unwrap())).await;
+    body["discrepancies"].as_array().unwrap().clone()
+}
+
+async fn a_deleted_order_is_marked_and_never_removed(engine: Engine) {
+    for documented in [false, true] {
+        let site = Site::new(engine, [shop(1001, 0, 20)]).await;
+        site.salla.world().documented = documented;
+        site.reconcile(1001, &[]).await;
+        let gone = site.salla.world().shop(1001).orders[4].clone();
+        site.salla.world().shop(1001).delete(gone.id);
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!(run["status"], "succeeded", "{run}");
+        assert_eq!(totals(&run), [19, 0, 0, 19, 0, 0]);
+        assert_eq!(site.database.number("SELECT count(*) FROM orders").await, 20);
+        assert_eq!(deleted(&site).await, 1);
+        let found = discrepancies(&site, &run).await;
+        assert_eq!(found.len(), 1);
+        assert_eq!((&found[0]["salla_id"], &found[0]["fields"]), (&json!(gone.id), &json!(["deleted_at"])));
+        site.assert_equal(1001).await;
+        // Once marked, it is not asked for again.
+        let asked = |site: &Site| site.salla.world().seen.iter().filter(|seen| seen.order.is_some()).count();
+        let before = asked(&site);
+        assert_eq!(totals(&site.reconcile(1001, &[]).await), [19, 0, 0, 19, 0, 0]);
+        assert_eq!(asked(&site), before);
+        // And comes back when Salla lists it again.
+        site.salla.world().shop(1001).orders.push(gone);
+        assert_eq!(totals(&site.reconcile(1001, &[]).await), [20, 0, 1, 19, 0, 0]);
+        assert_eq!(deleted(&site).await, 0);
+        site.assert_equal(1001).await;
+    }
+}
+
+async fn absence_is_only_a_reason_to_ask(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 12)]).await;
+    site.reconcile(1001, &[]).await;
+    // Left out of the list, and there all the same.
+    let id = site.salla.world().shop(1001).orders[9].id;
+    let hidden = site.salla.world().shop(1001).orders[9].clone();
+    site.salla.world().shop(1001).orders[9].draft = true;
+    let output = site.run(&["run", "--json"]).await.exits(0);
+    assert_eq!(totals(&output.object()), [12, 0, 1, 11, 0, 0], "{}", output.stderr);
+    assert_eq!(deleted(&site).await, 0);
+    site.salla.world().shop(1001).orders[9] = hidden;
+    site.reconcile(1001, &[]).await;
+
+    // A refusal, a proxy's 404, and a broken server are not Salla's word that it is gone.
+    let html =
+        Fault::Answer { status: 404, headers: vec![("content-type", "text/html".into())], body: "<html>".into() };
+    for answer in [Fault::status(403), html, Fault::status(500)] {
+        let order = site.salla.world().shop(1001).orders.iter().find(|order| order.id == id).cloned().unwrap();
+        site.salla.world().shop(1001).delete(id);
+        let right = Fault::Hang(std::time::Duration::ZERO);
+        site.salla.world().script(1001, [right, answer.clone(), answer.clone(), answer]);
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!(run["status"], "failed", "{run}");
+        assert_eq!(deleted(&site).await, 0);
+        site.salla.world().faults.clear();
+        site.salla.world().shop(1001).orders.push(order);
+    }
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+    site.assert_equal(1001).await;
+}
+
+async fn mass_disappearance(engine: Engine) {
+    for documented in [false, true] {
+        let mut site = Site::new(engine, [shop(1001, 0, 40)]).await;
+        site.salla.world().documented = documented;
+        site.reconcile(1001, &[]).await;
+        let mark = site.database.text("SELECT CAST(watermark AS text) FROM watermarks").await;
+        let half: Vec<i64> = site.salla.world().shop(1001).orders.iter().take(20).map(|order| order.id).collect();
+        for id in half {
+            site.salla.world().shop(1001).delete(id);
+        }
+        let before = site.salla.world().seen.len();
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!(run["status"], "failed", "{run}");
+        assert_eq!(run["error"]["kind"], "mass_disappearance");
+        assert_eq!(deleted(&site).await, 0);
+        assert_eq!(site.database.text("SELECT CAST(watermark AS text) FROM watermarks").await, mark);
+        // A quarter of them, one more, and the list.
+        assert!(site.salla.world().seen.len() - before <= 11 + 2, "it went on asking");
+        site.set("RECONCILE__MAX_DISAPPEARED", "0.5");
+        assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+        assert_eq!(deleted(&site).await, 20);
+        site.assert_equal(1001).await;
+    }
+    let site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    site.reconcile(1001, &[]).await;
+    let only = site.salla.world().shop(1001).orders[0].id;
+    site.salla.world().shop(1001).delete(only);
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+    assert_eq!(deleted(&site).await, 1, "one alone is no crowd");
+}
+
+/// It is tried again when the window has left it behind, and shown each night.
+async fn poison_is_tried_again_until_it_is_well(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    let row = |total: &str| {
+        let at = (Utc::now() - TimeDelta::hours(2)).format("%Y-%m-%dT%H:%M:%SZ");
+        format!(r#"{{"id":77,"updated_at":"{at}","total":{{"amount":{total},"currency":"SAR"}}}}"#)
+    };
+    site.salla.world().shop(1001).raw_rows.push(row("\"ten\""));
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(totals(&run), [4, 3, 0, 0, 1, 0]);
+    // No list shows it any more: it lies before the window, or what is listed has changed.
+    let poison = site.salla.world().shop(1001).raw_rows.pop().unwrap();
+    for _ in 0..2 {
+        let wrapped = format!(r#"{{"success":true,"data":{poison}}}"#);
+        let right = Fault::Hang(std::time::Duration::ZERO);
+        site.salla.world().script(1001, [right, Fault::ok("application/json", &wrapped)]);
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!(run["status"], "partial", "{run}");
+        assert_eq!(totals(&run), [4, 0, 0, 3, 1, 0]);
+        let found = discrepancies(&site, &run).await;
+        assert_eq!((&found[0]["salla_id"], &found[0]["fields"]), (&json!(77), &json!(["total.amount"])));
+    }
+    let wrapped = format!(r#"{{"success":true,"data":{}}}"#, row("\"10.50\""));
+    let right = Fault::Hang(std::time::Duration::ZERO);
+    site.salla.world().script(1001, [right, Fault::ok("application/json", &wrapped)]);
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((run["status"].as_str(), totals(&run)), (Some("succeeded"), [4, 1, 0, 3, 0, 0]));
+    assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE salla_order_id = 77").await, 1);
+    // Well: not asked for again, and since no list shows it and its address says so, marked as gone.
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+    assert_eq!(deleted(&site).await, 1);
+}
+
+async fn poison_that_the_database_refuses(engine: Engine) {
+    let site = Site::unregistered(engine, [shop(1001, 0, 3)]).await;
+    site.run(&["migrate", "up"]).await.exits(0);
+    site.register(1001).await;
+    let id = site.salla.world().shop(1001).orders[1].id;
+    let (refuse, relent) = if site.database.is_postgres() {
+        (
+            format!("ALTER TABLE orders ADD CONSTRAINT no_such_order CHECK (salla_order_id <> {id})"),
+            "ALTER TABLE orders DROP CONSTRAINT no_such_order",
+        )
+    } else {
+        let sql = "CREATE TRIGGER no_such_order BEFORE INSERT ON orders WHEN NEW.salla_order_id =";
+        (format!("{sql} {id} BEGIN SELECT RAISE(ABORT, 'no such order'); END"), "DROP TRIGGER no_such_order")
+    };
+    site.database.execute(&refuse, []).await;
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(totals(&run), [3, 2, 0, 0, 0, 1]);
+    let found = discrepancies(&site, &run).await;
+    let failed = found.iter().find(|one| one["kind"] == "failed").unwrap();
+    assert!(failed["reason"].as_str().unwrap().contains("no_such_order") || !site.database.is_postgres(), "{failed}");
+    // The window moves on; the order does not.
+    let later = (Utc::now() - TimeDelta::seconds(1)).to_rfc3339();
+    let run = site.reconcile(1001, &["--since", &later]).await;
+    assert_eq!((run["status"].as_str(), totals(&run)), (Some("partial"), [1, 0, 0, 0, 0, 1]));
+    site.database.execute(relent, []).await;
+    let run = site.reconcile(1001, &["--since", &later]).await;
+    assert_eq!((run["status"].as_str(), totals(&run)), (Some("succeeded"), [1, 1, 0, 0, 0, 0]));
+    site.assert_equal(1001).await;
+    assert_eq!(totals(&site.reconcile(1001, &["--since", &later]).await), [0; 6]);
+}
+
+async fn a_dry_run_marks_nothing(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 9)]).await;
+    site.reconcile(1001, &[]).await;
+    let id = site.salla.world().shop(1001).orders[0].id;
+    site.salla.world().shop(1001).delete(id);
+    let run = site.reconcile(1001, &["--dry-run"]).await;
+    assert_eq!(deleted(&site).await, 0);
+    assert_eq!(discrepancies(&site, &run).await.len(), 1);
+    site.reconcile(1001, &[]).await;
+    assert_eq!(deleted(&site).await, 1);
+}
