@@ -20,6 +20,7 @@ mod daemon;
 mod demo;
 mod documented;
 mod ledger;
+mod model;
 mod night;
 mod report;
 mod samples;

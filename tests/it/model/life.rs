@@ -1,0 +1,377 @@
+//! One store's life under one seed: what happens to it, and what must hold.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use salla_reconciler::{
+    app::Services,
+    config::Config,
+    domain::{MerchantId, Request, RunStatus, Trigger},
+    reconcile::{
+        Ended, OnStop, ProgressSender,
+        ports::{Enqueued, Ledger, NewRun, Tokens},
+    },
+    salla::WhenOpen,
+    simulator::{DayBounds, ListOrder, Order, Shop, Simulator, World},
+    store::Registration,
+};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::wrong::Wrong;
+use crate::support::{Engine, database::TestDatabase, site::KEYS};
+
+pub const MERCHANT: i64 = 1001;
+
+/// Who reconciles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reconciler {
+    Ours,
+    ForwardOverAscending,
+    StopsOnAShortPage,
+    WatermarkFromTheNewestRow,
+}
+
+/// What the seed decided.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    pub order: ListOrder,
+    pub documented: bool,
+    bounds: DayBounds,
+    page_size: u32,
+    page_cap: usize,
+    orders: usize,
+    nights: u32,
+    /// At most so many things happen between two answers.
+    unrest: u32,
+    /// How far Salla's clock is off ours on the last night.
+    clock_off: TimeDelta,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl Plan {
+    fn of(rng: &mut StdRng) -> Self {
+        let orders = [
+            ListOrder::UpdatedAscending,
+            ListOrder::UpdatedDescending,
+            ListOrder::CreatedAscending,
+            ListOrder::CreatedDescending,
+            ListOrder::Id,
+            ListOrder::Scattered,
+        ];
+        let bounds = [DayBounds::Inclusive, DayBounds::HalfOpen, DayBounds::Exclusive];
+        let page_size = rng.random_range(2..30);
+        Self {
+            order: orders[rng.random_range(0..orders.len())],
+            documented: rng.random_bool(0.3),
+            bounds: bounds[rng.random_range(0..bounds.len())],
+            page_size,
+            page_cap: if rng.random_bool(0.3) { page_size as usize / 2 + 1 } else { 60 },
+            orders: rng.random_range(0..70),
+            nights: rng.random_range(2..5),
+            unrest: rng.random_range(0..4),
+            clock_off: TimeDelta::minutes([-60, 0, 60, -14_400][rng.random_range(0..4usize)]),
+        }
+    }
+}
+
+/// What came of a life.
+#[derive(Debug)]
+pub struct Outcome {
+    pub plan: Plan,
+    /// Nights that were not crashed for good, and those that came to their end.
+    pub nights: u32,
+    pub ended: u32,
+    /// What should have held and did not.
+    pub broken: Vec<String>,
+}
+
+/// What is held of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copy {
+    pub updated_at: DateTime<Utc>,
+    pub status: String,
+    pub note: i64,
+    pub deleted: bool,
+}
+
+pub struct Life {
+    pub plan: Plan,
+    pub simulator: Simulator,
+    database: TestDatabase,
+    config: Config,
+    rng: StdRng,
+    broken: Vec<String>,
+    ended: u32,
+    versions: BTreeMap<i64, DateTime<Utc>>,
+    _folder: TempDir,
+}
+
+impl Life {
+    pub async fn new(seed: u64, engine: Engine) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let plan = Plan::of(&mut rng);
+        let folder = tempfile::tempdir().unwrap();
+        let database = TestDatabase::create(engine, &folder).await;
+        let clock_ahead = plan.clock_off - TimeDelta::days(i64::from(plan.nights));
+        let now = Utc::now() + clock_ahead;
+        let mut shop = Shop::seeded(MERCHANT, 0, now);
+        for _ in 0..plan.orders {
+            let created = now - TimeDelta::seconds(rng.random_range(3_600..20 * 86_400));
+            let id = shop.place(created);
+            if rng.random_bool(0.6) {
+                shop.touch(id, created + TimeDelta::seconds(rng.random_range(1..3_600)));
+            }
+        }
+        let mut world = World::new([shop]);
+        world.clock_ahead = clock_ahead;
+        world.list_order = plan.order;
+        world.documented = plan.documented;
+        world.honours_sort = rng.random_bool(0.7);
+        world.day_bounds = plan.bounds;
+        world.page_cap = plan.page_cap;
+        let simulator = Simulator::start(world).await.unwrap();
+        let config = config(&simulator, &database, plan);
+        let broken = Vec::new();
+        Self { plan, simulator, database, config, rng, broken, ended: 0, versions: BTreeMap::new(), _folder: folder }
+    }
+
+    pub async fn live(mut self, reconciler: Reconciler) -> Outcome {
+        let mut wrong = Wrong::new(reconciler);
+        if reconciler == Reconciler::Ours {
+            self.register().await;
+        } else {
+            let mut world = self.simulator.world();
+            world.documented = false;
+            world.list_order = ListOrder::UpdatedAscending;
+        }
+        // The first run takes the whole history; the nights after it only what changed.
+        for night in 0..=self.plan.nights {
+            let before = self.orders();
+            self.begin_unrest();
+            let full = night == 0;
+            let covered = match reconciler {
+                Reconciler::Ours => self.night(full).await,
+                _ => wrong.night(&self, full).await,
+            };
+            self.simulator.world().quiet();
+            let held = self.held(&wrong).await;
+            if covered {
+                self.ended += 1;
+                self.judge(night, &before, &held);
+            }
+            self.check_versions(night, &held);
+            self.day();
+        }
+        self.last_nights(reconciler, &mut wrong).await;
+        Outcome { plan: self.plan, nights: self.plan.nights + 1, ended: self.ended, broken: self.broken }
+    }
+
+    /// Nothing happens any more: what changed comes in one night, and what no night shows in a full one.
+    async fn last_nights(&mut self, reconciler: Reconciler, wrong: &mut Wrong) {
+        for full in [false, true] {
+            let covered = match reconciler {
+                Reconciler::Ours => self.night(full).await,
+                _ if full => continue,
+                _ => wrong.night(self, false).await,
+            };
+            if !covered {
+                self.broken.push(format!("a quiet night failed, full: {full}"));
+            }
+            let (held, orders) = (self.held(wrong).await, self.orders());
+            self.judge(99, &orders, &held);
+            if full {
+                for (id, copy) in &held {
+                    if orders.contains_key(id) == copy.deleted {
+                        self.broken.push(format!("order {id} is marked as gone: {}, which is wrong", copy.deleted));
+                    }
+                    if let Some(order) = orders.get(id).filter(|order| i64::from(order.note) != copy.note) {
+                        self.broken.push(format!("order {id} has note {} and not {}", copy.note, order.note));
+                    }
+                }
+            }
+            self.check_versions(99, &held);
+        }
+    }
+
+    /// Orders that nothing happened to during the night are held as Salla has them.
+    fn judge(&mut self, night: u32, before: &BTreeMap<i64, Order>, held: &BTreeMap<i64, Copy>) {
+        let after = self.orders();
+        for (id, order) in before {
+            if after.get(id) != Some(order) {
+                continue;
+            }
+            let right = held.get(id).is_some_and(|copy| {
+                // What only the details show may take the documented listing 28 nights.
+                let seen = copy.updated_at == order.updated_at || self.plan.documented && order.note > 0;
+                let whole = self.plan.documented || copy.note == i64::from(order.note);
+                seen && whole && copy.status == order.slug() && !copy.deleted
+            });
+            if !right {
+                self.broken.push(format!(
+                    "night {night}: order {id} is {} of {}, and held as {:?}",
+                    order.slug(),
+                    order.updated_at,
+                    held.get(id)
+                ));
+            }
+        }
+    }
+
+    /// No copy goes back in time, whatever became of the night.
+    fn check_versions(&mut self, night: u32, held: &BTreeMap<i64, Copy>) {
+        for (id, copy) in held {
+            let before = self.versions.insert(*id, copy.updated_at);
+            if before.is_some_and(|before| before > copy.updated_at) {
+                self.broken.push(format!("night {night}: order {id} went back from {before:?} to {}", copy.updated_at));
+            }
+        }
+    }
+
+    pub fn page_size(&self) -> usize {
+        self.plan.page_size as usize
+    }
+
+    fn orders(&self) -> BTreeMap<i64, Order> {
+        self.simulator.world().shop(MERCHANT).orders.iter().map(|order| (order.id, order.clone())).collect()
+    }
+
+    /// Between any two answers things happen, by the seed.
+    fn begin_unrest(&mut self) {
+        let (mut rng, unrest) = (StdRng::seed_from_u64(self.rng.random()), self.plan.unrest);
+        self.simulator.world().between_answers(move |shops, clock| {
+            for _ in 0..rng.random_range(0..=unrest) {
+                *clock += TimeDelta::seconds(rng.random_range(0..3));
+                happen(&mut rng, shops.get_mut(&MERCHANT).unwrap(), Utc::now() + *clock);
+            }
+        });
+    }
+
+    /// The day between two nights, whose webhooks are all lost.
+    fn day(&mut self) {
+        let mut world = self.simulator.world();
+        for _ in 0..self.rng.random_range(0..12) {
+            world.clock_ahead += TimeDelta::seconds(self.rng.random_range(0..5_000));
+            let now = world.now();
+            happen(&mut self.rng, world.shop(MERCHANT), now);
+        }
+        world.clock_ahead += TimeDelta::hours(12);
+    }
+
+    async fn register(&self) {
+        let services = Services::build(&self.config, WhenOpen::Wait).await.unwrap();
+        let (access, refresh) = {
+            let mut world = self.simulator.world();
+            let (access, refresh) = world.shop(MERCHANT).tokens();
+            (access.to_owned(), refresh.to_owned())
+        };
+        let tokens = Tokens { access: access.into(), refresh: Some(refresh.into()), expires_at: None };
+        let tokens = services.vault.seal(MerchantId(MERCHANT), &tokens);
+        let registration = Registration { merchant_id: MerchantId(MERCHANT), name: None, tokens };
+        services.store.register(&registration).await.unwrap();
+        services.store.close().await.unwrap();
+    }
+
+    /// One night; whether the run came to its end. Its process may die at any request, and another goes on.
+    async fn night(&mut self, full: bool) -> bool {
+        let request = Request { full, ..Request::default() };
+        let mut crashes = if self.rng.random_bool(0.4) { self.rng.random_range(1..3) } else { 0 };
+        let mut queued = false;
+        loop {
+            let services = Services::build(&self.config, WhenOpen::Wait).await.unwrap();
+            if !queued {
+                let new = NewRun { merchant: MerchantId(MERCHANT), trigger: Trigger::Http, request };
+                assert!(matches!(services.store.enqueue(new).await.unwrap(), Enqueued::Queued(_)));
+                queued = true;
+            }
+            let claim = services.store.claim(1).await.unwrap().pop().expect("no run is due");
+            let runner = services.runner(&self.config, ProgressSender::default(), OnStop::GiveBack);
+            let stop = CancellationToken::new();
+            let run = runner.execute(claim, &stop);
+            let last_request = self.simulator.world().seen.len() + self.rng.random_range(1..12usize);
+            let ended = if crashes > 0 {
+                tokio::select! {
+                    ended = run => Some(ended),
+                    () = self.reaches(last_request) => None,
+                }
+            } else {
+                Some(run.await)
+            };
+            drop(runner);
+            // A process that dies closes nothing; the pool is closed for the files' sake.
+            services.store.close().await.unwrap();
+            match ended {
+                Some(Ended::Run(run)) => {
+                    return matches!(run.status, RunStatus::Succeeded | RunStatus::Partial);
+                }
+                Some(other) => panic!("the run ended elsewhere: {other:?}"),
+                None => {
+                    crashes -= 1;
+                    let ago = Utc::now() - TimeDelta::minutes(5);
+                    self.database
+                        .execute("UPDATE runs SET lease_until = $1 WHERE status = 'running'", [ago.into()])
+                        .await;
+                }
+            }
+        }
+    }
+
+    async fn reaches(&self, requests: usize) {
+        while self.simulator.world().seen.len() < requests {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn held(&self, wrong: &Wrong) -> BTreeMap<i64, Copy> {
+        if let Some(held) = wrong.held() {
+            return held;
+        }
+        let sql = "SELECT salla_order_id, salla_updated_at, status, CAST(payload AS text) AS payload, \
+                   deleted_at IS NOT NULL AS deleted FROM orders";
+        let copy = |row: &sea_orm::QueryResult| {
+            let payload: serde_json::Value =
+                serde_json::from_str(&row.try_get::<String>("", "payload").unwrap()).unwrap();
+            Copy {
+                updated_at: row.try_get("", "salla_updated_at").unwrap(),
+                status: row.try_get("", "status").unwrap(),
+                note: payload["receiver"]["note"].as_i64().unwrap(),
+                deleted: row.try_get("", "deleted").unwrap(),
+            }
+        };
+        let rows = self.database.rows(sql).await;
+        rows.iter().map(|row| (row.try_get("", "salla_order_id").unwrap(), copy(row))).collect()
+    }
+}
+
+/// Something happens to the store.
+fn happen(rng: &mut StdRng, shop: &mut Shop, now: DateTime<Utc>) {
+    match (rng.random_range(0..10), shop.any_id()) {
+        (0..3, _) | (_, None) => {
+            shop.place(now);
+        }
+        (3..7, Some(id)) => shop.touch(id, now),
+        (7, Some(id)) => shop.whisper(id, now),
+        (_, Some(id)) => shop.delete(id),
+    }
+}
+
+fn config(simulator: &Simulator, database: &TestDatabase, plan: Plan) -> Config {
+    let mut config = Config::defaults().unwrap();
+    config.database.url = database.url.clone().into();
+    config.salla.api_url = simulator.api_url().parse().unwrap();
+    config.salla.token_url = simulator.token_url().parse().unwrap();
+    config.salla.requests_per_minute = 1_000_000;
+    config.vault.keys = KEYS.to_owned().into();
+    config.reconcile.page_size = plan.page_size;
+    config.reconcile.max_disappeared = 1.0;
+    // What the watermark does not cover is covered by nothing.
+    config.reconcile.lookback = Duration::from_secs(1);
+    config.reconcile.overlap = Duration::ZERO;
+    config
+}

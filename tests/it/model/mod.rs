@@ -1,0 +1,104 @@
+//! The promise, tried on stores that never hold still: orders come, change and go between any two answers, nights
+//! crash, webhooks are lost. A seed decides it all; a model knows what must hold after each night.
+//!
+//! `SEEDS=10000 tests/run --test it -- model::sqlite` tries ten thousand; `SEED=4711` reproduces the one that failed.
+
+mod life;
+mod wrong;
+
+use futures::{StreamExt, stream};
+use life::{Life, Outcome, Reconciler};
+
+use crate::support::Engine;
+
+/// So many lives go on at a time.
+const AT_ONCE: usize = 4;
+
+on_every_database!(no_untouched_order_is_lost, a_row_moves_while_we_read);
+
+/// How many seeds are tried where nobody says.
+fn usual(engine: Engine) -> u64 {
+    match engine {
+        Engine::Sqlite => 240,
+        Engine::Postgres15 | Engine::Postgres16 => 24,
+    }
+}
+
+fn seeds(usual: u64) -> std::ops::Range<u64> {
+    let number =
+        |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap_or_else(|_| panic!("{name}={text}")));
+    match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SEEDS").unwrap_or(usual),
+    }
+}
+
+/// Lives through each seed, and returns what came of it, by seed.
+async fn live_all(engine: Engine, seeds: std::ops::Range<u64>, reconciler: Reconciler) -> Vec<(u64, Outcome)> {
+    let lives = seeds.map(|seed| async move { (seed, Life::new(seed, engine).await.live(reconciler).await) });
+    stream::iter(lives).buffer_unordered(AT_ONCE).collect().await
+}
+
+/// README, "A row moves while we read", is the test of that name below; this one moves everything.
+async fn no_untouched_order_is_lost(engine: Engine) {
+    let seeds = seeds(usual(engine));
+    let outcomes = live_all(engine, seeds.clone(), Reconciler::Ours).await;
+    let broken: Vec<_> = outcomes.iter().filter(|(_, outcome)| !outcome.broken.is_empty()).collect();
+    for (seed, outcome) in &broken {
+        println!("SEED={seed}: {}\n  {}", outcome.plan, outcome.broken.join("\n  "));
+    }
+    assert!(broken.is_empty(), "{} of {} seeds broke the promise; SEED=… reproduces one", broken.len(), outcomes.len());
+    // Giving up is no way to keep it.
+    let (nights, ended) =
+        outcomes.iter().fold((0, 0), |(nights, ended), (_, one)| (nights + one.nights, ended + one.ended));
+    println!("{ended} of {nights} nights came to their end");
+    assert!(ended * 2 > nights || seeds.end - seeds.start == 1, "only {ended} of {nights} nights came to their end");
+}
+
+/// The test of the test: each of these is wrong in a way that is known, and must be caught.
+#[tokio::test(flavor = "multi_thread")]
+async fn known_wrong_walkers_are_caught() {
+    for reconciler in
+        [Reconciler::ForwardOverAscending, Reconciler::StopsOnAShortPage, Reconciler::WatermarkFromTheNewestRow]
+    {
+        let outcomes = live_all(Engine::Sqlite, 0..60, reconciler).await;
+        let caught = outcomes.iter().filter(|(_, outcome)| !outcome.broken.is_empty()).count();
+        println!("{reconciler:?}: caught by {caught} of {} seeds", outcomes.len());
+        assert!(caught > 0, "{reconciler:?} was not caught");
+    }
+}
+
+/// README: three pages, and between the first answer and the last an order of page 1 changes, which moves it to the
+/// end and every other order one place towards page 1.
+async fn a_row_moves_while_we_read(engine: Engine) {
+    use crate::support::{Site, site::shop};
+    use salla_reconciler::simulator::ListOrder;
+
+    for order in [ListOrder::UpdatedAscending, ListOrder::UpdatedDescending, ListOrder::Scattered] {
+        let mut site = Site::new(engine, [shop(1001, 0, 70)]).await;
+        site.set("RECONCILE__PAGE_SIZE", "25");
+        let moved = {
+            let mut world = site.salla.world();
+            world.list_order = order;
+            // Some changed after they were placed, so that the list shows by what it is sorted.
+            for number in [3, 11, 30, 50] {
+                let at = chrono::Utc::now() - chrono::TimeDelta::seconds(50 - number);
+                let id = world.shop(1001).orders[usize::try_from(number).unwrap()].id;
+                world.shop(1001).touch(id, at);
+            }
+            let moved = world.shop(1001).orders[69].id;
+            let mut answers = 0;
+            world.between_answers(move |shops, _| {
+                answers += 1;
+                if answers == 1 {
+                    shops.get_mut(&1001).unwrap().touch(moved, chrono::Utc::now());
+                }
+            });
+            moved
+        };
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!(run["status"], "succeeded", "{order:?}: {run}");
+        assert_eq!(run["totals"]["fetched"], 70, "{order:?}: order {moved} moved: {run}");
+        site.assert_equal(1001).await;
+    }
+}
