@@ -2,7 +2,6 @@
 
 use std::{fmt, str::FromStr};
 
-use rust_decimal::Decimal;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -92,11 +91,24 @@ fn feed_text(hasher: &mut Sha256, tag: u8, text: &str) {
     hasher.update(text);
 }
 
-/// `1e-2`, `0.01` and `0.010` are one number, and databases rewrite the one as the other.
+/// `1e-2`, `0.01` and `0.010` are one number, and databases rewrite the one as the other: its digits without the
+/// zeros at either end, and the power of ten that they count. By hand, for a decimal type rounds or gives up where
+/// a database does not.
 fn canonical(number: &str) -> String {
-    Decimal::from_str_exact(number)
-        .or_else(|_| Decimal::from_scientific(number))
-        .map_or_else(|_| number.to_ascii_lowercase(), |decimal| decimal.normalize().to_string())
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let unsigned = mantissa.strip_prefix('-').unwrap_or(mantissa);
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    let digits = format!("{whole}{fraction}");
+    let led = digits.trim_end_matches('0');
+    let significant = led.trim_start_matches('0');
+    if significant.is_empty() {
+        return "0".to_owned();
+    }
+    let Ok(exponent) = exponent.parse::<i64>() else {
+        return number.to_ascii_lowercase();
+    };
+    let power = i128::from(exponent) + (digits.len() - led.len()) as i128 - fraction.len() as i128;
+    format!("{}{significant}e{power}", if mantissa.starts_with('-') { "-" } else { "" })
 }
 
 impl fmt::Display for Fingerprint {
@@ -140,6 +152,22 @@ mod tests {
     #[test]
     fn key_order_space_and_the_spelling_of_numbers_do_not_count() {
         assert_eq!(of(r#"{"a":1e-2,"b":"x"}"#), of(r#"{ "b" : "x", "a" : 0.010 }"#));
+    }
+
+    #[test]
+    fn numbers_of_any_size_are_one_in_every_spelling() {
+        for spellings in [
+            ["0", "-0.0", "-0e32", "0E-99999999999999999999"],
+            ["-12.5", "-0.0125e3", "-1250E-2", "-12.50"],
+            ["1e30", "1000000000000000000000000000000", "0.1E+31", "100e28"],
+            ["1e-25", "100000e-30", "0.00000000000000000000000010", "0.1e-24"],
+        ] {
+            for spelling in spellings {
+                assert_eq!(of(spelling), of(spellings[0]), "{spelling}");
+            }
+        }
+        assert_ne!(of("1.23456789012345678901234567890e0"), of("1.23456789012345678901234567891e0"));
+        assert_ne!(of("1e99999999999999999999"), of("1e99999999999999999998"));
     }
 
     #[test]

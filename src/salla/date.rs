@@ -30,7 +30,8 @@ pub fn parse(raw: &RawValue) -> Option<DateTime<Utc>> {
         }
         b'[' => {
             let list: Vec<&RawValue> = serde_json::from_str(json).ok()?;
-            list.first().and_then(|first| parse(first))
+            // One level of it: a body nests deeper than the stack is.
+            list.first().filter(|first| !first.get().starts_with('[')).and_then(|first| parse(first))
         }
         b'"' => text(&scalar(raw)?, Zone::Named(Riyadh)),
         _ => None,
@@ -76,9 +77,11 @@ fn text(text: &str, zone: Zone) -> Option<DateTime<Utc>> {
     })
 }
 
-/// PHP writes a date that was never set as `0000-00-00` or `-0001-11-30`; a year has four digits.
+/// PHP writes a date that was never set as `0000-00-00` or `-0001-11-30`; a year has four digits. What is finer than
+/// a microsecond, or a leap second, the database does not keep: with it, our copy would seem older every night.
 fn plausible(instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
     use chrono::Datelike;
+    let instant = DateTime::from_timestamp_micros(instant.timestamp_micros())?;
     (1000..10_000).contains(&instant.year()).then_some(instant)
 }
 
@@ -138,6 +141,26 @@ mod tests {
         ] {
             assert_eq!(of(json), None, "{json}");
         }
+    }
+
+    #[test]
+    fn an_instant_is_no_finer_than_the_database_keeps_it() {
+        for (json, utc) in [
+            (r#""2026-03-02T07:00:00.123456789Z""#, "2026-03-02T07:00:00.123456+00:00"),
+            (r#""2026-03-02T07:00:60Z""#, "2026-03-02T07:01:00+00:00"),
+            (r#"{"date":"1969-12-31 23:59:59.9999999","timezone":"UTC"}"#, "1969-12-31T23:59:59.999999+00:00"),
+            (r#"{"date":"2026-03-02 10:00:60.5"}"#, "2026-03-02T07:01:00.500+00:00"),
+        ] {
+            assert_eq!(of(json).as_deref(), Some(utc), "{json}");
+        }
+        assert_eq!(of(r#""9999-12-31T23:59:60Z""#), None, "which would be in the year 10000");
+    }
+
+    #[test]
+    fn lists_in_lists_do_not_exhaust_the_stack() {
+        let nested = format!("{}{}", "[".repeat(1 << 20), "]".repeat(1 << 20));
+        assert_eq!(of(&nested), None);
+        assert_eq!(of(r#"[["2022-12-31"]]"#), None);
     }
 
     proptest! {
