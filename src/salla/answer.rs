@@ -91,7 +91,7 @@ fn envelope(headers: &HeaderMap, body: &[u8]) -> std::result::Result<Envelope, B
     if let Some(content_type) = content_type.filter(|kind| !kind.contains("json")) {
         return Err(Broken::ContentType(super::wire::clip(&content_type)));
     }
-    serde_json::from_slice(body).map_err(|error| Broken::Syntax(super::wire::clip(&error.to_string())))
+    Envelope::read(body).map_err(|error| Broken::Syntax(super::wire::clip(&error.to_string())))
 }
 
 /// The server's clock.

@@ -4,7 +4,6 @@
 //! are summaries without `updated_at`; there the whole store is listed by the days of creation.
 
 use chrono::{DateTime, Days, NaiveDate, SecondsFormat, Utc};
-use serde_json::value::RawValue;
 
 use super::{
     client::{Get, SallaClient},
@@ -39,13 +38,7 @@ impl<C: CredentialStore> Source<Order> for SallaClient<C> {
         let query = self.query(&request);
         let get = Get { merchant: request.merchant, path: "v2/orders", query: &query, requests };
         let answer = self.get(&get).await?;
-        let data = answer.envelope.data.as_deref();
-        let rows: Vec<&RawValue> = data
-            .map_or(Ok(Vec::new()), |data| serde_json::from_str(data.get()))
-            .map_err(|_| malformed("`data` is not a list"))?;
-        if data.is_none() {
-            return Err(malformed("`data` is missing"));
-        }
+        let rows = answer.envelope.rows().map_err(malformed)?;
         let pagination = answer.envelope.pagination();
         let rows: Vec<Listed<Order>> = rows.into_iter().map(read).collect();
         let (rows, out_of_scope) = match request.scope {

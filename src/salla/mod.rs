@@ -24,3 +24,6 @@ pub use client::SallaClient;
 pub use config::Config;
 pub use error::causes;
 pub use orders::transform as transform_order;
+/// For `fuzz/`, and nobody else: what the client reads an answer with.
+#[doc(hidden)]
+pub use wire::Envelope;

@@ -8,8 +8,11 @@ use serde_json::value::RawValue;
 pub struct Envelope {
     /// Absent: taken for true.
     pub success: Option<bool>,
+    /// What was asked for.
     pub data: Option<Box<RawValue>>,
+    /// Beside a list.
     pub pagination: Option<Box<RawValue>>,
+    /// Beside `success: false`.
     pub error: Option<Box<RawValue>>,
 }
 
@@ -21,6 +24,23 @@ pub struct Pagination {
 }
 
 impl Envelope {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When it is not JSON, or not an envelope.
+    pub fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(body)
+    }
+
+    /// The rows of a list, each as the text it came as.
+    ///
+    /// # Errors
+    /// When there is no list.
+    pub fn rows(&self) -> Result<Vec<&RawValue>, &'static str> {
+        let data = self.data.as_deref().ok_or("`data` is missing")?;
+        serde_json::from_str(data.get()).map_err(|_| "`data` is not a list")
+    }
+
     /// What the envelope says about pages; what is missing or odd is `None`.
     pub fn pagination(&self) -> Pagination {
         #[derive(Deserialize, Default)]
