@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     engine::{Done, EngineError, Work},
@@ -14,6 +14,9 @@ use crate::domain::{Listing, Record};
 
 /// So many are asked for before what came of it is committed.
 const BATCH: usize = 60;
+
+/// A list shows changes this late.
+const SETTLING: TimeDelta = TimeDelta::seconds(60);
 
 /// More is gone than can be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -86,7 +89,8 @@ where
 
 /// Whether the lists of this run should have shown a record that exists.
 fn ought_to_be_listed<R: Record>(record: &R, since: Option<DateTime<Utc>>, began: DateTime<Utc>) -> bool {
-    let settled = record.updated_at() < began;
+    // What changed a moment before may still have been on its way into the list.
+    let settled = record.updated_at() < began - SETTLING;
     let within = since.is_none_or(|since| since.timestamp() <= record.updated_at().timestamp());
     settled && within && !record.is_unlisted()
 }

@@ -222,6 +222,33 @@ mod tests {
 
     proptest! {
         #[test]
+        fn what_a_row_says_is_what_comes_of_it(
+            id in any::<i64>(), reference in any::<i64>(), cents in 0i64..1_000_000_000_000, texts in any::<[bool; 3]>(),
+            second in 946_684_800i64..4_102_444_800, currency in "[A-Z]{3}", slug in "[a-z_]{1,20}", draft in any::<bool>(),
+        ) {
+            let spelt = |value: String, as_text: bool| if as_text { format!("\"{value}\"") } else { value };
+            let amount = format!("{}.{:02}", cents / 100, cents % 100);
+            let updated_at = DateTime::from_timestamp(second, 0).unwrap();
+            let riyadh = updated_at + chrono::TimeDelta::hours(3);
+            let json = format!(
+                r#"{{"id":{},"reference_id":{},"total":{{"amount":{},"currency":"{currency}"}},"status":{{"slug":"{slug}"}},
+                "draft":{draft},"updated_at":{{"date":"{}","timezone":"Asia/Riyadh"}},"date":"{}"}}"#,
+                spelt(id.to_string(), texts[0]), spelt(reference.to_string(), texts[1]), spelt(amount.clone(), texts[2]),
+                riyadh.format("%Y-%m-%d %H:%M:%S.000000"), updated_at.to_rfc3339(),
+            );
+            let order = of(&json).unwrap();
+            prop_assert_eq!((order.id, order.updated_at, order.draft), (id, updated_at, draft));
+            prop_assert_eq!(order.columns, OrderColumns {
+                reference_id: Some(reference),
+                status: Some(slug),
+                currency: Some(currency),
+                total_amount: Some(amount.parse().unwrap()),
+                salla_created_at: Some(updated_at),
+            });
+            prop_assert_eq!(order.payload, json);
+        }
+
+        #[test]
         fn no_row_panics(fields in proptest::collection::vec(json_value(), 8)) {
             let names = ["id", "reference_id", "status", "currency", "total", "amounts", "date", "updated_at"];
             let body: Vec<String> = names.iter().zip(fields).map(|(name, value)| format!("\"{name}\":{value}")).collect();

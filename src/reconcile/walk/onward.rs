@@ -80,6 +80,7 @@ impl Walk {
         let enough = round.total.is_none_or(|total| self.distinct >= total);
         match round.news {
             None if enough && self.order.proves(direction) => Stage::Whole,
+            None if enough => self.read_again(answer),
             _ if round.number < EDGE_ROUNDS => edge(direction, answer, round.number + 1),
             // It changes faster than it can be read, in records that belong to the next run.
             Some(true) if self.order.proves(direction) => Stage::Whole,
