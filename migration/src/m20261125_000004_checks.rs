@@ -1,6 +1,6 @@
 //! What a store without a filter needs: the summaries that its lists showed when each order's details were last
-//! read, beside the orders and not in them, so that a check that finds nothing changes no order. And how each run
-//! found its records.
+//! read, beside the orders and not in them, so that a check that finds nothing changes no order. What could not be
+//! read or written, until it is well. And how each run found its records.
 
 use sea_orm_migration::prelude::*;
 
@@ -31,6 +31,20 @@ impl MigrationTrait for Migration {
                     .to_owned(),
             )
             .await?;
+        manager
+            .create_table(
+                Table::create()
+                    .table("unwell")
+                    .col(ColumnDef::new("merchant_id").big_integer().not_null())
+                    .col(ColumnDef::new("resource").text().not_null())
+                    .col(ColumnDef::new("salla_id").big_integer().not_null())
+                    .col(ColumnDef::new("reason").text())
+                    .col(columns.instant("since").not_null().default(columns.now()))
+                    .col(columns.instant("tried_at").not_null().default(columns.now()))
+                    .primary_key(Index::create().col("merchant_id").col("resource").col("salla_id"))
+                    .to_owned(),
+            )
+            .await?;
         let db = manager.get_connection();
         db.execute_unprepared("ALTER TABLE runs ADD COLUMN listing text").await?;
         // A night asks which orders changed within its window, and must not read a store's whole history for it.
@@ -44,6 +58,7 @@ impl MigrationTrait for Migration {
         let db = manager.get_connection();
         db.execute_unprepared("DROP INDEX orders_changed").await?;
         db.execute_unprepared("ALTER TABLE runs DROP COLUMN listing").await?;
+        manager.drop_table(Table::drop().table("unwell").to_owned()).await?;
         manager.drop_table(Table::drop().table("order_checks").to_owned()).await
     }
 }

@@ -38,7 +38,8 @@ pub struct DeepCheck {
 
 impl DeepCheck {
     /// Each record has its night among the [`DEEP_CHECK_NIGHTS`], by its id, so that they do not all come due at
-    /// once; one whose night was missed is due the next.
+    /// once; one whose night was missed is due when
+    /// its last check is as old as that.
     fn due(self, id: i64, checked_at: DateTime<Utc>) -> bool {
         let age = self.now - checked_at;
         // Two runs of one night are closer than this, two nights are not.
@@ -50,19 +51,19 @@ impl DeepCheck {
 }
 
 /// Whether a record's details have to be read: it is missing, its summary changed, our copy is not as it was when
-/// they were last read, or they are due.
+/// they were last read, they are due, or the last attempt to read or to write them failed.
 #[must_use]
 pub fn needs_detail<R: Record>(
     summary: &Summary,
     held: Option<&Held<R>>,
     check: Option<&Check>,
-    deep: DeepCheck,
+    (deep, unwell): (DeepCheck, bool),
 ) -> bool {
     let (Some(held), Some(check)) = (held, check) else {
         return true;
     };
     let as_it_was = check.summary == summary.fingerprint && held.state() == Some(check.held) && !held.deleted;
-    !as_it_was || deep.due(summary.id, check.checked_at)
+    unwell || !as_it_was || deep.due(summary.id, check.checked_at)
 }
 
 #[cfg(test)]
@@ -100,15 +101,16 @@ mod tests {
         let (ours, summary) = (held("a"), Summary { id: 1, fingerprint: print("row") });
         let now = DeepCheck { now: DateTime::UNIX_EPOCH, all: false };
         let check = Check { summary: print("row"), held: ours.state().unwrap(), checked_at: now.now };
-        assert!(!needs_detail(&summary, Some(&ours), Some(&check), now));
-        assert!(needs_detail::<Order>(&summary, None, Some(&check), now), "missing");
-        assert!(needs_detail(&summary, Some(&ours), None, now), "never checked");
-        assert!(needs_detail(&summary, Some(&held("b")), Some(&check), now), "another writer's change");
+        assert!(!needs_detail(&summary, Some(&ours), Some(&check), (now, false)));
+        assert!(needs_detail::<Order>(&summary, None, Some(&check), (now, false)), "missing");
+        assert!(needs_detail(&summary, Some(&ours), None, (now, false)), "never checked");
+        assert!(needs_detail(&summary, Some(&held("b")), Some(&check), (now, false)), "another writer's change");
         let other = Summary { fingerprint: print("other"), ..summary };
-        assert!(needs_detail(&other, Some(&ours), Some(&check), now), "another row");
-        assert!(needs_detail(&summary, Some(&ours), Some(&check), DeepCheck { all: true, ..now }), "--full");
+        assert!(needs_detail(&other, Some(&ours), Some(&check), (now, false)), "another row");
+        assert!(needs_detail(&summary, Some(&ours), Some(&check), (DeepCheck { all: true, ..now }, false)), "--full");
+        assert!(needs_detail(&summary, Some(&ours), Some(&check), (now, true)), "unwell");
         let deleted = Held { deleted: true, ..held("a") };
-        assert!(needs_detail(&summary, Some(&deleted), Some(&check), now), "marked as gone, and listed");
+        assert!(needs_detail(&summary, Some(&deleted), Some(&check), (now, false)), "marked as gone, and listed");
     }
 
     proptest! {

@@ -111,6 +111,8 @@ pub struct Tally {
     pub kind: DiscrepancyKind,
     /// Which columns differed.
     pub fields: Vec<String>,
+    /// Only the payload differed, and not the version: another writer keeps it in another spelling.
+    pub rewritten: bool,
     /// How many.
     pub count: u64,
     /// How late they were found; the median is nothing that tallies have.
@@ -136,6 +138,8 @@ pub struct Drift {
     /// Those of the stale that Salla says are gone, and were held as if they were there: with `deleted_at` among the
     /// fields.
     pub deleted: u64,
+    /// Orders that were held in the right version and in another writer's spelling; no webhook was lost.
+    pub rewritten: u64,
     /// Orders that could not be transformed.
     pub skipped: u64,
     /// Orders that could not be written, and were not later.
@@ -160,6 +164,7 @@ impl Drift {
             missing: 0,
             stale: 0,
             deleted: 0,
+            rewritten: 0,
             skipped: 0,
             failed: 0,
             fields: BTreeMap::new(),
@@ -170,6 +175,10 @@ impl Drift {
 
     /// Counts what was found.
     pub fn count(&mut self, tally: &Tally) {
+        if tally.rewritten {
+            self.rewritten += tally.count;
+            return;
+        }
         let lost = lost_webhook(tally.kind, &tally.fields);
         *match tally.kind {
             DiscrepancyKind::Missing => &mut self.missing,
@@ -283,7 +292,7 @@ mod tests {
             (DiscrepancyKind::Skipped, &["updated_at"], 4, Lateness::default()),
             (DiscrepancyKind::Failed, &["status"], 5, Lateness::default()),
         ] {
-            drift.count(&Tally { kind, fields: names(fields), count, lateness });
+            drift.count(&Tally { rewritten: false, kind, fields: names(fields), count, lateness });
         }
         assert_eq!((drift.missing, drift.stale, drift.deleted, drift.skipped, drift.failed), (2, 5, 1, 4, 5));
         assert_eq!(drift.total(), 7);

@@ -1,7 +1,7 @@
 //! One run, in: what Salla lists; out: what the database now holds. The hot path.
 
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -20,6 +20,11 @@ use crate::domain::{
 
 /// So many details are asked for at a time; the store's limit decides how soon.
 const AT_ONCE: usize = 4;
+
+/// So many records in a row that cannot be had are not each one's own trouble.
+const TOO_MANY: u32 = 5;
+
+const LISTED_AND_GONE: &str = "is listed, but Salla says at its own address that it is gone";
 
 /// Why a run did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -71,9 +76,9 @@ where
     S: Source<R>,
     T: Target<R>,
 {
-    let resumed = work.claim.resumed.clone();
-    let mut survey =
-        Survey::new(work.source.scope(work.window.since), resumed.map(|earlier| (earlier.cursor, earlier.seen)));
+    let resumed = work.claim.resumed.clone().map(|earlier| (earlier.cursor, earlier.seen));
+    let unwell = work.target.unwell(work.claim.lease.merchant).await?;
+    let mut survey = Survey::new(work.source.scope(work.window.since), resumed, unwell);
     loop {
         done.observed_at = survey.cursor().observed_at;
         done.listing = Some(survey.cursor().listing);
@@ -105,24 +110,24 @@ impl<S, T> Work<'_, S, T> {
     {
         let Admitted { records, repeats, summaries, unreadable, ids } = admitted;
         let mut batch = Batch { unreadable, seen: ids, ..Batch::default() };
-        batch.records = self.assess_all(records, false).await?;
-        if !repeats.is_empty() {
-            batch.records.extend(self.assess_all(repeats, true).await?);
-        }
+        batch.records = self.assess_all(self.in_time(records), false).await?;
+        batch.records.extend(self.assess_all(self.in_time(repeats), true).await?);
         if !summaries.is_empty() {
-            self.look_closer(summaries, &mut batch, done).await?;
+            self.look_closer(summaries, &mut batch, (survey, done)).await?;
         }
-        self.commit(survey, done, &batch).await
+        self.commit(survey, done, batch).await
     }
 
     /// Commits a batch.
-    pub async fn commit<R>(&self, survey: &Survey, done: &mut Done, batch: &Batch<R>) -> Result<(), EngineError>
+    pub async fn commit<R>(&self, survey: &Survey, done: &mut Done, mut batch: Batch<R>) -> Result<(), EngineError>
     where
         R: Record,
         T: Target<R>,
     {
+        let ids = batch.records.iter().map(|record| record.record.id()).chain(batch.gone.iter().map(|(id, _)| *id));
+        batch.well = ids.filter(|id| survey.is_unwell(*id)).collect();
         let commit = PageCommit {
-            batch,
+            batch: &batch,
             window: self.window,
             totals: done.totals,
             requests: done.requests.get(),
@@ -139,7 +144,7 @@ impl<S, T> Work<'_, S, T> {
         &self,
         summaries: Vec<Summary>,
         batch: &mut Batch<R>,
-        done: &Done,
+        (survey, done): (&Survey, &Done),
     ) -> Result<(), EngineError>
     where
         R: Record,
@@ -150,47 +155,72 @@ impl<S, T> Work<'_, S, T> {
         let ids: Vec<i64> = summaries.iter().map(|summary| summary.id).collect();
         let (held, checks) = (self.target.held(merchant, &ids).await?, self.target.checks(merchant, &ids).await?);
         let deep = DeepCheck { now: self.claim.now, all: self.claim.request.full };
-        let (closer, enough): (Vec<_>, Vec<_>) = summaries
-            .into_iter()
-            .partition(|summary| needs_detail(summary, held.get(&summary.id), checks.get(&summary.id), deep));
+        let (closer, enough): (Vec<_>, Vec<_>) = summaries.into_iter().partition(|summary| {
+            let unwell = survey.is_unwell(summary.id);
+            needs_detail(summary, held.get(&summary.id), checks.get(&summary.id), (deep, unwell))
+        });
         batch.unchanged += enough.len() as u64;
-        let read = |summary: Summary| async move {
-            Ok::<_, SourceError>((summary, self.source.record(merchant, summary.id, &done.requests).await?))
-        };
-        let read: Vec<_> =
-            self.unless_stopped(stream::iter(closer).map(read).buffered(AT_ONCE).try_collect()).await??;
+        let read = self.read_each(closer.iter().map(|summary| summary.id).collect(), done).await?;
         let (mut summaries, mut records) = (Vec::new(), Vec::new());
-        for (summary, record) in read {
+        for (summary, record) in closer.into_iter().zip(read) {
             match record {
                 Some(Ok(record)) => {
                     summaries.push(summary);
                     records.push(record);
                 }
                 Some(Err(bad)) => batch.unreadable.push(bad),
-                None => batch.unreadable.push(Unreadable {
-                    id: Some(summary.id),
-                    path: String::new(),
-                    reason: "is listed, but Salla says at its own address that it is gone".to_owned(),
-                }),
+                None => batch.unreadable.push(unreadable(summary.id, LISTED_AND_GONE)),
             }
         }
-        let details = self.assess_all(records, false).await?;
+        let details = self.assess_all(self.in_time(records), false).await?;
         batch.checked.extend(summaries.into_iter().filter_map(|summary| checked(summary, &details)));
         batch.records.extend(details);
         Ok(())
     }
 
-    /// Reads what is held of the records, in one query, and decides about each. What changed after the end that was
-    /// asked for is left to later runs.
+    /// Reads records at their own addresses, some at a time; the answers come in the order of `ids`. `None`: gone.
+    ///
+    /// What is wrong with one of them is its own trouble, until it is wrong with many in a row.
+    pub async fn read_each<R>(
+        &self,
+        ids: Vec<i64>,
+        done: &Done,
+    ) -> Result<Vec<Option<Result<R, Unreadable>>>, EngineError>
+    where
+        R: Record,
+        S: Source<R>,
+    {
+        let merchant = self.claim.lease.merchant;
+        let read = |id| async move { (id, self.source.record(merchant, id, &done.requests).await) };
+        let mut answers = stream::iter(ids).map(read).buffered(AT_ONCE);
+        let (mut records, mut in_a_row) = (Vec::new(), 0);
+        while let Some((id, answer)) = self.unless_stopped(answers.next()).await? {
+            in_a_row = if answer.is_err() { in_a_row + 1 } else { 0 };
+            records.push(match answer {
+                Ok(record) => record,
+                Err(error) if error.may_be_one_record_s() && in_a_row < TOO_MANY => {
+                    Some(Err(unreadable(id, &error.to_string())))
+                }
+                Err(error) => return Err(error.into()),
+            });
+        }
+        Ok(records)
+    }
+
+    /// What changed after the end that was asked for is left to later runs.
+    fn in_time<R: Record>(&self, mut records: Vec<R>) -> Vec<R> {
+        if let Some(until) = self.claim.request.until {
+            records.retain(|record| record.updated_at() < until);
+        }
+        records
+    }
+
+    /// Reads what is held of the records, in one query, and decides about each.
     pub async fn assess_all<R>(&self, records: Vec<R>, repeat: bool) -> Result<Vec<Assessed<R>>, TargetError>
     where
         R: Record,
         T: Target<R>,
     {
-        let mut records = records;
-        if let Some(until) = self.claim.request.until {
-            records.retain(|record| record.updated_at() < until);
-        }
         let ids: Vec<i64> = records.iter().map(Record::id).collect();
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -208,6 +238,10 @@ impl<S, T> Work<'_, S, T> {
         };
         Ok(records.into_iter().map(assess_one).collect())
     }
+}
+
+fn unreadable(id: i64, reason: &str) -> Unreadable {
+    Unreadable { id: Some(id), path: String::new(), reason: reason.to_owned() }
 }
 
 /// What to remember of a summary once its record is as Salla has it.

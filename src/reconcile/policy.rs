@@ -47,7 +47,7 @@ fn of_source(error: &SourceError) -> Option<FailureKind> {
         SourceError::MissingScope(_) => FailureKind::MissingScope,
         SourceError::ClientCredentials(_) => FailureKind::ClientCredentials,
         SourceError::RateLimited { .. } => FailureKind::RateLimited,
-        SourceError::Unavailable { .. } => FailureKind::SallaUnavailable,
+        SourceError::Unavailable { .. } | SourceError::NotAsked => FailureKind::SallaUnavailable,
         SourceError::Malformed { .. } => FailureKind::SallaMalformed,
         SourceError::Gone { .. } | SourceError::Rejected { .. } => FailureKind::SallaRejected,
         SourceError::ListingUnsupported { .. } => FailureKind::ListingUnsupported,
@@ -78,7 +78,9 @@ pub fn advice(kind: FailureKind) -> &'static str {
             "check salla.api_url, and whether a proxy or a maintenance page answers in Salla's place"
         }
         FailureKind::SallaRejected => "read Salla's words; the request is wrong in its eyes",
-        FailureKind::ListingUnsupported => "set salla.listing to auto or documented, which do with less",
+        FailureKind::ListingUnsupported => {
+            "salla.listing = auto or documented does with less; what neither can list, this version cannot reconcile"
+        }
         FailureKind::MassDisappearance => {
             "look whether the store really has so few; if it has, raise reconcile.max_disappeared for one run"
         }

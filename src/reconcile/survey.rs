@@ -1,5 +1,7 @@
 //! A run's way through the lists of a store: which list, which page, and what on it the run has not met before.
 
+use std::collections::HashSet;
+
 use tokio::time::Instant;
 
 use super::{
@@ -13,6 +15,9 @@ use crate::domain::{Listing, Record, Scope, Summary, Unreadable};
 pub struct Survey {
     cursor: Cursor,
     seen: SeenIds,
+    /// What earlier runs could not read or write, those not tried for longest first.
+    unwell: Vec<i64>,
+    is_unwell: HashSet<i64>,
     began: Instant,
 }
 
@@ -54,17 +59,17 @@ pub enum Step<R> {
 
 impl Survey {
     /// Begins with the list of `first`, or where an earlier holder of the run stopped.
-    pub fn new(first: Scope, resumed: Option<(Cursor, Seen)>) -> Self {
+    pub fn new(first: Scope, resumed: Option<(Cursor, Seen)>, unwell: Vec<i64>) -> Self {
         let (cursor, seen) = resumed.unwrap_or_else(|| {
             let listing = listing(&first);
             let walk = Walk::new(first.is_entered_by_change(), 1);
-            (Cursor { commits: 0, observed_at: None, listing, scopes: vec![first], walk }, Vec::new())
+            (Cursor { commits: 0, observed_at: None, listing, scopes: vec![first], left_out: 0, walk }, Vec::new())
         });
         let mut ids = SeenIds::new();
         for (pass, page) in seen {
             ids.extend(page.into_iter().map(|id| (id, pass)));
         }
-        Self { cursor, seen: ids, began: Instant::now() }
+        Self { cursor, seen: ids, is_unwell: unwell.iter().copied().collect(), unwell, began: Instant::now() }
     }
 
     /// Where the run stands.
@@ -77,9 +82,25 @@ impl Survey {
         Some((*self.cursor.scopes.last()?, self.cursor.walk.next()?))
     }
 
+    /// Whether earlier runs could not read or write a record.
+    pub fn is_unwell(&self, id: i64) -> bool {
+        self.is_unwell.contains(&id)
+    }
+
+    /// What earlier runs could not settle and this one has not met.
+    pub fn unsettled(&self) -> impl Iterator<Item = i64> {
+        self.unwell.iter().copied().filter(|id| !self.has_seen(*id))
+    }
+
     /// Whether the run has met a record.
     pub fn has_seen(&self, id: i64) -> bool {
         self.seen.contains_key(&id)
+    }
+
+    /// Notes that the lists left out so many more records that they ought to hold, and returns how many they did.
+    pub fn note_left_out(&mut self, more: u32) -> u32 {
+        self.cursor.left_out += more;
+        self.cursor.left_out
     }
 
     /// Notes records that were read at their own addresses, as of a pass after the last.

@@ -1,7 +1,7 @@
 //! What is held here and no list showed, and what earlier runs could not settle: each is asked for at its own
 //! address. Absence from a list is only a reason to ask.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -15,18 +15,48 @@ use crate::domain::{Listing, Record};
 /// So many are asked for before what came of it is committed.
 const BATCH: usize = 60;
 
+/// So many that earlier runs could not settle are tried in one run.
+const MAX_UNSETTLED: usize = 1_000;
+
+/// So few that are gone are never a crowd.
+const FEW: usize = 2;
+
 /// A list shows changes this late.
 const SETTLING: TimeDelta = TimeDelta::seconds(60);
+
+type Version = Option<DateTime<Utc>>;
 
 /// More is gone than can be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "of {held} orders that are held and ought to be listed, {missing} are gone or left out, which is more than \
-     reconcile.max_disappeared allows; none was marked"
+    "of {held} orders that are held and ought to be listed, {absent} were not; of the {asked} that were asked for, \
+     {missing} are gone or were left out, which is more than reconcile.max_disappeared allows; none was marked"
 )]
 pub struct MassDisappearance {
-    missing: usize,
     held: usize,
+    absent: usize,
+    asked: usize,
+    missing: usize,
+}
+
+/// Keeps count of what ought to be there.
+struct Brake {
+    held: usize,
+    absent: usize,
+    share: f64,
+}
+
+impl Brake {
+    /// Stops when too much is missing, or when what was asked for so far says that it will be: a list that is broken is
+    /// not asked for order by order.
+    fn check(&self, asked: usize, missing: usize) -> Result<(), MassDisappearance> {
+        let allowed = ((self.held as f64 * self.share) as usize).max(FEW);
+        let foreseen = if asked < BATCH { missing } else { missing * self.absent / asked };
+        if foreseen.max(missing) <= allowed {
+            return Ok(());
+        }
+        Err(MassDisappearance { held: self.held, absent: self.absent, asked, missing })
+    }
 }
 
 /// Asks for what the lists did not show, corrects it, and marks what Salla says is gone.
@@ -36,61 +66,125 @@ where
     S: Source<R>,
     T: Target<R>,
 {
-    let merchant = work.claim.lease.merchant;
     let began = survey.cursor().observed_at.unwrap_or(work.claim.now);
     let since = (survey.cursor().listing == Listing::UpdatedAtMin).then_some(work.window.since);
     let until = work.claim.request.until.map_or(began, |until| until.min(began));
-    let held = work.target.held_ids(merchant, since, until).await?;
-    let absent: BTreeSet<i64> = held.iter().copied().filter(|id| !survey.has_seen(*id)).collect();
-    let unwell = work.target.unwell(merchant).await?;
-    let ids: BTreeSet<i64> =
-        absent.iter().copied().chain(unwell.into_iter().filter(|id| !survey.has_seen(*id))).collect();
-    let ids: Vec<i64> = ids.into_iter().collect();
+    let held = work.target.held_ids(work.claim.lease.merchant, since, until).await?;
+    let number = held.len();
+    let absent: BTreeMap<i64, Version> = held.into_iter().filter(|(id, _)| !survey.has_seen(*id)).collect();
+    let brake = Brake { held: number, absent: absent.len(), share: work.max_disappeared };
 
-    // One alone is never a crowd.
-    let allowed = ((held.len() as f64 * work.max_disappeared) as usize).max(1);
-    let (mut gone, mut left_out) = (Vec::new(), 0);
-    for batch in ids.chunks(BATCH) {
-        let (mut read, mut records, mut met) = (Batch::default(), Vec::new(), Vec::new());
-        for &id in batch {
-            match work.unless_stopped(work.source.record(merchant, id, &done.requests)).await?? {
-                None => gone.push(id),
-                Some(Ok(record)) => {
-                    let belongs = ought_to_be_listed(&record, since, began);
-                    left_out += usize::from(absent.contains(&id) && belongs);
-                    met.push(id);
-                    records.push(record);
-                }
-                Some(Err(bad)) => {
-                    met.push(id);
-                    read.unreadable.push(bad);
-                }
-            }
-            let missing = gone.iter().filter(|id| absent.contains(id)).count() + left_out;
-            if missing > allowed {
-                return Err(MassDisappearance { missing, held: held.len() }.into());
-            }
-        }
-        if !met.is_empty() {
-            read.records = work.assess_all(records, false).await?;
-            read.seen = survey.meet(met);
-            work.commit(survey, done, &read).await?;
-        }
-    }
-    if left_out > 0 {
-        tracing::warn!(orders = left_out, "the list left out orders that it ought to hold; they were read one by one");
+    let mut gone = ask_absent(work, survey, done, (&absent, brake, (since, began))).await?;
+    let unsettled: Vec<i64> = survey.unsettled().filter(|id| !absent.contains_key(id)).take(MAX_UNSETTLED).collect();
+    for ids in unsettled.chunks(BATCH) {
+        gone.extend(settle(work, survey, done, ids, |_| false).await?.0);
     }
     if !gone.is_empty() {
-        let seen = survey.meet(gone.clone());
-        work.commit::<R>(survey, done, &Batch { gone, seen, ..Batch::default() }).await?;
+        // Some may be held all the same, in a version that was not asked about.
+        let strangers: Vec<i64> = gone.iter().copied().filter(|id| !absent.contains_key(id)).collect();
+        let strangers = work.target.held(work.claim.lease.merchant, &strangers).await?;
+        let version = |id: &i64| absent.get(id).copied().or_else(|| strangers.get(id).map(|held| held.updated_at));
+        let batch = Batch {
+            gone: gone.iter().map(|id| (*id, version(id).flatten())).collect(),
+            seen: survey.meet(gone),
+            ..Batch::default()
+        };
+        work.commit::<R>(survey, done, batch).await?;
     }
     Ok(())
 }
 
+/// Asks for what is held and absent, spread over all of it, and returns what is gone.
+async fn ask_absent<R, S, T>(
+    work: &Work<'_, S, T>,
+    survey: &mut Survey,
+    done: &mut Done,
+    (absent, brake, (since, began)): (&BTreeMap<i64, Version>, Brake, (Version, DateTime<Utc>)),
+) -> Result<Vec<i64>, EngineError>
+where
+    R: Record,
+    S: Source<R>,
+    T: Target<R>,
+{
+    let ids: Vec<i64> = absent.keys().copied().collect();
+    let stride = ids.len().div_ceil(BATCH).max(1);
+    let spread: Vec<i64> = (0..stride).flat_map(|start| ids.iter().copied().skip(start).step_by(stride)).collect();
+    let (mut gone, mut asked) = (Vec::new(), 0);
+    for ids in spread.chunks(BATCH) {
+        let belongs = |record: &R| ought_to_be_listed(record, since, began);
+        let (more, left_out) = settle(work, survey, done, ids, belongs).await?;
+        asked += ids.len();
+        gone.extend(more);
+        if !left_out.is_empty() {
+            tracing::warn!(orders = ?left_out, "the list left out orders that it ought to hold; they were read one by one");
+        }
+        let left_out = survey.note_left_out(u32::try_from(left_out.len()).unwrap_or(u32::MAX));
+        brake.check(asked, gone.len() + left_out as usize)?;
+    }
+    Ok(gone)
+}
+
+/// Reads records at their own addresses and commits what came of it. Returns those that are gone, and those that belong
+/// into the list.
+async fn settle<R, S, T>(
+    work: &Work<'_, S, T>,
+    survey: &mut Survey,
+    done: &mut Done,
+    ids: &[i64],
+    belongs: impl Fn(&R) -> bool,
+) -> Result<(Vec<i64>, Vec<i64>), EngineError>
+where
+    R: Record,
+    S: Source<R>,
+    T: Target<R>,
+{
+    let read = work.read_each::<R>(ids.to_vec(), done).await?;
+    let (mut batch, mut records, mut met) = (Batch::default(), Vec::new(), Vec::new());
+    let (mut gone, mut listed) = (Vec::new(), Vec::new());
+    for (&id, record) in ids.iter().zip(read) {
+        let Some(record) = record else {
+            gone.push(id);
+            continue;
+        };
+        met.push(id);
+        match record {
+            Ok(record) => {
+                if belongs(&record) {
+                    listed.push(id);
+                }
+                records.push(record);
+            }
+            Err(bad) => batch.unreadable.push(bad),
+        }
+    }
+    batch.records = work.assess_all(records, false).await?;
+    batch.seen = survey.meet(met);
+    work.commit(survey, done, batch).await?;
+    Ok((gone, listed))
+}
+
 /// Whether the lists of this run should have shown a record that exists.
-fn ought_to_be_listed<R: Record>(record: &R, since: Option<DateTime<Utc>>, began: DateTime<Utc>) -> bool {
+fn ought_to_be_listed<R: Record>(record: &R, since: Version, began: DateTime<Utc>) -> bool {
     // What changed a moment before may still have been on its way into the list.
     let settled = record.updated_at() < began - SETTLING;
     let within = since.is_none_or(|since| since.timestamp() <= record.updated_at().timestamp());
     settled && within && !record.is_unlisted()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_brake() {
+        let stops = |held, absent, asked, missing| Brake { held, absent, share: 0.25 }.check(asked, missing).is_err();
+        assert!(!stops(1, 1, 1, 1) && !stops(3, 2, 2, 2), "a few are never a crowd");
+        assert!(stops(10, 3, 3, 3));
+        assert!(!stops(100, 25, 25, 25));
+        assert!(stops(100, 26, 26, 26));
+        // After a batch that is spread over all that is absent, the rest is foreseen.
+        assert!(stops(100_000, 100_000, 60, 60));
+        assert!(!stops(100_000, 100_000, 60, 14));
+        assert!(!stops(100_000, 20_000, 60, 60));
+    }
 }

@@ -17,7 +17,7 @@ use super::{
     answer::{Call, ReadAnswer, retry_after, served_at},
     auth::{Auth, unauthorized},
     circuit::{Circuit, Guard, WhenOpen},
-    config::{Config, Listing},
+    config::{Config, ListingChoice},
     error::{malformed, spent},
     retry::{CountAttempts, Enough, ObeyRetryAfter, transient},
     throttle::{Limiters, Throttle},
@@ -42,7 +42,7 @@ pub struct SallaClient<C> {
     auth: Auth<C>,
     circuit: Arc<Circuit>,
     api_url: Url,
-    pub(super) listing: Listing,
+    pub(super) listing: ListingChoice,
     pub(super) page_size: u32,
 }
 

@@ -15,7 +15,7 @@ pub struct Config {
     pub token_url: Url,
     pub client_id: String,
     pub client_secret: SecretString,
-    pub listing: Listing,
+    pub listing: ListingChoice,
     #[serde(deserialize_with = "crate::config::duration")]
     pub request_timeout: Duration,
     pub max_attempts: u32,
@@ -28,7 +28,7 @@ pub struct Config {
 /// How the orders that may have changed are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Listing {
+pub enum ListingChoice {
     /// The filter `updated_at_min`, and what is documented for a store whose server does not honour it.
     Auto,
     /// The filter `updated_at_min`, which the server must honour.

@@ -40,6 +40,8 @@ pub fn spent(error: &reqwest_middleware::Error) -> SourceError {
                 spent(last)
             } else if let Some(RetryError::WithRetries { err, .. } | RetryError::Error(err)) = error.downcast_ref() {
                 spent(err)
+            } else if error.is::<CircuitOpen>() {
+                SourceError::NotAsked
             } else if let Some(broken) = error.downcast_ref::<Broken>() {
                 malformed(&broken.to_string())
             } else {

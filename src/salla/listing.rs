@@ -7,7 +7,7 @@ use chrono::{DateTime, Days, NaiveDate, SecondsFormat, Utc};
 
 use super::{
     client::{Get, SallaClient},
-    config::Listing,
+    config::ListingChoice,
     date,
     error::malformed,
     rows::read,
@@ -29,8 +29,8 @@ const FIRST_YEAR: i32 = 2016;
 impl<C: CredentialStore> Source<Order> for SallaClient<C> {
     fn scope(&self, since: DateTime<Utc>) -> Scope {
         match self.listing {
-            Listing::Auto | Listing::UpdatedAtMin => Scope::Changed { since },
-            Listing::Documented => Scope::EVERYTHING,
+            ListingChoice::Auto | ListingChoice::UpdatedAtMin => Scope::Changed { since },
+            ListingChoice::Documented => Scope::EVERYTHING,
         }
     }
 
@@ -101,17 +101,18 @@ impl<C: CredentialStore> SallaClient<C> {
     }
 
     /// A server that does not know the filter returns older rows, or rows that carry no `updated_at`, by which none
-    /// can be told to be newer or older. `auto` then lists in the other way; `updated_at_min` insists. A single row without
-    /// `updated_at` among others is a bad row.
+    /// can be told to be newer or older. `auto` then lists in the other way; `updated_at_min` insists. A row without
+    /// `updated_at` beside rows that have it is a bad row.
     fn changed_only(
         &self,
         rows: Vec<Listed<Order>>,
         since: DateTime<Utc>,
     ) -> Result<(Vec<Listed<Order>>, Option<&'static str>), SourceError> {
-        let summaries = rows.iter().filter(|listed| matches!(listed.row, Row::Summary(_))).count();
+        let summaries = rows.iter().any(|listed| matches!(listed.row, Row::Summary(_)));
+        let stamped = rows.iter().any(|listed| matches!(listed.row, Row::Whole(_)));
         // The filter has a grain of one second.
         let older = |key: &RowKey| key.updated_at.is_some_and(|at| at.timestamp() < since.timestamp());
-        let why = if summaries > 0 && summaries == rows.len() {
+        let why = if summaries && !stamped {
             "its rows carry no updated_at"
         } else if rows.iter().any(|listed| older(&listed.key)) {
             "the server ignores updated_at_min: there are orders older than asked for"
@@ -120,8 +121,8 @@ impl<C: CredentialStore> SallaClient<C> {
             return Ok((stamped.collect(), None));
         };
         match self.listing {
-            Listing::UpdatedAtMin => Err(SourceError::ListingUnsupported { reason: why.to_owned() }),
-            Listing::Auto | Listing::Documented => Ok((rows, Some(why))),
+            ListingChoice::UpdatedAtMin => Err(SourceError::ListingUnsupported { reason: why.to_owned() }),
+            ListingChoice::Auto | ListingChoice::Documented => Ok((rows, Some(why))),
         }
     }
 }

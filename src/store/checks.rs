@@ -7,8 +7,8 @@ use sea_orm::{ConnectionTrait, DbErr, Value};
 
 use super::connect::Store;
 use crate::{
-    domain::{Check, MerchantId},
-    reconcile::ports::{Checked, TargetError},
+    domain::{Check, MerchantId, Order, Record},
+    reconcile::ports::{Checked, HeldVersion, TargetError},
 };
 
 /// Far below the number of parameters that a statement may have.
@@ -73,34 +73,66 @@ impl Store {
         merchant: MerchantId,
         since: Option<DateTime<Utc>>,
         until: DateTime<Utc>,
-    ) -> Result<Vec<i64>, TargetError> {
+    ) -> Result<Vec<HeldVersion>, TargetError> {
         let age = |what| self.dialect.age(what);
         let column = age(if since.is_some() { "salla_updated_at" } else { "salla_created_at" });
+        // Another writer may have left out when an order was created: it is one of the whole store all the same.
         let from = if since.is_some() { format!("AND {column} >= {}", age("$3")) } else { String::new() };
+        let unknown = if since.is_some() { String::new() } else { format!("OR {column} IS NULL") };
         let sql = format!(
-            "SELECT salla_order_id FROM orders WHERE merchant_id = $1 AND deleted_at IS NULL \
-             AND {column} < {} {from}",
+            "SELECT salla_order_id, {} AS version FROM orders WHERE merchant_id = $1 AND deleted_at IS NULL \
+             AND ({column} < {} {unknown}) {from}",
+            self.dialect.finite("salla_updated_at"),
             age("$2")
         );
         let values: Vec<Value> =
             [Some(merchant.0.into()), Some(until.into()), since.map(Value::from)].into_iter().flatten().collect();
         self.call(|| async {
             let rows = self.db.query_all_raw(self.statement(&sql, values.clone())).await?;
-            rows.iter().map(|row| row.try_get("", "salla_order_id")).collect()
+            rows.iter()
+                .map(|row| Ok((row.try_get("", "salla_order_id")?, row.try_get("", "version").unwrap_or(None))))
+                .collect()
         })
         .await
     }
 
-    /// Each run that comes to its end writes down again what is still unwell, so the last one's word is enough.
     pub(super) async fn ids_unwell(&self, merchant: MerchantId) -> Result<Vec<i64>, TargetError> {
-        let sql = "SELECT DISTINCT salla_id FROM discrepancies WHERE kind IN ('skipped', 'failed') \
-                   AND salla_id IS NOT NULL AND run_id = (SELECT id FROM runs WHERE merchant_id = $1 \
-                   AND status IN ('succeeded', 'partial') AND NOT dry_run ORDER BY id DESC LIMIT 1)";
+        let sql = "SELECT salla_id FROM unwell WHERE merchant_id = $1 AND resource = $2 ORDER BY tried_at, salla_id";
         self.call(|| async {
-            let rows = self.db.query_all_raw(self.statement(sql, [merchant.0.into()])).await?;
+            let values = [merchant.0.into(), Order::RESOURCE.as_str().into()];
+            let rows = self.db.query_all_raw(self.statement(sql, values)).await?;
             rows.iter().map(|row| row.try_get("", "salla_id")).collect()
         })
         .await
+    }
+
+    /// Keeps what is `unwell`, with the reason, until it is `well`.
+    pub(super) async fn note_unwell(
+        &self,
+        txn: &impl ConnectionTrait,
+        merchant: MerchantId,
+        unwell: &[(i64, Option<&str>)],
+        well: &[i64],
+    ) -> Result<(), DbErr> {
+        let resource = Order::RESOURCE.as_str();
+        for ids in well.chunks(ROWS_A_STATEMENT) {
+            let sql = format!(
+                "DELETE FROM unwell WHERE merchant_id = $1 AND resource = $2 AND salla_id IN ({})",
+                parameters(3, ids.len())
+            );
+            let values = [merchant.0.into(), resource.into()].into_iter().chain(ids.iter().copied().map(Value::from));
+            txn.execute_raw(self.statement(&sql, values)).await?;
+        }
+        let sql = format!(
+            "INSERT INTO unwell (merchant_id, resource, salla_id, reason) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (merchant_id, resource, salla_id) DO UPDATE SET reason = excluded.reason, tried_at = {}",
+            self.dialect.now()
+        );
+        for (id, reason) in unwell {
+            let values: [Value; 4] = [merchant.0.into(), resource.into(), (*id).into(), (*reason).into()];
+            txn.execute_raw(self.statement(&sql, values)).await?;
+        }
+        Ok(())
     }
 }
 

@@ -105,6 +105,10 @@ impl Store {
             return Ok(None);
         };
         let Ok(cursor) = serde_json::from_str::<Cursor>(cursor) else {
+            for table in ["run_pages", "discrepancies"] {
+                let sql = format!("DELETE FROM {table} WHERE run_id = $1");
+                db.execute_raw(self.statement(&sql, [row.id.into()])).await?;
+            }
             return Ok(None);
         };
         let sql = "SELECT number, ids FROM run_pages WHERE run_id = $1 ORDER BY number";

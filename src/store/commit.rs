@@ -12,14 +12,14 @@ use sea_orm::{
 
 use super::{
     connect::Store,
-    discrepancies::{Written, found},
+    discrepancies::{Written, found, health},
     entity::discrepancy,
     error::{Trouble, trouble},
     orders,
 };
 use crate::{
     domain::{Check, Held, MerchantId, Order, Outcome, Record, Totals, Verdict},
-    reconcile::ports::{Checked, Committed, Lease, PageCommit, Target, TargetError},
+    reconcile::ports::{Checked, Committed, HeldVersion, Lease, PageCommit, Target, TargetError},
 };
 
 impl Target<Order> for Store {
@@ -36,7 +36,7 @@ impl Target<Order> for Store {
         merchant: MerchantId,
         since: Option<DateTime<Utc>>,
         until: DateTime<Utc>,
-    ) -> Result<Vec<i64>, TargetError> {
+    ) -> Result<Vec<HeldVersion>, TargetError> {
         self.ids_held(merchant, since, until).await
     }
 
@@ -89,6 +89,8 @@ impl Store {
             };
             let checked: Vec<_> = page.batch.checked.iter().filter(well).collect();
             self.note_checks(&txn, lease.merchant, &checked).await?;
+            let (unwell, well) = health(page.batch, &written);
+            self.note_unwell(&txn, lease.merchant, &unwell, &well).await?;
         }
         self.note_seen(&txn, lease, page).await?;
         let Some(committed) = self.advance(&txn, lease, page, totals).await? else {

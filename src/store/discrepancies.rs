@@ -8,7 +8,7 @@ use sea_orm::ActiveValue::{NotSet, Set};
 use super::entity::discrepancy;
 use crate::{
     domain::{Discrepancy, DiscrepancyKind, Order, Outcome, Record, Unreadable, Verdict},
-    reconcile::ports::{Assessed, Batch, Lease},
+    reconcile::ports::{Assessed, Batch, HeldVersion, Lease},
 };
 
 /// What became of a record, and why.
@@ -19,7 +19,7 @@ pub fn found(
     lease: &Lease,
     batch: &Batch<Order>,
     written: &HashMap<i64, Written>,
-    gone: &[(i64, Option<DateTime<Utc>>)],
+    gone: &[HeldVersion],
 ) -> Vec<discrepancy::ActiveModel> {
     let of_records = batch.records.iter().filter(|record| !record.repeat).filter_map(|record| {
         let (outcome, reason) = written.get(&record.record.id())?;
@@ -28,6 +28,19 @@ pub fn found(
     let of_unreadable = batch.unreadable.iter().map(|bad| of_unreadable(lease, bad));
     let of_gone = gone.iter().map(|(id, held)| of_gone(lease, *id, *held));
     of_records.chain(of_unreadable).chain(of_gone).collect()
+}
+
+/// What of a batch is unwell, with the reason, and what was and is not any more.
+pub fn health<'a>(
+    batch: &'a Batch<Order>,
+    written: &'a HashMap<i64, Written>,
+) -> (Vec<(i64, Option<&'a str>)>, Vec<i64>) {
+    let skipped = batch.unreadable.iter().filter_map(|bad| Some((bad.id?, Some(bad.reason.as_str()))));
+    let failed = written.iter().filter(|(_, (outcome, _))| *outcome == Outcome::Failed);
+    let failed = failed.map(|(id, (_, reason))| (*id, reason.as_deref()));
+    let unwell: Vec<_> = skipped.chain(failed).collect();
+    let well = batch.well.iter().copied().filter(|id| unwell.iter().all(|(unwell, _)| unwell != id)).collect();
+    (unwell, well)
 }
 
 fn kind(outcome: Outcome) -> Option<DiscrepancyKind> {

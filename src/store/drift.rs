@@ -47,27 +47,32 @@ impl Store {
         format!(
             "WITH told AS (\
                SELECT d.merchant_id, d.kind, CASE d.kind WHEN 'stale' THEN d.fields ELSE '[]' END AS fields, \
-                 CASE WHEN d.kind IN ('missing', 'stale') THEN {late} END AS late, \
+                 {rewritten} AS rewritten, CASE WHEN d.kind IN ('missing', 'stale') AND {rewritten} = 0 THEN {late} END AS late, \
                  row_number() OVER (PARTITION BY d.merchant_id, d.resource, d.salla_id, d.remote_updated_at, \
                      CASE d.kind WHEN 'skipped' THEN 1 ELSE 0 END, CASE WHEN d.salla_id IS NULL THEN d.id END \
                    ORDER BY CASE d.kind WHEN 'failed' THEN 1 ELSE 0 END, d.id) AS nth \
                FROM discrepancies d JOIN runs r ON r.id = d.run_id WHERE {ended}), \
              once AS (\
-               SELECT merchant_id, kind, fields, late, count(late) OVER (PARTITION BY merchant_id) AS measured, \
+               SELECT merchant_id, kind, fields, rewritten, late, count(late) OVER (PARTITION BY merchant_id) AS measured, \
                  row_number() OVER (PARTITION BY merchant_id, CASE WHEN late IS NULL THEN 1 END ORDER BY late) AS place \
                FROM told WHERE nth = 1) \
-             SELECT merchant_id, kind, fields, count(*) AS found, max(late) AS longest, \
+             SELECT merchant_id, kind, fields, rewritten, count(*) AS found, max(late) AS longest, \
                count(CASE WHEN late <= {hour} THEN 1 END) AS within_1h, \
                count(CASE WHEN late > {hour} AND late <= {day} THEN 1 END) AS within_24h, \
                count(CASE WHEN late > {day} AND late <= {week} THEN 1 END) AS within_7d, \
                count(CASE WHEN late > {week} THEN 1 END) AS longer, \
                max(CASE WHEN place = measured / 2 + 1 THEN late END) AS median \
-             FROM once GROUP BY merchant_id, kind, fields",
+             FROM once GROUP BY merchant_id, kind, fields, rewritten",
+            rewritten = REWRITTEN,
             late = self.dialect.whole_seconds_between("d.remote_updated_at", "d.found_at"),
             ended = ended(filter),
         )
     }
 }
+
+/// Of the same age and in the same columns: another writer's spelling of the same order, such as a webhook's.
+const REWRITTEN: &str = "CASE WHEN d.kind = 'stale' AND d.fields = '[\"payload\"]' \
+                         AND d.local_updated_at = d.remote_updated_at THEN 1 ELSE 0 END";
 
 /// A store that has been removed has runs and no name.
 fn runs(filter: DriftFilter) -> String {
@@ -99,6 +104,7 @@ fn tally(row: &QueryResult) -> Result<Tally, DbErr> {
     Ok(Tally {
         kind: kind.parse().map_err(unknown)?,
         fields: serde_json::from_str(&fields).map_err(|_| unknown(UnknownWord::new("list of fields", &fields)))?,
+        rewritten: row.try_get::<i32>("", "rewritten")? > 0,
         count: count(row, "found")?,
         lateness: Lateness {
             within_1h: count(row, "within_1h")?,

@@ -2,18 +2,20 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sea_orm::{
     ConnectionTrait, DbErr, EntityName, QueryResult,
-    sea_query::{Condition, Expr, ExprTrait, InsertStatement, OnConflict, Query, SelectStatement},
+    sea_query::{Condition, Expr, ExprTrait, InsertStatement, LockType, OnConflict, Query, SelectStatement},
 };
 
 use super::{
     dialect::Dialect,
     entity::order::{Column, Entity},
 };
-use crate::domain::{Fingerprint, Held, MerchantId, Order, OrderColumns, Outcome};
+use crate::{
+    domain::{Fingerprint, Held, MerchantId, Order, OrderColumns, Outcome},
+    reconcile::ports::HeldVersion,
+};
 
 /// Far below the number of parameters that a statement may have (32,766 in SQLite, the smaller).
 const ROWS_A_STATEMENT: usize = 500;
@@ -96,41 +98,52 @@ pub async fn upsert(
     Ok(written)
 }
 
-/// Marks those of `ids` that are held as gone, and returns which were not yet, with their versions. Never removes.
+/// Marks those of `gone` as gone that are still held in the version beside them, and returns which were. Another writer
+/// may have brought one back since Salla was asked. Never removes.
 pub async fn mark_gone(
     db: &impl ConnectionTrait,
     dialect: Dialect,
     merchant: MerchantId,
-    ids: &[i64],
+    gone: &[HeldVersion],
     dry_run: bool,
-) -> Result<Vec<(i64, Option<DateTime<Utc>>)>, DbErr> {
-    let mut gone = Vec::new();
-    for ids in ids.chunks(ROWS_A_STATEMENT) {
-        let these = Condition::all()
-            .add(Expr::col(Column::MerchantId).eq(merchant.0))
-            .add(Expr::col(Column::SallaOrderId).is_in(ids.iter().copied()))
-            .add(Expr::col(Column::DeletedAt).is_null());
-        let select = Query::select()
+) -> Result<Vec<HeldVersion>, DbErr> {
+    let mut marked = Vec::new();
+    for gone in gone.chunks(ROWS_A_STATEMENT) {
+        let these = |ids: Vec<i64>| {
+            Condition::all()
+                .add(Expr::col(Column::MerchantId).eq(merchant.0))
+                .add(Expr::col(Column::SallaOrderId).is_in(ids))
+                .add(Expr::col(Column::DeletedAt).is_null())
+        };
+        let mut select = Query::select();
+        select
             .column(Column::SallaOrderId)
             .expr_as(Expr::cust(dialect.finite("salla_updated_at")), "salla_updated_at")
             .from(Entity.table_ref())
-            .cond_where(these.clone())
-            .to_owned();
-        for row in db.query_all(&select).await? {
-            gone.push((row.try_get("", "salla_order_id")?, row.try_get("", "salla_updated_at").unwrap_or(None)));
+            .cond_where(these(gone.iter().map(|(id, _)| *id).collect()));
+        if dialect == Dialect::Postgres {
+            select.lock(LockType::Update);
         }
-        if !dry_run {
+        let mut still = Vec::new();
+        for row in db.query_all(&select).await? {
+            let held = (row.try_get("", "salla_order_id")?, row.try_get("", "salla_updated_at").unwrap_or(None));
+            if gone.contains(&held) {
+                still.push(held);
+            }
+        }
+        if !dry_run && !still.is_empty() {
             let mark = Query::update()
                 .table(Entity.table_ref())
                 .value(Column::DeletedAt, Expr::cust(dialect.now()))
                 .value(Column::Revision, Expr::cust("revision + 1"))
                 .value(Column::UpdatedAt, Expr::cust(dialect.now()))
-                .cond_where(these)
+                .cond_where(these(still.iter().map(|(id, _)| *id).collect()))
                 .to_owned();
             db.execute(&mark).await?;
         }
+        marked.extend(still);
     }
-    Ok(gone)
+    Ok(marked)
 }
 
 /// `orders` sorted by id, so that two writers of the same rows wait for each other instead of

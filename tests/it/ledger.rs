@@ -71,7 +71,7 @@ fn window() -> Window {
 /// A cursor, other than that of another number.
 fn cursor(commits: u32) -> Cursor {
     let scopes = vec![Scope::EVERYTHING];
-    Cursor { commits, observed_at: None, listing: Listing::Documented, scopes, walk: Walk::new(false, 1) }
+    Cursor { commits, observed_at: None, listing: Listing::Documented, scopes, left_out: 0, walk: Walk::new(false, 1) }
 }
 
 fn page(cursor: &Cursor, totals: Totals) -> PageCommit<'_, salla_reconciler::domain::Order> {

@@ -31,6 +31,8 @@ pub struct Cursor {
     pub listing: Listing,
     /// The lists that are yet to be read, the present one last; none: all are.
     pub scopes: Vec<Scope>,
+    /// How many records the lists left out that they ought to hold.
+    pub left_out: u32,
     /// Where the walk over the present list stands.
     pub walk: Walk,
 }

@@ -15,4 +15,4 @@ pub use ledger::{
     Begun, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, Ledger, NewRun, PRUNE_BATCH, RunFilter,
 };
 pub use source::{Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError};
-pub use target::{Assessed, Batch, Cause, Checked, Committed, PageCommit, Target, TargetError};
+pub use target::{Assessed, Batch, Cause, Checked, Committed, HeldVersion, PageCommit, Target, TargetError};

@@ -147,6 +147,9 @@ pub enum SourceError {
         /// What happened to the last attempt.
         reason: String,
     },
+    /// Salla has not been answering, and was not asked again.
+    #[error("Salla is unavailable: the circuit is open: Salla has not been answering, and was not asked again")]
+    NotAsked,
     /// The answer is not Salla's protocol.
     #[error("the answer is not what Salla's API answers: {reason}")]
     Malformed {
@@ -171,6 +174,14 @@ pub enum SourceError {
         /// Why.
         reason: String,
     },
+}
+
+impl SourceError {
+    /// Asked for a single record, it may be that record's trouble alone.
+    #[must_use]
+    pub fn may_be_one_record_s(&self) -> bool {
+        matches!(self, Self::Rejected { .. } | Self::Malformed { .. } | Self::Unavailable { .. })
+    }
 }
 
 fn after(pause: Option<Duration>) -> String {

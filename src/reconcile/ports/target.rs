@@ -12,6 +12,9 @@ use crate::domain::{
 /// Any error of an adapter, kept as the cause.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
+/// An id, and the version that is held of it: when it was last changed, if that is known.
+pub type HeldVersion = (i64, Option<DateTime<Utc>>);
+
 /// One record of a page, with what is to be done about it.
 #[derive(Debug)]
 pub struct Assessed<R: Record> {
@@ -47,8 +50,11 @@ pub struct Batch<R: Record> {
     pub unchanged: u64,
     /// Summaries that were not, for later runs to compare with.
     pub checked: Vec<Checked>,
-    /// Records that Salla says are gone: those that are held are marked.
-    pub gone: Vec<i64>,
+    /// Records that Salla says are gone, and the version that was held when it was asked: those that are still held
+    /// so are marked.
+    pub gone: Vec<HeldVersion>,
+    /// Records that were unwell: those of them that are not skipped or failed now are no more.
+    pub well: Vec<i64>,
     /// The number of the pass, and the ids that it saw.
     pub seen: (u32, Vec<i64>),
 }
@@ -61,6 +67,7 @@ impl<R: Record> Default for Batch<R> {
             unchanged: 0,
             checked: Vec::new(),
             gone: Vec::new(),
+            well: Vec::new(),
             seen: (0, Vec::new()),
         }
     }
@@ -108,16 +115,16 @@ pub trait Target<R: Record>: Send + Sync {
         ids: &[i64],
     ) -> impl Future<Output = Result<HashMap<i64, Check>, TargetError>> + Send;
 
-    /// The ids of all that is held, not marked as gone, and by its own time stamp was last changed in
+    /// The ids and versions of all that is held, not marked as gone, and by its own time stamp was last changed in
     /// `[since, until)`; `since` absent: of all that was created before `until`.
     fn held_ids(
         &self,
         merchant: MerchantId,
         since: Option<DateTime<Utc>>,
         until: DateTime<Utc>,
-    ) -> impl Future<Output = Result<Vec<i64>, TargetError>> + Send;
+    ) -> impl Future<Output = Result<Vec<HeldVersion>, TargetError>> + Send;
 
-    /// The ids of what the last run that came to its end had to skip or could not write.
+    /// The ids of what could not be read or written and has not been since, those not tried for longest first.
     fn unwell(&self, merchant: MerchantId) -> impl Future<Output = Result<Vec<i64>, TargetError>> + Send;
 
     /// Writes what differs, marks what is gone, and keeps the discrepancies, the totals and the cursor, in one transaction, fenced by

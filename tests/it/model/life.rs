@@ -151,11 +151,11 @@ impl Life {
             world.documented = false;
             world.list_order = ListOrder::UpdatedAscending;
         }
-        // The first run takes the whole history; the nights after it only what changed.
+        // The whole history first; once that is there, only what changed.
         for night in 0..=self.plan.nights {
             let before = self.orders();
             self.begin_unrest();
-            let full = night == 0;
+            let full = self.ended == 0;
             let covered = match reconciler {
                 Reconciler::Ours => self.night(full).await,
                 _ => wrong.night(&self, full).await,
@@ -175,7 +175,7 @@ impl Life {
 
     /// Nothing happens any more: what changed comes in one night, and what no night shows in a full one.
     async fn last_nights(&mut self, reconciler: Reconciler, wrong: &mut Wrong) {
-        for full in [false, true] {
+        for full in [self.ended == 0, true] {
             let covered = match reconciler {
                 Reconciler::Ours => self.night(full).await,
                 _ if full => continue,
