@@ -228,7 +228,9 @@ async fn poison_of_the_details_is_not_forgotten(engine: Engine) {
     site.reconcile(1001, &[]).await;
     let bad = r#"{"success":true,"data":{"id":1,"updated_at":"never"}}"#;
     let right = Fault::Hang(std::time::Duration::ZERO);
-    site.salla.world().script(1001, [right.clone(), right.clone(), right.clone(), right, Fault::ok("application/json", bad)]);
+    site.salla
+        .world()
+        .script(1001, [right.clone(), right.clone(), right.clone(), right, Fault::ok("application/json", bad)]);
     let run = site.reconcile(1001, &["--full"]).await;
     assert_eq!((run["status"].as_str(), totals(&run)), (Some("partial"), [3, 0, 0, 2, 1, 0]), "{run}");
     let unwell = site.database.number("SELECT salla_id FROM unwell").await;

@@ -68,12 +68,24 @@ enum Stage {
     Whole,
 }
 
+/// What a page, or some pages, brought that had not been seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum News {
+    /// Nothing.
+    None,
+    /// Records that changed since the walk began, or shortly before, and no others.
+    Late,
+    /// Records that the walk ought to have met before.
+    Settled,
+}
+
 /// One reading of the end where changes arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Round {
     number: u8,
-    /// It brought something new, and all of that changed since the walk began.
-    news: Option<bool>,
+    /// What it brought so far.
+    news: News,
     /// What its first answer said.
     total: Option<u64>,
 }
@@ -159,15 +171,19 @@ impl Walk {
         let late = |row: &&RowKey| changed_since(row, began.map(|began| began - SETTLING));
         let first_is_settled_news = |row: &&RowKey| marks.first().is_some_and(new) && !late(row);
         self.look_at(number, answer, answer.rows.first().filter(first_is_settled_news))?;
-        let news_are_late = (!news.is_empty()).then(|| news.iter().all(late));
         self.distinct += news.len() as u64;
+        let news = match news.as_slice() {
+            [] => News::None,
+            rows if rows.iter().all(late) => News::Late,
+            _ => News::Settled,
+        };
         for (row, mark) in answer.rows.iter().zip(&marks) {
             self.reading.count(row, *mark, self.first_pass..self.pass);
         }
-        self.stage = self.onward(number, answer, (news_are_late, began))?;
+        self.stage = self.onward(number, answer, (news, began))?;
         self.total = answer.total;
         self.answers += 1;
-        let stale = news_are_late.is_none() && self.before.is_none();
+        let stale = news == News::None && self.before.is_none();
         self.stale_pages = if stale { self.stale_pages + 1 } else { 0 };
         self.bound(number, answer, elapsed)?;
         Ok(marks)

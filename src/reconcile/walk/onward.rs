@@ -3,19 +3,18 @@
 use chrono::{DateTime, Utc};
 
 use super::{
-    Answer, EDGE_ROUNDS, READINGS, Round, Stage, Walk, WalkError, changed_since,
+    Answer, EDGE_ROUNDS, News, READINGS, Round, Stage, Walk, WalkError, changed_since,
     order::Direction,
     pass::{Pass, Reading},
 };
 
 impl Walk {
-    /// Where the walk is after page `number`; `news`: whether it brought records that are new,
-    /// and all of them changed since the walk began; and when that was.
+    /// Where the walk is after page `number`, which brought `news`; `began`: when the walk did, by Salla's clock.
     pub(super) fn onward(
         &mut self,
         number: u32,
         answer: Answer<'_>,
-        news: (Option<bool>, Option<DateTime<Utc>>),
+        (news, began): (News, Option<DateTime<Utc>>),
     ) -> Result<Stage, WalkError> {
         if number == 1 && holds_all(answer) {
             return Ok(Stage::Whole);
@@ -52,7 +51,7 @@ impl Walk {
                 }
             }
             Stage::Through { direction, .. } => edge(direction, answer, 1),
-            Stage::Edge { direction, round, .. } => self.at_the_edge(number, answer, (direction, round), news),
+            Stage::Edge { direction, round, .. } => self.at_the_edge(number, answer, (direction, round), (news, began)),
             Stage::Verify { .. } => self.verified(number, answer)?,
         })
     }
@@ -62,28 +61,26 @@ impl Walk {
         number: u32,
         answer: Answer<'_>,
         (direction, mut round): (Direction, Round),
-        (news, began): (Option<bool>, Option<DateTime<Utc>>),
+        (news, began): (News, Option<DateTime<Utc>>),
     ) -> Stage {
         round.total = round.total.or(answer.total);
-        if let Some(late) = news {
-            round.news = Some(round.news.unwrap_or(true) && late);
-        }
+        round.news = round.news.max(news);
         // Whatever changed since the walk began lies between the end and what did not.
         let (inner, is_over) = match direction {
             Direction::Ascending => (answer.rows.first(), number == 1),
             Direction::Descending => (answer.rows.last(), is_last(number, answer)),
         };
-        if (news.is_some() || inner.is_some_and(|row| changed_since(row, began))) && !is_over {
+        if (news != News::None || inner.is_some_and(|row| changed_since(row, began))) && !is_over {
             let next = if direction == Direction::Ascending { number - 1 } else { number + 1 };
             return Stage::Edge { direction, next, round };
         }
         let enough = round.total.is_none_or(|total| self.distinct >= total);
         match round.news {
-            None if enough && self.order.proves(direction) => Stage::Whole,
-            None if enough => self.read_again(answer),
+            News::None if enough && self.order.proves(direction) => Stage::Whole,
+            News::None if enough => self.read_again(answer),
             _ if round.number < EDGE_ROUNDS => edge(direction, answer, round.number + 1),
             // It changes faster than it can be read, in records that belong to the next run.
-            Some(true) if self.order.proves(direction) => Stage::Whole,
+            News::Late if self.order.proves(direction) => Stage::Whole,
             // Old records that come to light, or do not: the order is not what it seemed.
             _ => self.read_again(answer),
         }
@@ -134,7 +131,7 @@ fn edge(direction: Direction, answer: Answer<'_>, round: u8) -> Stage {
         Direction::Ascending => answer.total_pages.unwrap_or(1).max(1),
         Direction::Descending => 1,
     };
-    Stage::Edge { direction, next, round: Round { number: round, news: None, total: None } }
+    Stage::Edge { direction, next, round: Round { number: round, news: News::None, total: None } }
 }
 
 /// The end is an empty page, or the last page by the newest answer's own account.
