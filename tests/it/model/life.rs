@@ -167,7 +167,7 @@ impl Life {
                 self.judge(night, &before, &held);
             }
             self.check_versions(night, &held);
-            self.day();
+            self.day(reconciler).await;
         }
         self.last_nights(reconciler, &mut wrong).await;
         Outcome { plan: self.plan, nights: self.plan.nights + 1, ended: self.ended, broken: self.broken }
@@ -253,15 +253,23 @@ impl Life {
         });
     }
 
-    /// The day between two nights, whose webhooks are all lost.
-    fn day(&mut self) {
-        let mut world = self.simulator.world();
+    /// The day between two nights: some webhooks come, most are lost.
+    async fn day(&mut self, reconciler: Reconciler) {
         for _ in 0..self.rng.random_range(0..12) {
-            world.clock_ahead += TimeDelta::seconds(self.rng.random_range(0..5_000));
-            let now = world.now();
-            happen(&mut self.rng, world.shop(MERCHANT), now);
+            let delivered = {
+                let mut world = self.simulator.world();
+                world.clock_ahead += TimeDelta::seconds(self.rng.random_range(0..5_000));
+                let now = world.now();
+                let shop = world.shop(MERCHANT);
+                happen(&mut self.rng, shop, now);
+                let newest = shop.orders.iter().max_by_key(|order| order.updated_at).cloned();
+                newest.filter(|_| reconciler == Reconciler::Ours && self.rng.random_bool(0.3))
+            };
+            if let Some(order) = delivered {
+                self.database.consume(MERCHANT, &order).await;
+            }
         }
-        world.clock_ahead += TimeDelta::hours(12);
+        self.simulator.world().clock_ahead += TimeDelta::hours(12);
     }
 
     async fn register(&self) {

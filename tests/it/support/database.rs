@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use salla_reconciler::simulator::Order;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, QueryResult, Statement, Value};
 use tempfile::TempDir;
 
@@ -68,6 +69,31 @@ impl TestDatabase {
         let text: Option<String> =
             self.rows(sql).await[0].try_get_by_index(0).unwrap_or_else(|error| panic!("{sql}: {error}"));
         text.unwrap_or_else(|| "NULL".to_owned())
+    }
+
+    /// Writes an order as a webhook consumer does: the contract's columns and no others.
+    pub async fn consume(&self, merchant: i64, order: &Order) {
+        let payload = if self.is_postgres() { "CAST($9 AS jsonb)" } else { "$9" };
+        let total = if self.is_postgres() { "CAST($6 AS numeric)" } else { "$6" };
+        let sql = format!(
+            "INSERT INTO orders (merchant_id, salla_order_id, reference_id, status, currency, total_amount, \
+             salla_created_at, salla_updated_at, payload) VALUES ($1, $2, $3, $4, $5, {total}, $7, $8, {payload}) \
+             ON CONFLICT (merchant_id, salla_order_id) DO UPDATE SET status = excluded.status, \
+             total_amount = excluded.total_amount, salla_updated_at = excluded.salla_updated_at, payload = excluded.payload \
+             WHERE orders.salla_updated_at < excluded.salla_updated_at"
+        );
+        let values: [sea_orm::Value; 9] = [
+            merchant.into(),
+            order.id.into(),
+            order.reference_id.into(),
+            order.slug().into(),
+            order.currency.into(),
+            super::site::amount(order).into(),
+            order.created_at.into(),
+            order.updated_at.into(),
+            order.json().to_string().into(),
+        ];
+        self.execute(&sql, values).await;
     }
 }
 

@@ -140,29 +140,9 @@ impl Site {
         Daemon::start(self.command(&["serve"])).await
     }
 
-    /// Writes an order as a webhook consumer does: the contract's columns and no others.
+    /// Writes an order as a webhook consumer does.
     pub async fn consume(&self, merchant: i64, order: &Order) {
-        let payload = if self.database.is_postgres() { "CAST($9 AS jsonb)" } else { "$9" };
-        let total = if self.database.is_postgres() { "CAST($6 AS numeric)" } else { "$6" };
-        let sql = format!(
-            "INSERT INTO orders (merchant_id, salla_order_id, reference_id, status, currency, total_amount, \
-             salla_created_at, salla_updated_at, payload) VALUES ($1, $2, $3, $4, $5, {total}, $7, $8, {payload}) \
-             ON CONFLICT (merchant_id, salla_order_id) DO UPDATE SET status = excluded.status, \
-             total_amount = excluded.total_amount, salla_updated_at = excluded.salla_updated_at, payload = excluded.payload \
-             WHERE orders.salla_updated_at < excluded.salla_updated_at"
-        );
-        let values: [sea_orm::Value; 9] = [
-            merchant.into(),
-            order.id.into(),
-            order.reference_id.into(),
-            order.slug().into(),
-            order.currency.into(),
-            amount(order).into(),
-            order.created_at.into(),
-            order.updated_at.into(),
-            order.json().to_string().into(),
-        ];
-        self.database.execute(&sql, values).await;
+        self.database.consume(merchant, order).await;
     }
 
     /// Fails unless every order of the store is held exactly as Salla has it, and no other is held that is not marked
