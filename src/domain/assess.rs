@@ -46,6 +46,8 @@ pub enum Verdict {
         /// Which columns differ, and `payload` when the raw JSON does.
         fields: Vec<&'static str>,
     },
+    /// We hold it as gone, and as new or newer: it is there all the same.
+    Restore,
     /// We hold it, as new or newer.
     Unchanged,
 }
@@ -70,6 +72,8 @@ pub fn assess<R: Record>(remote: &R, held: Option<&Held<R>>) -> Verdict {
             fields.push("restored");
         }
         Verdict::Update { fields }
+    } else if held.deleted {
+        Verdict::Restore
     } else {
         Verdict::Unchanged
     }
@@ -137,6 +141,13 @@ mod tests {
         let mut ours = held(&order(1, "a"));
         ours.deleted = true;
         assert_eq!(assess(&order(1, "a"), Some(&ours)), Verdict::Update { fields: vec!["restored"] });
+    }
+
+    #[test]
+    fn a_newer_row_that_was_marked_as_gone_keeps_its_content() {
+        let mut ours = held(&order(2, "b"));
+        ours.deleted = true;
+        assert_eq!(assess(&order(1, "a"), Some(&ours)), Verdict::Restore);
     }
 
     proptest! {

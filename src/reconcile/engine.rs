@@ -78,7 +78,7 @@ where
 {
     let resumed = work.claim.resumed.clone().map(|earlier| (earlier.cursor, earlier.seen));
     let unwell = work.target.unwell(work.claim.lease.merchant).await?;
-    let mut survey = Survey::new(work.source.scope(work.window.since), resumed, unwell);
+    let mut survey = Survey::new(work.source.scope(work.window.since), resumed, unwell, work.claim.now);
     loop {
         done.observed_at = survey.cursor().observed_at;
         done.listing = Some(survey.cursor().listing);
@@ -161,6 +161,9 @@ impl<S, T> Work<'_, S, T> {
         });
         batch.unchanged += enough.len() as u64;
         let read = self.read_each(closer.iter().map(|summary| summary.id).collect(), done).await?;
+        if read.len() >= TOO_MANY as usize && read.iter().all(Option::is_none) {
+            return Err(SourceError::Rejected { reason: LISTED_AND_GONE.to_owned() }.into());
+        }
         let (mut summaries, mut records) = (Vec::new(), Vec::new());
         for (summary, record) in closer.into_iter().zip(read) {
             match record {
@@ -248,7 +251,7 @@ fn unreadable(id: i64, reason: &str) -> Unreadable {
 fn checked<R: Record>(summary: Summary, details: &[Assessed<R>]) -> Option<Checked> {
     let detail = details.iter().find(|detail| detail.record.id() == summary.id)?;
     let held = match &detail.verdict {
-        Verdict::Unchanged => detail.held_state?,
+        Verdict::Unchanged | Verdict::Restore => detail.held_state?,
         Verdict::Create | Verdict::Update { .. } => Held::state_of(&detail.record),
     };
     Some(Checked { summary, held })

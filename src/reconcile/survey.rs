@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use chrono::{DateTime, SubsecRound, Utc};
 use tokio::time::Instant;
 
 use super::{
@@ -18,6 +19,7 @@ pub struct Survey {
     /// What earlier runs could not read or write, those not tried for longest first.
     unwell: Vec<i64>,
     is_unwell: HashSet<i64>,
+    now: DateTime<Utc>,
     began: Instant,
 }
 
@@ -58,8 +60,8 @@ pub enum Step<R> {
 }
 
 impl Survey {
-    /// Begins with the list of `first`, or where an earlier holder of the run stopped.
-    pub fn new(first: Scope, resumed: Option<(Cursor, Seen)>, unwell: Vec<i64>) -> Self {
+    /// Begins with the list of `first`, or where an earlier holder of the run stopped; `now`: by the database's clock.
+    pub fn new(first: Scope, resumed: Option<(Cursor, Seen)>, unwell: Vec<i64>, now: DateTime<Utc>) -> Self {
         let (cursor, seen) = resumed.unwrap_or_else(|| {
             let listing = listing(&first);
             let walk = Walk::new(first.is_entered_by_change(), 1);
@@ -69,7 +71,7 @@ impl Survey {
         for (pass, page) in seen {
             ids.extend(page.into_iter().map(|id| (id, pass)));
         }
-        Self { cursor, seen: ids, is_unwell: unwell.iter().copied().collect(), unwell, began: Instant::now() }
+        Self { cursor, seen: ids, is_unwell: unwell.iter().copied().collect(), unwell, now, began: Instant::now() }
     }
 
     /// Where the run stands.
@@ -113,7 +115,9 @@ impl Survey {
 
     /// Takes in the page that was next, and moves on.
     pub fn admit<R: Record>(&mut self, page: Page<R>) -> Result<Step<R>, WalkError> {
-        self.cursor.observed_at = self.cursor.observed_at.or(page.served_at);
+        // A clock of Salla's that is ahead would make what just happened look settled, and leave a gap behind the watermark.
+        let served_at = page.served_at.map(|at| at.min(self.now).trunc_subsecs(0));
+        self.cursor.observed_at = self.cursor.observed_at.or(served_at);
         if let Some(reason) = page.out_of_scope {
             self.cursor.listing = Listing::Documented;
             self.cursor.scopes = vec![Scope::EVERYTHING];

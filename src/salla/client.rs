@@ -54,6 +54,9 @@ pub(super) struct Get<'a> {
     /// Behind `api_url`.
     pub path: &'a str,
     pub query: &'a [(&'static str, String)],
+    /// It is one record that is asked for: if Salla refuses the token there and nowhere else, it is that record's
+    /// trouble.
+    pub single: bool,
     /// Raised by every attempt.
     pub requests: &'a RequestCount,
 }
@@ -147,6 +150,9 @@ impl<C: CredentialStore> SallaClient<C> {
         }
         if refusal(&complaint(&first)) == Refusal::TokenEnded {
             let renewed = match self.auth.renew(merchant, credentials).await {
+                Err(SourceError::Unauthorized { reason, .. }) if get.single => {
+                    return Err(SourceError::Rejected { reason });
+                }
                 Err(error @ SourceError::Unauthorized { .. }) => {
                     // The access token is refused and no other can be had: nothing will work from here on.
                     self.auth.give_up(merchant, version).await?;
@@ -158,9 +164,9 @@ impl<C: CredentialStore> SallaClient<C> {
             if second.status() != StatusCode::UNAUTHORIZED {
                 return accept(second);
             }
-            return Err(self.refused(merchant, version + 1, &second).await);
+            return Err(self.refused(get, version + 1, &second).await);
         }
-        Err(self.refused(merchant, version, &first).await)
+        Err(self.refused(get, version, &first).await)
     }
 
     async fn send(&self, get: &Get<'_>, token: SecretString) -> Result<reqwest::Response, SourceError> {
@@ -183,13 +189,16 @@ impl<C: CredentialStore> SallaClient<C> {
     }
 
     /// A 401 that no renewal mends. One that does not come in Salla's envelope says nothing about the merchant.
-    async fn refused(&self, merchant: MerchantId, version: i64, response: &reqwest::Response) -> SourceError {
-        let complaint = complaint(response);
+    async fn refused(&self, get: &Get<'_>, version: i64, response: &reqwest::Response) -> SourceError {
+        let (merchant, complaint) = (get.merchant, complaint(response));
         if response.extensions().get::<Arc<Envelope>>().is_none() {
             return SourceError::Rejected { reason: format!("{}, without a reason of Salla's", response.status()) };
         }
         if refusal(&complaint) == Refusal::MissingScope {
             return SourceError::MissingScope(complaint);
+        }
+        if get.single {
+            return SourceError::Rejected { reason: complaint };
         }
         match self.auth.give_up(merchant, version).await {
             Ok(()) => unauthorized(merchant, &complaint),

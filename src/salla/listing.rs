@@ -36,7 +36,7 @@ impl<C: CredentialStore> Source<Order> for SallaClient<C> {
 
     async fn page(&self, request: PageRequest, requests: &RequestCount) -> Result<Page<Order>, SourceError> {
         let query = self.query(&request);
-        let get = Get { merchant: request.merchant, path: "v2/orders", query: &query, requests };
+        let get = Get { merchant: request.merchant, path: "v2/orders", query: &query, single: false, requests };
         let answer = self.get(&get).await?;
         let rows = answer.envelope.rows().map_err(malformed)?;
         let pagination = answer.envelope.pagination();
@@ -64,7 +64,7 @@ impl<C: CredentialStore> Source<Order> for SallaClient<C> {
     ) -> Result<Option<Result<Order, Unreadable>>, SourceError> {
         let path = format!("v2/orders/{id}");
         // The full form is deprecated, and what a store answers without `format` is changing to the light one.
-        let get = Get { merchant, path: &path, query: &[("format", "light".to_owned())], requests };
+        let get = Get { merchant, path: &path, query: &[("format", "light".to_owned())], single: true, requests };
         let answer = match self.get(&get).await {
             Ok(answer) => answer,
             Err(SourceError::Gone { .. }) => return Ok(None),
@@ -102,7 +102,7 @@ impl<C: CredentialStore> SallaClient<C> {
 
     /// A server that does not know the filter returns older rows, or rows that carry no `updated_at`, by which none
     /// can be told to be newer or older. `auto` then lists in the other way; `updated_at_min` insists. A row without
-    /// `updated_at` beside rows that have it is a bad row.
+    /// `updated_at` beside rows that have it is asked for at its own address.
     fn changed_only(
         &self,
         rows: Vec<Listed<Order>>,
@@ -117,24 +117,12 @@ impl<C: CredentialStore> SallaClient<C> {
         } else if rows.iter().any(|listed| older(&listed.key)) {
             "the server ignores updated_at_min: there are orders older than asked for"
         } else {
-            let stamped = rows.into_iter().map(|listed| Listed { row: without_stamp_is_bad(listed.row), ..listed });
-            return Ok((stamped.collect(), None));
+            return Ok((rows, None));
         };
         match self.listing {
             ListingChoice::UpdatedAtMin => Err(SourceError::ListingUnsupported { reason: why.to_owned() }),
             ListingChoice::Auto | ListingChoice::Documented => Ok((rows, Some(why))),
         }
-    }
-}
-
-fn without_stamp_is_bad(row: Row<Order>) -> Row<Order> {
-    match row {
-        Row::Summary(summary) => Row::Unreadable(Unreadable {
-            id: Some(summary.id),
-            path: "updated_at".to_owned(),
-            reason: "is missing".to_owned(),
-        }),
-        row => row,
     }
 }
 

@@ -112,12 +112,17 @@ impl Store {
         if page.dry_run {
             return Ok(differing.map(|record| (record.record.id(), (record.outcome(), None))).collect());
         }
-        let differing: Vec<&Order> = differing.map(|record| &record.record).collect();
+        let (restored, differing): (Vec<_>, Vec<_>) = differing.partition(|record| record.verdict == Verdict::Restore);
+        let restored: Vec<i64> = restored.iter().map(|record| record.record.id()).collect();
+        let restored = orders::restore(txn, self.dialect, merchant, &restored).await?;
+        let mut written: HashMap<i64, Written> =
+            restored.into_iter().map(|id| (id, (Outcome::Updated, None))).collect();
+        let differing: Vec<&Order> = differing.iter().map(|record| &record.record).collect();
         if !one_by_one {
-            let written = orders::upsert(txn, self.dialect, merchant, &differing).await?;
-            return Ok(written.into_iter().map(|(id, outcome)| (id, (outcome, None))).collect());
+            let upserted = orders::upsert(txn, self.dialect, merchant, &differing).await?;
+            written.extend(upserted.into_iter().map(|(id, outcome)| (id, (outcome, None))));
+            return Ok(written);
         }
-        let mut written = HashMap::with_capacity(differing.len());
         for order in differing {
             let savepoint = txn.begin().await?;
             match orders::upsert(&savepoint, self.dialect, merchant, &[order]).await {

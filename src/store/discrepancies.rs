@@ -61,6 +61,7 @@ fn of_record(
 ) -> discrepancy::ActiveModel {
     let fields = match &record.verdict {
         Verdict::Update { fields } => fields.iter().map(ToString::to_string).collect(),
+        Verdict::Restore => vec!["restored".to_owned()],
         Verdict::Create | Verdict::Unchanged => Vec::new(),
     };
     row(

@@ -98,6 +98,29 @@ pub async fn upsert(
     Ok(written)
 }
 
+/// Takes the mark from those of `ids` that are marked as gone, and returns which were. Their content stays.
+pub async fn restore(
+    db: &impl ConnectionTrait,
+    dialect: Dialect,
+    merchant: MerchantId,
+    ids: &[i64],
+) -> Result<Vec<i64>, DbErr> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let restore = Query::update()
+        .table(Entity.table_ref())
+        .value(Column::DeletedAt, Expr::cust("NULL"))
+        .value(Column::Revision, Expr::cust("revision + 1"))
+        .value(Column::UpdatedAt, Expr::cust(dialect.now()))
+        .and_where(Expr::col(Column::MerchantId).eq(merchant.0))
+        .and_where(Expr::col(Column::SallaOrderId).is_in(ids.iter().copied()))
+        .and_where(Expr::col(Column::DeletedAt).is_not_null())
+        .returning_col(Column::SallaOrderId)
+        .to_owned();
+    db.query_all(&restore).await?.iter().map(|row| row.try_get("", "salla_order_id")).collect()
+}
+
 /// Marks those of `gone` as gone that are still held in the version beside them, and returns which were. Another writer
 /// may have brought one back since Salla was asked. Never removes.
 pub async fn mark_gone(

@@ -20,6 +20,10 @@ on_every_database!(
     poison_of_the_details_is_not_forgotten,
     a_single_order_s_trouble_is_its_own_until_it_is_many_s,
     a_row_that_came_back_meanwhile_is_not_marked,
+    one_that_is_listed_again_comes_back_though_it_is_newer_here,
+    a_clock_that_is_ahead_and_a_webhook_during_the_run,
+    a_refusal_at_one_address_is_not_the_store_s,
+    a_row_without_a_stamp_among_others,
 );
 
 async fn deleted(site: &Site) -> i64 {
@@ -278,4 +282,82 @@ async fn a_row_that_came_back_meanwhile_is_not_marked(engine: Engine) {
     });
     assert_eq!(run["status"], "succeeded", "{run}");
     assert_eq!(deleted(&site).await, 0);
+}
+
+/// A consumer that stamps rows by its own clock is ahead of Salla; the content it wrote stays.
+async fn one_that_is_listed_again_comes_back_though_it_is_newer_here(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 6)]).await;
+    site.reconcile(1001, &[]).await;
+    let order = site.salla.world().shop(1001).orders[2].clone();
+    let mut newer = order.clone();
+    newer.updated_at += TimeDelta::seconds(7);
+    newer.status = 6;
+    site.consume(1001, &newer).await;
+    site.salla.world().shop(1001).delete(order.id);
+    site.reconcile(1001, &[]).await;
+    assert_eq!(deleted(&site).await, 1);
+    site.salla.world().shop(1001).orders.push(order);
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((run["status"].as_str(), totals(&run)), (Some("succeeded"), [6, 0, 1, 5, 0, 0]), "{run}");
+    assert_eq!(deleted(&site).await, 0);
+    assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE status = 'completed'").await, 1);
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [6, 0, 0, 6, 0, 0]);
+}
+
+/// What the consumer stores while the list is read is not taken for left out of it.
+async fn a_clock_that_is_ahead_and_a_webhook_during_the_run(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 4)]).await;
+    site.set("RECONCILE__PAGE_SIZE", "2");
+    site.salla.world().clock_ahead = TimeDelta::hours(1);
+    site.salla.world().always.insert(1001, Fault::Hang(std::time::Duration::from_millis(100)));
+    let (run, ()) = tokio::join!(site.reconcile(1001, &[]), async {
+        while site.salla.world().seen.is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        for _ in 0..3 {
+            let order = {
+                let mut world = site.salla.world();
+                let mut order = world.shop(1001).orders[0].clone();
+                order.id += 1 + i64::try_from(world.seen.len()).unwrap();
+                order.updated_at = Utc::now();
+                order
+            };
+            site.consume(1001, &order).await;
+            tokio::time::sleep(std::time::Duration::from_millis(120)).await;
+        }
+    });
+    assert_eq!(run["status"], "succeeded", "{run}");
+    assert_eq!(deleted(&site).await, 0);
+}
+
+/// The list answers with the same token: nothing is wrong with it.
+async fn a_refusal_at_one_address_is_not_the_store_s(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 6)]).await;
+    site.salla.world().documented = true;
+    let right = Fault::Hang(std::time::Duration::ZERO);
+    let refused = Fault::Answer {
+        status: 401,
+        headers: vec![("content-type", "application/json".into())],
+        body: r#"{"status":401,"success":false,"error":{"code":"Unauthorized","message":"The User is not exists."}}"#
+            .into(),
+    };
+    site.salla.world().script(1001, [right.clone(), right, refused]);
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((run["status"].as_str(), totals(&run)), (Some("partial"), [6, 5, 0, 0, 1, 0]), "{run}");
+    assert_eq!(site.database.text("SELECT state FROM merchants").await, "active");
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+    site.assert_equal(1001).await;
+}
+
+/// Its own address has it.
+async fn a_row_without_a_stamp_among_others(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 6)]).await;
+    let order = site.salla.world().shop(1001).orders[5].clone();
+    let mut row = order.json();
+    row.as_object_mut().unwrap().remove("updated_at");
+    site.salla.world().shop(1001).orders[5].draft = true;
+    site.salla.world().shop(1001).raw_rows.push(row.to_string());
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((run["status"].as_str(), totals(&run)), (Some("succeeded"), [6, 6, 0, 0, 0, 0]), "{run}");
+    assert_eq!(run["listing"], "updated_at_min");
 }

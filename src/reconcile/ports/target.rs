@@ -158,7 +158,7 @@ impl<R: Record> Assessed<R> {
     pub fn outcome(&self) -> Outcome {
         match self.verdict {
             Verdict::Create => Outcome::Created,
-            Verdict::Update { .. } => Outcome::Updated,
+            Verdict::Update { .. } | Verdict::Restore => Outcome::Updated,
             Verdict::Unchanged => Outcome::Unchanged,
         }
     }

@@ -38,6 +38,9 @@ const READINGS: u32 = 3;
 /// So many answers a page are not the way to read a list.
 const ANSWERS_A_PAGE: u32 = 8;
 
+/// Nor so many in all.
+const MAX_ANSWERS: u32 = 20_000;
+
 /// What changed this shortly before the walk began may still be on its way into the list.
 const SETTLING: TimeDelta = TimeDelta::seconds(60);
 
@@ -163,6 +166,9 @@ impl Walk {
         elapsed: Duration,
     ) -> Result<Vec<Option<u32>>, WalkError> {
         let number = self.next().unwrap_or(1);
+        // Rows on no page: the server does not know how many pages there are.
+        let total_pages = answer.total_pages.filter(|&pages| pages > 0 || answer.rows.is_empty());
+        let answer = Answer { total_pages, ..answer };
         let pass = self.pass;
         let marks: Vec<_> = answer.rows.iter().map(|row| seen.insert(row.id, pass)).collect();
         let new = |mark: &Option<u32>| mark.is_none_or(|mark| mark < self.first_pass);
@@ -180,6 +186,7 @@ impl Walk {
         for (row, mark) in answer.rows.iter().zip(&marks) {
             self.reading.count(row, *mark, self.first_pass..self.pass);
         }
+        self.reading.hear(answer.total, answer.total_pages);
         self.stage = self.onward(number, answer, (news, began))?;
         self.total = answer.total;
         self.answers += 1;
@@ -223,6 +230,9 @@ impl Walk {
             return Ok(());
         };
         let pages = self.first_total_pages.max(answer.total_pages).unwrap_or(page.max(next));
+        if self.answers > MAX_ANSWERS {
+            return Err(WalkError::Endless { page, why: "20,000 requests were not enough to read it" });
+        }
         if self.answers > pages.saturating_add(10).saturating_mul(ANSWERS_A_PAGE) {
             return Err(self.unstable(answer));
         }

@@ -19,6 +19,10 @@ impl Walk {
         if number == 1 && holds_all(answer) {
             return Ok(Stage::Whole);
         }
+        if answer.rows.is_empty() && answer.total.is_none() && answer.total_pages.is_some_and(|pages| pages >= number) {
+            // An empty page where there ought to be rows, and no total that would tell what it hides.
+            return Err(self.unstable(answer));
+        }
         Ok(match self.stage {
             Stage::Whole => Stage::Whole,
             Stage::First => match (answer.total_pages.filter(|&pages| pages > 1), self.order.candidate()) {
@@ -33,8 +37,7 @@ impl Walk {
             },
             Stage::Through { direction, .. } if !self.order.allows(direction) => self.read_again(answer),
             Stage::Through { direction: direction @ Direction::Ascending, .. } if number > 1 => {
-                let next = (number - 1).min(answer.total_pages.unwrap_or(u32::MAX)).max(1);
-                Stage::Through { direction, next }
+                Stage::Through { direction, next: number - 1 }
             }
             Stage::Through { direction: direction @ Direction::Descending, .. } => {
                 match self.rows_gone(answer.total) {
@@ -105,7 +108,7 @@ impl Walk {
     /// What has been read so far counts as a reading that the next one may prove.
     fn read_again(&mut self, answer: Answer<'_>) -> Stage {
         self.readings = 1;
-        self.begin(Reading { distinct: self.distinct, total: answer.total, repeats: None });
+        self.begin(Reading { distinct: self.distinct, total: answer.total, sequence: None });
         Stage::Verify { next: 1 }
     }
 
@@ -143,8 +146,8 @@ pub(super) fn is_last(number: u32, answer: Answer<'_>) -> bool {
 fn holds_all(answer: Answer<'_>) -> bool {
     let rows = answer.rows.len() as u64;
     match (answer.total, answer.total_pages) {
-        (Some(total), pages) => rows >= total && pages.is_none_or(|pages| pages <= 1),
-        (None, Some(pages)) => pages <= 1,
+        (Some(total), pages) => rows == total && pages.is_none_or(|pages| pages <= 1),
+        (None, Some(pages)) => pages == u32::from(rows > 0),
         (None, None) => rows == 0,
     }
 }

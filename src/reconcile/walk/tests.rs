@@ -132,6 +132,57 @@ fn a_record_that_is_always_listed_twice() {
     assert_eq!((ids, end.unwrap()), (vec![1, 2, 3], 4));
 }
 
+/// A row that an order placed at the front pushes onto the next page is no record that is listed twice: it must not
+/// make up for one that is lost when the other is deleted.
+#[test]
+fn a_row_that_is_pushed_on_does_not_hide_one_that_is_lost() {
+    let mut list: Vec<i64> = (1..=180).rev().collect();
+    let mut answers = 0;
+    let (ids, end) = walk(|number| {
+        answers += 1;
+        let rows = list.chunks(60).nth(number as usize - 1).unwrap_or_default().to_vec();
+        let sheet =
+            Sheet { total: Some(list.len() as u64), ..page(&rows, u32::try_from(list.len().div_ceil(60)).ok()) };
+        match answers {
+            1 | 4 => list.insert(0, 1000 + i64::from(answers)),
+            2 | 5 => drop(list.remove(0)),
+            _ => {}
+        }
+        sheet
+    });
+    assert!(end.is_err() || (1..=180).all(|id| ids.contains(&id)), "{end:?}");
+}
+
+/// Answers that contradict themselves are never taken for a whole list.
+#[test]
+fn an_account_that_cannot_be_true() {
+    let ids: Vec<i64> = (1..=300).map(|number| number * 7919 % 10_007).collect();
+    let rows = |number: u32| ids.chunks(60).nth(number as usize - 1).unwrap_or_default();
+    for (what, total, total_pages) in [
+        ("no pages", None, Some(0)),
+        ("no pages and no rows", Some(0), Some(0)),
+        ("fewer rows than came", Some(1), None),
+    ] {
+        let (found, end) = walk(|n| Sheet { total, ..page(rows(n), total_pages) });
+        assert!(end.is_err() || found.len() == 300, "{what}: {} of 300, {end:?}", found.len());
+    }
+    let (found, end) = walk(|n| page(if n == 3 { &[] } else { rows(n) }, Some(5)));
+    assert!(matches!(end, Err(WalkError::Unstable { .. })), "an empty page: {} of 300, {end:?}", found.len());
+    let (found, end) = walk(|n| page(rows(n), Some(6u32.saturating_sub(n).max(1))));
+    assert!(end.is_err() || found.len() == 300, "it shrinks: {} of 300, {end:?}", found.len());
+}
+
+#[test]
+fn no_list_is_asked_for_more_than_twenty_thousand_times() {
+    let mut answers = 0u32;
+    let (_, end) = walk(|n| {
+        answers += 1;
+        page(&[i64::from(n) * 7919 % 1_000_003], Some(19_999))
+    });
+    assert!(matches!(end, Err(WalkError::Endless { .. })), "{end:?}");
+    assert!(answers <= 20_001, "{answers}");
+}
+
 #[test]
 fn a_list_that_goes_round_in_circles_is_given_up() {
     let (_, end) = walk(|n| page(&[i64::from(n % 2)], Some(15_000)));
