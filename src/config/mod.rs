@@ -94,6 +94,10 @@ impl Config {
             let share = self.salla.limit_share;
             return Err(("salla.limit_share", format!("{share} is no share"), "use a number above 0, up to 1"));
         }
+        let share = self.reconcile.max_disappeared;
+        if !(0.0..=1.0).contains(&share) {
+            return Err(("reconcile.max_disappeared", format!("{share} is no share"), "use a number from 0 to 1"));
+        }
         let traces = &self.telemetry.otlp_endpoint;
         let is_address = |text: &str| url::Url::parse(text).is_ok_and(|url| url.has_host());
         if !traces.is_empty() && !is_address(traces) {

@@ -117,6 +117,9 @@ pub async fn create<L: Ledger>(State(api): State<Arc<Api<L>>>, body: Bytes) -> A
     if api.draining.is_cancelled() {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down"));
     }
+    if create.full && create.since.is_some() {
+        return Err(bad_request("full takes the whole history, and since a part of it: give one of them"));
+    }
     let request = Request { since: create.since, until: create.until, full: create.full, dry_run: create.dry_run };
     request
         .validate(api.ledger.now().await?)

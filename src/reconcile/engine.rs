@@ -53,6 +53,8 @@ pub struct Done {
     /// What Salla's clock showed when the walk began.
     pub observed_at: Option<DateTime<Utc>>,
     pub listing: Option<Listing>,
+    /// What earlier runs could not settle and this one did not come to.
+    pub unsettled: usize,
 }
 
 /// What a run works with.

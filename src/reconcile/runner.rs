@@ -167,7 +167,7 @@ where
         self.count(before, done.totals);
 
         let (status, failure) = match disposition {
-            None if done.totals.incomplete() => (RunStatus::Partial, None),
+            None if done.totals.incomplete() || done.unsettled > 0 => (RunStatus::Partial, None),
             None => (RunStatus::Succeeded, None),
             Some(Disposition::Fail(failure)) => (RunStatus::Failed, Some(failure)),
             Some(Disposition::Cancel) => (RunStatus::Cancelled, None),

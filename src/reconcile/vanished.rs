@@ -75,7 +75,12 @@ where
     let brake = Brake { held: number, absent: absent.len(), share: work.max_disappeared };
 
     let mut gone = ask_absent(work, survey, done, (&absent, brake, (since, began))).await?;
-    let unsettled: Vec<i64> = survey.unsettled().filter(|id| !absent.contains_key(id)).take(MAX_UNSETTLED).collect();
+    let unsettled: Vec<i64> = survey.unsettled().filter(|id| !absent.contains_key(id)).collect();
+    let (unsettled, later) = unsettled.split_at(unsettled.len().min(MAX_UNSETTLED));
+    if !later.is_empty() {
+        tracing::warn!(orders = later.len(), "more is unwell than one run tries; the next ones go on with it");
+        done.unsettled = later.len();
+    }
     for ids in unsettled.chunks(BATCH) {
         gone.extend(settle(work, survey, done, ids, |_| false).await?.0);
     }

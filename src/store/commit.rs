@@ -97,6 +97,10 @@ impl Store {
             return self.after_fence(txn, lease, page).await;
         };
         txn.commit().await?;
+        if !gone.is_empty() {
+            let ids: Vec<i64> = gone.iter().map(|(id, _)| *id).collect();
+            tracing::info!(orders = ids.len(), salla.ids = ?ids, dry_run = page.dry_run, "orders deleted: Salla says that they are gone");
+        }
         Ok(Attempt::Done(committed, written))
     }
 
@@ -258,7 +262,7 @@ fn refusal(error: &DbErr) -> String {
 /// One log line for each record that was left as it was though it should not have been.
 fn report(page: &PageCommit<'_, Order>, written: &HashMap<i64, Written>) {
     for bad in &page.batch.unreadable {
-        tracing::warn!(salla.id = bad.id, path = %bad.path, reason = %bad.reason, "order skipped: it cannot be transformed");
+        tracing::warn!(salla.id = bad.id, path = %bad.path, reason = %bad.reason, "order skipped");
     }
     for (id, (outcome, reason)) in written {
         if *outcome == Outcome::Failed {

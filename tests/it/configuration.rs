@@ -29,6 +29,7 @@ async fn bad_values_are_named_with_their_source_and_the_mend() {
         ("SALLA__MAX_ATTEMPTS", "0", "salla.max_attempts"),
         ("SALLA__MAX_ATTEMPTS", "-1", "salla.max_attempts"),
         ("SALLA__LIMIT_SHARE", "1.5", "salla.limit_share"),
+        ("RECONCILE__MAX_DISAPPEARED", "1.5", "reconcile.max_disappeared"),
         ("SALLA__LISTING", "documentd", "salla.listing"),
         ("SALLA__REQUEST_TIMEOUT", "5", "salla.request_timeout"),
         ("SALLA__API_URL", "http://api.salla.dev", "salla.api_url"),

@@ -94,6 +94,7 @@ async fn runs_on_demand(engine: Engine) {
         (r#"{"merchant_id":4242}"#, 404),
         (r#"{"merchant_id":1001,"since":"2026-11-24T02:00:00Z","until":"2026-11-23T02:00:00Z"}"#, 422),
         (r#"{"merchant_id":1001,"since":"2126-11-24T02:00:00Z"}"#, 422),
+        (r#"{"merchant_id":1001,"since":"2026-11-24T02:00:00Z","full":true}"#, 400),
         (r#"{"merchant_id":"x"}"#, 400),
         (r#"{"merchant_id":1001,"surprise":1}"#, 400),
         ("", 400),

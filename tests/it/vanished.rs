@@ -24,6 +24,7 @@ on_every_database!(
     a_clock_that_is_ahead_and_a_webhook_during_the_run,
     a_refusal_at_one_address_is_not_the_store_s,
     a_row_without_a_stamp_among_others,
+    more_poison_than_one_run_tries,
 );
 
 async fn deleted(site: &Site) -> i64 {
@@ -360,4 +361,18 @@ async fn a_row_without_a_stamp_among_others(engine: Engine) {
     let run = site.reconcile(1001, &[]).await;
     assert_eq!((run["status"].as_str(), totals(&run)), (Some("succeeded"), [6, 6, 0, 0, 0, 0]), "{run}");
     assert_eq!(run["listing"], "updated_at_min");
+}
+
+/// A run that did not come to all of it has not succeeded.
+async fn more_poison_than_one_run_tries(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 2)]).await;
+    site.run(&["migrate", "up"]).await.exits(0);
+    let rows: Vec<String> = (1..=1_003).map(|id| format!("(1001, 'orders', {id})")).collect();
+    let sql = format!("INSERT INTO unwell (merchant_id, resource, salla_id) VALUES {}", rows.join(", "));
+    site.database.execute(&sql, []).await;
+    let output = site.run(&["run", "--json"]).await.exits(3);
+    assert!(output.stderr.contains("more is unwell than one run tries"), "{}", output.stderr);
+    assert_eq!(site.database.number("SELECT count(*) FROM unwell").await, 3);
+    site.run(&["run", "--json"]).await.exits(0);
+    assert_eq!(site.database.number("SELECT count(*) FROM unwell").await, 0);
 }

@@ -87,7 +87,7 @@ pub fn check(walked: Distance) -> Result<(), WalkError> {
         }
         _ if stale_pages >= MAX_STALE_PAGES => "50 pages in a row brought nothing new",
         (None, None) if elapsed > MAX_UNANNOUNCED_TIME => {
-            "the server does not say how many pages there are, and four minutes were not the end"
+            "the server does not say how many pages there are, and four and a half minutes were not the end"
         }
         (None, None) if page >= MAX_UNANNOUNCED_PAGES => {
             "the server does not say how many pages there are, and 500 were not the end"
