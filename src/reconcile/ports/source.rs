@@ -68,7 +68,8 @@ pub enum Row<R> {
 
 /// The records of one kind on Salla's side.
 ///
-/// Retries, limits and tokens are the adapter's own affair: an error is the last word on the call. Every call may be dropped at any await without loss, and raises `requests` by each request sent.
+/// Retries, limits and tokens are the adapter's own affair: an error is its last word. Every call may be dropped at
+/// any await without loss, and raises `requests` by each request sent.
 pub trait Source<R: Record>: Send + Sync {
     /// The list to begin with, for what changed at or after `since`.
     fn scope(&self, since: DateTime<Utc>) -> Scope;
