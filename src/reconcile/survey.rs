@@ -115,7 +115,8 @@ impl Survey {
 
     /// Takes in the page that was next, and moves on.
     pub fn admit<R: Record>(&mut self, page: Page<R>) -> Result<Step<R>, WalkError> {
-        // A clock of Salla's that is ahead would make what just happened look settled, and leave a gap behind the watermark.
+        // A clock of Salla's that is ahead would make what just happened look settled, and leave a gap behind the
+        // watermark.
         let served_at = page.served_at.map(|at| at.min(self.now).trunc_subsecs(0));
         self.cursor.observed_at = self.cursor.observed_at.or(served_at);
         if let Some(reason) = page.out_of_scope {

@@ -1,8 +1,8 @@
 //! One request to Salla, from token to envelope.
 //!
-//! Through the middlewares it passes, outermost first: retry of what is transient → the count of
-//! attempts → the circuit → `Retry-After` → the store's limit → reading and checking the answer. Every attempt thus pays its limit, and a broken
-//! answer is tried again like a broken connection.
+//! Through the middlewares it passes, outermost first: retry of what is transient → the count of attempts → the circuit
+//! → `Retry-After` → the store's limit → reading and checking the answer. Every attempt thus pays its limit, and a
+//! broken answer is tried again like a broken connection.
 
 use std::{sync::Arc, time::Duration};
 

@@ -13,7 +13,7 @@ use super::{
     rows::read,
 };
 use crate::{
-    domain::{Order, Scope, Unreadable},
+    domain::{MerchantId, Order, Scope, Unreadable},
     reconcile::ports::{CredentialStore, Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError},
 };
 
@@ -58,7 +58,7 @@ impl<C: CredentialStore> Source<Order> for SallaClient<C> {
 
     async fn record(
         &self,
-        merchant: crate::domain::MerchantId,
+        merchant: MerchantId,
         id: i64,
         requests: &RequestCount,
     ) -> Result<Option<Result<Order, Unreadable>>, SourceError> {

@@ -15,9 +15,9 @@ use crate::support::{
 
 on_every_database!(a_webhook_writes_while_we_write);
 
-/// README, "A webhook writes while we write". The consumer inserts and updates as fast as it can, always a little
-/// newer than what the run has read. The database itself keeps the books: no row goes back in time, and the runs' totals
-/// are what it did.
+/// README, "A webhook writes while we write". The consumer inserts and updates as fast as it can, always a little newer
+/// than what the run has read. The database itself keeps the books: no row goes back in time, and the runs' totals are
+/// what it did.
 async fn a_webhook_writes_while_we_write(engine: Engine) {
     let mut site = Site::unregistered(engine, [shop(1001, 0, 60)]).await;
     site.run(&["migrate", "up"]).await.exits(0);

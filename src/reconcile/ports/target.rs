@@ -127,10 +127,10 @@ pub trait Target<R: Record>: Send + Sync {
     /// The ids of what could not be read or written and has not been since, those not tried for longest first.
     fn unwell(&self, merchant: MerchantId) -> impl Future<Output = Result<Vec<i64>, TargetError>> + Send;
 
-    /// Writes what differs, marks what is gone, and keeps the discrepancies, the totals and the cursor, in one transaction, fenced by
-    /// the lease. A row that became newer in the meantime is left alone and counts as unchanged; a row
-    /// that the database refuses counts as failed and leaves its neighbours alone. Safe to repeat when
-    /// the outcome is unknown. Must not be dropped half-way.
+    /// Writes what differs, marks what is gone, and keeps the discrepancies, the totals and the cursor, in one
+    /// transaction, fenced by the lease. A row that became newer in the meantime is left alone and counts as unchanged;
+    /// a row that the database refuses counts as failed and leaves its neighbours alone. Safe to repeat when the
+    /// outcome is unknown. Must not be dropped half-way.
     fn commit(
         &self,
         lease: &Lease,

@@ -237,7 +237,7 @@ impl Walk {
             return Err(self.unstable(answer));
         }
         check(Distance {
-            page: if next > page { page } else { next },
+            page: page.min(next),
             first_total_pages: self.first_total_pages,
             total_pages: answer.total_pages,
             stale_pages: self.stale_pages,

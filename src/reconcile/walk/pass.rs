@@ -69,8 +69,8 @@ impl Pass {
 impl Reading {
     /// Whether the reading after this one proves that this one, with those before it, was whole.
     ///
-    /// What was seen before its end and again afterwards was in the list at its end, and where that is as many as
-    /// the list had rows then, nothing was left out. A list that holds a record twice at all times has fewer records than
+    /// What was seen before its end and again afterwards was in the list at its end, and where that is as many as the
+    /// list had rows then, nothing was left out. A list that holds a record twice at all times has fewer records than
     /// rows, and where the server gives no total there is nothing to count up to: then both readings must have shown
     /// the same rows in the same order, while the server's account of the list stayed the same.
     pub fn is_proved_by(&self, next: &Pass, total: Option<u64>) -> bool {
