@@ -77,7 +77,7 @@ impl Services {
             &config.salla,
             config.reconcile.page_size,
             when_open,
-            Arc::new(vault.clone()),
+            (Arc::new(vault.clone()), store.clone()),
             Arc::clone(&metrics),
         )?);
         Ok(Self { store, vault, salla, metrics })
@@ -94,6 +94,7 @@ impl Services {
             metrics: Arc::clone(&self.metrics),
             progress,
             leases: Leases::default(),
+            longest_pause: config.salla.max_retry_after,
             on_stop,
         }
     }
@@ -139,6 +140,10 @@ pub async fn serve(
     let worker = Worker { runner, concurrency: config.reconcile.concurrency as usize, wake: Arc::clone(&wake), pulse };
     let schedule = Schedule::new(&config.schedule, services.store.clone(), config.retention.runs);
 
+    let (salla, stop_keeping) = (Arc::clone(&services.salla), draining.clone());
+    // Without the app's own name no token can be renewed.
+    let keeper = (!config.salla.client_id.is_empty())
+        .then(|| tokio::spawn(async move { salla.keep_tokens(&stop_keeping).await }));
     let mut server = tokio::spawn(http::serve(listener, api, closing.clone()));
     let worker = tokio::spawn(worker.work(draining.clone()));
     let mut schedule = tokio::spawn(schedule.keep(draining.clone(), move || wake.notify_one()));
@@ -155,6 +160,9 @@ pub async fn serve(
     let in_time = timeout_at(deadline, async {
         // Beside each other: a refresh that is under way need not wait for the runs.
         let (worker, ()) = tokio::join!(worker, services.salla.drain());
+        if let Some(keeper) = keeper {
+            let _ = keeper.await;
+        }
         // A run that was on its way out may have begun one since.
         services.salla.drain().await;
         worker

@@ -16,7 +16,7 @@ use super::{Exit, signal, table::table};
 use crate::{
     app::Services,
     config::Config,
-    domain::{MerchantId, MerchantState, Request, RunStatus, Totals, Trigger},
+    domain::{MerchantId, Request, RunStatus, Totals, Trigger},
     reconcile::{
         Ended, OnStop, Progress, ProgressSender, Sweep,
         ports::{Ledger, NewRun},
@@ -101,13 +101,13 @@ async fn chosen(store: &Store, named: Vec<MerchantId>) -> anyhow::Result<Vec<Mer
         }
         return Ok(distinct);
     }
-    let merchants = store.merchants().await?;
-    let left_out = merchants.iter().filter(|merchant| merchant.state != MerchantState::Active);
-    for merchant in left_out {
-        eprintln!("left out: merchant {} is {}", merchant.merchant_id, merchant.state.as_str());
+    let covered = store.covered_merchants().await?;
+    for merchant in store.merchants().await? {
+        if covered.binary_search(&merchant.merchant_id).is_err() {
+            eprintln!("left out: merchant {} is {}", merchant.merchant_id, merchant.state.as_str());
+        }
     }
-    let active = merchants.into_iter().filter(|merchant| merchant.state == MerchantState::Active);
-    Ok(active.map(|merchant| merchant.merchant_id).collect())
+    Ok(covered)
 }
 
 /// Runs for each merchant, so many at a time, keeps the leases alive meanwhile, and tells `each` end.

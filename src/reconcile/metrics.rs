@@ -22,6 +22,7 @@ pub struct Metrics {
     request_duration: Histogram,
     throttled: Counter,
     circuit: IntGaugeVec,
+    store_circuits_open: IntGauge,
     token_refreshes: IntCounterVec,
     /// Runs that another process took over from this one.
     pub leases_lost: IntCounter,
@@ -34,7 +35,7 @@ pub struct Metrics {
 }
 
 /// Each metric's name behind the project's prefix, and what it tells whom.
-const HELP: [(&str, &str); 15] = [
+const HELP: [(&str, &str); 16] = [
     ("runs_total", "Runs that ended in this process, by how they ended and who asked for them."),
     ("run_duration_seconds", "How long runs took, from claim to end."),
     ("records_total", "Distinct records by what became of them; created and updated are drift that was corrected."),
@@ -44,6 +45,10 @@ const HELP: [(&str, &str); 15] = [
     (
         "salla_circuit_state",
         "1 for the state that the circuit to Salla is in: while it is open Salla does not answer, and runs wait.",
+    ),
+    (
+        "salla_store_circuits_open",
+        "Stores that do not answer while others do: their runs wait at their cursors; the log names them.",
     ),
     (
         "token_refreshes_total",
@@ -113,6 +118,7 @@ impl Metrics {
             request_duration: make.histogram("salla_request_duration_seconds", &REQUEST_BUCKETS)?,
             throttled: make.register(Counter::with_opts(Maker::opts("salla_throttled_seconds_total"))?)?,
             circuit: make.register(IntGaugeVec::new(Maker::opts("salla_circuit_state"), &["state"])?)?,
+            store_circuits_open: make.gauge("salla_store_circuits_open")?,
             token_refreshes: make.counters("token_refreshes_total", &["result"])?,
             leases_lost: make.register(IntCounter::with_opts(Maker::opts("leases_lost_total"))?)?,
             runs_active: make.gauge("runs_active")?,
@@ -158,6 +164,11 @@ impl Metrics {
         for state in states {
             self.circuit.with_label_values(&[*state]).set(i64::from(*state == present));
         }
+    }
+
+    /// Sets how many stores are left alone, as they do not answer.
+    pub fn store_circuits_open(&self, stores: usize) {
+        self.store_circuits_open.set(i64::try_from(stores).unwrap_or(i64::MAX));
     }
 
     /// Counts a token refresh.

@@ -3,6 +3,7 @@
 
 mod config;
 mod engine;
+mod foreground;
 mod leases;
 mod metrics;
 mod policy;

@@ -1,5 +1,7 @@
 //! The one table from an error to what is written down about it and what a person can do.
 
+use std::{fmt::Display, time::Duration};
+
 use super::{
     engine::EngineError,
     ports::{CredentialError, SourceError, TargetError},
@@ -11,6 +13,10 @@ use crate::domain::{Failure, FailureKind};
 pub enum Disposition {
     /// End the run as failed; its window is covered by the next.
     Fail(Failure),
+    /// End it as failed, and let another take up the rest after so long.
+    Postpone(Failure, Duration),
+    /// Give it back at its cursor, to be taken up after so long.
+    Rest(Duration),
     /// End it as cancelled.
     Cancel,
     /// Give it back at its cursor, for whoever claims next.
@@ -19,11 +25,19 @@ pub enum Disposition {
     LetGo,
 }
 
+/// After a limit that does not say how long it lasts.
+const UNANNOUNCED_PAUSE: Duration = Duration::from_secs(120);
+
 /// Decides how a run ends that did not come to its end.
 pub fn dispose(error: &EngineError) -> Disposition {
     let kind = match error {
         EngineError::Cancelled => return Disposition::Cancel,
         EngineError::Stopped => return Disposition::GiveBack,
+        EngineError::Source(SourceError::Resting { pause, .. }) => return Disposition::Rest(*pause),
+        EngineError::Source(SourceError::RateLimited { retry_after }) => {
+            let pause = retry_after.unwrap_or(UNANNOUNCED_PAUSE);
+            return Disposition::Postpone(failure(FailureKind::RateLimited, error), pause);
+        }
         EngineError::Target(error) => match of_target(error) {
             Some(kind) => kind,
             None => return Disposition::LetGo,
@@ -35,7 +49,12 @@ pub fn dispose(error: &EngineError) -> Disposition {
         EngineError::Walk(error) => error.kind(),
         EngineError::MassDisappearance(_) => FailureKind::MassDisappearance,
     };
-    Disposition::Fail(Failure { kind, message: format!("{error}; {}", advice(kind)) })
+    Disposition::Fail(failure(kind, error))
+}
+
+/// What is written down about a run that failed: what happened, and what can be done about it.
+pub fn failure(kind: FailureKind, what: &impl Display) -> Failure {
+    Failure { kind, message: format!("{what}; {}", advice(kind)) }
 }
 
 fn of_source(error: &SourceError) -> Option<FailureKind> {
@@ -47,7 +66,9 @@ fn of_source(error: &SourceError) -> Option<FailureKind> {
         SourceError::MissingScope(_) => FailureKind::MissingScope,
         SourceError::ClientCredentials(_) => FailureKind::ClientCredentials,
         SourceError::RateLimited { .. } => FailureKind::RateLimited,
-        SourceError::Unavailable { .. } | SourceError::NotAsked => FailureKind::SallaUnavailable,
+        SourceError::Unavailable { .. } | SourceError::Resting { .. } | SourceError::NotAsked => {
+            FailureKind::SallaUnavailable
+        }
         SourceError::Malformed { .. } => FailureKind::SallaMalformed,
         SourceError::Gone { .. } | SourceError::Rejected { .. } => FailureKind::SallaRejected,
         SourceError::ListingUnsupported { .. } => FailureKind::ListingUnsupported,
@@ -72,7 +93,9 @@ pub fn advice(kind: FailureKind) -> &'static str {
         FailureKind::NeedsReauthorization => "the merchant must install the app again",
         FailureKind::MissingScope => "grant the app the scope orders.read, and have the merchant approve it",
         FailureKind::ClientCredentials => "set salla.client_id and salla.client_secret to the app's own",
-        FailureKind::RateLimited => "the next run covers this window; lower salla.limit_share if it recurs",
+        FailureKind::RateLimited => {
+            "the daemon takes it up again after the pause; lower salla.limit_share if it recurs"
+        }
         FailureKind::SallaUnavailable => "the next run covers this window; see Salla's status page if it lasts",
         FailureKind::SallaMalformed => {
             "check salla.api_url, and whether a proxy or a maintenance page answers in Salla's place"

@@ -12,8 +12,8 @@ use super::{
     engine::{Done, EngineError, Work, reconcile},
     leases::Leases,
     metrics::Metrics,
-    policy::{Disposition, advice, dispose},
-    ports::{Begun, Claim, Ending, Ledger, NewRun, RequestCount, Source, Target, TargetError},
+    policy::{Disposition, dispose, failure},
+    ports::{Claim, Ending, Ledger, RequestCount, Source, SourceError, Target, TargetError},
     progress::ProgressSender,
     summary::summarise,
 };
@@ -65,6 +65,8 @@ pub struct Runner<S, T> {
     pub progress: ProgressSender,
     /// What is held while runs go on.
     pub leases: Leases,
+    /// A pause that Salla asked for and that lasts longer ends a run.
+    pub longest_pause: Duration,
     /// What becomes of runs when the process is stopped.
     pub on_stop: OnStop,
 }
@@ -88,6 +90,7 @@ impl<S, T: Clone> Clone for Runner<S, T> {
             metrics: Arc::clone(&self.metrics),
             progress: self.progress.clone(),
             leases: self.leases.clone(),
+            longest_pause: self.longest_pause,
             on_stop: self.on_stop,
         }
     }
@@ -98,46 +101,6 @@ where
     S: Source<Order> + 'static,
     T: Target<Order> + Ledger,
 {
-    /// Makes a run and executes it here. Where the merchant's last holder is gone without a word, its
-    /// lease is waited for.
-    pub async fn foreground(&self, new: NewRun, stop: &CancellationToken) -> Ended {
-        let mut known_lease = None;
-        let ended = loop {
-            let failure = match self.store.begin(new).await {
-                Ok(Begun::Claimed(claim)) => return self.execute(*claim, stop).await,
-                Ok(Begun::UnknownMerchant) => {
-                    failure(FailureKind::UnknownMerchant, &format!("merchant {} is not registered", new.merchant))
-                }
-                Ok(Begun::Busy { run_id, lease_until, lapses_in }) => {
-                    let renewed = known_lease.is_some_and(|lease| lease != (run_id, lease_until));
-                    if !renewed {
-                        if known_lease.is_none() {
-                            tracing::info!(merchant.id = new.merchant.0, run.id = %run_id,
-                            "waiting up to {} for the lease of the merchant's active run",
-                            humantime::format_duration(Duration::from_secs(lapses_in.as_secs() + 1)));
-                        }
-                        known_lease = Some((run_id, lease_until));
-                        let wait = lapses_in.min(LEASE_POLL);
-                        if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
-                            continue;
-                        }
-                    }
-                    failure(
-                        FailureKind::AlreadyRunning,
-                        &format!("run {run_id} of merchant {} is active", new.merchant),
-                    )
-                }
-                Err(error) => failure(FailureKind::Database, &error.to_string()),
-            };
-            break Ended::Unrecorded { merchant: new.merchant, failure };
-        };
-        if let Ended::Unrecorded { failure, .. } = &ended {
-            tracing::error!(merchant.id = new.merchant.0, error.kind = %failure.kind, error = %failure.message, "run could not begin");
-        }
-        self.progress.ended(&ended);
-        ended
-    }
-
     /// Executes a claimed run to its end, whatever that is.
     pub async fn execute(&self, claim: Claim, stop: &CancellationToken) -> Ended {
         let span = tracing::info_span!("run", run.id = %claim.lease.run_id, merchant.id = claim.lease.merchant.0);
@@ -161,18 +124,25 @@ where
             |earlier| Ok(earlier.window),
         );
         let (window, disposition) = match planned {
-            Err(error) => (None, Some(Disposition::Fail(failure(FailureKind::InvalidWindow, &error.to_string())))),
+            Err(error) => (None, Some(Disposition::Fail(failure(FailureKind::InvalidWindow, &error)))),
             Ok(window) => (Some(window), self.attempt(&claim, window, &mut done, stop).await),
         };
         self.count(before, done.totals);
 
+        let mut again_after = None;
         let (status, failure) = match disposition {
             None if done.totals.incomplete() || done.unsettled > 0 => (RunStatus::Partial, None),
             None => (RunStatus::Succeeded, None),
             Some(Disposition::Fail(failure)) => (RunStatus::Failed, Some(failure)),
+            Some(Disposition::Postpone(failure, pause)) => {
+                // In the foreground there may be nobody who would take it up.
+                again_after = (self.on_stop == OnStop::GiveBack).then_some(pause);
+                (RunStatus::Failed, Some(failure))
+            }
             Some(Disposition::Cancel) => (RunStatus::Cancelled, None),
             Some(Disposition::LetGo) => return self.let_go(&claim),
-            Some(Disposition::GiveBack) => return self.give_back(&claim).await,
+            Some(Disposition::Rest(pause)) => return self.give_back(&claim, pause).await,
+            Some(Disposition::GiveBack) => return self.give_back(&claim, Duration::ZERO).await,
         };
         let ending = Ending {
             status,
@@ -182,6 +152,7 @@ where
             listing: done.listing,
             totals: done.totals,
             requests: done.requests.get(),
+            again_after,
         };
         self.end(&claim, ending, began).await
     }
@@ -194,6 +165,11 @@ where
         done: &mut Done,
         stop: &CancellationToken,
     ) -> Option<Disposition> {
+        if let Some(pause) = claim.pause
+            && let Err(error) = self.sit_out(pause, stop).await
+        {
+            return Some(self.disposition(&error));
+        }
         let work = Work {
             claim,
             window,
@@ -205,10 +181,25 @@ where
         };
         match AssertUnwindSafe(reconcile::<Order, S, T>(&work, done)).catch_unwind().await {
             Ok(Ok(())) => None,
-            Ok(Err(EngineError::Stopped)) if self.on_stop == OnStop::Cancel => Some(Disposition::Cancel),
-            Ok(Err(error)) => Some(dispose(&error)),
-            Err(_) => Some(Disposition::Fail(failure(FailureKind::Internal, "the run panicked"))),
+            Ok(Err(error)) => Some(self.disposition(&error)),
+            Err(_) => Some(Disposition::Fail(failure(FailureKind::Internal, &"the run panicked"))),
         }
+    }
+
+    fn disposition(&self, error: &EngineError) -> Disposition {
+        match error {
+            EngineError::Stopped if self.on_stop == OnStop::Cancel => Disposition::Cancel,
+            error => dispose(error),
+        }
+    }
+
+    /// Waits until Salla may be asked about the store again, which an earlier process was told to leave alone.
+    async fn sit_out(&self, pause: Duration, stop: &CancellationToken) -> Result<(), EngineError> {
+        if pause > self.longest_pause {
+            return Err(SourceError::RateLimited { retry_after: Some(pause) }.into());
+        }
+        tracing::info!("the store is left alone for another {} s, as Salla asked", pause.as_secs() + 1);
+        stop.run_until_cancelled(tokio::time::sleep(pause)).await.ok_or(EngineError::Stopped)
     }
 
     async fn end(&self, claim: &Claim, ending: Ending, began: Instant) -> Ended {
@@ -221,7 +212,7 @@ where
             }
             Err(TargetError::LeaseLost(_)) => self.let_go(claim),
             Err(error) => {
-                let cause = failure_on_record.unwrap_or_else(|| failure(FailureKind::Database, &error.to_string()));
+                let cause = failure_on_record.unwrap_or_else(|| failure(FailureKind::Database, &error));
                 tracing::error!(error = %error, "the run's end could not be written down; its lease will lapse and it will be taken up again");
                 Ended::Unrecorded { merchant: claim.lease.merchant, failure: cause }
             }
@@ -234,9 +225,10 @@ where
         Ended::Elsewhere(claim.lease.merchant)
     }
 
-    async fn give_back(&self, claim: &Claim) -> Ended {
-        match self.store.release(&claim.lease).await {
-            Ok(true) => tracing::info!("run given back at its cursor"),
+    async fn give_back(&self, claim: &Claim, pause: Duration) -> Ended {
+        match self.store.release(&claim.lease, pause).await {
+            Ok(true) if pause.is_zero() => tracing::info!("run given back at its cursor"),
+            Ok(true) => tracing::info!("run waits at its cursor for {} s: its store does not answer", pause.as_secs()),
             Ok(false) => return self.let_go(claim),
             Err(error) => tracing::warn!(error = %error, "run could not be given back; its lease will lapse"),
         }
@@ -248,13 +240,6 @@ where
             self.metrics.records(Order::RESOURCE.as_str(), outcome.as_str(), after.of(outcome) - before.of(outcome));
         }
     }
-}
-
-/// How often the foreground looks whether the lease it waits for was renewed.
-const LEASE_POLL: Duration = Duration::from_secs(5);
-
-fn failure(kind: FailureKind, what: &str) -> Failure {
-    Failure { kind, message: format!("{what}; {}", advice(kind)) }
 }
 
 /// The watermark moves only when everything was read, and never by a dry run. It moves to what Salla's

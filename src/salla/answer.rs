@@ -22,6 +22,8 @@ const MAX_MIB: usize = 8;
 #[derive(Debug, Clone)]
 pub struct Call {
     pub merchant: MerchantId,
+    /// It is one record that is asked for.
+    pub single: bool,
     /// Raised by every attempt.
     pub requests: RequestCount,
     /// Attempts at this one request.

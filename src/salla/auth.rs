@@ -8,26 +8,28 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::{Instant, sleep};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::token::{Refresh, TokenEndpoint};
 use crate::{
     domain::MerchantId,
     reconcile::{
         Metrics,
-        ports::{CredentialStore, Credentials, SourceError, Tokens},
+        ports::{CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, SourceError, Tokens},
     },
 };
 
 /// A token is renewed when it ends sooner than this, or within the last quarter of its life.
 const RENEW_AHEAD: TimeDelta = TimeDelta::days(1);
 
-/// A mark older than this was left by a process that died: the outcome of its refresh is unknown.
-const REFRESH_TAKES_AT_MOST: Duration = Duration::from_secs(120);
-
 /// How long another's refresh is waited for, and how often its result is looked for.
 const WAIT_FOR_OTHERS: Duration = Duration::from_secs(45);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How often the tokens of all merchants are looked after, how many are renewed each time, and how soon after each other.
+const KEEP_EVERY: Duration = Duration::from_secs(60);
+const KEPT_AT_ONCE: u64 = 50;
+const BETWEEN_REFRESHES: Duration = Duration::from_millis(500);
 
 /// Pause before new tokens are saved again.
 const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -67,6 +69,9 @@ impl<C: CredentialStore> Auth<C> {
     /// is used while it lasts.
     pub async fn credentials(&self, merchant: MerchantId) -> Result<Credentials, SourceError> {
         let current = self.store.load(merchant).await?.ok_or(SourceError::NoToken(merchant))?;
+        if current.refused {
+            return Err(unauthorized(merchant, "it has said so before, and is not asked again"));
+        }
         let now = Utc::now();
         let ends_soon = current.tokens.expires_at.is_some_and(|end| end - now < renew_ahead(current.obtained_at, end));
         if !ends_soon || current.tokens.refresh.is_none() || current.refreshing_for.is_some() {
@@ -118,7 +123,13 @@ impl<C: CredentialStore> Auth<C> {
             Refresh::Renewed(tokens) => {
                 self.save(merchant, version, &tokens).await?;
                 tracing::info!(merchant.id = merchant.0, "token renewed");
-                Ok(Credentials { tokens, obtained_at: Utc::now(), version: version + 1, refreshing_for: None })
+                Ok(Credentials {
+                    tokens,
+                    obtained_at: Utc::now(),
+                    version: version + 1,
+                    refreshing_for: None,
+                    refused: false,
+                })
             }
             Refresh::Refused(reason) => {
                 self.store.revoked(merchant, version).await?;
@@ -132,12 +143,15 @@ impl<C: CredentialStore> Auth<C> {
                 self.store.abandon_refresh(merchant, version).await?;
                 Err(SourceError::ClientCredentials(reason))
             }
-            Refresh::Unknown(reason) => Err(unauthorized(
-                merchant,
-                &format!(
-                    "the outcome of the token refresh is unknown ({reason}), and trying again could revoke the installation"
-                ),
-            )),
+            Refresh::Unknown(reason) => {
+                self.doubt(Some(merchant)).await?;
+                Err(unauthorized(
+                    merchant,
+                    &format!(
+                        "the outcome of the token refresh is unknown ({reason}), and trying again could revoke the installation"
+                    ),
+                ))
+            }
         }
     }
 
@@ -164,6 +178,7 @@ impl<C: CredentialStore> Auth<C> {
             match current.refreshing_for {
                 _ if current.version > version => return Ok(current),
                 Some(age) if age > REFRESH_TAKES_AT_MOST => {
+                    self.doubt(Some(merchant)).await?;
                     return Err(unauthorized(
                         merchant,
                         "a token refresh was begun and its outcome is unknown; trying again could revoke the installation",
@@ -177,6 +192,47 @@ impl<C: CredentialStore> Auth<C> {
                 }
             }
         }
+    }
+
+    /// Tells of the merchants whose refresh has an unknown outcome: this one, and those whose process went away.
+    async fn doubt(&self, merchant: Option<MerchantId>) -> Result<(), SourceError> {
+        for merchant in self.store.doubt(merchant).await? {
+            tracing::error!(
+                merchant.id = merchant.0,
+                "the outcome of its token refresh is unknown: the merchant must install the app again; until then the old token is used while it lasts"
+            );
+        }
+        Ok(())
+    }
+
+    /// Keeps tokens alive whose stores no run asks for, and tells of lost refreshes, until `stop` is called.
+    pub async fn keep(&self, stop: &CancellationToken) {
+        let mut pause = Duration::ZERO;
+        while stop.run_until_cancelled(sleep(pause)).await.is_some() {
+            pause = match self.look_after_all(stop).await {
+                Ok(()) => KEEP_EVERY,
+                Err(error) => {
+                    tracing::warn!(error = %error, "tokens could not be looked after; trying again");
+                    KEEP_EVERY * 10
+                }
+            };
+        }
+    }
+
+    async fn look_after_all(&self, stop: &CancellationToken) -> Result<(), SourceError> {
+        self.doubt(None).await?;
+        let ahead = RENEW_AHEAD.to_std().unwrap_or_default();
+        for merchant in self.store.ending_within(ahead, KEPT_AT_ONCE).await? {
+            match self.credentials(merchant).await {
+                Ok(_) => {}
+                Err(SourceError::Unauthorized { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            if stop.run_until_cancelled(sleep(BETWEEN_REFRESHES)).await.is_none() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Salla says that nothing will come of the tokens of `version` any more.

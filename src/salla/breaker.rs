@@ -1,9 +1,13 @@
-//! When to leave a Salla alone that is down. Pure: the clock is handed in.
+//! When to leave a Salla alone that is down, or one of its stores. Pure: the clock is handed in.
 //!
-//! The circuit opens after so many failures in a row, of several stores: one store's trouble is its own.
-//! Open, it lets one request through now and then, the probe, and closes when a probe is answered.
+//! A circuit opens after so many failures in a row: a store's after its own, the host's after those of several
+//! stores, for one store's trouble is its own. Open, it lets one request through now and then, the probe, and
+//! closes when a probe is answered.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -13,6 +17,8 @@ use crate::domain::MerchantId;
 const FAILURES: u32 = 10;
 /// Of at least so many stores.
 const STORES: usize = 3;
+/// A record that Salla cannot show fails alone; so many requests for single ones in a row are the store's trouble.
+const SINGLE_FAILURES: u32 = 12;
 /// The pause before the first probe; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// And never longer than this, so that a Salla that is back is noticed within a minute.
@@ -20,10 +26,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(40);
 /// A probe of which nothing was heard for this long is given up, and another one sent.
 const PROBE_TAKES_AT_MOST: Duration = Duration::from_secs(50);
 
-/// The state of the circuit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The state of a circuit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum State {
     /// Requests go through.
+    #[default]
     Closed,
     /// None does until then.
     Open(Instant),
@@ -44,28 +51,18 @@ impl State {
     }
 }
 
-/// The circuit to Salla's host.
-#[derive(Debug)]
-pub struct Breaker {
+/// One circuit.
+#[derive(Debug, Default)]
+struct Breaker {
     state: State,
     failures: u32,
-    stores: HashSet<MerchantId>,
+    /// Before the next probe; zero until it opens.
     pause: Duration,
 }
 
-impl Default for Breaker {
-    fn default() -> Self {
-        Self { state: State::Closed, failures: 0, stores: HashSet::new(), pause: FIRST_PAUSE }
-    }
-}
-
 impl Breaker {
-    pub fn state(&self) -> State {
-        self.state
-    }
-
     /// Lets a request through, or says for how long to wait before asking again.
-    pub fn admit(&mut self, now: Instant) -> Result<(), Duration> {
+    fn admit(&mut self, now: Instant) -> Result<(), Duration> {
         match self.state {
             State::Closed => Ok(()),
             State::Open(until) | State::HalfOpen(until) if until > now => Err(until.duration_since(now)),
@@ -76,30 +73,134 @@ impl Breaker {
         }
     }
 
-    /// Salla answered.
-    pub fn succeeded(&mut self) {
-        *self = Self::default();
+    /// A request failed; `enough` of them in a row open the circuit.
+    fn failed(&mut self, enough: u32, now: Instant) {
+        self.failures = self.failures.saturating_add(1);
+        match self.state {
+            State::Closed if self.failures >= enough => self.open(FIRST_PAUSE, now),
+            State::HalfOpen(_) => self.open((self.pause * 2).min(LONGEST_PAUSE), now),
+            // One that was under way when the circuit opened.
+            State::Closed | State::Open(_) => {}
+        }
     }
 
-    /// Salla could not be reached, or was broken.
-    pub fn failed(&mut self, merchant: MerchantId, now: Instant) {
-        match self.state {
-            State::Closed => {
-                self.failures += 1;
-                if self.stores.len() < STORES {
-                    self.stores.insert(merchant);
-                }
-                if self.failures >= FAILURES && self.stores.len() >= STORES {
-                    self.state = State::Open(now + self.pause);
-                }
-            }
-            State::HalfOpen(_) => {
-                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-                self.state = State::Open(now + self.pause);
-            }
-            // A request that was under way when the circuit opened.
-            State::Open(_) => {}
+    fn open(&mut self, pause: Duration, now: Instant) {
+        self.pause = pause;
+        self.state = State::Open(now + pause);
+    }
+}
+
+/// What was wrong with an answer, or with the lack of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// None came, or 5xx.
+    Unavailable(String),
+    /// One came that is not Salla's.
+    Malformed(String),
+}
+
+/// A store's circuit.
+#[derive(Debug)]
+struct StoreBreaker {
+    breaker: Breaker,
+    since: Instant,
+    last: Trouble,
+}
+
+/// Why a request may not go out now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Salla is down; to be asked again after so long.
+    Host(Duration),
+    /// A probe for the store is under way.
+    Probing,
+    /// The store does not answer.
+    Store,
+}
+
+/// A store that does not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resting {
+    /// Until it may be asked again.
+    pub pause: Duration,
+    /// For how long it has failed.
+    pub since: Duration,
+    /// What was wrong last.
+    pub last: Trouble,
+}
+
+/// The host's circuit, and those of the stores that fail.
+#[derive(Debug)]
+pub struct Breakers {
+    host: Breaker,
+    /// The stores that failed since Salla last answered; no more are remembered than matter.
+    failing: HashSet<MerchantId>,
+    stores: HashMap<MerchantId, StoreBreaker>,
+    attempts: u32,
+}
+
+impl Breakers {
+    /// `attempts` at one request are enough to open a store's circuit.
+    pub fn new(attempts: u32) -> Self {
+        Self { host: Breaker::default(), failing: HashSet::new(), stores: HashMap::new(), attempts }
+    }
+
+    /// The host's.
+    pub fn state(&self) -> State {
+        self.host.state
+    }
+
+    /// How many stores are left alone.
+    pub fn open_stores(&self) -> usize {
+        self.stores.values().filter(|store| store.breaker.state != State::Closed).count()
+    }
+
+    /// Lets a store's request through, or says why not. While the host's circuit is open, it alone decides.
+    pub fn admit(&mut self, merchant: MerchantId, now: Instant) -> Result<(), Refused> {
+        if self.host.state != State::Closed {
+            return self.host.admit(now).map_err(Refused::Host);
         }
+        let Some(store) = self.stores.get_mut(&merchant) else { return Ok(()) };
+        let probing = matches!(store.breaker.state, State::HalfOpen(_));
+        store.breaker.admit(now).map_err(|_| if probing { Refused::Probing } else { Refused::Store })
+    }
+
+    /// Salla answered.
+    pub fn succeeded(&mut self, merchant: MerchantId) {
+        if self.host.state != State::Closed {
+            // What the stores suffered was the host's trouble.
+            self.stores.clear();
+        }
+        self.stores.remove(&merchant);
+        self.host = Breaker::default();
+        self.failing.clear();
+    }
+
+    /// Salla could not be reached, or was broken; `single`: by a request for one record.
+    pub fn failed(&mut self, merchant: MerchantId, single: bool, trouble: Trouble, now: Instant) {
+        if self.host.state == State::Closed {
+            let fresh = || StoreBreaker { breaker: Breaker::default(), since: now, last: trouble.clone() };
+            let store = self.stores.entry(merchant).or_insert_with(fresh);
+            store.breaker.failed(if single { SINGLE_FAILURES } else { self.attempts }, now);
+            store.last = trouble;
+        }
+        if self.failing.len() < STORES {
+            self.failing.insert(merchant);
+        }
+        self.host.failed(if self.failing.len() < STORES { u32::MAX } else { FAILURES }, now);
+    }
+
+    /// The store's trouble, if it is to be left alone.
+    pub fn resting(&self, merchant: MerchantId, now: Instant) -> Option<Resting> {
+        let store = self.stores.get(&merchant)?;
+        let State::Open(until) = store.breaker.state else { return None };
+        let pause = until.saturating_duration_since(now);
+        Some(Resting { pause, since: now.duration_since(store.since), last: store.last.clone() })
+    }
+
+    /// The store begins anew.
+    pub fn forget(&mut self, merchant: MerchantId) {
+        self.stores.remove(&merchant);
     }
 }
 
@@ -107,58 +208,102 @@ impl Breaker {
 mod tests {
     use super::*;
 
-    fn fail(breaker: &mut Breaker, stores: i64, times: i64, now: Instant) {
+    const STORE: MerchantId = MerchantId(0);
+    const OTHER: MerchantId = MerchantId(7);
+
+    fn trouble() -> Trouble {
+        Trouble::Unavailable("503".to_owned())
+    }
+
+    fn fail(breakers: &mut Breakers, stores: i64, times: i64, now: Instant) {
         for time in 0..times {
-            breaker.failed(MerchantId(time % stores), now);
+            breakers.failed(MerchantId(time % stores), false, trouble(), now);
         }
     }
 
     #[test]
     fn opens_after_failures_of_several_stores_and_closes_after_a_probe() {
-        let (mut breaker, now) = (Breaker::default(), Instant::now());
-        fail(&mut breaker, 3, 9, now);
-        assert_eq!(breaker.admit(now), Ok(()));
-        fail(&mut breaker, 3, 1, now);
-        assert_eq!(breaker.admit(now), Err(FIRST_PAUSE));
+        let (mut breakers, now) = (Breakers::new(100), Instant::now());
+        fail(&mut breakers, 3, 9, now);
+        assert_eq!(breakers.admit(OTHER, now), Ok(()));
+        fail(&mut breakers, 3, 1, now);
+        assert_eq!(breakers.admit(OTHER, now), Err(Refused::Host(FIRST_PAUSE)));
         let later = now + FIRST_PAUSE;
-        assert_eq!(breaker.admit(later), Ok(()));
-        assert!(breaker.admit(later).is_err(), "one probe at a time");
-        breaker.failed(MerchantId(1), later);
-        assert_eq!(breaker.admit(later), Err(FIRST_PAUSE * 2));
-        assert_eq!(breaker.admit(later + FIRST_PAUSE * 2), Ok(()));
-        breaker.succeeded();
-        assert_eq!(breaker.admit(later), Ok(()));
+        assert_eq!(breakers.admit(OTHER, later), Ok(()));
+        assert!(breakers.admit(STORE, later).is_err(), "one probe at a time");
+        breakers.failed(OTHER, false, trouble(), later);
+        assert_eq!(breakers.admit(OTHER, later), Err(Refused::Host(FIRST_PAUSE * 2)));
+        assert_eq!(breakers.admit(OTHER, later + FIRST_PAUSE * 2), Ok(()));
+        breakers.succeeded(OTHER);
+        assert_eq!(breakers.admit(OTHER, later), Ok(()));
     }
 
     #[test]
     fn one_store_s_trouble_is_its_own() {
-        let (mut breaker, now) = (Breaker::default(), Instant::now());
-        fail(&mut breaker, 1, 1000, now);
-        assert_eq!(breaker.state(), State::Closed);
+        let (mut breakers, now) = (Breakers::new(3), Instant::now());
+        fail(&mut breakers, 1, 2, now);
+        assert_eq!((breakers.resting(STORE, now), breakers.open_stores()), (None, 0));
+        fail(&mut breakers, 1, 1000, now);
+        assert_eq!(breakers.state(), State::Closed);
+        assert_eq!(breakers.admit(OTHER, now), Ok(()));
+        assert_eq!(breakers.admit(STORE, now), Err(Refused::Store));
+        assert_eq!(breakers.open_stores(), 1);
+        let later = now + FIRST_PAUSE;
+        let expected = Resting { pause: Duration::ZERO, since: FIRST_PAUSE, last: trouble() };
+        assert_eq!(breakers.resting(STORE, later), Some(expected));
+        assert_eq!(breakers.admit(STORE, later), Ok(()));
+        assert_eq!(breakers.admit(STORE, later), Err(Refused::Probing));
+        breakers.failed(STORE, false, trouble(), later);
+        assert_eq!(breakers.resting(STORE, later).unwrap().pause, FIRST_PAUSE * 2);
+        assert_eq!(breakers.admit(STORE, later + FIRST_PAUSE * 2), Ok(()));
+        breakers.succeeded(STORE);
+        assert_eq!((breakers.admit(STORE, later), breakers.open_stores()), (Ok(()), 0));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_shown_is_not_the_store_s_trouble() {
+        let (mut breakers, now) = (Breakers::new(3), Instant::now());
+        for _ in 1..SINGLE_FAILURES {
+            breakers.failed(STORE, true, trouble(), now);
+            assert_eq!(breakers.admit(STORE, now), Ok(()));
+        }
+        breakers.failed(STORE, true, trouble(), now);
+        assert_eq!(breakers.admit(STORE, now), Err(Refused::Store));
+    }
+
+    #[test]
+    fn a_host_that_is_back_lets_every_store_go_on() {
+        let (mut breakers, now) = (Breakers::new(3), Instant::now());
+        fail(&mut breakers, 3, 10, now);
+        assert_eq!(breakers.open_stores(), 3);
+        let later = now + FIRST_PAUSE;
+        assert_eq!(breakers.admit(OTHER, later), Ok(()));
+        breakers.succeeded(OTHER);
+        assert_eq!((breakers.admit(STORE, later), breakers.open_stores()), (Ok(()), 0));
     }
 
     #[test]
     fn an_answer_in_between_begins_the_count_anew() {
-        let (mut breaker, now) = (Breaker::default(), Instant::now());
-        fail(&mut breaker, 3, 9, now);
-        breaker.succeeded();
-        fail(&mut breaker, 3, 9, now);
-        assert_eq!(breaker.state(), State::Closed);
+        let (mut breakers, now) = (Breakers::new(100), Instant::now());
+        fail(&mut breakers, 3, 9, now);
+        breakers.succeeded(OTHER);
+        fail(&mut breakers, 3, 9, now);
+        assert_eq!(breakers.state(), State::Closed);
     }
 
     #[test]
     fn a_salla_that_is_back_is_noticed_within_a_minute_and_a_lost_probe_is_replaced() {
-        let (mut breaker, mut now) = (Breaker::default(), Instant::now());
-        fail(&mut breaker, 3, 10, now);
+        let (mut breakers, mut now) = (Breakers::new(100), Instant::now());
+        fail(&mut breakers, 3, 10, now);
         for _ in 0..20 {
-            let wait = breaker.admit(now).unwrap_err();
+            let Err(Refused::Host(wait)) = breakers.admit(STORE, now) else { panic!("it is closed") };
             assert!(wait <= LONGEST_PAUSE);
             now += wait;
-            assert_eq!(breaker.admit(now), Ok(()));
-            breaker.failed(MerchantId(1), now);
+            assert_eq!(breakers.admit(STORE, now), Ok(()));
+            breakers.failed(STORE, false, trouble(), now);
         }
         now += LONGEST_PAUSE;
-        assert_eq!(breaker.admit(now), Ok(()));
-        assert_eq!(breaker.admit(now + PROBE_TAKES_AT_MOST), Ok(()));
+        assert_eq!(breakers.admit(STORE, now), Ok(()));
+        assert_eq!(breakers.admit(STORE, now + PROBE_TAKES_AT_MOST), Ok(()));
     }
 }

@@ -1,4 +1,4 @@
-//! The middleware around the circuit breaker. It stands inside the retries, so that it hears of every
+//! The middleware around the circuit breakers. It stands inside the retries, so that it hears of every
 //! attempt.
 
 use std::{sync::Arc, time::Duration};
@@ -11,13 +11,19 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     answer::Call,
-    breaker::{Breaker, State},
-    error::{Broken, CircuitOpen},
+    breaker::{Breakers, Refused, State, Trouble},
+    error::{Broken, CircuitOpen, spent},
 };
-use crate::reconcile::Metrics;
+use crate::{
+    domain::MerchantId,
+    reconcile::{Metrics, ports::SourceError},
+};
 
 /// How long a request sleeps before it looks at the circuit again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A store that has not answered for this long fails its run.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// What a request does that finds the circuit open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,31 +34,57 @@ pub enum WhenOpen {
     Fail,
 }
 
-/// The circuit to Salla, shared by all stores.
+/// The circuits to Salla's host and to its stores.
 #[derive(Debug)]
 pub struct Circuit {
-    breaker: Mutex<Breaker>,
-    pub when_open: WhenOpen,
+    breakers: Mutex<Breakers>,
+    when_open: WhenOpen,
     metrics: Arc<Metrics>,
 }
 
 impl Circuit {
-    pub fn new(when_open: WhenOpen, metrics: Arc<Metrics>) -> Self {
+    /// `attempts` at one request are enough to know that a store does not answer.
+    pub fn new(when_open: WhenOpen, attempts: u32, metrics: Arc<Metrics>) -> Self {
         metrics.circuit(&State::WORDS, State::Closed.as_str());
-        Self { breaker: Mutex::default(), when_open, metrics }
+        Self { breakers: Mutex::new(Breakers::new(attempts)), when_open, metrics }
     }
 
-    pub fn is_closed(&self) -> bool {
-        self.breaker.lock().state() == State::Closed
+    /// What a request's failure comes to. `None`: it is to be sent again, and waits for Salla, or for another
+    /// request's probe. A store's own trouble is not waited for here: its run makes room for others.
+    pub fn verdict(&self, merchant: MerchantId, error: SourceError) -> Option<SourceError> {
+        let trouble =
+            matches!(error, SourceError::Unavailable { .. } | SourceError::Malformed { .. } | SourceError::NotAsked);
+        if !trouble || self.when_open == WhenOpen::Fail {
+            return Some(error);
+        }
+        let mut breakers = self.breakers.lock();
+        if breakers.state() != State::Closed {
+            return None;
+        }
+        match breakers.resting(merchant, Instant::now()) {
+            Some(resting) if resting.since > PATIENCE => {
+                breakers.forget(merchant);
+                Some(match resting.last {
+                    Trouble::Unavailable(reason) => SourceError::Unavailable { reason },
+                    Trouble::Malformed(reason) => SourceError::Malformed { reason },
+                })
+            }
+            Some(resting) => {
+                let (Trouble::Unavailable(reason) | Trouble::Malformed(reason)) = resting.last;
+                Some(SourceError::Resting { pause: resting.pause, reason })
+            }
+            None if matches!(error, SourceError::NotAsked) => None,
+            None => Some(error),
+        }
     }
 
-    /// Acts on the breaker, and tells of a change.
-    fn with<T>(&self, act: impl FnOnce(&mut Breaker, Instant) -> T) -> T {
-        let mut breaker = self.breaker.lock();
-        let before = breaker.state().as_str();
-        let done = act(&mut breaker, Instant::now());
-        let after = breaker.state().as_str();
-        drop(breaker);
+    /// Acts on the breakers, and tells of a change.
+    fn with<T>(&self, merchant: MerchantId, act: impl FnOnce(&mut Breakers, Instant) -> T) -> T {
+        let mut breakers = self.breakers.lock();
+        let (before, open_before) = (breakers.state().as_str(), breakers.open_stores());
+        let done = act(&mut breakers, Instant::now());
+        let (after, open_after) = (breakers.state().as_str(), breakers.open_stores());
+        drop(breakers);
         if before != after {
             self.metrics.circuit(&State::WORDS, after);
             match after {
@@ -61,42 +93,58 @@ impl Circuit {
                 _ => tracing::info!(circuit.state = after, "looking whether Salla is back"),
             }
         }
+        if open_before != open_after {
+            self.metrics.store_circuits_open(open_after);
+            if open_after > open_before {
+                tracing::warn!(merchant.id = merchant.0, "the store does not answer; it is left alone for a while");
+            } else {
+                tracing::info!(merchant.id = merchant.0, "the store answers again");
+            }
+        }
         done
     }
 }
 
-/// The circuit as a middleware.
+/// The circuits as a middleware.
 #[derive(Debug, Clone)]
 pub struct Guard(pub Arc<Circuit>);
 
 #[async_trait::async_trait]
 impl Middleware for Guard {
     async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
-        let Some(merchant) = extensions.get::<Call>().map(|call| call.merchant) else {
+        let Some((merchant, single)) = extensions.get::<Call>().map(|call| (call.merchant, call.single)) else {
             return next.run(request, extensions).await;
         };
-        while let Err(wait) = self.0.with(Breaker::admit) {
-            if self.0.when_open == WhenOpen::Fail {
+        while let Err(refused) = self.0.with(merchant, |breakers, now| breakers.admit(merchant, now)) {
+            if refused == Refused::Store || self.0.when_open == WhenOpen::Fail {
                 return Err(Error::middleware(CircuitOpen));
             }
-            // Another store's probe may close the circuit at any moment.
+            // Another request's probe may close the circuit at any moment.
+            let wait = if let Refused::Host(wait) = refused { wait } else { LOOK_AGAIN };
             sleep(wait.min(LOOK_AGAIN)).await;
         }
         let result = next.run(request, extensions).await;
-        if is_failure(&result) {
-            self.0.with(|breaker, now| breaker.failed(merchant, now));
-        } else {
-            self.0.with(|breaker, _| breaker.succeeded());
+        match trouble(&result) {
+            Some(trouble) => self.0.with(merchant, |breakers, now| breakers.failed(merchant, single, trouble, now)),
+            None => self.0.with(merchant, |breakers, _| breakers.succeeded(merchant)),
         }
         result
     }
 }
 
-/// Salla's host is in trouble. A refusal, or a limit, is an answer.
-fn is_failure(result: &Result<Response>) -> bool {
-    match result {
-        Ok(response) => response.status().is_server_error() || response.status() == StatusCode::REQUEST_TIMEOUT,
-        Err(Error::Reqwest(_)) => true,
-        Err(Error::Middleware(error)) => error.is::<Broken>(),
-    }
+/// What is wrong on Salla's side. A refusal, or a limit, is an answer.
+fn trouble(result: &Result<Response>) -> Option<Trouble> {
+    let error = match result {
+        Ok(response) => {
+            let status = response.status();
+            let failed = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
+            return failed.then(|| Trouble::Unavailable(status.to_string()));
+        }
+        Err(Error::Middleware(error)) if !error.is::<Broken>() => return None,
+        Err(error) => error,
+    };
+    Some(match spent(error) {
+        SourceError::Unavailable { reason } => Trouble::Unavailable(reason),
+        other => Trouble::Malformed(other.to_string()),
+    })
 }

@@ -11,6 +11,7 @@ use http::{HeaderValue, StatusCode, header};
 use reqwest::redirect::Policy;
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use secrecy::{ExposeSecret, SecretString};
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{
@@ -28,7 +29,7 @@ use crate::{
     domain::MerchantId,
     reconcile::{
         Metrics,
-        ports::{CredentialStore, RequestCount, SourceError},
+        ports::{CredentialStore, PauseStore, RequestCount, SourceError},
     },
 };
 
@@ -78,7 +79,7 @@ enum Refusal {
 }
 
 impl<C: CredentialStore> SallaClient<C> {
-    /// Builds the client; connections are made when they are needed.
+    /// Builds the client; connections are made when they are needed. Pauses that Salla asks for are kept in `pauses`.
     ///
     /// # Errors
     /// When the TLS of this machine cannot be set up.
@@ -86,18 +87,19 @@ impl<C: CredentialStore> SallaClient<C> {
         config: &Config,
         page_size: u32,
         when_open: WhenOpen,
-        credentials: Arc<C>,
+        (credentials, pauses): (Arc<C>, impl PauseStore),
         metrics: Arc<Metrics>,
     ) -> Result<Self, reqwest::Error> {
         let plain = plain_client(config)?;
         let limiters = Arc::new(Limiters::new(config.requests_per_minute, config.limit_share));
-        let circuit = Arc::new(Circuit::new(when_open, Arc::clone(&metrics)));
+        let circuit = Arc::new(Circuit::new(when_open, config.max_attempts, Arc::clone(&metrics)));
         let http = ClientBuilder::new(plain.clone())
             .with(transient(config.max_attempts))
             .with(CountAttempts { max_attempts: config.max_attempts })
             .with(Guard(Arc::clone(&circuit)))
             .with(ObeyRetryAfter {
                 limiters: Arc::clone(&limiters),
+                pauses,
                 max_attempts: config.max_attempts,
                 longest: config.max_retry_after,
             })
@@ -122,6 +124,11 @@ impl<C: CredentialStore> SallaClient<C> {
         })
     }
 
+    /// Renews tokens ahead of their end, also where no run asks for them, until `stop` is called.
+    pub async fn keep_tokens(&self, stop: &CancellationToken) {
+        self.auth.keep(stop).await;
+    }
+
     /// Waits until no token refresh is under way.
     pub async fn drain(&self) {
         self.auth.drain().await;
@@ -132,9 +139,12 @@ impl<C: CredentialStore> SallaClient<C> {
     pub(super) async fn get(&self, get: &Get<'_>) -> Result<Answer, SourceError> {
         loop {
             match self.get_once(get).await {
-                Err(SourceError::Unavailable { .. } | SourceError::Malformed { .. })
-                    if self.circuit.when_open == WhenOpen::Wait && !self.circuit.is_closed() => {}
-                done => return done,
+                Ok(answer) => return Ok(answer),
+                Err(error) => {
+                    if let Some(error) = self.circuit.verdict(get.merchant, error) {
+                        return Err(error);
+                    }
+                }
             }
         }
     }
@@ -148,7 +158,9 @@ impl<C: CredentialStore> SallaClient<C> {
         if first.status() != StatusCode::UNAUTHORIZED {
             return accept(first);
         }
-        if refusal(&complaint(&first)) == Refusal::TokenEnded {
+        // A proxy's 401 must not cost the refresh token.
+        let is_salla_s = first.extensions().get::<Arc<Envelope>>().is_some();
+        if is_salla_s && refusal(&complaint(&first)) == Refusal::TokenEnded {
             let renewed = match self.auth.renew(merchant, credentials).await {
                 Err(SourceError::Unauthorized { reason, .. }) if get.single => {
                     return Err(SourceError::Rejected { reason });
@@ -180,6 +192,7 @@ impl<C: CredentialStore> SallaClient<C> {
             .header(header::AUTHORIZATION, bearer)
             .with_extension(Call {
                 merchant: get.merchant,
+                single: get.single,
                 requests: get.requests.clone(),
                 attempts: RequestCount::default(),
             })

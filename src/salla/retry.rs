@@ -17,6 +17,7 @@ use super::{
     error::Broken,
     throttle::Limiters,
 };
+use crate::reconcile::ports::PauseStore;
 
 /// The first pause after a failure; each further one is twice as long, with jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -89,15 +90,17 @@ impl Middleware for CountAttempts {
 
 /// Waits out a 429, and a 503 that says for how long.
 #[derive(Debug)]
-pub struct ObeyRetryAfter {
+pub struct ObeyRetryAfter<P> {
     pub limiters: Arc<Limiters>,
+    /// Where the pause is kept for whoever has the store next.
+    pub pauses: P,
     pub max_attempts: u32,
     /// A longer pause is not waited for.
     pub longest: Duration,
 }
 
 #[async_trait::async_trait]
-impl Middleware for ObeyRetryAfter {
+impl<P: PauseStore> Middleware for ObeyRetryAfter<P> {
     async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
         loop {
             let attempt = request
@@ -113,6 +116,9 @@ impl Middleware for ObeyRetryAfter {
             let attempts = u32::try_from(call.attempts.get()).unwrap_or(u32::MAX);
             let pause = asked.unwrap_or_else(|| unannounced(attempts));
             self.limiters.pause(call.merchant, pause.min(self.longest));
+            if let Err(error) = self.pauses.pause(call.merchant, pause).await {
+                tracing::warn!(merchant.id = call.merchant.0, error = %error, "a pause is kept by this process only");
+            }
             if pause > self.longest {
                 response.extensions_mut().insert(Enough::Pause);
             }

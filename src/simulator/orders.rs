@@ -137,13 +137,7 @@ async fn fail(world: &Arc<Mutex<World>>, asked: &Asked, fault: Fault) -> Respons
             body.truncate(body.len() / 2);
             ([(header::CONTENT_TYPE, "application/json")], body).into_response()
         }
-        Fault::CutOff => {
-            let mut half = right().into_bytes();
-            half.truncate(half.len() / 2);
-            let cut = Err(std::io::Error::other("cut off"));
-            let body = Body::from_stream(stream::iter([Ok(Bytes::from(half)), cut]));
-            ([(header::CONTENT_TYPE, "application/json")], body).into_response()
-        }
+        Fault::CutOff => cut_off(json_response(right())).await,
         Fault::Hang(pause) => {
             tokio::time::sleep(pause).await;
             asked.right(&world.lock(), 0).map_or_else(|refusal| answer(&refusal), json_response)
@@ -161,6 +155,20 @@ async fn fail(world: &Arc<Mutex<World>>, asked: &Asked, fault: Fault) -> Respons
         }
         Fault::TokenEnded => refusal("The access token is invalid"),
     }
+}
+
+/// The first half of an answer's body, and then the connection is cut.
+pub async fn cut_off(answer: Response) -> Response {
+    let (parts, body) = answer.into_parts();
+    let whole = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let half = whole.slice(..whole.len() / 2);
+    let cut = Err(std::io::Error::other("cut off"));
+    (
+        parts.status,
+        [(header::CONTENT_TYPE, "application/json")],
+        Body::from_stream(stream::iter([Ok::<Bytes, _>(half), cut])),
+    )
+        .into_response()
 }
 
 pub fn answer(fault: &Fault) -> Response {

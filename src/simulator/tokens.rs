@@ -11,7 +11,11 @@ use axum::{
 use parking_lot::Mutex;
 use serde_json::json;
 
-use super::{fault::Fault, orders::answer, world::World};
+use super::{
+    fault::Fault,
+    orders::{answer, cut_off},
+    world::World,
+};
 
 /// Fourteen days, as Salla has it.
 const LIFETIME_SECONDS: u64 = 1_209_599;
@@ -21,6 +25,11 @@ pub async fn refresh(State(world): State<Arc<Mutex<World>>>, Form(form): Form<Ha
     let fault = world.lock().token_faults.pop_front();
     match fault {
         Some(Fault::Hang(pause)) => tokio::time::sleep(pause).await,
+        // The refresh token is used up all the same.
+        Some(Fault::CutOff) => {
+            let answer = exchange(&mut world.lock(), form.get("refresh_token").map_or("", String::as_str));
+            return cut_off(answer).await;
+        }
         Some(fault) => return answer(&fault),
         None => {}
     }

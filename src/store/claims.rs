@@ -39,6 +39,7 @@ impl Store {
                SELECT r.id FROM runs r \
                WHERE (r.status = 'running' AND r.lease_until < {now}) \
                   OR (r.status = 'queued' AND r.run_at <= {now} \
+                      AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.merchant_id = r.merchant_id AND p.ends_at > {now}) \
                       AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = r.merchant_id AND o.status = 'running') \
                       AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = r.merchant_id AND o.status = 'queued' \
                           AND o.run_at <= {now} AND (o.priority > r.priority OR o.priority = r.priority \
@@ -79,6 +80,7 @@ impl Store {
             .into_iter()
             .map(|row| (row.merchant_id, row.watermark))
             .collect();
+        let pauses = self.pauses(db, rows.iter().map(|row| row.merchant_id)).await?;
         let mut claims = Vec::with_capacity(rows.len());
         for row in rows {
             let Ok(trigger) = row.trigger.parse() else {
@@ -92,6 +94,7 @@ impl Store {
                 request: row.request(),
                 now,
                 watermark: watermarks.get(&row.merchant_id).copied(),
+                pause: pauses.get(&row.merchant_id).copied(),
                 resumed: self.resumed(db, &row).await?,
             });
         }

@@ -14,7 +14,9 @@ use super::{
 };
 use crate::{
     domain::{MerchantId, MerchantState},
-    reconcile::ports::{CredentialError, CredentialStore, Credentials, Sealed, TargetError, Tokens},
+    reconcile::ports::{
+        CredentialError, CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, Sealed, TargetError, Tokens,
+    },
 };
 
 impl CredentialStore<Sealed> for Store {
@@ -37,6 +39,7 @@ impl CredentialStore<Sealed> for Store {
                     obtained_at: row.obtained_at,
                     version: row.version,
                     refreshing_for: refreshing_for.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+                    refused: row.refused_at.is_some(),
                 }))
             })
             .await?;
@@ -64,7 +67,7 @@ impl CredentialStore<Sealed> for Store {
     ) -> Result<(), CredentialError> {
         let sql = format!(
             "UPDATE credentials SET access_token = $1, refresh_token = $2, expires_at = $3, version = $4, \
-             obtained_at = {}, refresh_started_at = NULL WHERE merchant_id = $5 AND version = $6",
+             obtained_at = {}, refresh_started_at = NULL, refused_at = NULL WHERE merchant_id = $5 AND version = $6",
             self.dialect.now()
         );
         let values: [Value; 6] = [
@@ -84,12 +87,64 @@ impl CredentialStore<Sealed> for Store {
     }
 
     async fn revoked(&self, merchant: MerchantId, version: i64) -> Result<(), CredentialError> {
-        let sql = "UPDATE merchants SET state = $1 WHERE merchant_id = $2 AND EXISTS (\
-                   SELECT 1 FROM credentials c WHERE c.merchant_id = merchants.merchant_id AND c.version = $3)";
-        let state = MerchantState::NeedsReauthorization.as_str();
-        Ok(self.execute(sql, &[state.into(), merchant.0.into(), version.into()]).await?)
+        let refuse = format!(
+            "UPDATE credentials SET refused_at = {} WHERE merchant_id = $1 AND version = $2 AND refused_at IS NULL",
+            self.dialect.now()
+        );
+        let refuse = refuse.as_str();
+        self.call(|| async move {
+            let txn = self.begin_write().await?;
+            let values: [Value; 2] = [merchant.0.into(), version.into()];
+            txn.execute_raw(self.statement(refuse, values)).await?;
+            // Of another version, they are other tokens.
+            let show = format!("{SHOW_IN_NEED} AND c.refused_at IS NOT NULL AND c.merchant_id = $2)");
+            let state = MerchantState::NeedsReauthorization.as_str();
+            txn.execute_raw(self.statement(&show, [state.into(), merchant.0.into()])).await?;
+            txn.commit().await
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn doubt(&self, merchant: Option<MerchantId>) -> Result<Vec<MerchantId>, CredentialError> {
+        let show = format!(
+            "{SHOW_IN_NEED} AND c.refresh_started_at IS NOT NULL AND (c.refresh_started_at < {} OR c.merchant_id = $2)) \
+             RETURNING merchant_id",
+            self.dialect.now_minus(REFRESH_TAKES_AT_MOST)
+        );
+        let show = show.as_str();
+        let shown = self
+            .call(|| async move {
+                let state = MerchantState::NeedsReauthorization.as_str();
+                let values: [Value; 2] = [state.into(), merchant.map(|id| id.0).into()];
+                let rows = self.db.query_all_raw(self.statement(show, values)).await?;
+                rows.iter().map(|row| row.try_get("", "merchant_id").map(MerchantId)).collect()
+            })
+            .await?;
+        Ok(shown)
+    }
+
+    async fn ending_within(&self, span: Duration, limit: u64) -> Result<Vec<MerchantId>, CredentialError> {
+        let sql = format!(
+            "SELECT c.merchant_id FROM credentials c JOIN merchants m ON m.merchant_id = c.merchant_id \
+             WHERE c.expires_at < {} AND c.refresh_token IS NOT NULL AND c.refresh_started_at IS NULL \
+             AND c.refused_at IS NULL AND m.state IN ('active', 'paused') ORDER BY c.expires_at LIMIT {limit}",
+            self.dialect.now_plus(span)
+        );
+        let sql = sql.as_str();
+        let ending = self
+            .call(|| async move {
+                let rows = self.db.query_all_raw(self.statement(sql, [])).await?;
+                rows.iter().map(|row| row.try_get("", "merchant_id").map(MerchantId)).collect()
+            })
+            .await?;
+        Ok(ending)
     }
 }
+
+/// Of the active merchants only: a pause is a person's word. What is to be true of their credentials follows.
+const SHOW_IN_NEED: &str = "UPDATE merchants SET state = $1 WHERE state = 'active' AND EXISTS (\
+     SELECT 1 FROM credentials c WHERE c.merchant_id = merchants.merchant_id";
 
 impl Store {
     async fn execute(&self, sql: &str, values: &[Value]) -> Result<(), TargetError> {

@@ -1,6 +1,9 @@
 //! How a run leaves a process's hands: it ends, is given back, or is to be cancelled.
 
+use std::time::Duration;
+
 use sea_orm::{ConnectionTrait, DbErr, EntityTrait, FromQueryResult, Value};
+use uuid::Uuid;
 
 use super::{connect::Store, entity::run};
 use crate::{
@@ -50,6 +53,9 @@ impl Store {
             let values: [Value; 3] = [lease.merchant.0.into(), Order::RESOURCE.as_str().into(), watermark.into()];
             txn.execute_raw(self.statement(sql, values)).await?;
         }
+        if let Some(pause) = ending.again_after {
+            self.take_up_later(&txn, lease.run_id, pause).await?;
+        }
         let seen = "DELETE FROM run_pages WHERE run_id = $1";
         txn.execute_raw(self.statement(seen, [lease.run_id.into()])).await?;
         let row = run::Model::from_query_result(&row, "")?;
@@ -63,11 +69,35 @@ impl Store {
         Ok(row.filter(|row| row.epoch == lease.epoch && row.status == status.as_str()))
     }
 
+    /// Queues a run that goes on at the cursor of `id`, with a tally of its own. Where a person has asked for another
+    /// run meanwhile, that one covers the window.
+    async fn take_up_later(&self, db: &impl ConnectionTrait, id: RunId, pause: Duration) -> Result<(), DbErr> {
+        let sql = format!(
+            "INSERT INTO runs (id, merchant_id, trigger, status, since_requested, until_requested, full_history, dry_run, \
+             priority, run_at, window_since, window_until, next_page) \
+             SELECT $1, merchant_id, trigger, 'queued', since_requested, until_requested, full_history, dry_run, \
+             priority, {run_at}, window_since, window_until, next_page FROM runs WHERE id = $2 ON CONFLICT DO NOTHING",
+            run_at = self.dialect.now_plus(pause)
+        );
+        let next = Uuid::now_v7();
+        let values: [Value; 2] = [next.into(), id.into()];
+        if db.execute_raw(self.statement(&sql, values)).await?.rows_affected() > 0 {
+            let sql = "UPDATE run_pages SET run_id = $1 WHERE run_id = $2";
+            let values: [Value; 2] = [next.into(), id.into()];
+            db.execute_raw(self.statement(sql, values)).await?;
+        }
+        Ok(())
+    }
+
     /// Back into the queue at its cursor; the attempt is not counted.
-    pub(super) async fn give_back(&self, lease: &Lease) -> Result<bool, TargetError> {
-        let sql = "UPDATE runs SET status = 'queued', owner = NULL, lease_until = NULL, attempt = attempt - 1 \
-                   WHERE id = $1 AND epoch = $2 AND status = 'running'";
-        self.call(|| async {
+    pub(super) async fn give_back(&self, lease: &Lease, pause: Duration) -> Result<bool, TargetError> {
+        let sql = format!(
+            "UPDATE runs SET status = 'queued', owner = NULL, lease_until = NULL, attempt = attempt - 1, run_at = {} \
+             WHERE id = $1 AND epoch = $2 AND status = 'running'",
+            if pause.is_zero() { "run_at".to_owned() } else { self.dialect.now_plus(pause) }
+        );
+        let sql = sql.as_str();
+        self.call(|| async move {
             let values: [Value; 2] = [lease.run_id.into(), lease.epoch.into()];
             let released = self.db.execute_raw(self.statement(sql, values)).await?;
             Ok(released.rows_affected() > 0)

@@ -34,8 +34,8 @@ impl Ledger for Store {
         self.end(lease, ending).await
     }
 
-    async fn release(&self, lease: &Lease) -> Result<bool, TargetError> {
-        self.give_back(lease).await
+    async fn release(&self, lease: &Lease, pause: Duration) -> Result<bool, TargetError> {
+        self.give_back(lease, pause).await
     }
 
     async fn cancel(&self, run: RunId) -> Result<Option<bool>, TargetError> {

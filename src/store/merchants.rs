@@ -50,7 +50,8 @@ impl Store {
             let sql = format!("INSERT INTO credentials (merchant_id, access_token, refresh_token, expires_at) VALUES ($1, $2, $3, $4) \
                        ON CONFLICT (merchant_id) DO UPDATE SET access_token = excluded.access_token, \
                        refresh_token = excluded.refresh_token, expires_at = excluded.expires_at, \
-                       version = credentials.version + 1, obtained_at = {now}, refresh_started_at = NULL");
+                       version = credentials.version + 1, obtained_at = {now}, refresh_started_at = NULL, \
+                       refused_at = NULL");
             let tokens = &registration.tokens;
             let values: [Value; 4] = [
                 registration.merchant_id.0.into(),
@@ -89,6 +90,30 @@ impl Store {
         self.call(|| async {
             let removed = merchant::Entity::delete_by_id(id.0).exec(&self.db).await?;
             Ok(removed.rows_affected > 0)
+        })
+        .await
+    }
+
+    /// Which of the `merchants` a sweep covers: the active ones, and those whose refresh has an unknown outcome, while
+    /// their old token lasts.
+    pub(super) fn covered(&self) -> String {
+        format!(
+            "(state = 'active' OR state = 'needs_reauthorization' AND EXISTS (SELECT 1 FROM credentials c \
+             WHERE c.merchant_id = merchants.merchant_id AND c.refused_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > {})))",
+            self.dialect.now()
+        )
+    }
+
+    /// The merchants that a sweep covers now, by id.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn covered_merchants(&self) -> Result<Vec<MerchantId>, TargetError> {
+        let sql = format!("SELECT merchant_id FROM merchants WHERE {} ORDER BY merchant_id", self.covered());
+        let sql = sql.as_str();
+        self.call(|| async move {
+            let rows = self.db.query_all_raw(self.statement(sql, [])).await?;
+            rows.iter().map(|row| row.try_get("", "merchant_id").map(MerchantId)).collect()
         })
         .await
     }

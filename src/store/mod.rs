@@ -16,6 +16,7 @@ mod finish;
 mod ledger;
 mod merchants;
 mod orders;
+mod pauses;
 mod queries;
 mod queue;
 mod schedule;

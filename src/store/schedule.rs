@@ -57,8 +57,9 @@ impl Store {
             };
             let sql = format!(
                 "INSERT INTO runs (id, merchant_id, trigger, status, firing, run_at) \
-                 SELECT {id}, merchant_id, $2, 'queued', $1, {run_at} FROM merchants WHERE state = 'active' \
+                 SELECT {id}, merchant_id, $2, 'queued', $1, {run_at} FROM merchants WHERE {covered} \
                  ON CONFLICT DO NOTHING",
+                covered = self.covered(),
                 id = self.dialect.uuid_v7(),
                 run_at = self.dialect.first_parameter_plus(&offset),
             );

@@ -1,7 +1,7 @@
 //! The credential store as everyone else sees it: tokens in the clear, sealed on their way in and opened
 //! on their way out.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::ring::{KeyRing, Kind, OpenError};
 use crate::{
@@ -77,6 +77,7 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
             obtained_at: stored.obtained_at,
             version: stored.version,
             refreshing_for: stored.refreshing_for,
+            refused: stored.refused,
         }))
     }
 
@@ -100,5 +101,13 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
 
     async fn revoked(&self, merchant: MerchantId, version: i64) -> Result<(), CredentialError> {
         self.store.revoked(merchant, version).await
+    }
+
+    async fn doubt(&self, merchant: Option<MerchantId>) -> Result<Vec<MerchantId>, CredentialError> {
+        self.store.doubt(merchant).await
+    }
+
+    async fn ending_within(&self, span: Duration, limit: u64) -> Result<Vec<MerchantId>, CredentialError> {
+        self.store.ending_within(span, limit).await
     }
 }

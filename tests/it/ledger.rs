@@ -88,6 +88,7 @@ fn succeeded() -> Ending {
         totals: Totals::default(),
         requests: 1,
         watermark: Some(chrono::Utc::now()),
+        again_after: None,
     }
 }
 
@@ -132,7 +133,7 @@ async fn a_lapsed_lease_is_taken_over_and_the_old_holder_writes_nothing(engine: 
         Err(TargetError::LeaseLost(_))
     ));
     assert!(matches!(stalled.finish(&first.lease, succeeded()).await, Err(TargetError::LeaseLost(_))));
-    assert!(!stalled.release(&first.lease).await.unwrap());
+    assert!(!stalled.release(&first.lease, Duration::ZERO).await.unwrap());
     assert_eq!(fixture.database.text("SELECT status FROM runs").await, "running");
     assert!(fixture.database.rows("SELECT * FROM watermarks").await.is_empty());
     other.commit(&second.lease, page(&three, Totals::default())).await.unwrap();

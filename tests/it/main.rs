@@ -20,6 +20,7 @@ mod daemon;
 mod demo;
 mod documented;
 mod ledger;
+mod limits;
 mod model;
 mod night;
 mod report;

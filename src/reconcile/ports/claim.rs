@@ -1,5 +1,7 @@
 //! A run that a process holds, and what it needs to go on with it.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +55,8 @@ pub struct Claim {
     pub now: DateTime<Utc>,
     /// The merchant's watermark at the claim.
     pub watermark: Option<DateTime<Utc>>,
+    /// For how long Salla still wants the store left alone.
+    pub pause: Option<Duration>,
     /// What an earlier holder got done.
     pub resumed: Option<Resumed>,
 }

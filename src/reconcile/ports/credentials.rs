@@ -34,7 +34,13 @@ pub struct Credentials<T = SecretString> {
     pub version: i64,
     /// Since when a refresh has been under way, by the database's clock.
     pub refreshing_for: Option<Duration>,
+    /// Salla has refused the tokens for good.
+    pub refused: bool,
 }
+
+/// A mark older than this was left by a process that died, or by a request whose answer was lost: nobody knows
+/// whether the refresh token is used up, and nobody uses it again.
+pub const REFRESH_TAKES_AT_MOST: Duration = Duration::from_secs(120);
 
 /// Why tokens could not be read or saved.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +93,21 @@ pub trait CredentialStore<T = SecretString>: Send + Sync + 'static {
         version: i64,
     ) -> impl Future<Output = Result<(), CredentialError>> + Send;
 
-    /// Salla refuses the tokens of `version` for good: the merchant must install the app again.
+    /// Salla refuses the tokens of `version` for good: the merchant must install the app again, and nothing is sent on
+    /// its behalf until then.
     fn revoked(&self, merchant: MerchantId, version: i64) -> impl Future<Output = Result<(), CredentialError>> + Send;
+
+    /// Shows the merchants whose refresh has an unknown outcome, `merchant`'s among them if it is given, as in need of
+    /// a new installation, and returns those that did not show so before. Their access tokens are used while they last.
+    fn doubt(
+        &self,
+        merchant: Option<MerchantId>,
+    ) -> impl Future<Output = Result<Vec<MerchantId>, CredentialError>> + Send;
+
+    /// Up to `limit` merchants whose tokens end within `span` and can be renewed, those that end first.
+    fn ending_within(
+        &self,
+        span: Duration,
+        limit: u64,
+    ) -> impl Future<Output = Result<Vec<MerchantId>, CredentialError>> + Send;
 }

@@ -67,6 +67,8 @@ pub struct Ending {
     pub requests: u64,
     /// The merchant's watermark from now on; `None`: as it was.
     pub watermark: Option<DateTime<Utc>>,
+    /// Another run takes up the rest after this long, at this one's cursor.
+    pub again_after: Option<Duration>,
 }
 
 /// A firing of the schedule, and what was decided about it.
@@ -153,11 +155,12 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     /// Renews these leases, and returns those that are still held.
     fn heartbeat(&self, held: &[Lease]) -> impl Future<Output = Result<Vec<Lease>, TargetError>> + Send;
 
-    /// Ends a run: status, totals and watermark in one transaction, fenced.
+    /// Ends a run: status, totals, watermark, and the run that takes up the rest, in one transaction, fenced.
     fn finish(&self, lease: &Lease, ending: Ending) -> impl Future<Output = Result<Run, TargetError>> + Send;
 
-    /// Gives a run back at its cursor, without spending an attempt; false when the lease is lost.
-    fn release(&self, lease: &Lease) -> impl Future<Output = Result<bool, TargetError>> + Send;
+    /// Gives a run back at its cursor, without spending an attempt, to be taken up after `pause` at the earliest; false
+    /// when the lease is lost.
+    fn release(&self, lease: &Lease, pause: Duration) -> impl Future<Output = Result<bool, TargetError>> + Send;
 
     /// Asks for a run's end: `None` unknown, `Some(false)` it has ended already.
     fn cancel(&self, run: RunId) -> impl Future<Output = Result<Option<bool>, TargetError>> + Send;

@@ -148,6 +148,14 @@ pub enum SourceError {
         /// What happened to the last attempt.
         reason: String,
     },
+    /// Salla has not been answering for this store alone, which is left alone for a while.
+    #[error("Salla does not answer for this store ({reason}), and is asked again in {}", humantime::format_duration(*pause))]
+    Resting {
+        /// Until it is asked again.
+        pause: Duration,
+        /// What happened to the last request.
+        reason: String,
+    },
     /// Salla has not been answering, and was not asked again.
     #[error("Salla is unavailable: the circuit is open: Salla has not been answering, and was not asked again")]
     NotAsked,
@@ -186,5 +194,6 @@ impl SourceError {
 }
 
 fn after(pause: Option<Duration>) -> String {
-    pause.map_or_else(String::new, |pause| format!(": Retry-After {}", humantime::format_duration(pause)))
+    let whole = |pause: Duration| humantime::format_duration(Duration::from_secs(pause.as_secs()));
+    pause.map_or_else(String::new, |pause| format!(": it asks to be left alone for {}", whole(pause)))
 }

@@ -15,6 +15,7 @@ pub struct Model {
     pub obtained_at: DateTimeUtc,
     pub version: i64,
     pub refresh_started_at: Option<DateTimeUtc>,
+    pub refused_at: Option<DateTimeUtc>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

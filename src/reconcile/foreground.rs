@@ -1,0 +1,61 @@
+//! A run that somebody waits for: made and executed here, outside the queue.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    policy::failure,
+    ports::{Begun, Ledger, NewRun, Source, Target},
+    runner::{Ended, Runner},
+};
+use crate::domain::{FailureKind, Order};
+
+/// How often the foreground looks whether the lease it waits for was renewed.
+const LEASE_POLL: Duration = Duration::from_secs(5);
+
+impl<S, T> Runner<S, T>
+where
+    S: Source<Order> + 'static,
+    T: Target<Order> + Ledger,
+{
+    /// Makes a run and executes it here. Where the merchant's last holder is gone without a word, its
+    /// lease is waited for.
+    pub async fn foreground(&self, new: NewRun, stop: &CancellationToken) -> Ended {
+        let mut known_lease = None;
+        let ended = loop {
+            let failure = match self.store.begin(new).await {
+                Ok(Begun::Claimed(claim)) => return self.execute(*claim, stop).await,
+                Ok(Begun::UnknownMerchant) => {
+                    failure(FailureKind::UnknownMerchant, &format!("merchant {} is not registered", new.merchant))
+                }
+                Ok(Begun::Busy { run_id, lease_until, lapses_in }) => {
+                    let renewed = known_lease.is_some_and(|lease| lease != (run_id, lease_until));
+                    if !renewed {
+                        if known_lease.is_none() {
+                            tracing::info!(merchant.id = new.merchant.0, run.id = %run_id,
+                            "waiting up to {} for the lease of the merchant's active run",
+                            humantime::format_duration(Duration::from_secs(lapses_in.as_secs() + 1)));
+                        }
+                        known_lease = Some((run_id, lease_until));
+                        let wait = lapses_in.min(LEASE_POLL);
+                        if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+                            continue;
+                        }
+                    }
+                    failure(
+                        FailureKind::AlreadyRunning,
+                        &format!("run {run_id} of merchant {} is active", new.merchant),
+                    )
+                }
+                Err(error) => failure(FailureKind::Database, &error),
+            };
+            break Ended::Unrecorded { merchant: new.merchant, failure };
+        };
+        if let Ended::Unrecorded { failure, .. } = &ended {
+            tracing::error!(merchant.id = new.merchant.0, error.kind = %failure.kind, error = %failure.message, "run could not begin");
+        }
+        self.progress.ended(&ended);
+        ended
+    }
+}

@@ -1,0 +1,165 @@
+//! A good citizen: pauses are kept whatever happens to the process, and a store that does not answer is left alone.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use salla_reconciler::simulator::Fault;
+use tokio::time::Instant;
+
+use crate::support::{
+    Engine, Site,
+    site::{shop, totals},
+};
+
+on_every_database!(
+    a_429,
+    a_pause_survives_a_restart,
+    a_limit_that_does_not_say_for_how_long,
+    one_store_does_not_answer,
+    a_store_that_stays_away_holds_up_nobody,
+);
+
+/// Everything that waits for a pause is due now.
+async fn the_pause_is_over(site: &Site) {
+    site.database.execute("DELETE FROM pauses", []).await;
+    let long_ago = chrono::Utc::now() - chrono::TimeDelta::hours(2);
+    site.database.execute("UPDATE runs SET run_at = $1 WHERE status = 'queued'", [long_ago.into()]).await;
+}
+
+/// README, "A 429".
+async fn a_429(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 5), shop(1002, 0, 1)]).await;
+    site.set("RECONCILE__PAGE_SIZE", "1");
+    let nothing = || Fault::Hang(Duration::ZERO);
+    // A short one is waited for, a long one is not.
+    site.salla.world().script(1001, [nothing(), Fault::too_many("2"), nothing(), Fault::too_many("3600")]);
+    let mut daemon = site.serve().await;
+    let began = Instant::now();
+    let (_, first) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    let failed = daemon.await_run("merchant_id=1001", |run| run["status"] == "failed").await;
+    assert!(began.elapsed() > Duration::from_millis(1900), "{:?}", began.elapsed());
+    assert_eq!(failed["error"]["kind"], "rate_limited", "{failed}");
+    assert!(failed["error"]["message"].as_str().unwrap().contains("1h"), "{failed}");
+    assert_eq!(failed["run_id"], first["run_id"]);
+    let asked = site.salla.world().requests_for(1001);
+    let read = totals(&failed)[0];
+    assert!(read > 0, "{failed}");
+
+    // What is left waits in the queue, and nobody asks for the store meanwhile: not by hand, not after a crash.
+    let waits = daemon.await_run("merchant_id=1001&status=queued", |_| true).await;
+    assert_eq!(waits["trigger"], "http");
+    assert_eq!(daemon.post("/runs", r#"{"merchant_id":1001}"#).await.0, 409);
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait().await;
+    let daemon = site.serve().await;
+    daemon.post("/runs", r#"{"merchant_id":1002}"#).await;
+    daemon.await_run("merchant_id=1002", |run| run["status"] == "succeeded").await;
+    assert_eq!(site.salla.world().requests_for(1001), asked);
+
+    // Then it goes on at the page where it stopped, and counts only what it read itself.
+    the_pause_is_over(&site).await;
+    let rest = daemon.await_run("merchant_id=1001&status=succeeded", |_| true).await;
+    assert_eq!(rest["run_id"], waits["run_id"]);
+    assert_eq!(rest["window"], failed["window"]);
+    assert_eq!(totals(&rest)[0] + read, 5, "{rest}");
+    site.assert_equal(1001).await;
+    assert_eq!(site.database.number("SELECT count(*) FROM run_pages").await, 0);
+}
+
+async fn a_pause_survives_a_restart(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 2)]).await;
+    site.salla.world().script(1001, [Fault::too_many("3600")]);
+    assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "rate_limited");
+    let again = site.reconcile(1001, &[]).await;
+    assert_eq!(again["error"]["kind"], "rate_limited", "{again}");
+    assert_eq!(again["requests"], 0);
+    assert_eq!(site.salla.world().requests_for(1001), 1);
+    // In the foreground there may be no daemon that would take it up.
+    assert_eq!(site.database.number("SELECT count(*) FROM runs WHERE status = 'queued'").await, 0);
+
+    // One that is short enough is waited for, by whoever comes.
+    the_pause_is_over(&site).await;
+    site.set("SALLA__MAX_ATTEMPTS", "1");
+    site.salla.world().script(1001, [Fault::too_many("3")]);
+    assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "rate_limited");
+    let began = Instant::now();
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+    assert!(began.elapsed() > Duration::from_millis(1500), "{:?}", began.elapsed());
+}
+
+async fn a_limit_that_does_not_say_for_how_long(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 2)]).await;
+    site.set("SALLA__MAX_ATTEMPTS", "1");
+    let silent = match Fault::too_many("") {
+        Fault::Answer { status, body, .. } => Fault::Answer { status, headers: Vec::new(), body },
+        other => other,
+    };
+    site.salla.world().script(1001, [silent]);
+    let daemon = site.serve().await;
+    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    daemon.await_run("", |run| run["status"] == "failed" && run["error"]["kind"] == "rate_limited").await;
+    daemon.await_run("status=queued", |_| true).await;
+    the_pause_is_over(&site).await;
+    daemon.await_run("", |run| run["status"] == "succeeded").await;
+}
+
+async fn one_store_does_not_answer(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 2), shop(1002, 0, 2), shop(1003, 0, 2)]).await;
+    site.set("RECONCILE__CONCURRENCY", "1");
+    site.salla.world().always.insert(1001, Fault::status(503));
+    let daemon = site.serve().await;
+    for merchant in [1001, 1002, 1003] {
+        daemon.post("/runs", &format!(r#"{{"merchant_id":{merchant}}}"#)).await;
+    }
+    daemon
+        .await_line(|line| line["message"].as_str().is_some_and(|text| text.contains("run waits at its cursor")))
+        .await;
+    // It makes room for the others, and costs no attempt.
+    for merchant in [1002, 1003] {
+        daemon.await_run(&format!("merchant_id={merchant}"), |run| run["status"] == "succeeded").await;
+    }
+    let metrics = daemon.get("/metrics").await.1;
+    let metrics = metrics.as_str().unwrap();
+    assert!(metrics.contains("salla_reconciler_salla_store_circuits_open 1"), "{metrics}");
+    assert!(metrics.contains(r#"salla_circuit_state{state="closed"} 1"#), "{metrics}");
+    assert_eq!(daemon.get("/readyz").await.0, 200);
+    // Three attempts, and then a probe after 5 s, 10 s, ...
+    let seen = site.salla.world().requests_for(1001);
+    assert!((3..=5).contains(&seen), "{seen}");
+    site.salla.world().always.clear();
+    let run = daemon.await_run("merchant_id=1001", |run| run["status"] == "succeeded").await;
+    assert_eq!(totals(&run), [2, 2, 0, 0, 0, 0]);
+    assert_eq!(site.database.number("SELECT attempt FROM runs WHERE merchant_id = 1001").await, 1);
+    assert!(daemon.get("/metrics").await.1.as_str().unwrap().contains("salla_store_circuits_open 0"));
+}
+
+/// With as many of them as there are places for runs.
+async fn a_store_that_stays_away_holds_up_nobody(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 2), shop(1002, 0, 2), shop(1003, 0, 2)]).await;
+    site.set("RECONCILE__CONCURRENCY", "2");
+    site.salla.world().always.insert(1001, Fault::ok("text/html", "<html>under maintenance</html>"));
+    site.salla.world().always.insert(1002, Fault::Truncated);
+    let mut daemon = site.serve().await;
+    for merchant in [1001, 1002] {
+        daemon.post("/runs", &format!(r#"{{"merchant_id":{merchant}}}"#)).await;
+    }
+    for merchant in [1001, 1002] {
+        let away = |line: &serde_json::Value| {
+            line["merchant.id"] == merchant
+                && line["message"] == "the store does not answer; it is left alone for a while"
+        };
+        daemon.await_line(away).await;
+    }
+    daemon.post("/runs", r#"{"merchant_id":1003}"#).await;
+    daemon.await_run("merchant_id=1003", |run| run["status"] == "succeeded").await;
+    // A person need not wait for it.
+    let waits = daemon.await_run("merchant_id=1001&status=queued", |_| true).await;
+    assert_eq!(daemon.post(&format!("/runs/{}/cancel", waits["run_id"].as_str().unwrap()), "").await.0, 202);
+    daemon.await_run("merchant_id=1001&status=cancelled", |_| true).await;
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait().await, Some(0));
+    // The foreground waits for nobody, and says what it met.
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(run["error"]["kind"], "salla_malformed", "{run}");
+    assert!(run["error"]["message"].as_str().unwrap().contains("text/html"), "{run}");
+}
