@@ -27,5 +27,6 @@ mod report;
 mod samples;
 mod schema;
 mod secrets;
+mod tokens;
 mod vanished;
 mod writers;

@@ -1,0 +1,221 @@
+//! A refresh token is good once: whatever happens around its use, it is not used twice.
+
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use nix::sys::signal::Signal;
+use salla_reconciler::simulator::Fault;
+use sea_orm::{ConnectionTrait, TransactionTrait};
+use serde_json::json;
+
+use crate::support::{
+    Engine, Site,
+    site::{shop, totals},
+};
+
+on_every_database!(
+    four_daemons_renew_a_token_once,
+    killed_between_the_answer_and_the_save,
+    an_answer_that_breaks_off,
+    the_old_token_is_used_while_it_lasts,
+    five_kinds_of_401,
+    a_refused_merchant_is_not_asked_about_again,
+    a_paused_store_s_token_is_kept_alive,
+);
+
+/// A token of a fortnight, on its last hour.
+pub async fn expires_soon(site: &Site) {
+    let (soon, then) = (Utc::now() + TimeDelta::hours(1), Utc::now() - TimeDelta::days(13));
+    site.database.execute("UPDATE credentials SET expires_at = $1, obtained_at = $2", [soon.into(), then.into()]).await;
+}
+
+async fn state(site: &Site) -> String {
+    site.database.text("SELECT state FROM merchants WHERE merchant_id = 1001").await
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..400 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("not within 10 s: {what}");
+}
+
+async fn four_daemons_renew_a_token_once(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 3), shop(1002, 0, 3)]).await;
+    site.set("SALLA__REQUEST_TIMEOUT", "15s");
+    expires_soon(&site).await;
+    // While the first of them waits for the answer, the others find the token about to end.
+    site.salla.world().token_faults.extend([Fault::Hang(Duration::from_secs(2)), Fault::Hang(Duration::from_secs(2))]);
+    let daemons = futures::future::join_all((0..4).map(|_| site.serve())).await;
+    for merchant in [1001, 1002] {
+        daemons[0].post("/runs", &format!(r#"{{"merchant_id":{merchant}}}"#)).await;
+        daemons[0].await_run(&format!("merchant_id={merchant}"), |run| run["status"] == "succeeded").await;
+    }
+    until("both are renewed", async || site.salla.world().refreshes == 2).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(site.salla.world().refreshes, 2);
+    assert_eq!(site.salla.world().violations, [""; 0]);
+    until("both are saved", async || site.database.number("SELECT min(version) FROM credentials").await == 2).await;
+    assert_eq!(state(&site).await, "active");
+}
+
+async fn killed_between_the_answer_and_the_save(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    site.set("SALLA__REQUEST_TIMEOUT", "15s");
+    expires_soon(&site).await;
+    site.salla.world().token_faults.push_back(Fault::Hang(Duration::from_secs(2)));
+    let mut daemon = site.serve().await;
+    let marked = "SELECT count(*) FROM credentials WHERE refresh_started_at IS NOT NULL";
+    until("the refresh is marked", async || site.database.number(marked).await == 1).await;
+    // The new tokens come, and cannot be saved.
+    let lock = site.database.db.begin().await.unwrap();
+    lock.execute_unprepared("UPDATE credentials SET version = version").await.unwrap();
+    until("Salla has answered", async || site.salla.world().refreshes == 1).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait().await;
+    if site.database.is_postgres() {
+        // It would go on with the statement of a client that is gone.
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE application_name = 'salla-reconciler' AND datname = current_database()";
+        lock.execute_unprepared(end).await.unwrap();
+    }
+    lock.rollback().await.unwrap();
+
+    // Another process waits for the one that may still be at it, and then nobody tries.
+    let daemon = site.serve().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(state(&site).await, "active");
+    drop(daemon);
+    let long_ago = Utc::now() - TimeDelta::minutes(3);
+    site.database.execute("UPDATE credentials SET refresh_started_at = $1", [long_ago.into()]).await;
+    let daemon = site.serve().await;
+    let told = daemon.await_line(|line| line["message"].as_str().is_some_and(|text| text.contains("outcome"))).await;
+    assert_eq!((told["merchant.id"].clone(), told["level"].clone()), (json!(1001), json!("ERROR")), "{told}");
+    assert_eq!(state(&site).await, "needs_reauthorization");
+    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    let run = daemon.await_run("", |run| run["status"] == "failed").await;
+    assert_eq!(run["error"]["kind"], "needs_reauthorization", "{run}");
+    assert!(run["error"]["message"].as_str().unwrap().contains("install the app again"), "{run}");
+    assert_eq!(site.salla.world().refreshes, 1);
+    assert_eq!(site.salla.world().violations, [""; 0]);
+}
+
+async fn an_answer_that_breaks_off(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    site.salla.world().script(1001, [Fault::TokenEnded]);
+    site.salla.world().token_faults.push_back(Fault::CutOff);
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(run["error"]["kind"], "needs_reauthorization", "{run}");
+    assert!(run["error"]["message"].as_str().unwrap().contains("outcome"), "{run}");
+    site.reconcile(1001, &[]).await;
+    assert_eq!(site.salla.world().violations, [""; 0]);
+    assert_eq!(state(&site).await, "needs_reauthorization");
+}
+
+async fn the_old_token_is_used_while_it_lasts(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    expires_soon(&site).await;
+    site.salla.world().token_faults.push_back(Fault::status(502));
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(run["status"], "succeeded", "{run}");
+    assert_eq!(state(&site).await, "needs_reauthorization");
+    // Every way to a run leads on: by name, all of them, and the schedule's.
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+    assert_eq!(site.run(&["run", "--json"]).await.exits(0).object()["status"], "succeeded");
+    site.set("SCHEDULE__CRON", "*/2 * * * * *");
+    let daemon = site.serve().await;
+    daemon.await_run("status=succeeded", |run| run["trigger"] == "schedule").await;
+    drop(daemon);
+    assert_eq!(site.salla.world().refreshes, 0);
+    // When it has ended, it has.
+    let ended = Utc::now() - TimeDelta::minutes(1);
+    let long_ago = Utc::now() - TimeDelta::minutes(3);
+    site.database
+        .execute("UPDATE credentials SET expires_at = $1, refresh_started_at = $2", [ended.into(), long_ago.into()])
+        .await;
+    assert!(site.run(&["run", "--json"]).await.exits(0).stdout.is_empty());
+    site.salla.world().script(1001, [Fault::TokenEnded]);
+    assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "needs_reauthorization");
+    assert_eq!(site.salla.world().refreshes, 0);
+}
+
+fn unauthorized(message: &str) -> Fault {
+    let body = json!({"status": 401, "success": false, "error": {"code": "Unauthorized", "message": message}});
+    Fault::Answer {
+        status: 401,
+        headers: vec![("content-type", "application/json".to_owned())],
+        body: body.to_string(),
+    }
+}
+
+async fn five_kinds_of_401(engine: Engine) {
+    for (message, kind, state_then) in [
+        ("The User is not exists.", "needs_reauthorization", "needs_reauthorization"),
+        ("عفوا لا يمكنك تسجيل الدخول, حسابك غير مفعل", "needs_reauthorization", "needs_reauthorization"),
+        ("The access token should have access to one of those scopes: orders.read", "missing_scope", "active"),
+    ] {
+        let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+        site.salla.world().script(1001, [unauthorized(message)]);
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!(run["error"]["kind"], kind, "{run}");
+        assert_eq!(state(&site).await, state_then, "{message}");
+        assert_eq!(site.salla.world().refreshes, 0, "{message}");
+    }
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    // A proxy's own refusal says nothing about the token.
+    let proxy = Fault::Answer {
+        status: 401,
+        headers: vec![("content-type", "text/html".to_owned())],
+        body: "<h1>no".to_owned(),
+    };
+    site.salla.world().script(1001, [proxy]);
+    assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "salla_rejected");
+    assert_eq!(site.salla.world().refreshes, 0);
+    // The one that is worth a refresh; once, even where it does not help.
+    site.salla.world().script(1001, [Fault::TokenEnded]);
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [3, 3, 0, 0, 0, 0]);
+    assert_eq!(site.salla.world().refreshes, 1);
+    site.salla.world().script(1001, [Fault::TokenEnded, Fault::TokenEnded]);
+    assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "needs_reauthorization");
+    assert_eq!(site.salla.world().refreshes, 2);
+    // And the fifth: the refresh token itself was used before.
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    site.import(r#"{"merchant_id":1001,"access_token":"ended","refresh_token":"ory_rt_1001_0"}"#).await.exits(0);
+    let run = site.reconcile(1001, &[]).await;
+    assert!(run["error"]["message"].as_str().unwrap().contains("invalid_grant"), "{run}");
+    assert_eq!(state(&site).await, "needs_reauthorization");
+}
+
+async fn a_refused_merchant_is_not_asked_about_again(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    site.salla.world().script(1001, [unauthorized("The User is not exists.")]);
+    site.reconcile(1001, &[]).await;
+    let asked = site.salla.world().requests_for(1001);
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(run["error"]["kind"], "needs_reauthorization", "{run}");
+    assert_eq!(run["requests"], 0);
+    assert!(site.run(&["run", "--json"]).await.exits(0).stdout.is_empty());
+    expires_soon(&site).await;
+    let daemon = site.serve().await;
+    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    daemon.await_run("", |run| run["status"] == "failed" && run["trigger"] == "http").await;
+    assert_eq!(site.salla.world().requests_for(1001), asked);
+    assert_eq!(site.salla.world().refreshes, 0);
+    // New tokens are another matter.
+    site.register(1001).await;
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+}
+
+async fn a_paused_store_s_token_is_kept_alive(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    site.run(&["merchants", "pause", "1001"]).await.exits(0);
+    expires_soon(&site).await;
+    let _daemon = site.serve().await;
+    until("it is renewed", async || site.database.number("SELECT version FROM credentials").await == 2).await;
+    assert_eq!(site.salla.world().refreshes, 1);
+    assert_eq!(state(&site).await, "paused");
+}
