@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{TimeDelta, Utc};
 use nix::sys::signal::Signal;
 use salla_reconciler::simulator::Fault;
 use tokio::time::Instant;
@@ -17,12 +18,13 @@ on_every_database!(
     a_limit_that_does_not_say_for_how_long,
     one_store_does_not_answer,
     a_store_that_stays_away_holds_up_nobody,
+    a_thousand_stores_while_salla_is_down,
 );
 
 /// Everything that waits for a pause is due now.
 async fn the_pause_is_over(site: &Site) {
     site.database.execute("DELETE FROM pauses", []).await;
-    let long_ago = chrono::Utc::now() - chrono::TimeDelta::hours(2);
+    let long_ago = Utc::now() - TimeDelta::hours(2);
     site.database.execute("UPDATE runs SET run_at = $1 WHERE status = 'queued'", [long_ago.into()]).await;
 }
 
@@ -162,4 +164,41 @@ async fn a_store_that_stays_away_holds_up_nobody(engine: Engine) {
     let run = site.reconcile(1001, &[]).await;
     assert_eq!(run["error"]["kind"], "salla_malformed", "{run}");
     assert!(run["error"]["message"].as_str().unwrap().contains("text/html"), "{run}");
+}
+
+/// A firing that was missed an hour ago is made up for, by a thousand runs.
+async fn a_thousand_stores_while_salla_is_down(engine: Engine) {
+    const STORES: i64 = 1000;
+    let mut site = Site::unregistered(engine, (1..=STORES).map(|merchant| shop(merchant, 0, 1))).await;
+    let lines: Vec<String> = (1..=STORES).map(|merchant| site.salla.registration(merchant).unwrap()).collect();
+    site.import(&lines.join("\n")).await.exits(0);
+    for merchant in 1..=STORES {
+        site.salla.world().always.insert(merchant, Fault::status(503));
+    }
+    let hour = (Utc::now() - TimeDelta::hours(1)).format("%H").to_string();
+    site.set("SCHEDULE__CRON", &format!("0 0 {hour} * * *"));
+    site.set("SCHEDULE__TIMEZONE", "UTC");
+    let values = [(Utc::now() - TimeDelta::days(2)).into(), format!("0 0 {hour} * * * UTC").into()];
+    site.database.execute("INSERT INTO firings (slot, pattern, outcome) VALUES ($1, $2, 'schedule')", values).await;
+    let mut daemon = site.serve().await;
+    daemon.await_line(|line| line["circuit.state"] == "open").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = site.salla.world().seen.len();
+    // Probes after 5 s and 10 s, one at a time.
+    tokio::time::sleep(Duration::from_secs(17)).await;
+    let probes = site.salla.world().seen.len() - before;
+    assert!((1..=3).contains(&probes), "{probes} requests in 17 s");
+    assert!(before <= 40, "{before} requests before the circuit opened");
+    site.salla.world().always.clear();
+    let done = "SELECT count(*) FROM runs WHERE status = 'succeeded' AND attempt <= 2";
+    for _ in 0..600 {
+        if site.database.number(done).await == STORES {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(site.database.number(done).await, STORES);
+    assert_eq!(site.database.number("SELECT count(*) FROM runs").await, STORES);
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait().await, Some(0));
 }
