@@ -11,6 +11,7 @@ mod m20261124_000002_orders;
 mod m20261124_000003_runs;
 mod m20261125_000004_checks;
 mod m20261125_000005_pauses;
+mod m20261125_000006_onboarding;
 
 /// Applies and reverts the migrations, in their order.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000003_runs::Migration),
             Box::new(m20261125_000004_checks::Migration),
             Box::new(m20261125_000005_pauses::Migration),
+            Box::new(m20261125_000006_onboarding::Migration),
         ]
     }
 }

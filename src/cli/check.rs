@@ -57,7 +57,10 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
                 Ok(_) if !schema_fits => {
                     report.line("vault", Err("not looked at, for the schema is missing".to_owned()));
                 }
-                Ok(ring) => report.line("vault", tokens(&Vault::new(ring, store.clone()), &store).await),
+                Ok(ring) => {
+                    report.line("vault", tokens(&Vault::new(ring, store.clone()), &store).await);
+                    report.line("merchants", register(&store).await);
+                }
                 Err(error) => report.line("vault", Err(error.to_string())),
             }
             store.close().await?;
@@ -83,10 +86,8 @@ async fn tokens(vault: &Vault<Store>, store: &Store) -> Result<String, String> {
     let revoked = merchants.iter().filter(|merchant| merchant.state == MerchantState::NeedsReauthorization);
     let revoked: Vec<String> = revoked.map(|merchant| merchant.merchant_id.to_string()).collect();
     if !revoked.is_empty() {
-        return Err(format!(
-            "merchant(s) {} must install the app again: Salla refuses their tokens",
-            revoked.join(", ")
-        ));
+        let advice = MerchantState::NeedsReauthorization.advice();
+        return Err(format!("merchant(s) {} must install the app again: {advice}", revoked.join(", ")));
     }
     for merchant in &merchants {
         if let Err(error) = vault.load(merchant.merchant_id).await {
@@ -101,6 +102,20 @@ async fn tokens(vault: &Vault<Store>, store: &Store) -> Result<String, String> {
             merchants.len()
         )),
     }
+}
+
+/// Who is left out of sweeps, and why; that is as it should be, and worth a word.
+async fn register(store: &Store) -> Result<String, String> {
+    let merchants = store.merchants().await.map_err(|error| error.to_string())?;
+    let of = |state| merchants.iter().filter(|merchant| merchant.state == state).count();
+    let told = MerchantState::ALL.into_iter().filter(|state| of(*state) > 0);
+    let told: Vec<String> =
+        told.map(|state| format!("{} {} ({})", of(state), state.as_str(), state.advice())).collect();
+    Ok(if told.is_empty() {
+        "none is registered; `merchants import` registers some".to_owned()
+    } else {
+        told.join(", ")
+    })
 }
 
 /// Any answer at all will do: without a token Salla refuses, and shows its clock.

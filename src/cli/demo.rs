@@ -13,10 +13,12 @@ use crate::{
     app::{self, Services},
     config::Config,
     domain::{MerchantId, Request},
-    reconcile::{Ended, ports::Tokens},
+    reconcile::{
+        Ended,
+        ports::{Register, Registration, Tokens},
+    },
     salla::WhenOpen,
     simulator::{Order, Shop, Simulator, World},
-    store::Registration,
     telemetry, vault,
 };
 
@@ -124,19 +126,9 @@ fn config(simulator: &Simulator, folder: &std::path::Path, listen: SocketAddr) -
 async fn register(services: &Services, shop: &Shop) -> anyhow::Result<()> {
     let (access, refresh) = shop.tokens();
     let merchant_id = MerchantId(shop.merchant_id);
-    let tokens = Tokens {
-        access: access.into(),
-        refresh: Some(refresh.into()),
-        expires_at: Some(Utc::now() + TimeDelta::days(14)),
-    };
-    services
-        .store
-        .register(&Registration {
-            merchant_id,
-            name: Some(shop.name.clone()),
-            tokens: services.vault.seal(merchant_id, &tokens),
-        })
-        .await?;
+    let ends = Some(Utc::now() + TimeDelta::days(14));
+    let tokens = Tokens::new(access.into(), Some(refresh.into()), ends)?;
+    services.vault.register(&Registration::new(merchant_id, Some(shop.name.clone()), tokens)?).await?;
     Ok(())
 }
 

@@ -4,16 +4,17 @@ use std::{io::BufRead, path::PathBuf};
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use super::{Exit, table::table};
 use crate::{
     app::{key_ring, open_store},
     config::Config,
-    domain::{MerchantId, MerchantState},
-    reconcile::ports::{Ledger, Tokens},
-    store::{Registration, Store},
+    domain::{Change, MerchantId, MerchantState},
+    reconcile::ports::{Changed, Ledger, Register, Registration, Sealed, Tokens},
+    store::Store,
     vault::Vault,
 };
 
@@ -42,7 +43,7 @@ pub enum Command {
         /// Its id.
         id: MerchantId,
     },
-    /// Takes a paused store into sweeps again.
+    /// Takes a paused store, or one whose subscription has ended, into sweeps again.
     #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
     Resume {
         /// Its id.
@@ -76,9 +77,10 @@ pub async fn merchants(config: &Config, command: Command) -> anyhow::Result<Exit
     match command {
         Command::Import { .. } => {}
         Command::List { json } => list(&store, json).await?,
-        Command::Pause { id } => set_state(&store, id, MerchantState::Paused).await?,
-        Command::Resume { id } => resume(&store, id).await?,
-        Command::Remove { id } => known(id, store.remove(id).await?)?,
+        Command::Pause { id } => change(&store, id, Change::Pause).await?,
+        Command::Resume { id } => change(&store, id, Change::Resume).await?,
+        Command::Remove { id } if store.remove(id).await? => {}
+        Command::Remove { id } => return Err(unknown(id)),
     }
     store.close().await?;
     Ok(Exit::Success)
@@ -96,13 +98,13 @@ async fn import(config: &Config, file: PathBuf) -> anyhow::Result<Exit> {
     };
     let mut imported = 0u64;
     for (number, line) in input.lines().enumerate() {
-        let line = line.with_context(|| format!("{} cannot be read", file.display()))?;
+        let line = Zeroizing::new(line.with_context(|| format!("{} cannot be read", file.display()))?);
         if line.trim().is_empty() {
             continue;
         }
-        let registration = registration(&vault, &line)
+        let registration = registration(&line)
             .with_context(|| format!("line {} is not imported; the {imported} before it are", number + 1))?;
-        store.register(&registration).await?;
+        vault.register(&registration).await?;
         imported += 1;
     }
     say!("{imported} merchant(s) imported");
@@ -110,20 +112,13 @@ async fn import(config: &Config, file: PathBuf) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-fn registration(vault: &Vault<Store>, line: &str) -> anyhow::Result<Registration> {
+fn registration(line: &str) -> anyhow::Result<Registration> {
     let line: Line = serde_json::from_str(line).map_err(|error| {
         // The error may quote what stands there, which may be a token.
         anyhow::anyhow!("it is not a merchant as `merchants import --help` shows (column {})", error.column())
     })?;
-    let sendable = |token: &SecretString| {
-        let text = token.expose_secret();
-        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    if !sendable(&line.access_token) || !line.refresh_token.as_ref().is_none_or(sendable) {
-        bail!("its access_token or refresh_token is empty, or holds what no token holds");
-    }
-    let tokens = Tokens { access: line.access_token, refresh: line.refresh_token, expires_at: line.expires_at };
-    Ok(Registration { merchant_id: line.merchant_id, name: line.name, tokens: vault.seal(line.merchant_id, &tokens) })
+    let tokens = Tokens::new(line.access_token, line.refresh_token, line.expires_at)?;
+    Ok(Registration::new(line.merchant_id, line.name, tokens)?)
 }
 
 async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
@@ -134,6 +129,10 @@ async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
         }
         return Ok(());
     }
+    let unwell = MerchantState::ALL
+        .into_iter()
+        .filter(|state| *state != MerchantState::Active && merchants.iter().any(|merchant| merchant.state == *state));
+    let legend: Vec<String> = unwell.map(|state| format!("\n{}: {}", state.as_str(), state.advice())).collect();
     let rows = merchants.into_iter().map(|merchant| {
         vec![
             merchant.merchant_id.to_string(),
@@ -144,27 +143,18 @@ async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
                 .map_or_else(|| "never".to_owned(), |mark| mark.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
         ]
     });
-    say!("{}", table(&["merchant", "name", "state", "covered up to"], rows));
+    say!("{}{}", table(&["merchant", "name", "state", "covered up to"], rows), legend.concat());
     Ok(())
 }
 
-async fn set_state(store: &Store, id: MerchantId, state: MerchantState) -> anyhow::Result<()> {
-    known(id, store.set_state(id, state).await?)
+async fn change(register: &impl Register<Sealed>, id: MerchantId, change: Change) -> anyhow::Result<()> {
+    match register.change(id, change).await? {
+        Changed::Now(_) => Ok(()),
+        Changed::Impossible(obstacle) => bail!("merchant {id}: {obstacle}"),
+        Changed::Unknown => Err(unknown(id)),
+    }
 }
 
-/// Only a new import brings tokens to a store whose own are refused.
-async fn resume(store: &Store, id: MerchantId) -> anyhow::Result<()> {
-    let merchants = store.merchants().await?;
-    let merchant = merchants.iter().find(|merchant| merchant.merchant_id == id);
-    if merchant.is_some_and(|merchant| merchant.state == MerchantState::NeedsReauthorization) {
-        bail!("merchant {id} must install the app again; `merchants import` with its new tokens resumes it");
-    }
-    set_state(store, id, MerchantState::Active).await
-}
-
-fn known(id: MerchantId, found: bool) -> anyhow::Result<()> {
-    if !found {
-        bail!("merchant {id} is not registered; `merchants list` tells who is");
-    }
-    Ok(())
+fn unknown(id: MerchantId) -> anyhow::Error {
+    anyhow::anyhow!("merchant {id} is not registered; `merchants list` tells who is")
 }

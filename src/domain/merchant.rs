@@ -36,11 +36,16 @@ pub enum MerchantState {
     Paused,
     /// Only the merchant can mend it, by installing the app again: its refresh token is used up or revoked.
     NeedsReauthorization,
+    /// Its subscription or trial has ended: left out of sweeps, its tokens stay.
+    Unsubscribed,
+    /// The app was uninstalled: its tokens are destroyed, and no run begins. Its orders and runs stay.
+    Retired,
 }
 
 impl MerchantState {
     /// Every state, in the order in which they are shown.
-    pub const ALL: [Self; 3] = [Self::Active, Self::Paused, Self::NeedsReauthorization];
+    pub const ALL: [Self; 5] =
+        [Self::Active, Self::Paused, Self::NeedsReauthorization, Self::Unsubscribed, Self::Retired];
 
     /// The word that the database, the API and the metrics use.
     #[must_use]
@@ -49,6 +54,26 @@ impl MerchantState {
             Self::Active => "active",
             Self::Paused => "paused",
             Self::NeedsReauthorization => "needs_reauthorization",
+            Self::Unsubscribed => "unsubscribed",
+            Self::Retired => "retired",
+        }
+    }
+
+    /// What the state means, and what a person can do about it.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Active => "every sweep covers it",
+            Self::Paused => "left out of sweeps by a person; `merchants resume` takes it in again",
+            Self::NeedsReauthorization => {
+                "Salla refuses its tokens: the merchant must install the app again, or import it with new tokens"
+            }
+            Self::Unsubscribed => {
+                "its subscription or trial has ended; Salla's word of a new one takes it in again, and so does `merchants resume`"
+            }
+            Self::Retired => {
+                "the app was uninstalled and the tokens are destroyed: the merchant installs it again, or import it with new tokens"
+            }
         }
     }
 }
@@ -75,4 +100,145 @@ pub struct Merchant {
     pub state: MerchantState,
     /// Everything that Salla changed before this instant has been read back.
     pub watermark: Option<DateTime<Utc>>,
+}
+
+/// Where a merchant stands: its state, and what a person's pause covers. A pause is lifted by people only, so what
+/// Salla tells meanwhile changes what lies beneath it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    beneath: MerchantState,
+    paused: bool,
+}
+
+/// What can happen to a merchant that is registered, beside new tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// A person leaves it out of sweeps.
+    Pause,
+    /// A person takes it in again.
+    Resume,
+    /// The app was uninstalled.
+    Retire,
+    /// Its subscription or trial has ended.
+    Unsubscribe,
+    /// A subscription or trial has begun, or goes on.
+    Subscribe,
+    /// Salla refuses its tokens for good.
+    RefuseTokens,
+}
+
+/// Why a person cannot pause or resume a merchant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// Only new tokens help.
+    #[error("{}", MerchantState::NeedsReauthorization.advice())]
+    NeedsReauthorization,
+    /// Nothing is left to pause or to resume.
+    #[error("{}", MerchantState::Retired.advice())]
+    Retired,
+}
+
+impl Standing {
+    /// As a person's import makes it, whatever it was.
+    pub const ACTIVE: Self = Self { beneath: MerchantState::Active, paused: false };
+
+    /// As stored: the state, and what the pause covers.
+    #[must_use]
+    pub fn of(state: MerchantState, paused_from: Option<MerchantState>) -> Self {
+        let covered = paused_from.filter(|covered| *covered != MerchantState::Paused);
+        let paused = state == MerchantState::Paused;
+        let beneath = if paused { covered.unwrap_or(MerchantState::Active) } else { state };
+        Self { beneath, paused: paused || paused_from.is_some() }
+    }
+
+    /// The state that is shown.
+    #[must_use]
+    pub fn state(self) -> MerchantState {
+        if self.paused && self.beneath != MerchantState::Retired { MerchantState::Paused } else { self.beneath }
+    }
+
+    /// What a person's pause covers; `None`: there is no pause.
+    #[must_use]
+    pub fn paused_from(self) -> Option<MerchantState> {
+        self.paused.then_some(self.beneath)
+    }
+
+    /// After the app was authorized, with new tokens.
+    #[must_use]
+    pub fn authorized(self) -> Self {
+        let beneath = match self.beneath {
+            MerchantState::Unsubscribed => MerchantState::Unsubscribed,
+            _ => MerchantState::Active,
+        };
+        Self { beneath, ..self }
+    }
+
+    /// After a change.
+    ///
+    /// # Errors
+    /// When a person asks for what cannot help.
+    pub fn after(self, change: Change) -> Result<Self, Obstacle> {
+        let beneath = |beneath| Ok(Self { beneath, ..self });
+        match (change, self.beneath) {
+            (Change::Pause | Change::Resume, MerchantState::Retired) => Err(Obstacle::Retired),
+            (Change::Resume, MerchantState::NeedsReauthorization) => Err(Obstacle::NeedsReauthorization),
+            (Change::Pause, _) => Ok(Self { paused: true, ..self }),
+            (Change::Resume, _) => Ok(Self::ACTIVE),
+            (Change::Retire, _) => beneath(MerchantState::Retired),
+            (Change::Unsubscribe, MerchantState::Active) => beneath(MerchantState::Unsubscribed),
+            (Change::Subscribe, MerchantState::Unsubscribed) => beneath(MerchantState::Active),
+            (Change::RefuseTokens, MerchantState::Active | MerchantState::Unsubscribed) => {
+                beneath(MerchantState::NeedsReauthorization)
+            }
+            (Change::Unsubscribe | Change::Subscribe | Change::RefuseTokens, _) => Ok(self),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn salla_never_lifts_a_pause() {
+        let paused = Standing::ACTIVE.after(Change::Pause).unwrap();
+        let mut seen = vec![paused];
+        let mut next = 0;
+        while let Some(standing) = seen.get(next).copied() {
+            next += 1;
+            let told = [Change::Retire, Change::Unsubscribe, Change::Subscribe, Change::RefuseTokens];
+            let after = told.map(|change| standing.after(change).unwrap());
+            for after in after.into_iter().chain([standing.authorized()]) {
+                assert!(matches!(after.state(), MerchantState::Paused | MerchantState::Retired), "{after:?}");
+                assert_eq!(Standing::of(after.state(), after.paused_from()), after, "as it is stored");
+                if !seen.contains(&after) {
+                    seen.push(after);
+                }
+            }
+        }
+        assert_eq!(seen.len(), 4, "what a pause may cover: {seen:?}");
+    }
+
+    #[test]
+    fn resuming_helps_where_it_can() {
+        let after = |changes: &[Change]| {
+            changes.iter().try_fold(Standing::ACTIVE, |standing, change| standing.after(*change)).map(Standing::state)
+        };
+        use Change::{Pause, RefuseTokens, Resume, Retire, Subscribe, Unsubscribe};
+        assert_eq!(after(&[Pause, Resume]), Ok(MerchantState::Active));
+        assert_eq!(after(&[Unsubscribe, Resume]), Ok(MerchantState::Active));
+        assert_eq!(after(&[Unsubscribe, Subscribe]), Ok(MerchantState::Active));
+        assert_eq!(after(&[RefuseTokens, Subscribe]), Ok(MerchantState::NeedsReauthorization));
+        assert_eq!(after(&[Pause, RefuseTokens, Resume]), Err(Obstacle::NeedsReauthorization));
+        assert_eq!(after(&[Retire, Resume]), Err(Obstacle::Retired));
+        assert_eq!(after(&[Retire, RefuseTokens]), Ok(MerchantState::Retired));
+    }
+
+    #[test]
+    fn new_tokens_bring_back_what_their_lack_took_away() {
+        let lost = |change| Standing::ACTIVE.after(change).unwrap().authorized().state();
+        assert_eq!(lost(Change::Retire), MerchantState::Active);
+        assert_eq!(lost(Change::RefuseTokens), MerchantState::Active);
+        assert_eq!(lost(Change::Unsubscribe), MerchantState::Unsubscribed);
+    }
 }

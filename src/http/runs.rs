@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Api, problem::Problem};
 use crate::{
-    domain::{MerchantId, Request, RunId, RunStatus, Trigger},
+    domain::{MerchantId, MerchantState, Request, RunId, RunStatus, Trigger},
     reconcile::ports::{Enqueued, Ledger, NewRun, RunFilter},
 };
 
@@ -137,6 +137,7 @@ pub async fn create<L: Ledger>(State(api): State<Arc<Api<L>>>, body: Bytes) -> A
                 .with("run_id", id.to_string()))
         }
         Enqueued::UnknownMerchant => Err(no_merchant(create.merchant_id)),
+        Enqueued::Retired => Err(Problem::new(StatusCode::CONFLICT, MerchantState::Retired.advice())),
     }
 }
 

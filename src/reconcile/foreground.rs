@@ -29,6 +29,9 @@ where
                 Ok(Begun::UnknownMerchant) => {
                     failure(FailureKind::UnknownMerchant, &format!("merchant {} is not registered", new.merchant))
                 }
+                Ok(Begun::Retired) => {
+                    failure(FailureKind::NoToken, &format!("merchant {} has uninstalled the app", new.merchant))
+                }
                 Ok(Begun::Busy { run_id, lease_until, lapses_in }) => {
                     let renewed = known_lease.is_some_and(|lease| lease != (run_id, lease_until));
                     if !renewed {

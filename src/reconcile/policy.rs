@@ -86,7 +86,7 @@ fn of_target(error: &TargetError) -> Option<FailureKind> {
 pub fn advice(kind: FailureKind) -> &'static str {
     match kind {
         FailureKind::UnknownMerchant => "`merchants list` tells who is registered",
-        FailureKind::NoToken => "import the merchant with its tokens: `merchants import`",
+        FailureKind::NoToken => "the merchant installs the app, or import it with its tokens: `merchants import`",
         FailureKind::TokenUnreadable => {
             "put the key that encrypted it back into vault.keys, or import the merchant again"
         }

@@ -86,31 +86,33 @@ fn outcome(status: StatusCode, body: &str, now: DateTime<Utc>) -> Refresh {
     }
 }
 
-/// The answer's tokens. `expires_in`, `expires` as a span, and `expires` as an instant are told apart by
-/// their size.
+/// The answer's tokens: both, or it is none.
 fn tokens(body: &str, now: DateTime<Utc>) -> Option<Tokens> {
+    granted(body, now).filter(|tokens| tokens.refresh.is_some())
+}
+
+/// Tokens as Salla hands them out. `expires_in`, `expires` as a span, and `expires` as an instant are told apart by
+/// their size.
+pub fn granted(json: &str, now: DateTime<Utc>) -> Option<Tokens> {
     #[derive(Deserialize)]
     struct Wire<'a> {
         access_token: SecretString,
-        refresh_token: SecretString,
+        refresh_token: Option<SecretString>,
         #[serde(borrow)]
         expires: Option<&'a RawValue>,
         #[serde(borrow)]
         expires_in: Option<&'a RawValue>,
     }
-    let wire: Wire<'_> = serde_json::from_str(body).ok()?;
+    let wire: Wire<'_> = serde_json::from_str(json).ok()?;
     let seconds = present(wire.expires_in).or(present(wire.expires)).and_then(integer);
-    Some(Tokens {
-        access: wire.access_token,
-        refresh: Some(wire.refresh_token),
-        expires_at: seconds.and_then(|seconds| {
-            if seconds >= EARLIEST_INSTANT {
-                DateTime::from_timestamp(seconds, 0)
-            } else {
-                now.checked_add_signed(chrono::TimeDelta::try_seconds(seconds)?)
-            }
-        }),
-    })
+    let expires_at = seconds.and_then(|seconds| {
+        if seconds >= EARLIEST_INSTANT {
+            DateTime::from_timestamp(seconds, 0)
+        } else {
+            now.checked_add_signed(chrono::TimeDelta::try_seconds(seconds)?)
+        }
+    });
+    Tokens::new(wire.access_token, wire.refresh_token, expires_at).ok()
 }
 
 #[cfg(test)]
@@ -126,15 +128,18 @@ mod tests {
     #[test]
     fn three_ways_to_say_when_a_token_ends() {
         for (expiry, unix) in [
-            (r#""expires_in":1209599"#, 1_791_209_599),
-            (r#""expires":1209599"#, 1_791_209_599),
-            (r#""expires":1791209599"#, 1_791_209_599),
+            (r#""expires_in":1209599"#, Some(1_791_209_599)),
+            (r#""expires":1209599"#, Some(1_791_209_599)),
+            (r#""expires":1791209599"#, Some(1_791_209_599)),
+            (r#""expires":"1791209599""#, Some(1_791_209_599)),
+            (r#""expires":{},"expires_in":null"#, None),
+            (r#""expires":9223372036854775807"#, None),
         ] {
             let body = format!(r#"{{"access_token":"a","refresh_token":"r",{expiry}}}"#);
             let Refresh::Renewed(tokens) = of(200, &body) else {
                 panic!("{body}");
             };
-            assert_eq!(tokens.expires_at.unwrap().timestamp(), unix);
+            assert_eq!(tokens.expires_at.map(|end| end.timestamp()), unix, "{body}");
         }
     }
 
@@ -146,5 +151,6 @@ mod tests {
         assert!(matches!(of(500, "<html>"), Refresh::Unknown(_)));
         assert!(matches!(of(200, r#"{"access_token":"a"}"#), Refresh::Unknown(_)));
         assert!(matches!(of(200, "{"), Refresh::Unknown(_)));
+        assert!(matches!(of(200, r#"{"access_token":"a b","refresh_token":"r"}"#), Refresh::Unknown(_)));
     }
 }

@@ -13,10 +13,8 @@ use super::{
     merchants::sealed,
 };
 use crate::{
-    domain::{MerchantId, MerchantState},
-    reconcile::ports::{
-        CredentialError, CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, Sealed, TargetError, Tokens,
-    },
+    domain::MerchantId,
+    reconcile::ports::{CredentialError, CredentialStore, Credentials, Sealed, TargetError, Tokens},
 };
 
 impl CredentialStore<Sealed> for Store {
@@ -87,41 +85,11 @@ impl CredentialStore<Sealed> for Store {
     }
 
     async fn revoked(&self, merchant: MerchantId, version: i64) -> Result<(), CredentialError> {
-        let refuse = format!(
-            "UPDATE credentials SET refused_at = {} WHERE merchant_id = $1 AND version = $2 AND refused_at IS NULL",
-            self.dialect.now()
-        );
-        let refuse = refuse.as_str();
-        self.call(|| async move {
-            let txn = self.begin_write().await?;
-            let values: [Value; 2] = [merchant.0.into(), version.into()];
-            txn.execute_raw(self.statement(refuse, values)).await?;
-            // Of another version, they are other tokens.
-            let show = format!("{SHOW_IN_NEED} AND c.refused_at IS NOT NULL AND c.merchant_id = $2)");
-            let state = MerchantState::NeedsReauthorization.as_str();
-            txn.execute_raw(self.statement(&show, [state.into(), merchant.0.into()])).await?;
-            txn.commit().await
-        })
-        .await?;
-        Ok(())
+        Ok(self.refuse_tokens(merchant, version).await?)
     }
 
     async fn doubt(&self, merchant: Option<MerchantId>) -> Result<Vec<MerchantId>, CredentialError> {
-        let show = format!(
-            "{SHOW_IN_NEED} AND c.refresh_started_at IS NOT NULL AND (c.refresh_started_at < {} OR c.merchant_id = $2)) \
-             RETURNING merchant_id",
-            self.dialect.now_minus(REFRESH_TAKES_AT_MOST)
-        );
-        let show = show.as_str();
-        let shown = self
-            .call(|| async move {
-                let state = MerchantState::NeedsReauthorization.as_str();
-                let values: [Value; 2] = [state.into(), merchant.map(|id| id.0).into()];
-                let rows = self.db.query_all_raw(self.statement(show, values)).await?;
-                rows.iter().map(|row| row.try_get("", "merchant_id").map(MerchantId)).collect()
-            })
-            .await?;
-        Ok(shown)
+        Ok(self.doubt_tokens(merchant).await?)
     }
 
     async fn ending_within(&self, span: Duration, limit: u64) -> Result<Vec<MerchantId>, CredentialError> {
@@ -141,10 +109,6 @@ impl CredentialStore<Sealed> for Store {
         Ok(ending)
     }
 }
-
-/// Of the active merchants only: a pause is a person's word. What is to be true of their credentials follows.
-const SHOW_IN_NEED: &str = "UPDATE merchants SET state = $1 WHERE state = 'active' AND EXISTS (\
-     SELECT 1 FROM credentials c WHERE c.merchant_id = merchants.merchant_id";
 
 impl Store {
     async fn execute(&self, sql: &str, values: &[Value]) -> Result<(), TargetError> {

@@ -96,6 +96,38 @@ impl Dialect {
         }
     }
 
+    /// The same for rows that others refer to: whoever adds a row that does need not wait.
+    pub fn for_no_key_update(self) -> &'static str {
+        match self {
+            Self::Postgres => "FOR NO KEY UPDATE",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// Keeps the rows that are read as they are until the transaction ends.
+    pub fn for_share(self) -> &'static str {
+        match self {
+            Self::Postgres => "FOR SHARE",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// The database's clock in milliseconds since 1970.
+    pub fn clock_millis(self) -> &'static str {
+        match self {
+            Self::Postgres => "CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS bigint)",
+            Self::Sqlite => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+        }
+    }
+
+    /// The larger of two numbers.
+    pub fn greatest(self, one: &str, other: &str) -> String {
+        match self {
+            Self::Postgres => format!("GREATEST({one}, {other})"),
+            Self::Sqlite => format!("max({one}, {other})"),
+        }
+    }
+
     /// A column of instants as it is read: only what is one.
     pub fn finite(self, column: &str) -> String {
         match self {

@@ -1,27 +1,20 @@
 //! The register.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Value};
 
 use super::{
     connect::Store,
     entity::{credential, merchant, watermark},
 };
 use crate::{
-    domain::{Merchant, MerchantId, MerchantState, Order, Record, UnknownWord},
-    reconcile::ports::{Sealed, TargetError, Tokens},
+    domain::{Change, Merchant, MerchantId, Order, Record, UnknownWord},
+    reconcile::ports::{
+        AppEvent, Applied, Changed, MerchantFilter, Register, Registered, Registration, Sealed, TargetError, Tokens,
+    },
 };
-
-/// A store to be put into the register, or to be replaced there.
-#[derive(Debug, Clone)]
-pub struct Registration {
-    /// Salla's id.
-    pub merchant_id: MerchantId,
-    /// For people; an absent name leaves the present one.
-    pub name: Option<String>,
-    /// Sealed.
-    pub tokens: Tokens<Sealed>,
-}
 
 /// A merchant's sealed tokens, with the version that they are of.
 #[derive(Debug, Clone)]
@@ -34,59 +27,16 @@ pub struct StoredTokens {
     pub tokens: Tokens<Sealed>,
 }
 
-impl Store {
-    /// Registers a store, or replaces its name and tokens; it is active afterwards.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn register(&self, registration: &Registration) -> Result<(), TargetError> {
-        self.call(|| async {
-            let txn = self.begin_write().await?;
-            let sql = "INSERT INTO merchants (merchant_id, name, state) VALUES ($1, $2, 'active') \
-                       ON CONFLICT (merchant_id) DO UPDATE SET state = 'active', name = COALESCE(excluded.name, merchants.name)";
-            let values: [Value; 2] = [registration.merchant_id.0.into(), registration.name.clone().into()];
-            txn.execute_raw(self.statement(sql, values)).await?;
-            let now = self.dialect.now();
-            let sql = format!("INSERT INTO credentials (merchant_id, access_token, refresh_token, expires_at) VALUES ($1, $2, $3, $4) \
-                       ON CONFLICT (merchant_id) DO UPDATE SET access_token = excluded.access_token, \
-                       refresh_token = excluded.refresh_token, expires_at = excluded.expires_at, \
-                       version = credentials.version + 1, obtained_at = {now}, refresh_started_at = NULL, \
-                       refused_at = NULL");
-            let tokens = &registration.tokens;
-            let values: [Value; 4] = [
-                registration.merchant_id.0.into(),
-                tokens.access.0.clone().into(),
-                tokens.refresh.as_ref().map(|token| token.0.clone()).into(),
-                tokens.expires_at.into(),
-            ];
-            txn.execute_raw(self.statement(&sql, values)).await?;
-            txn.commit().await
-        })
-        .await
+impl Register<Sealed> for Store {
+    async fn register(&self, registration: &Registration<Sealed>) -> Result<Registered, TargetError> {
+        self.call(|| self.register_once(registration)).await
     }
 
-    /// Sets whether sweeps cover a store; false when it is not registered.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn set_state(&self, id: MerchantId, state: MerchantState) -> Result<bool, TargetError> {
-        self.call(|| async {
-            let updated = merchant::Entity::update_many()
-                .col_expr(merchant::Column::State, state.as_str().into())
-                .filter(merchant::Column::MerchantId.eq(id.0))
-                .exec(&self.db)
-                .await?;
-            Ok(updated.rows_affected > 0)
-        })
-        .await
+    async fn change(&self, id: MerchantId, change: Change) -> Result<Changed, TargetError> {
+        self.call(|| self.change_once(id, change)).await
     }
 
-    /// Takes a store out of the register and destroys its tokens; its orders and runs stay. False when it
-    /// is not registered.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn remove(&self, id: MerchantId) -> Result<bool, TargetError> {
+    async fn remove(&self, id: MerchantId) -> Result<bool, TargetError> {
         self.call(|| async {
             let removed = merchant::Entity::delete_by_id(id.0).exec(&self.db).await?;
             Ok(removed.rows_affected > 0)
@@ -94,6 +44,58 @@ impl Store {
         .await
     }
 
+    async fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>, TargetError> {
+        self.call(|| self.find_merchant(&self.db, id)).await
+    }
+
+    async fn list(&self, filter: MerchantFilter) -> Result<Vec<Merchant>, TargetError> {
+        self.call(|| async {
+            let mut query = merchant::Entity::find().order_by_asc(merchant::Column::MerchantId).limit(filter.limit);
+            if let Some(state) = filter.state {
+                query = query.filter(merchant::Column::State.eq(state.as_str()));
+            }
+            if let Some(after) = filter.after {
+                query = query.filter(merchant::Column::MerchantId.gt(after.0));
+            }
+            let rows = query.all(&self.db).await?;
+            let ids: Vec<i64> = rows.iter().map(|row| row.merchant_id).collect();
+            with_watermarks(rows, watermark::Entity::find().filter(watermark::Column::MerchantId.is_in(ids)), &self.db)
+                .await
+        })
+        .await
+    }
+
+    async fn apply(&self, event: &AppEvent<Sealed>) -> Result<Applied, TargetError> {
+        self.call(|| self.apply_once(event)).await
+    }
+}
+
+/// Merchants with their watermarks, of those that `watermarks` finds.
+async fn with_watermarks(
+    rows: Vec<merchant::Model>,
+    watermarks: Select<watermark::Entity>,
+    db: &impl ConnectionTrait,
+) -> Result<Vec<Merchant>, DbErr> {
+    let watermarks: HashMap<i64, DateTime<Utc>> = watermarks
+        .filter(watermark::Column::Resource.eq(Order::RESOURCE.as_str()))
+        .all(db)
+        .await?
+        .into_iter()
+        .map(|row| (row.merchant_id, row.watermark))
+        .collect();
+    rows.into_iter()
+        .map(|row| {
+            Ok(Merchant {
+                merchant_id: MerchantId(row.merchant_id),
+                name: row.name,
+                state: row.state.parse().map_err(|error: UnknownWord| DbErr::Type(error.to_string()))?,
+                watermark: watermarks.get(&row.merchant_id).copied(),
+            })
+        })
+        .collect()
+}
+
+impl Store {
     /// Which of the `merchants` a sweep covers: the active ones, and those whose refresh has an unknown outcome, while
     /// their old token lasts.
     pub(super) fn covered(&self) -> String {
@@ -119,24 +121,18 @@ impl Store {
     }
 
     pub(super) async fn register_rows(&self) -> Result<Vec<Merchant>, DbErr> {
-        let watermarks: std::collections::HashMap<i64, DateTime<Utc>> = watermark::Entity::find()
-            .filter(watermark::Column::Resource.eq(Order::RESOURCE.as_str()))
-            .all(&self.db)
-            .await?
-            .into_iter()
-            .map(|row| (row.merchant_id, row.watermark))
-            .collect();
         let rows = merchant::Entity::find().order_by_asc(merchant::Column::MerchantId).all(&self.db).await?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(Merchant {
-                    merchant_id: MerchantId(row.merchant_id),
-                    name: row.name,
-                    state: row.state.parse().map_err(|error: UnknownWord| DbErr::Type(error.to_string()))?,
-                    watermark: watermarks.get(&row.merchant_id).copied(),
-                })
-            })
-            .collect()
+        with_watermarks(rows, watermark::Entity::find(), &self.db).await
+    }
+
+    pub(super) async fn find_merchant(
+        &self,
+        db: &impl ConnectionTrait,
+        id: MerchantId,
+    ) -> Result<Option<Merchant>, DbErr> {
+        let row = merchant::Entity::find_by_id(id.0).all(db).await?;
+        let watermarks = watermark::Entity::find().filter(watermark::Column::MerchantId.eq(id.0));
+        Ok(with_watermarks(row, watermarks, db).await?.pop())
     }
 
     /// Sealed tokens in the order of their merchants' ids, after `after`.

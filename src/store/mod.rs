@@ -20,7 +20,8 @@ mod pauses;
 mod queries;
 mod queue;
 mod schedule;
+mod standing;
 
 pub use config::Config;
 pub use connect::{Store, StoreError};
-pub use merchants::{Registration, StoredTokens};
+pub use merchants::StoredTokens;

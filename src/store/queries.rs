@@ -16,6 +16,9 @@ use crate::{
 /// A merchant is overdue when a nightly run is two hours late.
 const OVERDUE: Duration = Duration::from_secs(26 * 3600);
 
+/// At the least: an authorization counts for a day.
+const REPLAYS_ARE_KNOWN_FOR: Duration = Duration::from_secs(2 * 86400);
+
 impl Store {
     pub(super) async fn list_runs(&self, filter: RunFilter) -> Result<Vec<Run>, TargetError> {
         self.call(|| async {
@@ -112,9 +115,15 @@ impl Store {
         );
         // What a run has seen is of no use once it has ended, however it did.
         let seen = "DELETE FROM run_pages WHERE run_id IN (SELECT id FROM runs WHERE finished_at IS NOT NULL)";
-        let runs = runs.as_str();
+        // A body that was taken is known for as long as its event could count if it came again.
+        let events = format!(
+            "DELETE FROM webhook_events WHERE received_at < {}",
+            self.dialect.now_minus(keep.max(REPLAYS_ARE_KNOWN_FOR))
+        );
+        let (runs, events) = (runs.as_str(), events.as_str());
         self.call(|| async move {
             self.db.execute_raw(self.statement(seen, [])).await?;
+            self.db.execute_raw(self.statement(events, [])).await?;
             Ok(self.db.execute_raw(self.statement(runs, [])).await?.rows_affected())
         })
         .await

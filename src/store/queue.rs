@@ -13,7 +13,7 @@ use super::{
     error::{Trouble, trouble},
 };
 use crate::{
-    domain::{MerchantId, RunId, Trigger},
+    domain::{MerchantId, MerchantState, RunId, Standing, Trigger},
     reconcile::ports::{Begun, Enqueued, NewRun, TargetError},
 };
 
@@ -26,17 +26,13 @@ impl Store {
         self.call(|| self.put_once(id, new)).await
     }
 
-    /// Locks the merchant's row, so that of two requests for a run the second sees the first's; false when there
-    /// is none.
-    async fn lock_merchant(&self, db: &impl ConnectionTrait, id: MerchantId) -> Result<bool, DbErr> {
-        let sql = format!("SELECT 1 FROM merchants WHERE merchant_id = $1 {}", self.dialect.for_update());
-        Ok(db.query_one_raw(self.statement(&sql, [id.0.into()])).await?.is_some())
-    }
-
     async fn put_once(&self, id: RunId, new: NewRun) -> Result<Enqueued, DbErr> {
         let txn = self.begin_write().await?;
-        if !self.lock_merchant(&txn, new.merchant).await? {
-            return Ok(Enqueued::UnknownMerchant);
+        // Of two requests for a run the second sees the first's.
+        match self.standing(&txn, new.merchant).await?.map(Standing::state) {
+            None => return Ok(Enqueued::UnknownMerchant),
+            Some(MerchantState::Retired) => return Ok(Enqueued::Retired),
+            Some(_) => {}
         }
         if let Some(active) = active_run(&txn, new.merchant).await? {
             // The same id: an earlier attempt, whose answer was lost, did it.
@@ -64,8 +60,10 @@ impl Store {
 
     async fn start_once(&self, id: RunId, new: NewRun) -> Result<Begun, DbErr> {
         let txn = self.begin_write().await?;
-        if !self.lock_merchant(&txn, new.merchant).await? {
-            return Ok(Begun::UnknownMerchant);
+        match self.standing(&txn, new.merchant).await?.map(Standing::state) {
+            None => return Ok(Begun::UnknownMerchant),
+            Some(MerchantState::Retired) => return Ok(Begun::Retired),
+            Some(_) => {}
         }
         self.clear_orphan(&txn, new.merchant).await?;
         if let Some(ours) = run::Entity::find_by_id(id).one(&txn).await?.filter(|run| run.status == "running") {

@@ -57,10 +57,12 @@ impl Store {
             };
             let sql = format!(
                 "INSERT INTO runs (id, merchant_id, trigger, status, firing, run_at) \
-                 SELECT {id}, merchant_id, $2, 'queued', $1, {run_at} FROM merchants WHERE {covered} \
+                 SELECT {id}, merchant_id, $2, 'queued', $1, {run_at} FROM merchants WHERE {covered} {locked} \
                  ON CONFLICT DO NOTHING",
                 covered = self.covered(),
                 id = self.dialect.uuid_v7(),
+                // A merchant that is paused or retired at this moment has no run, or one that is cancelled.
+                locked = self.dialect.for_share(),
                 run_at = self.dialect.first_parameter_plus(&offset),
             );
             let values: [Value; 2] = [slot.into(), trigger.as_str().into()];

@@ -5,8 +5,11 @@ use std::{sync::Arc, time::Duration};
 
 use super::ring::{KeyRing, Kind, OpenError};
 use crate::{
-    domain::MerchantId,
-    reconcile::ports::{CredentialError, CredentialStore, Credentials, Sealed, Tokens},
+    domain::{Change, Merchant, MerchantId},
+    reconcile::ports::{
+        AppEvent, Applied, Changed, CredentialError, CredentialStore, Credentials, MerchantFilter, Register,
+        Registered, Registration, Sealed, TargetError, Tokens,
+    },
 };
 
 /// Seals and opens what `S` keeps.
@@ -109,5 +112,44 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
 
     async fn ending_within(&self, span: Duration, limit: u64) -> Result<Vec<MerchantId>, CredentialError> {
         self.store.ending_within(span, limit).await
+    }
+}
+
+impl<S: Register<Sealed>> Register for Vault<S> {
+    async fn register(&self, registration: &Registration) -> Result<Registered, TargetError> {
+        let sealed = Registration {
+            merchant_id: registration.merchant_id,
+            name: registration.name.clone(),
+            tokens: self.seal(registration.merchant_id, &registration.tokens),
+        };
+        self.store.register(&sealed).await
+    }
+
+    async fn change(&self, id: MerchantId, change: Change) -> Result<Changed, TargetError> {
+        self.store.change(id, change).await
+    }
+
+    async fn remove(&self, id: MerchantId) -> Result<bool, TargetError> {
+        self.store.remove(id).await
+    }
+
+    async fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>, TargetError> {
+        self.store.merchant(id).await
+    }
+
+    async fn list(&self, filter: MerchantFilter) -> Result<Vec<Merchant>, TargetError> {
+        self.store.list(filter).await
+    }
+
+    async fn apply(&self, event: &AppEvent) -> Result<Applied, TargetError> {
+        let sealed = AppEvent {
+            hash: event.hash.clone(),
+            name: event.name,
+            merchant: event.merchant,
+            made: event.made,
+            notice: event.notice,
+            tokens: event.tokens.as_ref().map(|tokens| self.seal(event.merchant, tokens)),
+        };
+        self.store.apply(&sealed).await
     }
 }

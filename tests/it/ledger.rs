@@ -6,10 +6,10 @@ use salla_reconciler::{
     domain::{Listing, MerchantId, Request, RunStatus, Scope, Totals, Trigger, Window},
     reconcile::Walk,
     reconcile::ports::{
-        Batch, Begun, CredentialStore, Cursor, Ending, Enqueued, Firing, Ledger, NewRun, PageCommit, Sealed, Target,
-        TargetError, Tokens,
+        Batch, Begun, CredentialStore, Cursor, Ending, Enqueued, Firing, Ledger, NewRun, PageCommit, Register,
+        Registration, Sealed, Target, TargetError, Tokens,
     },
-    store::{Registration, Store},
+    store::Store,
 };
 
 use crate::support::{Engine, database::TestDatabase};
@@ -271,20 +271,21 @@ async fn an_orphan_of_the_daemon_is_not_lost_to_the_foreground(engine: Engine) {
 
 async fn a_refresh_is_begun_once(engine: Engine) {
     let fixture = fixture(engine, 1, 4, LONG).await;
-    let begin = fixture.stores.iter().map(|store| store.begin_refresh(MerchantId(1), 1));
+    let first = fixture.stores[0].load(MerchantId(1)).await.unwrap().unwrap().version;
+    let begin = fixture.stores.iter().map(|store| store.begin_refresh(MerchantId(1), first));
     let won = futures::future::join_all(begin).await.into_iter().filter(|won| *won.as_ref().unwrap()).count();
     assert_eq!(won, 1);
     let store = &fixture.stores[0];
     assert!(store.load(MerchantId(1)).await.unwrap().unwrap().refreshing_for.is_some());
     let tokens = Tokens { access: Sealed("y".into()), refresh: None, expires_at: None };
-    store.complete_refresh(MerchantId(1), 1, &tokens).await.unwrap();
+    store.complete_refresh(MerchantId(1), first, &tokens).await.unwrap();
     let renewed = store.load(MerchantId(1)).await.unwrap().unwrap();
-    assert_eq!((renewed.version, renewed.refreshing_for, renewed.tokens.access.0.as_str()), (2, None, "y"));
-    assert!(!store.begin_refresh(MerchantId(1), 1).await.unwrap());
+    assert_eq!((renewed.version, renewed.refreshing_for, renewed.tokens.access.0.as_str()), (first + 1, None, "y"));
+    assert!(!store.begin_refresh(MerchantId(1), first).await.unwrap());
     // A refusal of tokens that have been replaced says nothing about the new ones.
-    store.revoked(MerchantId(1), 1).await.unwrap();
+    store.revoked(MerchantId(1), first).await.unwrap();
     assert_eq!(fixture.database.text("SELECT state FROM merchants").await, "active");
-    store.revoked(MerchantId(1), 2).await.unwrap();
+    store.revoked(MerchantId(1), first + 1).await.unwrap();
     assert_eq!(fixture.database.text("SELECT state FROM merchants").await, "needs_reauthorization");
 }
 

@@ -30,6 +30,8 @@ pub enum Enqueued {
     Active(RunId),
     /// Nobody of that id is registered.
     UnknownMerchant,
+    /// The merchant has uninstalled the app.
+    Retired,
 }
 
 /// What became of the attempt to begin a run in the foreground.
@@ -48,6 +50,8 @@ pub enum Begun {
     },
     /// Nobody of that id is registered.
     UnknownMerchant,
+    /// The merchant has uninstalled the app.
+    Retired,
 }
 
 /// How a run ends.

@@ -1,20 +1,26 @@
 //! What the application needs of the outside, as contracts.
 //!
 //! [`Source`] and [`Target`] carry the data and are generic over the record kind. [`Ledger`] is the
-//! run queue and its proof. [`CredentialStore`] keeps Salla and the database strangers to each other.
+//! run queue and its proof. [`Register`] is who is reconciled. [`CredentialStore`] keeps Salla and the database strangers to each other.
 
 mod claim;
 mod credentials;
+mod grant;
 mod ledger;
 mod pauses;
+mod register;
 mod source;
 mod target;
 
 pub use claim::{Claim, Cursor, Lease, Resumed, Seen};
 pub use credentials::{CredentialError, CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, Sealed, Tokens};
+pub use grant::Unusable;
 pub use ledger::{
     Begun, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, Ledger, NewRun, PRUNE_BATCH, RunFilter,
 };
 pub use pauses::PauseStore;
+pub use register::{
+    AppEvent, Applied, Changed, MerchantFilter, ReadEvent, Register, Registered, Registration, Told, UnreadableEvent,
+};
 pub use source::{Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError};
 pub use target::{Assessed, Batch, Cause, Checked, Committed, HeldVersion, PageCommit, Target, TargetError};

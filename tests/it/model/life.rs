@@ -10,11 +10,10 @@ use salla_reconciler::{
     domain::{MerchantId, Request, RunStatus, Trigger},
     reconcile::{
         Ended, OnStop, ProgressSender,
-        ports::{Enqueued, Ledger, NewRun, Tokens},
+        ports::{Enqueued, Ledger, NewRun, Register, Registration, Tokens},
     },
     salla::WhenOpen,
     simulator::{DayBounds, ListOrder, Order, Shop, Simulator, World},
-    store::Registration,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -280,9 +279,8 @@ impl Life {
             (access.to_owned(), refresh.to_owned())
         };
         let tokens = Tokens { access: access.into(), refresh: Some(refresh.into()), expires_at: None };
-        let tokens = services.vault.seal(MerchantId(MERCHANT), &tokens);
         let registration = Registration { merchant_id: MerchantId(MERCHANT), name: None, tokens };
-        services.store.register(&registration).await.unwrap();
+        services.vault.register(&registration).await.unwrap();
         services.store.close().await.unwrap();
     }
 

@@ -1,0 +1,140 @@
+//! What Salla's app events say of a store's installation, in whichever order they arrive.
+//!
+//! An event carries no number, only the second at which it was made, in a zone that is not said: such stamps are
+//! compared with each other and with no clock of ours. What is older than the event that it would undo is not news.
+
+use chrono::{DateTime, Utc};
+
+use super::Change;
+
+/// An app event that changes something, by what it tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// The app was installed or updated: there are new tokens.
+    Authorized,
+    /// The app was uninstalled.
+    Uninstalled,
+    /// A subscription was begun or renewed.
+    SubscriptionBegan,
+    /// The subscription has run out.
+    SubscriptionEnded,
+    /// A trial was begun.
+    TrialBegan,
+    /// The trial has run out.
+    TrialEnded,
+}
+
+/// What has been heard of a store so far: the stamps of the newest events, by what they are about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Installation {
+    /// Of the app's authorization or removal.
+    pub app: Option<DateTime<Utc>>,
+    /// Of the subscription.
+    pub subscription: Option<DateTime<Utc>>,
+    /// Of the trial.
+    pub trial: Option<DateTime<Utc>>,
+    /// A subscription was begun and has not run out: the end of the trial before it means nothing.
+    pub subscribed: bool,
+}
+
+impl Installation {
+    /// Takes note of an event; false when one that was made later has told otherwise. An event without a stamp is
+    /// taken for news.
+    pub fn hear(&mut self, notice: Notice, made: Option<DateTime<Utc>>) -> bool {
+        let contradicted_by = match notice {
+            Notice::Authorized | Notice::Uninstalled => [self.app, None],
+            Notice::SubscriptionBegan => [self.subscription, None],
+            // What an earlier installation had does not end the present one.
+            Notice::SubscriptionEnded => [self.subscription, self.app],
+            Notice::TrialBegan => [self.trial, self.subscription],
+            Notice::TrialEnded => [self.trial, self.app],
+        };
+        if contradicted_by.into_iter().flatten().any(|newest| made.is_some_and(|made| made < newest)) {
+            return false;
+        }
+        let stamp = match notice {
+            Notice::Authorized | Notice::Uninstalled => &mut self.app,
+            Notice::SubscriptionBegan | Notice::SubscriptionEnded => &mut self.subscription,
+            Notice::TrialBegan | Notice::TrialEnded => &mut self.trial,
+        };
+        *stamp = (*stamp).max(made);
+        match notice {
+            Notice::SubscriptionBegan => self.subscribed = true,
+            Notice::SubscriptionEnded | Notice::Uninstalled => self.subscribed = false,
+            Notice::Authorized | Notice::TrialBegan | Notice::TrialEnded => {}
+        }
+        true
+    }
+
+    /// What an event that was heard changes about the merchant, beside its tokens.
+    #[must_use]
+    pub fn change(&self, notice: Notice) -> Option<Change> {
+        match notice {
+            Notice::Authorized => None,
+            Notice::Uninstalled => Some(Change::Retire),
+            Notice::SubscriptionBegan | Notice::TrialBegan => Some(Change::Subscribe),
+            Notice::SubscriptionEnded => Some(Change::Unsubscribe),
+            Notice::TrialEnded => (!self.subscribed).then_some(Change::Unsubscribe),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{MerchantState, Standing};
+
+    /// The merchant's state after events in the order in which they arrive, each with its second.
+    fn after(events: &[(Notice, i64)]) -> MerchantState {
+        let mut installation = Installation::default();
+        let mut standing = Standing::ACTIVE;
+        for (notice, second) in events {
+            if !installation.hear(*notice, DateTime::from_timestamp(*second, 0)) {
+                continue;
+            }
+            standing = match installation.change(*notice) {
+                Some(change) => standing.after(change).unwrap(),
+                None if *notice == Notice::Authorized => standing.authorized(),
+                None => standing,
+            };
+        }
+        standing.state()
+    }
+
+    #[test]
+    fn the_order_of_arrival_does_not_count() {
+        use Notice::*;
+        for (events, state) in [
+            ([(Authorized, 1), (Uninstalled, 2)], MerchantState::Retired),
+            ([(Uninstalled, 1), (Authorized, 2)], MerchantState::Active),
+            ([(SubscriptionEnded, 1), (SubscriptionBegan, 2)], MerchantState::Active),
+            ([(SubscriptionBegan, 1), (SubscriptionEnded, 2)], MerchantState::Unsubscribed),
+            // A trial that ends because a subscription began.
+            ([(SubscriptionBegan, 1), (TrialEnded, 2)], MerchantState::Active),
+            ([(TrialEnded, 1), (SubscriptionBegan, 2)], MerchantState::Active),
+            ([(TrialEnded, 2), (SubscriptionBegan, 1)], MerchantState::Active),
+            ([(TrialBegan, 1), (TrialEnded, 2)], MerchantState::Unsubscribed),
+            ([(SubscriptionEnded, 1), (Authorized, 2)], MerchantState::Unsubscribed),
+        ] {
+            let [first, second] = events;
+            assert_eq!(after(&[first, second]), state, "{events:?}");
+            if !matches!(second.0, Authorized) || matches!(first.0, Uninstalled) {
+                assert_eq!(after(&[second, first]), state, "{events:?}, the other way round");
+            }
+        }
+        assert_eq!(
+            after(&[(Authorized, 2), (SubscriptionEnded, 1)]),
+            MerchantState::Active,
+            "of an installation before"
+        );
+    }
+
+    #[test]
+    fn a_second_holds_several_events_and_a_stamp_may_be_missing() {
+        assert_eq!(after(&[(Notice::Authorized, 1), (Notice::Uninstalled, 1)]), MerchantState::Retired);
+        let mut installation = Installation::default();
+        assert!(installation.hear(Notice::Authorized, DateTime::from_timestamp(9, 0)));
+        assert!(installation.hear(Notice::Uninstalled, None));
+        assert_eq!(installation.app, DateTime::from_timestamp(9, 0), "what is not known does not move it");
+    }
+}

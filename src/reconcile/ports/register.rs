@@ -1,0 +1,153 @@
+//! The register of merchants: how one gets into it, and what changes where it stands.
+
+use std::future::Future;
+
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+
+use super::{TargetError, Tokens};
+use crate::domain::{Change, Merchant, MerchantId, MerchantState, Notice, Obstacle};
+
+/// A store to be put into the register by a person, or to be replaced there.
+#[derive(Debug, Clone)]
+pub struct Registration<T = SecretString> {
+    /// Salla's id.
+    pub merchant_id: MerchantId,
+    /// For people; an absent name leaves the present one.
+    pub name: Option<String>,
+    /// Replace what was there.
+    pub tokens: Tokens<T>,
+}
+
+/// What became of a registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// As it is now.
+    pub merchant: Merchant,
+    /// It was not in the register before.
+    pub new: bool,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// The merchant as it is now; that may be what it was.
+    Now(Merchant),
+    /// It would not help.
+    Impossible(Obstacle),
+    /// Nobody of that id is registered.
+    Unknown,
+}
+
+/// Which merchants to list.
+#[derive(Debug, Clone, Copy)]
+pub struct MerchantFilter {
+    /// In this state.
+    pub state: Option<MerchantState>,
+    /// With a larger id than this.
+    pub after: Option<MerchantId>,
+    /// At most so many.
+    pub limit: u64,
+}
+
+/// An app event of Salla's that changes something.
+#[derive(Debug, Clone)]
+pub struct AppEvent<T = SecretString> {
+    /// SHA-256 of the body as it came, in hex: the events carry no number.
+    pub hash: String,
+    /// Salla's name for it.
+    pub name: &'static str,
+    /// Whose.
+    pub merchant: MerchantId,
+    /// Salla's stamp, to be compared with other stamps of Salla's.
+    pub made: Option<DateTime<Utc>>,
+    /// What it tells.
+    pub notice: Notice,
+    /// With [`Notice::Authorized`], and with no other.
+    pub tokens: Option<Tokens<T>>,
+}
+
+/// What the body of a webhook tells.
+#[derive(Debug)]
+pub enum Told {
+    /// Something that changes the register.
+    News(AppEvent),
+    /// Nothing for this program.
+    Nothing {
+        /// Salla's name for it, or `other`.
+        name: &'static str,
+        /// Whose, if that can be read.
+        merchant: Option<MerchantId>,
+    },
+}
+
+/// The body of a webhook is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct UnreadableEvent {
+    /// Salla's name for the event, or `other`.
+    pub name: &'static str,
+    /// What is missing or wrong; quotes nothing.
+    pub reason: &'static str,
+}
+
+/// Reads the body of a webhook, at a time by our clock. Its shape is Salla's, which few know.
+pub type ReadEvent = fn(&[u8], DateTime<Utc>) -> Result<Told, UnreadableEvent>;
+
+/// What became of an app event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// It counts, and this is the merchant's state now.
+    Done(MerchantState),
+    /// The same body was taken before.
+    Replayed,
+    /// An event that was made later has told otherwise.
+    Outdated,
+    /// An authorization more than a day old: its tokens may have been used since.
+    Stale,
+    /// Nobody of that id is registered.
+    UnknownMerchant,
+}
+
+impl Applied {
+    /// The word for it, in answers, metrics and the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done(_) => "applied",
+            Self::Replayed => "replayed",
+            Self::Outdated => "outdated",
+            Self::Stale => "stale",
+            Self::UnknownMerchant => "unknown_merchant",
+        }
+    }
+}
+
+/// The register.
+///
+/// The database keeps sealed tokens (`Register<Sealed>`); the vault seals them for whoever has them in the clear. Where a merchant stands afterwards is [`Standing`](crate::domain::Standing)'s to say, and each call is
+/// one transaction that holds the merchant's row.
+///
+/// New tokens always win over a refresh that is under way: their version is one that no refresh leads to. A merchant
+/// that is retired loses its tokens, and its runs end as cancelled, whoever holds them. A pause cancels the runs that
+/// the schedule has queued.
+pub trait Register<T = SecretString>: Clone + Send + Sync + 'static {
+    /// Registers a store, or replaces its name and tokens; it is active afterwards.
+    fn register(&self, registration: &Registration<T>) -> impl Future<Output = Result<Registered, TargetError>> + Send;
+
+    /// Changes where a merchant stands.
+    fn change(&self, id: MerchantId, change: Change) -> impl Future<Output = Result<Changed, TargetError>> + Send;
+
+    /// Takes a store out of the register and destroys its tokens; its orders and runs stay. False when it is not
+    /// registered.
+    fn remove(&self, id: MerchantId) -> impl Future<Output = Result<bool, TargetError>> + Send;
+
+    /// One merchant.
+    fn merchant(&self, id: MerchantId) -> impl Future<Output = Result<Option<Merchant>, TargetError>> + Send;
+
+    /// The merchants that match, by their ids.
+    fn list(&self, filter: MerchantFilter) -> impl Future<Output = Result<Vec<Merchant>, TargetError>> + Send;
+
+    /// Takes an app event. The same body changes nothing a second time, whichever processes it reaches.
+    fn apply(&self, event: &AppEvent<T>) -> impl Future<Output = Result<Applied, TargetError>> + Send;
+}

@@ -1,0 +1,258 @@
+//! Where merchants stand, and what follows from a change of it: each change is one transaction that holds the
+//! merchant's row, so that of two changes, or of a change and a new run, one sees what the other did.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Value};
+
+use super::connect::Store;
+use crate::{
+    domain::{Change, Installation, MerchantId, MerchantState, Notice, Standing, UnknownWord},
+    reconcile::ports::{
+        AppEvent, Applied, Changed, REFRESH_TAKES_AT_MOST, Registered, Registration, Sealed, TargetError, Tokens,
+    },
+};
+
+/// An authorization that is older was kept back by somebody, and its refresh token may have been used since. Salla's
+/// stamps say no zone and may seem three hours older than they are.
+const STALE_AFTER: TimeDelta = TimeDelta::hours(24);
+
+impl Store {
+    pub(super) async fn register_once(&self, registration: &Registration<Sealed>) -> Result<Registered, DbErr> {
+        let id = registration.merchant_id;
+        let txn = self.begin_write().await?;
+        let new = self.insert_merchant(&txn, id).await?;
+        self.set_standing(&txn, id, Standing::ACTIVE).await?;
+        let sql = "UPDATE merchants SET name = COALESCE($1, name) WHERE merchant_id = $2";
+        let values: [Value; 2] = [registration.name.clone().into(), id.0.into()];
+        txn.execute_raw(self.statement(sql, values)).await?;
+        self.put_tokens(&txn, id, &registration.tokens).await?;
+        let merchant = self.find_merchant(&txn, id).await?.ok_or(DbErr::RecordNotInserted)?;
+        txn.commit().await?;
+        Ok(Registered { merchant, new })
+    }
+
+    pub(super) async fn change_once(&self, id: MerchantId, change: Change) -> Result<Changed, DbErr> {
+        let txn = self.begin_write().await?;
+        let Some(standing) = self.standing(&txn, id).await? else {
+            return Ok(Changed::Unknown);
+        };
+        match standing.after(change) {
+            Err(obstacle) => Ok(Changed::Impossible(obstacle)),
+            Ok(after) => {
+                self.change_standing(&txn, id, standing, after).await?;
+                let merchant = self.find_merchant(&txn, id).await?;
+                txn.commit().await?;
+                Ok(merchant.map_or(Changed::Unknown, Changed::Now))
+            }
+        }
+    }
+
+    /// Salla refuses the tokens of `version` for good. The merchant's row is locked before the version is looked at:
+    /// new tokens that arrive at the same moment are not taken for the refused ones.
+    pub(super) async fn refuse_tokens(&self, id: MerchantId, version: i64) -> Result<(), TargetError> {
+        self.call(|| async move {
+            let txn = self.begin_write().await?;
+            let Some(standing) = self.standing(&txn, id).await? else {
+                return Ok(());
+            };
+            let sql = "SELECT 1 FROM credentials WHERE merchant_id = $1 AND version = $2";
+            let present = txn.query_one_raw(self.statement(sql, [id.0.into(), version.into()])).await?;
+            if let (Some(_), Ok(after)) = (present, standing.after(Change::RefuseTokens)) {
+                let sql = format!("UPDATE credentials SET refused_at = {} WHERE merchant_id = $1", self.dialect.now());
+                txn.execute_raw(self.statement(&sql, [id.0.into()])).await?;
+                self.change_standing(&txn, id, standing, after).await?;
+                txn.commit().await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Nobody knows whether the refresh tokens are used up whose refresh has taken too long, or is `merchant`'s: what
+    /// [`Change::RefuseTokens`] says of where they stand, in one statement. Returns those that stood otherwise.
+    pub(super) async fn doubt_tokens(&self, merchant: Option<MerchantId>) -> Result<Vec<MerchantId>, TargetError> {
+        let sql = format!(
+            "UPDATE merchants SET state = CASE state WHEN 'paused' THEN state ELSE $1 END, \
+             paused_from = CASE state WHEN 'paused' THEN $1 ELSE paused_from END \
+             WHERE (state IN ('active', 'unsubscribed') \
+                OR state = 'paused' AND COALESCE(paused_from, 'active') IN ('active', 'unsubscribed')) \
+             AND EXISTS (SELECT 1 FROM credentials c WHERE c.merchant_id = merchants.merchant_id \
+                AND c.refresh_started_at IS NOT NULL AND (c.refresh_started_at < {} OR c.merchant_id = $2)) \
+             RETURNING merchant_id",
+            self.dialect.now_minus(REFRESH_TAKES_AT_MOST)
+        );
+        let sql = sql.as_str();
+        self.call(|| async move {
+            let state = MerchantState::NeedsReauthorization.as_str();
+            let values: [Value; 2] = [state.into(), merchant.map(|id| id.0).into()];
+            let rows = self.db.query_all_raw(self.statement(sql, values)).await?;
+            rows.iter().map(|row| row.try_get("", "merchant_id").map(MerchantId)).collect()
+        })
+        .await
+    }
+
+    /// The body's hash, the stamps and what follows, all or nothing. Of two deliveries of one body, the second waits
+    /// for the first at the hash, and of two events of one store at its stamps.
+    pub(super) async fn apply_once(&self, event: &AppEvent<Sealed>) -> Result<Applied, DbErr> {
+        let txn = self.begin_write().await?;
+        let sql =
+            "INSERT INTO webhook_events (hash, event, merchant_id) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING";
+        let values: [Value; 3] = [event.hash.as_str().into(), event.name.into(), event.merchant.0.into()];
+        if txn.execute_raw(self.statement(sql, values)).await?.rows_affected() == 0 {
+            return Ok(Applied::Replayed);
+        }
+        let applied = self.take_notice(&txn, event).await?;
+        txn.commit().await?;
+        Ok(applied)
+    }
+
+    async fn take_notice(&self, txn: &DatabaseTransaction, event: &AppEvent<Sealed>) -> Result<Applied, DbErr> {
+        let id = event.merchant;
+        if event.notice == Notice::Authorized {
+            let now = self.clock(txn).await?;
+            if event.made.is_some_and(|made| now - made > STALE_AFTER) {
+                return Ok(Applied::Stale);
+            }
+        }
+        let mut installation = self.installation(txn, id).await?;
+        if !installation.hear(event.notice, event.made) {
+            return Ok(Applied::Outdated);
+        }
+        self.save_installation(txn, id, installation).await?;
+        if let Some(tokens) = &event.tokens {
+            self.insert_merchant(txn, id).await?;
+            let standing = self.standing(txn, id).await?.ok_or(DbErr::RecordNotInserted)?;
+            let after = standing.authorized();
+            self.set_standing(txn, id, after).await?;
+            self.put_tokens(txn, id, tokens).await?;
+            return Ok(Applied::Done(after.state()));
+        }
+        let Some(standing) = self.standing(txn, id).await? else {
+            return Ok(Applied::UnknownMerchant);
+        };
+        let after = installation.change(event.notice).and_then(|change| standing.after(change).ok());
+        let after = after.unwrap_or(standing);
+        self.change_standing(txn, id, standing, after).await?;
+        Ok(Applied::Done(after.state()))
+    }
+
+    /// What was heard of a store, whose next event waits until this transaction ends.
+    async fn installation(&self, txn: &DatabaseTransaction, id: MerchantId) -> Result<Installation, DbErr> {
+        let sql = "INSERT INTO installations (merchant_id) VALUES ($1) ON CONFLICT (merchant_id) DO NOTHING";
+        txn.execute_raw(self.statement(sql, [id.0.into()])).await?;
+        let sql = format!("SELECT * FROM installations WHERE merchant_id = $1 {}", self.dialect.for_update());
+        let row = txn.query_one_raw(self.statement(&sql, [id.0.into()])).await?.ok_or(DbErr::RecordNotInserted)?;
+        let stamp = |column| row.try_get::<Option<DateTime<Utc>>>("", column);
+        Ok(Installation {
+            app: stamp("app_event_at")?,
+            subscription: stamp("subscription_event_at")?,
+            trial: stamp("trial_event_at")?,
+            subscribed: row.try_get("", "subscribed")?,
+        })
+    }
+
+    async fn save_installation(
+        &self,
+        txn: &DatabaseTransaction,
+        id: MerchantId,
+        installation: Installation,
+    ) -> Result<(), DbErr> {
+        let sql = "UPDATE installations SET app_event_at = $1, subscription_event_at = $2, trial_event_at = $3, \
+                   subscribed = $4 WHERE merchant_id = $5";
+        let Installation { app, subscription, trial, subscribed } = installation;
+        let values: [Value; 5] = [app.into(), subscription.into(), trial.into(), subscribed.into(), id.0.into()];
+        txn.execute_raw(self.statement(sql, values)).await.map(drop)
+    }
+
+    /// True when it was not in the register.
+    async fn insert_merchant(&self, txn: &DatabaseTransaction, id: MerchantId) -> Result<bool, DbErr> {
+        let sql = "INSERT INTO merchants (merchant_id, state) VALUES ($1, $2) ON CONFLICT (merchant_id) DO NOTHING";
+        let values: [Value; 2] = [id.0.into(), MerchantState::Active.as_str().into()];
+        Ok(txn.execute_raw(self.statement(sql, values)).await?.rows_affected() == 1)
+    }
+
+    /// Where a merchant stands, and goes on standing until the transaction ends.
+    pub(super) async fn standing(&self, txn: &impl ConnectionTrait, id: MerchantId) -> Result<Option<Standing>, DbErr> {
+        let lock = self.dialect.for_no_key_update();
+        let sql = format!("SELECT state, paused_from FROM merchants WHERE merchant_id = $1 {lock}");
+        let row = txn.query_one_raw(self.statement(&sql, [id.0.into()])).await?;
+        row.map(|row| {
+            let (state, paused_from): (String, Option<String>) =
+                (row.try_get("", "state")?, row.try_get("", "paused_from")?);
+            let word = |word: String| {
+                word.parse::<MerchantState>().map_err(|error: UnknownWord| DbErr::Type(error.to_string()))
+            };
+            Ok(Standing::of(word(state)?, paused_from.map(word).transpose()?))
+        })
+        .transpose()
+    }
+
+    async fn set_standing(&self, txn: &DatabaseTransaction, id: MerchantId, standing: Standing) -> Result<(), DbErr> {
+        let sql = "UPDATE merchants SET state = $1, paused_from = $2 WHERE merchant_id = $3";
+        let paused_from = standing.paused_from().map(MerchantState::as_str);
+        let values: [Value; 3] = [standing.state().as_str().into(), paused_from.into(), id.0.into()];
+        txn.execute_raw(self.statement(sql, values)).await.map(drop)
+    }
+
+    /// A change, and what follows from it for tokens and runs.
+    async fn change_standing(
+        &self,
+        txn: &DatabaseTransaction,
+        id: MerchantId,
+        before: Standing,
+        after: Standing,
+    ) -> Result<(), DbErr> {
+        self.set_standing(txn, id, after).await?;
+        match after.state() {
+            MerchantState::Retired => {
+                let sql = "DELETE FROM credentials WHERE merchant_id = $1";
+                txn.execute_raw(self.statement(sql, [id.0.into()])).await?;
+                // Whoever holds a run that has ended may write nothing more on its behalf.
+                self.cancel_runs(txn, id, "status IN ('queued', 'running')").await
+            }
+            MerchantState::Paused if before.state() != MerchantState::Paused => {
+                self.cancel_runs(txn, id, "status = 'queued' AND trigger IN ('schedule', 'catch_up')").await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn cancel_runs(&self, txn: &DatabaseTransaction, id: MerchantId, which: &str) -> Result<(), DbErr> {
+        let sql = format!(
+            "UPDATE runs SET status = 'cancelled', cancel_requested = $1, finished_at = {}, lease_until = NULL \
+             WHERE merchant_id = $2 AND {which}",
+            self.dialect.now()
+        );
+        let done = txn.execute_raw(self.statement(&sql, [true.into(), id.0.into()])).await?;
+        if done.rows_affected() > 0 {
+            tracing::info!(merchant.id = id.0, runs = done.rows_affected(), "its runs end as cancelled");
+        }
+        Ok(())
+    }
+
+    /// Saves tokens under a version to which no refresh that is under way leads, not even one that was begun with
+    /// tokens that have been destroyed since: the clock is ahead of every count.
+    async fn put_tokens(
+        &self,
+        txn: &DatabaseTransaction,
+        id: MerchantId,
+        tokens: &Tokens<Sealed>,
+    ) -> Result<(), DbErr> {
+        let (now, clock) = (self.dialect.now(), self.dialect.clock_millis());
+        let version = self.dialect.greatest("credentials.version + 2", clock);
+        let sql = format!(
+            "INSERT INTO credentials (merchant_id, access_token, refresh_token, expires_at, version) \
+             VALUES ($1, $2, $3, $4, {clock}) \
+             ON CONFLICT (merchant_id) DO UPDATE SET access_token = excluded.access_token, \
+             refresh_token = excluded.refresh_token, expires_at = excluded.expires_at, \
+             version = {version}, obtained_at = {now}, refresh_started_at = NULL, refused_at = NULL"
+        );
+        let values: [Value; 4] = [
+            id.0.into(),
+            tokens.access.0.clone().into(),
+            tokens.refresh.as_ref().map(|token| token.0.clone()).into(),
+            tokens.expires_at.into(),
+        ];
+        txn.execute_raw(self.statement(&sql, values)).await.map(drop)
+    }
+}
