@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, ConfigError},
-    http::{self, Access, Api},
+    http::{self, Access, Api, Onboarding, WebhookSecret},
     reconcile::{Leases, Metrics, OnStop, ProgressSender, Pulse, Runner, Worker},
-    salla::{SallaClient, WhenOpen},
+    salla::{self, SallaClient, WhenOpen},
     schedule::Schedule,
     store::Store,
     vault::{KeyRing, Vault},
@@ -133,6 +133,12 @@ pub async fn serve(
         pulse: pulse.clone(),
         draining: draining.clone(),
     });
+    let onboarding = Arc::new(Onboarding {
+        register: services.vault.clone(),
+        metrics: Arc::clone(&services.metrics),
+        webhook_secret: WebhookSecret::new([&config.salla.webhook_secret, &config.salla.client_secret]),
+        read_event: salla::read_event,
+    });
     let runner = services.runner(config, ProgressSender::default(), OnStop::GiveBack);
     let (leases, ledger, pause) = (runner.leases.clone(), services.store.clone(), config.reconcile.lease / 4);
     let heart = closing.clone();
@@ -144,7 +150,7 @@ pub async fn serve(
     // Without the app's own name no token can be renewed.
     let keeper = (!config.salla.client_id.is_empty())
         .then(|| tokio::spawn(async move { salla.keep_tokens(&stop_keeping).await }));
-    let mut server = tokio::spawn(http::serve(listener, api, closing.clone()));
+    let mut server = tokio::spawn(http::serve(listener, api, onboarding, closing.clone()));
     let worker = tokio::spawn(worker.work(draining.clone()));
     let mut schedule = tokio::spawn(schedule.keep(draining.clone(), move || wake.notify_one()));
     tracing::info!(http.listen = %address, database = services.store.engine(), version = env!("CARGO_PKG_VERSION"), "serving");

@@ -1,10 +1,13 @@
 //! The HTTP surface: probes and metrics for everybody, the ledger for those with the token.
 
 mod access;
+mod merchants;
 mod probes;
 mod problem;
 mod report;
 mod runs;
+mod signature;
+mod webhooks;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,9 +24,13 @@ use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
 
 pub use access::Access;
+pub use signature::WebhookSecret;
 
 use self::problem::Problem;
-use crate::reconcile::{Metrics, Pulse, ports::Ledger};
+use crate::reconcile::{
+    Metrics, Pulse,
+    ports::{Ledger, ReadEvent, Register},
+};
 
 /// The section `http`; `config/default.toml` tells what each key is for.
 #[derive(Debug, Clone, Deserialize)]
@@ -52,30 +59,43 @@ pub struct Api<L> {
     pub draining: CancellationToken,
 }
 
+/// What the register's handlers need.
+#[derive(Debug)]
+pub struct Onboarding<R> {
+    /// The register.
+    pub register: R,
+    /// What is scraped.
+    pub metrics: Arc<Metrics>,
+    /// What webhooks prove to know.
+    pub webhook_secret: WebhookSecret,
+    /// Knows their shape.
+    pub read_event: ReadEvent,
+}
+
 const BODY_LIMIT: usize = 64 << 10;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Every route.
-pub fn router<L: Ledger>(api: Arc<Api<L>>) -> Router {
+pub fn router<L: Ledger, R: Register>(api: Arc<Api<L>>, onboarding: Arc<Onboarding<R>>) -> Router {
     let guarded = Router::new()
         .route("/runs", get(runs::list::<L>).post(runs::create::<L>))
         .route("/runs/{id}", get(runs::show::<L>))
         .route("/runs/{id}/discrepancies", get(runs::discrepancies::<L>))
         .route("/runs/{id}/cancel", post(runs::cancel::<L>))
         .route("/report", get(report::show::<L>))
-        .route("/merchants", get(runs::merchants::<L>))
-        .route("/merchants/{id}", get(runs::merchant::<L>))
+        .merge(merchants::routes(Arc::clone(&onboarding)))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), access::require::<L>));
     Router::new()
         .route("/healthz", get(probes::healthz::<L>))
         .route("/readyz", get(probes::readyz::<L>))
         .route("/metrics", get(probes::metrics::<L>))
         .merge(guarded)
+        .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
+        .merge(webhooks::routes(onboarding))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method")
         })
-        .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_WITHIN))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             axum::response::IntoResponse::into_response(Problem::internal())
@@ -88,6 +108,12 @@ pub fn router<L: Ledger>(api: Arc<Api<L>>) -> Router {
 ///
 /// # Errors
 /// When the socket fails.
-pub async fn serve<L: Ledger>(listener: TcpListener, api: Arc<Api<L>>, stop: CancellationToken) -> std::io::Result<()> {
-    axum::serve(listener, router(api)).with_graceful_shutdown(stop.cancelled_owned()).await
+pub async fn serve<L: Ledger, R: Register>(
+    listener: TcpListener,
+    api: Arc<Api<L>>,
+    onboarding: Arc<Onboarding<R>>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let router = router(api, onboarding).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }

@@ -11,7 +11,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Api, problem::Problem};
 use crate::{
@@ -148,23 +148,6 @@ pub async fn cancel<L: Ledger>(State(api): State<Arc<Api<L>>>, Path(id): Path<St
         Some(false) => Err(Problem::new(StatusCode::CONFLICT, "the run has ended")),
         None => Err(no_run()),
     }
-}
-
-/// `GET /merchants`.
-pub async fn merchants<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Answer {
-    let merchants = api.ledger.merchants().await?;
-    Ok(Json(json!({"merchants": merchants})).into_response())
-}
-
-/// `GET /merchants/{id}`.
-pub async fn merchant<L: Ledger>(State(api): State<Arc<Api<L>>>, Path(id): Path<String>) -> Answer {
-    let id: MerchantId = id.parse().map_err(|_| bad_request("a merchant's id is a number"))?;
-    let merchants = api.ledger.merchants().await?;
-    let merchant = merchants.into_iter().find(|merchant| merchant.merchant_id == id);
-    merchant
-        .and_then(|merchant| serde_json::to_value(merchant).ok())
-        .map(|merchant: Value| Json(merchant).into_response())
-        .ok_or_else(|| no_merchant(id))
 }
 
 fn run_id(text: &str) -> Result<RunId, Problem> {

@@ -24,6 +24,7 @@ pub struct Metrics {
     circuit: IntGaugeVec,
     store_circuits_open: IntGauge,
     token_refreshes: IntCounterVec,
+    webhooks: IntCounterVec,
     /// Runs that another process took over from this one.
     pub leases_lost: IntCounter,
     runs_active: IntGauge,
@@ -53,6 +54,10 @@ const HELP: [(&str, &str); 16] = [
     (
         "token_refreshes_total",
         "Token refreshes by result; after `unknown` and `refused` the merchant must install the app again.",
+    ),
+    (
+        "webhooks_total",
+        "Webhooks by event and by what became of them; `unauthorized` and `malformed` are worth a look at the secret and the portal.",
     ),
     ("leases_lost_total", "Runs that another process took over; look for stalls of this one."),
     ("runs_active", "Runs under way, in all processes (from the database)."),
@@ -120,6 +125,7 @@ impl Metrics {
             circuit: make.register(IntGaugeVec::new(Maker::opts("salla_circuit_state"), &["state"])?)?,
             store_circuits_open: make.gauge("salla_store_circuits_open")?,
             token_refreshes: make.counters("token_refreshes_total", &["result"])?,
+            webhooks: make.counters("webhooks_total", &["event", "result"])?,
             leases_lost: make.register(IntCounter::with_opts(Maker::opts("leases_lost_total"))?)?,
             runs_active: make.gauge("runs_active")?,
             runs_queued: make.gauge("runs_queued")?,
@@ -174,6 +180,11 @@ impl Metrics {
     /// Counts a token refresh.
     pub fn token_refresh(&self, result: &str) {
         self.token_refreshes.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a webhook; `event` is one of a few known names.
+    pub fn webhook(&self, event: &str, result: &str) {
+        self.webhooks.with_label_values(&[event, result]).inc();
     }
 
     /// Sets what is read from the database at each scrape.

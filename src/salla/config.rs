@@ -15,6 +15,7 @@ pub struct Config {
     pub token_url: Url,
     pub client_id: String,
     pub client_secret: SecretString,
+    pub webhook_secret: SecretString,
     pub listing: ListingChoice,
     #[serde(deserialize_with = "crate::config::duration")]
     pub request_timeout: Duration,

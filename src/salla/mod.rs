@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod date;
 mod error;
+mod events;
 mod limiter;
 mod listing;
 mod money;
@@ -23,6 +24,7 @@ pub use circuit::WhenOpen;
 pub use client::SallaClient;
 pub use config::Config;
 pub use error::causes;
+pub use events::read_event;
 pub use orders::transform as transform_order;
 /// For `fuzz/`, and nobody else: what the client reads an answer with.
 #[doc(hidden)]

@@ -23,6 +23,7 @@ mod ledger;
 mod limits;
 mod model;
 mod night;
+mod onboarding;
 mod report;
 mod samples;
 mod schema;

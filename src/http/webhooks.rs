@@ -1,0 +1,125 @@
+//! `POST /webhooks/salla`: a store installs the app, uninstalls it, or its subscription ends.
+//!
+//! Salla takes 200 and 201 for delivered, and anything else for a reason to try again, three times in all. So what is
+//! not for this program is answered 200, and what the database cannot take now 503, in time for Salla to hear it. A
+//! body that cannot be read, though signed, is answered 400: it comes twice more, and shows as failed where Salla
+//! keeps its log of deliveries, which is where somebody would look.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{ConnectInfo, State},
+    http::{HeaderMap, StatusCode},
+    response::IntoResponse,
+    routing::post,
+};
+use chrono::Utc;
+use serde_json::json;
+use tokio::time::timeout;
+use tower_http::limit::RequestBodyLimitLayer;
+
+use super::{Onboarding, problem::Problem, runs::Answer, signature::Proof};
+use crate::reconcile::ports::{AppEvent, Applied, Register, Told, UnreadableEvent};
+
+/// Salla's patience was seen to be ten seconds.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+
+/// Orders come here too where the portal sends every event to one address, and are larger than anything else.
+const BODY_LIMIT: usize = 1 << 20;
+
+/// The label of what is not known by name.
+const OTHER: &str = "other";
+
+/// The webhook's route; it asks for no token of ours.
+pub fn routes<R: Register, S>(onboarding: Arc<Onboarding<R>>) -> Router<S> {
+    Router::new()
+        .route("/webhooks/salla", post(receive::<R>))
+        .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
+        .with_state(onboarding)
+}
+
+/// Takes an event of Salla's. Nothing of the body is looked at before it is known to be Salla's.
+pub async fn receive<R: Register>(
+    State(onboarding): State<Arc<Onboarding<R>>>,
+    ConnectInfo(source): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    match onboarding.webhook_secret.check(&headers, &body) {
+        Proof::Given => {}
+        Proof::NoSecret => {
+            onboarding.metrics.webhook(OTHER, "no_secret");
+            let detail = "neither salla.webhook_secret nor salla.client_secret is set, so nobody can prove to be Salla";
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+        }
+        Proof::Wrong => {
+            onboarding.metrics.webhook(OTHER, "unauthorized");
+            tracing::warn!(source = %source.ip(), "a webhook does not prove to be Salla's; is its secret the one of the Partners Portal?");
+            let detail = "the request does not prove to know the secret that webhooks are signed with";
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
+        }
+    }
+    match (onboarding.read_event)(&body, Utc::now()) {
+        Ok(Told::News(event)) => take(&onboarding, event).await,
+        Ok(Told::Nothing { name, merchant }) => {
+            onboarding.metrics.webhook(name, "ignored");
+            if name != OTHER {
+                tracing::info!(
+                    event = name,
+                    merchant.id = merchant.map(|id| id.0),
+                    "webhook noted; it changes nothing"
+                );
+            }
+            Ok(Json(json!({"result": "ignored"})).into_response())
+        }
+        Err(UnreadableEvent { name, reason }) => {
+            onboarding.metrics.webhook(name, "malformed");
+            tracing::error!(event = name, reason, "a webhook of Salla's cannot be read, and is lost");
+            Err(Problem::new(StatusCode::BAD_REQUEST, reason))
+        }
+    }
+}
+
+async fn take<R: Register>(onboarding: &Onboarding<R>, event: AppEvent) -> Answer {
+    let (name, merchant) = (event.name, event.merchant.0);
+    if event.made.is_none() {
+        tracing::warn!(
+            event = name,
+            merchant.id = merchant,
+            "a webhook without a readable created_at is taken for news"
+        );
+    }
+    let applied = match timeout(ANSWER_WITHIN, onboarding.register.apply(&event)).await {
+        Ok(Ok(applied)) => applied,
+        Ok(Err(error)) => {
+            onboarding.metrics.webhook(name, "failed");
+            return Err(error.into());
+        }
+        Err(_) => {
+            onboarding.metrics.webhook(name, "failed");
+            tracing::error!(
+                event = name,
+                merchant.id = merchant,
+                "the database did not answer in time; Salla tries again"
+            );
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer; try again"));
+        }
+    };
+    onboarding.metrics.webhook(name, applied.as_str());
+    match applied {
+        Applied::Done(state) => {
+            tracing::info!(event = name, merchant.id = merchant, state = state.as_str(), "webhook applied");
+        }
+        Applied::Stale => tracing::warn!(
+            event = name,
+            merchant.id = merchant,
+            "an authorization more than a day old is left alone: its tokens may have been used since"
+        ),
+        Applied::Replayed | Applied::Outdated | Applied::UnknownMerchant => {
+            tracing::info!(event = name, merchant.id = merchant, result = applied.as_str(), "webhook changes nothing");
+        }
+    }
+    Ok(Json(json!({"result": applied.as_str()})).into_response())
+}

@@ -1,0 +1,685 @@
+//! How stores come into the register and leave it: app events of Salla's, and people over HTTP.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use chrono::{DateTime, TimeDelta, Utc};
+use hmac::{Hmac, KeyInit, Mac};
+use reqwest::{Method, StatusCode};
+use salla_reconciler::{
+    domain::MerchantId,
+    reconcile::ports::CredentialStore,
+    simulator::Fault,
+    store::Store,
+    vault::{KeyRing, Vault},
+};
+use sea_orm::{ConnectionTrait, TransactionTrait};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use sha2::Sha256;
+use tokio::time::Instant;
+
+use crate::support::{
+    Engine, Site,
+    daemon::Daemon,
+    site::{KEYS, shop, totals},
+};
+
+on_every_database!(
+    a_store_installs_the_app,
+    only_salla_is_heard,
+    which_secret_counts,
+    an_authorization_again_and_again,
+    an_authorization_does_not_lift_a_pause,
+    identical_deliveries_at_two_replicas,
+    an_authorization_during_a_refresh,
+    an_uninstallation_during_a_refresh,
+    an_uninstallation_ends_runs,
+    events_arrive_in_any_order,
+    a_subscription_ends_and_is_renewed,
+    what_is_not_for_us_and_what_cannot_be_read,
+    a_database_that_does_not_answer,
+    the_register_over_http,
+    paging_through_the_register,
+    registrations_that_are_none,
+    a_pause_cancels_what_the_schedule_queued,
+    changes_at_the_same_moment,
+    a_retired_merchant_on_the_command_line,
+);
+
+/// The key of every site, for `SALLA__CLIENT_SECRET` is set to it.
+const SECRET: &str = "app-secret-canary";
+
+fn signature(secret: &str, body: &str) -> String {
+    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    hex::encode(mac.chain_update(body).finalize().into_bytes())
+}
+
+/// Salla's stamp: a naive time.
+fn stamp(at: DateTime<Utc>) -> String {
+    (at + TimeDelta::hours(3)).format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+fn event(name: &str, merchant: i64, at: DateTime<Utc>) -> String {
+    json!({"event": name, "merchant": merchant, "created_at": stamp(at), "data": {"id": 1}}).to_string()
+}
+
+fn authorization(merchant: i64, access: &str, refresh: &str, at: DateTime<Utc>) -> String {
+    let data = json!({
+        "access_token": access, "refresh_token": refresh, "expires": (at + TimeDelta::days(14)).timestamp(),
+        "scope": "orders.read offline_access", "token_type": "bearer",
+    });
+    json!({"event": "app.store.authorize", "merchant": merchant, "created_at": stamp(at), "data": data}).to_string()
+}
+
+/// The event that hands out the store's present tokens.
+fn installation(site: &Site, merchant: i64, at: DateTime<Utc>) -> String {
+    let tokens: Value = serde_json::from_str(&site.salla.registration(merchant).unwrap()).unwrap();
+    let token = |name: &str| tokens[name].as_str().unwrap().to_owned();
+    authorization(merchant, &token("access_token"), &token("refresh_token"), at)
+}
+
+async fn send(daemon: &Daemon, headers: &[(&str, &str)], body: &str) -> (StatusCode, Value) {
+    let mut request = daemon.request(Method::POST, "/webhooks/salla").body(body.to_owned());
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let (status, _, body) = daemon.answer(request).await;
+    (status, body)
+}
+
+/// Delivers an event as Salla does, and returns the word for what became of it.
+async fn deliver(daemon: &Daemon, body: &str) -> String {
+    let headers = [("x-salla-security-strategy", "Signature"), ("x-salla-signature", &signature(SECRET, body))];
+    let (status, answer) = send(daemon, &headers, body).await;
+    assert_eq!(status, 200, "{answer}");
+    answer["result"].as_str().unwrap().to_owned()
+}
+
+async fn state(daemon: &Daemon, merchant: i64) -> String {
+    let (_, merchant) = daemon.get(&format!("/merchants/{merchant}")).await;
+    merchant["state"].as_str().unwrap_or("unknown").to_owned()
+}
+
+/// The stored tokens, opened: access, refresh, and whether a refresh is under way.
+async fn stored(site: &Site, merchant: i64) -> Option<(String, String, bool)> {
+    let store = Store::connect(&site.database.url.clone().into(), 2, Duration::from_secs(60)).await.unwrap();
+    let vault = Vault::new(KeyRing::parse(&KEYS.to_owned().into()).unwrap().into(), store.clone());
+    let credentials = vault.load(MerchantId(merchant)).await.unwrap();
+    store.close().await.unwrap();
+    credentials.map(|credentials| {
+        let refresh = credentials.tokens.refresh.unwrap();
+        let refresh = refresh.expose_secret().to_owned();
+        (credentials.tokens.access.expose_secret().to_owned(), refresh, credentials.refreshing_for.is_some())
+    })
+}
+
+async fn status_of(site: &Site, run: &Value) -> String {
+    let id = run["run_id"].as_str().unwrap();
+    let column = if site.database.is_postgres() { "CAST(id AS text)" } else { "lower(hex(id))" };
+    let id = if site.database.is_postgres() { id.to_owned() } else { id.replace('-', "") };
+    site.database.text(&format!("SELECT status FROM runs WHERE {column} = '{id}'")).await
+}
+
+/// README, "A store installs the app".
+async fn a_store_installs_the_app(engine: Engine) {
+    let mut site = Site::unregistered(engine, [shop(1001, 0, 3)]).await;
+    site.set("SCHEDULE__CRON", "*/2 * * * * *");
+    let daemon = site.serve().await;
+    assert_eq!(state(&daemon, 1001).await, "unknown");
+    assert_eq!(deliver(&daemon, &installation(&site, 1001, Utc::now())).await, "applied");
+    // From now on sweeps cover it, with the token of the event.
+    daemon.await_run("merchant_id=1001", |run| run["status"] == "succeeded").await;
+    site.assert_equal(1001).await;
+
+    assert_eq!(deliver(&daemon, &event("app.uninstalled", 1001, Utc::now())).await, "applied");
+    assert_eq!(state(&daemon, 1001).await, "retired");
+    assert_eq!(stored(&site, 1001).await, None);
+    assert!(site.database.number("SELECT count(*) FROM orders").await >= 3, "its orders stay");
+    let (status, problem) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    assert_eq!(status, 409, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("uninstalled"), "{problem}");
+    assert_eq!(daemon.post("/merchants/1001/resume", "").await.0, 409);
+
+    // It comes back, and nothing was lost meanwhile.
+    site.salla.world().shop(1001).place(Utc::now());
+    let again = Utc::now() + TimeDelta::seconds(1);
+    assert_eq!(deliver(&daemon, &installation(&site, 1001, again)).await, "applied");
+    assert_eq!(state(&daemon, 1001).await, "active");
+    let before = site.database.number("SELECT count(*) FROM runs WHERE status = 'succeeded'").await;
+    daemon.await_run("merchant_id=1001&status=succeeded", |_| true).await;
+    while site.database.number("SELECT count(*) FROM runs WHERE status = 'succeeded'").await <= before {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    site.assert_equal(1001).await;
+    assert!(!daemon.log_text().contains("ory_"), "{}", daemon.log_text());
+}
+
+async fn only_salla_is_heard(engine: Engine) {
+    let mut site = Site::unregistered(engine, []).await;
+    site.set("HTTP__API_TOKEN", "operator-canary");
+    let daemon = site.serve().await;
+    let body =
+        r#"{"event": "app.installed", "merchant": 1001, "created_at": "2026-11-25 12:00:00", "data": "body-canary"}"#;
+    let right = signature(SECRET, body);
+    let base64 = base64::engine::general_purpose::STANDARD.encode(hex::decode(&right).unwrap());
+    let reserialised = serde_json::from_str::<Value>(body).unwrap().to_string();
+    let (strategy, sign) = ("x-salla-security-strategy", "x-salla-signature");
+    let bearer = format!("Bearer {SECRET}");
+    for headers in [
+        &[(sign, right.as_str())][..],
+        &[(sign, right.to_uppercase().as_str()), (strategy, "Signature")],
+        &[("authorization", SECRET)],
+        &[("authorization", bearer.as_str()), (strategy, "Token")],
+    ] {
+        assert_eq!(send(&daemon, headers, body).await, (StatusCode::OK, json!({"result": "ignored"})), "{headers:?}");
+    }
+    let other = signature("another secret", body);
+    let of_reserialised = signature(SECRET, &reserialised);
+    let wrong: [&[(&str, &str)]; 13] = [
+        &[],
+        &[(sign, &other)],
+        &[(sign, &base64)],
+        &[(sign, &of_reserialised)],
+        &[(sign, "")],
+        &[(sign, &right[..62])],
+        &[(sign, &right), (strategy, "Token")],
+        &[("authorization", SECRET), (strategy, "Signature")],
+        &[("authorization", SECRET), (strategy, "none")],
+        &[("authorization", &SECRET[1..])],
+        &[("authorization", "Bearer operator-canary"), (strategy, "Token")],
+        &[(sign, &right), (strategy, "whatever")],
+        &[(sign, &other), ("authorization", SECRET)],
+    ];
+    for headers in wrong {
+        let (status, problem) = send(&daemon, headers, body).await;
+        assert_eq!(status, 401, "{headers:?}: {problem}");
+    }
+    // One byte, and the same JSON in other bytes.
+    assert_eq!(send(&daemon, &[(sign, &right)], &body.replace("1001", "1002")).await.0, 401);
+    assert_eq!(send(&daemon, &[(sign, &right)], &reserialised).await.0, 401);
+    let (_, metrics) = daemon.get("/metrics").await;
+    let metrics = metrics.as_str().unwrap();
+    for line in [
+        r#"webhooks_total{event="app.installed",result="ignored"} 4"#,
+        r#"webhooks_total{event="other",result="unauthorized"} 15"#,
+    ] {
+        assert!(metrics.contains(line), "no {line} in {metrics}");
+    }
+    let log = daemon.log_text();
+    assert_eq!(log.matches("does not prove to be Salla's").count(), 15);
+    assert!(log.contains(r#""source":"127.0.0.1""#), "{log}");
+    assert!(!log.contains("canary"), "{log}");
+}
+
+async fn which_secret_counts(engine: Engine) {
+    let mut site = Site::unregistered(engine, []).await;
+    let (sign, body) = ("x-salla-signature", r#"{"event":"app.installed"}"#);
+    // A secret of its own takes the place of the app's.
+    site.set("SALLA__WEBHOOK_SECRET", "webhook-canary");
+    let daemon = site.serve().await;
+    assert_eq!(send(&daemon, &[(sign, &signature(SECRET, body))], body).await.0, 401);
+    assert_eq!(send(&daemon, &[(sign, &signature("webhook-canary", body))], body).await.0, 200);
+    drop(daemon);
+    site.unset("SALLA__WEBHOOK_SECRET");
+    site.unset("SALLA__CLIENT_SECRET");
+    let daemon = site.serve().await;
+    let (status, problem) = send(&daemon, &[(sign, &signature("", body)), ("authorization", "")], body).await;
+    assert_eq!(status, 403);
+    assert!(problem["detail"].as_str().unwrap().contains("salla.webhook_secret"), "{problem}");
+}
+
+async fn an_authorization_again_and_again(engine: Engine) {
+    let site = Site::unregistered(engine, []).await;
+    let daemon = site.serve().await;
+    let now = Utc::now();
+    let first = authorization(1001, "ory_at_1", "ory_rt_1", now - TimeDelta::minutes(2));
+    assert_eq!(deliver(&daemon, &first).await, "applied");
+    assert_eq!(deliver(&daemon, &authorization(1001, "ory_at_2", "ory_rt_2", now)).await, "applied");
+    let present = Some(("ory_at_2".to_owned(), "ory_rt_2".to_owned(), false));
+    assert_eq!(stored(&site, 1001).await, present);
+    // A replay, one that was made before, and one that somebody kept for a day.
+    let before = authorization(1001, "ory_at_0", "ory_rt_0", now - TimeDelta::minutes(1));
+    let stale = authorization(1001, "ory_at_9", "ory_rt_9", now - TimeDelta::hours(25));
+    for (body, result) in [(&first, "replayed"), (&before, "outdated"), (&before, "replayed"), (&stale, "stale")] {
+        assert_eq!(deliver(&daemon, body).await, result);
+        assert_eq!(stored(&site, 1001).await, present, "{result}");
+    }
+    // Nobody is registered by tokens of yesterday.
+    assert_eq!(deliver(&daemon, &stale.replace("1001", "1002")).await, "stale");
+    assert_eq!(state(&daemon, 1002).await, "unknown");
+    // A store whose tokens are refused needs nothing else.
+    site.database.execute("UPDATE merchants SET state = 'needs_reauthorization'", []).await;
+    let mended = authorization(1001, "ory_at_3", "ory_rt_3", now + TimeDelta::seconds(1));
+    assert_eq!(deliver(&daemon, &mended).await, "applied");
+    assert_eq!(state(&daemon, 1001).await, "active");
+    // Two at once: the tokens are of one of them.
+    let [one, other] = [4, 5]
+        .map(|n| authorization(1001, &format!("ory_at_{n}"), &format!("ory_rt_{n}"), now + TimeDelta::seconds(2)));
+    let results = tokio::join!(deliver(&daemon, &one), deliver(&daemon, &other));
+    assert_eq!(results, ("applied".to_owned(), "applied".to_owned()));
+    let (access, refresh, _) = stored(&site, 1001).await.unwrap();
+    assert!(["4", "5"].iter().any(|n| access == format!("ory_at_{n}") && refresh == format!("ory_rt_{n}")), "{access}");
+}
+
+async fn an_authorization_does_not_lift_a_pause(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    let daemon = site.serve().await;
+    assert_eq!(daemon.post("/merchants/1001/pause", "").await.1["state"], "paused");
+    for (name, second) in [("app.uninstalled", 2), ("app.store.authorize", 3)] {
+        let at = Utc::now() + TimeDelta::seconds(second);
+        let body = if name == "app.uninstalled" {
+            event(name, 1001, at)
+        } else {
+            authorization(1001, "ory_at_n", "ory_rt_n", at)
+        };
+        assert_eq!(deliver(&daemon, &body).await, "applied");
+    }
+    assert_eq!(state(&daemon, 1001).await, "paused", "though it was uninstalled and installed again");
+    assert_eq!(stored(&site, 1001).await.unwrap().0, "ory_at_n");
+    assert_eq!(daemon.post("/merchants/1001/resume", "").await.1["state"], "active");
+    // A person's import does.
+    daemon.post("/merchants/1001/pause", "").await;
+    site.register(1001).await;
+    assert_eq!(state(&daemon, 1001).await, "active");
+}
+
+async fn identical_deliveries_at_two_replicas(engine: Engine) {
+    let site = Site::unregistered(engine, []).await;
+    let (one, other) = (site.serve().await, site.serve().await);
+    for merchant in 1..=5 {
+        let body = authorization(merchant, "ory_at_x", "ory_rt_x", Utc::now());
+        let deliveries = [&one, &other, &one, &other].map(|daemon| deliver(daemon, &body));
+        let mut results = futures::future::join_all(deliveries).await;
+        results.sort();
+        assert_eq!(results, ["applied", "replayed", "replayed", "replayed"]);
+        assert_eq!(state(&one, merchant).await, "active");
+    }
+    assert_eq!(site.database.number("SELECT count(*) FROM webhook_events").await, 5);
+}
+
+/// A token of a fortnight, on its last hour.
+async fn expires_soon(site: &Site) {
+    let (soon, then) = (Utc::now() + TimeDelta::hours(1), Utc::now() - TimeDelta::days(13));
+    site.database.execute("UPDATE credentials SET expires_at = $1, obtained_at = $2", [soon.into(), then.into()]).await;
+}
+
+async fn await_refresh(site: &Site) {
+    let patience = Instant::now() + Duration::from_secs(20);
+    while site.database.number("SELECT count(*) FROM credentials WHERE refresh_started_at IS NOT NULL").await == 0 {
+        assert!(Instant::now() < patience, "no refresh was begun");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn an_authorization_during_a_refresh(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    let daemon = site.serve().await;
+    // The refresh goes well.
+    expires_soon(&site).await;
+    site.salla.world().token_faults.push_back(Fault::Hang(Duration::from_millis(1200)));
+    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    await_refresh(&site).await;
+    assert_eq!(deliver(&daemon, &authorization(1001, "ory_at_event", "ory_rt_event", Utc::now())).await, "applied");
+    daemon.await_line(|line| line["message"] == "token renewed").await;
+    daemon.await_run("", |run| run["finished_at"].is_string()).await;
+    let event = Some(("ory_at_event".to_owned(), "ory_rt_event".to_owned(), false));
+    assert_eq!(stored(&site, 1001).await, event, "the event's tokens stay");
+    // Salla refuses it, which says nothing about the new tokens.
+    site.import(r#"{"merchant_id":1001,"access_token":"stale","refresh_token":"ory_rt_1001_0"}"#).await.exits(0);
+    expires_soon(&site).await;
+    site.salla.world().token_faults.push_back(Fault::Hang(Duration::from_millis(1200)));
+    let (_, run) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    await_refresh(&site).await;
+    let again = Utc::now() + TimeDelta::seconds(1);
+    assert_eq!(deliver(&daemon, &authorization(1001, "ory_at_event", "ory_rt_event", again)).await, "applied");
+    daemon.await_run("", |other| other["run_id"] == run["run_id"] && other["finished_at"].is_string()).await;
+    assert_eq!(state(&daemon, 1001).await, "active");
+    assert_eq!(stored(&site, 1001).await, event);
+}
+
+async fn an_uninstallation_during_a_refresh(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    let daemon = site.serve().await;
+    expires_soon(&site).await;
+    site.salla.world().token_faults.push_back(Fault::Hang(Duration::from_millis(1500)));
+    let (_, run) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    await_refresh(&site).await;
+    // Out and in again, before the refresh of the tokens from before is answered.
+    assert_eq!(deliver(&daemon, &event("app.uninstalled", 1001, Utc::now())).await, "applied");
+    assert_eq!(status_of(&site, &run).await, "cancelled");
+    assert_eq!(stored(&site, 1001).await, None);
+    let again = Utc::now() + TimeDelta::seconds(1);
+    assert_eq!(deliver(&daemon, &authorization(1001, "ory_at_new", "ory_rt_new", again)).await, "applied");
+    daemon.await_line(|line| line["message"] == "token renewed").await;
+    assert_eq!(stored(&site, 1001).await, Some(("ory_at_new".to_owned(), "ory_rt_new".to_owned(), false)));
+    assert_eq!(state(&daemon, 1001).await, "active");
+    assert_eq!(site.database.number("SELECT count(*) FROM orders").await, 0, "the cancelled run writes nothing");
+}
+
+async fn an_uninstallation_ends_runs(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 40), shop(1002, 0, 40)]).await;
+    site.set("RECONCILE__PAGE_SIZE", "1");
+    site.set("RECONCILE__CONCURRENCY", "1");
+    for merchant in [1001, 1002] {
+        site.salla.world().always.insert(merchant, Fault::Hang(Duration::from_millis(100)));
+    }
+    let daemon = site.serve().await;
+    let (_, running) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    daemon.await_run("merchant_id=1001", |run| run["totals"]["fetched"].as_u64() > Some(1)).await;
+    let (_, queued) = daemon.post("/runs", r#"{"merchant_id":1002}"#).await;
+    for (merchant, run) in [(1002, &queued), (1001, &running)] {
+        assert_eq!(deliver(&daemon, &event("app.uninstalled", merchant, Utc::now())).await, "applied");
+        assert_eq!(status_of(&site, run).await, "cancelled");
+        assert_eq!(state(&daemon, merchant).await, "retired");
+    }
+    let written = site.database.number("SELECT count(*) FROM orders").await;
+    daemon.await_line(|line| line["message"].as_str().unwrap_or("").contains("or it was ended")).await;
+    assert_eq!(site.database.number("SELECT count(*) FROM orders").await, written, "nothing is written afterwards");
+    assert_eq!(status_of(&site, &running).await, "cancelled");
+    assert_eq!(site.salla.world().requests_for(1002), 0);
+    assert!(site.database.rows("SELECT * FROM watermarks").await.is_empty());
+}
+
+async fn events_arrive_in_any_order(engine: Engine) {
+    let site = Site::unregistered(engine, []).await;
+    let daemon = site.serve().await;
+    let now = Utc::now();
+    let ago = |minutes| now - TimeDelta::minutes(minutes);
+    // A store that nobody has heard of is uninstalled, and the authorization from before comes late.
+    assert_eq!(deliver(&daemon, &event("app.uninstalled", 1, ago(1))).await, "unknown_merchant");
+    assert_eq!(deliver(&daemon, &authorization(1, "ory_at", "ory_rt", ago(2))).await, "outdated");
+    assert_eq!(state(&daemon, 1).await, "unknown");
+    assert_eq!(deliver(&daemon, &authorization(1, "ory_at", "ory_rt", now)).await, "applied");
+    assert_eq!(deliver(&daemon, &event("app.uninstalled", 1, ago(3))).await, "outdated");
+    assert_eq!(state(&daemon, 1).await, "active");
+    // Within one second, the later one to arrive counts.
+    assert_eq!(deliver(&daemon, &event("app.uninstalled", 1, now)).await, "applied");
+    assert_eq!(state(&daemon, 1).await, "retired");
+    // Without a stamp it is news, once.
+    let unstamped = r#"{"event":"app.store.authorize","merchant":"1","data":{"access_token":"a","refresh_token":"r"}}"#;
+    assert_eq!(deliver(&daemon, unstamped).await, "applied");
+    assert_eq!(deliver(&daemon, unstamped).await, "replayed");
+    assert_eq!(state(&daemon, 1).await, "active");
+}
+
+async fn a_subscription_ends_and_is_renewed(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 2)]).await;
+    let daemon = site.serve().await;
+    let now = Utc::now() - TimeDelta::minutes(10);
+    let events = [
+        ("app.subscription.started", "active"),
+        // Who cancels has paid to the end, and a trial that ends because a subscription began ends nothing.
+        ("app.subscription.canceled", "active"),
+        ("app.trial.expired", "active"),
+        ("app.subscription.expired", "unsubscribed"),
+        ("app.subscription.renewed", "active"),
+        ("app.subscription.expired", "unsubscribed"),
+        ("app.trial.started", "active"),
+        ("app.trial.expired", "unsubscribed"),
+    ];
+    for (second, (name, expected)) in events.into_iter().enumerate() {
+        deliver(&daemon, &event(name, 1001, now + TimeDelta::seconds(i64::try_from(second).unwrap()))).await;
+        assert_eq!(state(&daemon, 1001).await, expected, "after {name}");
+    }
+    assert_eq!(site.run(&["run", "--json"]).await.exits(0).stdout, "", "sweeps leave it alone");
+    assert!(stored(&site, 1001).await.is_some(), "its tokens stay");
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded", "by hand it runs");
+    // New tokens are no subscription.
+    let at = |second| now + TimeDelta::seconds(second);
+    deliver(&daemon, &installation(&site, 1001, at(20))).await;
+    assert_eq!(state(&daemon, 1001).await, "unsubscribed");
+    assert_eq!(daemon.get("/merchants?state=unsubscribed").await.1["merchants"][0]["merchant_id"], 1001);
+    // A person's pause is a person's to lift.
+    daemon.post("/merchants/1001/pause", "").await;
+    assert_eq!(deliver(&daemon, &event("app.subscription.renewed", 1001, at(30))).await, "applied");
+    assert_eq!(state(&daemon, 1001).await, "paused");
+    daemon.post("/merchants/1001/resume", "").await;
+    deliver(&daemon, &event("app.subscription.expired", 1001, at(40))).await;
+    assert_eq!(daemon.post("/merchants/1001/resume", "").await.1["state"], "active", "should the renewal be lost");
+    // What has been uninstalled is not brought back by a subscription.
+    deliver(&daemon, &event("app.uninstalled", 1001, at(50))).await;
+    deliver(&daemon, &event("app.subscription.started", 1001, at(60))).await;
+    assert_eq!(state(&daemon, 1001).await, "retired");
+}
+
+async fn what_is_not_for_us_and_what_cannot_be_read(engine: Engine) {
+    let site = Site::unregistered(engine, []).await;
+    let daemon = site.serve().await;
+    let order = json!({"event": "order.created", "merchant": 1001, "data": {"notes": "x".repeat(200_000)}}).to_string();
+    assert_eq!(deliver(&daemon, &order).await, "ignored", "larger than what people may send");
+    assert_eq!(deliver(&daemon, r#"{"event":"product.updated","merchant":[]}"#).await, "ignored");
+    assert_eq!(deliver(&daemon, &event("app.installed", 1001, Utc::now())).await, "ignored");
+    assert_eq!(site.database.number("SELECT count(*) FROM webhook_events").await, 0, "they cost the database nothing");
+    let nested = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    for body in [
+        "",
+        "nonsense-canary",
+        "{",
+        &nested,
+        r#"{"merchant":1001}"#,
+        r#"{"event":"app.uninstalled","merchant":"canary"}"#,
+        r#"{"event":"app.uninstalled","merchant":99999999999999999999}"#,
+        r#"{"event":"app.store.authorize","merchant":1001,"data":{"access_token":"canary two"}}"#,
+        r#"{"event":"app.store.authorize","merchant":1001,"data":{"token":"canary"}}"#,
+    ] {
+        let (status, problem) = send(&daemon, &[("x-salla-signature", &signature(SECRET, body))], body).await;
+        assert_eq!(status, 400, "{problem}");
+        assert!(!problem.to_string().contains("canary"), "{problem}");
+    }
+    assert_eq!(daemon.get("/webhooks/salla").await.0, 405);
+    let log = daemon.log_text();
+    assert!(log.contains("cannot be read") && !log.contains("canary"), "{log}");
+    let (_, metrics) = daemon.get("/metrics").await;
+    let metrics = metrics.as_str().unwrap();
+    for line in [
+        r#"webhooks_total{event="other",result="ignored"} 2"#,
+        r#"webhooks_total{event="other",result="malformed"} 5"#,
+        r#"webhooks_total{event="app.store.authorize",result="malformed"} 2"#,
+    ] {
+        assert!(metrics.contains(line), "no {line} in {metrics}");
+    }
+    let huge = "x".repeat((1 << 20) + 1);
+    assert_eq!(send(&daemon, &[("x-salla-signature", &signature(SECRET, &huge))], &huge).await.0, 413);
+}
+
+async fn a_database_that_does_not_answer(engine: Engine) {
+    let site = Site::unregistered(engine, []).await;
+    let daemon = site.serve().await;
+    let body = authorization(1001, "ory_at", "ory_rt", Utc::now());
+    let headers = [("x-salla-signature", &*signature(SECRET, &body))];
+    let hold = if site.database.is_postgres() { "LOCK TABLE webhook_events" } else { "DELETE FROM webhook_events" };
+    let lock = site.database.db.begin().await.unwrap();
+    lock.execute_unprepared(hold).await.unwrap();
+    let began = Instant::now();
+    let (status, problem) = send(&daemon, &headers, &body).await;
+    assert_eq!(status, 503, "{problem}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    lock.rollback().await.unwrap();
+    // Salla tries again.
+    let patience = Instant::now() + Duration::from_secs(30);
+    while send(&daemon, &headers, &body).await.0 != 200 {
+        assert!(Instant::now() < patience, "{}", daemon.log_text());
+    }
+    assert_eq!(state(&daemon, 1001).await, "active");
+    assert!(!daemon.log_text().contains("ory_"));
+}
+
+async fn the_register_over_http(engine: Engine) {
+    let mut site = Site::unregistered(engine, [shop(1001, 0, 2)]).await;
+    site.set("HTTP__API_TOKEN", "operator-canary");
+    let daemon = site.serve().await;
+    for (method, path) in [
+        (Method::GET, "/merchants"),
+        (Method::GET, "/merchants/1001"),
+        (Method::PUT, "/merchants/1001"),
+        (Method::POST, "/merchants/1001/pause"),
+        (Method::POST, "/merchants/1001/resume"),
+    ] {
+        assert_eq!(daemon.call(method.clone(), path, Some("{}")).await.0, 401, "{method} {path}");
+    }
+    drop(daemon);
+    site.unset("HTTP__API_TOKEN");
+    let daemon = site.serve().await;
+    let mut line: Value = serde_json::from_str(&site.salla.registration(1001).unwrap()).unwrap();
+    line.as_object_mut().unwrap().remove("merchant_id");
+    let (status, headers, merchant) = daemon.call(Method::PUT, "/merchants/1001", Some(&line.to_string())).await;
+    assert_eq!((status.as_u16(), headers["location"].to_str().unwrap()), (201, "/merchants/1001"));
+    let shown = json!({"merchant_id": 1001, "name": line["name"], "state": "active", "watermark": null});
+    assert_eq!(merchant, shown);
+    assert_eq!(daemon.get("/merchants/1001").await, (StatusCode::OK, shown.clone()));
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [2, 2, 0, 0, 0, 0]);
+    let (status, headers, again) =
+        daemon.call(Method::PUT, "/merchants/1001", Some(r#"{"access_token":"ory_at_put"}"#)).await;
+    assert_eq!((status.as_u16(), headers.get("location")), (200, None));
+    assert_eq!((&again["name"], again["watermark"].is_string()), (&line["name"], true), "{again}");
+
+    let (status, paused) = daemon.post("/merchants/1001/pause", "").await;
+    assert_eq!((status.as_u16(), &paused["state"]), (200, &json!("paused")));
+    assert_eq!(daemon.post("/merchants/1001/pause", "").await.0, 200, "twice is no harm");
+    assert_eq!(daemon.post("/merchants/1001/resume", "").await.1["state"], "active");
+    for action in ["pause", "resume"] {
+        assert_eq!(daemon.post(&format!("/merchants/4242/{action}"), "").await.0, 404);
+        assert_eq!(daemon.post(&format!("/merchants/x/{action}"), "").await.0, 400);
+    }
+    site.database.execute("UPDATE merchants SET state = 'needs_reauthorization'", []).await;
+    let (status, problem) = daemon.post("/merchants/1001/resume", "").await;
+    assert_eq!(status, 409);
+    assert!(problem["detail"].as_str().unwrap().contains("install the app again"), "{problem}");
+    // A pause over it changes nothing about that.
+    assert_eq!(daemon.post("/merchants/1001/pause", "").await.1["state"], "paused");
+    assert_eq!(daemon.post("/merchants/1001/resume", "").await.0, 409);
+    daemon.call(Method::PUT, "/merchants/1001", Some(r#"{"access_token":"ory_at_put"}"#)).await;
+    assert_eq!(state(&daemon, 1001).await, "active");
+
+    assert!(!daemon.log_text().contains("ory_"), "{}", daemon.log_text());
+}
+
+async fn paging_through_the_register(engine: Engine) {
+    let site = Site::unregistered(engine, []).await;
+    let daemon = site.serve().await;
+    for id in 1001..=1007 {
+        daemon.call(Method::PUT, &format!("/merchants/{id}"), Some(r#"{"access_token":"ory_at_put"}"#)).await;
+    }
+    daemon.post("/merchants/1003/pause", "").await;
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let (_, body) = daemon.get(&format!("/merchants?limit=3{cursor}")).await;
+        let page = body["merchants"].as_array().unwrap().clone();
+        assert!(page.len() <= 3);
+        seen.extend(page.iter().map(|merchant| merchant["merchant_id"].as_i64().unwrap()));
+        let Some(next) = body["next_cursor"].as_i64() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(seen, (1001..=1007).collect::<Vec<i64>>());
+    let (_, paused) = daemon.get("/merchants?state=paused").await;
+    assert_eq!((&paused["merchants"][0]["merchant_id"], &paused["next_cursor"]), (&json!(1003), &Value::Null));
+    for query in ["limit=0", "limit=501", "state=sleepy", "cursor=x", "page=2"] {
+        assert_eq!(daemon.get(&format!("/merchants?{query}")).await.0, 400, "{query}");
+    }
+}
+
+async fn registrations_that_are_none(engine: Engine) {
+    let site = Site::unregistered(engine, []).await;
+    let daemon = site.serve().await;
+    let long = format!(r#"{{"access_token":"canary{}"}}"#, "x".repeat(9000));
+    let name = format!(r#"{{"access_token":"canary","name":"{}"}}"#, "ن".repeat(201));
+    for (path, body, status) in [
+        ("/merchants/1001", "", 400),
+        ("/merchants/1001", "canary", 400),
+        ("/merchants/1001", r#"{"access_token":"canary","surprise-canary":1}"#, 400),
+        ("/merchants/1001", r#"{"access_token":["canary"]}"#, 400),
+        ("/merchants/1001", r#"{"refresh_token":"canary"}"#, 400),
+        ("/merchants/1001", r#"{"access_token":"canary","expires_at":"canary"}"#, 400),
+        ("/merchants/x", r#"{"access_token":"canary"}"#, 400),
+        ("/merchants/1001", r#"{"access_token":""}"#, 422),
+        ("/merchants/1001", r#"{"access_token":"canary","refresh_token":""}"#, 422),
+        ("/merchants/1001", r#"{"access_token":"canary two"}"#, 422),
+        ("/merchants/1001", r#"{"access_token":"cänary"}"#, 422),
+        ("/merchants/1001", &long, 422),
+        ("/merchants/1001", &name, 422),
+        ("/merchants/1001", r#"{"access_token":"canary","name":"nul \u0000 canary"}"#, 422),
+    ] {
+        let (got, headers, problem) = daemon.call(Method::PUT, path, Some(body)).await;
+        assert_eq!(got, status, "{body}: {problem}");
+        assert_eq!(headers["content-type"], "application/problem+json");
+        assert!(!problem.to_string().contains("canary"), "{problem}");
+    }
+    assert_eq!(daemon.get("/merchants").await.1["merchants"], json!([]));
+    assert_eq!(daemon.call(Method::PUT, "/merchants/1001", Some(&"x".repeat(70_000))).await.0, 413);
+    assert!(!daemon.log_text().contains("canary"), "{}", daemon.log_text());
+}
+
+async fn a_pause_cancels_what_the_schedule_queued(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 30), shop(1002, 0, 1)]).await;
+    // One place, and somebody is in it for long.
+    site.set("RECONCILE__CONCURRENCY", "1");
+    site.set("RECONCILE__PAGE_SIZE", "1");
+    site.salla.world().always.insert(1001, Fault::Hang(Duration::from_millis(300)));
+    site.set("SCHEDULE__CRON", "*/2 * * * * *");
+    let daemon = site.serve().await;
+    daemon.await_run("merchant_id=1001&status=running", |_| true).await;
+    daemon.await_run("merchant_id=1002&status=queued", |run| run["trigger"] == "schedule").await;
+    let (status, by_hand) = daemon.post("/runs", r#"{"merchant_id":1002}"#).await;
+    let queued = |trigger: &str| {
+        format!("SELECT count(*) FROM runs WHERE merchant_id = 1002 AND status = 'queued' AND trigger {trigger} 'http'")
+    };
+    daemon.post("/merchants/1002/pause", "").await;
+    assert_eq!(site.database.number(&queued("<>")).await, 0);
+    assert!(
+        site.database.number("SELECT count(*) FROM runs WHERE merchant_id = 1002 AND status = 'cancelled'").await > 0
+    );
+    // The schedule's run stood in the way of one by hand, or it did not: now nothing does.
+    if status == StatusCode::CONFLICT {
+        assert_eq!(daemon.post("/runs", r#"{"merchant_id":1002}"#).await.0, 202, "{by_hand}");
+    }
+    assert_eq!(site.database.number(&queued("=")).await, 1);
+    daemon.post("/merchants/1002/pause", "").await;
+    assert_eq!(site.database.number(&queued("=")).await, 1, "a person asked for it");
+}
+
+/// Whoever is first, the end is one that some order of the requests leads to.
+async fn changes_at_the_same_moment(engine: Engine) {
+    let site = Site::unregistered(engine, []).await;
+    let daemon = site.serve().await;
+    for merchant in 1..=4 {
+        let path = format!("/merchants/{merchant}");
+        let put = || daemon.call(Method::PUT, &path, Some(r#"{"access_token":"ory_at_put"}"#));
+        let mut statuses = futures::future::join_all((0..4).map(|_| put())).await;
+        statuses.sort_by_key(|answer| answer.0);
+        let statuses: Vec<u16> = statuses.iter().map(|answer| answer.0.as_u16()).collect();
+        assert_eq!(statuses, [200, 200, 200, 201]);
+        let (pause, run) = (format!("{path}/pause"), format!(r#"{{"merchant_id":{merchant}}}"#));
+        let uninstalled = event("app.uninstalled", merchant, Utc::now());
+        let (result, _, (status, _)) =
+            tokio::join!(deliver(&daemon, &uninstalled), daemon.post(&pause, ""), daemon.post("/runs", &run));
+        assert_eq!(result, "applied");
+        assert!([202, 409].contains(&status.as_u16()), "{status}");
+        assert_eq!(state(&daemon, merchant).await, "retired");
+        let left =
+            format!("SELECT count(*) FROM runs WHERE merchant_id = {merchant} AND status IN ('queued', 'running')");
+        assert_eq!(site.database.number(&left).await, 0);
+        assert_eq!(stored(&site, merchant).await, None);
+    }
+}
+
+async fn a_retired_merchant_on_the_command_line(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 2), shop(1002, 0, 1)]).await;
+    let daemon = site.serve().await;
+    deliver(&daemon, &event("app.uninstalled", 1001, Utc::now())).await;
+    drop(daemon);
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(run["error"]["kind"], "no_token", "{run}");
+    assert!(run["error"]["message"].as_str().unwrap().contains("uninstalled"), "{run}");
+    assert_eq!(site.run(&["run", "--json"]).await.exits(0).objects().len(), 1);
+    for command in ["pause", "resume"] {
+        let refused = site.run(&["merchants", command, "1001"]).await.exits(1);
+        assert!(refused.stderr.contains("uninstalled"), "{}", refused.stderr);
+    }
+    let list = site.run(&["merchants", "list"]).await.exits(0).stdout;
+    assert!(list.contains("retired: the app was uninstalled"), "{list}");
+    let check = site.run(&["check"]).await.exits(0).stdout;
+    assert!(check.contains("1 retired (the app was uninstalled"), "{check}");
+    site.register(1001).await;
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+}
