@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, ConfigError},
-    http::{self, Access, Api, Onboarding, WebhookSecret},
+    http::{self, Access, Api, Onboarding, RequestRate, WebhookSecret},
     reconcile::{Leases, Metrics, OnStop, ProgressSender, Pulse, Runner, Worker},
     salla::{self, SallaClient, WhenOpen},
     schedule::Schedule,
@@ -125,10 +125,15 @@ pub async fn serve(
     let address = listener.local_addr()?;
     let (wake, pulse) = (Arc::new(Notify::new()), Pulse::default());
     let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
+    let access = Access::new(&config.http, address.ip())?;
+    if access.is_closed() {
+        tracing::warn!(http.listen = %address, "no token is set and others than this machine might connect: runs, merchants and reports answer 403; set http.api_tokens");
+    }
     let api = Arc::new(Api {
         ledger: services.store.clone(),
         metrics: Arc::clone(&services.metrics),
-        access: Access::new(&config.http.api_token, address.ip()),
+        access,
+        rate: RequestRate::new(config.http.requests_per_second),
         wake: Arc::clone(&wake),
         pulse: pulse.clone(),
         draining: draining.clone(),

@@ -12,6 +12,7 @@ mod m20261124_000003_runs;
 mod m20261125_000004_checks;
 mod m20261125_000005_pauses;
 mod m20261125_000006_onboarding;
+mod m20261125_000007_access;
 
 /// Applies and reverts the migrations, in their order.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000004_checks::Migration),
             Box::new(m20261125_000005_pauses::Migration),
             Box::new(m20261125_000006_onboarding::Migration),
+            Box::new(m20261125_000007_access::Migration),
         ]
     }
 }

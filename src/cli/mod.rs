@@ -8,6 +8,7 @@ macro_rules! say {
     }};
 }
 
+mod actor;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
@@ -64,7 +65,7 @@ enum Command {
     /// The daemon: schedule, workers and HTTP server.
     #[command(
         after_help = "Environment: SALLA_RECONCILER__DATABASE__URL, __DATABASE__MIGRATE, __SALLA__*, __SCHEDULE__*, __RECONCILE__*,\n\
-                            __HTTP__LISTEN, __HTTP__API_TOKEN, __VAULT__KEYS, __SHUTDOWN__GRACE, __TELEMETRY__*, __RETENTION__RUNS"
+                            __HTTP__*, __VAULT__KEYS, __SHUTDOWN__GRACE, __TELEMETRY__*, __RETENTION__RUNS"
     )]
     Serve,
     /// Runs in the foreground, for the named merchants or all active ones.

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Exit, signal, table::table};
+use super::{Exit, actor::actor, signal, table::table};
 use crate::{
     app::Services,
     config::Config,
@@ -128,7 +128,8 @@ pub async fn sweep(
         async move { leases.keep(&store, pause, &done).await }
     });
     let bar = tokio::spawn(show_progress(events, merchants.len() as u64));
-    let new = |merchant| NewRun { merchant, trigger: Trigger::Cli, request };
+    let by = actor();
+    let new = |merchant| NewRun { merchant, trigger: Trigger::Cli, request, by: by.clone(), key: None };
     let ended: Vec<Ended> = stream::iter(merchants.iter().copied())
         .take_until(halt.cancelled())
         .map(|merchant| runner.foreground(new(merchant), halt))

@@ -108,13 +108,11 @@ impl Config {
                 "use one such as http://localhost:4318, or leave it empty",
             ));
         }
-        let keys = &self.vault.keys;
-        if let Some(error) = vault::KeyRing::parse(keys).err().filter(|_| !keys.expose_secret().is_empty()) {
-            return Err(("vault.keys", error.to_string(), "`salla-reconciler keys generate` prints a key"));
-        }
+        self.check_secrets()?;
         for (key, number) in [
             ("salla.max_attempts", self.salla.max_attempts),
             ("salla.requests_per_minute", self.salla.requests_per_minute),
+            ("http.requests_per_second", self.http.requests_per_second),
             ("reconcile.concurrency", self.reconcile.concurrency),
             ("reconcile.page_size", self.reconcile.page_size),
         ] {
@@ -130,6 +128,16 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    fn check_secrets(&self) -> Result<(), (&'static str, String, &'static str)> {
+        let keys = &self.vault.keys;
+        if let Some(error) = vault::KeyRing::parse(keys).err().filter(|_| !keys.expose_secret().is_empty()) {
+            return Err(("vault.keys", error.to_string(), "`salla-reconciler keys generate` prints a key"));
+        }
+        http::Tokens::parse(&self.http.api_token, &self.http.api_tokens)
+            .map(|_| ())
+            .map_err(|error| ("http.api_tokens", error.to_string(), "use NAME:SCOPE:TOKEN[,NAME:SCOPE:TOKEN…]"))
     }
 }
 

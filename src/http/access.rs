@@ -1,25 +1,38 @@
-//! Who may see data and change state: whoever has the token, and without one only loopback.
+//! Who may see data and change state: whoever has a token of the scope that is needed, and without any token set,
+//! only programs of this machine.
 
 use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
-use super::{Api, problem::Problem};
-use crate::reconcile::ports::Ledger;
+use super::{
+    Api, Config,
+    limits::{self, Failures},
+    problem::Problem,
+    tokens::{InvalidToken, Scope, Tokens},
+};
+use crate::reconcile::ports::{Actor, Ledger};
 
-/// The rule.
+/// Whom a guarded request comes from, as an extension of the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller(pub Actor);
+
+/// The rule, and who has lately broken it.
+#[derive(Debug)]
+pub struct Access {
+    rule: Rule,
+    failures: Failures,
+}
+
 #[derive(Debug, Clone)]
-pub enum Access {
-    /// The bearer token's SHA-256.
-    Token([u8; 32]),
+enum Rule {
+    /// Bearers of these.
+    Tokens(Tokens),
     /// No token is set and nobody else can connect.
     Open,
     /// No token is set, and anybody might connect.
@@ -28,44 +41,103 @@ pub enum Access {
 
 impl Access {
     /// The rule for a listener on `address`.
-    #[must_use]
-    pub fn new(token: &SecretString, address: IpAddr) -> Self {
-        if !token.expose_secret().is_empty() {
-            Self::Token(Sha256::digest(token.expose_secret()).into())
+    ///
+    /// # Errors
+    /// When `http.api_tokens` cannot be used.
+    pub fn new(config: &Config, address: IpAddr) -> Result<Self, InvalidToken> {
+        let tokens = Tokens::parse(&config.api_token, &config.api_tokens)?;
+        let rule = if !tokens.is_empty() {
+            Rule::Tokens(tokens)
         } else if address.is_loopback() {
-            Self::Open
+            Rule::Open
         } else {
-            Self::Closed
-        }
+            Rule::Closed
+        };
+        Ok(Self { rule, failures: Failures::default() })
     }
 
-    fn check(&self, authorization: Option<&[u8]>) -> Result<(), Problem> {
-        match self {
-            Self::Open => Ok(()),
-            Self::Closed => Err(Problem::new(
+    /// Whether nobody can see or change anything.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.rule, Rule::Closed)
+    }
+
+    fn check(&self, method: &Method, headers: &HeaderMap, address: IpAddr) -> Result<Caller, Problem> {
+        match &self.rule {
+            Rule::Open if is_of_this_machine(headers) => Ok(Caller(Actor::Local)),
+            Rule::Open => Err(Problem::new(
                 StatusCode::FORBIDDEN,
-                "http.api_token is not set, and the listener is not on a loopback address",
+                "without a token this address answers only as localhost, and no page of another site: set \
+                 http.api_tokens, or ask http://localhost",
             )),
-            Self::Token(expected) => {
-                let given = authorization
-                    .and_then(|value| value.split_at_checked(7))
-                    .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "))
-                    .map(|(_, token)| <[u8; 32]>::from(Sha256::digest(token)));
-                if given.is_some_and(|given| bool::from(given.ct_eq(expected))) {
-                    Ok(())
-                } else {
-                    Err(Problem::new(StatusCode::UNAUTHORIZED, "send the token of http.api_token as a bearer token"))
+            Rule::Closed => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "neither http.api_token nor http.api_tokens is set, and the listener is not on a loopback address",
+            )),
+            Rule::Tokens(tokens) => {
+                // Who sends none has not guessed.
+                let given = bearer(headers).ok_or_else(unauthorized)?;
+                if let Some(wait) = self.failures.wait(address) {
+                    return Err(limits::too_many("this address has sent too many wrong tokens", wait));
                 }
+                let Some(token) = tokens.find(given) else {
+                    self.failures.count(address);
+                    return Err(unauthorized());
+                };
+                let needed = scope(method);
+                if token.scope < needed {
+                    let detail = format!("the token {:?} lacks the scope `{}`", token.name, needed.as_str());
+                    return Err(Problem::new(StatusCode::FORBIDDEN, detail).with("scope", needed.as_str()));
+                }
+                Ok(Caller(Actor::Token(token.name.clone())))
             }
         }
     }
 }
 
-/// Lets a request pass, or answers it.
-pub async fn require<L: Ledger>(State(api): State<Arc<Api<L>>>, request: Request, next: Next) -> Response {
-    let authorization = request.headers().get(header::AUTHORIZATION);
-    match api.access.check(authorization.map(|value| value.as_bytes())) {
-        Ok(()) => next.run(request).await,
+fn unauthorized() -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "send a token of http.api_token or http.api_tokens as a bearer token")
+}
+
+/// Safe methods show, and every other may change something (RFC 9110, 9.2.1).
+fn scope(method: &Method) -> Scope {
+    if method.is_safe() { Scope::Read } else { Scope::Operate }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
+}
+
+/// A page of another site reaches a loopback listener through its visitor's browser: under a name of its own that it
+/// lets point here, or with an `Origin` of its own.
+fn is_of_this_machine(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    let Some(host) = host.filter(|host| is_loopback(host.host())) else {
+        return false;
+    };
+    let same = |origin: &str| {
+        let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        rest.is_some_and(|rest| rest.eq_ignore_ascii_case(host.as_str()))
+    };
+    headers.get_all(header::ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(same))
+}
+
+fn is_loopback(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.map_or(name == "localhost" || name.ends_with(".localhost"), |address| address.is_loopback())
+}
+
+/// Lets a request pass, with its [`Caller`], or answers it.
+pub async fn require<L: Ledger>(State(api): State<Arc<Api<L>>>, mut request: Request, next: Next) -> Response {
+    let address = limits::caller_address(&request);
+    match api.access.check(request.method(), request.headers(), address) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     }
 }
@@ -74,25 +146,63 @@ pub async fn require<L: Ledger>(State(api): State<Arc<Api<L>>>, request: Request
 mod tests {
     use super::*;
 
-    fn check(token: &str, address: [u8; 4], header: Option<&str>) -> Option<StatusCode> {
-        let access = Access::new(&SecretString::from(token), IpAddr::from(address));
-        let refused = access.check(header.map(str::as_bytes)).err()?;
-        Some(refused.into_response().status())
+    const READER: &str = "reader-0123456789";
+
+    /// The status of the refusal, if it is one.
+    fn check(token: &str, address: [u8; 4], method: &Method, headers: &[(&str, &str)]) -> Option<u16> {
+        let named = if token.is_empty() { String::new() } else { format!("reader:read:{READER}") };
+        let config = Config {
+            listen: ([127, 0, 0, 1], 0).into(),
+            api_token: token.into(),
+            api_tokens: named.into(),
+            requests_per_second: 1,
+        };
+        let access = Access::new(&config, address.into()).unwrap();
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.parse::<header::HeaderName>().unwrap(), value.parse().unwrap()))
+            .collect();
+        let refused = access.check(method, &headers, address.into()).err()?;
+        Some(refused.into_response().status().as_u16())
     }
 
     #[test]
-    fn the_token_opens_and_nothing_else_does() {
-        let everywhere = [0, 0, 0, 0];
-        assert_eq!(check("s3cret", everywhere, Some("Bearer s3cret")), None);
-        assert_eq!(check("s3cret", everywhere, Some("bearer s3cret")), None);
-        for header in [None, Some(""), Some("Bearer"), Some("Bearer "), Some("Bearer s3cre"), Some("Basic s3cret")] {
-            assert_eq!(check("s3cret", everywhere, header), Some(StatusCode::UNAUTHORIZED), "{header:?}");
+    fn a_token_opens_what_its_scope_says_and_nothing_else_does() {
+        let check = |method: Method, header: &str| {
+            check("s3cret", [0, 0, 0, 0], &method, &[("authorization", header), ("host", "reconciler.example")])
+        };
+        assert_eq!(check(Method::GET, "Bearer s3cret"), None);
+        assert_eq!(check(Method::POST, "bearer s3cret"), None);
+        assert_eq!(check(Method::GET, &format!("Bearer {READER}")), None);
+        assert_eq!(check(Method::HEAD, &format!("Bearer {READER}")), None);
+        for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
+            assert_eq!(check(method, &format!("Bearer {READER}")), Some(403));
+        }
+        for header in ["", "Bearer", "Bearer ", "Bearer s3cre", "Bearer s3cret ", "Basic s3cret"] {
+            assert_eq!(check(Method::GET, header), Some(401), "{header:?}");
         }
     }
 
     #[test]
-    fn without_a_token_only_loopback_is_open() {
-        assert_eq!(check("", [127, 0, 0, 1], None), None);
-        assert_eq!(check("", [0, 0, 0, 0], None), Some(StatusCode::FORBIDDEN));
+    fn without_a_token_only_this_machine_is_answered() {
+        let local = [127, 0, 0, 1];
+        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "127.1.2.3", "[::1]:8080", "a.localhost."] {
+            assert_eq!(check("", local, &Method::GET, &[("host", host)]), None, "{host}");
+        }
+        for host in ["example.com", "localhost.example.com", "10.0.0.1:8080", "0.0.0.0", "[::2]", "", "a b"] {
+            assert_eq!(check("", local, &Method::GET, &[("host", host)]), Some(403), "{host}");
+        }
+        assert_eq!(check("", local, &Method::GET, &[]), Some(403));
+        for (origin, refused) in [
+            ("http://localhost:8080", None),
+            ("https://localhost:8080", None),
+            ("http://localhost:3000", Some(403)),
+            ("http://example.com", Some(403)),
+            ("null", Some(403)),
+        ] {
+            let headers = [("host", "localhost:8080"), ("origin", origin)];
+            assert_eq!(check("", local, &Method::POST, &headers), refused, "{origin}");
+        }
+        assert_eq!(check("", [0, 0, 0, 0], &Method::GET, &[("host", "localhost")]), Some(403));
     }
 }

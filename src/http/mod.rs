@@ -1,12 +1,17 @@
 //! The HTTP surface: probes and metrics for everybody, the ledger for those with the token.
 
 mod access;
+mod audit;
+mod headers;
+mod limits;
 mod merchants;
 mod probes;
 mod problem;
 mod report;
 mod runs;
+mod server;
 mod signature;
+mod tokens;
 mod webhooks;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -24,7 +29,9 @@ use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
 
 pub use access::Access;
+pub use limits::RequestRate;
 pub use signature::WebhookSecret;
+pub use tokens::{InvalidToken, Tokens};
 
 use self::problem::Problem;
 use crate::reconcile::{
@@ -40,6 +47,8 @@ pub struct Config {
     #[serde(deserialize_with = "crate::config::parsed")]
     pub listen: SocketAddr,
     pub api_token: SecretString,
+    pub api_tokens: SecretString,
+    pub requests_per_second: u32,
 }
 
 /// What the handlers need.
@@ -51,6 +60,8 @@ pub struct Api<L> {
     pub metrics: Arc<Metrics>,
     /// Who may do what.
     pub access: Access,
+    /// How often.
+    pub rate: RequestRate,
     /// Rung when a run was put into the queue.
     pub wake: Arc<Notify>,
     /// Whether the process makes progress.
@@ -83,8 +94,10 @@ pub fn router<L: Ledger, R: Register>(api: Arc<Api<L>>, onboarding: Arc<Onboardi
         .route("/runs/{id}/discrepancies", get(runs::discrepancies::<L>))
         .route("/runs/{id}/cancel", post(runs::cancel::<L>))
         .route("/report", get(report::show::<L>))
+        .route("/audit", get(audit::list::<L>))
         .merge(merchants::routes(Arc::clone(&onboarding)))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&api), access::require::<L>));
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&api), access::require::<L>))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&api), limits::by_address::<L>));
     Router::new()
         .route("/healthz", get(probes::healthz::<L>))
         .route("/readyz", get(probes::readyz::<L>))
@@ -101,19 +114,16 @@ pub fn router<L: Ledger, R: Register>(api: Arc<Api<L>>, onboarding: Arc<Onboardi
             axum::response::IntoResponse::into_response(Problem::internal())
         }))
         .layer(middleware::map_response(problem::everywhere))
+        .layer(middleware::map_response(headers::everywhere))
         .with_state(api)
 }
 
 /// Serves until `stop` is called and the requests under way are answered.
-///
-/// # Errors
-/// When the socket fails.
 pub async fn serve<L: Ledger, R: Register>(
     listener: TcpListener,
     api: Arc<Api<L>>,
     onboarding: Arc<Onboarding<R>>,
     stop: CancellationToken,
-) -> std::io::Result<()> {
-    let router = router(api, onboarding).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+) {
+    server::serve(listener, router(api, onboarding), stop).await;
 }

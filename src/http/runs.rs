@@ -3,27 +3,31 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
     extract::{Path, Query, State, rejection::QueryRejection},
-    http::{StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
-use super::{Api, problem::Problem};
+use super::{Api, access::Caller, problem::Problem};
 use crate::{
     domain::{MerchantId, MerchantState, Request, RunId, RunStatus, Trigger},
-    reconcile::ports::{Enqueued, Ledger, NewRun, RunFilter},
+    reconcile::ports::{Enqueued, IdempotencyKey, Ledger, NewRun, RunFilter},
 };
 
 pub(super) type Answer = Result<Response, Problem>;
 
-const DEFAULT_LIMIT: u64 = 50;
-const MAX_LIMIT: u64 = 500;
+pub(super) const DEFAULT_LIMIT: u64 = 50;
+pub(super) const MAX_LIMIT: u64 = 500;
 const MAX_DISCREPANCIES: u64 = 1000;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// What `GET /runs` takes.
 #[derive(Debug, Deserialize)]
@@ -111,7 +115,12 @@ struct Create {
 }
 
 /// `POST /runs`.
-pub async fn create<L: Ledger>(State(api): State<Arc<Api<L>>>, body: Bytes) -> Answer {
+pub async fn create<L: Ledger>(
+    State(api): State<Arc<Api<L>>>,
+    Extension(Caller(by)): Extension<Caller>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let create: Create = serde_json::from_slice(&body)
         .map_err(|error| bad_request(format!("the body is not what a run takes: {error}")))?;
     if api.draining.is_cancelled() {
@@ -124,13 +133,21 @@ pub async fn create<L: Ledger>(State(api): State<Arc<Api<L>>>, body: Bytes) -> A
     request
         .validate(api.ledger.now().await?)
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
-    let new = NewRun { merchant: create.merchant_id, trigger: Trigger::Http, request };
+    let key = idempotency_key(&headers, create.merchant_id, &request)?;
+    let new = NewRun { merchant: create.merchant_id, trigger: Trigger::Http, request, by, key };
     match api.ledger.enqueue(new).await? {
         Enqueued::Queued(id) => {
             api.wake.notify_one();
-            let location = [(header::LOCATION, format!("/runs/{id}"))];
-            let run = api.ledger.run(id).await?;
-            Ok((StatusCode::ACCEPTED, location, Json(run)).into_response())
+            accepted(&api, id).await
+        }
+        Enqueued::Replayed(id) => {
+            let mut answer = accepted(&api, id).await?;
+            answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+            Ok(answer)
+        }
+        Enqueued::KeyTaken => {
+            let detail = "this Idempotency-Key was sent with another request; take a new one";
+            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
         }
         Enqueued::Active(id) => {
             Err(Problem::new(StatusCode::CONFLICT, format!("run {id} of this merchant is queued or running"))
@@ -141,9 +158,36 @@ pub async fn create<L: Ledger>(State(api): State<Arc<Api<L>>>, body: Bytes) -> A
     }
 }
 
+async fn accepted<L: Ledger>(api: &Api<L>, id: RunId) -> Answer {
+    let run = api.ledger.run(id).await?.ok_or_else(no_run)?;
+    let location = [(header::LOCATION, format!("/runs/{id}"))];
+    Ok((StatusCode::ACCEPTED, location, Json(run)).into_response())
+}
+
+/// The key, if there is one. Requests are the same when they ask for the same, however they are spelt.
+fn idempotency_key(
+    headers: &HeaderMap,
+    merchant: MerchantId,
+    request: &Request,
+) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = given.next() else {
+        return Ok(None);
+    };
+    let fits = (1..=255).contains(&key.len()) && key.as_bytes().iter().all(u8::is_ascii_graphic);
+    let key = key.to_str().ok().filter(|_| fits && given.next().is_none());
+    let key = key.ok_or_else(|| bad_request("Idempotency-Key has 1 to 255 visible ASCII characters"))?;
+    let body = Sha256::digest(json!([merchant, request]).to_string()).into();
+    Ok(Some(IdempotencyKey { key: key.to_owned(), body }))
+}
+
 /// `POST /runs/{id}/cancel`.
-pub async fn cancel<L: Ledger>(State(api): State<Arc<Api<L>>>, Path(id): Path<String>) -> Answer {
-    match api.ledger.cancel(run_id(&id)?).await? {
+pub async fn cancel<L: Ledger>(
+    State(api): State<Arc<Api<L>>>,
+    Extension(Caller(by)): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer {
+    match api.ledger.cancel(run_id(&id)?, &by).await? {
         Some(true) => Ok(StatusCode::ACCEPTED.into_response()),
         Some(false) => Err(Problem::new(StatusCode::CONFLICT, "the run has ended")),
         None => Err(no_run()),

@@ -24,7 +24,7 @@ where
     pub async fn foreground(&self, new: NewRun, stop: &CancellationToken) -> Ended {
         let mut known_lease = None;
         let ended = loop {
-            let failure = match self.store.begin(new).await {
+            let failure = match self.store.begin(new.clone()).await {
                 Ok(Begun::Claimed(claim)) => return self.execute(*claim, stop).await,
                 Ok(Begun::UnknownMerchant) => {
                     failure(FailureKind::UnknownMerchant, &format!("merchant {} is not registered", new.merchant))

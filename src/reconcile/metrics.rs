@@ -36,7 +36,7 @@ pub struct Metrics {
 }
 
 /// Each metric's name behind the project's prefix, and what it tells whom.
-const HELP: [(&str, &str); 16] = [
+const HELP: [(&str, &str); 17] = [
     ("runs_total", "Runs that ended in this process, by how they ended and who asked for them."),
     ("run_duration_seconds", "How long runs took, from claim to end."),
     ("records_total", "Distinct records by what became of them; created and updated are drift that was corrected."),

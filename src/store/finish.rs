@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::{connect::Store, entity::run};
 use crate::{
-    domain::{Order, Record, Run, RunId, RunStatus},
-    reconcile::ports::{Ending, Lease, TargetError},
+    domain::{MerchantId, Order, Record, Run, RunId, RunStatus},
+    reconcile::ports::{Action, Actor, Audit, Ending, Lease, TargetError},
 };
 
 impl Store {
@@ -106,21 +106,28 @@ impl Store {
     }
 
     /// Ends a run that waits; asks one that runs to stop at its next page.
-    pub(super) async fn ask_to_cancel(&self, id: RunId) -> Result<Option<bool>, TargetError> {
+    pub(super) async fn ask_to_cancel(&self, id: RunId, by: &Actor) -> Result<Option<bool>, TargetError> {
         let sql = format!(
             "UPDATE runs SET cancel_requested = $1, \
              finished_at = CASE status WHEN 'queued' THEN {} ELSE finished_at END, \
              status = CASE status WHEN 'queued' THEN 'cancelled' ELSE status END \
-             WHERE id = $2 AND status IN ('queued', 'running') RETURNING id",
+             WHERE id = $2 AND status IN ('queued', 'running') RETURNING merchant_id",
             self.dialect.now()
         );
         let sql = sql.as_str();
         self.call(|| async move {
+            let txn = self.begin_write().await?;
             let values: [Value; 2] = [true.into(), id.into()];
-            if self.db.query_one_raw(self.statement(sql, values)).await?.is_some() {
-                return Ok(Some(true));
-            }
-            Ok(run::Entity::find_by_id(id).one(&self.db).await?.map(|_| false))
+            let Some(row) = txn.query_one_raw(self.statement(sql, values)).await? else {
+                return Ok(run::Entity::find_by_id(id).one(&txn).await?.map(|_| false));
+            };
+            let merchant = Some(MerchantId(row.try_get("", "merchant_id")?));
+            let detail = serde_json::json!({});
+            let audit = Audit { actor: by.clone(), action: Action::RunCancel, merchant, run: Some(id), detail };
+            self.record(&txn, &audit).await?;
+            txn.commit().await?;
+            audit.tell();
+            Ok(Some(true))
         })
         .await
     }

@@ -8,8 +8,8 @@ use super::connect::Store;
 use crate::{
     domain::{Drift, Found, Merchant, Run, RunId},
     reconcile::ports::{
-        Begun, Claim, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, Lease, Ledger, NewRun, RunFilter,
-        TargetError,
+        Actor, Audited, Begun, Claim, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, Lease, Ledger, NewRun,
+        RunFilter, TargetError,
     },
 };
 
@@ -38,8 +38,8 @@ impl Ledger for Store {
         self.give_back(lease, pause).await
     }
 
-    async fn cancel(&self, run: RunId) -> Result<Option<bool>, TargetError> {
-        self.ask_to_cancel(run).await
+    async fn cancel(&self, run: RunId, by: &Actor) -> Result<Option<bool>, TargetError> {
+        self.ask_to_cancel(run, by).await
     }
 
     async fn last_firing(&self, pattern: &str) -> Result<Option<DateTime<Utc>>, TargetError> {
@@ -68,6 +68,10 @@ impl Ledger for Store {
 
     async fn drift(&self, filter: DriftFilter) -> Result<Vec<Drift>, TargetError> {
         self.read_drift(filter).await
+    }
+
+    async fn audit(&self, before: Option<i64>, limit: u64) -> Result<Vec<Audited>, TargetError> {
+        self.list_audit(before, limit).await
     }
 
     async fn merchants(&self) -> Result<Vec<Merchant>, TargetError> {

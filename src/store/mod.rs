@@ -1,6 +1,7 @@
 //! The database: SeaORM on PostgreSQL or SQLite, one set of code. Sealed tokens are kept here, never
 //! plain ones.
 
+mod audit;
 mod checks;
 mod claims;
 mod commit;
@@ -13,6 +14,7 @@ mod drift;
 mod entity;
 mod error;
 mod finish;
+mod idempotency;
 mod ledger;
 mod merchants;
 mod orders;

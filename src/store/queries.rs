@@ -5,8 +5,10 @@ use std::time::Duration;
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::{
+    audit::KEEP_AUDIT,
     connect::{Store, StoreError},
     entity::{discrepancy, run},
+    idempotency::KEEP_KEYS,
 };
 use crate::{
     domain::{Found, MerchantState, Run, RunId, UnknownWord},
@@ -120,10 +122,13 @@ impl Store {
             "DELETE FROM webhook_events WHERE received_at < {}",
             self.dialect.now_minus(keep.max(REPLAYS_ARE_KNOWN_FOR))
         );
-        let (runs, events) = (runs.as_str(), events.as_str());
+        let keys = format!("DELETE FROM idempotency_keys WHERE created_at <= {}", self.dialect.now_minus(KEEP_KEYS));
+        let audit = format!("DELETE FROM audit WHERE at < {}", self.dialect.now_minus(KEEP_AUDIT));
+        let (runs, others) = (runs.as_str(), [seen, events.as_str(), keys.as_str(), audit.as_str()]);
         self.call(|| async move {
-            self.db.execute_raw(self.statement(seen, [])).await?;
-            self.db.execute_raw(self.statement(events, [])).await?;
+            for sql in others {
+                self.db.execute_raw(self.statement(sql, [])).await?;
+            }
             Ok(self.db.execute_raw(self.statement(runs, [])).await?.rows_affected())
         })
         .await

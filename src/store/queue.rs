@@ -11,10 +11,11 @@ use super::{
     connect::Store,
     entity::run,
     error::{Trouble, trouble},
+    idempotency::Known,
 };
 use crate::{
     domain::{MerchantId, MerchantState, RunId, Standing, Trigger},
-    reconcile::ports::{Begun, Enqueued, NewRun, TargetError},
+    reconcile::ports::{Action, Audit, Begun, Enqueued, NewRun, TargetError},
 };
 
 /// A run that a person asked for goes before the schedule's.
@@ -23,13 +24,28 @@ const BY_HAND: i64 = 10;
 impl Store {
     pub(super) async fn put(&self, new: NewRun) -> Result<Enqueued, TargetError> {
         let id = Uuid::now_v7();
-        self.call(|| self.put_once(id, new)).await
+        let (new, audit) = (&new, &triggered(id, &new));
+        let done = self.call(|| self.put_once(id, new, audit)).await?;
+        if done == Enqueued::Queued(id) {
+            audit.tell();
+        }
+        Ok(done)
     }
 
-    async fn put_once(&self, id: RunId, new: NewRun) -> Result<Enqueued, DbErr> {
+    async fn put_once(&self, id: RunId, new: &NewRun, audit: &Audit) -> Result<Enqueued, DbErr> {
         let txn = self.begin_write().await?;
         // Of two requests for a run the second sees the first's.
-        match self.standing(&txn, new.merchant).await?.map(Standing::state) {
+        let state = self.standing(&txn, new.merchant).await?.map(Standing::state);
+        if let Some(key) = &new.key {
+            match self.known_key(&txn, &new.by, key).await? {
+                // The same id: an earlier attempt, whose answer was lost, did it.
+                Some(Known::Same(run)) if run == id => return Ok(Enqueued::Queued(id)),
+                Some(Known::Same(run)) => return Ok(Enqueued::Replayed(run)),
+                Some(Known::Other) => return Ok(Enqueued::KeyTaken),
+                None => {}
+            }
+        }
+        match state {
             None => return Ok(Enqueued::UnknownMerchant),
             Some(MerchantState::Retired) => return Ok(Enqueued::Retired),
             Some(_) => {}
@@ -40,6 +56,13 @@ impl Store {
         }
         match self.insert(&txn, id, new, "queued").await {
             Ok(_) => {
+                if let Some(key) = &new.key
+                    && !self.remember_key(&txn, &new.by, key, id).await?
+                {
+                    txn.rollback().await?;
+                    return Err(again("another request with this key"));
+                }
+                self.record(&txn, audit).await?;
                 txn.commit().await?;
                 Ok(Enqueued::Queued(id))
             }
@@ -47,7 +70,7 @@ impl Store {
                 txn.rollback().await?;
                 let other = active_run(&self.db, new.merchant).await?;
                 // It has ended meanwhile: the call is made again.
-                other.map(|run| Enqueued::Active(run.id)).ok_or_else(|| again(&error))
+                other.map(|run| Enqueued::Active(run.id)).ok_or_else(|| again(error))
             }
             Err(error) => Err(error),
         }
@@ -55,10 +78,15 @@ impl Store {
 
     pub(super) async fn start(&self, new: NewRun) -> Result<Begun, TargetError> {
         let id = Uuid::now_v7();
-        self.call(|| self.start_once(id, new)).await
+        let (new, audit) = (&new, &triggered(id, &new));
+        let begun = self.call(|| self.start_once(id, new, audit)).await?;
+        if let Begun::Claimed(_) = begun {
+            audit.tell();
+        }
+        Ok(begun)
     }
 
-    async fn start_once(&self, id: RunId, new: NewRun) -> Result<Begun, DbErr> {
+    async fn start_once(&self, id: RunId, new: &NewRun, audit: &Audit) -> Result<Begun, DbErr> {
         let txn = self.begin_write().await?;
         match self.standing(&txn, new.merchant).await?.map(Standing::state) {
             None => return Ok(Begun::UnknownMerchant),
@@ -75,11 +103,12 @@ impl Store {
             Ok(row) => row,
             Err(error) if trouble(&error) == Trouble::Taken => {
                 txn.rollback().await?;
-                return self.busy(new.merchant).await?.ok_or_else(|| again(&error));
+                return self.busy(new.merchant).await?.ok_or_else(|| again(error));
             }
             Err(error) => return Err(error),
         };
         let claim = self.claims(&txn, vec![row]).await?.pop();
+        self.record(&txn, audit).await?;
         txn.commit().await?;
         claim.map(|claim| Begun::Claimed(Box::new(claim))).ok_or_else(|| DbErr::RecordNotInserted)
     }
@@ -124,7 +153,7 @@ impl Store {
         &self,
         db: &impl ConnectionTrait,
         id: RunId,
-        new: NewRun,
+        new: &NewRun,
         status: &str,
     ) -> Result<run::Model, DbErr> {
         let (owner, lease_until, started_at, epoch) = if status == "running" {
@@ -169,7 +198,17 @@ async fn active_run(db: &impl ConnectionTrait, merchant: MerchantId) -> Result<O
     Ok(active.into_iter().next())
 }
 
-/// Another run stood in the way and is gone by now: `Store::call` makes the call again.
-fn again(error: &DbErr) -> DbErr {
-    DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(sqlx::Error::Protocol(format!("made way: {error}")))))
+fn triggered(id: RunId, new: &NewRun) -> Audit {
+    Audit {
+        actor: new.by.clone(),
+        action: Action::RunTrigger,
+        merchant: Some(new.merchant),
+        run: Some(id),
+        detail: serde_json::json!(new.request),
+    }
+}
+
+/// What stood in the way is over by now: `Store::call` makes the call again.
+fn again(what: impl std::fmt::Display) -> DbErr {
+    DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(sqlx::Error::Protocol(format!("made way: {what}")))))
 }

@@ -41,7 +41,7 @@ pub struct Telemetry {
 }
 
 /// Our own steps, and the warnings of others; not of each attempt, for the last one's failure is told anyway.
-pub const STEPS: &str = "warn,reqwest_retry=error,salla_reconciler=info";
+pub const STEPS: &str = "warn,reqwest_retry=error,salla_reconciler=info,audit=info";
 
 /// Only what went wrong.
 pub const WARNINGS: &str = "warn,reqwest_retry=error";

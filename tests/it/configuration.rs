@@ -18,7 +18,7 @@ fn the_defaults_load_and_every_key_has_a_comment() {
             commented = true;
         }
     }
-    assert_eq!(keys().len(), 30);
+    assert_eq!(keys().len(), 32);
     assert_eq!(variable("http.api_token"), "SALLA_RECONCILER__HTTP__API_TOKEN");
 }
 
@@ -39,6 +39,10 @@ async fn bad_values_are_named_with_their_source_and_the_mend() {
         ("RECONCILE__LOOKBACK", "a day", "reconcile.lookback"),
         ("RECONCILE__CONCURRENCY", "0", "reconcile.concurrency"),
         ("HTTP__LISTEN", "8080", "http.listen"),
+        ("HTTP__REQUESTS_PER_SECOND", "0", "http.requests_per_second"),
+        ("HTTP__API_TOKENS", "ci:read", "http.api_tokens: entry 1 is not"),
+        ("HTTP__API_TOKENS", "ci:admin:0123456789abcdef", "http.api_tokens: entry 1 has a scope"),
+        ("HTTP__API_TOKENS", "ci:read:0123456789abcdef,ci:read:short", "http.api_tokens: entry 2 has a token"),
         ("DATABASE__URL", "mysql://x", "database.url"),
         ("DATABASE__MIGRATE", "maybe", "database.migrate"),
         ("TELEMETRY__LOG_FORMAT", "xml", "telemetry.log_format"),

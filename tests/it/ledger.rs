@@ -6,7 +6,7 @@ use salla_reconciler::{
     domain::{Listing, MerchantId, Request, RunStatus, Scope, Totals, Trigger, Window},
     reconcile::Walk,
     reconcile::ports::{
-        Batch, Begun, CredentialStore, Cursor, Ending, Enqueued, Firing, Ledger, NewRun, PageCommit, Register,
+        Actor, Batch, Begun, CredentialStore, Cursor, Ending, Enqueued, Firing, Ledger, NewRun, PageCommit, Register,
         Registration, Sealed, Target, TargetError, Tokens,
     },
     store::Store,
@@ -61,7 +61,7 @@ async fn lapse(fixture: &Fixture) {
 }
 
 fn by(trigger: Trigger, merchant: i64) -> NewRun {
-    NewRun { merchant: MerchantId(merchant), trigger, request: Request::default() }
+    NewRun { merchant: MerchantId(merchant), trigger, request: Request::default(), by: Actor::Local, key: None }
 }
 
 fn window() -> Window {

@@ -12,6 +12,7 @@
 #[macro_use]
 mod support;
 
+mod access;
 mod architecture;
 mod bad_input;
 mod configuration;

@@ -138,7 +138,7 @@ async fn no_secret_is_ever_shown(engine: Engine) {
         shown += &daemon.get(path).await.1.to_string();
     }
     shown += &daemon.log_text();
-    for table in ["merchants", "credentials", "runs", "discrepancies", "watermarks"] {
+    for table in ["merchants", "credentials", "runs", "discrepancies", "watermarks", "audit"] {
         let json = if site.database.is_postgres() {
             format!("SELECT row_to_json(t)::text FROM {table} t")
         } else {

@@ -4,21 +4,34 @@ use std::{future::Future, time::Duration};
 
 use chrono::{DateTime, Utc};
 
-use super::{Claim, Lease, TargetError};
+use super::{Actor, Audited, Claim, Lease, TargetError};
 use crate::domain::{
     Drift, Failure, Found, Listing, Merchant, MerchantId, MerchantState, Period, Request, Run, RunId, RunStatus,
     Totals, Trigger, Window,
 };
 
 /// A run to be made.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct NewRun {
     /// For whom.
     pub merchant: MerchantId,
-    /// Who asks.
+    /// By which way it was asked for.
     pub trigger: Trigger,
     /// For what.
     pub request: Request,
+    /// Who asks.
+    pub by: Actor,
+    /// By which the same request is known when it comes again.
+    pub key: Option<IdempotencyKey>,
+}
+
+/// What a caller calls a request by, so that it can send it again without doing anything twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// The caller's own word.
+    pub key: String,
+    /// SHA-256 of what was asked for.
+    pub body: [u8; 32],
 }
 
 /// What became of a request for a run.
@@ -26,6 +39,10 @@ pub struct NewRun {
 pub enum Enqueued {
     /// It waits in the queue.
     Queued(RunId),
+    /// The same request made it before.
+    Replayed(RunId),
+    /// The key belongs to another request.
+    KeyTaken,
     /// The merchant has one, queued or running.
     Active(RunId),
     /// Nobody of that id is registered.
@@ -146,7 +163,7 @@ pub struct Gauges {
 
 /// The ledger of runs, which is also their queue. Every time is the database's own.
 pub trait Ledger: Send + Sync + Clone + 'static {
-    /// Puts a run into the queue.
+    /// Puts a run into the queue, unless its key says that it was put there within the last day.
     fn enqueue(&self, run: NewRun) -> impl Future<Output = Result<Enqueued, TargetError>> + Send;
 
     /// Makes a run and claims it at once, for the foreground. An orphan whose lease has lapsed is ended
@@ -167,7 +184,7 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     fn release(&self, lease: &Lease, pause: Duration) -> impl Future<Output = Result<bool, TargetError>> + Send;
 
     /// Asks for a run's end: `None` unknown, `Some(false)` it has ended already.
-    fn cancel(&self, run: RunId) -> impl Future<Output = Result<Option<bool>, TargetError>> + Send;
+    fn cancel(&self, run: RunId, by: &Actor) -> impl Future<Output = Result<Option<bool>, TargetError>> + Send;
 
     /// The newest firing on record of the schedule that `pattern` names.
     fn last_firing(&self, pattern: &str) -> impl Future<Output = Result<Option<DateTime<Utc>>, TargetError>> + Send;
@@ -199,6 +216,9 @@ pub trait Ledger: Send + Sync + Clone + 'static {
 
     /// What the runs of a period found, of each merchant that had one: the largest drift first, then by id.
     fn drift(&self, filter: DriftFilter) -> impl Future<Output = Result<Vec<Drift>, TargetError>> + Send;
+
+    /// Who did what, newest first: at most so many, of those that are older than the entry `before`.
+    fn audit(&self, before: Option<i64>, limit: u64) -> impl Future<Output = Result<Vec<Audited>, TargetError>> + Send;
 
     /// The register.
     fn merchants(&self) -> impl Future<Output = Result<Vec<Merchant>, TargetError>> + Send;

@@ -3,6 +3,7 @@
 //! [`Source`] and [`Target`] carry the data and are generic over the record kind. [`Ledger`] is the
 //! run queue and its proof. [`Register`] is who is reconciled. [`CredentialStore`] keeps Salla and the database strangers to each other.
 
+mod audit;
 mod claim;
 mod credentials;
 mod grant;
@@ -12,11 +13,13 @@ mod register;
 mod source;
 mod target;
 
+pub use audit::{Action, Actor, Audit, Audited};
 pub use claim::{Claim, Cursor, Lease, Resumed, Seen};
 pub use credentials::{CredentialError, CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, Sealed, Tokens};
 pub use grant::Unusable;
 pub use ledger::{
-    Begun, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, Ledger, NewRun, PRUNE_BATCH, RunFilter,
+    Begun, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, IdempotencyKey, Ledger, NewRun, PRUNE_BATCH,
+    RunFilter,
 };
 pub use pauses::PauseStore;
 pub use register::{

@@ -10,7 +10,7 @@ use salla_reconciler::{
     domain::{MerchantId, Request, RunStatus, Trigger},
     reconcile::{
         Ended, OnStop, ProgressSender,
-        ports::{Enqueued, Ledger, NewRun, Register, Registration, Tokens},
+        ports::{Actor, Enqueued, Ledger, NewRun, Register, Registration, Tokens},
     },
     salla::WhenOpen,
     simulator::{DayBounds, ListOrder, Order, Shop, Simulator, World},
@@ -292,7 +292,13 @@ impl Life {
         loop {
             let services = Services::build(&self.config, WhenOpen::Wait).await.unwrap();
             if !queued {
-                let new = NewRun { merchant: MerchantId(MERCHANT), trigger: Trigger::Http, request };
+                let new = NewRun {
+                    merchant: MerchantId(MERCHANT),
+                    trigger: Trigger::Http,
+                    request,
+                    by: Actor::Local,
+                    key: None,
+                };
                 assert!(matches!(services.store.enqueue(new).await.unwrap(), Enqueued::Queued(_)));
                 queued = true;
             }

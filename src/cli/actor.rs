@@ -1,0 +1,10 @@
+//! Who sits at the command line, for the audit.
+
+use crate::reconcile::ports::Actor;
+
+/// The system's name of the user. Whoever may set it has the database's password, too: it is a help, and no proof.
+pub fn actor() -> Actor {
+    let named = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    let user: String = named.unwrap_or_default().chars().filter(char::is_ascii_graphic).take(64).collect();
+    Actor::Cli(if user.is_empty() { "unknown".to_owned() } else { user })
+}

@@ -1,0 +1,166 @@
+//! How much one address may ask, and how often it may be wrong about its token.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    extract::{ConnectInfo, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use governor::{
+    DefaultKeyedRateLimiter, Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{Api, problem::Problem};
+use crate::reconcile::ports::Ledger;
+
+/// After so many requests, addresses that have been quiet are forgotten.
+const SWEEP_EVERY: u64 = 4096;
+
+/// A wrong token is forgiven after this long.
+const FORGIVEN_AFTER: Duration = Duration::from_millis(200);
+
+/// So many wrong tokens at once are looked at.
+const TRIES: u32 = 5;
+
+/// Requests by address: so many a second, and two seconds' worth at once.
+#[derive(Debug)]
+pub struct RequestRate {
+    limiter: DefaultKeyedRateLimiter<IpAddr>,
+    asked: AtomicU64,
+}
+
+impl RequestRate {
+    /// `per_second` of one address; 0 counts as 1.
+    #[must_use]
+    pub fn new(per_second: u32) -> Self {
+        let per_second = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
+        let burst = per_second.saturating_add(per_second.get());
+        Self {
+            limiter: RateLimiter::dashmap(Quota::per_second(per_second).allow_burst(burst)),
+            asked: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts a request, or says how long to wait.
+    fn admit(&self, address: IpAddr) -> Result<(), Duration> {
+        if self.asked.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
+            self.limiter.retain_recent();
+            self.limiter.shrink_to_fit();
+        }
+        self.limiter.check_key(&address).map_err(|until| until.wait_time_from(DefaultClock::default().now()))
+    }
+}
+
+/// Wrong tokens by address. While an address has had its tries, no token of its is looked at, so that the right one
+/// cannot be told from a wrong one. governor's buckets cannot be read without being drawn from; this one can.
+#[derive(Debug, Default)]
+pub struct Failures {
+    /// When all of an address's failures will be forgiven.
+    clean_at: Mutex<HashMap<IpAddr, Instant>>,
+}
+
+impl Failures {
+    /// How long the address has to wait before a token of its is looked at.
+    pub fn wait(&self, address: IpAddr) -> Option<Duration> {
+        let clean_at = *self.clean_at.lock().get(&address)?;
+        let wait = clean_at.saturating_duration_since(Instant::now() + FORGIVEN_AFTER * (TRIES - 1));
+        (!wait.is_zero()).then_some(wait)
+    }
+
+    /// Counts a failure.
+    pub fn count(&self, address: IpAddr) {
+        let now = Instant::now();
+        let mut clean_at = self.clean_at.lock();
+        // Few at a time: each is forgotten within a second.
+        clean_at.retain(|_, at| *at > now);
+        let at = clean_at.entry(address).or_insert(now);
+        *at += FORGIVEN_AFTER;
+    }
+}
+
+/// Whom a request counts for: an address, or of IPv6 the network that one customer has.
+pub fn caller_address(request: &Request) -> IpAddr {
+    let peer = request.extensions().get::<ConnectInfo<std::net::SocketAddr>>();
+    match peer.map_or(IpAddr::from([0, 0, 0, 0]), |ConnectInfo(peer)| peer.ip().to_canonical()) {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address => address,
+    }
+}
+
+/// The answer to one who asks too much; says when to come again, in whole seconds.
+pub fn too_many(what: &str, wait: Duration) -> Problem {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    Problem::too_many(format!("{what}; try again in {seconds} s"), seconds)
+}
+
+/// Lets a request pass, or answers it.
+pub async fn by_address<L: Ledger>(State(api): State<Arc<Api<L>>>, request: Request, next: Next) -> Response {
+    match api.rate.admit(caller_address(&request)) {
+        Ok(()) => next.run(request).await,
+        Err(wait) => too_many("this address asks more often than http.requests_per_second", wait).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[tokio::test(start_paused = true)]
+    async fn five_wrong_tokens_a_second_are_looked_at() {
+        let failures = Failures::default();
+        for _ in 0..TRIES {
+            assert_eq!(failures.wait(ADDRESS), None);
+            failures.count(ADDRESS);
+        }
+        assert_eq!(failures.wait(ADDRESS), Some(FORGIVEN_AFTER));
+        assert_eq!(failures.wait(IpAddr::from([127, 0, 0, 2])), None);
+        tokio::time::advance(FORGIVEN_AFTER).await;
+        assert_eq!(failures.wait(ADDRESS), None);
+        failures.count(ADDRESS);
+        assert_eq!(failures.wait(ADDRESS), Some(FORGIVEN_AFTER));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        failures.count(IpAddr::from([127, 0, 0, 2]));
+        assert_eq!(failures.clean_at.lock().len(), 1, "an address that is forgiven is forgotten");
+    }
+
+    #[test]
+    fn two_seconds_worth_at_once_and_the_quiet_are_forgotten() {
+        let rate = RequestRate::new(50);
+        let admitted = (0..200).filter(|_| rate.admit(ADDRESS).is_ok()).count();
+        assert!((100..110).contains(&admitted), "{admitted}");
+        assert!(rate.admit(ADDRESS).unwrap_err() <= Duration::from_millis(20));
+        let rate = RequestRate::new(1_000_000);
+        for number in 0..3 * u32::try_from(SWEEP_EVERY).unwrap() {
+            rate.admit(IpAddr::V4(number.into())).unwrap();
+        }
+        let kept = rate.limiter.len();
+        assert!(kept <= 2 * usize::try_from(SWEEP_EVERY).unwrap(), "{kept} addresses are kept");
+    }
+
+    #[test]
+    fn ipv6_counts_by_network() {
+        let address = |text: &str| {
+            let mut request = Request::default();
+            request.extensions_mut().insert(ConnectInfo(std::net::SocketAddr::new(text.parse().unwrap(), 1)));
+            caller_address(&request)
+        };
+        assert_eq!(address("2001:db8:1:2:3::4"), address("2001:db8:1:2:5::6"));
+        assert_ne!(address("2001:db8:1:2::1"), address("2001:db8:1:3::1"));
+        assert_eq!(address("::ffff:192.0.2.1"), address("192.0.2.1"));
+    }
+}

@@ -1,0 +1,118 @@
+//! Who did what: one entry for each change that a person or another program asked for, in the transaction that makes
+//! the change.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::domain::{MerchantId, RunId};
+
+/// Who.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    /// The bearer of the API token of this name.
+    Token(String),
+    /// A program of this machine, where the API needs no token.
+    Local,
+    /// The user of the command line, by the name that the system has for it.
+    Cli(String),
+    /// Salla, by a webhook.
+    Salla,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(name) => write!(f, "token:{name}"),
+            Self::Local => f.write_str("local"),
+            Self::Cli(user) => write!(f, "cli:{user}"),
+            Self::Salla => f.write_str("salla"),
+        }
+    }
+}
+
+/// What.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// A run was asked for.
+    RunTrigger,
+    /// A run was stopped.
+    RunCancel,
+    /// A store was registered, or its tokens were replaced.
+    MerchantRegister,
+    /// A store was left out of sweeps.
+    MerchantPause,
+    /// A store was taken into sweeps again.
+    MerchantResume,
+    /// A store was taken out of the register.
+    MerchantRemove,
+    /// Tokens were encrypted anew.
+    KeysRotate,
+}
+
+impl Action {
+    /// The word that the database, the log and the API use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RunTrigger => "run.trigger",
+            Self::RunCancel => "run.cancel",
+            Self::MerchantRegister => "merchant.register",
+            Self::MerchantPause => "merchant.pause",
+            Self::MerchantResume => "merchant.resume",
+            Self::MerchantRemove => "merchant.remove",
+            Self::KeysRotate => "keys.rotate",
+        }
+    }
+}
+
+/// An entry to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Audit {
+    /// Who.
+    pub actor: Actor,
+    /// What.
+    pub action: Action,
+    /// To which store.
+    pub merchant: Option<MerchantId>,
+    /// To which run.
+    pub run: Option<RunId>,
+    /// An object that tells more, and no secret.
+    pub detail: Value,
+}
+
+impl Audit {
+    /// The entry's line in the log, for when its transaction is committed.
+    pub fn tell(&self) {
+        tracing::info!(
+            target: "audit",
+            actor = %self.actor,
+            action = self.action.as_str(),
+            merchant.id = self.merchant.map(|merchant| merchant.0),
+            run.id = self.run.map(|run| run.to_string()),
+            detail = %self.detail,
+            "audit"
+        );
+    }
+}
+
+/// An entry as it is on record. Another version of this program may have made it, with words of its own.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Audited {
+    /// Rises with each entry.
+    pub id: i64,
+    /// When, by the database's clock.
+    pub at: DateTime<Utc>,
+    /// Who: `token:NAME`, `local`, `cli:USER` or `salla`.
+    pub actor: String,
+    /// What, such as `run.trigger`.
+    pub action: String,
+    /// To which store.
+    pub merchant_id: Option<MerchantId>,
+    /// To which run.
+    pub run_id: Option<RunId>,
+    /// More about it.
+    pub detail: Value,
+}

@@ -1,0 +1,352 @@
+//! Who may do what over HTTP, how often, and what stays on record of it.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode, header::HeaderMap};
+use salla_reconciler::simulator::Fault;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
+
+use crate::support::{Engine, Site, daemon::Daemon, site::shop};
+
+on_every_database!(
+    a_token_does_what_its_scope_says,
+    a_request_that_comes_again_does_nothing_twice,
+    twenty_at_once_make_one_run,
+    what_was_done_is_on_record,
+);
+
+const READER: &str = "reader-canary-0123";
+const OPERATOR: &str = "operator-canary-0123";
+
+/// A site with both tokens.
+async fn guarded(engine: Engine) -> Site {
+    let mut site = Site::new(engine, [shop(1001, 0, 1), shop(1002, 0, 1)]).await;
+    site.set("HTTP__API_TOKENS", &format!("grafana:read:{READER},ci:operate:{OPERATOR}"));
+    site
+}
+
+/// Answers with this bearer token.
+async fn with(daemon: &Daemon, token: &str, method: Method, path: &str, body: &str) -> (StatusCode, HeaderMap, Value) {
+    daemon.answer(daemon.request(method, path).bearer_auth(token).body(body.to_owned())).await
+}
+
+/// `POST /runs` with a key.
+async fn post(daemon: &Daemon, token: &str, key: &str, body: &str) -> (StatusCode, HeaderMap, Value) {
+    let request = daemon.request(Method::POST, "/runs").bearer_auth(token).header("idempotency-key", key);
+    daemon.answer(request.body(body.to_owned())).await
+}
+
+async fn a_token_does_what_its_scope_says(engine: Engine) {
+    let mut site = guarded(engine).await;
+    site.set("HTTP__API_TOKEN", "short");
+    let daemon = site.serve().await;
+    let body = r#"{"merchant_id":1001}"#;
+    for path in ["/runs", "/merchants", "/merchants/1001", "/report", "/audit"] {
+        for token in [READER, OPERATOR, "short"] {
+            assert_eq!(with(&daemon, token, Method::GET, path, "").await.0, 200, "{path}");
+        }
+        let (status, headers, problem) = daemon.call(Method::GET, path, None).await;
+        assert_eq!((status.as_u16(), &headers["www-authenticate"]), (401, &"Bearer".parse().unwrap()));
+        assert_eq!(problem["status"], 401);
+    }
+    let (status, _, problem) = with(&daemon, READER, Method::POST, "/runs", body).await;
+    assert_eq!((status.as_u16(), &problem["scope"]), (403, &json!("operate")), "{problem}");
+    assert_eq!(
+        with(&daemon, READER, Method::POST, "/runs/00000000-0000-7000-8000-000000000000/cancel", "").await.0,
+        403
+    );
+    assert_eq!(site.database.number("SELECT count(*) FROM runs").await, 0);
+    assert_eq!(with(&daemon, OPERATOR, Method::POST, "/runs", body).await.0, 202);
+    assert_eq!(with(&daemon, "short", Method::POST, "/runs", r#"{"merchant_id":1002}"#).await.0, 202);
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(daemon.get(path).await.0, 200, "{path}");
+    }
+
+    // Whatever is wrong about a token, the answer is the same.
+    let mut answers = Vec::new();
+    for token in ["x", &READER[..READER.len() - 1], "reader-canary-012", "grafana"] {
+        let (status, headers, problem) = with(&daemon, token, Method::GET, "/runs", "").await;
+        answers.push((status, headers.keys().cloned().collect::<Vec<_>>(), problem));
+    }
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    assert_eq!(answers[0].0, 401);
+    assert!(!daemon.log_text().contains("canary"), "{}", daemon.log_text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guessing_is_slow() {
+    let site = guarded(Engine::Sqlite).await;
+    let daemon = site.serve().await;
+    let (mut looked_at, mut refused, began) = (0, 0, Instant::now());
+    while began.elapsed() < Duration::from_secs(1) {
+        let (status, headers, _) = with(&daemon, "not-the-token-0123", Method::GET, "/runs", "").await;
+        if status == 401 {
+            looked_at += 1;
+        } else {
+            assert_eq!((status.as_u16(), &headers["retry-after"]), (429, &"1".parse().unwrap()));
+            refused += 1;
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+    }
+    assert!((5..=11).contains(&looked_at) && refused > 5, "{looked_at} tries, {refused} refused");
+    // The right one is not told from a wrong one meanwhile, and is good again afterwards.
+    while with(&daemon, "not-the-token-0123", Method::GET, "/runs", "").await.0 != 429 {}
+    assert_eq!(with(&daemon, READER, Method::GET, "/runs", "").await.0, 429);
+    assert_eq!(daemon.get("/runs").await.0, 401, "who sends no token has not guessed");
+    let patience = Instant::now();
+    while with(&daemon, READER, Method::GET, "/runs", "").await.0 != 200 {
+        assert!(patience.elapsed() < Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_asks_too_often_is_slowed_down() {
+    let mut site = guarded(Engine::Sqlite).await;
+    site.set("HTTP__REQUESTS_PER_SECOND", "5");
+    let daemon = site.serve().await;
+    let mut statuses = Vec::new();
+    for _ in 0..30 {
+        statuses.push(with(&daemon, READER, Method::GET, "/runs", "").await.0.as_u16());
+    }
+    let passed = statuses.iter().filter(|&&status| status == 200).count();
+    assert!((10..=25).contains(&passed) && statuses[..10].iter().all(|&status| status == 200), "{statuses:?}");
+    while with(&daemon, READER, Method::GET, "/runs", "").await.0 == 200 {}
+    let (status, headers, problem) = with(&daemon, READER, Method::GET, "/runs", "").await;
+    assert_eq!((status.as_u16(), &problem["status"]), (429, &json!(429)));
+    assert_eq!(headers["content-type"], "application/problem+json");
+    let wait: u64 = headers["retry-after"].to_str().unwrap().parse().unwrap();
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        for _ in 0..15 {
+            assert_eq!(daemon.get(path).await.0, 200, "{path}");
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(wait)).await;
+    assert_eq!(with(&daemon, READER, Method::GET, "/runs", "").await.0, 200);
+}
+
+async fn a_request_that_comes_again_does_nothing_twice(engine: Engine) {
+    let site = guarded(engine).await;
+    site.salla.world().script(1001, [Fault::Hang(Duration::from_millis(700))]);
+    let daemon = site.serve().await;
+    let body = r#"{"merchant_id":1001,"dry_run":true}"#;
+    let (status, headers, first) = post(&daemon, OPERATOR, "k 1", body).await;
+    assert_eq!(status, 400, "{headers:?} {first}");
+    let long = "k".repeat(256);
+    for key in ["", long.as_str()] {
+        assert_eq!(post(&daemon, OPERATOR, key, body).await.0, 400);
+    }
+
+    let (status, headers, first) = post(&daemon, OPERATOR, "k-1", body).await;
+    assert_eq!(status, 202, "{first}");
+    assert!(!headers.contains_key("idempotency-replayed"));
+    let again = r#"{"dry_run": true, "full": false, "merchant_id": 1001}"#;
+    let replayed = async |text| {
+        let (status, more, run) = post(&daemon, OPERATOR, "k-1", text).await;
+        assert_eq!(status, 202, "{run}");
+        assert_eq!(more["idempotency-replayed"], "true");
+        assert_eq!((&more["location"], &run["run_id"]), (&headers["location"], &first["run_id"]));
+    };
+    replayed(body).await;
+    assert_eq!(post(&daemon, OPERATOR, "k-2", body).await.0, 409, "another key is another request");
+    assert_eq!(post(&daemon, OPERATOR, "k-1", r#"{"merchant_id":1001}"#).await.0, 422);
+    assert_eq!(post(&daemon, OPERATOR, "k-1", r#"{"merchant_id":1002,"dry_run":true}"#).await.0, 422);
+
+    let ended = async || loop {
+        let (_, _, runs) = with(&daemon, READER, Method::GET, "/runs?merchant_id=1001", "").await;
+        if runs["runs"][0]["status"] == "succeeded" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    ended().await;
+    replayed(again).await;
+    // What was refused is not remembered, and another caller's keys are its own.
+    let (status, _, run) = post(&daemon, OPERATOR, "k-2", body).await;
+    assert_eq!(status, 202, "{run}");
+    ended().await;
+    drop(daemon);
+
+    let mut site = site;
+    site.set("HTTP__API_TOKENS", &format!("other:operate:{OPERATOR}"));
+    let daemon = site.serve().await;
+    let (status, headers, _) = post(&daemon, OPERATOR, "k-1", body).await;
+    assert_eq!(status, 202);
+    assert!(!headers.contains_key("idempotency-replayed"));
+    drop(daemon);
+
+    // A day later the key is new again, with another body too.
+    site.set("HTTP__API_TOKENS", &format!("ci:operate:{OPERATOR}"));
+    let yesterday = chrono::Utc::now() - chrono::TimeDelta::hours(25);
+    site.database.execute("UPDATE idempotency_keys SET created_at = $1", [yesterday.into()]).await;
+    let daemon = site.serve().await;
+    let (status, headers, _) = post(&daemon, OPERATOR, "k-1", r#"{"merchant_id":1002}"#).await;
+    assert_eq!(status, 202);
+    assert!(!headers.contains_key("idempotency-replayed"));
+}
+
+async fn twenty_at_once_make_one_run(engine: Engine) {
+    let site = guarded(engine).await;
+    let (one, two) = tokio::join!(site.serve(), site.serve());
+    let bodies = [r#"{"merchant_id":1001}"#, r#"{"merchant_id":1002}"#];
+    let posts = (0..20).map(|number| post([&one, &two][number % 2], OPERATOR, "same", bodies[0]));
+    let answers = futures::future::join_all(posts).await;
+    assert!(answers.iter().all(|(status, ..)| *status == 202), "{answers:?}");
+    assert!(answers.iter().all(|(_, headers, _)| headers["location"] == answers[0].1["location"]), "{answers:?}");
+    let replayed = answers.iter().filter(|(_, headers, _)| headers.contains_key("idempotency-replayed")).count();
+    assert_eq!(replayed, 19);
+    assert_eq!(site.database.number("SELECT count(*) FROM runs").await, 1);
+    assert_eq!(site.database.number("SELECT count(*) FROM audit WHERE action = 'run.trigger'").await, 1);
+
+    // Of two stores under one key one wins, too, though their rows do not stand in each other's way.
+    let posts = (0..20).map(|number| post([&one, &two][number % 2], OPERATOR, "both", bodies[number / 2 % 2]));
+    let answers = futures::future::join_all(posts).await;
+    let made = answers.iter().filter(|(status, ..)| *status == 202).count();
+    let other = answers.iter().filter(|(status, ..)| *status == 422).count();
+    let busy = answers.iter().filter(|(status, ..)| *status == 409).count();
+    assert_eq!(made + other + busy, 20, "{answers:?}");
+    let keys = "SELECT count(*) FROM idempotency_keys WHERE key = 'both'";
+    assert_eq!((site.database.number(keys).await, made > 0), (1, true), "{answers:?}");
+}
+
+async fn what_was_done_is_on_record(engine: Engine) {
+    let site = guarded(engine).await;
+    site.salla.world().script(1002, [Fault::Hang(Duration::from_secs(30))]);
+    site.reconcile(1001, &["--dry-run"]).await;
+    let daemon = site.serve().await;
+    let (_, _, run) = with(&daemon, OPERATOR, Method::POST, "/runs", r#"{"merchant_id":1002}"#).await;
+    let run_id = run["run_id"].as_str().unwrap();
+    let cancel = format!("/runs/{run_id}/cancel");
+    assert_eq!(with(&daemon, OPERATOR, Method::POST, &cancel, "").await.0, 202);
+    // Nothing was done, and nothing is on record.
+    assert_eq!(with(&daemon, OPERATOR, Method::POST, "/runs", r#"{"merchant_id":4242}"#).await.0, 404);
+    assert_eq!(with(&daemon, READER, Method::POST, &cancel, "").await.0, 403);
+
+    let (_, _, page) = with(&daemon, READER, Method::GET, "/audit?limit=2", "").await;
+    let shown: Vec<_> = page["entries"].as_array().unwrap().iter().map(|e| (&e["action"], &e["actor"])).collect();
+    assert_eq!(shown, [(&json!("run.cancel"), &json!("token:ci")), (&json!("run.trigger"), &json!("token:ci"))]);
+    assert_eq!(page["entries"][0]["run_id"], run_id);
+    assert_eq!(page["entries"][1]["merchant_id"], 1002);
+    assert_eq!(page["entries"][1]["detail"]["full"], false);
+    let rest = format!("/audit?cursor={}", page["next_cursor"]);
+    let (_, _, page) = with(&daemon, READER, Method::GET, &rest, "").await;
+    let (entries, next) = (page["entries"].as_array().unwrap(), &page["next_cursor"]);
+    assert_eq!((entries.len(), next), (1, &json!(null)), "{page}");
+    assert_eq!(entries[0]["actor"], "cli:unknown");
+    assert_eq!(entries[0]["detail"]["dry_run"], true);
+    for query in ["limit=0", "limit=501", "cursor=x", "surprise=1"] {
+        assert_eq!(with(&daemon, READER, Method::GET, &format!("/audit?{query}"), "").await.0, 400, "{query}");
+    }
+    let line = daemon.await_line(|line| line["target"] == "audit" && line["action"] == "run.cancel").await;
+    assert_eq!((&line["actor"], &line["run.id"]), (&json!("token:ci"), &json!(run_id)));
+    assert_eq!(daemon.log().iter().filter(|line| line["target"] == "audit").count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_is_safe_in_a_browser() {
+    let site = guarded(Engine::Sqlite).await;
+    let daemon = site.serve().await;
+    for (method, path, status) in [
+        (Method::GET, "/healthz", 200),
+        (Method::HEAD, "/healthz", 200),
+        (Method::GET, "/metrics", 200),
+        (Method::GET, "/runs", 401),
+        (Method::GET, "/nowhere", 404),
+        (Method::POST, "/healthz", 405),
+        (Method::OPTIONS, "/healthz", 405),
+        (Method::TRACE, "/readyz", 405),
+    ] {
+        let (got, headers, body) = daemon.call(method.clone(), path, None).await;
+        assert_eq!(got, status, "{method} {path}");
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+            ("referrer-policy", "no-referrer"),
+            ("x-frame-options", "DENY"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(headers.get(name).unwrap_or_else(|| panic!("{method} {path}: no {name}")), value);
+        }
+        assert!(!headers.contains_key("server") && !headers.contains_key("access-control-allow-origin"));
+        assert!(status != 405 || headers["allow"] == "GET,HEAD", "{headers:?}");
+        assert!(method != Method::HEAD || body == json!(""), "{body}");
+    }
+    let (status, headers, _) = with(&daemon, OPERATOR, Method::DELETE, "/runs", "").await;
+    assert_eq!((status.as_u16(), headers["allow"].to_str().unwrap()), (405, "GET,HEAD,POST"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_site_gets_nothing() {
+    let site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
+    let daemon = site.serve().await;
+    let port = daemon.url.rsplit(':').next().unwrap().to_owned();
+    let own = format!("localhost:{port}");
+    for (host, origin, status) in [
+        (own.clone(), None, 202),
+        (own.clone(), Some(format!("http://{own}")), 409),
+        (own.clone(), Some("http://evil.example".to_owned()), 403),
+        (own.clone(), Some("http://localhost:1".to_owned()), 403),
+        (own, Some("null".to_owned()), 403),
+        (format!("rebound.example:{port}"), None, 403),
+    ] {
+        let mut request = daemon.request(Method::POST, "/runs").header("host", &host).body(r#"{"merchant_id":1001}"#);
+        if let Some(origin) = &origin {
+            request = request.header("origin", origin);
+        }
+        let (got, headers, _) = daemon.answer(request).await;
+        // The first run may have ended by now.
+        assert!(got == status || (got == 202 && status == 409), "{host} {origin:?}: {got}");
+        assert!(status != 403 || headers["content-type"] == "application/problem+json");
+    }
+    let foreign = daemon.request(Method::GET, "/merchants").header("host", "rebound.example");
+    assert_eq!(daemon.answer(foreign).await.0, 403);
+    let probe = daemon.request(Method::GET, "/healthz").header("host", "rebound.example");
+    assert_eq!(daemon.answer(probe).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_token_others_are_told_so() {
+    let mut site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
+    site.set("HTTP__LISTEN", "0.0.0.0:0");
+    let daemon = site.serve().await;
+    let warning = daemon.await_line(|line| line["level"] == "WARN" && line["http.listen"].is_string()).await;
+    assert!(warning["message"].as_str().unwrap().contains("http.api_tokens"), "{warning}");
+    let request = |path: &str| daemon.request(Method::GET, path);
+    assert_eq!(daemon.answer(request("/runs")).await.0, 403);
+    assert_eq!(daemon.answer(request("/healthz")).await.0, 200);
+}
+
+/// A client that dribbles its request, or sends none at all, is sent away, whoever holds how many connections.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_holds_a_connection_for_ever() {
+    let site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
+    let daemon = site.serve().await;
+    let address = daemon.url.strip_prefix("http://").unwrap().to_owned();
+    let (mut silent, began) = (Vec::new(), Instant::now());
+    for _ in 0..700 {
+        let connection = tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(&address)).await;
+        silent.extend(connection.ok().and_then(Result::ok));
+    }
+    let mut dribbling = silent.remove(0);
+    let ended = loop {
+        if dribbling.write_all(b"G").await.is_err() {
+            break began.elapsed();
+        }
+        let read = tokio::time::timeout(Duration::from_millis(500), dribbling.read(&mut [0; 64])).await;
+        if read.is_ok() {
+            break began.elapsed();
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "it holds its connection still");
+    };
+    assert!(ended > Duration::from_secs(5), "an honest client may be slow: {ended:?}");
+    let answer = tokio::time::timeout(Duration::from_secs(25), daemon.get("/healthz")).await;
+    assert_eq!(answer.expect("the silent connections keep everybody out").0, 200);
+    drop(silent);
+}
