@@ -1,0 +1,169 @@
+//! `serve`: what runs side by side, and its orderly end.
+
+use std::{future::Future, net::SocketAddr, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::{
+    net::TcpListener,
+    sync::Notify,
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::Services;
+use crate::{
+    config::Config,
+    http::{self, Access, Api, Onboarding, RequestRate, WebhookSecret},
+    reconcile::{OnStop, ProgressSender, Pulse, Worker},
+    salla,
+    schedule::Schedule,
+    store::Store,
+    vault::Vault,
+};
+
+/// What the daemon's parts tell each other.
+#[derive(Debug, Clone, Default)]
+struct Signals {
+    /// There are runs in the queue.
+    wake: Arc<Notify>,
+    /// The worker turns.
+    pulse: Pulse,
+    /// Begin nothing new.
+    draining: CancellationToken,
+    /// Nothing is left to be done.
+    closing: CancellationToken,
+}
+
+/// Takes the address.
+///
+/// # Errors
+/// When another program has it, or it is not this machine's.
+pub async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
+    let address = config.http.listen;
+    TcpListener::bind(address).await.with_context(|| {
+        format!("http.listen: {address} cannot be bound; end the program that has it, or set another (port 0 takes a free one)")
+    })
+}
+
+/// The daemon: schedule, worker and HTTP server, until `stop` resolves; then an orderly end within the
+/// grace.
+///
+/// # Errors
+/// When the HTTP server or the schedule fails.
+pub async fn serve(
+    config: &Config,
+    services: Services,
+    listener: TcpListener,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let address = listener.local_addr()?;
+    let signals = Signals::default();
+    let (api, onboarding) = (api(config, &services, address, &signals)?, onboarding(config, &services));
+    let (worker, heartbeat) = work(config, &services, &signals);
+    let keeper = keep_tokens(config, &services, &signals);
+    let schedule = Schedule::new(&config.schedule, services.store.clone(), config.retention.runs);
+    let wake = Arc::clone(&signals.wake);
+    let mut schedule = tokio::spawn(schedule.keep(signals.draining.clone(), move || wake.notify_one()));
+    let mut server = tokio::spawn(http::serve(listener, api, onboarding, signals.closing.clone()));
+    tracing::info!(http.listen = %address, database = services.store.engine(), version = env!("CARGO_PKG_VERSION"), "serving");
+
+    let failed = tokio::select! {
+        () = stop => None,
+        ended = &mut server => Some(format!("the HTTP server ended: {ended:?}")),
+        ended = &mut schedule => Some(format!("the schedule ended: {ended:?}")),
+    };
+    tracing::info!(grace = %humantime::format_duration(config.shutdown.grace), "shutting down");
+    signals.draining.cancel();
+    let deadline = Instant::now() + config.shutdown.grace;
+    let in_time = timeout_at(deadline, async {
+        // Beside each other: a refresh that is under way need not wait for the runs.
+        let (worker, keeper, ()) = tokio::join!(worker, keeper, services.salla.drain());
+        // A run that was on its way out may have begun one since.
+        services.salla.drain().await;
+        worker.and(keeper)
+    })
+    .await;
+    signals.closing.cancel();
+    match in_time {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(error = %error, "the worker, or who keeps the tokens, died"),
+        Err(_) => tracing::warn!("the grace is over; what still runs will be taken up again when its lease lapses"),
+    }
+    end(server, deadline).await;
+    heartbeat.abort();
+    if timeout_at(deadline, services.store.close()).await.is_err() {
+        tracing::warn!("the database connections could not be closed in time");
+    }
+    tracing::info!("ended");
+    failed.map_or(Ok(()), |what| Err(anyhow::anyhow!(what)))
+}
+
+/// What the handlers of runs and reports need.
+fn api(
+    config: &Config,
+    services: &Services,
+    address: SocketAddr,
+    signals: &Signals,
+) -> anyhow::Result<Arc<Api<Store>>> {
+    let access = Access::new(&config.http, address.ip())?;
+    if access.is_closed() {
+        tracing::warn!(http.listen = %address, "no token is set and others than this machine might connect: runs, merchants and reports answer 403; set http.api_tokens");
+    }
+    Ok(Arc::new(Api {
+        ledger: services.store.clone(),
+        metrics: Arc::clone(&services.metrics),
+        access,
+        rate: RequestRate::new(config.http.requests_per_second),
+        wake: Arc::clone(&signals.wake),
+        pulse: signals.pulse.clone(),
+        draining: signals.draining.clone(),
+    }))
+}
+
+/// What the handlers of the register and of Salla's events need.
+fn onboarding(config: &Config, services: &Services) -> Arc<Onboarding<Vault<Store>>> {
+    Arc::new(Onboarding {
+        register: services.vault.clone(),
+        metrics: Arc::clone(&services.metrics),
+        webhook_secret: WebhookSecret::new([&config.salla.webhook_secret, &config.salla.client_secret]),
+        read_event: salla::read_event,
+    })
+}
+
+/// The worker, and the heartbeat that keeps its leases.
+fn work(config: &Config, services: &Services, signals: &Signals) -> (JoinHandle<()>, JoinHandle<()>) {
+    let runner = services.runner(config, ProgressSender::default(), OnStop::GiveBack);
+    let (leases, ledger, pause) = (runner.leases.clone(), services.store.clone(), config.reconcile.lease / 4);
+    let closing = signals.closing.clone();
+    let heartbeat = tokio::spawn(async move { leases.keep(&ledger, pause, &closing).await });
+    let worker = Worker {
+        runner,
+        concurrency: config.reconcile.concurrency as usize,
+        wake: Arc::clone(&signals.wake),
+        pulse: signals.pulse.clone(),
+    };
+    (tokio::spawn(worker.work(signals.draining.clone())), heartbeat)
+}
+
+/// Renews tokens ahead of their end; without the app's own name none can be.
+fn keep_tokens(config: &Config, services: &Services, signals: &Signals) -> JoinHandle<()> {
+    let (salla, draining) = (Arc::clone(&services.salla), signals.draining.clone());
+    let named = !config.salla.client_id.is_empty();
+    tokio::spawn(async move {
+        if named {
+            salla.keep_tokens(&draining).await;
+        }
+    })
+}
+
+/// Lets the server answer what it was asked, as long as there is time.
+async fn end<T>(server: JoinHandle<T>, deadline: Instant) {
+    if server.is_finished() {
+        return;
+    }
+    let abort = server.abort_handle();
+    if timeout_at(deadline, server).await.is_err() {
+        abort.abort();
+    }
+}

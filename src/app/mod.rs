@@ -1,0 +1,94 @@
+//! The composition: the only place, beside the command line, that knows every adapter.
+
+mod daemon;
+
+use std::sync::Arc;
+
+pub use daemon::{bind, serve};
+
+use crate::{
+    config::{Config, ConfigError},
+    reconcile::{Leases, Metrics, OnStop, ProgressSender, Runner},
+    salla::{SallaClient, WhenOpen},
+    store::Store,
+    vault::{KeyRing, Vault},
+};
+
+/// Salla as this program sees it.
+pub type Salla = SallaClient<Vault<Store>>;
+
+/// Everything that a command needs of the outside.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// The database.
+    pub store: Store,
+    /// Its tokens.
+    pub vault: Vault<Store>,
+    /// Salla.
+    pub salla: Arc<Salla>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The key ring, which everything that reads or stores tokens needs.
+///
+/// # Errors
+/// When `vault.keys` is missing or cannot be read.
+pub fn key_ring(config: &Config) -> Result<KeyRing, ConfigError> {
+    KeyRing::parse(&config.vault.keys).map_err(|error| {
+        ConfigError::needed("vault.keys", &error.to_string(), "`salla-reconciler keys generate` prints a key")
+    })
+}
+
+/// Connects to the database, and brings its schema up to date or insists that somebody did.
+///
+/// # Errors
+/// When it does not answer, or its schema cannot be used.
+pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    // Merchants wait for Salla most of the time, so a few connections serve many; some are for people.
+    let connections = config.reconcile.concurrency.div_ceil(2).clamp(4, 32) + 4;
+    let store = Store::connect(&config.database.url, connections, config.reconcile.lease).await?;
+    if config.database.migrate {
+        store.migrate().await?;
+    } else {
+        store.require_schema().await?;
+    }
+    Ok(store)
+}
+
+impl Services {
+    /// Connects and composes. `when_open`: what runs do while Salla does not answer.
+    ///
+    /// # Errors
+    /// When a setting is missing, or the database cannot be used.
+    pub async fn build(config: &Config, when_open: WhenOpen) -> anyhow::Result<Self> {
+        let ring = Arc::new(key_ring(config)?);
+        let store = open_store(config).await?;
+        let metrics = Arc::new(Metrics::new()?);
+        let vault = Vault::new(ring, store.clone());
+        let salla = Arc::new(SallaClient::new(
+            &config.salla,
+            config.reconcile.page_size,
+            when_open,
+            (Arc::new(vault.clone()), store.clone()),
+            Arc::clone(&metrics),
+        )?);
+        Ok(Self { store, vault, salla, metrics })
+    }
+
+    /// What executes runs.
+    #[must_use]
+    pub fn runner(&self, config: &Config, progress: ProgressSender, on_stop: OnStop) -> Runner<Salla, Store> {
+        Runner {
+            source: Arc::clone(&self.salla),
+            store: self.store.clone(),
+            policy: config.reconcile.policy(),
+            max_disappeared: config.reconcile.max_disappeared,
+            metrics: Arc::clone(&self.metrics),
+            progress,
+            leases: Leases::default(),
+            longest_pause: config.salla.max_retry_after,
+            on_stop,
+        }
+    }
+}
