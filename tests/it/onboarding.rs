@@ -1,14 +1,14 @@
 //! How stores come into the register and leave it: app events of Salla's, and people over HTTP.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use base64::Engine as _;
 use chrono::{DateTime, TimeDelta, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{Method, StatusCode};
 use salla_reconciler::{
-    domain::MerchantId,
-    reconcile::ports::CredentialStore,
+    domain::{MerchantId, Trigger},
+    reconcile::ports::{CredentialStore, Firing, Ledger},
     simulator::Fault,
     store::Store,
     vault::{KeyRing, Vault},
@@ -44,6 +44,8 @@ on_every_database!(
     registrations_that_are_none,
     a_pause_cancels_what_the_schedule_queued,
     changes_at_the_same_moment,
+    a_pause_at_the_moment_of_a_firing,
+    a_refusal_at_the_moment_of_new_tokens,
     a_retired_merchant_on_the_command_line,
 );
 
@@ -661,6 +663,38 @@ async fn changes_at_the_same_moment(engine: Engine) {
         assert_eq!(site.database.number(&left).await, 0);
         assert_eq!(stored(&site, merchant).await, None);
     }
+}
+
+/// A change that another process has begun, which ends while `meanwhile` is under way.
+async fn during<T>(site: &Site, change: &str, meanwhile: impl Future<Output = T>) -> T {
+    let txn = site.database.db.begin().await.unwrap();
+    txn.execute_unprepared(change).await.unwrap();
+    let end = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        txn.commit().await.unwrap();
+    };
+    tokio::join!(meanwhile, end).0
+}
+
+async fn a_pause_at_the_moment_of_a_firing(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 1), shop(1002, 0, 1)]).await;
+    let store = Store::connect(&site.database.url.clone().into(), 2, Duration::from_secs(60)).await.unwrap();
+    let firing = Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO };
+    let fire = store.fire(Utc::now(), "pattern", firing);
+    let runs = during(&site, "UPDATE merchants SET state = 'paused' WHERE merchant_id = 1001", fire).await.unwrap();
+    assert_eq!(runs, Some(1), "whoever is paused before the firing is recorded has no run");
+    assert_eq!(site.database.number("SELECT merchant_id FROM runs").await, 1002);
+}
+
+async fn a_refusal_at_the_moment_of_new_tokens(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    let store = Store::connect(&site.database.url.clone().into(), 2, Duration::from_secs(60)).await.unwrap();
+    let version = store.load(MerchantId(1001)).await.unwrap().unwrap().version;
+    let replace = "UPDATE merchants SET name = 'new'; UPDATE credentials SET version = version + 2";
+    during(&site, replace, store.revoked(MerchantId(1001), version)).await.unwrap();
+    assert_eq!(site.database.text("SELECT state FROM merchants").await, "active");
+    store.revoked(MerchantId(1001), version + 2).await.unwrap();
+    assert_eq!(site.database.text("SELECT state FROM merchants").await, "needs_reauthorization");
 }
 
 async fn a_retired_merchant_on_the_command_line(engine: Engine) {
