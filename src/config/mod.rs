@@ -113,6 +113,7 @@ impl Config {
             ("salla.max_attempts", self.salla.max_attempts),
             ("salla.requests_per_minute", self.salla.requests_per_minute),
             ("http.requests_per_second", self.http.requests_per_second),
+            ("salla.process_requests_per_minute", self.salla.process_requests_per_minute),
             ("reconcile.concurrency", self.reconcile.concurrency),
             ("reconcile.page_size", self.reconcile.page_size),
         ] {

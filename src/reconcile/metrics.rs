@@ -42,7 +42,7 @@ const HELP: [(&str, &str); 17] = [
     ("records_total", "Distinct records by what became of them; created and updated are drift that was corrected."),
     ("salla_requests_total", "Requests sent to Salla by the answer's status code, or `error` where none came."),
     ("salla_request_duration_seconds", "How long Salla took to answer, body included; no retries in it."),
-    ("salla_throttled_seconds_total", "Time that requests waited for a store's rate limit."),
+    ("salla_throttled_seconds_total", "Time that requests waited for their store's rate limit or the process's."),
     (
         "salla_circuit_state",
         "1 for the state that the circuit to Salla is in: while it is open Salla does not answer, and runs wait.",

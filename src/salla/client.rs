@@ -1,8 +1,8 @@
 //! One request to Salla, from token to envelope.
 //!
 //! Through the middlewares it passes, outermost first: retry of what is transient → the count of attempts → the circuit
-//! → `Retry-After` → the store's limit → reading and checking the answer. Every attempt thus pays its limit, and a
-//! broken answer is tried again like a broken connection.
+//! → `Retry-After` → the store's limit and the process's → reading and checking the answer. Every attempt thus pays its
+//! limit, and a broken answer is tried again like a broken connection.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use super::{
     config::{Config, ListingChoice},
     error::{malformed, spent},
     retry::{CountAttempts, Enough, ObeyRetryAfter, transient},
-    throttle::{Limiters, Throttle},
+    throttle::{Limiters, ProcessLimit, Throttle},
     token::TokenEndpoint,
     wire::Envelope,
 };
@@ -103,7 +103,11 @@ impl<C: CredentialStore> SallaClient<C> {
                 max_attempts: config.max_attempts,
                 longest: config.max_retry_after,
             })
-            .with(Throttle { limiters, metrics: Arc::clone(&metrics) })
+            .with(Throttle {
+                limiters,
+                process: ProcessLimit::new(config.process_requests_per_minute),
+                metrics: Arc::clone(&metrics),
+            })
             .with(ReadAnswer { metrics: Arc::clone(&metrics) })
             .build();
         let endpoint = TokenEndpoint {

@@ -24,6 +24,7 @@ pub struct Config {
     pub max_retry_after: Duration,
     pub requests_per_minute: u32,
     pub limit_share: f64,
+    pub process_requests_per_minute: u32,
 }
 
 /// How the orders that may have changed are found.

@@ -1,29 +1,46 @@
-//! The middleware that keeps each store's requests within its limit. It stands inside the retries, so
-//! that every attempt pays.
+//! The middleware that keeps each store's requests within its limit, and all stores' together within the process's. It
+//! stands inside the retries, so that every attempt pays.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, num::NonZeroU32, sync::Arc, time::Duration};
 
-use http::{Extensions, HeaderMap};
+use governor::{
+    DefaultDirectRateLimiter, Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+};
+use http::{Extensions, HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use reqwest::{Request, Response};
 use reqwest_middleware::{Middleware, Next, Result};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 use super::{
     answer::{Call, served_at},
-    limiter::{Announced, Limiter},
+    limiter::{Announced, Grant, Limiter, Reset},
 };
 use crate::{domain::MerchantId, reconcile::Metrics};
 
 /// Above this many stores, those at rest are forgotten.
 const REMEMBERED: usize = 1024;
 
+/// A process sends at most this part of its minute at once.
+const AT_ONCE: u32 = 600;
+
 /// The limiters of the stores that were asked lately.
 #[derive(Debug)]
 pub struct Limiters {
     per_minute: u32,
     share: f64,
-    stores: Mutex<HashMap<MerchantId, Limiter>>,
+    stores: Mutex<HashMap<MerchantId, Store>>,
+}
+
+#[derive(Debug)]
+struct Store {
+    limiter: Limiter,
+    /// Rung at each answer, which may be what others wait for.
+    answered: Arc<Notify>,
 }
 
 impl Limiters {
@@ -34,24 +51,99 @@ impl Limiters {
 
     /// Sends nothing to a store for `pause`.
     pub fn pause(&self, merchant: MerchantId, pause: Duration) {
-        self.with(merchant, |limiter, now| limiter.pause(pause, now));
+        self.with(merchant, |store, now| store.limiter.pause(pause, now));
     }
 
-    fn with<T>(&self, merchant: MerchantId, act: impl FnOnce(&mut Limiter, Instant) -> T) -> T {
-        let now = Instant::now();
-        let mut stores = self.stores.lock();
-        if stores.len() > REMEMBERED {
-            stores.retain(|_, limiter| !limiter.idle(now));
+    /// Waits for leave to send a request.
+    async fn admit(&self, merchant: MerchantId) -> Admitted<'_> {
+        loop {
+            let (taken, answer) = self.with(merchant, |store, now| {
+                // Before the limiter is asked, so that no answer in between is missed.
+                let answer = Arc::clone(&store.answered).notified_owned();
+                (store.limiter.take(now), answer)
+            });
+            match taken {
+                Ok(grant) => return Admitted { limiters: self, merchant, grant: Some(grant) },
+                Err(wait) => tokio::select! {
+                    () = sleep(wait) => {}
+                    () = answer => {}
+                },
+            }
         }
-        let limiter = stores.entry(merchant).or_insert_with(|| Limiter::new(self.per_minute, self.share));
-        act(limiter, now)
+    }
+
+    fn with<T>(&self, merchant: MerchantId, act: impl FnOnce(&mut Store, Instant) -> T) -> T {
+        let mut stores = self.stores.lock();
+        let now = Instant::now();
+        if stores.len() > REMEMBERED {
+            stores.retain(|_, store| !store.limiter.idle(now));
+        }
+        let store = stores
+            .entry(merchant)
+            .or_insert_with(|| Store { limiter: Limiter::new(self.per_minute, self.share), answered: Arc::default() });
+        act(store, now)
     }
 }
 
-/// Waits for the limit, and learns it.
+/// A request that is under way. Whoever drops it without an answer, by an error or because a run is cancelled, has sent
+/// it all the same.
+struct Admitted<'a> {
+    limiters: &'a Limiters,
+    merchant: MerchantId,
+    grant: Option<Grant>,
+}
+
+impl Admitted<'_> {
+    fn answered(mut self, announced: Announced) {
+        self.tell(announced);
+    }
+
+    fn tell(&mut self, announced: Announced) {
+        if let Some(grant) = self.grant.take() {
+            self.limiters.with(self.merchant, |store, now| {
+                store.limiter.answered(grant, announced, now);
+                store.answered.notify_waiters();
+            });
+        }
+    }
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        self.tell(Announced::default());
+    }
+}
+
+/// The limit of this process, whatever the store.
+#[derive(Debug)]
+pub struct ProcessLimit {
+    limiter: DefaultDirectRateLimiter,
+    clock: DefaultClock,
+}
+
+impl ProcessLimit {
+    /// `per_minute` requests a minute, evenly.
+    pub fn new(per_minute: u32) -> Self {
+        let per_minute = NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN);
+        let at_once = NonZeroU32::new(per_minute.get() / AT_ONCE).unwrap_or(NonZeroU32::MIN);
+        Self {
+            limiter: RateLimiter::direct(Quota::per_minute(per_minute).allow_burst(at_once)),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    async fn wait(&self) {
+        while let Err(early) = self.limiter.check() {
+            sleep(early.wait_time_from(self.clock.now())).await;
+        }
+    }
+}
+
+/// Waits for the limits, and learns the store's.
 #[derive(Debug)]
 pub struct Throttle {
     pub limiters: Arc<Limiters>,
+    pub process: ProcessLimit,
     pub metrics: Arc<Metrics>,
 }
 
@@ -62,27 +154,41 @@ impl Middleware for Throttle {
             return next.run(request, extensions).await;
         };
         let began = Instant::now();
-        while let Err(wait) = self.limiters.with(merchant, Limiter::take) {
-            sleep(wait).await;
+        let admitted = self.limiters.admit(merchant).await;
+        if let Some(rest) = admitted.grant.and_then(|grant| grant.rest) {
+            tracing::debug!(merchant.id = merchant.0, rest = ?rest, "the last request for now");
         }
+        // The store's leave first: it may take a minute, in which others can use the process's.
+        self.process.wait().await;
         self.metrics.throttled(began.elapsed());
         let response = next.run(request, extensions).await?;
-        if let Some(announced) = announced(response.headers()) {
-            self.limiters.with(merchant, |limiter, now| limiter.observe(announced, now));
-        }
+        admitted.answered(announced(&response));
         Ok(response)
     }
 }
 
-/// What the headers announce; the reset is an instant of the server's clock.
-fn announced(headers: &HeaderMap) -> Option<Announced> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
-    let reset_in = number("x-ratelimit-reset")
-        .zip(served_at(headers))
-        .map_or(60, |(reset, now)| reset.saturating_sub(now.timestamp()));
-    Some(Announced {
-        limit: u32::try_from(number("x-ratelimit-limit")?).ok().filter(|&limit| limit > 0)?,
-        remaining: u32::try_from(number("x-ratelimit-remaining")?).ok()?,
-        reset_in: Duration::from_secs(u64::try_from(reset_in).unwrap_or(0)),
-    })
+/// What the headers announce; one that makes no sense is as good as missing.
+fn announced(response: &Response) -> Announced {
+    let headers = response.headers();
+    let limit = number(headers, "x-ratelimit-limit").and_then(|limit| u32::try_from(limit).ok());
+    let limit = limit.filter(|&limit| limit > 0);
+    let remaining = number(headers, "x-ratelimit-remaining").and_then(|count| u32::try_from(count).ok());
+    let rate_limited = response.status() == StatusCode::TOO_MANY_REQUESTS;
+    Announced {
+        limit,
+        remaining,
+        reset: number(headers, "x-ratelimit-reset").map(|at| Reset { at, wait: until(headers, at) }),
+        // Where nothing is announced, it says no more than its Retry-After, which others obey.
+        refused: rate_limited && (limit.is_some() || remaining.is_some()),
+    }
+}
+
+fn number(headers: &HeaderMap, name: &str) -> Option<i64> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// The time until an instant of the server's clock; where that is not shown, or not so, it is not known to be short.
+fn until(headers: &HeaderMap, at: i64) -> Duration {
+    let seconds = served_at(headers).map(|now| at.saturating_sub(now.timestamp()));
+    seconds.map_or(Duration::MAX, |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }

@@ -5,6 +5,7 @@
 //! servers fail. And it judges its client: what must not happen is kept in [`World::violations`].
 
 mod fault;
+mod limit;
 mod orders;
 mod pages;
 mod server;
@@ -14,6 +15,7 @@ mod tokens;
 mod world;
 
 pub use fault::Fault;
+pub use limit::{Announces, Limit, LimitKind};
 pub use server::Simulator;
 pub use shop::{Order, Shop};
 pub use world::{Between, DayBounds, ListOrder, Seen, World};

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::{
     fault::Fault,
+    limit::Announces,
     pages::{detail, page},
     world::{Seen, World},
 };
@@ -76,10 +77,10 @@ async fn ask(
 /// Answers a request that came with a store's token.
 async fn admitted(world: &Arc<Mutex<World>>, asked: &Asked) -> Response {
     let (fault, limited, rate) = admit(&mut world.lock(), asked);
-    let mut response = match fault {
-        Some(fault) => fail(world, asked, fault).await,
-        None if limited => answer(&Fault::too_many("1")),
-        None => asked.right(&world.lock(), 0).map_or_else(|refusal| answer(&refusal), json_response),
+    let mut response = match (fault, limited) {
+        (Some(fault), _) => fail(world, asked, fault).await,
+        (None, Some(seconds)) => answer(&Fault::too_many(&seconds.to_string())),
+        (None, None) => asked.right(&world.lock(), 0).map_or_else(|refusal| answer(&refusal), json_response),
     };
     world.lock().turn();
     for (name, value) in rate {
@@ -90,21 +91,21 @@ async fn admitted(world: &Arc<Mutex<World>>, asked: &Asked) -> Response {
 
 type Rate = Vec<(&'static str, HeaderValue)>;
 
-/// Takes note of a request, and decides what becomes of it.
-fn admit(world: &mut World, asked: &Asked) -> (Option<Fault>, bool, Rate) {
+/// Takes note of a request, and decides what becomes of it: a fault, or, after so many seconds, another try.
+fn admit(world: &mut World, asked: &Asked) -> (Option<Fault>, Option<i64>, Rate) {
     let (at, merchant_id) = (world.now(), asked.merchant_id);
     world.seen.push(Seen { merchant_id, order: asked.order, query: asked.query.clone(), at });
-    let mut rate = Rate::new();
-    let mut limited = false;
+    let (mut rate, mut limited) = (Rate::new(), None);
     if let Some(limit) = world.limit {
-        let spent = world.spent(merchant_id);
-        limited = spent > limit;
-        if limited {
-            world.violations.push(format!("store {merchant_id}: {spent} requests in a minute, {limit} allowed"));
+        let verdict = world.spend(merchant_id, limit);
+        limited = (!verdict.admitted).then_some(verdict.retry_after);
+        if limit.announces != Announces::Nothing {
+            rate.push(("x-ratelimit-limit", text(&limit.per_minute.to_string())));
+            rate.push(("x-ratelimit-remaining", text(&verdict.remaining.to_string())));
         }
-        rate.push(("x-ratelimit-limit", text(&limit.to_string())));
-        rate.push(("x-ratelimit-remaining", text(&limit.saturating_sub(spent).to_string())));
-        rate.push(("x-ratelimit-reset", text(&(at.timestamp() + 60).to_string())));
+        if limit.announces == Announces::All {
+            rate.push(("x-ratelimit-reset", text(&verdict.reset.timestamp().to_string())));
+        }
     }
     (world.next_fault(merchant_id), limited, rate)
 }

@@ -7,7 +7,11 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{fault::Fault, shop::Shop};
+use super::{
+    fault::Fault,
+    limit::{Limit, Meter, Verdict},
+    shop::Shop,
+};
 
 /// A request that came for a store's orders.
 #[derive(Debug, Clone)]
@@ -63,7 +67,9 @@ pub struct World {
     /// What goes wrong with the next requests for tokens.
     pub token_faults: VecDeque<Fault>,
     /// Requests a minute and store; beyond it 429. `None`: no limit, and no headers that announce one.
-    pub limit: Option<usize>,
+    pub limit: Option<Limit>,
+    /// What the stores have spent of it.
+    meters: HashMap<i64, Meter>,
     /// Rows a page at the most, whatever is asked for.
     pub page_cap: usize,
     /// Whether `updated_at_min` is honoured.
@@ -156,11 +162,14 @@ impl World {
             .or_else(|| self.always.get(&merchant_id).cloned())
     }
 
-    /// Requests of the last minute, this one included, and how many there may be.
-    pub(super) fn spent(&self, merchant_id: i64) -> usize {
-        let since = self.now() - TimeDelta::seconds(60);
-        let recent = self.seen.iter().rev().take_while(|seen| seen.at > since);
-        recent.filter(|seen| seen.merchant_id == merchant_id).count()
+    /// Counts a request against the store's limit, and judges.
+    pub(super) fn spend(&mut self, merchant_id: i64, limit: Limit) -> Verdict {
+        let now = self.now();
+        let verdict = self.meters.entry(merchant_id).or_default().count(limit, now);
+        if !verdict.admitted {
+            self.violations.push(format!("store {merchant_id}: more than {} requests in a minute", limit.per_minute));
+        }
+        verdict
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use salla_reconciler::simulator::Fault;
+use salla_reconciler::simulator::{Fault, Limit};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -253,7 +253,7 @@ async fn a_page_that_is_the_previous_one_again(engine: Engine) {
 async fn limits_that_are_announced_are_kept(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 16)]).await;
     site.set("RECONCILE__PAGE_SIZE", "1");
-    site.salla.world().limit = Some(10);
+    site.salla.world().limit = Some(Limit::a_minute(10));
     let mut daemon = site.serve().await;
     daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
     daemon.await_run("", |run| run["totals"]["fetched"].as_u64() >= Some(9)).await;
@@ -265,7 +265,7 @@ async fn limits_that_are_announced_are_kept(engine: Engine) {
 
     // A higher limit than the setting is believed, too.
     site.set("SALLA__REQUESTS_PER_MINUTE", "2");
-    site.salla.world().limit = Some(100);
+    site.salla.world().limit = Some(Limit::a_minute(100));
     let daemon = site.serve().await;
     daemon.await_run("", |run| run["status"] == "succeeded").await;
     assert!(site.salla.world().violations.is_empty(), "{:?}", site.salla.world().violations);

@@ -75,6 +75,7 @@ impl Site {
             ("SALLA__CLIENT_ID", "app".to_owned()),
             ("SALLA__CLIENT_SECRET", "app-secret-canary".to_owned()),
             ("SALLA__REQUESTS_PER_MINUTE", "100000".to_owned()),
+            ("SALLA__PROCESS_REQUESTS_PER_MINUTE", "600000".to_owned()),
             ("SALLA__REQUEST_TIMEOUT", "2s".to_owned()),
             ("VAULT__KEYS", KEYS.to_owned()),
             ("HTTP__LISTEN", "127.0.0.1:0".to_owned()),

@@ -1,0 +1,236 @@
+//! How many requests one store's limit still permits. Pure: the clock is handed in.
+//!
+//! Nobody tells how the server counts: in minutes that begin with a request, or with the clock's minute, or in the last
+//! sixty seconds, or in a bucket that leaks. All of them are content with a client of whose requests no sixty seconds
+//! hold more than the limit, wherever they begin; so that is what the log of the last minute sees to, and it costs next
+//! to nothing: over a minute no such server permits more. A request may reach the server at any time between its sending
+//! and its answer, so it stays in the log for a minute from its answer on.
+//!
+//! What the answers' headers announce serves for what the log cannot know: how high the limit is, and what others,
+//! other apps or this program before a restart, have spent of it.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
+
+/// How long a request counts. The tenth of a second: clocks that are being set run faster or slower than they should.
+const MINUTE: Duration = Duration::from_millis(60_100);
+
+/// A reset that moves on by less, in seconds, is not that of another minute.
+const NEXT_MINUTE: i64 = 55;
+
+/// What an answer's headers said; each of them may be missing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Announced {
+    /// `X-RateLimit-Limit`: requests a minute, at least one.
+    pub limit: Option<u32>,
+    /// `X-RateLimit-Remaining`: of these.
+    pub remaining: Option<u32>,
+    /// `X-RateLimit-Reset`.
+    pub reset: Option<Reset>,
+    /// It came with status 429, and some of the others.
+    pub refused: bool,
+}
+
+/// When the server begins to count anew, by its own account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reset {
+    /// Seconds of the Unix epoch on the server's clock, as announced.
+    pub at: i64,
+    /// From the answer on; both ends are whole seconds of the server's clock.
+    pub wait: Duration,
+}
+
+impl Reset {
+    /// The end of the second that is announced; and no minute that has begun lasts longer than one.
+    fn ends(self, now: Instant) -> Instant {
+        now + self.wait.saturating_add(Duration::from_secs(1)).min(MINUTE)
+    }
+}
+
+/// Leave to send one request, whose answer, or the want of one, must be told to [`Limiter::answered`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// Requests that were sent before it.
+    number: u64,
+    /// Of these, the ones that no longer counted when it was sent.
+    past: u64,
+    /// It is the last one for at least this long: a program that begins anew has to keep quiet for the rest of it.
+    pub rest: Option<Duration>,
+}
+
+/// One store's limit.
+#[derive(Debug)]
+pub struct Limiter {
+    share: f64,
+    /// Requests a minute, everybody's.
+    limit: u32,
+    /// When those requests were answered that still count; ascending.
+    log: VecDeque<Instant>,
+    in_flight: u32,
+    /// Requests that count no longer.
+    past: u64,
+    /// The latest request whose answer has been heard.
+    newest: u64,
+    /// What others have spent, and until when that counts.
+    others: Option<(u32, Instant)>,
+    window: Option<Window>,
+    /// The reset is one that every request moves on: no end of anything, but "in a minute", or "when all has leaked".
+    reset_moves: bool,
+    paused_until: Option<Instant>,
+}
+
+/// What is left, by the server's own account, and until when that is all.
+#[derive(Debug)]
+struct Window {
+    /// Of the server's minute; without one, nothing is left after a refusal.
+    reset: Option<i64>,
+    remaining: u32,
+    ends: Instant,
+}
+
+impl Limiter {
+    /// `share` of `per_minute` requests a minute, until an answer says otherwise.
+    pub fn new(per_minute: u32, share: f64) -> Self {
+        Self {
+            share,
+            limit: per_minute,
+            log: VecDeque::new(),
+            in_flight: 0,
+            past: 0,
+            newest: 0,
+            others: None,
+            window: None,
+            reset_moves: false,
+            paused_until: None,
+        }
+    }
+
+    /// Takes one request from the limit, or says how long to wait, at the most, before asking again; any answer is
+    /// reason to ask earlier.
+    pub fn take(&mut self, now: Instant) -> Result<Grant, Duration> {
+        self.forget(now);
+        // After a quiet minute nothing is known of what others left: one request goes ahead to learn it.
+        if self.log.is_empty() && self.in_flight > 0 {
+            return Err(MINUTE);
+        }
+        if let Some(until) = self.closed_until(now) {
+            return Err(until.duration_since(now));
+        }
+        let (number, past) = (self.sent(), self.past);
+        self.in_flight += 1;
+        Ok(Grant { number, past, rest: self.closed_until(now).map(|until| until.duration_since(now)) })
+    }
+
+    /// A request has its answer, or will have none; believes what that announced.
+    pub fn answered(&mut self, grant: Grant, announced: Announced, now: Instant) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.log.push_back(now);
+        // Answers overtake each other, and an old one knows of an old limit.
+        let news = grant.number >= self.newest;
+        self.newest = self.newest.max(grant.number);
+        if let Some(limit) = announced.limit.filter(|_| news) {
+            self.limit = limit;
+        }
+        let Some(remaining) = announced.remaining.or(announced.refused.then_some(0)) else {
+            return;
+        };
+        let remaining = if announced.refused { 0 } else { remaining.min(self.limit) };
+        self.learn(remaining, announced, now);
+        if news {
+            self.others = self.others(remaining, grant, now);
+        }
+    }
+
+    /// What others have spent, where no minute of the server's tells what is left. Of ours it may have counted whatever
+    /// still counted when this request was sent, and all that was sent since; what it counted beyond that is theirs.
+    fn others(&self, remaining: u32, grant: Grant, now: Instant) -> Option<(u32, Instant)> {
+        if self.window.as_ref().is_some_and(|window| window.reset.is_some() && window.ends > now) {
+            return None;
+        }
+        let ours = u32::try_from(self.sent() - grant.past).unwrap_or(u32::MAX);
+        let others = (self.limit - remaining).saturating_sub(ours);
+        // They go on while an answer is under way.
+        (others > 0).then_some((others.saturating_add(others.div_ceil(8)), now + MINUTE))
+    }
+
+    /// Sends nothing for `pause`; a limiter that begins with it takes up the rest of one before.
+    pub fn pause(&mut self, pause: Duration, now: Instant) {
+        self.paused_until = self.paused_until.max(now.checked_add(pause));
+    }
+
+    /// Nothing about it is worth remembering.
+    pub fn idle(&self, now: Instant) -> bool {
+        let counts = |&at: &Instant| at + MINUTE > now;
+        self.in_flight == 0
+            && self.paused_until.is_none_or(|until| until <= now)
+            && !self.log.back().is_some_and(counts)
+    }
+
+    /// Keeps the server's minute in view, or, where it has none, a refusal.
+    fn learn(&mut self, remaining: u32, announced: Announced, now: Instant) {
+        // After a minute no server refuses what it refused.
+        let refusal = announced.refused.then(|| Window { reset: None, remaining, ends: now + MINUTE });
+        let reset = announced.reset.filter(|_| !self.reset_moves);
+        match (reset, self.window.as_mut().filter(|window| window.ends > now)) {
+            (Some(Reset { at, .. }), Some(Window { reset: Some(known), .. })) if at < *known => {}
+            (Some(reset), Some(Window { reset: Some(known), remaining: least, ends })) if reset.at == *known => {
+                *least = remaining.min(*least);
+                // Each answer shows the server's clock to a second; together they do so more closely.
+                *ends = reset.ends(now).min(*ends);
+            }
+            (Some(Reset { at, .. }), Some(Window { reset: known @ Some(_), remaining: least, .. }))
+                if known.is_some_and(|known| at < known.saturating_add(NEXT_MINUTE)) =>
+            {
+                (self.reset_moves, *known) = (true, None);
+                *least = remaining.min(*least);
+            }
+            // Some servers announce the reset now and then only. Until then it does not become more; nor does a reset that
+            // somebody announces after a refusal make it so.
+            (None, Some(window)) | (_, Some(window @ Window { reset: None, .. })) => {
+                window.remaining = remaining.min(window.remaining);
+            }
+            (Some(reset), _) => {
+                self.window = Some(Window { reset: Some(reset.at), remaining, ends: reset.ends(now) });
+            }
+            (None, None) => self.window = refusal,
+        }
+    }
+
+    /// Until when nothing can be sent, unless an answer changes that.
+    fn closed_until(&self, now: Instant) -> Option<Instant> {
+        let pause = self.paused_until.filter(|&until| until > now);
+        let usable = usable(self.limit, self.share);
+        // Requests that are under way are on nobody's account yet; or they are, and their answers will tell.
+        let reserved = (self.limit - usable).saturating_add(self.in_flight);
+        let left = self.window.as_ref().filter(|window| window.ends > now && window.remaining <= reserved);
+        let announced = left.map(|window| window.ends);
+        let others = self.others.filter(|&(_, until)| until > now);
+        let room = usable.saturating_sub(others.map_or(0, |(count, _)| count)) as usize;
+        let counted = (self.log.len() + self.in_flight as usize).checked_sub(room).map(|over| {
+            let ours = self.log.get(over).map_or(now, |&at| at) + MINUTE;
+            others.map_or(ours, |(_, until)| ours.min(until))
+        });
+        [pause, announced, counted].into_iter().flatten().max()
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while self.log.front().is_some_and(|&at| at + MINUTE <= now) {
+            self.log.pop_front();
+            self.past += 1;
+        }
+    }
+
+    fn sent(&self) -> u64 {
+        self.past + self.log.len() as u64 + u64::from(self.in_flight)
+    }
+}
+
+/// At least one, or nothing would ever be sent.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the share lies between 0 and 1")]
+fn usable(limit: u32, share: f64) -> u32 {
+    ((f64::from(limit) * share) as u32).max(1)
+}
+
+#[cfg(test)]
+mod tests;
