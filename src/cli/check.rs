@@ -11,7 +11,7 @@ use crate::{
     config::{Config, ConfigError},
     domain::MerchantState,
     reconcile::ports::{CredentialStore, Ledger},
-    salla::causes,
+    salla::{causes, plain_client},
     store::Store,
     vault::Vault,
 };
@@ -120,14 +120,10 @@ async fn register(store: &Store) -> Result<String, String> {
 
 /// Any answer at all will do: without a token Salla refuses, and shows its clock.
 async fn salla(config: &Config, database_clock: Option<DateTime<Utc>>, report: &mut Report) {
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(config.salla.request_timeout.min(Duration::from_secs(10)))
-        .build();
+    let patience = config.salla.request_timeout.min(Duration::from_secs(10));
     let url = format!("{}/v2/orders", config.salla.api_url.as_str().trim_end_matches('/'));
-    let answer = match client {
-        Ok(client) => client.get(&url).send().await,
+    let answer = match plain_client(&config.salla) {
+        Ok(client) => client.get(&url).timeout(patience).send().await,
         Err(error) => Err(error),
     };
     let answer = match answer {

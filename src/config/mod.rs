@@ -82,6 +82,7 @@ impl Config {
                 ));
             }
         }
+        check_proxy(self.salla.proxy.expose_secret())?;
         let url = self.database.url.expose_secret();
         if !["postgres://", "postgresql://", "sqlite:"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err((
@@ -140,6 +141,17 @@ impl Config {
             .map(|_| ())
             .map_err(|error| ("http.api_tokens", error.to_string(), "use NAME:SCOPE:TOKEN[,NAME:SCOPE:TOKEN…]"))
     }
+}
+
+/// Its value is shown to nobody: it may hold a password.
+fn check_proxy(proxy: &str) -> Result<(), (&'static str, String, &'static str)> {
+    let known = ["http", "https", "socks5", "socks5h"];
+    let is_proxy = |url: url::Url| known.contains(&url.scheme()) && url.has_host();
+    if proxy.is_empty() || url::Url::parse(proxy).is_ok_and(is_proxy) {
+        return Ok(());
+    }
+    let mend = "use one such as http://user:password@host:3128 or socks5://host:1080, or leave it empty";
+    Err(("salla.proxy", "is no address of a proxy".to_owned(), mend))
 }
 
 fn is_loopback(url: &url::Url) -> bool {

@@ -21,7 +21,7 @@ mod token;
 mod wire;
 
 pub use circuit::WhenOpen;
-pub use client::SallaClient;
+pub use client::{SallaClient, plain_client};
 pub use config::Config;
 pub use error::causes;
 pub use events::read_event;

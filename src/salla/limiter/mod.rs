@@ -2,9 +2,9 @@
 //!
 //! Nobody tells how the server counts: in minutes that begin with a request, or with the clock's minute, or in the last
 //! sixty seconds, or in a bucket that leaks. All of them are content with a client of whose requests no sixty seconds
-//! hold more than the limit, wherever they begin; so that is what the log of the last minute sees to, and it costs next
-//! to nothing: over a minute no such server permits more. A request may reach the server at any time between its sending
-//! and its answer, so it stays in the log for a minute from its answer on.
+//! hold more than the limit, wherever they begin; so that is what the log of the last minute sees to. It costs next to
+//! nothing: in the long run no such server permits more. A request may reach the server at any time between its
+//! sending and its answer, so it stays in the log for a minute from its answer on.
 //!
 //! What the answers' headers announce serves for what the log cannot know: how high the limit is, and what others,
 //! other apps or this program before a restart, have spent of it.
@@ -185,8 +185,8 @@ impl Limiter {
                 (self.reset_moves, *known) = (true, None);
                 *least = remaining.min(*least);
             }
-            // Some servers announce the reset now and then only. Until then it does not become more; nor does a reset that
-            // somebody announces after a refusal make it so.
+            // Some servers announce the reset now and then only: until then it does not become more. Nor does it
+            // after a refusal, whatever an answer says that was under way.
             (None, Some(window)) | (_, Some(window @ Window { reset: None, .. })) => {
                 window.remaining = remaining.min(window.remaining);
             }

@@ -116,6 +116,14 @@ impl Daemon {
         kill(Pid::from_raw(pid), signal).unwrap();
     }
 
+    /// The most memory that it has ever used, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let id = self.child.id().expect("it has ended already");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+    }
+
     /// Waits for its end, and returns its exit code.
     pub async fn wait(&mut self) -> Option<i32> {
         tokio::time::timeout(Duration::from_secs(40), self.child.wait())
