@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use http::{Extensions, HeaderMap, header};
+use http::{Extensions, HeaderMap, HeaderValue, header};
 use reqwest::{Request, Response};
 use reqwest_middleware::{Error, Middleware, Next, Result};
 use tokio::time::Instant;
@@ -17,6 +17,10 @@ use crate::{
 
 /// No page of 60 orders comes near this.
 const MAX_MIB: usize = 8;
+const ROOM: usize = 16 << 10;
+
+/// Before the token.
+pub const BEARER: &str = "Bearer ";
 
 /// What the middlewares are told about a request.
 #[derive(Debug, Clone)]
@@ -43,12 +47,13 @@ impl Middleware for ReadAnswer {
             call.requests.add_one();
             call.attempts.add_one();
         }
+        let bearer = request.headers().get(header::AUTHORIZATION).cloned();
         let began = Instant::now();
         let mut code = None;
         let read = async {
             let response = next.run(request, extensions).await?;
             code = Some(response.status().as_u16());
-            read(response).await
+            read(response, bearer.as_ref()).await
         }
         .await;
         self.metrics.request(code, began.elapsed());
@@ -58,7 +63,8 @@ impl Middleware for ReadAnswer {
 
 /// Reads a body, as long as it is not absurdly large.
 pub async fn whole_body(mut response: Response) -> Result<Vec<u8>> {
-    let mut body = Vec::new();
+    // A buffer that grows leaves what it held behind: the token endpoint's answers are smaller than this.
+    let mut body = Vec::with_capacity(ROOM);
     while let Some(chunk) = response.chunk().await.map_err(Error::Reqwest)? {
         if body.len() + chunk.len() > MAX_MIB << 20 {
             return Err(Error::middleware(Broken::TooLarge(MAX_MIB)));
@@ -69,7 +75,7 @@ pub async fn whole_body(mut response: Response) -> Result<Vec<u8>> {
 }
 
 /// Reads the whole answer, and leaves its envelope among the response's extensions.
-async fn read(response: Response) -> Result<Response> {
+async fn read(response: Response, bearer: Option<&HeaderValue>) -> Result<Response> {
     let (status, headers) = (response.status(), response.headers().clone());
     let body = whole_body(response).await?;
     let envelope = envelope(&headers, &body);
@@ -77,7 +83,10 @@ async fn read(response: Response) -> Result<Response> {
     *kept.status_mut() = status;
     *kept.headers_mut() = headers;
     match envelope {
-        Ok(envelope) => {
+        Ok(mut envelope) => {
+            if let Some(token) = bearer.and_then(|value| value.to_str().ok()?.strip_prefix(BEARER)) {
+                envelope.forget(token);
+            }
             kept.extensions_mut().insert(Arc::new(envelope));
         }
         Err(broken) if status.is_success() => return Err(Error::middleware(broken)),

@@ -13,14 +13,16 @@ use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::{
-    answer::{Call, ReadAnswer, retry_after, served_at},
+    answer::{BEARER, Call, ReadAnswer, retry_after, served_at},
     auth::{Auth, unauthorized},
     circuit::{Circuit, Guard, WhenOpen},
     config::{Config, ListingChoice},
     error::{malformed, spent},
     retry::{CountAttempts, Enough, ObeyRetryAfter, transient},
+    secret::wiped,
     throttle::{Limiters, ProcessLimit, Throttle},
     token::TokenEndpoint,
     wire::Envelope,
@@ -186,7 +188,10 @@ impl<C: CredentialStore> SallaClient<C> {
     }
 
     async fn send(&self, get: &Get<'_>, token: SecretString) -> Result<reqwest::Response, SourceError> {
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
+        let mut text = Zeroizing::new(String::with_capacity(BEARER.len() + token.expose_secret().len()));
+        text.push_str(BEARER);
+        text.push_str(token.expose_secret());
+        let mut bearer = HeaderValue::from_maybe_shared(wiped(text))
             .map_err(|_| unauthorized(get.merchant, "the stored token is not a bearer token"))?;
         bearer.set_sensitive(true);
         let url = format!("{}/{}", self.api_url.as_str().trim_end_matches('/'), get.path);

@@ -16,6 +16,7 @@ mod money;
 mod orders;
 mod retry;
 mod rows;
+mod secret;
 mod throttle;
 mod token;
 mod wire;

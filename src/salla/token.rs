@@ -4,21 +4,25 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, StatusCode, header::CONTENT_TYPE};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use url::Url;
+use url::{Url, form_urlencoded};
+use zeroize::Zeroizing;
 
 use super::{
     answer::whole_body,
     error::{causes, spent},
+    secret::{masked, wiped},
     wire::{Envelope, clip, integer, present},
 };
 use crate::reconcile::ports::Tokens;
 
 /// Above this a number of seconds is an instant, below it a span.
 const EARLIEST_INSTANT: i64 = 1_000_000_000;
+
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// What became of a refresh.
 #[derive(Debug)]
@@ -51,24 +55,39 @@ impl TokenEndpoint {
         if self.client_id.is_empty() || self.client_secret.expose_secret().is_empty() {
             return Refresh::Misconfigured("salla.client_id and salla.client_secret are not set".to_owned());
         }
-        let form = [
+        let form = wiped(form(&[
             ("grant_type", "refresh_token"),
             ("refresh_token", refresh_token.expose_secret()),
             ("client_id", &self.client_id),
             ("client_secret", self.client_secret.expose_secret()),
-        ];
-        let request = self.http.post(self.url.clone()).form(&form).timeout(self.timeout);
+        ]));
+        let request = self.http.post(self.url.clone()).header(CONTENT_TYPE, FORM).body(form).timeout(self.timeout);
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) if error.is_connect() => return Refresh::NotUsed(causes(&error)),
             Err(error) => return Refresh::Unknown(causes(&error)),
         };
         let status = response.status();
-        match whole_body(response).await {
-            Ok(body) => outcome(status, &String::from_utf8_lossy(&body), now),
+        match whole_body(response).await.map(Zeroizing::new) {
+            Ok(body) => {
+                let text = std::str::from_utf8(&body).unwrap_or_default();
+                if status.is_success() {
+                    return outcome(status, text, now);
+                }
+                let sent = [refresh_token.expose_secret(), self.client_secret.expose_secret()];
+                outcome(status, &masked(text, &sent), now)
+            }
             Err(error) => Refresh::Unknown(spent(&error).to_string()),
         }
     }
+}
+
+/// The form as it is sent. It is written into room for its longest spelling, so that it is never moved.
+fn form(fields: &[(&str, &str)]) -> Zeroizing<String> {
+    let longest = fields.iter().map(|(name, value)| name.len() + 3 * value.len() + 2).sum();
+    let mut text = Zeroizing::new(String::with_capacity(longest));
+    form_urlencoded::Serializer::new(&mut *text).extend_pairs(fields);
+    text
 }
 
 fn outcome(status: StatusCode, body: &str, now: DateTime<Utc>) -> Refresh {
@@ -141,6 +160,15 @@ mod tests {
             };
             assert_eq!(tokens.expires_at.map(|end| end.timestamp()), unix, "{body}");
         }
+    }
+
+    #[test]
+    fn the_form_is_written_where_it_stands() {
+        let secret = "a&b=c d/é+%";
+        let text = form(&[("refresh_token", secret), ("client_id", "1")]);
+        assert!(text.starts_with("refresh_token=a%26b%3Dc+d%2F%C3%A9%2B%25&client_id=1"), "{}", *text);
+        let longest = form(&[("refresh_token", &"%".repeat(5000))]);
+        assert!(longest.len() <= longest.capacity() && longest.capacity() < 15_100, "it grew: {}", longest.capacity());
     }
 
     #[test]

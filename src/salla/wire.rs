@@ -1,7 +1,11 @@
 //! The envelope around every answer, and Salla's way of saying nothing.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use super::secret::masked;
 
 /// The envelope. `data` is kept as the text it came as: what is stored is what Salla sent.
 #[derive(Debug, Deserialize)]
@@ -62,6 +66,16 @@ impl Envelope {
     /// Salla itself says no.
     pub fn is_refusal(&self) -> bool {
         self.success == Some(false) || present(self.error.as_deref()).is_some()
+    }
+
+    /// Takes out of the server's words the token that it was sent.
+    pub fn forget(&mut self, token: &str) {
+        if let Some(error) = &mut self.error
+            && let Cow::Owned(text) = masked(error.get(), &[token])
+            && let Ok(raw) = RawValue::from_string(text)
+        {
+            *error = raw;
+        }
     }
 
     /// Salla's words about an error.
