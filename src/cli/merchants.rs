@@ -98,7 +98,7 @@ async fn import(config: &Config, file: PathBuf) -> anyhow::Result<Exit> {
     };
     let mut imported = 0u64;
     for (number, line) in input.lines().enumerate() {
-        let line = Zeroizing::new(line.with_context(|| format!("{} cannot be read", file.display()))?);
+        let line = line.map(Zeroizing::new).with_context(|| format!("{} cannot be read", file.display()))?;
         if line.trim().is_empty() {
             continue;
         }

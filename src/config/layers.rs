@@ -1,10 +1,14 @@
 //! The layers, and which of them a value came from.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use ::config::{Config as Merged, Environment, File, FileFormat};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use zeroize::Zeroize;
 
 use super::ConfigError;
 
@@ -30,7 +34,7 @@ pub fn variable(key: &str) -> String {
 #[must_use]
 pub fn keys() -> Vec<String> {
     let defaults = Merged::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build();
-    defaults.map_or_else(|_| Vec::new(), |layer| leaves(layer).into_keys().collect())
+    defaults.map_or_else(|_| Vec::new(), |layer| leaves(layer).into_iter().collect())
 }
 
 impl Layers {
@@ -40,7 +44,7 @@ impl Layers {
         let mut merged = Merged::builder();
         let mut origins = BTreeMap::new();
         let mut add = |layer: Merged, name: &dyn Fn(&str) -> String| {
-            for (key, _) in leaves(layer) {
+            for key in leaves(layer) {
                 if !known.contains(&key) {
                     return Err(unknown(&key, &name(&key), &known));
                 }
@@ -111,7 +115,8 @@ where
 fn unreadable(name: &str, error: &::config::ConfigError) -> ConfigError {
     ConfigError {
         key: name.to_owned(),
-        problem: error.to_string().replace('\n', " "),
+        // Below its first line, what reads TOML quotes the file, which may hold secrets.
+        problem: error.to_string().lines().next().unwrap_or_default().to_owned(),
         source_name: name.to_owned(),
         mend: "it must be there and hold TOML such as config/default.toml".to_owned(),
     }
@@ -129,16 +134,16 @@ fn unknown(key: &str, source_name: &str, known: &[String]) -> ConfigError {
     }
 }
 
-/// Every value that is not a table, under its dotted path.
-fn leaves(layer: Merged) -> BTreeMap<String, Value> {
-    let mut found = BTreeMap::new();
+/// The dotted path of every value that is not a table. The values may be secrets, and are wiped.
+fn leaves(layer: Merged) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
     if let Ok(tree) = layer.try_deserialize::<Value>() {
         collect(String::new(), tree, &mut found);
     }
     found
 }
 
-fn collect(path: String, value: Value, found: &mut BTreeMap<String, Value>) {
+fn collect(path: String, value: Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(table) => {
             for (name, value) in table {
@@ -147,7 +152,10 @@ fn collect(path: String, value: Value, found: &mut BTreeMap<String, Value>) {
             }
         }
         leaf => {
-            found.insert(path, leaf);
+            if let Value::String(mut text) = leaf {
+                text.zeroize();
+            }
+            found.insert(path);
         }
     }
 }

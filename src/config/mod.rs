@@ -74,6 +74,10 @@ impl Config {
     /// What types alone do not say.
     fn check(&self) -> Result<(), (&'static str, String, &'static str)> {
         for (key, url) in [("salla.api_url", &self.salla.api_url), ("salla.token_url", &self.salla.token_url)] {
+            if names_somebody(url) {
+                let problem = "holds a name or a password, which nothing would use".to_owned();
+                return Err((key, problem, "leave out what stands before the @"));
+            }
             if !(url.scheme() == "https" || url.scheme() == "http" && is_loopback(url)) {
                 return Err((
                     key,
@@ -99,16 +103,7 @@ impl Config {
         if !(0.0..=1.0).contains(&share) {
             return Err(("reconcile.max_disappeared", format!("{share} is no share"), "use a number from 0 to 1"));
         }
-        let traces = &self.telemetry.otlp_endpoint;
-        let is_address = |text: &str| url::Url::parse(text).is_ok_and(|url| url.has_host());
-        if !traces.is_empty() && !is_address(traces) {
-            let problem = format!("{traces:?} is no address");
-            return Err((
-                "telemetry.otlp_endpoint",
-                problem,
-                "use one such as http://localhost:4318, or leave it empty",
-            ));
-        }
+        self.check_traces()?;
         self.check_secrets()?;
         for (key, number) in [
             ("salla.max_attempts", self.salla.max_attempts),
@@ -141,6 +136,26 @@ impl Config {
             .map(|_| ())
             .map_err(|error| ("http.api_tokens", error.to_string(), "use NAME:SCOPE:TOKEN[,NAME:SCOPE:TOKEN…]"))
     }
+
+    fn check_traces(&self) -> Result<(), (&'static str, String, &'static str)> {
+        let traces = self.telemetry.otlp_endpoint.expose_secret();
+        let traces_url = url::Url::parse(traces).ok().filter(url::Url::has_host);
+        if traces_url.as_ref().is_some_and(names_somebody) {
+            return Err((
+                "telemetry.otlp_endpoint",
+                "holds a name or a password, which the exporter would log and not use".to_owned(),
+                "give them as OTEL_EXPORTER_OTLP_HEADERS=authorization=Basic%20…",
+            ));
+        }
+        if !traces.is_empty() && traces_url.is_none() {
+            return Err((
+                "telemetry.otlp_endpoint",
+                "is no address".to_owned(),
+                "use one such as http://localhost:4318, or leave it empty",
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Its value is shown to nobody: it may hold a password.
@@ -152,6 +167,11 @@ fn check_proxy(proxy: &str) -> Result<(), (&'static str, String, &'static str)> 
     }
     let mend = "use one such as http://user:password@host:3128 or socks5://host:1080, or leave it empty";
     Err(("salla.proxy", "is no address of a proxy".to_owned(), mend))
+}
+
+/// Whether there is a user or a password in it.
+fn names_somebody(url: &url::Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 fn is_loopback(url: &url::Url) -> bool {

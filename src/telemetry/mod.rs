@@ -7,8 +7,12 @@ use std::io::IsTerminal;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::{Level, Metadata};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 pub use terminal::{Shown, show};
 
@@ -18,7 +22,8 @@ pub use terminal::{Shown, show};
 #[expect(missing_docs, reason = "config/default.toml documents every key")]
 pub struct Config {
     pub log_format: LogFormat,
-    pub otlp_endpoint: String,
+    /// It may name a user and a password.
+    pub otlp_endpoint: SecretString,
 }
 
 /// How a log line looks.
@@ -65,11 +70,17 @@ pub fn init(config: &Config, filter: &str) -> anyhow::Result<Telemetry> {
     } else {
         lines.with_target(false).boxed()
     };
-    let traces = (!config.otlp_endpoint.is_empty()).then(|| provider(&config.otlp_endpoint)).transpose()?;
+    let endpoint = config.otlp_endpoint.expose_secret();
+    let traces = (!endpoint.is_empty()).then(|| provider(endpoint)).transpose()?;
     let spans =
         traces.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("salla-reconciler")));
-    tracing_subscriber::registry().with(lines).with(spans).with(filter).try_init()?;
+    tracing_subscriber::registry().with(lines).with(spans).with(filter).with(filter_fn(is_discreet)).try_init()?;
     Ok(Telemetry { traces })
+}
+
+/// Below this level the spans of sea-orm carry the database's address with its password, whatever `RUST_LOG` asks for.
+fn is_discreet(what: &Metadata<'_>) -> bool {
+    !what.target().starts_with("sea_orm::") || *what.level() <= Level::INFO
 }
 
 fn provider(endpoint: &str) -> anyhow::Result<SdkTracerProvider> {

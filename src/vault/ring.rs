@@ -17,6 +17,7 @@ use crate::{domain::MerchantId, reconcile::ports::Sealed};
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
+const LONGEST_ID: usize = 32;
 
 /// Which of a merchant's tokens a sealed text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub enum KeyRingError {
     #[error("no key is given")]
     Empty,
     /// Not `ID:BASE64`.
-    #[error("entry {0} is not ID:BASE64, with an id of letters, digits, `-` and `_`")]
+    #[error("entry {0} is not ID:BASE64, with an id of up to {LONGEST_ID} letters, digits, `-` and `_`")]
     Shape(usize),
     /// Not 32 bytes of base64.
     #[error("key {0:?} is not 32 bytes in base64")]
@@ -77,8 +78,7 @@ impl KeyRing {
         let entries = text.expose_secret().split(',').map(str::trim);
         for (number, entry) in entries.filter(|entry| !entry.is_empty()).enumerate() {
             let (id, key) = entry.split_once(':').filter(|(id, _)| is_id(id)).ok_or(KeyRingError::Shape(number + 1))?;
-            let bytes = STANDARD.decode(key).map(Zeroizing::new).map_err(|_| KeyRingError::Key(id.to_owned()))?;
-            let cipher = XChaCha20Poly1305::new_from_slice(&bytes).map_err(|_| KeyRingError::Key(id.to_owned()))?;
+            let cipher = cipher(key).ok_or_else(|| KeyRingError::Key(id.to_owned()))?;
             if keys.iter().any(|(known, _)| known == id) {
                 return Err(KeyRingError::Twice(id.to_owned()));
             }
@@ -94,6 +94,11 @@ impl KeyRing {
     #[must_use]
     pub fn first_id(&self) -> &str {
         &self.keys[0].0
+    }
+
+    /// Every key's id, the one that seals first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|(id, _)| id.as_str())
     }
 
     /// The id of the key that a sealed token names.
@@ -140,15 +145,28 @@ fn associated(merchant: MerchantId, kind: Kind) -> Vec<u8> {
     format!("salla-reconciler/credentials/{kind}/{merchant}").into_bytes()
 }
 
+fn cipher(key: &str) -> Option<XChaCha20Poly1305> {
+    // Room for what base64 may need beyond the key while it decodes.
+    let mut bytes = Zeroizing::new([0; 2 * KEY_BYTES]);
+    let length = STANDARD.decode_slice(key, &mut *bytes).ok()?;
+    XChaCha20Poly1305::new_from_slice(&bytes[..length]).ok()
+}
+
+/// An id is shown in errors. Being shorter than any key, it never is one that stands in its place.
 fn is_id(id: &str) -> bool {
-    !id.is_empty() && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    !id.is_empty() && id.len() <= LONGEST_ID && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
 /// A new random key under `id`, as the text that [`KeyRing::parse`] reads.
 #[must_use]
 pub fn generate(id: &str) -> SecretString {
     let key = Zeroizing::new(rand::random::<[u8; KEY_BYTES]>());
-    SecretString::from(format!("{id}:{}", STANDARD.encode(*key)))
+    // Written where it stands: a text that grows leaves what it held behind.
+    let mut text = String::with_capacity(id.len() + 1 + base64::encoded_len(KEY_BYTES, true).unwrap_or_default());
+    text.push_str(id);
+    text.push(':');
+    STANDARD.encode_string(*key, &mut text);
+    SecretString::from(text)
 }
 
 #[cfg(test)]
@@ -204,6 +222,9 @@ mod tests {
         assert_eq!(of(""), KeyRingError::Empty);
         assert_eq!(of("abc"), KeyRingError::Shape(1));
         assert_eq!(of("k:short"), KeyRingError::Key("k".to_owned()));
+        assert_eq!(of(&format!("k:{}", STANDARD.encode([7; 33]))), KeyRingError::Key("k".to_owned()));
+        let reversed = format!("{}:k", URL_SAFE_NO_PAD.encode([7; 32]));
+        assert_eq!(of(&reversed), KeyRingError::Shape(1), "an error would quote the key as an id");
         assert_eq!(of(&format!("{},{}", key("k"), key("k"))), KeyRingError::Twice("k".to_owned()));
         assert!(!format!("{:?}", ring(&key("k"))).contains(':'));
     }
