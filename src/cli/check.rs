@@ -5,12 +5,12 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::ExposeSecret;
 
-use super::Exit;
+use super::{Exit, keys::Census};
 use crate::{
     app::key_ring,
     config::{Config, ConfigError},
     domain::MerchantState,
-    reconcile::ports::{CredentialStore, Ledger},
+    reconcile::ports::Ledger,
     salla::{causes, plain_client},
     store::Store,
     vault::Vault,
@@ -82,24 +82,20 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
 
 async fn tokens(vault: &Vault<Store>, store: &Store) -> Result<String, String> {
     let merchants = store.merchants().await.map_err(|error| error.to_string())?;
-    let mut troubles = Vec::new();
     let revoked = merchants.iter().filter(|merchant| merchant.state == MerchantState::NeedsReauthorization);
     let revoked: Vec<String> = revoked.map(|merchant| merchant.merchant_id.to_string()).collect();
     if !revoked.is_empty() {
         let advice = MerchantState::NeedsReauthorization.advice();
-        return Err(format!("merchant(s) {} must install the app again: {advice}", revoked.join(", ")));
+        return Err(format!("merchant(s) {}: {advice}", revoked.join(", ")));
     }
-    for merchant in &merchants {
-        if let Err(error) = vault.load(merchant.merchant_id).await {
-            troubles.push(error.to_string());
-        }
-    }
-    match troubles.first() {
-        None => Ok(format!("the tokens of all {} merchant(s) can be read", merchants.len())),
+    let census = Census::take(vault, store).await.map_err(|error| error.to_string())?;
+    let by_key = census.by_key(vault);
+    match census.unreadable.first() {
+        None => Ok(format!("the tokens of all {} merchant(s) can be read; {by_key}", census.merchants)),
         Some(first) => Err(format!(
-            "{} of {} cannot be read, the first: {first}; put the key back into vault.keys, or import the merchant again",
-            troubles.len(),
-            merchants.len()
+            "the tokens of {} of {} cannot be read ({by_key}), the first: {first}; put the key back into vault.keys, or import the merchant again",
+            census.unreadable.len(),
+            census.merchants
         )),
     }
 }

@@ -1,12 +1,16 @@
 //! `keys`: what tokens are encrypted under.
 
+use std::collections::BTreeMap;
+
 use secrecy::ExposeSecret;
 
 use super::Exit;
 use crate::{
     app::{key_ring, open_store},
     config::Config,
-    vault::{self, Vault},
+    reconcile::ports::{CredentialError, TargetError},
+    store::Store,
+    vault::{self, KeyRing, Vault},
 };
 
 /// What `keys` takes.
@@ -21,7 +25,8 @@ pub enum Command {
     },
     /// Encrypts every stored token anew, under the first key.
     #[command(after_help = "Put the new key first and keep the old one until this has ended:\n  \
-                            SALLA_RECONCILER__VAULT__KEYS=new:…,old:… salla-reconciler keys rotate\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__VAULT__KEYS")]
+                            SALLA_RECONCILER__VAULT__KEYS=new:…,old:… salla-reconciler keys rotate\n\
+                            It may run beside daemons that have both keys, be killed, and be begun again.\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__VAULT__KEYS")]
     Rotate,
 }
 
@@ -45,30 +50,92 @@ pub async fn rotate(config: &Config) -> anyhow::Result<Exit> {
     let ring = std::sync::Arc::new(key_ring(config)?);
     let store = open_store(config).await?;
     let vault = Vault::new(ring, store.clone());
-    let (mut resealed, mut current, mut unreadable) = (0u64, 0u64, 0u64);
-    let mut after = None;
-    loop {
-        let batch = store.stored_tokens(after, BATCH).await?;
-        let Some(last) = batch.last() else { break };
-        after = Some(last.merchant);
-        for stored in batch {
-            if vault.is_current(&stored.tokens) {
-                current += 1;
-                continue;
-            }
-            match vault.open(stored.merchant, &stored.tokens) {
-                Ok(tokens) => {
-                    store.reseal(&stored, &vault.seal(stored.merchant, &tokens)).await?;
-                    resealed += 1;
-                }
-                Err(error) => {
-                    eprintln!("{error}");
-                    unreadable += 1;
+    let mut done = Walk::default();
+    // A daemon that renews a token in between may not have the new key first yet.
+    while done.walk(&vault, &store).await? {}
+    let census = Census::take(&vault, &store).await?;
+    for error in &census.unreadable {
+        eprintln!("{error}");
+    }
+    say!(
+        "{} encrypted anew under {:?}, {} were already, {} cannot be read",
+        done.resealed,
+        vault.key_id(),
+        census.merchants.saturating_sub(done.resealed + census.unreadable.len()),
+        census.unreadable.len()
+    );
+    say!("Tokens: {}", census.by_key(&vault));
+    store.close().await?;
+    Ok(if census.unreadable.is_empty() { Exit::Success } else { Exit::Failure })
+}
+
+/// What was done so far.
+#[derive(Default)]
+struct Walk {
+    resealed: usize,
+}
+
+impl Walk {
+    /// Goes over all tokens once. True when some changed under its hands, and are to be looked at again.
+    async fn walk(&mut self, vault: &Vault<Store>, store: &Store) -> anyhow::Result<bool> {
+        let (mut after, mut changed) = (None, false);
+        loop {
+            let batch = store.stored_tokens(after, BATCH).await?;
+            let Some(last) = batch.last() else { return Ok(changed) };
+            after = Some(last.merchant);
+            for stored in batch.iter().filter(|stored| !vault.is_current(&stored.tokens)) {
+                let Ok(tokens) = vault.open(stored.merchant, &stored.tokens) else { continue };
+                if store.reseal(stored, &vault.seal(stored.merchant, &tokens)).await? {
+                    self.resealed += 1;
+                } else {
+                    changed = true;
                 }
             }
         }
     }
-    say!("{resealed} encrypted anew under {:?}, {current} were already, {unreadable} cannot be read", vault.key_id());
-    store.close().await?;
-    Ok(if unreadable == 0 { Exit::Success } else { Exit::Failure })
+}
+
+/// Which keys are still needed.
+#[derive(Default)]
+pub struct Census {
+    /// How many merchants have tokens.
+    pub merchants: usize,
+    /// Tokens under each key, by its id.
+    under: BTreeMap<String, u64>,
+    /// One error for each merchant whose tokens cannot be read.
+    pub unreadable: Vec<CredentialError>,
+}
+
+impl Census {
+    /// Reads all tokens.
+    pub async fn take(vault: &Vault<Store>, store: &Store) -> Result<Self, TargetError> {
+        let (mut census, mut after) = (Self::default(), None);
+        loop {
+            let batch = store.stored_tokens(after, BATCH).await?;
+            let Some(last) = batch.last() else { return Ok(census) };
+            after = Some(last.merchant);
+            for stored in batch {
+                census.merchants += 1;
+                for token in [Some(&stored.tokens.access), stored.tokens.refresh.as_ref()].into_iter().flatten() {
+                    let id = KeyRing::id_of(token).unwrap_or("no key").to_owned();
+                    *census.under.entry(id).or_default() += 1;
+                }
+                census.unreadable.extend(vault.open(stored.merchant, &stored.tokens).err());
+            }
+        }
+    }
+
+    /// For people: the first key, then the others, those that nothing is under any more included.
+    pub fn by_key(&self, vault: &Vault<Store>) -> String {
+        let known = vault.key_ids().map(|id| (id, self.under.get(id).copied().unwrap_or(0)));
+        let strange = self.under.iter().filter(|(id, _)| vault.key_ids().all(|known| known != id.as_str()));
+        let all = known.chain(strange.map(|(id, tokens)| (id.as_str(), *tokens)));
+        let told: Vec<String> = all
+            .map(|(id, tokens)| match tokens {
+                0 if id != vault.key_id() => format!("none under {id:?}, which may go"),
+                _ => format!("{tokens} under {id:?}"),
+            })
+            .collect();
+        told.join(", ")
+    }
 }

@@ -160,8 +160,8 @@ impl Store {
         .await
     }
 
-    /// Replaces sealed tokens by the same tokens sealed anew, unless they have changed meanwhile: then
-    /// they are under the first key already, and false is returned.
+    /// Replaces sealed tokens by the same tokens sealed anew; false when they have changed meanwhile, and nothing
+    /// was replaced.
     ///
     /// # Errors
     /// When the database refuses.

@@ -31,6 +31,11 @@ impl<S> Vault<S> {
         self.ring.first_id()
     }
 
+    /// Every key's id, the one that seals first.
+    pub fn key_ids(&self) -> impl Iterator<Item = &str> {
+        self.ring.ids()
+    }
+
     /// Seals a merchant's tokens under the first key.
     #[must_use]
     pub fn seal(&self, merchant: MerchantId, tokens: &Tokens) -> Tokens<Sealed> {
