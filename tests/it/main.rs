@@ -32,4 +32,5 @@ mod schema;
 mod secrets;
 mod tokens;
 mod vanished;
+mod vault;
 mod writers;

@@ -1,12 +1,31 @@
-//! Tokens: encrypted at rest, renewed once, never shown.
+//! Tokens: renewed once, never shown.
 
-use std::time::Duration;
+use std::{cell::RefCell, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use axum::{
+    body::Bytes,
+    routing::{get, post},
+};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use chrono::{TimeDelta, Utc};
-use salla_reconciler::simulator::Fault;
+use salla_reconciler::{
+    config::Config,
+    domain::MerchantId,
+    reconcile::ports::{Credentials, Tokens},
+    simulator::Fault,
+    vault::{KeyRing, Vault},
+};
+use serde_json::{Value, json};
+use tokio::process::Command;
+use url::form_urlencoded;
 
 use crate::support::{
     Engine, Site,
+    canary::Watch,
+    daemon::Daemon,
     site::{KEYS, shop, totals},
 };
 
@@ -15,9 +34,9 @@ on_every_database!(
     four_processes_refresh_once,
     an_unknown_outcome_is_never_sent_again,
     a_refused_refresh_is_final,
-    a_token_that_cannot_be_read_fails_its_run,
-    keys_are_rotated,
     no_secret_is_ever_shown,
+    traces_carry_no_secret,
+    the_watch_sees_every_channel,
     the_register,
 );
 
@@ -89,82 +108,213 @@ async fn a_refused_refresh_is_final(engine: Engine) {
     assert!(run["error"]["message"].as_str().unwrap().contains("invalid_grant"), "{run}");
 }
 
-async fn a_token_that_cannot_be_read_fails_its_run(engine: Engine) {
-    let mut site = Site::new(engine, [shop(1001, 0, 1), shop(1002, 0, 1)]).await;
-    site.database.execute("UPDATE credentials SET access_token = (SELECT access_token FROM credentials WHERE merchant_id = 1002) WHERE merchant_id = 1001", []).await;
-    let output = site.run(&["run", "--json"]).await.exits(1);
-    let run = output.objects().into_iter().find(|run| run["merchant_id"] == 1001).unwrap();
-    assert_eq!(run["error"]["kind"], "token_unreadable");
-    assert!(run["error"]["message"].as_str().unwrap().contains("merchant 1001"), "{run}");
-
-    let other = site.run(&["keys", "generate", "--id", "other"]).await.exits(0);
-    site.set("VAULT__KEYS", other.stdout.trim());
-    let run = site.reconcile(1002, &[]).await;
-    assert_eq!(run["error"]["kind"], "token_unreadable");
-    assert!(run["error"]["message"].as_str().unwrap().contains(r#"key "test""#), "{run}");
-    site.database.execute("DELETE FROM credentials", []).await;
-    assert_eq!(site.reconcile(1002, &[]).await["error"]["kind"], "no_token");
-}
-
-async fn keys_are_rotated(engine: Engine) {
-    let mut site = Site::new(engine, [shop(1001, 0, 1), shop(1002, 0, 1)]).await;
-    let new = site.run(&["keys", "generate", "--id", "new"]).await.exits(0).stdout;
-    assert!(new.starts_with("new:"));
-    site.set("VAULT__KEYS", &format!("{},{KEYS}", new.trim()));
-    assert!(site.run(&["keys", "rotate"]).await.exits(0).stdout.contains("2 encrypted anew"));
-    assert!(site.run(&["keys", "rotate"]).await.exits(0).stdout.contains("2 were already"));
-    site.set("VAULT__KEYS", new.trim());
-    site.run(&["run"]).await.exits(0);
-}
-
-/// Canaries are sown as tokens, keys and secrets, and looked for in every log line at trace level, every
-/// answer, every error and every row.
+/// What is special is looked for here; the rest, in every other test, by `support::canary`.
 async fn no_secret_is_ever_shown(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 3), shop(1002, 0, 1)]).await;
     site.set("HTTP__API_TOKEN", "operator-canary");
-    site.salla.world().script(1001, [Fault::TokenEnded, Fault::Truncated]);
-    site.salla.world().always.insert(1002, Fault::status(401));
-    let mut shown = String::new();
-    for args in [&["run", "--json"][..], &["run"], &["merchants", "list"], &["check"], &["migrate", "status"]] {
-        let mut command = site.command(args);
-        let output = command.env("RUST_LOG", "trace").output().await.unwrap();
-        shown += &String::from_utf8_lossy(&output.stdout);
-        shown += &String::from_utf8_lossy(&output.stderr);
+    // Salla and its token endpoint repeat what they were sent.
+    let complaint = |words: &str| json!({"status": 400, "success": false, "error": {"code": 400, "message": words}});
+    let echo = |status, words: &str| Fault::Answer {
+        status,
+        headers: vec![("content-type", "application/json".into())],
+        body: complaint(words).to_string(),
+    };
+    let issued: Value = serde_json::from_str(&site.salla.registration(1001).unwrap()).unwrap();
+    let (access, refresh) = (issued["access_token"].as_str().unwrap(), issued["refresh_token"].as_str().unwrap());
+    site.salla.world().script(1001, [echo(422, &format!("no {access} here"))]);
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(run["error"]["kind"], "salla_rejected");
+    assert!(run["error"]["message"].as_str().unwrap().contains("no [secret] here"), "{run}");
+    site.salla.world().script(1001, [Fault::TokenEnded]);
+    let words = format!("invalid_grant: {refresh} of app-secret-canary");
+    site.salla.world().token_faults.push_back(echo(401, &words));
+    let run = site.reconcile(1001, &[]).await;
+    assert!(run["error"]["message"].as_str().unwrap().contains("[secret] of [secret]"), "{run}");
+    for args in [&["run"][..], &["merchants", "list"], &["check"], &["migrate", "status"]] {
+        site.run(args).await;
     }
-    let bad = site.import(r#"{"merchant_id":1001,"access_token":"ory_at_bad","refresh":"ory_rt_bad"}"#).await;
-    shown += &(bad.stdout + &bad.stderr);
+    // Input that cannot be used is not quoted.
+    site.import(r#"{"merchant_id":1001,"access_token":"ory_at_bad","refresh":"ory_rt_bad"}"#).await.exits(1);
+    site.import(r#"{"merchant_id":"ory_at_bad"}"#).await.exits(1);
     let daemon = site.serve().await;
-    for path in ["/runs", "/merchants", "/healthz", "/metrics"] {
-        shown += &daemon.get(path).await.1.to_string();
-    }
-    shown += &daemon.log_text();
-    for table in ["merchants", "credentials", "runs", "discrepancies", "watermarks", "audit"] {
-        let json = if site.database.is_postgres() {
-            format!("SELECT row_to_json(t)::text FROM {table} t")
-        } else {
-            dump(&site, table).await
-        };
-        for row in site.database.rows(&json).await {
-            shown += &row.try_get_by_index::<String>(0).unwrap();
-        }
-    }
-    assert!(shown.contains("needs_reauthorization") && shown.contains("v1.test."), "the canary test saw too little");
-    let key = KEYS.split_once(':').unwrap().1;
-    for canary in ["ory_at_", "ory_rt_", "app-secret-canary", "operator-canary", key] {
-        assert!(
-            !shown.contains(canary),
-            "{canary} was shown: {}",
-            &shown[shown.find(canary).unwrap().saturating_sub(200)..][..400]
-        );
+    for path in ["/runs", "/merchants", "/healthz", "/metrics", "/nowhere?token=x"] {
+        daemon.get(path).await;
+        daemon.call_with_token(path, "operator-canary").await;
+        daemon.call_with_token(path, "another-one").await;
     }
 }
 
-/// SQL that writes each row of a table as one text.
-async fn dump(site: &Site, table: &str) -> String {
-    let columns = site.database.rows(&format!("SELECT name FROM pragma_table_info('{table}')")).await;
-    let columns: Vec<String> =
-        columns.iter().map(|row| format!("quote({})", row.try_get_by_index::<String>(0).unwrap())).collect();
-    format!("SELECT CAST({} AS TEXT) FROM {table}", columns.join(" || ' ' || "))
+/// At trace level, the spans of every library go to the collector, too.
+async fn traces_carry_no_secret(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    let (sink, mut sent) = tokio::sync::mpsc::unbounded_channel::<Bytes>();
+    let collector = axum::Router::new().route(
+        "/v1/traces",
+        post(move |body: Bytes| {
+            let _ = sink.send(body);
+            std::future::ready(())
+        }),
+    );
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, collector).await });
+    site.set("TELEMETRY__OTLP_ENDPOINT", &format!("http://{address}"));
+    site.salla.world().script(1001, [Fault::TokenEnded]);
+    site.run(&["run"]).await.exits(0);
+    server.abort();
+    let mut spans = Vec::new();
+    while let Ok(body) = sent.try_recv() {
+        site.watch.search("a trace", &body);
+        spans.extend(body);
+    }
+    let spans = String::from_utf8_lossy(&spans);
+    assert!(spans.contains("merchant.id"), "no span of a run came");
+    assert!(!spans.contains("first_name"), "a customer's data is in a trace");
+}
+
+#[tokio::test]
+async fn bad_settings_are_not_quoted() {
+    let site = Site::unregistered(Engine::Sqlite, []).await;
+    let file = site.folder.path().join("mine.toml");
+    for text in [
+        "[salla]\nclient_secret = file-canary\n",
+        "[salla]\nclient_secret = \"file-canary\n",
+        "[salla]\nclient_secret = [\"file-canary\"]\n",
+        "[salla.client_secret]\nvalue = \"file-canary\"\n",
+        "[vault]\nkeys = \"dmF1bHQta2V5LWNhbmFyeS0zMi1ieXRlcy1sb25nISE:k\"\n",
+        "[vault]\nkeys = \"k:file-canary\"\n",
+        "[database]\nurl = \"mysql://user:file-canary@host/x\"\n",
+        "[salla]\napi_url = \"http://user:file-canary@api.salla.dev\"\n",
+        "[salla]\ntoken_url = \"https://user:file-canary@accounts.salla.sa\"\n",
+        "[telemetry]\notlp_endpoint = \"user:file-canary@host\"\n",
+        "[telemetry]\notlp_endpoint = \"http://user:file-canary@host\"\n",
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_salla-reconciler"));
+        command.args(["--config", file.to_str().unwrap(), "check"]).env_clear().current_dir(site.folder.path());
+        let output = site.output(command, "").await.exits(78);
+        assert!(output.stderr.contains("mine.toml") && output.stderr.lines().count() == 1, "{text}: {output:?}");
+    }
+    // A server that is not there, with a password.
+    let mut site = site;
+    for url in ["postgres://user:lost-canary@127.0.0.1:1/x", "postgres://user:lost-canary@127.0.0.1:x/x"] {
+        site.set("DATABASE__URL", url);
+        let output = site.run(&["run"]).await.exits(1);
+        assert!(output.stderr.contains("database.url"), "{}", output.stderr);
+    }
+    site.set("DATABASE__URL", &site.database.url.clone());
+    // A collector that is not there, with credentials as the exporter takes them.
+    site.set("TELEMETRY__OTLP_ENDPOINT", "http://127.0.0.1:1");
+    let mut command = site.command(&["run"]);
+    command.env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic%20traces-canary");
+    site.output(command, "").await.exits(0);
+}
+
+#[test]
+fn what_holds_a_secret_does_not_show_it_to_a_debugger() {
+    let watch = Watch::new();
+    let mut config = Config::defaults().unwrap();
+    config.database.url = "postgres://user:debug-canary@host/x".into();
+    config.salla.client_secret = "debug-canary".into();
+    config.http.api_token = "debug-canary".into();
+    config.vault.keys = KEYS.into();
+    config.telemetry.otlp_endpoint = "http://user:debug-canary@host".into();
+    watch.sow_key(KEYS);
+    let ring = Arc::new(KeyRing::parse(&config.vault.keys).unwrap());
+    let tokens = Tokens { access: "debug-canary".into(), refresh: Some("debug-canary".into()), expires_at: None };
+    let vault = Vault::new(ring.clone(), ());
+    let sealed = vault.seal(MerchantId(1001), &tokens);
+    let credentials = Credentials { tokens: tokens.clone(), obtained_at: Utc::now(), version: 1, refreshing_for: None, refused: false };
+    let shown = format!("{config:?} {config:#?} {ring:?} {vault:?} {tokens:?} {sealed:?} {credentials:#?}");
+    assert!(shown.contains("REDACTED") && shown.contains("v1.test."), "{shown}");
+    watch.search("what Debug shows", shown.as_bytes());
+}
+
+/// A leak is planted in every channel, and found in each.
+async fn the_watch_sees_every_channel(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    let leaks = RefCell::new(Vec::new());
+    let found = |channel: &str, name: &str| {
+        let mut leaks = leaks.borrow_mut();
+        leaks.extend(site.watch.take());
+        let fits = |leak: &String| leak.contains(&format!("{name} is shown in {channel}: "));
+        let leak = leaks.iter().find(|leak| fits(leak)).unwrap_or_else(|| panic!("{channel}, {name}: {leaks:?}"));
+        assert!(leak.contains("left […] right") || name.contains("in hex"), "it is shown again, or too little: {leak}");
+    };
+    let sh = |script: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).kill_on_drop(true);
+        command
+    };
+    site.output(sh("echo left ory_at_1001_9 right"), "").await;
+    found("stdout", "an access token (as it is)");
+    site.output(sh("echo left ory_rt_1001_9 right >&2"), "").await;
+    found("stderr", "a refresh token (as it is)");
+
+    let leaky = axum::Router::new()
+        .route("/head", get(|| async { [("x-leak", "left ory_at_1001_9 right")] }))
+        .route("/body", get(|| async { "left app-secret-canary right" }));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, leaky).await });
+    let script = format!(
+        r#"echo '{{"http.listen":"{address}"}}' >&2; echo left ory_rt_1001_9 right
+           echo '{{"timestamp":"x","level":"TRACE","message":"left vault-key-canary-32-bytes-long!! right"}}' >&2; exec sleep 60"#
+    );
+    let daemon = Daemon::start(sh(&script), site.watch.clone()).await;
+    daemon.get("/head").await;
+    found("the head of an HTTP answer", "an access token (as it is)");
+    daemon.get("/body").await;
+    found("an HTTP answer", "SALLA__CLIENT_SECRET (as it is)");
+    drop(daemon);
+    server.abort();
+    found("stdout", "a refresh token (as it is)");
+    found("the log", "the bytes of the vault's key \"test\" (as it is)");
+
+    let (table, blob, bytes) = if site.database.is_postgres() {
+        ("the table public.leaky", "BYTEA", "'\\x")
+    } else {
+        ("the table leaky", "BLOB", "x'")
+    };
+    site.database.execute(&format!("CREATE TABLE leaky (words TEXT, bytes {blob})"), []).await;
+    site.database.execute("INSERT INTO leaky VALUES ('left ory_at_1001_9 right', NULL)", []).await;
+    site.search_tables();
+    found(table, "an access token (as it is)");
+    let hex = hex::encode("ory_rt_1001_9");
+    site.database.execute(&format!("UPDATE leaky SET words = 'x', bytes = {bytes}{hex}'"), []).await;
+    site.search_tables();
+    found(table, "a refresh token (in hex)");
+    site.database.execute("DROP TABLE leaky", []).await;
+}
+
+#[test]
+fn the_watch_knows_every_spelling_and_fails_the_test() {
+    let secret = "ory_at_1001_9/app-secret-canary";
+    for before in ["", "a", "ab", "abc"] {
+        let text = format!("{before}{secret}");
+        for spelling in [
+            STANDARD.encode(&text),
+            URL_SAFE_NO_PAD.encode(&text),
+            hex::encode(&text),
+            hex::encode_upper(&text),
+            format!("{:?}", text.as_bytes()),
+            form_urlencoded::byte_serialize(text.as_bytes()).collect(),
+            text.replace('_', "%5F").replace('/', "%2F").replace('-', "%2D"),
+        ] {
+            let watch = Watch::new();
+            watch.search("a place", format!("left {spelling} right").as_bytes());
+            let panic = std::panic::catch_unwind(AssertUnwindSafe(|| drop(watch)));
+            let told = *panic.expect_err(&spelling).downcast::<String>().unwrap();
+            assert!(!told.contains("49, 48"), "{spelling} is shown again: {told}");
+            assert!(
+                told.contains("an access token") && told.contains("a place: left ") && told.contains("[…]"),
+                "{spelling}: {told}"
+            );
+        }
+    }
+    let watch = Watch::new();
+    watch.search("a place", b"left, right, and ory_x");
+    assert!(watch.take().is_empty());
 }
 
 async fn the_register(engine: Engine) {

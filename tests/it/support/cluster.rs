@@ -9,6 +9,9 @@ use std::{
     time::Duration,
 };
 
+/// Of every server's only role.
+pub const PASSWORD: &str = "database-password-canary";
+
 /// A server that was started here.
 pub struct Cluster {
     /// Without a database's name.
@@ -60,8 +63,13 @@ fn start(major: u32) -> Cluster {
         chown(&folder, Some(65534), Some(65534)).unwrap();
     }
     let data = folder.join("data");
+    let password = folder.join("password");
+    std::fs::write(&password, PASSWORD).unwrap();
     let made = unprivileged(&mut Command::new(binaries.join("initdb")))
-        .args(["--username=tester", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
+        .args(["--username=tester", "--auth=password", "--encoding=UTF8", "--locale=C", "--no-sync"])
+        .arg("--pwfile")
+        .arg(&password)
+        .arg("-D")
         .arg(&data)
         .current_dir(&folder)
         .output()
@@ -83,7 +91,7 @@ fn start(major: u32) -> Cluster {
         .spawn()
         .unwrap();
     await_start(&binaries, port, &folder);
-    Cluster { url: format!("postgres://tester@127.0.0.1:{port}"), _shell: shell }
+    Cluster { url: format!("postgres://tester:{PASSWORD}@127.0.0.1:{port}"), _shell: shell }
 }
 
 #[allow(clippy::disallowed_methods, reason = "no runtime is needed while a server starts")]

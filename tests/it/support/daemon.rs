@@ -1,6 +1,11 @@
 //! A running `serve`.
 
-use std::{process::Stdio, sync::Arc, time::Duration};
+use std::{
+    io::{BufRead, BufReader, PipeReader},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -9,32 +14,39 @@ use nix::{
 use parking_lot::Mutex;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
-};
+use tokio::process::{Child, Command};
+
+use super::{canary::Watch, log::Shown};
 
 pub struct Daemon {
     pub url: String,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    watch: Arc<Watch>,
+    readers: Vec<JoinHandle<()>>,
     client: reqwest::Client,
 }
 
 impl Daemon {
-    /// Starts it, and waits until it serves.
-    pub async fn start(mut command: Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    /// Starts it, and waits until it serves. In all that it says, `watch` looks for secrets.
+    pub async fn start(mut command: Command, watch: Arc<Watch>) -> Self {
+        let (stdout, stdout_writer) = std::io::pipe().unwrap();
+        let (stderr, stderr_writer) = std::io::pipe().unwrap();
+        let child = command.stdout(stdout_writer).stderr(stderr_writer).spawn().unwrap();
+        // It holds the writers, too, and the readers end when nobody does.
+        drop(command);
         let log = Arc::new(Mutex::new(Vec::new()));
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let sink = Arc::clone(&log);
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                sink.lock().push(line);
-            }
-        });
-        let mut daemon =
-            Self { url: String::new(), child, log, client: reqwest::Client::builder().no_proxy().build().unwrap() };
+        let (sink, shown) = (Arc::clone(&log), Shown::new());
+        let readers = vec![
+            read(stdout, "stdout", Arc::clone(&watch), |_| {}),
+            read(stderr, "the log", Arc::clone(&watch), move |line| {
+                if shown.shows(&line) {
+                    sink.lock().push(line);
+                }
+            }),
+        ];
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let mut daemon = Self { url: String::new(), child, log, watch, readers, client };
         let line = daemon.await_line(|line| line["http.listen"].is_string()).await;
         daemon.url = format!("http://{}", line["http.listen"].as_str().unwrap());
         daemon
@@ -85,7 +97,10 @@ impl Daemon {
     pub async fn answer(&self, request: reqwest::RequestBuilder) -> (StatusCode, reqwest::header::HeaderMap, Value) {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
+        let head = format!("{} {headers:?}", response.status());
         let text = response.text().await.unwrap();
+        self.watch.search("the head of an HTTP answer", head.as_bytes());
+        self.watch.search("an HTTP answer", text.as_bytes());
         (status, headers, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
@@ -131,5 +146,31 @@ impl Daemon {
             .unwrap_or_else(|_| panic!("it does not end:\n{}", self.log_text()))
             .unwrap()
             .code()
+    }
+}
+
+/// Hands over every line, after a look at it.
+fn read(
+    pipe: PipeReader,
+    place: &'static str,
+    watch: Arc<Watch>,
+    take: impl Fn(String) + Send + 'static,
+) -> JoinHandle<()> {
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).split(b'\n') {
+            let Ok(line) = line else { return };
+            watch.search(place, &line);
+            take(String::from_utf8_lossy(&line).into_owned());
+        }
+    })
+}
+
+/// What it has said until its end is looked at, too.
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.start_kill();
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
     }
 }

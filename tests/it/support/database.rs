@@ -33,6 +33,11 @@ impl TestDatabase {
             Engine::Postgres15 => create_on(15).await,
             Engine::Postgres16 => create_on(16).await,
         };
+        Self::connect(engine, url).await
+    }
+
+    /// Another connection to one that is there.
+    pub async fn connect(engine: Engine, url: String) -> Self {
         let mut options = ConnectOptions::new(&url);
         options.sqlx_logging(false).max_connections(4);
         if engine == Engine::Sqlite {
@@ -69,6 +74,39 @@ impl TestDatabase {
         let text: Option<String> =
             self.rows(sql).await[0].try_get_by_index(0).unwrap_or_else(|error| panic!("{sql}: {error}"));
         text.unwrap_or_else(|| "NULL".to_owned())
+    }
+
+    /// Every row of every table that there is, as text, by the name of its table.
+    pub async fn dump(&self) -> Vec<(String, String)> {
+        let tables = if self.is_postgres() {
+            "SELECT format('%I.%I', table_schema, table_name) FROM information_schema.tables \
+             WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema')"
+        } else {
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        };
+        let mut dumped = Vec::new();
+        for table in self.rows(tables).await {
+            let table: String = table.try_get_by_index(0).unwrap();
+            let rows = if self.is_postgres() {
+                format!("SELECT CAST(t AS text) FROM {table} t")
+            } else {
+                format!("SELECT {} FROM \"{table}\"", self.columns(&table).await)
+            };
+            for row in self.rows(&rows).await {
+                dumped.push((table.clone(), row.try_get_by_index(0).unwrap()));
+            }
+        }
+        dumped
+    }
+
+    /// SQL that makes one text of a row of SQLite's.
+    async fn columns(&self, table: &str) -> String {
+        let names = self.rows(&format!("SELECT name FROM pragma_table_info('{table}')")).await;
+        let names = names.iter().map(|row| row.try_get_by_index::<String>(0).unwrap());
+        let text = |name| {
+            format!("CASE typeof(\"{name}\") WHEN 'blob' THEN hex(\"{name}\") ELSE COALESCE(\"{name}\", '') END")
+        };
+        names.map(text).collect::<Vec<_>>().join(" || ' ' || ")
     }
 
     /// Writes an order as a webhook consumer does: the contract's columns and no others.

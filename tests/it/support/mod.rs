@@ -1,8 +1,10 @@
 //! What the suites stand on.
 
+pub mod canary;
 pub mod cluster;
 pub mod daemon;
 pub mod database;
+pub mod log;
 pub mod site;
 
 pub use database::Engine;

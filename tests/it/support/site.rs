@@ -1,6 +1,6 @@
 //! A site: a simulated Salla, a database, and the program pointed at both.
 
-use std::{collections::BTreeMap, process::Stdio};
+use std::{collections::BTreeMap, process::Stdio, sync::Arc, thread};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use salla_reconciler::simulator::{Order, Shop, Simulator, World};
@@ -8,15 +8,17 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, process::Command};
 
-use super::{Engine, daemon::Daemon, database::TestDatabase};
+use super::{Engine, canary::Watch, daemon::Daemon, database::TestDatabase, log::Shown};
 
 /// The key ring of every test.
-pub const KEYS: &str = "test:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+pub const KEYS: &str = "test:dmF1bHQta2V5LWNhbmFyeS0zMi1ieXRlcy1sb25nISE=";
 
 pub struct Site {
     pub database: TestDatabase,
     pub salla: Simulator,
     pub folder: TempDir,
+    /// Knows every secret of the site, and looks for them wherever the program shows anything.
+    pub watch: Arc<Watch>,
     env: BTreeMap<String, String>,
 }
 
@@ -67,7 +69,7 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         let database = TestDatabase::create(engine, &folder).await;
         let salla = Simulator::start(World::new(shops)).await.unwrap();
-        let mut site = Self { database, salla, folder, env: BTreeMap::new() };
+        let mut site = Self { database, salla, folder, watch: Arc::new(Watch::new()), env: BTreeMap::new() };
         for (key, value) in [
             ("DATABASE__URL", site.database.url.clone()),
             ("SALLA__API_URL", site.salla.api_url()),
@@ -85,8 +87,9 @@ impl Site {
         site
     }
 
-    /// Sets a key, named as in the contract.
+    /// Sets a key, named as in the contract. A secret is looked for from now on.
     pub fn set(&mut self, key: &str, value: &str) {
+        self.watch.sow_setting(key, value);
         self.env.insert(format!("SALLA_RECONCILER__{key}"), value.to_owned());
     }
 
@@ -106,7 +109,8 @@ impl Site {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_salla-reconciler"));
-        command.args(args).env_clear().envs(&self.env).current_dir(self.folder.path()).kill_on_drop(true);
+        command.args(args).env_clear().envs(&self.env).env("RUST_LOG", "trace");
+        command.current_dir(self.folder.path()).kill_on_drop(true);
         command
     }
 
@@ -115,7 +119,29 @@ impl Site {
     }
 
     async fn run_with_input(&self, args: &[&str], input: &str) -> Output {
-        let mut command = self.command(args);
+        self.output(self.command(args), input).await
+    }
+
+    /// Runs a command to its end, and looks for secrets in all that it writes.
+    pub async fn output(&self, command: Command, input: &str) -> Output {
+        let output = self.unwatched(command, input).await;
+        self.watch.search("stdout", output.stdout.as_bytes());
+        self.watch.search("stderr", output.stderr.as_bytes());
+        let shown = Shown::new();
+        let lines = output.stderr.split_inclusive('\n').filter(|line| shown.shows(line));
+        Output { stderr: lines.collect(), ..output }
+    }
+
+    /// Prints a new key of the vault, which for once is no leak.
+    pub async fn new_key(&self, id: &str) -> String {
+        let output = self.unwatched(self.command(&["keys", "generate", "--id", id]), "").await.exits(0);
+        let key = output.stdout.trim().to_owned();
+        self.watch.sow_key(&key);
+        self.watch.search("stderr", output.stderr.as_bytes());
+        key
+    }
+
+    async fn unwatched(&self, mut command: Command, input: &str) -> Output {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
@@ -138,7 +164,20 @@ impl Site {
     }
 
     pub async fn serve(&self) -> Daemon {
-        Daemon::start(self.command(&["serve"])).await
+        Daemon::start(self.command(&["serve"]), Arc::clone(&self.watch)).await
+    }
+
+    /// Looks through everything that is stored.
+    pub fn search_tables(&self) {
+        let (engine, url) = (self.database.engine, self.database.url.clone());
+        // A runtime of its own, for the test's cannot be waited for where a site is dropped.
+        let dump = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { TestDatabase::connect(engine, url).await.dump().await })
+        });
+        for (table, row) in dump.join().expect("the database cannot be looked through") {
+            self.watch.search(&format!("the table {table}"), row.as_bytes());
+        }
     }
 
     /// Writes an order as a webhook consumer does.
@@ -175,6 +214,15 @@ impl Site {
             let payload: Value = serde_json::from_str(&text("payload")).unwrap();
             let shown = if documented { order.detail(Utc::now()) } else { order.json() };
             assert_eq!(without_signed_links(payload), without_signed_links(shown), "{id}");
+        }
+    }
+}
+
+/// The last look: at everything that is stored.
+impl Drop for Site {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.search_tables();
         }
     }
 }
