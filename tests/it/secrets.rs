@@ -224,7 +224,13 @@ fn what_holds_a_secret_does_not_show_it_to_a_debugger() {
     let tokens = Tokens { access: "debug-canary".into(), refresh: Some("debug-canary".into()), expires_at: None };
     let vault = Vault::new(ring.clone(), ());
     let sealed = vault.seal(MerchantId(1001), &tokens);
-    let credentials = Credentials { tokens: tokens.clone(), obtained_at: Utc::now(), version: 1, refreshing_for: None, refused: false };
+    let credentials = Credentials {
+        tokens: tokens.clone(),
+        obtained_at: Utc::now(),
+        version: 1,
+        refreshing_for: None,
+        refused: false,
+    };
     let shown = format!("{config:?} {config:#?} {ring:?} {vault:?} {tokens:?} {sealed:?} {credentials:#?}");
     assert!(shown.contains("REDACTED") && shown.contains("v1.test."), "{shown}");
     watch.search("what Debug shows", shown.as_bytes());
