@@ -102,7 +102,11 @@ fn envelope(headers: &HeaderMap, body: &[u8]) -> std::result::Result<Envelope, B
     if let Some(content_type) = content_type.filter(|kind| !kind.contains("json")) {
         return Err(Broken::ContentType(super::wire::clip(&content_type)));
     }
-    Envelope::read(body).map_err(|error| Broken::Syntax(super::wire::clip(&error.to_string())))
+    Envelope::read(body).map_err(|error| {
+        // About JSON of another shape the reader quotes what it found, which may be a customer's.
+        let place = format!("line {} column {}", error.line(), error.column());
+        Broken::Syntax(if error.is_data() { format!("no envelope at {place}") } else { error.to_string() })
+    })
 }
 
 /// The server's clock.
@@ -154,5 +158,7 @@ mod tests {
     #[test]
     fn truncated_json_is_broken() {
         assert!(matches!(envelope(&HeaderMap::new(), b"{\"data\":[{\"id\":1}"), Err(Broken::Syntax(_))));
+        let quoted = envelope(&HeaderMap::new(), b"{\"success\":\"a customer\"}").unwrap_err().to_string();
+        assert!(quoted.ends_with("no envelope at line 1 column 23"), "{quoted}");
     }
 }

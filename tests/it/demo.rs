@@ -11,6 +11,8 @@ use tokio::{
     process::Command,
 };
 
+use crate::support::canary::Watch;
+
 fn demo(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_salla-reconciler"));
     command.arg("demo").args(args).env_clear().stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -19,7 +21,11 @@ fn demo(args: &[&str]) -> Command {
 
 #[tokio::test]
 async fn it_finds_what_was_lost_and_checks_itself() {
-    let output = demo(&["--once", "--merchants", "3", "--orders", "200"]).output().await.unwrap();
+    let mut command = demo(&["--once", "--merchants", "3", "--orders", "200"]);
+    let output = command.env("RUST_LOG", "trace").output().await.unwrap();
+    let watch = Watch::new();
+    watch.search("stdout", &output.stdout);
+    watch.search("stderr", &output.stderr);
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{stdout}");
     for words in ["1001", "1003", "succeeded", "Checked: every order of every store is now as Salla has it."] {
