@@ -35,6 +35,12 @@ struct Signals {
     closing: CancellationToken,
 }
 
+/// The API's document.
+#[must_use]
+pub fn openapi() -> String {
+    http::document::<Store, Vault<Store>>()
+}
+
 /// Takes the address.
 ///
 /// # Errors

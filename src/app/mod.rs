@@ -4,7 +4,7 @@ mod daemon;
 
 use std::sync::Arc;
 
-pub use daemon::{bind, serve};
+pub use daemon::{bind, openapi, serve};
 
 use crate::{
     config::{Config, ConfigError},

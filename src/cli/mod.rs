@@ -90,6 +90,9 @@ enum Command {
     /// Asks a running daemon's /healthz; for container health checks.
     #[command(after_help = "Environment: SALLA_RECONCILER__HTTP__LISTEN")]
     Healthcheck,
+    /// Prints the HTTP API's document (OpenAPI 3.1).
+    #[command(after_help = "Environment: none.")]
+    Openapi,
 }
 
 /// Does what was asked, says what went wrong in one line on stderr, and returns the exit code.
@@ -111,6 +114,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Keys(keys::Command::Generate { id }) => keys::generate(&id),
         Command::Healthcheck => healthcheck::healthcheck(&load()?).await,
         Command::Check => check::check(load()).await,
+        Command::Openapi => Ok(openapi()),
         command => {
             let config = load()?;
             let telemetry = telemetry::init(&config.telemetry, telemetry::STEPS)?;
@@ -133,7 +137,13 @@ async fn with_telemetry(command: Command, config: &Config) -> anyhow::Result<Exi
         Command::Demo(args) => demo::demo(args).await,
         Command::Check => check::check(Ok(config.clone())).await,
         Command::Healthcheck => healthcheck::healthcheck(config).await,
+        Command::Openapi => Ok(openapi()),
     }
+}
+
+fn openapi() -> Exit {
+    say!("{}", app::openapi());
+    Exit::Success
 }
 
 async fn serve(config: &Config) -> anyhow::Result<Exit> {

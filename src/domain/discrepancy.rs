@@ -4,11 +4,12 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Resource, UnknownWord};
 
 /// What was wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DiscrepancyKind {
     /// We did not hold it.
@@ -46,7 +47,7 @@ impl FromStr for DiscrepancyKind {
 }
 
 /// One record that was not as Salla has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Discrepancy {
     /// The record's kind.
     pub resource: Resource,
@@ -65,7 +66,7 @@ pub struct Discrepancy {
 }
 
 /// A discrepancy as the ledger shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Found {
     /// What was wrong.
     #[serde(flatten)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{DiscrepancyKind, MerchantId, RunStatus};
 
@@ -12,7 +13,7 @@ use super::{DiscrepancyKind, MerchantId, RunStatus};
 const USUAL: TimeDelta = TimeDelta::days(30);
 
 /// A half-open span `[since, until)`. A run lies in it when it ended in it, and with the run all that it found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Period {
     /// The first instant that counts.
     pub since: DateTime<Utc>,
@@ -50,7 +51,7 @@ impl Period {
 }
 
 /// The runs that ended, by how they did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct EndedRuns {
     /// Every record is as Salla has it.
     pub succeeded: u64,
@@ -83,7 +84,7 @@ impl EndedRuns {
 
 /// How long orders had been wrong here when they were found and corrected. Each counts once, in the narrowest
 /// span that holds it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Lateness {
     /// Up to an hour: these webhooks may still have been on their way.
     pub within_1h: u64,
@@ -121,7 +122,7 @@ pub struct Tally {
 
 /// What runs found of one merchant over a period. A dry run does not count, and an order that several runs
 /// found wrong in the same version of Salla's counts once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Drift {
     /// Whose.
     pub merchant_id: MerchantId,
@@ -146,7 +147,7 @@ pub struct Drift {
     pub failed: u64,
     /// How often each column differed, among the stale.
     pub fields: BTreeMap<String, u64>,
-    /// How many of Salla's webhooks must have been lost, by the event's name; see [`lost_webhook`].
+    /// How many of Salla's webhooks must have been lost, by the event's name.
     pub lost_webhooks: BTreeMap<&'static str, u64>,
     /// How late the missing and the stale were corrected.
     pub lateness: Lateness,

@@ -4,11 +4,12 @@ use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::UnknownWord;
 
 /// Salla's id of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct MerchantId(pub i64);
 
@@ -27,7 +28,7 @@ impl FromStr for MerchantId {
 }
 
 /// Whether the schedule covers a merchant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MerchantState {
     /// Every sweep makes a run for it.
@@ -90,7 +91,7 @@ impl FromStr for MerchantState {
 }
 
 /// A store in the register. Its tokens live elsewhere, encrypted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Merchant {
     /// Salla's id of the store.
     pub merchant_id: MerchantId,

@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{MerchantId, Totals, Window};
@@ -28,7 +29,9 @@ impl UnknownWord {
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident ($what:literal) { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+        // utoipa does not see the words; each is its variant's name in this case.
+        #[schema(rename_all = "snake_case")]
         pub enum $name {
             $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+
         }
@@ -154,7 +157,7 @@ words! {
 }
 
 /// Why a run did not succeed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Failure {
     /// One word.
     pub kind: FailureKind,
@@ -166,9 +169,10 @@ pub struct Failure {
 pub type RunId = Uuid;
 
 /// A run as the ledger shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Run {
     /// Its id.
+    #[schema(value_type = Uuid)]
     pub run_id: RunId,
     /// Whose.
     pub merchant_id: MerchantId,

@@ -7,24 +7,40 @@ use axum::{
     extract::{Query, State, rejection::QueryRejection},
     response::IntoResponse,
 };
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api,
     runs::{Answer, DEFAULT_LIMIT, MAX_LIMIT, bad_request},
 };
-use crate::reconcile::ports::Ledger;
+use crate::reconcile::ports::{Audited, Ledger};
 
 /// What `GET /audit` takes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct AuditQuery {
+    /// At most so many.
+    #[param(nullable = false, minimum = 1, maximum = 500, default = 50)]
     limit: Option<u64>,
+    /// The `next_cursor` of the page before.
+    #[param(nullable = false)]
     cursor: Option<i64>,
 }
 
-/// `GET /audit`: newest first.
+/// A page of the audit.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditPage {
+    entries: Vec<Audited>,
+    /// Of the next page; null on the last.
+    next_cursor: Option<i64>,
+}
+
+/// Who did what, newest first; of the last year.
+#[utoipa::path(get, path = "/audit", operation_id = "list_audit", tag = "audit", params(AuditQuery), responses(
+    (status = 200, description = "A page of it", body = AuditPage),
+    (status = 400, description = "A parameter that is none, or not such")))]
 pub async fn list<L: Ledger>(
     State(api): State<Arc<Api<L>>>,
     query: Result<Query<AuditQuery>, QueryRejection>,
@@ -38,5 +54,5 @@ pub async fn list<L: Ledger>(
     let more = entries.len() as u64 > limit;
     entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let next_cursor = entries.last().filter(|_| more).map(|entry| entry.id);
-    Ok(Json(json!({"entries": entries, "next_cursor": next_cursor})).into_response())
+    Ok(Json(AuditPage { entries, next_cursor }).into_response())
 }

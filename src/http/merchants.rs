@@ -3,17 +3,16 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Json,
     body::Bytes,
     extract::{Path, Query, State, rejection::QueryRejection},
     http::{StatusCode, header},
     response::IntoResponse,
-    routing::{get, post},
 };
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Onboarding,
@@ -21,33 +20,41 @@ use super::{
     runs::{Answer, bad_request, no_merchant},
 };
 use crate::{
-    domain::{Change, MerchantId, MerchantState},
+    domain::{Change, Merchant, MerchantId, MerchantState},
     reconcile::ports::{Changed, MerchantFilter, Register, Registration, Tokens, Unusable},
 };
 
 const DEFAULT_LIMIT: u64 = 100;
 const MAX_LIMIT: u64 = 500;
 
-/// The register's routes.
-pub fn routes<R: Register, S>(onboarding: Arc<Onboarding<R>>) -> Router<S> {
-    Router::new()
-        .route("/merchants", get(list::<R>))
-        .route("/merchants/{id}", get(show::<R>).put(put::<R>))
-        .route("/merchants/{id}/pause", post(pause::<R>))
-        .route("/merchants/{id}/resume", post(resume::<R>))
-        .with_state(onboarding)
-}
-
 /// What `GET /merchants` takes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ListQuery {
+    /// In this state.
+    #[param(nullable = false)]
     state: Option<MerchantState>,
+    /// At most so many; 100 if it is not given.
+    #[param(minimum = 1, maximum = 500, nullable = false)]
     limit: Option<u64>,
+    /// After this merchant: `next_cursor` of the page before.
+    #[param(nullable = false)]
     cursor: Option<MerchantId>,
 }
 
-/// `GET /merchants`: by their ids.
+/// A page of merchants.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MerchantPage {
+    merchants: Vec<Merchant>,
+    /// Where the next page begins; null: there is none.
+    next_cursor: Option<MerchantId>,
+}
+
+/// The merchants, by id.
+#[utoipa::path(get, path = "/merchants", operation_id = "list_merchants", tag = "merchants", params(ListQuery), responses(
+    (status = 200, description = "A page of them", body = MerchantPage),
+    (status = 400, description = "A parameter that cannot be read, or lies out of bounds")))]
 pub async fn list<R: Register>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     query: Result<Query<ListQuery>, QueryRejection>,
@@ -64,10 +71,15 @@ pub async fn list<R: Register>(
         merchants.pop();
     }
     let next_cursor = merchants.last().filter(|_| more).map(|merchant| merchant.merchant_id);
-    Ok(Json(json!({"merchants": merchants, "next_cursor": next_cursor})).into_response())
+    Ok(Json(MerchantPage { merchants, next_cursor }).into_response())
 }
 
-/// `GET /merchants/{id}`.
+/// One merchant.
+#[utoipa::path(get, path = "/merchants/{id}", operation_id = "show_merchant", tag = "merchants",
+    params(("id" = i64, Path, description = "Salla's id of the store", example = 1001)), responses(
+    (status = 200, description = "The merchant", body = Merchant),
+    (status = 400, description = "An id that is no number"),
+    (status = 404, description = "No merchant has this id")))]
 pub async fn show<R: Register>(State(onboarding): State<Arc<Onboarding<R>>>, Path(id): Path<String>) -> Answer {
     let id = merchant_id(&id)?;
     let merchant = onboarding.register.merchant(id).await?;
@@ -75,16 +87,32 @@ pub async fn show<R: Register>(State(onboarding): State<Arc<Onboarding<R>>>, Pat
 }
 
 /// What `PUT /merchants/{id}` takes.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Put {
+#[schema(example = json!({"name": "A shop", "access_token": "ory_at_…", "refresh_token": "ory_rt_…", "expires_at": "2026-12-09T00:00:00Z"}))]
+pub struct Put {
+    /// For people; without it, the present one stays.
+    #[schema(max_length = 200)]
     name: Option<String>,
+    /// Sent as the bearer.
+    #[schema(value_type = String, min_length = 1, max_length = 8192, pattern = "^[!-~]+$", write_only)]
     access_token: SecretString,
+    /// Good for one refresh. Without it the access token is used until it ends.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 8192, pattern = "^[!-~]+$", write_only)]
     refresh_token: Option<SecretString>,
+    /// When the access token ends. Without it, it is renewed only when Salla refuses it.
     expires_at: Option<DateTime<Utc>>,
 }
 
-/// `PUT /merchants/{id}`: registers a store, or replaces its name and tokens.
+/// Registers a store, or replaces its name and tokens; it is active afterwards.
+#[utoipa::path(put, path = "/merchants/{id}", operation_id = "put_merchant", tag = "merchants", request_body = Put,
+    params(("id" = i64, Path, description = "Salla's id of the store", example = 1001)), responses(
+    (status = 200, description = "It was in the register; as it is now", body = Merchant),
+    (status = 201, description = "It is new", body = Merchant, headers(
+        ("Location" = String, description = "The merchant's address"))),
+    (status = 400, description = "An id that is no number, or a body that cannot be read"),
+    (status = 413, description = "A body of more than 64 KiB"),
+    (status = 422, description = "A token that cannot be one, or a name that is too long")))]
 pub async fn put<R: Register>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     Path(id): Path<String>,
@@ -112,12 +140,26 @@ pub async fn put<R: Register>(
     })
 }
 
-/// `POST /merchants/{id}/pause`.
+/// Leaves a store out of sweeps, and cancels the runs that the schedule has queued for it.
+#[utoipa::path(post, path = "/merchants/{id}/pause", operation_id = "pause_merchant", tag = "merchants",
+    params(("id" = i64, Path, description = "Salla's id of the store", example = 1001)), responses(
+    (status = 200, description = "The merchant as it is now", body = Merchant),
+    (status = 400, description = "An id that is no number"),
+    (status = 404, description = "No merchant has this id"),
+    (status = 409, description = "It would not help, and what does"),
+    (status = 413, description = "A body of more than 64 KiB")))]
 pub async fn pause<R: Register>(State(onboarding): State<Arc<Onboarding<R>>>, Path(id): Path<String>) -> Answer {
     change(&onboarding.register, &id, Change::Pause).await
 }
 
-/// `POST /merchants/{id}/resume`.
+/// Takes a paused or unsubscribed store into sweeps again.
+#[utoipa::path(post, path = "/merchants/{id}/resume", operation_id = "resume_merchant", tag = "merchants",
+    params(("id" = i64, Path, description = "Salla's id of the store", example = 1001)), responses(
+    (status = 200, description = "The merchant as it is now", body = Merchant),
+    (status = 400, description = "An id that is no number"),
+    (status = 404, description = "No merchant has this id"),
+    (status = 409, description = "It would not help, and what does"),
+    (status = 413, description = "A body of more than 64 KiB")))]
 pub async fn resume<R: Register>(State(onboarding): State<Arc<Onboarding<R>>>, Path(id): Path<String>) -> Answer {
     change(&onboarding.register, &id, Change::Resume).await
 }

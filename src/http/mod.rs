@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod document;
 mod headers;
 mod limits;
 mod merchants;
@@ -12,28 +13,25 @@ mod runs;
 mod server;
 mod signature;
 mod tokens;
+mod trigger;
 mod webhooks;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    http::StatusCode,
-    middleware,
-    routing::{get, post},
-};
+use axum::{Extension, Router, http::StatusCode, middleware};
 use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
+use utoipa_axum::router::OpenApiRouter;
 
 pub use access::Access;
 pub use limits::RequestRate;
 pub use signature::WebhookSecret;
 pub use tokens::{InvalidToken, Tokens};
 
-use self::problem::Problem;
+use self::{document::on, problem::Problem};
 use crate::reconcile::{
     Metrics, Pulse,
     ports::{Ledger, ReadEvent, Register},
@@ -86,25 +84,69 @@ pub struct Onboarding<R> {
 const BODY_LIMIT: usize = 64 << 10;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
+/// Every route, and the document that tells of them.
+struct Routes<L, R> {
+    /// For those with a token.
+    runs: Router<Arc<Api<L>>>,
+    /// For those with a token.
+    register: Router<Arc<Onboarding<R>>>,
+    /// For everybody.
+    open: Router<Arc<Api<L>>>,
+    /// For whoever proves to be Salla.
+    webhooks: Router<Arc<Onboarding<R>>>,
+    document: String,
+}
+
+fn routes<L: Ledger, R: Register>() -> Routes<L, R> {
+    let runs = OpenApiRouter::with_openapi(document::blank())
+        .routes(on(runs::__path_list, runs::list::<L>))
+        .routes(on(trigger::__path_create, trigger::create::<L>))
+        .routes(on(runs::__path_show, runs::show::<L>))
+        .routes(on(runs::__path_discrepancies, runs::discrepancies::<L>))
+        .routes(on(trigger::__path_cancel, trigger::cancel::<L>))
+        .routes(on(report::__path_show, report::show::<L>))
+        .routes(on(audit::__path_list, audit::list::<L>));
+    let register = OpenApiRouter::with_openapi(document::blank())
+        .routes(on(merchants::__path_list, merchants::list::<R>))
+        .routes(on(merchants::__path_show, merchants::show::<R>))
+        .routes(on(merchants::__path_put, merchants::put::<R>))
+        .routes(on(merchants::__path_pause, merchants::pause::<R>))
+        .routes(on(merchants::__path_resume, merchants::resume::<R>));
+    let open = OpenApiRouter::with_openapi(document::blank())
+        .routes(on(probes::__path_healthz, probes::healthz::<L>))
+        .routes(on(probes::__path_readyz, probes::readyz::<L>))
+        .routes(on(probes::__path_metrics, probes::metrics::<L>))
+        .routes(on(document::__path_show, document::show));
+    let webhooks =
+        OpenApiRouter::with_openapi(document::blank()).routes(on(webhooks::__path_receive, webhooks::receive::<R>));
+    let mut whole = document::blank();
+    Routes {
+        runs: document::told(runs, true, &mut whole),
+        register: document::told(register, true, &mut whole),
+        open: document::told(open, false, &mut whole),
+        webhooks: document::told(webhooks, false, &mut whole),
+        document: whole.to_pretty_json().unwrap_or_default(),
+    }
+}
+
+/// The document, as `GET /openapi.json` shows it.
+#[must_use]
+pub fn document<L: Ledger, R: Register>() -> String {
+    routes::<L, R>().document
+}
+
 /// Every route.
 pub fn router<L: Ledger, R: Register>(api: Arc<Api<L>>, onboarding: Arc<Onboarding<R>>) -> Router {
-    let guarded = Router::new()
-        .route("/runs", get(runs::list::<L>).post(runs::create::<L>))
-        .route("/runs/{id}", get(runs::show::<L>))
-        .route("/runs/{id}/discrepancies", get(runs::discrepancies::<L>))
-        .route("/runs/{id}/cancel", post(runs::cancel::<L>))
-        .route("/report", get(report::show::<L>))
-        .route("/audit", get(audit::list::<L>))
-        .merge(merchants::routes(Arc::clone(&onboarding)))
+    let Routes { runs, register, open, webhooks, document } = routes::<L, R>();
+    let guarded = runs
+        .merge(register.with_state(Arc::clone(&onboarding)))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), access::require::<L>))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), limits::by_address::<L>));
-    Router::new()
-        .route("/healthz", get(probes::healthz::<L>))
-        .route("/readyz", get(probes::readyz::<L>))
-        .route("/metrics", get(probes::metrics::<L>))
-        .merge(guarded)
+    let webhooks = webhooks.layer(RequestBodyLimitLayer::new(webhooks::BODY_LIMIT)).with_state(onboarding);
+    open.merge(guarded)
         .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
-        .merge(webhooks::routes(onboarding))
+        .merge(webhooks)
+        .layer(Extension(document::Text(document.into())))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method")

@@ -8,27 +8,49 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Api, problem::Problem};
 use crate::reconcile::ports::{Ledger, TargetError};
 
+/// What a probe says where all is well.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// `ok` or `ready`.
+    status: &'static str,
+    /// This program's.
+    version: &'static str,
+}
+
+impl Health {
+    fn answer(status: &'static str) -> Response {
+        Json(Self { status, version: env!("CARGO_PKG_VERSION") }).into_response()
+    }
+}
+
 /// Liveness: the worker's loop turns. No database and no Salla in it, for a restart mends neither.
+#[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "probes", responses(
+    (status = 200, description = "The process makes progress", body = Health),
+    (status = 503, description = "It has not for five minutes")))]
 pub async fn healthz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
     if api.pulse.is_alive() {
-        Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")})).into_response()
+        Health::answer("ok")
     } else {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the worker has not moved for five minutes").into_response()
     }
 }
 
 /// Readiness: the database answers and has our schema, and we are not on our way out.
+#[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "probes", responses(
+    (status = 200, description = "Database and schema can be used", body = Health),
+    (status = 503, description = "They cannot, or the process is ending")))]
 pub async fn readyz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
     if api.draining.is_cancelled() {
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
     }
     match api.ledger.ready().await {
-        Ok(()) => Json(json!({"status": "ready"})).into_response(),
+        Ok(()) => Health::answer("ready"),
         Err(error) => {
             tracing::warn!(error = %error, "not ready");
             let reason = match error {
@@ -43,6 +65,8 @@ pub async fn readyz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
 }
 
 /// The scrape. What comes from the database is left out while it does not answer.
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "probes", responses(
+    (status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
 pub async fn metrics<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
     match api.ledger.gauges().await {
         Ok(gauges) => api.metrics.observe(&gauges),

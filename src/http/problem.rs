@@ -4,11 +4,13 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::reconcile::ports::TargetError;
 
-const PROBLEM_JSON: &str = "application/problem+json";
+pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// An error as the caller sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +20,24 @@ pub struct Problem {
     more: Map<String, Value>,
     /// In seconds.
     retry_after: Option<u64>,
+}
+
+/// An error, as RFC 9457 has it. There may be further members, such as the `run_id` of the run that is in the way.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct Members<'a> {
+    /// Always `about:blank`: the status says which kind of problem it is.
+    r#type: &'static str,
+    /// The status in words.
+    title: &'a str,
+    /// The status.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What is wrong, and what to do.
+    detail: &'a str,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    more: &'a Map<String, Value>,
 }
 
 impl Problem {
@@ -43,16 +63,14 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut body = json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason(),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-        });
-        if let Some(members) = body.as_object_mut() {
-            members.extend(self.more);
-        }
-        let mut response = (self.status, body.to_string()).into_response();
+        let members = Members {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or_default(),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            more: &self.more,
+        };
+        let mut response = (self.status, axum::Json(members)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -9,8 +9,8 @@ use axum::{
     response::IntoResponse,
 };
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api,
@@ -18,7 +18,7 @@ use super::{
     runs::{Answer, bad_request, no_merchant},
 };
 use crate::{
-    domain::{MerchantId, Period},
+    domain::{Drift, MerchantId, Period},
     reconcile::{
         self,
         ports::{DriftFilter, Ledger},
@@ -26,15 +26,35 @@ use crate::{
 };
 
 /// What `GET /report` takes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ReportQuery {
+    /// Of this merchant only.
+    #[param(nullable = false, example = 1001)]
     merchant_id: Option<i64>,
+    /// Where the period begins; otherwise thirty days before its end.
+    #[param(nullable = false, example = "2026-10-01T00:00:00Z")]
     since: Option<DateTime<Utc>>,
+    /// Where it ends; otherwise now.
+    #[param(nullable = false, example = "2026-11-01T00:00:00Z")]
     until: Option<DateTime<Utc>>,
 }
 
-/// `GET /report`: each merchant's drift, the largest first.
+/// The drift over a period.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Report {
+    since: DateTime<Utc>,
+    until: DateTime<Utc>,
+    merchants: Vec<Drift>,
+}
+
+/// Each merchant's drift, the largest first.
+#[utoipa::path(get, path = "/report", operation_id = "report", tag = "report", params(ReportQuery), responses(
+    (status = 200, description = "The drift", body = Report),
+    (status = 400, description = "A parameter that is none, or not such"),
+    (status = 404, description = "No merchant has this id"),
+    (status = 422, description = "A period that has nothing in it")))]
 pub async fn show<L: Ledger>(
     State(api): State<Arc<Api<L>>>,
     query: Result<Query<ReportQuery>, QueryRejection>,
@@ -47,7 +67,7 @@ pub async fn show<L: Ledger>(
         (None, Some(merchant)) => Err(no_merchant(merchant)),
         (drift, _) => {
             let merchants = drift.unwrap_or_default();
-            Ok(Json(json!({"since": period.since, "until": period.until, "merchants": merchants})).into_response())
+            Ok(Json(Report { since: period.since, until: period.until, merchants }).into_response())
         }
     }
 }

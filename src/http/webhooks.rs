@@ -8,17 +8,16 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Json,
     body::Bytes,
     extract::{ConnectInfo, State},
     http::{HeaderMap, StatusCode},
     response::IntoResponse,
-    routing::post,
 };
 use chrono::Utc;
-use serde_json::json;
+use serde::Serialize;
 use tokio::time::timeout;
-use tower_http::limit::RequestBodyLimitLayer;
+use utoipa::ToSchema;
 
 use super::{Onboarding, problem::Problem, runs::Answer, signature::Proof};
 use crate::reconcile::ports::{AppEvent, Applied, Register, Told, UnreadableEvent};
@@ -27,20 +26,35 @@ use crate::reconcile::ports::{AppEvent, Applied, Register, Told, UnreadableEvent
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 
 /// Orders come here too where the portal sends every event to one address, and are larger than anything else.
-const BODY_LIMIT: usize = 1 << 20;
+pub const BODY_LIMIT: usize = 1 << 20;
 
 /// The label of what is not known by name.
 const OTHER: &str = "other";
 
-/// The webhook's route; it asks for no token of ours.
-pub fn routes<R: Register, S>(onboarding: Arc<Onboarding<R>>) -> Router<S> {
-    Router::new()
-        .route("/webhooks/salla", post(receive::<R>))
-        .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
-        .with_state(onboarding)
+/// What became of an event.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Receipt {
+    /// `applied`; or it changes nothing: `ignored` (not for this program), `replayed`, `outdated`, `stale`,
+    /// `unknown_merchant`.
+    #[schema(example = "applied")]
+    result: &'static str,
 }
 
-/// Takes an event of Salla's. Nothing of the body is looked at before it is known to be Salla's.
+/// Takes an app event of Salla's. Nothing of the body is looked at before it is known to be Salla's.
+#[utoipa::path(post, path = "/webhooks/salla", operation_id = "receive_webhook", tag = "webhooks",
+    params(
+        ("X-Salla-Security-Strategy" = Option<String>, Header, nullable = false, example = "Signature",
+            description = "`Signature` or `Token`; without it, whichever proof is there counts"),
+        ("X-Salla-Signature" = Option<String>, Header, nullable = false,
+            description = "HMAC-SHA256 of the body, in hex, under `salla.webhook_secret` or `salla.client_secret`")),
+    request_body(content = serde_json::Value, content_type = "application/json",
+        example = json!({"event": "app.uninstalled", "merchant": 1001, "created_at": "2026-11-25 02:00:00", "data": {}})),
+    responses(
+    (status = 200, description = "It was taken, whether it changes something or not", body = Receipt),
+    (status = 400, description = "A body that is Salla's, and cannot be read"),
+    (status = 401, description = "No proof that the request is Salla's"),
+    (status = 403, description = "No secret is set that could prove it"),
+    (status = 413, description = "A body of more than 1 MiB")))]
 pub async fn receive<R: Register>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     ConnectInfo(source): ConnectInfo<SocketAddr>,
@@ -72,7 +86,7 @@ pub async fn receive<R: Register>(
                     "webhook noted; it changes nothing"
                 );
             }
-            Ok(Json(json!({"result": "ignored"})).into_response())
+            Ok(Json(Receipt { result: "ignored" }).into_response())
         }
         Err(UnreadableEvent { name, reason }) => {
             onboarding.metrics.webhook(name, "malformed");
@@ -121,5 +135,5 @@ async fn take<R: Register>(onboarding: &Onboarding<R>, event: AppEvent) -> Answe
             tracing::info!(event = name, merchant.id = merchant, result = applied.as_str(), "webhook changes nothing");
         }
     }
-    Ok(Json(json!({"result": applied.as_str()})).into_response())
+    Ok(Json(Receipt { result: applied.as_str() }).into_response())
 }

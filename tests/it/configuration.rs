@@ -181,6 +181,7 @@ async fn every_command_s_help_tells_its_environment() {
         "demo",
         "check",
         "healthcheck",
+        "openapi",
         "merchants import",
         "merchants list",
         "merchants pause",

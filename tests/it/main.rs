@@ -25,6 +25,7 @@ mod limits;
 mod model;
 mod night;
 mod onboarding;
+mod openapi;
 mod outbound;
 mod report;
 mod samples;

@@ -6,6 +6,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::domain::{MerchantId, RunId};
 
@@ -99,7 +100,7 @@ impl Audit {
 }
 
 /// An entry as it is on record. Another version of this program may have made it, with words of its own.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Audited {
     /// Rises with each entry.
     pub id: i64,
@@ -112,7 +113,9 @@ pub struct Audited {
     /// To which store.
     pub merchant_id: Option<MerchantId>,
     /// To which run.
+    #[schema(value_type = Option<uuid::Uuid>)]
     pub run_id: Option<RunId>,
     /// More about it.
+    #[schema(value_type = Object)]
     pub detail: Value,
 }

@@ -27,16 +27,18 @@ pub fn cluster(major: u32) -> &'static Cluster {
     CLUSTERS[(major - 15) as usize].get_or_init(|| start(major))
 }
 
-/// Where a PostgreSQL of this major version may be.
-fn binaries(major: u32) -> PathBuf {
-    let installed = std::env::var_os("SALLA_RECONCILER_TEST_TOOLS").map_or_else(
+/// Where `tests/run` puts what the machine lacks.
+pub fn tools() -> PathBuf {
+    std::env::var_os("SALLA_RECONCILER_TEST_TOOLS").map_or_else(
         || std::env::temp_dir().join(format!("salla-reconciler-tools-{}", nix::unistd::Uid::current())),
         PathBuf::from,
-    );
-    let mut candidates = vec![
-        installed.join(format!("postgres-{major}/bin")),
-        PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")),
-    ];
+    )
+}
+
+/// Where a PostgreSQL of this major version may be.
+fn binaries(major: u32) -> PathBuf {
+    let mut candidates =
+        vec![tools().join(format!("postgres-{major}/bin")), PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"))];
     candidates.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     let fits = |folder: &PathBuf| {
         let version = Command::new(folder.join("postgres")).arg("--version").output();

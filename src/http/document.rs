@@ -1,0 +1,133 @@
+//! The API's document (OpenAPI 3.1), made of what stands beside each handler. [`on`] is the only way in which a route
+//! comes to be, so that none is without.
+
+use axum::{Extension, Router, handler::Handler, http::header, response::IntoResponse, routing::MethodRouter};
+use utoipa::{
+    __dev::SchemaReferences,
+    Path, ToSchema as _,
+    openapi::{
+        Content, Info, OpenApi, Ref, RefOr, Response,
+        header::HeaderBuilder,
+        path::{Operation, PathItem, Paths},
+        schema::{ComponentsBuilder, ObjectBuilder, Type},
+        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    },
+};
+use utoipa_axum::{
+    PathItemExt as _,
+    router::{OpenApiRouter, UtoipaMethodRouter},
+};
+
+use super::problem::{Members, PROBLEM_JSON};
+
+const SCHEME: &str = "token";
+
+/// What any operation may answer.
+const ALWAYS: [(&str, &str); 2] =
+    [("500", "A defect of this program; its log tells more"), ("503", "No answer in time, or not ready; try again")];
+
+/// What an operation behind a token may answer, too.
+const GUARDED: [(&str, &str); 3] = [
+    ("401", "No bearer token, or a wrong one"),
+    ("403", "The token lacks a scope; or no token is set, and the request is not one of this machine's"),
+    ("429", "This address asks too often, or has sent too many wrong tokens"),
+];
+
+/// A route: a handler, at the path and method that its `#[utoipa::path]` says. utoipa puts that beside the handler as
+/// a type, `__path_…`; its own macro for this, `utoipa_axum::routes!`, takes no generic handlers.
+pub fn on<P, H, T, S>(_: P, handler: H) -> UtoipaMethodRouter<S>
+where
+    P: Path + SchemaReferences,
+    H: Handler<T, S>,
+    T: 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    let (mut schemas, mut paths) = (Vec::new(), Paths::new());
+    P::schemas(&mut schemas);
+    let filters = P::methods().into_iter().map(|method| method.to_method_filter());
+    let route = filters.fold(MethodRouter::new(), |route, filter| route.on(filter, handler.clone()));
+    paths.add_path_operation(P::path(), P::methods(), P::operation());
+    (schemas, paths, route)
+}
+
+/// A document without routes.
+pub fn blank() -> OpenApi {
+    let mut info = Info::new("salla-reconciler", env!("CARGO_PKG_VERSION"));
+    info.description = Some(
+        "What the reconciler did, and what it is asked to do. Errors are `application/problem+json` (RFC 9457); times \
+         are RFC 3339."
+            .to_owned(),
+    );
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some(
+            "A token of `http.api_token` or `http.api_tokens`. The scope `read` opens every GET, `operate` all. On a \
+             loopback listener without any token set, none is needed.",
+        ))
+        .build();
+    let mut problem = Vec::new();
+    Members::schemas(&mut problem);
+    problem.push((Members::name().into_owned(), <Members<'_> as utoipa::PartialSchema>::schema()));
+    let components = ComponentsBuilder::new()
+        .security_scheme(SCHEME, SecurityScheme::Http(bearer))
+        .schemas_from_iter(problem)
+        .build();
+    let mut document = OpenApi::new(info, Paths::new());
+    document.components = Some(components);
+    document
+}
+
+/// Takes the routes out of a router, and what it tells of them into the whole document.
+pub fn told<S>(mut router: OpenApiRouter<S>, guarded: bool, whole: &mut OpenApi) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    complete(router.get_openapi_mut(), guarded);
+    let (routes, document) = router.split_for_parts();
+    whole.merge(document);
+    routes
+}
+
+/// Adds what is the same for every operation: problems where errors are told of without more, and those that each may
+/// end in.
+fn complete(document: &mut OpenApi, guarded: bool) {
+    for operation in document.paths.paths.values_mut().flat_map(operations) {
+        let shared = ALWAYS.into_iter().chain(GUARDED.into_iter().filter(|_| guarded));
+        for (status, description) in shared {
+            let response = || RefOr::T(Response::new(description));
+            operation.responses.responses.entry(status.to_owned()).or_insert_with(response);
+        }
+        for (status, response) in &mut operation.responses.responses {
+            if let RefOr::T(response) = response
+                && status.starts_with(['4', '5'])
+                && response.content.is_empty()
+            {
+                let schema = Ref::from_schema_name(Members::name());
+                response.content.insert(PROBLEM_JSON.to_owned(), RefOr::T(Content::new(Some(schema))));
+                if status == "429" {
+                    let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
+                    let after = HeaderBuilder::new().schema(Some(seconds)).description(Some("In seconds")).build();
+                    response.headers.insert("Retry-After".to_owned(), RefOr::T(after));
+                }
+            }
+        }
+        if guarded {
+            operation.security = Some(vec![SecurityRequirement::new::<_, _, String>(SCHEME, [])]);
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch].into_iter().flatten()
+}
+
+/// The document as it is served and printed.
+#[derive(Debug, Clone)]
+pub struct Text(pub std::sync::Arc<str>);
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", operation_id = "document", tag = "probes",
+    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value, content_type = "application/json")))]
+pub async fn show(Extension(Text(text)): Extension<Text>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], text.to_string())
+}

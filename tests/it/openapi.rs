@@ -1,0 +1,119 @@
+//! The API's document: it is what the daemon serves, every route is in it, and a fuzzer that believes it finds nothing
+//! that it does not tell of.
+
+use std::process::Stdio;
+
+use reqwest::Method;
+use salla_reconciler::domain::{FailureKind, Listing, RunStatus, Trigger};
+use serde_json::{Value, json};
+
+use crate::support::{Engine, Site, cluster::tools, daemon::Daemon, site::shop};
+
+const TOKEN: &str = "operator-canary-0123";
+
+async fn printed(site: &Site) -> Value {
+    serde_json::from_str(&site.run(&["openapi"]).await.exits(0).stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_document_is_what_is_served() {
+    let mut site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
+    site.set("HTTP__API_TOKENS", &format!("ci:operate:{TOKEN}"));
+    let daemon = site.serve().await;
+    let (status, headers, served) = daemon.call(Method::GET, "/openapi.json", None).await;
+    assert_eq!((status.as_u16(), &headers["content-type"]), (200, &"application/json".parse().unwrap()));
+    drop(daemon);
+    // It needs no configuration, and minds none that is wrong.
+    site.set("HTTP__LISTEN", "nonsense");
+    assert_eq!(printed(&site).await, served);
+    assert_eq!(served["openapi"], "3.1.0");
+    assert_eq!(served["info"]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
+async fn every_route_is_in_the_document() {
+    // The router has no other way to come by a route than the one that takes its words along.
+    let router = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/mod.rs")).unwrap();
+    assert!(!router.contains(".route(") && !router.contains(".nest(") && !router.contains("_service("), "{router}");
+    let document = printed(&Site::unregistered(Engine::Sqlite, []).await).await;
+    let operations: usize =
+        document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum();
+    assert_eq!(operations, router.matches(".routes(on(").count());
+    for (path, method) in [
+        ("/healthz", "get"),
+        ("/readyz", "get"),
+        ("/metrics", "get"),
+        ("/openapi.json", "get"),
+        ("/runs", "get"),
+        ("/runs", "post"),
+        ("/runs/{id}", "get"),
+        ("/runs/{id}/discrepancies", "get"),
+        ("/runs/{id}/cancel", "post"),
+        ("/merchants", "get"),
+        ("/merchants/{id}", "get"),
+        ("/report", "get"),
+        ("/audit", "get"),
+    ] {
+        let operation = &document["paths"][path][method];
+        assert!(operation["summary"].is_string(), "{method} {path} has no words");
+        let guarded = !["/healthz", "/readyz", "/metrics", "/openapi.json"].contains(&path);
+        assert_eq!(operation["security"] == json!([{"token": []}]), guarded, "{path}");
+        for status in ["401", "403", "429"] {
+            assert_eq!(operation["responses"][status].is_object(), guarded, "{path} {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn its_words_are_those_of_the_answers() {
+    let document = printed(&Site::unregistered(Engine::Sqlite, []).await).await;
+    let words = |name: &str| document["components"]["schemas"][name]["enum"].clone();
+    assert_eq!(words("RunStatus"), json!(RunStatus::ALL));
+    assert_eq!(words("Trigger"), json!(Trigger::ALL));
+    assert_eq!(words("Listing"), json!(Listing::ALL));
+    assert_eq!(words("FailureKind"), json!(FailureKind::ALL));
+    let text = document.to_string();
+    for name in text.split("#/components/schemas/").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        assert!(document["components"]["schemas"][name].is_object(), "{name} is nowhere");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fuzzer_finds_nothing_with_a_token() {
+    let mut site = Site::new(Engine::Sqlite, [shop(1001, 0, 2), shop(1002, 0, 1)]).await;
+    site.set("HTTP__API_TOKENS", &format!("ci:operate:{TOKEN}"));
+    site.set("HTTP__REQUESTS_PER_SECOND", "1000000");
+    site.reconcile(1001, &[]).await;
+    let header = format!("Authorization: Bearer {TOKEN}");
+    fuzz(&site.serve().await, &["--header", &header]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fuzzer_finds_nothing_without_a_token() {
+    let mut site = Site::new(Engine::Sqlite, [shop(1001, 0, 2)]).await;
+    site.set("HTTP__API_TOKENS", &format!("ci:operate:{TOKEN}"));
+    site.set("HTTP__REQUESTS_PER_SECOND", "1000000");
+    fuzz(&site.serve().await, &[]).await;
+}
+
+/// Schemathesis reads the document and sends what it allows, and what it does not.
+async fn fuzz(daemon: &Daemon, more: &[&str]) {
+    let program = tools().join("schemathesis/bin/schemathesis");
+    assert!(program.exists(), "schemathesis is not on this machine: `tests/run` installs it");
+    let folder = tempfile::tempdir().unwrap();
+    let output = tokio::process::Command::new(program)
+        .current_dir(folder.path())
+        .args(["--no-color", "run", &format!("{}/openapi.json", daemon.url)])
+        .args(["--max-examples", "25", "--seed", "20261125", "--workers", "1"])
+        // No schema can say that a window ends after it begins, or that a key is new.
+        .args(["--checks", "all", "--exclude-checks", "positive_data_acceptance", "--request-timeout", "10"])
+        .args(more)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("Tested: "), "it tried nothing: {said}");
+    assert!(!daemon.log_text().contains("panicked"), "{}", daemon.log_text());
+}
