@@ -6,8 +6,8 @@ use salla_reconciler::{
     domain::{Listing, MerchantId, Request, RunStatus, Scope, Totals, Trigger, Window},
     reconcile::Walk,
     reconcile::ports::{
-        Actor, Batch, Begun, CredentialStore, Cursor, Ending, Enqueued, Firing, Ledger, NewRun, PageCommit, Register,
-        Registration, Sealed, Target, TargetError, Tokens,
+        Actor, Batch, Begun, CredentialStore, Cursor, Ending, Enqueued, Firing, IdempotencyKey, Ledger, NewRun,
+        PageCommit, Register, Registration, Sealed, Target, TargetError, Tokens,
     },
     store::Store,
 };
@@ -22,6 +22,7 @@ on_every_database!(
     a_page_that_was_committed_before_is_not_counted_twice,
     a_heartbeat_tells_which_runs_are_still_held,
     old_runs_are_removed,
+    keys_are_forgotten_after_a_day_and_the_audit_after_a_year,
     only_what_is_held_is_renewed,
     a_merchant_that_is_removed_during_its_run,
     an_orphan_of_the_daemon_is_not_lost_to_the_foreground,
@@ -226,6 +227,37 @@ async fn old_runs_are_removed(engine: Engine) {
     assert_eq!(store.prune(LONG).await.unwrap(), 0);
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(store.prune(Duration::ZERO).await.unwrap(), 1);
+}
+
+async fn keys_are_forgotten_after_a_day_and_the_audit_after_a_year(engine: Engine) {
+    let fixture = fixture(engine, 3, 1, LONG).await;
+    let (store, database) = (&fixture.stores[0], &fixture.database);
+    for merchant in 1..=3 {
+        let key = IdempotencyKey { key: merchant.to_string(), body: [0; 32] };
+        let made = store.enqueue(NewRun { key: Some(key), ..by(Trigger::Http, merchant) }).await.unwrap();
+        assert!(matches!(made, Enqueued::Queued(_)));
+    }
+    let ago = |hours| chrono::Utc::now() - chrono::TimeDelta::hours(hours);
+    for (hours, key) in [(25, "1"), (23, "2")] {
+        database
+            .execute("UPDATE idempotency_keys SET created_at = $1 WHERE key = $2", [ago(hours).into(), key.into()])
+            .await;
+    }
+    for (days, merchant) in [(366, 1), (364, 2)] {
+        let values = [ago(days * 24).into(), merchant.into()];
+        database.execute("UPDATE audit SET at = $1 WHERE merchant_id = $2", values).await;
+    }
+    // The key of a run that is gone goes with it, and what is on record of the run stays.
+    database
+        .execute("UPDATE runs SET finished_at = $1, status = 'cancelled' WHERE merchant_id = 3", [ago(48).into()])
+        .await;
+    assert_eq!(store.prune(Duration::from_secs(86_400)).await.unwrap(), 1);
+    let kept = database.rows("SELECT key FROM idempotency_keys").await;
+    let kept: Vec<String> = kept.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+    assert_eq!(kept, ["2"]);
+    let entries = store.audit(None, 10).await.unwrap();
+    let merchants: Vec<_> = entries.iter().map(|entry| entry.merchant_id.unwrap().0).collect();
+    assert_eq!(merchants, [3, 2]);
 }
 
 async fn only_what_is_held_is_renewed(engine: Engine) {
