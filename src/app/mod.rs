@@ -70,7 +70,7 @@ impl Services {
             &config.salla,
             config.reconcile.page_size,
             when_open,
-            (Arc::new(vault.clone()), store.clone()),
+            (Arc::new(vault.clone()), Arc::new(store.clone())),
             Arc::clone(&metrics),
         )?);
         Ok(Self { store, vault, salla, metrics })

@@ -89,7 +89,7 @@ pub async fn show<R: Register>(State(onboarding): State<Arc<Onboarding<R>>>, Pat
 /// What `PUT /merchants/{id}` takes.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "A shop", "access_token": "ory_at_…", "refresh_token": "ory_rt_…", "expires_at": "2026-12-09T00:00:00Z"}))]
+#[schema(example = json!({"name": "A shop", "access_token": "access-token", "refresh_token": "refresh-token", "expires_at": "2026-12-09T00:00:00Z"}))]
 pub struct Put {
     /// For people; without it, the present one stays.
     #[schema(max_length = 200)]

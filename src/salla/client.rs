@@ -8,7 +8,6 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use http::{HeaderValue, StatusCode, header};
-use reqwest::{Proxy, redirect::Policy};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +20,8 @@ use super::{
     circuit::{Circuit, Guard, WhenOpen},
     config::{Config, ListingChoice},
     error::{malformed, spent},
+    outbound::plain_client,
+    refusal::{Refusal, complaint, refusal},
     retry::{CountAttempts, Enough, ObeyRetryAfter, transient},
     secret::wiped,
     throttle::{Limiters, ProcessLimit, Throttle},
@@ -72,14 +73,6 @@ pub(super) struct Answer {
     pub served_at: Option<DateTime<Utc>>,
 }
 
-/// What to do about an answer of status 401, of which Salla has five kinds.
-#[derive(Debug, PartialEq, Eq)]
-enum Refusal {
-    TokenEnded,
-    MissingScope,
-    Final,
-}
-
 impl<C: CredentialStore> SallaClient<C> {
     /// Builds the client; connections are made when they are needed. Pauses that Salla asks for are kept in `pauses`.
     ///
@@ -89,7 +82,7 @@ impl<C: CredentialStore> SallaClient<C> {
         config: &Config,
         page_size: u32,
         when_open: WhenOpen,
-        (credentials, pauses): (Arc<C>, impl PauseStore),
+        (credentials, pauses): (Arc<C>, Arc<impl PauseStore>),
         metrics: Arc<Metrics>,
     ) -> Result<Self, reqwest::Error> {
         let plain = plain_client(config)?;
@@ -101,12 +94,13 @@ impl<C: CredentialStore> SallaClient<C> {
             .with(Guard(Arc::clone(&circuit)))
             .with(ObeyRetryAfter {
                 limiters: Arc::clone(&limiters),
-                pauses,
+                pauses: Arc::clone(&pauses),
                 max_attempts: config.max_attempts,
                 longest: config.max_retry_after,
             })
             .with(Throttle {
                 limiters,
+                pauses,
                 process: ProcessLimit::new(config.process_requests_per_minute),
                 metrics: Arc::clone(&metrics),
             })
@@ -229,50 +223,6 @@ impl<C: CredentialStore> SallaClient<C> {
     }
 }
 
-/// What connects to Salla: to the hosts of the two addresses, and, where one is set, by way of the proxy; nowhere else,
-/// whatever an answer or the environment says.
-///
-/// # Errors
-/// When the TLS of this machine cannot be set up, or the proxy's address cannot be used.
-pub fn plain_client(config: &Config) -> Result<reqwest::Client, reqwest::Error> {
-    let mut headers = http::HeaderMap::new();
-    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    // Salla names things in this language; another one would make every row look changed.
-    headers.insert(header::ACCEPT_LANGUAGE, HeaderValue::from_static("ar"));
-    let client = reqwest::Client::builder()
-        .user_agent(concat!("salla-reconciler/", env!("CARGO_PKG_VERSION")))
-        .default_headers(headers)
-        .redirect(Policy::none())
-        .https_only([&config.api_url, &config.token_url].iter().all(|url| url.scheme() == "https"))
-        .no_proxy()
-        .gzip(true)
-        .connect_timeout(config.request_timeout.min(Duration::from_secs(5)))
-        .timeout(config.request_timeout);
-    match config.proxy.expose_secret() {
-        "" => client.build(),
-        proxy => client.proxy(Proxy::all(proxy)?).build(),
-    }
-}
-
-fn complaint(response: &reqwest::Response) -> String {
-    response
-        .extensions()
-        .get::<Arc<Envelope>>()
-        .map_or_else(|| "no reason given".to_owned(), |envelope| envelope.complaint())
-}
-
-/// A missing scope and a merchant's deleted or inactive user must not burn the single-use refresh token.
-fn refusal(complaint: &str) -> Refusal {
-    let text = complaint.to_lowercase();
-    if text.contains("scope") {
-        Refusal::MissingScope
-    } else if text.contains("not exist") || text.contains("غير مفعل") || text.contains("inactive") {
-        Refusal::Final
-    } else {
-        Refusal::TokenEnded
-    }
-}
-
 fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
     let status = response.status();
     if status == StatusCode::TOO_MANY_REQUESTS || response.extensions().get() == Some(&Enough::Pause) {
@@ -303,25 +253,4 @@ fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
         return Err(SourceError::Rejected { reason: format!("success is false: {}", envelope.complaint()) });
     }
     Ok(Answer { envelope, served_at: served_at(response.headers()) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn five_kinds_of_401_and_one_that_a_refresh_mends() {
-        for (complaint, kind) in [
-            ("Unauthorized: The access token is invalid", Refusal::TokenEnded),
-            (
-                "Unauthorized: The access token should have access to one of those scopes: orders.read",
-                Refusal::MissingScope,
-            ),
-            ("Unauthorized: The User is not exists.", Refusal::Final),
-            ("Unauthorized: عفوا لا يمكنك تسجيل الدخول, حسابك غير مفعل", Refusal::Final),
-            ("no reason given", Refusal::TokenEnded),
-        ] {
-            assert_eq!(refusal(complaint), kind, "{complaint}");
-        }
-    }
 }

@@ -14,6 +14,8 @@ mod limiter;
 mod listing;
 mod money;
 mod orders;
+mod outbound;
+mod refusal;
 mod retry;
 mod rows;
 mod secret;
@@ -22,11 +24,12 @@ mod token;
 mod wire;
 
 pub use circuit::WhenOpen;
-pub use client::{SallaClient, plain_client};
+pub use client::SallaClient;
 pub use config::Config;
 pub use error::causes;
 pub use events::read_event;
 pub use orders::transform as transform_order;
+pub use outbound::plain_client;
 /// For `fuzz/`, and nobody else: what the client reads an answer with.
 #[doc(hidden)]
 pub use wire::Envelope;

@@ -15,7 +15,7 @@ use reqwest_retry::{Jitter, RetryTransientMiddleware, Retryable, RetryableStrate
 use super::{
     answer::{Call, retry_after},
     error::Broken,
-    throttle::Limiters,
+    throttle::{Limiters, keep},
 };
 use crate::reconcile::ports::PauseStore;
 
@@ -93,7 +93,7 @@ impl Middleware for CountAttempts {
 pub struct ObeyRetryAfter<P> {
     pub limiters: Arc<Limiters>,
     /// Where the pause is kept for whoever has the store next.
-    pub pauses: P,
+    pub pauses: Arc<P>,
     pub max_attempts: u32,
     /// A longer pause is not waited for.
     pub longest: Duration,
@@ -116,9 +116,7 @@ impl<P: PauseStore> Middleware for ObeyRetryAfter<P> {
             let attempts = u32::try_from(call.attempts.get()).unwrap_or(u32::MAX);
             let pause = asked.unwrap_or_else(|| unannounced(attempts));
             self.limiters.pause(call.merchant, pause.min(self.longest));
-            if let Err(error) = self.pauses.pause(call.merchant, pause).await {
-                tracing::warn!(merchant.id = call.merchant.0, error = %error, "a pause is kept by this process only");
-            }
+            keep(&*self.pauses, call.merchant, pause).await;
             if pause > self.longest {
                 response.extensions_mut().insert(Enough::Pause);
             }

@@ -20,7 +20,10 @@ use super::{
     answer::{Call, served_at},
     limiter::{Announced, Grant, Limiter, Reset},
 };
-use crate::{domain::MerchantId, reconcile::Metrics};
+use crate::{
+    domain::MerchantId,
+    reconcile::{Metrics, ports::PauseStore},
+};
 
 /// Above this many stores, those at rest are forgotten.
 const REMEMBERED: usize = 1024;
@@ -139,24 +142,30 @@ impl ProcessLimit {
     }
 }
 
+/// A shorter rest than this is over before another process could ask.
+const SHORTEST_REST: Duration = Duration::from_secs(1);
+
 /// Waits for the limits, and learns the store's.
 #[derive(Debug)]
-pub struct Throttle {
+pub struct Throttle<P> {
     pub limiters: Arc<Limiters>,
+    /// Where it is kept that a limit is used up, for whoever has the store next.
+    pub pauses: Arc<P>,
     pub process: ProcessLimit,
     pub metrics: Arc<Metrics>,
 }
 
 #[async_trait::async_trait]
-impl Middleware for Throttle {
+impl<P: PauseStore> Middleware for Throttle<P> {
     async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
         let Some(merchant) = extensions.get::<Call>().map(|call| call.merchant) else {
             return next.run(request, extensions).await;
         };
         let began = Instant::now();
         let admitted = self.limiters.admit(merchant).await;
-        if let Some(rest) = admitted.grant.and_then(|grant| grant.rest) {
-            tracing::debug!(merchant.id = merchant.0, rest = ?rest, "the last request for now");
+        // Before it is sent: a process that dies has nobody to tell that it was the last one.
+        if let Some(rest) = admitted.grant.and_then(|grant| grant.rest).filter(|rest| *rest >= SHORTEST_REST) {
+            keep(&*self.pauses, merchant, rest).await;
         }
         // The store's leave first: it may take a minute, in which others can use the process's.
         self.process.wait().await;
@@ -164,6 +173,13 @@ impl Middleware for Throttle {
         let response = next.run(request, extensions).await?;
         admitted.answered(announced(&response));
         Ok(response)
+    }
+}
+
+/// Keeps a pause on record. Where that fails, this process keeps it all the same.
+pub async fn keep(pauses: &impl PauseStore, merchant: MerchantId, pause: Duration) {
+    if let Err(error) = pauses.pause(merchant, pause).await {
+        tracing::warn!(merchant.id = merchant.0, error = %error, "a pause is kept by this process only");
     }
 }
 
