@@ -15,7 +15,7 @@ use crate::{
     domain::{MerchantId, Request},
     reconcile::{
         Ended,
-        ports::{Register, Registration, Tokens},
+        ports::{Actor, Register, Registration, Tokens},
     },
     salla::WhenOpen,
     simulator::{Order, Shop, Simulator, World},
@@ -129,7 +129,7 @@ async fn register(services: &Services, shop: &Shop) -> anyhow::Result<()> {
     let merchant_id = MerchantId(shop.merchant_id);
     let ends = Some(Utc::now() + TimeDelta::days(14));
     let tokens = Tokens::new(access.into(), Some(refresh.into()), ends)?;
-    services.vault.register(&Registration::new(merchant_id, Some(shop.name.clone()), tokens)?).await?;
+    services.vault.register(&Registration::new(merchant_id, Some(shop.name.clone()), tokens)?, &Actor::Local).await?;
     Ok(())
 }
 

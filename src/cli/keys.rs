@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use secrecy::ExposeSecret;
+use serde_json::json;
 
-use super::Exit;
+use super::{Exit, actor::actor};
 use crate::{
     app::{key_ring, open_store},
     config::Config,
-    reconcile::ports::{CredentialError, TargetError},
+    reconcile::ports::{Action, Audit, CredentialError, TargetError},
     store::Store,
     vault::{self, KeyRing, Vault},
 };
@@ -53,6 +54,11 @@ pub async fn rotate(config: &Config) -> anyhow::Result<Exit> {
     let mut done = Walk::default();
     // A daemon that renews a token in between may not have the new key first yet.
     while done.walk(&vault, &store).await? {}
+    if done.resealed > 0 {
+        let detail = json!({"key": vault.key_id(), "merchants": done.resealed});
+        let (actor, action) = (actor(), Action::KeysRotate);
+        store.note(&Audit { actor, action, merchant: None, run: None, detail }).await?;
+    }
     let census = Census::take(&vault, &store).await?;
     for error in &census.unreadable {
         eprintln!("{error}");

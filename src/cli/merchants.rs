@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::{Exit, table::table};
+use super::{Exit, actor::actor, table::table};
 use crate::{
     app::{key_ring, open_store},
     config::Config,
@@ -79,7 +79,7 @@ pub async fn merchants(config: &Config, command: Command) -> anyhow::Result<Exit
         Command::List { json } => list(&store, json).await?,
         Command::Pause { id } => change(&store, id, Change::Pause).await?,
         Command::Resume { id } => change(&store, id, Change::Resume).await?,
-        Command::Remove { id } if store.remove(id).await? => {}
+        Command::Remove { id } if store.remove(id, &actor()).await? => {}
         Command::Remove { id } => return Err(unknown(id)),
     }
     store.close().await?;
@@ -104,7 +104,7 @@ async fn import(config: &Config, file: PathBuf) -> anyhow::Result<Exit> {
         }
         let registration = registration(&line)
             .with_context(|| format!("line {} is not imported; the {imported} before it are", number + 1))?;
-        vault.register(&registration).await?;
+        vault.register(&registration, &actor()).await?;
         imported += 1;
     }
     say!("{imported} merchant(s) imported");
@@ -148,7 +148,7 @@ async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
 }
 
 async fn change(register: &impl Register<Sealed>, id: MerchantId, change: Change) -> anyhow::Result<()> {
-    match register.change(id, change).await? {
+    match register.change(id, change, &actor()).await? {
         Changed::Now(_) => Ok(()),
         Changed::Impossible(obstacle) => bail!("merchant {id}: {obstacle}"),
         Changed::Unknown => Err(unknown(id)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
     extract::{Path, Query, State, rejection::QueryRejection},
     http::{StatusCode, header},
@@ -16,12 +16,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Onboarding,
+    access::Caller,
     problem::Problem,
     runs::{Answer, bad_request, no_merchant},
 };
 use crate::{
     domain::{Change, Merchant, MerchantId, MerchantState},
-    reconcile::ports::{Changed, MerchantFilter, Register, Registration, Tokens, Unusable},
+    reconcile::ports::{Actor, Changed, MerchantFilter, Register, Registration, Tokens, Unusable},
 };
 
 const DEFAULT_LIMIT: u64 = 100;
@@ -115,6 +116,7 @@ pub struct Put {
     (status = 422, description = "A token that cannot be one, or a name that is too long")))]
 pub async fn put<R: Register>(
     State(onboarding): State<Arc<Onboarding<R>>>,
+    Extension(Caller(by)): Extension<Caller>,
     Path(id): Path<String>,
     body: Bytes,
 ) -> Answer {
@@ -130,8 +132,7 @@ pub async fn put<R: Register>(
     let unusable = |error: Unusable| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string());
     let tokens = Tokens::new(put.access_token, put.refresh_token, put.expires_at).map_err(unusable)?;
     let registration = Registration::new(id, put.name, tokens).map_err(unusable)?;
-    let registered = onboarding.register.register(&registration).await?;
-    tracing::info!(merchant.id = id.0, new = registered.new, "merchant registered over HTTP");
+    let registered = onboarding.register.register(&registration, &by).await?;
     Ok(if registered.new {
         let location = [(header::LOCATION, format!("/merchants/{id}"))];
         (StatusCode::CREATED, location, Json(registered.merchant)).into_response()
@@ -148,8 +149,12 @@ pub async fn put<R: Register>(
     (status = 404, description = "No merchant has this id"),
     (status = 409, description = "It would not help, and what does"),
     (status = 413, description = "A body of more than 64 KiB")))]
-pub async fn pause<R: Register>(State(onboarding): State<Arc<Onboarding<R>>>, Path(id): Path<String>) -> Answer {
-    change(&onboarding.register, &id, Change::Pause).await
+pub async fn pause<R: Register>(
+    State(onboarding): State<Arc<Onboarding<R>>>,
+    Extension(Caller(by)): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer {
+    change(&onboarding.register, &id, Change::Pause, &by).await
 }
 
 /// Takes a paused or unsubscribed store into sweeps again.
@@ -160,13 +165,17 @@ pub async fn pause<R: Register>(State(onboarding): State<Arc<Onboarding<R>>>, Pa
     (status = 404, description = "No merchant has this id"),
     (status = 409, description = "It would not help, and what does"),
     (status = 413, description = "A body of more than 64 KiB")))]
-pub async fn resume<R: Register>(State(onboarding): State<Arc<Onboarding<R>>>, Path(id): Path<String>) -> Answer {
-    change(&onboarding.register, &id, Change::Resume).await
+pub async fn resume<R: Register>(
+    State(onboarding): State<Arc<Onboarding<R>>>,
+    Extension(Caller(by)): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer {
+    change(&onboarding.register, &id, Change::Resume, &by).await
 }
 
-async fn change<R: Register>(register: &R, id: &str, change: Change) -> Answer {
+async fn change<R: Register>(register: &R, id: &str, change: Change, by: &Actor) -> Answer {
     let id = merchant_id(id)?;
-    match register.change(id, change).await? {
+    match register.change(id, change, by).await? {
         Changed::Now(merchant) => Ok(Json(merchant).into_response()),
         Changed::Impossible(obstacle) => Err(Problem::new(StatusCode::CONFLICT, obstacle.to_string())),
         Changed::Unknown => Err(no_merchant(id)),

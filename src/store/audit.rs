@@ -33,6 +33,16 @@ impl Store {
         Ok(())
     }
 
+    /// Makes an entry about what was done in many transactions.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn note(&self, audit: &Audit) -> Result<(), TargetError> {
+        self.call(|| self.record(&self.db, audit)).await?;
+        audit.tell();
+        Ok(())
+    }
+
     /// Entries older than `before`, newest first.
     pub(super) async fn list_audit(&self, before: Option<i64>, limit: u64) -> Result<Vec<Audited>, TargetError> {
         let sql = "SELECT id, at, actor, action, merchant_id, run_id, CAST(detail AS text) AS detail \

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Value};
+use serde_json::json;
 
 use super::{
     connect::Store,
@@ -12,7 +13,8 @@ use super::{
 use crate::{
     domain::{Change, Merchant, MerchantId, Order, Record, UnknownWord},
     reconcile::ports::{
-        AppEvent, Applied, Changed, MerchantFilter, Register, Registered, Registration, Sealed, TargetError, Tokens,
+        Action, Actor, AppEvent, Applied, Audit, Changed, MerchantFilter, Register, Registered, Registration, Sealed,
+        TargetError, Tokens,
     },
 };
 
@@ -28,18 +30,25 @@ pub struct StoredTokens {
 }
 
 impl Register<Sealed> for Store {
-    async fn register(&self, registration: &Registration<Sealed>) -> Result<Registered, TargetError> {
-        self.call(|| self.register_once(registration)).await
+    async fn register(&self, registration: &Registration<Sealed>, by: &Actor) -> Result<Registered, TargetError> {
+        self.call(|| self.register_once(registration, by)).await
     }
 
-    async fn change(&self, id: MerchantId, change: Change) -> Result<Changed, TargetError> {
-        self.call(|| self.change_once(id, change)).await
+    async fn change(&self, id: MerchantId, change: Change, by: &Actor) -> Result<Changed, TargetError> {
+        self.call(|| self.change_once(id, change, by)).await
     }
 
-    async fn remove(&self, id: MerchantId) -> Result<bool, TargetError> {
-        self.call(|| async {
-            let removed = merchant::Entity::delete_by_id(id.0).exec(&self.db).await?;
-            Ok(removed.rows_affected > 0)
+    async fn remove(&self, id: MerchantId, by: &Actor) -> Result<bool, TargetError> {
+        let audit = &Audit::of_merchant(by, Action::MerchantRemove, id, json!({}));
+        self.call(|| async move {
+            let txn = self.begin_write().await?;
+            let removed = merchant::Entity::delete_by_id(id.0).exec(&txn).await?.rows_affected > 0;
+            if removed {
+                self.record(&txn, audit).await?;
+                txn.commit().await?;
+                audit.tell();
+            }
+            Ok(removed)
         })
         .await
     }

@@ -3,12 +3,14 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Value};
+use serde_json::json;
 
 use super::connect::Store;
 use crate::{
     domain::{Change, Installation, MerchantId, MerchantState, Notice, Standing, UnknownWord},
     reconcile::ports::{
-        AppEvent, Applied, Changed, REFRESH_TAKES_AT_MOST, Registered, Registration, Sealed, TargetError, Tokens,
+        Action, Actor, AppEvent, Applied, Audit, Changed, REFRESH_TAKES_AT_MOST, Registered, Registration, Sealed,
+        TargetError, Tokens,
     },
 };
 
@@ -16,8 +18,21 @@ use crate::{
 /// stamps say no zone and may seem three hours older than they are.
 const STALE_AFTER: TimeDelta = TimeDelta::hours(24);
 
+/// What a change is called in the audit.
+fn action(change: Change) -> Action {
+    match change {
+        Change::Pause => Action::MerchantPause,
+        Change::Resume => Action::MerchantResume,
+        Change::Retire | Change::Unsubscribe | Change::Subscribe | Change::RefuseTokens => Action::WebhookApply,
+    }
+}
+
 impl Store {
-    pub(super) async fn register_once(&self, registration: &Registration<Sealed>) -> Result<Registered, DbErr> {
+    pub(super) async fn register_once(
+        &self,
+        registration: &Registration<Sealed>,
+        by: &Actor,
+    ) -> Result<Registered, DbErr> {
         let id = registration.merchant_id;
         let txn = self.begin_write().await?;
         let new = self.insert_merchant(&txn, id).await?;
@@ -27,11 +42,14 @@ impl Store {
         txn.execute_raw(self.statement(sql, values)).await?;
         self.put_tokens(&txn, id, &registration.tokens).await?;
         let merchant = self.find_merchant(&txn, id).await?.ok_or(DbErr::RecordNotInserted)?;
+        let audit = Audit::of_merchant(by, Action::MerchantRegister, id, json!({"new": new}));
+        self.record(&txn, &audit).await?;
         txn.commit().await?;
+        audit.tell();
         Ok(Registered { merchant, new })
     }
 
-    pub(super) async fn change_once(&self, id: MerchantId, change: Change) -> Result<Changed, DbErr> {
+    pub(super) async fn change_once(&self, id: MerchantId, change: Change, by: &Actor) -> Result<Changed, DbErr> {
         let txn = self.begin_write().await?;
         let Some(standing) = self.standing(&txn, id).await? else {
             return Ok(Changed::Unknown);
@@ -41,7 +59,10 @@ impl Store {
             Ok(after) => {
                 self.change_standing(&txn, id, standing, after).await?;
                 let merchant = self.find_merchant(&txn, id).await?;
+                let audit = Audit::of_merchant(by, action(change), id, json!({"state": after.state()}));
+                self.record(&txn, &audit).await?;
                 txn.commit().await?;
+                audit.tell();
                 Ok(merchant.map_or(Changed::Unknown, Changed::Now))
             }
         }
@@ -102,7 +123,18 @@ impl Store {
             return Ok(Applied::Replayed);
         }
         let applied = self.take_notice(&txn, event).await?;
+        let audit = if let Applied::Done(state) = applied {
+            let detail = json!({"event": event.name, "state": state});
+            let audit = Audit::of_merchant(&Actor::Salla, Action::WebhookApply, event.merchant, detail);
+            self.record(&txn, &audit).await?;
+            Some(audit)
+        } else {
+            None
+        };
         txn.commit().await?;
+        if let Some(audit) = audit {
+            audit.tell();
+        }
         Ok(applied)
     }
 

@@ -7,7 +7,7 @@ use super::ring::{KeyRing, Kind, OpenError};
 use crate::{
     domain::{Change, Merchant, MerchantId},
     reconcile::ports::{
-        AppEvent, Applied, Changed, CredentialError, CredentialStore, Credentials, MerchantFilter, Register,
+        Actor, AppEvent, Applied, Changed, CredentialError, CredentialStore, Credentials, MerchantFilter, Register,
         Registered, Registration, Sealed, TargetError, Tokens,
     },
 };
@@ -121,21 +121,21 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
 }
 
 impl<S: Register<Sealed>> Register for Vault<S> {
-    async fn register(&self, registration: &Registration) -> Result<Registered, TargetError> {
+    async fn register(&self, registration: &Registration, by: &Actor) -> Result<Registered, TargetError> {
         let sealed = Registration {
             merchant_id: registration.merchant_id,
             name: registration.name.clone(),
             tokens: self.seal(registration.merchant_id, &registration.tokens),
         };
-        self.store.register(&sealed).await
+        self.store.register(&sealed, by).await
     }
 
-    async fn change(&self, id: MerchantId, change: Change) -> Result<Changed, TargetError> {
-        self.store.change(id, change).await
+    async fn change(&self, id: MerchantId, change: Change, by: &Actor) -> Result<Changed, TargetError> {
+        self.store.change(id, change, by).await
     }
 
-    async fn remove(&self, id: MerchantId) -> Result<bool, TargetError> {
-        self.store.remove(id).await
+    async fn remove(&self, id: MerchantId, by: &Actor) -> Result<bool, TargetError> {
+        self.store.remove(id, by).await
     }
 
     async fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>, TargetError> {

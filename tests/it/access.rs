@@ -237,15 +237,36 @@ async fn what_was_done_is_on_record(engine: Engine) {
     let rest = format!("/audit?cursor={}", page["next_cursor"]);
     let (_, _, page) = with(&daemon, READER, Method::GET, &rest, "").await;
     let (entries, next) = (page["entries"].as_array().unwrap(), &page["next_cursor"]);
-    assert_eq!((entries.len(), next), (1, &json!(null)), "{page}");
+    assert_eq!((entries.len(), next), (3, &json!(null)), "{page}");
     assert_eq!(entries[0]["actor"], "cli:unknown");
     assert_eq!(entries[0]["detail"]["dry_run"], true);
+    assert_eq!((&entries[2]["action"], &entries[2]["merchant_id"]), (&json!("merchant.register"), &json!(1001)));
+    assert_eq!(entries[2]["detail"], json!({"new": true}));
     for query in ["limit=0", "limit=501", "cursor=x", "surprise=1"] {
         assert_eq!(with(&daemon, READER, Method::GET, &format!("/audit?{query}"), "").await.0, 400, "{query}");
     }
     let line = daemon.await_line(|line| line["target"] == "audit" && line["action"] == "run.cancel").await;
     assert_eq!((&line["actor"], &line["run.id"]), (&json!("token:ci"), &json!(run_id)));
     assert_eq!(daemon.log().iter().filter(|line| line["target"] == "audit").count(), 2);
+
+    // The register, whoever changes it; and the keys.
+    let tokens = r#"{"access_token":"ory_at_1003_1"}"#;
+    assert_eq!(with(&daemon, OPERATOR, Method::PUT, "/merchants/1003", tokens).await.0, 201);
+    assert_eq!(with(&daemon, OPERATOR, Method::POST, "/merchants/1003/pause", "").await.0, 200);
+    assert_eq!(with(&daemon, OPERATOR, Method::POST, "/merchants/4242/pause", "").await.0, 404);
+    site.run(&["merchants", "resume", "1003"]).await.exits(0);
+    site.run(&["merchants", "remove", "1003"]).await.exits(0);
+    site.run(&["merchants", "remove", "1003"]).await.exits(1);
+    let (_, _, page) = with(&daemon, READER, Method::GET, "/audit?limit=4", "").await;
+    let entry = |entry: &Value| format!("{} {} {}", entry["action"], entry["actor"], entry["merchant_id"]);
+    let shown: Vec<String> = page["entries"].as_array().unwrap().iter().map(entry).collect();
+    let expected = [
+        r#""merchant.remove" "cli:unknown" 1003"#,
+        r#""merchant.resume" "cli:unknown" 1003"#,
+        r#""merchant.pause" "token:ci" 1003"#,
+        r#""merchant.register" "token:ci" 1003"#,
+    ];
+    assert_eq!(shown, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

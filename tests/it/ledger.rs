@@ -48,7 +48,10 @@ async fn fixture(engine: Engine, merchants: i64, processes: usize, lease: Durati
     stores[0].migrate().await.unwrap();
     for id in 1..=merchants {
         let tokens = Tokens { access: Sealed("x".into()), refresh: None, expires_at: None };
-        stores[0].register(&Registration { merchant_id: MerchantId(id), name: None, tokens }).await.unwrap();
+        stores[0]
+            .register(&Registration { merchant_id: MerchantId(id), name: None, tokens }, &Actor::Local)
+            .await
+            .unwrap();
     }
     Fixture { database, stores, _folder: folder }
 }
@@ -256,8 +259,9 @@ async fn keys_are_forgotten_after_a_day_and_the_audit_after_a_year(engine: Engin
     let kept: Vec<String> = kept.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
     assert_eq!(kept, ["2"]);
     let entries = store.audit(None, 10).await.unwrap();
-    let merchants: Vec<_> = entries.iter().map(|entry| entry.merchant_id.unwrap().0).collect();
-    assert_eq!(merchants, [3, 2]);
+    let entries: Vec<_> = entries.iter().map(|entry| (entry.action.as_str(), entry.merchant_id.unwrap().0)).collect();
+    let expected = ["run.trigger", "merchant.register"].map(|action| [(action, 3), (action, 2)]);
+    assert_eq!(entries, expected.concat());
 }
 
 async fn only_what_is_held_is_renewed(engine: Engine) {
@@ -281,7 +285,7 @@ async fn a_merchant_that_is_removed_during_its_run(engine: Engine) {
     let store = &fixture.stores[0];
     store.enqueue(by(Trigger::Http, 1)).await.unwrap();
     let claim = store.claim(1).await.unwrap().remove(0);
-    assert!(store.remove(MerchantId(1)).await.unwrap());
+    assert!(store.remove(MerchantId(1), &Actor::Local).await.unwrap());
     assert_eq!(store.finish(&claim.lease, succeeded()).await.unwrap().status, RunStatus::Succeeded);
     assert!(fixture.database.rows("SELECT * FROM watermarks").await.is_empty());
 }

@@ -49,6 +49,8 @@ pub enum Action {
     MerchantResume,
     /// A store was taken out of the register.
     MerchantRemove,
+    /// An app event was applied.
+    WebhookApply,
     /// Tokens were encrypted anew.
     KeysRotate,
 }
@@ -64,6 +66,7 @@ impl Action {
             Self::MerchantPause => "merchant.pause",
             Self::MerchantResume => "merchant.resume",
             Self::MerchantRemove => "merchant.remove",
+            Self::WebhookApply => "webhook.apply",
             Self::KeysRotate => "keys.rotate",
         }
     }
@@ -85,6 +88,12 @@ pub struct Audit {
 }
 
 impl Audit {
+    /// An entry about a store.
+    #[must_use]
+    pub fn of_merchant(actor: &Actor, action: Action, merchant: MerchantId, detail: Value) -> Self {
+        Self { actor: actor.clone(), action, merchant: Some(merchant), run: None, detail }
+    }
+
     /// The entry's line in the log, for when its transaction is committed.
     pub fn tell(&self) {
         tracing::info!(

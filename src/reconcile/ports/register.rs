@@ -5,7 +5,7 @@ use std::future::Future;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 
-use super::{TargetError, Tokens};
+use super::{Actor, TargetError, Tokens};
 use crate::domain::{Change, Merchant, MerchantId, MerchantState, Notice, Obstacle};
 
 /// A store to be put into the register by a person, or to be replaced there.
@@ -130,17 +130,26 @@ impl Applied {
 ///
 /// New tokens always win over a refresh that is under way: their version is one that no refresh leads to. A merchant
 /// that is retired loses its tokens, and its runs end as cancelled, whoever holds them. A pause cancels the runs that
-/// the schedule has queued.
+/// the schedule has queued. Each change has its entry in the audit, in the same transaction.
 pub trait Register<T = SecretString>: Clone + Send + Sync + 'static {
     /// Registers a store, or replaces its name and tokens; it is active afterwards.
-    fn register(&self, registration: &Registration<T>) -> impl Future<Output = Result<Registered, TargetError>> + Send;
+    fn register(
+        &self,
+        registration: &Registration<T>,
+        by: &Actor,
+    ) -> impl Future<Output = Result<Registered, TargetError>> + Send;
 
     /// Changes where a merchant stands.
-    fn change(&self, id: MerchantId, change: Change) -> impl Future<Output = Result<Changed, TargetError>> + Send;
+    fn change(
+        &self,
+        id: MerchantId,
+        change: Change,
+        by: &Actor,
+    ) -> impl Future<Output = Result<Changed, TargetError>> + Send;
 
     /// Takes a store out of the register and destroys its tokens; its orders and runs stay. False when it is not
     /// registered.
-    fn remove(&self, id: MerchantId) -> impl Future<Output = Result<bool, TargetError>> + Send;
+    fn remove(&self, id: MerchantId, by: &Actor) -> impl Future<Output = Result<bool, TargetError>> + Send;
 
     /// One merchant.
     fn merchant(&self, id: MerchantId) -> impl Future<Output = Result<Option<Merchant>, TargetError>> + Send;

@@ -280,7 +280,7 @@ impl Life {
         };
         let tokens = Tokens { access: access.into(), refresh: Some(refresh.into()), expires_at: None };
         let registration = Registration { merchant_id: MerchantId(MERCHANT), name: None, tokens };
-        services.vault.register(&registration).await.unwrap();
+        services.vault.register(&registration, &Actor::Local).await.unwrap();
         services.store.close().await.unwrap();
     }
 
