@@ -145,10 +145,13 @@ impl Site {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        // A command that reads no input may be gone already.
-        let _ = stdin.write_all(input.as_bytes()).await;
-        drop(stdin);
-        let output = child.wait_with_output().await.unwrap();
+        let feed = async move {
+            // A command that reads no input may be gone already.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        };
+        // Beside each other: one that says much while it reads waits for its words to be read.
+        let ((), output) = tokio::join!(feed, child.wait_with_output());
+        let output = output.unwrap();
         Output {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8(output.stdout).unwrap(),
