@@ -1,5 +1,6 @@
-//! How long Salla wants a store left alone, so that a restart and other processes do; and whether it has refused a
-//! merchant's tokens for good, as against tokens whose renewal has an unknown outcome and which still work.
+//! How long Salla wants a store left alone, so that a restart and other processes do; whether it has refused a
+//! merchant's tokens for good, as against tokens whose renewal has an unknown outcome and which still work; and which
+//! attempt at a renewal has marked them, so that it can take its mark away although its answer was lost.
 
 use sea_orm_migration::prelude::*;
 
@@ -32,9 +33,9 @@ impl MigrationTrait for Migration {
                     .to_owned(),
             )
             .await?;
-        manager
-            .alter_table(Table::alter().table("credentials").add_column(columns.instant("refused_at")).to_owned())
-            .await?;
+        for column in [columns.instant("refused_at"), ColumnDef::new("refresh_attempt").uuid().to_owned()] {
+            manager.alter_table(Table::alter().table("credentials").add_column(column).to_owned()).await?;
+        }
         // Until now only refused tokens led to this state.
         let refused = "UPDATE credentials SET refused_at = obtained_at WHERE merchant_id IN \
                        (SELECT merchant_id FROM merchants WHERE state = 'needs_reauthorization')";
@@ -43,7 +44,10 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared("ALTER TABLE credentials DROP COLUMN refused_at").await?;
+        for column in ["refused_at", "refresh_attempt"] {
+            let sql = format!("ALTER TABLE credentials DROP COLUMN {column}");
+            manager.get_connection().execute_unprepared(&sql).await?;
+        }
         manager.drop_table(Table::drop().table("pauses").to_owned()).await
     }
 }

@@ -186,11 +186,12 @@ impl Standing {
             (Change::Pause, _) => Ok(Self { paused: true, ..self }),
             (Change::Resume, _) => Ok(Self::ACTIVE),
             (Change::Retire, _) => beneath(MerchantState::Retired),
-            (Change::Unsubscribe, MerchantState::Active) => beneath(MerchantState::Unsubscribed),
-            (Change::Subscribe, MerchantState::Unsubscribed) => beneath(MerchantState::Active),
-            (Change::RefuseTokens, MerchantState::Active | MerchantState::Unsubscribed) => {
-                beneath(MerchantState::NeedsReauthorization)
+            // Whether its tokens are good is found out when they are needed again.
+            (Change::Unsubscribe, MerchantState::Active | MerchantState::NeedsReauthorization) => {
+                beneath(MerchantState::Unsubscribed)
             }
+            (Change::Subscribe, MerchantState::Unsubscribed) => beneath(MerchantState::Active),
+            (Change::RefuseTokens, MerchantState::Active) => beneath(MerchantState::NeedsReauthorization),
             (Change::Unsubscribe | Change::Subscribe | Change::RefuseTokens, _) => Ok(self),
         }
     }
@@ -230,6 +231,8 @@ mod tests {
         assert_eq!(after(&[Unsubscribe, Resume]), Ok(MerchantState::Active));
         assert_eq!(after(&[Unsubscribe, Subscribe]), Ok(MerchantState::Active));
         assert_eq!(after(&[RefuseTokens, Subscribe]), Ok(MerchantState::NeedsReauthorization));
+        assert_eq!(after(&[RefuseTokens, Unsubscribe]), Ok(MerchantState::Unsubscribed));
+        assert_eq!(after(&[Unsubscribe, RefuseTokens]), Ok(MerchantState::Unsubscribed));
         assert_eq!(after(&[Pause, RefuseTokens, Resume]), Err(Obstacle::NeedsReauthorization));
         assert_eq!(after(&[Retire, Resume]), Err(Obstacle::Retired));
         assert_eq!(after(&[Retire, RefuseTokens]), Ok(MerchantState::Retired));

@@ -4,7 +4,7 @@ use std::{fmt::Display, time::Duration};
 
 use super::{
     engine::EngineError,
-    ports::{CredentialError, SourceError, TargetError},
+    ports::{CredentialError, LONGEST_PAUSE, SourceError, TargetError},
 };
 use crate::domain::{Failure, FailureKind};
 
@@ -25,8 +25,8 @@ pub enum Disposition {
     LetGo,
 }
 
-/// After a limit that does not say how long it lasts.
-const UNANNOUNCED_PAUSE: Duration = Duration::from_secs(120);
+/// A run that a limit has ended is not taken up earlier, whatever the limit says.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(120);
 
 /// Decides how a run ends that did not come to its end.
 pub fn dispose(error: &EngineError) -> Disposition {
@@ -35,7 +35,7 @@ pub fn dispose(error: &EngineError) -> Disposition {
         EngineError::Stopped => return Disposition::GiveBack,
         EngineError::Source(SourceError::Resting { pause, .. }) => return Disposition::Rest(*pause),
         EngineError::Source(SourceError::RateLimited { retry_after }) => {
-            let pause = retry_after.unwrap_or(UNANNOUNCED_PAUSE);
+            let pause = retry_after.unwrap_or_default().clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
             return Disposition::Postpone(failure(FailureKind::RateLimited, error), pause);
         }
         EngineError::Target(error) => match of_target(error) {
@@ -94,7 +94,7 @@ pub fn advice(kind: FailureKind) -> &'static str {
         FailureKind::MissingScope => "grant the app the scope orders.read, and have the merchant approve it",
         FailureKind::ClientCredentials => "set salla.client_id and salla.client_secret to the app's own",
         FailureKind::RateLimited => {
-            "the daemon takes it up again after the pause; lower salla.limit_share if it recurs"
+            "the daemon takes it up again after the pause, a `run` has to be repeated; lower salla.limit_share if it recurs"
         }
         FailureKind::SallaUnavailable => "the next run covers this window; see Salla's status page if it lasts",
         FailureKind::SallaMalformed => {

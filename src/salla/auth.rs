@@ -7,40 +7,41 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
-use super::token::{Refresh, TokenEndpoint};
+use super::{
+    backoff::Backoff,
+    token::{Refresh, TokenEndpoint},
+};
 use crate::{
     domain::MerchantId,
     reconcile::{
         Metrics,
-        ports::{CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, SourceError, Tokens},
+        ports::{CredentialError, CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, SourceError},
     },
 };
 
 /// A token is renewed when it ends sooner than this, or within the last quarter of its life.
-const RENEW_AHEAD: TimeDelta = TimeDelta::days(1);
+pub(super) const RENEW_AHEAD: TimeDelta = TimeDelta::days(1);
 
 /// How long another's refresh is waited for, and how often its result is looked for.
 const WAIT_FOR_OTHERS: Duration = Duration::from_secs(45);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How often the tokens of all merchants are looked after, how many are renewed each time, and how soon after each other.
-const KEEP_EVERY: Duration = Duration::from_secs(60);
-const KEPT_AT_ONCE: u64 = 50;
-const BETWEEN_REFRESHES: Duration = Duration::from_millis(500);
-
-/// Pause before new tokens are saved again.
+/// Pause before what could not be written is written again.
 const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Keeps the tokens of all merchants usable.
 #[derive(Debug)]
 pub struct Auth<C> {
-    store: Arc<C>,
+    pub(super) store: Arc<C>,
     endpoint: TokenEndpoint,
     metrics: Arc<Metrics>,
     refreshes: TaskTracker,
+    backoff: Arc<Mutex<Backoff>>,
 }
 
 impl<C> Clone for Auth<C> {
@@ -50,13 +51,14 @@ impl<C> Clone for Auth<C> {
             endpoint: self.endpoint.clone(),
             metrics: Arc::clone(&self.metrics),
             refreshes: self.refreshes.clone(),
+            backoff: Arc::clone(&self.backoff),
         }
     }
 }
 
 impl<C: CredentialStore> Auth<C> {
     pub fn new(store: Arc<C>, endpoint: TokenEndpoint, metrics: Arc<Metrics>) -> Self {
-        Self { store, endpoint, metrics, refreshes: TaskTracker::new() }
+        Self { store, endpoint, metrics, refreshes: TaskTracker::new(), backoff: Arc::default() }
     }
 
     /// Waits until no refresh is under way.
@@ -70,16 +72,20 @@ impl<C: CredentialStore> Auth<C> {
     pub async fn credentials(&self, merchant: MerchantId) -> Result<Credentials, SourceError> {
         let current = self.store.load(merchant).await?.ok_or(SourceError::NoToken(merchant))?;
         if current.refused {
+            // It may have come back into sweeps by a way that does not know of that.
+            self.give_up(merchant, current.version).await?;
             return Err(unauthorized(merchant, "it has said so before, and is not asked again"));
         }
         let now = Utc::now();
+        let lasts = current.tokens.expires_at > Some(now);
         let ends_soon = current.tokens.expires_at.is_some_and(|end| end - now < renew_ahead(current.obtained_at, end));
-        if !ends_soon || current.tokens.refresh.is_none() || current.refreshing_for.is_some() {
+        let idle = current.tokens.refresh.is_none() || current.refreshing_for.is_some();
+        if !ends_soon || idle || lasts && self.endpoint_rests().is_some() {
             return Ok(current);
         }
         match self.renew(merchant, current.clone()).await {
             Ok(renewed) => Ok(renewed),
-            Err(error) if current.tokens.expires_at > Some(now) => {
+            Err(error) if lasts && !self.is_refused(merchant).await? => {
                 tracing::warn!(merchant.id = merchant.0, error = %error, "the token could not be renewed ahead of its end");
                 Ok(current)
             }
@@ -91,24 +97,63 @@ impl<C: CredentialStore> Auth<C> {
         }
     }
 
+    async fn is_refused(&self, merchant: MerchantId) -> Result<bool, SourceError> {
+        Ok(self.store.load(merchant).await?.is_none_or(|current| current.refused))
+    }
+
+    /// For how long the token endpoint is left alone.
+    pub(super) fn endpoint_rests(&self) -> Option<Duration> {
+        self.backoff.lock().rests(Instant::now())
+    }
+
     /// Replaces a token that Salla no longer takes.
     pub async fn renew(&self, merchant: MerchantId, stale: Credentials) -> Result<Credentials, SourceError> {
-        if self.store.begin_refresh(merchant, stale.version).await? {
-            let this = self.clone();
-            let exchange = self.refreshes.spawn(async move { this.exchange(merchant, stale).await });
-            exchange
-                .await
-                .unwrap_or_else(|_| Err(unauthorized(merchant, "the token refresh died; its outcome is unknown")))
-        } else {
-            self.await_other(merchant, stale.version).await
+        if let Some(pause) = self.endpoint_rests() {
+            return Err(SourceError::Resting { pause, reason: "the token endpoint is in trouble".to_owned() });
+        }
+        let version = stale.version;
+        // All of it in a task that nobody drops: a mark that nobody stands behind would cost the installation.
+        let this = self.clone();
+        let renewal = self.refreshes.spawn(async move { this.begin(merchant, stale).await });
+        let renewed = renewal
+            .await
+            .unwrap_or_else(|_| Err(unauthorized(merchant, "the token refresh died; its outcome is unknown")))?;
+        match renewed {
+            Some(renewed) => Ok(renewed),
+            None => self.await_other(merchant, version).await,
         }
     }
 
+    /// Marks the refresh token as being used, and uses it; `None`: another is at it.
+    async fn begin(&self, merchant: MerchantId, stale: Credentials) -> Result<Option<Credentials>, SourceError> {
+        let attempt = Uuid::new_v4();
+        match self.store.begin_refresh(merchant, stale.version, attempt).await {
+            Ok(true) => self.exchange(merchant, stale, attempt).await.map(Some),
+            Ok(false) => Ok(None),
+            Err(error) => {
+                // The mark may be set although the answer says otherwise.
+                self.abandon(merchant, attempt).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Takes the mark away: as long as there is hope.
+    async fn abandon(&self, merchant: MerchantId, attempt: Uuid) -> Result<(), SourceError> {
+        persist(merchant, "the mark of a refresh that was not sent", || self.store.abandon_refresh(merchant, attempt))
+            .await
+    }
+
     /// Uses the refresh token and saves what comes back. The mark is set.
-    async fn exchange(&self, merchant: MerchantId, stale: Credentials) -> Result<Credentials, SourceError> {
+    async fn exchange(
+        &self,
+        merchant: MerchantId,
+        stale: Credentials,
+        attempt: Uuid,
+    ) -> Result<Credentials, SourceError> {
         let version = stale.version;
         let Some(refresh_token) = &stale.tokens.refresh else {
-            self.store.abandon_refresh(merchant, version).await?;
+            self.abandon(merchant, attempt).await?;
             return Err(unauthorized(merchant, "the token has ended and there is no refresh token"));
         };
         let refresh = self.endpoint.refresh(refresh_token, Utc::now()).await;
@@ -119,9 +164,12 @@ impl<C: CredentialStore> Auth<C> {
             Refresh::Unknown(_) => "unknown",
         };
         self.metrics.token_refresh(result);
+        let answered = matches!(refresh, Refresh::Renewed(_) | Refresh::Refused(_));
+        self.backoff.lock().heard(answered, Instant::now());
         match refresh {
             Refresh::Renewed(tokens) => {
-                self.save(merchant, version, &tokens).await?;
+                let save = || self.store.complete_refresh(merchant, version, &tokens);
+                persist(merchant, "new tokens", save).await?;
                 tracing::info!(merchant.id = merchant.0, "token renewed");
                 Ok(Credentials {
                     tokens,
@@ -136,11 +184,11 @@ impl<C: CredentialStore> Auth<C> {
                 Err(unauthorized(merchant, &reason))
             }
             Refresh::NotUsed(reason) => {
-                self.store.abandon_refresh(merchant, version).await?;
+                self.abandon(merchant, attempt).await?;
                 Err(SourceError::Unavailable { reason: format!("the token could not be renewed: {reason}") })
             }
             Refresh::Misconfigured(reason) => {
-                self.store.abandon_refresh(merchant, version).await?;
+                self.abandon(merchant, attempt).await?;
                 Err(SourceError::ClientCredentials(reason))
             }
             Refresh::Unknown(reason) => {
@@ -155,21 +203,6 @@ impl<C: CredentialStore> Auth<C> {
         }
     }
 
-    /// Saves new tokens, which exist nowhere else: as long as there is hope.
-    async fn save(&self, merchant: MerchantId, version: i64, tokens: &Tokens) -> Result<(), SourceError> {
-        let hope = Instant::now() + REFRESH_TAKES_AT_MOST;
-        loop {
-            match self.store.complete_refresh(merchant, version, tokens).await {
-                Ok(()) => return Ok(()),
-                Err(error) if Instant::now() < hope => {
-                    tracing::error!(merchant.id = merchant.0, error = %error, "new tokens could not be saved; trying again");
-                    sleep(SAVE_AGAIN_AFTER).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
     /// Another process is at it, or was.
     async fn await_other(&self, merchant: MerchantId, version: i64) -> Result<Credentials, SourceError> {
         let patience = Instant::now() + WAIT_FOR_OTHERS;
@@ -177,6 +210,7 @@ impl<C: CredentialStore> Auth<C> {
             let current = self.store.load(merchant).await?.ok_or(SourceError::NoToken(merchant))?;
             match current.refreshing_for {
                 _ if current.version > version => return Ok(current),
+                _ if current.refused => return Err(unauthorized(merchant, "another process was told so")),
                 Some(age) if age > REFRESH_TAKES_AT_MOST => {
                     self.doubt(Some(merchant)).await?;
                     return Err(unauthorized(
@@ -195,7 +229,7 @@ impl<C: CredentialStore> Auth<C> {
     }
 
     /// Tells of the merchants whose refresh has an unknown outcome: this one, and those whose process went away.
-    async fn doubt(&self, merchant: Option<MerchantId>) -> Result<(), SourceError> {
+    pub(super) async fn doubt(&self, merchant: Option<MerchantId>) -> Result<(), SourceError> {
         for merchant in self.store.doubt(merchant).await? {
             tracing::error!(
                 merchant.id = merchant.0,
@@ -205,39 +239,27 @@ impl<C: CredentialStore> Auth<C> {
         Ok(())
     }
 
-    /// Keeps tokens alive whose stores no run asks for, and tells of lost refreshes, until `stop` is called.
-    pub async fn keep(&self, stop: &CancellationToken) {
-        let mut pause = Duration::ZERO;
-        while stop.run_until_cancelled(sleep(pause)).await.is_some() {
-            pause = match self.look_after_all(stop).await {
-                Ok(()) => KEEP_EVERY,
-                Err(error) => {
-                    tracing::warn!(error = %error, "tokens could not be looked after; trying again");
-                    KEEP_EVERY * 10
-                }
-            };
-        }
-    }
-
-    async fn look_after_all(&self, stop: &CancellationToken) -> Result<(), SourceError> {
-        self.doubt(None).await?;
-        let ahead = RENEW_AHEAD.to_std().unwrap_or_default();
-        for merchant in self.store.ending_within(ahead, KEPT_AT_ONCE).await? {
-            match self.credentials(merchant).await {
-                Ok(_) => {}
-                Err(SourceError::Unauthorized { .. }) => {}
-                Err(error) => return Err(error),
-            }
-            if stop.run_until_cancelled(sleep(BETWEEN_REFRESHES)).await.is_none() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
     /// Salla says that nothing will come of the tokens of `version` any more.
     pub async fn give_up(&self, merchant: MerchantId, version: i64) -> Result<(), SourceError> {
         Ok(self.store.revoked(merchant, version).await?)
+    }
+}
+
+/// Writes what is known nowhere else: again and again, as long as there is hope.
+async fn persist<F>(merchant: MerchantId, what: &str, write: impl Fn() -> F) -> Result<(), SourceError>
+where
+    F: Future<Output = Result<(), CredentialError>>,
+{
+    let hope = Instant::now() + REFRESH_TAKES_AT_MOST;
+    loop {
+        match write().await {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() < hope => {
+                tracing::error!(merchant.id = merchant.0, error = %error, "{what} could not be written; trying again");
+                sleep(SAVE_AGAIN_AFTER).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

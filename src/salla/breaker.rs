@@ -23,6 +23,8 @@ const SINGLE_FAILURES: u32 = 12;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// And never longer than this, so that a Salla that is back is noticed within a minute.
 const LONGEST_PAUSE: Duration = Duration::from_secs(40);
+/// A store of which nothing was heard for this long after its pause begins anew: what it suffered is another day's.
+const REMEMBERED_FOR: Duration = Duration::from_secs(300);
 /// A probe of which nothing was heard for this long is given up, and another one sent.
 const PROBE_TAKES_AT_MOST: Duration = Duration::from_secs(50);
 
@@ -84,6 +86,10 @@ impl Breaker {
         }
     }
 
+    fn is_of_the_past(&self, now: Instant) -> bool {
+        matches!(self.state, State::Open(until) | State::HalfOpen(until) if until + REMEMBERED_FOR < now)
+    }
+
     fn open(&mut self, pause: Duration, now: Instant) {
         self.pause = pause;
         self.state = State::Open(now + pause);
@@ -125,8 +131,17 @@ pub struct Resting {
     pub pause: Duration,
     /// For how long it has failed.
     pub since: Duration,
+    /// Other stores were answered meanwhile.
+    pub alone: bool,
     /// What was wrong last.
     pub last: Trouble,
+}
+
+impl Resting {
+    /// It is not Salla that is away: other stores are answered, or this one is, by somebody else.
+    pub fn is_its_own(&self) -> bool {
+        self.alone || matches!(self.last, Trouble::Malformed(_))
+    }
 }
 
 /// The host's circuit, and those of the stores that fail.
@@ -136,13 +151,14 @@ pub struct Breakers {
     /// The stores that failed since Salla last answered; no more are remembered than matter.
     failing: HashSet<MerchantId>,
     stores: HashMap<MerchantId, StoreBreaker>,
+    last_answer: Option<Instant>,
     attempts: u32,
 }
 
 impl Breakers {
     /// `attempts` at one request are enough to open a store's circuit.
     pub fn new(attempts: u32) -> Self {
-        Self { host: Breaker::default(), failing: HashSet::new(), stores: HashMap::new(), attempts }
+        Self { host: Breaker::default(), failing: HashSet::new(), stores: HashMap::new(), last_answer: None, attempts }
     }
 
     /// The host's.
@@ -160,13 +176,17 @@ impl Breakers {
         if self.host.state != State::Closed {
             return self.host.admit(now).map_err(Refused::Host);
         }
+        if self.stores.get(&merchant).is_some_and(|store| store.breaker.is_of_the_past(now)) {
+            self.stores.remove(&merchant);
+        }
         let Some(store) = self.stores.get_mut(&merchant) else { return Ok(()) };
         let probing = matches!(store.breaker.state, State::HalfOpen(_));
         store.breaker.admit(now).map_err(|_| if probing { Refused::Probing } else { Refused::Store })
     }
 
     /// Salla answered.
-    pub fn succeeded(&mut self, merchant: MerchantId) {
+    pub fn succeeded(&mut self, merchant: MerchantId, now: Instant) {
+        self.last_answer = Some(now);
         if self.host.state != State::Closed {
             // What the stores suffered was the host's trouble.
             self.stores.clear();
@@ -195,7 +215,8 @@ impl Breakers {
         let store = self.stores.get(&merchant)?;
         let State::Open(until) = store.breaker.state else { return None };
         let pause = until.saturating_duration_since(now);
-        Some(Resting { pause, since: now.duration_since(store.since), last: store.last.clone() })
+        let alone = self.last_answer.is_some_and(|answer| answer > store.since);
+        Some(Resting { pause, since: now.duration_since(store.since), alone, last: store.last.clone() })
     }
 
     /// The store begins anew.
@@ -234,7 +255,7 @@ mod tests {
         breakers.failed(OTHER, false, trouble(), later);
         assert_eq!(breakers.admit(OTHER, later), Err(Refused::Host(FIRST_PAUSE * 2)));
         assert_eq!(breakers.admit(OTHER, later + FIRST_PAUSE * 2), Ok(()));
-        breakers.succeeded(OTHER);
+        breakers.succeeded(OTHER, now);
         assert_eq!(breakers.admit(OTHER, later), Ok(()));
     }
 
@@ -249,15 +270,28 @@ mod tests {
         assert_eq!(breakers.admit(STORE, now), Err(Refused::Store));
         assert_eq!(breakers.open_stores(), 1);
         let later = now + FIRST_PAUSE;
-        let expected = Resting { pause: Duration::ZERO, since: FIRST_PAUSE, last: trouble() };
+        let expected = Resting { pause: Duration::ZERO, since: FIRST_PAUSE, alone: false, last: trouble() };
         assert_eq!(breakers.resting(STORE, later), Some(expected));
         assert_eq!(breakers.admit(STORE, later), Ok(()));
         assert_eq!(breakers.admit(STORE, later), Err(Refused::Probing));
         breakers.failed(STORE, false, trouble(), later);
         assert_eq!(breakers.resting(STORE, later).unwrap().pause, FIRST_PAUSE * 2);
         assert_eq!(breakers.admit(STORE, later + FIRST_PAUSE * 2), Ok(()));
-        breakers.succeeded(STORE);
+        breakers.succeeded(STORE, now);
         assert_eq!((breakers.admit(STORE, later), breakers.open_stores()), (Ok(()), 0));
+    }
+
+    #[test]
+    fn a_store_s_trouble_of_yesterday_is_forgotten() {
+        let (mut breakers, now) = (Breakers::new(3), Instant::now());
+        fail(&mut breakers, 1, 3, now);
+        assert!(!breakers.resting(STORE, now).unwrap().alone);
+        breakers.succeeded(OTHER, now + FIRST_PAUSE);
+        assert!(breakers.resting(STORE, now).unwrap().alone);
+        let tomorrow = now + Duration::from_secs(86_400);
+        assert_eq!(breakers.admit(STORE, tomorrow), Ok(()));
+        breakers.failed(STORE, false, trouble(), tomorrow);
+        assert_eq!(breakers.admit(STORE, tomorrow), Ok(()), "it has three attempts again");
     }
 
     #[test]
@@ -278,7 +312,7 @@ mod tests {
         assert_eq!(breakers.open_stores(), 3);
         let later = now + FIRST_PAUSE;
         assert_eq!(breakers.admit(OTHER, later), Ok(()));
-        breakers.succeeded(OTHER);
+        breakers.succeeded(OTHER, now);
         assert_eq!((breakers.admit(STORE, later), breakers.open_stores()), (Ok(()), 0));
     }
 
@@ -286,7 +320,7 @@ mod tests {
     fn an_answer_in_between_begins_the_count_anew() {
         let (mut breakers, now) = (Breakers::new(100), Instant::now());
         fail(&mut breakers, 3, 9, now);
-        breakers.succeeded(OTHER);
+        breakers.succeeded(OTHER, now);
         fail(&mut breakers, 3, 9, now);
         assert_eq!(breakers.state(), State::Closed);
     }

@@ -1,5 +1,5 @@
-//! The middleware around the circuit breakers. It stands inside the retries, so that it hears of every
-//! attempt.
+//! The middleware around the circuit breakers. It stands inside the retries and the limits, so that it hears of every
+//! attempt, and what it lets through is sent.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,10 +20,19 @@ use crate::{
 };
 
 /// How long a request sleeps before it looks at the circuit again.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A store that has not answered for this long fails its run.
+/// A store that has not answered for this long, while others were answered, fails its run.
 const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// What a request that failed does next.
+#[derive(Debug)]
+pub enum Then {
+    /// It is sent again; it waits for Salla, or for another request's probe.
+    SendAgain,
+    /// This is its end.
+    GiveUp(SourceError),
+}
 
 /// What a request does that finds the circuit open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,33 +58,39 @@ impl Circuit {
         Self { breakers: Mutex::new(Breakers::new(attempts)), when_open, metrics }
     }
 
-    /// What a request's failure comes to. `None`: it is to be sent again, and waits for Salla, or for another
-    /// request's probe. A store's own trouble is not waited for here: its run makes room for others.
-    pub fn verdict(&self, merchant: MerchantId, error: SourceError) -> Option<SourceError> {
-        let trouble =
-            matches!(error, SourceError::Unavailable { .. } | SourceError::Malformed { .. } | SourceError::NotAsked);
-        if !trouble || self.when_open == WhenOpen::Fail {
-            return Some(error);
+    /// What follows from a request's failure. Salla's own trouble is waited for; a store's is not, for its run makes
+    /// room for others.
+    pub fn after(&self, merchant: MerchantId, error: SourceError) -> Then {
+        if self.when_open == WhenOpen::Fail {
+            return Then::GiveUp(match error {
+                SourceError::Resting { reason, .. } => SourceError::Unavailable { reason },
+                error => error,
+            });
         }
-        let mut breakers = self.breakers.lock();
-        if breakers.state() != State::Closed {
-            return None;
+        if !matches!(error, SourceError::Unavailable { .. } | SourceError::Malformed { .. } | SourceError::NotAsked) {
+            return Then::GiveUp(error);
         }
-        match breakers.resting(merchant, Instant::now()) {
-            Some(resting) if resting.since > PATIENCE => {
-                breakers.forget(merchant);
-                Some(match resting.last {
-                    Trouble::Unavailable(reason) => SourceError::Unavailable { reason },
-                    Trouble::Malformed(reason) => SourceError::Malformed { reason },
-                })
+        self.with(merchant, |breakers, now| {
+            if breakers.state() != State::Closed {
+                return Then::SendAgain;
             }
-            Some(resting) => {
-                let (Trouble::Unavailable(reason) | Trouble::Malformed(reason)) = resting.last;
-                Some(SourceError::Resting { pause: resting.pause, reason })
+            match breakers.resting(merchant, now) {
+                Some(resting) if resting.since > PATIENCE && resting.is_its_own() => {
+                    breakers.forget(merchant);
+                    Then::GiveUp(match resting.last {
+                        Trouble::Unavailable(reason) => SourceError::Unavailable { reason },
+                        Trouble::Malformed(reason) => SourceError::Malformed { reason },
+                    })
+                }
+                Some(resting) => {
+                    let (Trouble::Unavailable(reason) | Trouble::Malformed(reason)) = resting.last;
+                    Then::GiveUp(SourceError::Resting { pause: resting.pause, reason })
+                }
+                // Another request's probe has closed it.
+                None if matches!(error, SourceError::NotAsked) => Then::SendAgain,
+                None => Then::GiveUp(error),
             }
-            None if matches!(error, SourceError::NotAsked) => None,
-            None => Some(error),
-        }
+        })
     }
 
     /// Acts on the breakers, and tells of a change.
@@ -126,7 +141,7 @@ impl Middleware for Guard {
         let result = next.run(request, extensions).await;
         match trouble(&result) {
             Some(trouble) => self.0.with(merchant, |breakers, now| breakers.failed(merchant, single, trouble, now)),
-            None => self.0.with(merchant, |breakers, _| breakers.succeeded(merchant)),
+            None => self.0.with(merchant, |breakers, now| breakers.succeeded(merchant, now)),
         }
         result
     }

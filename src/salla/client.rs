@@ -1,8 +1,8 @@
 //! One request to Salla, from token to envelope.
 //!
-//! Through the middlewares it passes, outermost first: retry of what is transient → the count of attempts → the circuit
-//! → `Retry-After` → the store's limit and the process's → reading and checking the answer. Every attempt thus pays its
-//! limit, and a broken answer is tried again like a broken connection.
+//! Through the middlewares it passes, outermost first: retry of what is transient → the count of attempts →
+//! `Retry-After` → the store's limit and the process's → the circuit → reading and checking the answer. Every attempt
+//! thus pays its limit, a probe is a request that is sent, and a broken answer is tried again like a broken connection.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use http::{HeaderValue, StatusCode, header};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 use zeroize::Zeroizing;
@@ -17,11 +18,11 @@ use zeroize::Zeroizing;
 use super::{
     answer::{BEARER, Call, ReadAnswer, retry_after, served_at},
     auth::{Auth, unauthorized},
-    circuit::{Circuit, Guard, WhenOpen},
+    circuit::{Circuit, Guard, LOOK_AGAIN, Then, WhenOpen},
     config::{Config, ListingChoice},
     error::{malformed, spent},
     outbound::plain_client,
-    refusal::{Refusal, complaint, refusal},
+    refusal::{Refusal, complaint, is_salla_s, refusal},
     retry::{CountAttempts, Enough, ObeyRetryAfter, transient},
     secret::wiped,
     throttle::{Limiters, ProcessLimit, Throttle},
@@ -91,7 +92,6 @@ impl<C: CredentialStore> SallaClient<C> {
         let http = ClientBuilder::new(plain.clone())
             .with(transient(config.max_attempts))
             .with(CountAttempts { max_attempts: config.max_attempts })
-            .with(Guard(Arc::clone(&circuit)))
             .with(ObeyRetryAfter {
                 limiters: Arc::clone(&limiters),
                 pauses: Arc::clone(&pauses),
@@ -104,6 +104,7 @@ impl<C: CredentialStore> SallaClient<C> {
                 process: ProcessLimit::new(config.process_requests_per_minute),
                 metrics: Arc::clone(&metrics),
             })
+            .with(Guard(Arc::clone(&circuit)))
             .with(ReadAnswer { metrics: Arc::clone(&metrics) })
             .build();
         let endpoint = TokenEndpoint {
@@ -140,11 +141,11 @@ impl<C: CredentialStore> SallaClient<C> {
         loop {
             match self.get_once(get).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => {
-                    if let Some(error) = self.circuit.verdict(get.merchant, error) {
-                        return Err(error);
-                    }
-                }
+                Err(error) => match self.circuit.after(get.merchant, error) {
+                    Then::GiveUp(error) => return Err(error),
+                    // Not at once: what failed may be what comes before the circuit.
+                    Then::SendAgain => sleep(LOOK_AGAIN).await,
+                },
             }
         }
     }
@@ -159,8 +160,7 @@ impl<C: CredentialStore> SallaClient<C> {
             return accept(first);
         }
         // A proxy's 401 must not cost the refresh token.
-        let is_salla_s = first.extensions().get::<Arc<Envelope>>().is_some();
-        if is_salla_s && refusal(&complaint(&first)) == Refusal::TokenEnded {
+        if is_salla_s(&first) && refusal(&complaint(&first)) == Refusal::TokenEnded {
             let renewed = match self.auth.renew(merchant, credentials).await {
                 Err(SourceError::Unauthorized { reason, .. }) if get.single => {
                     return Err(SourceError::Rejected { reason });
@@ -172,11 +172,12 @@ impl<C: CredentialStore> SallaClient<C> {
                 }
                 renewed => renewed?,
             };
+            let version = renewed.version;
             let second = call(renewed.tokens.access).await?;
             if second.status() != StatusCode::UNAUTHORIZED {
                 return accept(second);
             }
-            return Err(self.refused(get, version + 1, &second).await);
+            return Err(self.refused(get, version, &second).await);
         }
         Err(self.refused(get, version, &first).await)
     }
@@ -204,17 +205,18 @@ impl<C: CredentialStore> SallaClient<C> {
             .map_err(|error| spent(&error))
     }
 
-    /// A 401 that no renewal mends. One that does not come in Salla's envelope says nothing about the merchant.
+    /// A 401 that no renewal mends. One that does not come in Salla's envelope says nothing about the merchant, and one
+    /// that speaks ill of a token that is new may be a moment's.
     async fn refused(&self, get: &Get<'_>, version: i64, response: &reqwest::Response) -> SourceError {
         let (merchant, complaint) = (get.merchant, complaint(response));
-        if response.extensions().get::<Arc<Envelope>>().is_none() {
+        if !is_salla_s(response) {
             return SourceError::Rejected { reason: format!("{}, without a reason of Salla's", response.status()) };
         }
-        if refusal(&complaint) == Refusal::MissingScope {
-            return SourceError::MissingScope(complaint);
-        }
-        if get.single {
-            return SourceError::Rejected { reason: complaint };
+        match refusal(&complaint) {
+            Refusal::MissingScope => return SourceError::MissingScope(complaint),
+            Refusal::TokenEnded => return SourceError::Rejected { reason: complaint },
+            Refusal::Final if get.single => return SourceError::Rejected { reason: complaint },
+            Refusal::Final => {}
         }
         match self.auth.give_up(merchant, version).await {
             Ok(()) => unauthorized(merchant, &complaint),
@@ -236,7 +238,7 @@ fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
         return Err(malformed(&format!("{status}: redirects are not followed")));
     }
     if let StatusCode::NOT_FOUND | StatusCode::GONE = status
-        && response.extensions().get::<Arc<Envelope>>().is_some_and(|envelope| envelope.is_refusal())
+        && is_salla_s(&response)
     {
         // Without Salla's envelope it is a proxy's word, or that of a wrong address.
         return Err(SourceError::Gone { reason });

@@ -3,6 +3,7 @@
 
 mod answer;
 mod auth;
+mod backoff;
 mod breaker;
 mod circuit;
 mod client;
@@ -10,6 +11,7 @@ mod config;
 mod date;
 mod error;
 mod events;
+mod keeper;
 mod limiter;
 mod listing;
 mod money;

@@ -15,6 +15,11 @@ pub enum Refusal {
     Final,
 }
 
+/// It is Salla's own refusal, and not a proxy's.
+pub fn is_salla_s(response: &reqwest::Response) -> bool {
+    response.extensions().get::<Arc<Envelope>>().is_some_and(|envelope| envelope.is_refusal())
+}
+
 /// Salla's words.
 pub fn complaint(response: &reqwest::Response) -> String {
     response

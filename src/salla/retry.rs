@@ -23,6 +23,9 @@ use crate::reconcile::ports::PauseStore;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// A `Retry-After` of nothing at all is no leave to hurry.
+const SHORTEST_ASKED: Duration = Duration::from_secs(1);
+
 /// Tries again after connection failures, timeouts, 5xx and broken answers.
 pub fn transient(max_attempts: u32) -> RetryTransientMiddleware<ExponentialBackoff, TransientFailures> {
     let policy = ExponentialBackoff::builder()
@@ -114,7 +117,7 @@ impl<P: PauseStore> Middleware for ObeyRetryAfter<P> {
                 return Ok(response);
             };
             let attempts = u32::try_from(call.attempts.get()).unwrap_or(u32::MAX);
-            let pause = asked.unwrap_or_else(|| unannounced(attempts));
+            let pause = asked.map_or_else(|| unannounced(attempts), |asked| asked.max(SHORTEST_ASKED));
             self.limiters.pause(call.merchant, pause.min(self.longest));
             keep(&*self.pauses, call.merchant, pause).await;
             if pause > self.longest {

@@ -139,7 +139,8 @@ impl Store {
                     .exec_with_returning(&self.db)
             })
             .await?;
-        Ok(renewed.iter().map(run::Model::lease).collect())
+        // What is to be cancelled is renewed, so that nobody takes it over, and shown as lost, so that it stops.
+        Ok(renewed.iter().filter(|run| !run.cancel_requested).map(run::Model::lease).collect())
     }
 
     pub(super) async fn clock(&self, db: &impl ConnectionTrait) -> Result<DateTime<Utc>, DbErr> {

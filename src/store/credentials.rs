@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, FromQueryResult};
 
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::{
     connect::Store,
@@ -44,14 +45,14 @@ impl CredentialStore<Sealed> for Store {
         Ok(credentials)
     }
 
-    async fn begin_refresh(&self, merchant: MerchantId, version: i64) -> Result<bool, CredentialError> {
+    async fn begin_refresh(&self, merchant: MerchantId, version: i64, attempt: Uuid) -> Result<bool, CredentialError> {
         let sql = format!(
-            "UPDATE credentials SET refresh_started_at = {} \
+            "UPDATE credentials SET refresh_started_at = {}, refresh_attempt = $3 \
              WHERE merchant_id = $1 AND version = $2 AND refresh_started_at IS NULL",
             self.dialect.now()
         );
-        // Never repeated: if the answer is lost, the mark may be ours or another's.
-        let statement = self.statement(&sql, [merchant.0.into(), version.into()]);
+        // Never repeated: whoever finds the mark set waits for another's result.
+        let statement = self.statement(&sql, [merchant.0.into(), version.into(), attempt.into()]);
         let marked = timeout(CALL_TIMEOUT, self.db.execute_raw(statement)).await;
         let marked = marked.map_err(|_| TargetError::Unavailable("no answer within 40 s".into()))?;
         Ok(marked.map_err(target_error)?.rows_affected() == 1)
@@ -63,25 +64,18 @@ impl CredentialStore<Sealed> for Store {
         version: i64,
         tokens: &Tokens<Sealed>,
     ) -> Result<(), CredentialError> {
-        let sql = format!(
-            "UPDATE credentials SET access_token = $1, refresh_token = $2, expires_at = $3, version = $4, \
-             obtained_at = {}, refresh_started_at = NULL, refused_at = NULL WHERE merchant_id = $5 AND version = $6",
-            self.dialect.now()
-        );
-        let values: [Value; 6] = [
-            tokens.access.0.clone().into(),
-            tokens.refresh.as_ref().map(|token| token.0.clone()).into(),
-            tokens.expires_at.into(),
-            (version + 1).into(),
-            merchant.0.into(),
-            version.into(),
-        ];
-        Ok(self.execute(&sql, &values).await?)
+        Ok(self.renew_tokens(merchant, version, tokens).await?)
     }
 
-    async fn abandon_refresh(&self, merchant: MerchantId, version: i64) -> Result<(), CredentialError> {
-        let sql = "UPDATE credentials SET refresh_started_at = NULL WHERE merchant_id = $1 AND version = $2";
-        Ok(self.execute(sql, &[merchant.0.into(), version.into()]).await?)
+    async fn abandon_refresh(&self, merchant: MerchantId, attempt: Uuid) -> Result<(), CredentialError> {
+        let sql = "UPDATE credentials SET refresh_started_at = NULL, refresh_attempt = NULL \
+                   WHERE merchant_id = $1 AND refresh_attempt = $2";
+        self.call(|| async move {
+            self.db.execute_raw(self.statement(sql, [merchant.0.into(), attempt.into()])).await?;
+            Ok(())
+        })
+        .await?;
+        Ok(())
     }
 
     async fn revoked(&self, merchant: MerchantId, version: i64) -> Result<(), CredentialError> {
@@ -107,15 +101,5 @@ impl CredentialStore<Sealed> for Store {
             })
             .await?;
         Ok(ending)
-    }
-}
-
-impl Store {
-    async fn execute(&self, sql: &str, values: &[Value]) -> Result<(), TargetError> {
-        self.call(|| async move {
-            self.db.execute_raw(self.statement(sql, values.to_vec())).await?;
-            Ok(())
-        })
-        .await
     }
 }

@@ -5,9 +5,13 @@ use std::time::Duration;
 use sea_orm::{ConnectionTrait, DbErr, EntityTrait, FromQueryResult, Value};
 use uuid::Uuid;
 
-use super::{connect::Store, entity::run};
+use super::{
+    connect::Store,
+    entity::run,
+    error::{Trouble, trouble},
+};
 use crate::{
-    domain::{MerchantId, Order, Record, Run, RunId, RunStatus},
+    domain::{MerchantId, MerchantState, Order, Record, Run, RunId, RunStatus, Standing},
     reconcile::ports::{Action, Actor, Audit, Ending, Lease, TargetError},
 };
 
@@ -23,6 +27,11 @@ impl Store {
     /// `None`: the lease is lost.
     async fn end_once(&self, lease: &Lease, ending: &Ending) -> Result<Option<run::Model>, DbErr> {
         let txn = self.begin_write().await?;
+        // Before the run's row, as whoever changes where a merchant stands.
+        let state = match ending.again_after {
+            Some(_) => self.standing(&txn, lease.merchant).await?.map(Standing::state),
+            None => None,
+        };
         let sql = format!(
             "UPDATE runs SET status = $1, error_kind = $2, error_message = $3, requests = $4, \
              window_since = $5, window_until = $6, listing = $7, finished_at = {}, lease_until = NULL \
@@ -53,8 +62,8 @@ impl Store {
             let values: [Value; 3] = [lease.merchant.0.into(), Order::RESOURCE.as_str().into(), watermark.into()];
             txn.execute_raw(self.statement(sql, values)).await?;
         }
-        if let Some(pause) = ending.again_after {
-            self.take_up_later(&txn, lease.run_id, pause).await?;
+        if let (Some(pause), Some(state)) = (ending.again_after, state) {
+            self.take_up_later(&txn, lease.run_id, pause, state).await?;
         }
         let seen = "DELETE FROM run_pages WHERE run_id = $1";
         txn.execute_raw(self.statement(seen, [lease.run_id.into()])).await?;
@@ -69,14 +78,26 @@ impl Store {
         Ok(row.filter(|row| row.epoch == lease.epoch && row.status == status.as_str()))
     }
 
-    /// Queues a run that goes on at the cursor of `id`, with a tally of its own. Where a person has asked for another
-    /// run meanwhile, that one covers the window.
-    async fn take_up_later(&self, db: &impl ConnectionTrait, id: RunId, pause: Duration) -> Result<(), DbErr> {
+    /// Queues a run that goes on at the cursor of `id`, with a tally of its own, unless it was to be cancelled, or the
+    /// schedule would make none for a merchant in this state.
+    async fn take_up_later(
+        &self,
+        db: &impl ConnectionTrait,
+        id: RunId,
+        pause: Duration,
+        state: MerchantState,
+    ) -> Result<(), DbErr> {
+        let who = match state {
+            MerchantState::Retired => return Ok(()),
+            MerchantState::Active | MerchantState::NeedsReauthorization => "TRUE",
+            MerchantState::Paused | MerchantState::Unsubscribed => "trigger NOT IN ('schedule', 'catch_up')",
+        };
         let sql = format!(
             "INSERT INTO runs (id, merchant_id, trigger, status, since_requested, until_requested, full_history, dry_run, \
              priority, run_at, window_since, window_until, next_page) \
              SELECT $1, merchant_id, trigger, 'queued', since_requested, until_requested, full_history, dry_run, \
-             priority, {run_at}, window_since, window_until, next_page FROM runs WHERE id = $2 ON CONFLICT DO NOTHING",
+             priority, {run_at}, window_since, window_until, next_page FROM runs \
+             WHERE id = $2 AND NOT cancel_requested AND {who} ON CONFLICT DO NOTHING",
             run_at = self.dialect.now_plus(pause)
         );
         let next = Uuid::now_v7();
@@ -89,17 +110,31 @@ impl Store {
         Ok(())
     }
 
-    /// Back into the queue at its cursor; the attempt is not counted.
+    /// Back into the queue at its cursor; the attempt is not counted. One that was to be cancelled ends so.
     pub(super) async fn give_back(&self, lease: &Lease, pause: Duration) -> Result<bool, TargetError> {
-        let sql = format!(
-            "UPDATE runs SET status = 'queued', owner = NULL, lease_until = NULL, attempt = attempt - 1, run_at = {} \
+        let now = self.dialect.now();
+        let back = format!(
+            "UPDATE runs SET owner = NULL, lease_until = NULL, attempt = attempt - 1, run_at = {run_at}, \
+             status = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END, \
+             finished_at = CASE WHEN cancel_requested THEN {now} END \
              WHERE id = $1 AND epoch = $2 AND status = 'running'",
-            if pause.is_zero() { "run_at".to_owned() } else { self.dialect.now_plus(pause) }
+            run_at = if pause.is_zero() { "run_at".to_owned() } else { self.dialect.now_plus(pause) }
         );
-        let sql = sql.as_str();
+        let give_way = format!(
+            "UPDATE runs SET status = 'failed', error_kind = 'abandoned', finished_at = {now}, lease_until = NULL, \
+             error_message = 'another run of the merchant waits in the queue, and covers its window' \
+             WHERE id = $1 AND epoch = $2 AND status = 'running'"
+        );
+        let (back, give_way) = (back.as_str(), give_way.as_str());
         self.call(|| async move {
             let values: [Value; 2] = [lease.run_id.into(), lease.epoch.into()];
-            let released = self.db.execute_raw(self.statement(sql, values)).await?;
+            let released = match self.db.execute_raw(self.statement(back, values.clone())).await {
+                // There can be one run by hand in the queue.
+                Err(error) if trouble(&error) == Trouble::Taken => {
+                    self.db.execute_raw(self.statement(give_way, values)).await?
+                }
+                released => released?,
+            };
             Ok(released.rows_affected() > 0)
         })
         .await

@@ -21,6 +21,7 @@ mod orders;
 mod pauses;
 mod queries;
 mod queue;
+mod renewal;
 mod schedule;
 mod standing;
 

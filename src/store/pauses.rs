@@ -7,11 +7,8 @@ use sea_orm::{ConnectionTrait, DbErr};
 use super::connect::Store;
 use crate::{
     domain::MerchantId,
-    reconcile::ports::{PauseStore, TargetError},
+    reconcile::ports::{LONGEST_PAUSE, PauseStore, TargetError},
 };
-
-/// Nobody means longer than this by a `Retry-After`; a store that is asked too early says so again.
-const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
 impl PauseStore for Store {
     async fn pause(&self, merchant: MerchantId, pause: Duration) -> Result<(), TargetError> {
@@ -19,7 +16,7 @@ impl PauseStore for Store {
         let sql = format!(
             "INSERT INTO pauses (merchant_id, ends_at) SELECT merchant_id, {ends_at} FROM merchants WHERE merchant_id = $1 \
              ON CONFLICT (merchant_id) DO UPDATE SET ends_at = excluded.ends_at WHERE pauses.ends_at < excluded.ends_at",
-            ends_at = self.dialect.now_plus(pause.min(LONGEST)),
+            ends_at = self.dialect.now_plus(pause.min(LONGEST_PAUSE)),
         );
         let sql = sql.as_str();
         self.call(|| async move {

@@ -8,10 +8,7 @@ use serde_json::json;
 use super::connect::Store;
 use crate::{
     domain::{Change, Installation, MerchantId, MerchantState, Notice, Standing, UnknownWord},
-    reconcile::ports::{
-        Action, Actor, AppEvent, Applied, Audit, Changed, REFRESH_TAKES_AT_MOST, Registered, Registration, Sealed,
-        TargetError, Tokens,
-    },
+    reconcile::ports::{Action, Actor, AppEvent, Applied, Audit, Changed, Registered, Registration, Sealed, Tokens},
 };
 
 /// An authorization that is older was kept back by somebody, and its refresh token may have been used since. Salla's
@@ -66,50 +63,6 @@ impl Store {
                 Ok(merchant.map_or(Changed::Unknown, Changed::Now))
             }
         }
-    }
-
-    /// Salla refuses the tokens of `version` for good. The merchant's row is locked before the version is looked at:
-    /// new tokens that arrive at the same moment are not taken for the refused ones.
-    pub(super) async fn refuse_tokens(&self, id: MerchantId, version: i64) -> Result<(), TargetError> {
-        self.call(|| async move {
-            let txn = self.begin_write().await?;
-            let Some(standing) = self.standing(&txn, id).await? else {
-                return Ok(());
-            };
-            let sql = "SELECT 1 FROM credentials WHERE merchant_id = $1 AND version = $2";
-            let present = txn.query_one_raw(self.statement(sql, [id.0.into(), version.into()])).await?;
-            if let (Some(_), Ok(after)) = (present, standing.after(Change::RefuseTokens)) {
-                let sql = format!("UPDATE credentials SET refused_at = {} WHERE merchant_id = $1", self.dialect.now());
-                txn.execute_raw(self.statement(&sql, [id.0.into()])).await?;
-                self.change_standing(&txn, id, standing, after).await?;
-                txn.commit().await?;
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// Nobody knows whether the refresh tokens are used up whose refresh has taken too long, or is `merchant`'s: what
-    /// [`Change::RefuseTokens`] says of where they stand, in one statement. Returns those that stood otherwise.
-    pub(super) async fn doubt_tokens(&self, merchant: Option<MerchantId>) -> Result<Vec<MerchantId>, TargetError> {
-        let sql = format!(
-            "UPDATE merchants SET state = CASE state WHEN 'paused' THEN state ELSE $1 END, \
-             paused_from = CASE state WHEN 'paused' THEN $1 ELSE paused_from END \
-             WHERE (state IN ('active', 'unsubscribed') \
-                OR state = 'paused' AND COALESCE(paused_from, 'active') IN ('active', 'unsubscribed')) \
-             AND EXISTS (SELECT 1 FROM credentials c WHERE c.merchant_id = merchants.merchant_id \
-                AND c.refresh_started_at IS NOT NULL AND (c.refresh_started_at < {} OR c.merchant_id = $2)) \
-             RETURNING merchant_id",
-            self.dialect.now_minus(REFRESH_TAKES_AT_MOST)
-        );
-        let sql = sql.as_str();
-        self.call(|| async move {
-            let state = MerchantState::NeedsReauthorization.as_str();
-            let values: [Value; 2] = [state.into(), merchant.map(|id| id.0).into()];
-            let rows = self.db.query_all_raw(self.statement(sql, values)).await?;
-            rows.iter().map(|row| row.try_get("", "merchant_id").map(MerchantId)).collect()
-        })
-        .await
     }
 
     /// The body's hash, the stamps and what follows, all or nothing. Of two deliveries of one body, the second waits
@@ -219,7 +172,12 @@ impl Store {
         .transpose()
     }
 
-    async fn set_standing(&self, txn: &DatabaseTransaction, id: MerchantId, standing: Standing) -> Result<(), DbErr> {
+    pub(super) async fn set_standing(
+        &self,
+        txn: &DatabaseTransaction,
+        id: MerchantId,
+        standing: Standing,
+    ) -> Result<(), DbErr> {
         let sql = "UPDATE merchants SET state = $1, paused_from = $2 WHERE merchant_id = $3";
         let paused_from = standing.paused_from().map(MerchantState::as_str);
         let values: [Value; 3] = [standing.state().as_str().into(), paused_from.into(), id.0.into()];
@@ -227,7 +185,7 @@ impl Store {
     }
 
     /// A change, and what follows from it for tokens and runs.
-    async fn change_standing(
+    pub(super) async fn change_standing(
         &self,
         txn: &DatabaseTransaction,
         id: MerchantId,
@@ -242,7 +200,7 @@ impl Store {
                 // Whoever holds a run that has ended may write nothing more on its behalf.
                 self.cancel_runs(txn, id, "status IN ('queued', 'running')").await
             }
-            MerchantState::Paused if before.state() != MerchantState::Paused => {
+            MerchantState::Paused | MerchantState::Unsubscribed if before.state() != after.state() => {
                 self.cancel_runs(txn, id, "status = 'queued' AND trigger IN ('schedule', 'catch_up')").await
             }
             _ => Ok(()),
@@ -277,7 +235,8 @@ impl Store {
              VALUES ($1, $2, $3, $4, {clock}) \
              ON CONFLICT (merchant_id) DO UPDATE SET access_token = excluded.access_token, \
              refresh_token = excluded.refresh_token, expires_at = excluded.expires_at, \
-             version = {version}, obtained_at = {now}, refresh_started_at = NULL, refused_at = NULL"
+             version = {version}, obtained_at = {now}, refresh_started_at = NULL, refresh_attempt = NULL, \
+             refused_at = NULL"
         );
         let values: [Value; 4] = [
             id.0.into(),

@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use uuid::Uuid;
+
 use super::ring::{KeyRing, Kind, OpenError};
 use crate::{
     domain::{Change, Merchant, MerchantId},
@@ -89,8 +91,8 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
         }))
     }
 
-    async fn begin_refresh(&self, merchant: MerchantId, version: i64) -> Result<bool, CredentialError> {
-        self.store.begin_refresh(merchant, version).await
+    async fn begin_refresh(&self, merchant: MerchantId, version: i64, attempt: Uuid) -> Result<bool, CredentialError> {
+        self.store.begin_refresh(merchant, version, attempt).await
     }
 
     async fn complete_refresh(
@@ -103,8 +105,8 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
         self.store.complete_refresh(merchant, version, &sealed).await
     }
 
-    async fn abandon_refresh(&self, merchant: MerchantId, version: i64) -> Result<(), CredentialError> {
-        self.store.abandon_refresh(merchant, version).await
+    async fn abandon_refresh(&self, merchant: MerchantId, attempt: Uuid) -> Result<(), CredentialError> {
+        self.store.abandon_refresh(merchant, attempt).await
     }
 
     async fn revoked(&self, merchant: MerchantId, version: i64) -> Result<(), CredentialError> {

@@ -27,6 +27,7 @@ on_every_database!(
     a_merchant_that_is_removed_during_its_run,
     an_orphan_of_the_daemon_is_not_lost_to_the_foreground,
     a_refresh_is_begun_once,
+    a_mark_is_taken_away_by_its_own_attempt_and_a_late_save_counts,
     an_ended_sweep_is_told_once,
     of_many_requests_for_a_run_one_is_active,
 );
@@ -308,7 +309,7 @@ async fn an_orphan_of_the_daemon_is_not_lost_to_the_foreground(engine: Engine) {
 async fn a_refresh_is_begun_once(engine: Engine) {
     let fixture = fixture(engine, 1, 4, LONG).await;
     let first = fixture.stores[0].load(MerchantId(1)).await.unwrap().unwrap().version;
-    let begin = fixture.stores.iter().map(|store| store.begin_refresh(MerchantId(1), first));
+    let begin = fixture.stores.iter().map(|store| store.begin_refresh(MerchantId(1), first, uuid::Uuid::new_v4()));
     let won = futures::future::join_all(begin).await.into_iter().filter(|won| *won.as_ref().unwrap()).count();
     assert_eq!(won, 1);
     let store = &fixture.stores[0];
@@ -317,12 +318,33 @@ async fn a_refresh_is_begun_once(engine: Engine) {
     store.complete_refresh(MerchantId(1), first, &tokens).await.unwrap();
     let renewed = store.load(MerchantId(1)).await.unwrap().unwrap();
     assert_eq!((renewed.version, renewed.refreshing_for, renewed.tokens.access.0.as_str()), (first + 1, None, "y"));
-    assert!(!store.begin_refresh(MerchantId(1), first).await.unwrap());
+    assert!(!store.begin_refresh(MerchantId(1), first, uuid::Uuid::new_v4()).await.unwrap());
     // A refusal of tokens that have been replaced says nothing about the new ones.
     store.revoked(MerchantId(1), first).await.unwrap();
     assert_eq!(fixture.database.text("SELECT state FROM merchants").await, "active");
     store.revoked(MerchantId(1), first + 1).await.unwrap();
     assert_eq!(fixture.database.text("SELECT state FROM merchants").await, "needs_reauthorization");
+}
+
+async fn a_mark_is_taken_away_by_its_own_attempt_and_a_late_save_counts(engine: Engine) {
+    let fixture = fixture(engine, 1, 1, LONG).await;
+    let (store, id) = (&fixture.stores[0], MerchantId(1));
+    let version = store.load(id).await.unwrap().unwrap().version;
+    let [ours, other] = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
+    assert!(store.begin_refresh(id, version, ours).await.unwrap());
+    store.abandon_refresh(id, other).await.unwrap();
+    assert!(!store.begin_refresh(id, version, other).await.unwrap());
+    store.abandon_refresh(id, ours).await.unwrap();
+    assert!(store.begin_refresh(id, version, other).await.unwrap());
+    // A process that stalls is given up, and then wakes up with the new tokens.
+    let long_ago = chrono::Utc::now() - chrono::TimeDelta::minutes(3);
+    fixture.database.execute("UPDATE credentials SET refresh_started_at = $1", [long_ago.into()]).await;
+    assert_eq!(store.doubt(None).await.unwrap(), [id]);
+    assert!(store.doubt(None).await.unwrap().is_empty());
+    assert_eq!(fixture.database.text("SELECT state FROM merchants").await, "needs_reauthorization");
+    let tokens = Tokens { access: Sealed("y".into()), refresh: None, expires_at: None };
+    store.complete_refresh(id, version, &tokens).await.unwrap();
+    assert_eq!(fixture.database.text("SELECT state FROM merchants").await, "active");
 }
 
 async fn an_ended_sweep_is_told_once(engine: Engine) {

@@ -19,6 +19,8 @@ on_every_database!(
     one_store_does_not_answer,
     a_store_that_stays_away_holds_up_nobody,
     a_thousand_stores_while_salla_is_down,
+    what_is_cancelled_is_not_taken_up_again,
+    one_broken_token_endpoint_costs_one_merchant,
 );
 
 /// Everything that waits for a pause is due now.
@@ -201,4 +203,41 @@ async fn a_thousand_stores_while_salla_is_down(engine: Engine) {
     assert_eq!(site.database.number("SELECT count(*) FROM runs").await, STORES);
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.wait().await, Some(0));
+}
+
+/// Whatever it waits for: an answer, a store, a pause.
+async fn what_is_cancelled_is_not_taken_up_again(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 2), shop(1002, 0, 2)]).await;
+    site.set("RECONCILE__LEASE", "4s");
+    site.set("SALLA__REQUEST_TIMEOUT", "60s");
+    site.salla.world().script(1001, [Fault::Hang(Duration::from_secs(50))]);
+    site.salla.world().always.insert(1002, Fault::too_many("3600"));
+    let daemon = site.serve().await;
+    let (_, run) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    daemon.await_run("merchant_id=1001&status=running", |_| true).await;
+    let began = Instant::now();
+    assert_eq!(daemon.post(&format!("/runs/{}/cancel", run["run_id"].as_str().unwrap()), "").await.0, 202);
+    daemon.await_run("merchant_id=1001&status=cancelled", |_| true).await;
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    daemon.post("/runs", r#"{"merchant_id":1002}"#).await;
+    daemon.await_run("merchant_id=1002&status=failed", |_| true).await;
+    let waits = daemon.await_run("merchant_id=1002&status=queued", |_| true).await;
+    assert_eq!(daemon.post(&format!("/runs/{}/cancel", waits["run_id"].as_str().unwrap()), "").await.0, 202);
+    daemon.await_run("merchant_id=1002&status=cancelled", |_| true).await;
+    assert_eq!(site.database.number("SELECT count(*) FROM runs WHERE status IN ('queued', 'running')").await, 0);
+}
+
+/// Each use of a refresh token whose answer is lost costs an installation, so it is not tried on all of them.
+async fn one_broken_token_endpoint_costs_one_merchant(engine: Engine) {
+    let site = Site::new(engine, (1001..1006).map(|merchant| shop(merchant, 0, 1))).await;
+    crate::tokens::expires_soon(&site).await;
+    site.salla.world().token_faults.extend((0..20).map(|_| Fault::status(502)));
+    let daemon = site.serve().await;
+    for merchant in 1001..1006 {
+        daemon.post("/runs", &format!(r#"{{"merchant_id":{merchant}}}"#)).await;
+        daemon.await_run(&format!("merchant_id={merchant}&status=succeeded"), |_| true).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(site.database.number("SELECT count(*) FROM merchants WHERE state <> 'active'").await, 1);
+    assert_eq!(site.salla.world().token_faults.len(), 19);
 }

@@ -178,16 +178,24 @@ async fn five_kinds_of_401(engine: Engine) {
         headers: vec![("content-type", "text/html".to_owned())],
         body: "<h1>no".to_owned(),
     };
-    site.salla.world().script(1001, [proxy]);
-    assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "salla_rejected");
-    assert_eq!(site.salla.world().refreshes, 0);
-    // The one that is worth a refresh; once, even where it does not help.
+    let gateway = Fault::Answer {
+        status: 401,
+        headers: vec![("content-type", "application/json".to_owned())],
+        body: r#"{"message":"Unauthorized"}"#.to_owned(),
+    };
+    site.salla.world().script(1001, [proxy, gateway]);
+    for _ in 0..2 {
+        assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "salla_rejected");
+        assert_eq!(site.salla.world().refreshes, 0);
+    }
+    // The one that is worth a refresh; once, even where it does not help, which may be a moment's trouble.
     site.salla.world().script(1001, [Fault::TokenEnded]);
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [3, 3, 0, 0, 0, 0]);
     assert_eq!(site.salla.world().refreshes, 1);
     site.salla.world().script(1001, [Fault::TokenEnded, Fault::TokenEnded]);
-    assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "needs_reauthorization");
+    assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "salla_rejected");
     assert_eq!(site.salla.world().refreshes, 2);
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
     // And the fifth: the refresh token itself was used before.
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     site.import(r#"{"merchant_id":1001,"access_token":"ended","refresh_token":"ory_rt_1001_0"}"#).await.exits(0);

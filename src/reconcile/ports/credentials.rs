@@ -4,6 +4,7 @@ use std::{future::Future, time::Duration};
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
+use uuid::Uuid;
 
 use super::TargetError;
 use crate::domain::MerchantId;
@@ -70,15 +71,16 @@ pub trait CredentialStore<T = SecretString>: Send + Sync + 'static {
         merchant: MerchantId,
     ) -> impl Future<Output = Result<Option<Credentials<T>>, CredentialError>> + Send;
 
-    /// Marks that the refresh token of `version` is about to be used; false when it is being used, or
+    /// Marks that the refresh token of `version` is about to be used by `attempt`; false when it is being used, or
     /// was replaced.
     fn begin_refresh(
         &self,
         merchant: MerchantId,
         version: i64,
+        attempt: Uuid,
     ) -> impl Future<Output = Result<bool, CredentialError>> + Send;
 
-    /// Saves both new tokens and clears the mark, in one statement.
+    /// Saves both new tokens and clears the mark, in one transaction; whoever was in doubt about them is not any more.
     fn complete_refresh(
         &self,
         merchant: MerchantId,
@@ -86,11 +88,11 @@ pub trait CredentialStore<T = SecretString>: Send + Sync + 'static {
         tokens: &Tokens<T>,
     ) -> impl Future<Output = Result<(), CredentialError>> + Send;
 
-    /// Clears the mark: the refresh token was certainly not used.
+    /// Clears the mark of `attempt`, if there is one: the refresh token was certainly not used.
     fn abandon_refresh(
         &self,
         merchant: MerchantId,
-        version: i64,
+        attempt: Uuid,
     ) -> impl Future<Output = Result<(), CredentialError>> + Send;
 
     /// Salla refuses the tokens of `version` for good: the merchant must install the app again, and nothing is sent on

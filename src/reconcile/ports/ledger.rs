@@ -173,7 +173,7 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     /// Takes up to `limit` runs that are due, or whose holder is gone; never two of one merchant.
     fn claim(&self, limit: u32) -> impl Future<Output = Result<Vec<Claim>, TargetError>> + Send;
 
-    /// Renews these leases, and returns those that are still held.
+    /// Renews these leases, and returns those whose runs go on: still held, and not to be cancelled.
     fn heartbeat(&self, held: &[Lease]) -> impl Future<Output = Result<Vec<Lease>, TargetError>> + Send;
 
     /// Ends a run: status, totals, watermark, and the run that takes up the rest, in one transaction, fenced.

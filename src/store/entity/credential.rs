@@ -16,6 +16,7 @@ pub struct Model {
     pub version: i64,
     pub refresh_started_at: Option<DateTimeUtc>,
     pub refused_at: Option<DateTimeUtc>,
+    pub refresh_attempt: Option<Uuid>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

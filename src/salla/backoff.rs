@@ -1,0 +1,51 @@
+//! When the token endpoint is left alone. Pure: the clock is handed in.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long the token endpoint is left alone after trouble, at first and at the most.
+const SHORTEST_BACKOFF: Duration = Duration::from_secs(60);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
+
+/// When a token endpoint in trouble is tried again. Each try may cost an installation, so all merchants wait.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    until: Option<Instant>,
+    pause: Duration,
+}
+
+impl Backoff {
+    /// For how long it is left alone; `None`: it may be asked.
+    pub fn rests(&self, now: Instant) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(now)).filter(|rest| !rest.is_zero())
+    }
+
+    /// It answered with tokens or a refusal, or with neither.
+    pub fn heard(&mut self, answered: bool, now: Instant) {
+        if answered {
+            *self = Self::default();
+        } else {
+            self.pause = (self.pause * 2).clamp(SHORTEST_BACKOFF, LONGEST_BACKOFF);
+            self.until = Some(now + self.pause);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grows_until_it_is_answered() {
+        let (mut backoff, now) = (Backoff::default(), Instant::now());
+        assert_eq!(backoff.rests(now), None);
+        for minutes in [1, 2, 4, 8, 10, 10] {
+            backoff.heard(false, now);
+            assert_eq!(backoff.rests(now), Some(Duration::from_secs(minutes * 60)));
+        }
+        assert_eq!(backoff.rests(now + LONGEST_BACKOFF), None);
+        backoff.heard(true, now);
+        assert_eq!(backoff.rests(now), None);
+    }
+}
