@@ -318,8 +318,8 @@ async fn an_authorization_during_a_refresh(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     let daemon = site.serve().await;
     // The refresh goes well.
-    expires_soon(&site).await;
     site.salla.world().token_faults.push_back(Fault::Hang(Duration::from_millis(1200)));
+    expires_soon(&site).await;
     daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
     await_refresh(&site).await;
     assert_eq!(deliver(&daemon, &authorization(1001, "ory_at_event", "ory_rt_event", Utc::now())).await, "applied");
@@ -329,8 +329,8 @@ async fn an_authorization_during_a_refresh(engine: Engine) {
     assert_eq!(stored(&site, 1001).await, event, "the event's tokens stay");
     // Salla refuses it, which says nothing about the new tokens.
     site.import(r#"{"merchant_id":1001,"access_token":"stale","refresh_token":"ory_rt_1001_0"}"#).await.exits(0);
-    expires_soon(&site).await;
     site.salla.world().token_faults.push_back(Fault::Hang(Duration::from_millis(1200)));
+    expires_soon(&site).await;
     let (_, run) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
     await_refresh(&site).await;
     let again = Utc::now() + TimeDelta::seconds(1);
@@ -343,8 +343,10 @@ async fn an_authorization_during_a_refresh(engine: Engine) {
 async fn an_uninstallation_during_a_refresh(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     let daemon = site.serve().await;
-    expires_soon(&site).await;
+    // Whoever is first at it, the run or who keeps the tokens: the run is under way when the store uninstalls the app.
+    site.salla.world().script(1001, [Fault::Hang(Duration::from_millis(1500))]);
     site.salla.world().token_faults.push_back(Fault::Hang(Duration::from_millis(1500)));
+    expires_soon(&site).await;
     let (_, run) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
     await_refresh(&site).await;
     // Out and in again, before the refresh of the tokens from before is answered.
