@@ -12,7 +12,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api,
-    runs::{Answer, DEFAULT_LIMIT, MAX_LIMIT, bad_request},
+    paging::{MAX_LIMIT, Paging},
+    runs::{Answer, DEFAULT_LIMIT, bad_request},
 };
 use crate::reconcile::ports::{Audited, Ledger};
 
@@ -46,13 +47,8 @@ pub async fn list<L: Ledger>(
     query: Result<Query<AuditQuery>, QueryRejection>,
 ) -> Answer {
     let Query(query) = query.map_err(|error| bad_request(error.body_text()))?;
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(bad_request(format!("limit lies between 1 and {MAX_LIMIT}")));
-    }
-    let mut entries = api.ledger.audit(query.cursor, limit + 1).await?;
-    let more = entries.len() as u64 > limit;
-    entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let next_cursor = entries.last().filter(|_| more).map(|entry| entry.id);
+    let paging = Paging::new(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let mut entries = api.ledger.audit(query.cursor, paging.ask_for()).await?;
+    let next_cursor = paging.cut(&mut entries, |entry| entry.id);
     Ok(Json(AuditPage { entries, next_cursor }).into_response())
 }

@@ -17,6 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Onboarding,
     access::Caller,
+    paging::{MAX_LIMIT, Paging},
     problem::Problem,
     runs::{Answer, bad_request, no_merchant},
 };
@@ -26,7 +27,6 @@ use crate::{
 };
 
 const DEFAULT_LIMIT: u64 = 100;
-const MAX_LIMIT: u64 = 500;
 
 /// What `GET /merchants` takes.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -61,17 +61,10 @@ pub async fn list<R: Register>(
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer {
     let Query(query) = query.map_err(|error| bad_request(error.body_text()))?;
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(bad_request(format!("limit lies between 1 and {MAX_LIMIT}")));
-    }
-    let filter = MerchantFilter { state: query.state, after: query.cursor, limit: limit + 1 };
+    let paging = Paging::new(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let filter = MerchantFilter { state: query.state, after: query.cursor, limit: paging.ask_for() };
     let mut merchants = onboarding.register.list(filter).await?;
-    let more = merchants.len() as u64 > limit;
-    if more {
-        merchants.pop();
-    }
-    let next_cursor = merchants.last().filter(|_| more).map(|merchant| merchant.merchant_id);
+    let next_cursor = paging.cut(&mut merchants, |merchant| merchant.merchant_id);
     Ok(Json(MerchantPage { merchants, next_cursor }).into_response())
 }
 

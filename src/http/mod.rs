@@ -6,6 +6,7 @@ mod document;
 mod headers;
 mod limits;
 mod merchants;
+mod paging;
 mod probes;
 mod problem;
 mod report;

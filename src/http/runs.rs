@@ -11,7 +11,11 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Api, problem::Problem};
+use super::{
+    Api,
+    paging::{MAX_LIMIT, Paging},
+    problem::Problem,
+};
 use crate::{
     domain::{Found, MerchantId, Run, RunId, RunStatus},
     reconcile::ports::{Ledger, RunFilter},
@@ -20,7 +24,6 @@ use crate::{
 pub(super) type Answer = Result<Response, Problem>;
 
 pub(super) const DEFAULT_LIMIT: u64 = 50;
-pub(super) const MAX_LIMIT: u64 = 500;
 const MAX_DISCREPANCIES: u64 = 1000;
 
 /// More discrepancies than a run can have.
@@ -63,22 +66,15 @@ pub async fn list<L: Ledger>(
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer {
     let Query(query) = query.map_err(|error| bad_request(error.body_text()))?;
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(bad_request(format!("limit lies between 1 and {MAX_LIMIT}")));
-    }
+    let paging = Paging::new(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     let filter = RunFilter {
         merchant: query.merchant_id.map(MerchantId),
         status: query.status,
         before: query.cursor,
-        limit: limit + 1,
+        limit: paging.ask_for(),
     };
     let mut runs = api.ledger.runs(filter).await?;
-    let more = u64::try_from(runs.len()).unwrap_or(u64::MAX) > limit;
-    if more {
-        runs.pop();
-    }
-    let next_cursor = runs.last().filter(|_| more).map(|run| run.run_id);
+    let next_cursor = paging.cut(&mut runs, |run| run.run_id);
     Ok(Json(RunPage { runs, next_cursor }).into_response())
 }
 
@@ -126,10 +122,7 @@ pub async fn discrepancies<L: Ledger>(
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Answer {
     let Query(page) = query.map_err(|error| bad_request(error.body_text()))?;
-    let limit = page.limit.unwrap_or(MAX_DISCREPANCIES);
-    if !(1..=MAX_DISCREPANCIES).contains(&limit) {
-        return Err(bad_request(format!("limit lies between 1 and {MAX_DISCREPANCIES}")));
-    }
+    let paging = Paging::new(page.limit, MAX_DISCREPANCIES, MAX_DISCREPANCIES)?;
     let skip = page.cursor.unwrap_or(0);
     if skip > MAX_SKIP {
         return Err(bad_request("cursor is none that was given"));
@@ -138,10 +131,8 @@ pub async fn discrepancies<L: Ledger>(
     if api.ledger.run(id).await?.is_none() {
         return Err(no_run());
     }
-    let mut found = api.ledger.discrepancies(id, skip, limit + 1).await?;
-    let more = found.len() as u64 > limit;
-    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let next_cursor = more.then_some(skip + limit);
+    let mut found = api.ledger.discrepancies(id, skip, paging.ask_for()).await?;
+    let next_cursor = paging.cut(&mut found, |_| skip + paging.limit());
     Ok(Json(DiscrepancyPage { discrepancies: found, next_cursor }).into_response())
 }
 

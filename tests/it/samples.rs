@@ -66,6 +66,8 @@ async fn orders_in_salla_s_own_shapes(engine: Engine) {
             body: body.to_string(),
         };
         site.salla.world().always.insert(1001, fault);
+        // Of a merchant that was refused, nothing is asked any more.
+        site.register(1001).await;
         let run = site.reconcile(1001, &[]).await;
         assert_eq!(run["error"]["kind"], kind, "{file}: {run}");
     }
