@@ -5,7 +5,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc};
 use anyhow::Context as _;
 use tokio::{
     net::TcpListener,
-    sync::Notify,
+    sync::{Notify, Semaphore},
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
@@ -124,6 +124,7 @@ fn api(
         wake: Arc::clone(&signals.wake),
         pulse: signals.pulse.clone(),
         draining: signals.draining.clone(),
+        probing: Semaphore::new(http::PROBES_AT_ONCE),
     }))
 }
 

@@ -81,13 +81,6 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
 }
 
 async fn tokens(vault: &Vault<Store>, store: &Store) -> Result<String, String> {
-    let merchants = store.merchants().await.map_err(|error| error.to_string())?;
-    let revoked = merchants.iter().filter(|merchant| merchant.state == MerchantState::NeedsReauthorization);
-    let revoked: Vec<String> = revoked.map(|merchant| merchant.merchant_id.to_string()).collect();
-    if !revoked.is_empty() {
-        let advice = MerchantState::NeedsReauthorization.advice();
-        return Err(format!("merchant(s) {}: {advice}", revoked.join(", ")));
-    }
     let census = Census::take(vault, store).await.map_err(|error| error.to_string())?;
     let by_key = census.by_key(vault);
     match census.unreadable.first() {
@@ -100,13 +93,18 @@ async fn tokens(vault: &Vault<Store>, store: &Store) -> Result<String, String> {
     }
 }
 
-/// Who is left out of sweeps, and why; that is as it should be, and worth a word.
+/// Who is left out of sweeps, and why; that is as it should be, and worth a word. Who needs a hand is named.
 async fn register(store: &Store) -> Result<String, String> {
     let merchants = store.merchants().await.map_err(|error| error.to_string())?;
     let of = |state| merchants.iter().filter(|merchant| merchant.state == state).count();
     let told = MerchantState::ALL.into_iter().filter(|state| of(*state) > 0);
     let told: Vec<String> =
         told.map(|state| format!("{} {} ({})", of(state), state.as_str(), state.advice())).collect();
+    let lost = merchants.iter().filter(|merchant| merchant.state == MerchantState::NeedsReauthorization);
+    let lost: Vec<String> = lost.map(|merchant| merchant.merchant_id.to_string()).collect();
+    if !lost.is_empty() {
+        return Err(format!("{}: {}", told.join(", "), lost.join(", ")));
+    }
     Ok(if told.is_empty() {
         "none is registered; `merchants import` registers some".to_owned()
     } else {

@@ -51,14 +51,13 @@ pub async fn rotate(config: &Config) -> anyhow::Result<Exit> {
     let ring = std::sync::Arc::new(key_ring(config)?);
     let store = open_store(config).await?;
     let vault = Vault::new(ring, store.clone());
+    // An entry at the beginning and one at the end: what lies between is many transactions, and may be cut short.
+    let audit = |detail| Audit { actor: actor(), action: Action::KeysRotate, merchant: None, run: None, detail };
+    store.note(&audit(json!({"key": vault.key_id(), "begun": true}))).await?;
     let mut done = Walk::default();
     // A daemon that renews a token in between may not have the new key first yet.
     while done.walk(&vault, &store).await? {}
-    if done.resealed > 0 {
-        let detail = json!({"key": vault.key_id(), "merchants": done.resealed});
-        let (actor, action) = (actor(), Action::KeysRotate);
-        store.note(&Audit { actor, action, merchant: None, run: None, detail }).await?;
-    }
+    store.note(&audit(json!({"key": vault.key_id(), "merchants": done.resealed}))).await?;
     let census = Census::take(&vault, &store).await?;
     for error in &census.unreadable {
         eprintln!("{error}");

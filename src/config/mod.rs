@@ -132,6 +132,10 @@ impl Config {
         if let Some(error) = vault::KeyRing::parse(keys).err().filter(|_| !keys.expose_secret().is_empty()) {
             return Err(("vault.keys", error.to_string(), "`salla-reconciler keys generate` prints a key"));
         }
+        if !self.http.api_token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) {
+            let problem = "holds what no header carries, such as a space or a line's end".to_owned();
+            return Err(("http.api_token", problem, "use visible ASCII characters only"));
+        }
         http::Tokens::parse(&self.http.api_token, &self.http.api_tokens)
             .map(|_| ())
             .map_err(|error| ("http.api_tokens", error.to_string(), "use NAME:SCOPE:TOKEN[,NAME:SCOPE:TOKEN…]"))

@@ -60,7 +60,10 @@ impl Installation {
         *stamp = (*stamp).max(made);
         match notice {
             Notice::SubscriptionBegan => self.subscribed = true,
-            Notice::SubscriptionEnded | Notice::Uninstalled => self.subscribed = false,
+            Notice::SubscriptionEnded => self.subscribed = false,
+            // A subscription that was made later is that of the installation after it.
+            Notice::Uninstalled if self.subscription > made && made.is_some() => {}
+            Notice::Uninstalled => self.subscribed = false,
             Notice::Authorized | Notice::TrialBegan | Notice::TrialEnded => {}
         }
         true

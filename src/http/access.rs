@@ -67,7 +67,7 @@ impl Access {
             Rule::Open if is_of_this_machine(headers) => Ok(Caller(Actor::Local)),
             Rule::Open => Err(Problem::new(
                 StatusCode::FORBIDDEN,
-                "without a token this address answers only as localhost, and no page of another site: set \
+                "without a token this address answers only as localhost, no page of another site, and no proxy: set \
                  http.api_tokens, or ask http://localhost",
             )),
             Rule::Closed => Err(Problem::new(
@@ -110,9 +110,16 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
 }
 
+/// What proxies add: behind one, a loopback listener is everybody's.
+const FORWARDED: [&str; 6] =
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
+
 /// A page of another site reaches a loopback listener through its visitor's browser: under a name of its own that it
 /// lets point here, or with an `Origin` of its own.
 fn is_of_this_machine(headers: &HeaderMap) -> bool {
+    if FORWARDED.iter().any(|name| headers.contains_key(*name)) {
+        return false;
+    }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
     let Some(host) = host.filter(|host| is_loopback(host.host())) else {
         return false;

@@ -94,7 +94,12 @@ impl Failures {
 /// Whom a request counts for: an address, or of IPv6 the network that one customer has.
 pub fn caller_address(request: &Request) -> IpAddr {
     let peer = request.extensions().get::<ConnectInfo<std::net::SocketAddr>>();
-    match peer.map_or(IpAddr::from([0, 0, 0, 0]), |ConnectInfo(peer)| peer.ip().to_canonical()) {
+    caller_network(peer.map_or(IpAddr::from([0, 0, 0, 0]), |ConnectInfo(peer)| peer.ip()))
+}
+
+/// What is one caller: of IPv6, whoever has one address has all of its /64.
+pub fn caller_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
         address => address,
     }

@@ -22,7 +22,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use axum::{Extension, Router, http::StatusCode, middleware};
 use secrecy::SecretString;
 use serde::Deserialize;
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, Semaphore},
+};
 use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
 use utoipa_axum::router::OpenApiRouter;
@@ -67,7 +70,12 @@ pub struct Api<L> {
     pub pulse: Pulse,
     /// Called when the process is asked to end.
     pub draining: CancellationToken,
+    /// Anybody may ask the probes: they have few of the database's connections, whoever does.
+    pub probing: Semaphore,
 }
+
+/// So many probes ask the database at a time.
+pub const PROBES_AT_ONCE: usize = 2;
 
 /// What the register's handlers need.
 #[derive(Debug)]
@@ -143,7 +151,10 @@ pub fn router<L: Ledger, R: Register>(api: Arc<Api<L>>, onboarding: Arc<Onboardi
         .merge(register.with_state(Arc::clone(&onboarding)))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), access::require::<L>))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), limits::by_address::<L>));
-    let webhooks = webhooks.layer(RequestBodyLimitLayer::new(webhooks::BODY_LIMIT)).with_state(onboarding);
+    let webhooks = webhooks
+        .layer(RequestBodyLimitLayer::new(webhooks::BODY_LIMIT))
+        .layer(middleware::from_fn_with_state(webhooks::Turnstile::default(), webhooks::in_turn))
+        .with_state(onboarding);
     open.merge(guarded)
         .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
         .merge(webhooks)

@@ -49,6 +49,7 @@ pub async fn readyz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
     if api.draining.is_cancelled() {
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
     }
+    let _turn = api.probing.acquire().await;
     match api.ledger.ready().await {
         Ok(()) => Health::answer("ready"),
         Err(error) => {
@@ -68,7 +69,10 @@ pub async fn readyz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "probes", responses(
     (status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
 pub async fn metrics<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
-    match api.ledger.gauges().await {
+    let turn = api.probing.acquire().await;
+    let gauges = api.ledger.gauges().await;
+    drop(turn);
+    match gauges {
         Ok(gauges) => api.metrics.observe(&gauges),
         Err(error) => tracing::warn!(error = %error, "the scrape shows old values of the database"),
     }

@@ -1,7 +1,13 @@
 //! The connections: so many at a time, none for ever. HTTP/1.1 only, and without axum's own server, which gives a
 //! client all the time it wants to send its header.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, extract::ConnectInfo, serve::Listener};
 use hyper::{Request, body::Incoming, server::conn::http1, service::Service};
@@ -9,6 +15,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -16,10 +23,13 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::ANSWER_WITHIN;
+use super::{ANSWER_WITHIN, limits::caller_network};
 
 /// More wait until one of these ends. Half of the files that a process may usually open.
 const MAX_CONNECTIONS: usize = 512;
+
+/// Of one address: a stranger that takes all it can get leaves room for others.
+const OF_ONE_ADDRESS: usize = 128;
 
 /// From a connection's begin, or the last answer on it, to the end of the next request's header.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -31,16 +41,53 @@ const MAX_AGE: Duration = Duration::from_secs(300);
 /// Serves until `stop` is called and the requests under way are answered.
 pub async fn serve(mut listener: TcpListener, router: Router, stop: CancellationToken) {
     let (places, connections) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), TaskTracker::new());
+    let callers = Callers::default();
     while let Some(Some((place, stream, peer))) = stop.run_until_cancelled(next(&mut listener, &places)).await {
+        // One that has its share is hung up on.
+        let Some(share) = callers.admit(caller_network(peer.ip())) else { continue };
         let (router, stop) = (router.clone(), stop.clone());
         connections.spawn(async move {
             keep(stream, peer, router, stop).await;
-            drop(place);
+            drop((place, share));
         });
     }
     drop(listener);
     connections.close();
     connections.wait().await;
+}
+
+/// How many connections each address has.
+#[derive(Debug, Clone, Default)]
+struct Callers(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One connection of an address, until this is dropped.
+struct Share {
+    callers: Callers,
+    address: IpAddr,
+}
+
+impl Callers {
+    fn admit(&self, address: IpAddr) -> Option<Share> {
+        let mut callers = self.0.lock();
+        let connections = callers.entry(address).or_default();
+        if *connections >= OF_ONE_ADDRESS {
+            return None;
+        }
+        *connections += 1;
+        Some(Share { callers: self.clone(), address })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut callers = self.callers.0.lock();
+        if let Entry::Occupied(mut connections) = callers.entry(self.address) {
+            *connections.get_mut() -= 1;
+            if *connections.get() == 0 {
+                connections.remove();
+            }
+        }
+    }
 }
 
 async fn next(

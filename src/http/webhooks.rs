@@ -10,13 +10,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     Json,
     body::Bytes,
-    extract::{ConnectInfo, State},
+    extract::{ConnectInfo, Request, State},
     http::{HeaderMap, StatusCode},
-    response::IntoResponse,
+    middleware::Next,
+    response::{IntoResponse, Response},
 };
 use chrono::Utc;
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use utoipa::ToSchema;
 
 use super::{Onboarding, problem::Problem, runs::Answer, signature::Proof};
@@ -28,8 +29,31 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 /// Orders come here too where the portal sends every event to one address, and are larger than anything else.
 pub const BODY_LIMIT: usize = 1 << 20;
 
+/// So many bodies are read at once: nobody has proved anything until the whole of one is there.
+const BODIES_AT_ONCE: usize = 32;
+
 /// The label of what is not known by name.
 const OTHER: &str = "other";
+
+/// Lets some requests at a time be read.
+#[derive(Debug, Clone)]
+pub struct Turnstile(Arc<Semaphore>);
+
+impl Default for Turnstile {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(BODIES_AT_ONCE)))
+    }
+}
+
+/// Lets a request pass when it is its turn; the time limit around all requests ends a wait that is too long.
+pub async fn in_turn(State(Turnstile(turns)): State<Turnstile>, request: Request, next: Next) -> Response {
+    match timeout(ANSWER_WITHIN, turns.acquire()).await {
+        Ok(Ok(_turn)) => next.run(request).await,
+        Ok(Err(_)) | Err(_) => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again").into_response()
+        }
+    }
+}
 
 /// What became of an event.
 #[derive(Debug, Serialize, ToSchema)]

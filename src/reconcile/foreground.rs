@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    policy::failure,
+    policy::{database_failure, failure},
     ports::{Begun, Ledger, NewRun, Source, Target},
     runner::{Ended, Runner},
 };
@@ -51,7 +51,7 @@ where
                         &format!("run {run_id} of merchant {} is active", new.merchant),
                     )
                 }
-                Err(error) => failure(FailureKind::Database, &error),
+                Err(error) => database_failure(&error),
             };
             break Ended::Unrecorded { merchant: new.merchant, failure };
         };

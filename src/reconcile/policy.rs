@@ -38,18 +38,24 @@ pub fn dispose(error: &EngineError) -> Disposition {
             let pause = retry_after.unwrap_or_default().clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
             return Disposition::Postpone(failure(FailureKind::RateLimited, error), pause);
         }
-        EngineError::Target(error) => match of_target(error) {
-            Some(kind) => kind,
-            None => return Disposition::LetGo,
-        },
-        EngineError::Source(error) => match of_source(error) {
-            Some(kind) => kind,
-            None => return Disposition::LetGo,
-        },
+        EngineError::Target(TargetError::LeaseLost(_))
+        | EngineError::Source(SourceError::Credentials(CredentialError::Store(TargetError::LeaseLost(_)))) => {
+            return Disposition::LetGo;
+        }
+        EngineError::Target(error) | EngineError::Source(SourceError::Credentials(CredentialError::Store(error))) => {
+            return Disposition::Fail(database_failure(error));
+        }
+        EngineError::Source(error) => of_source(error),
         EngineError::Walk(error) => error.kind(),
         EngineError::MassDisappearance(_) => FailureKind::MassDisappearance,
     };
     Disposition::Fail(failure(kind, error))
+}
+
+/// The database's own words go to the log, and nowhere else.
+pub fn database_failure(error: &TargetError) -> Failure {
+    tracing::error!(error = %error, "the database stops the run");
+    failure(FailureKind::Database, &error.told())
 }
 
 /// What is written down about a run that failed: what happened, and what can be done about it.
@@ -57,11 +63,11 @@ pub fn failure(kind: FailureKind, what: &impl Display) -> Failure {
     Failure { kind, message: format!("{what}; {}", advice(kind)) }
 }
 
-fn of_source(error: &SourceError) -> Option<FailureKind> {
-    Some(match error {
+fn of_source(error: &SourceError) -> FailureKind {
+    match error {
         SourceError::NoToken(_) => FailureKind::NoToken,
         SourceError::Credentials(CredentialError::Unreadable { .. }) => FailureKind::TokenUnreadable,
-        SourceError::Credentials(CredentialError::Store(error)) => return of_target(error),
+        SourceError::Credentials(CredentialError::Store(_)) => FailureKind::Database,
         SourceError::Unauthorized { .. } => FailureKind::NeedsReauthorization,
         SourceError::MissingScope(_) => FailureKind::MissingScope,
         SourceError::ClientCredentials(_) => FailureKind::ClientCredentials,
@@ -72,13 +78,6 @@ fn of_source(error: &SourceError) -> Option<FailureKind> {
         SourceError::Malformed { .. } => FailureKind::SallaMalformed,
         SourceError::Gone { .. } | SourceError::Rejected { .. } => FailureKind::SallaRejected,
         SourceError::ListingUnsupported { .. } => FailureKind::ListingUnsupported,
-    })
-}
-
-fn of_target(error: &TargetError) -> Option<FailureKind> {
-    match error {
-        TargetError::Unavailable(_) | TargetError::Refused(_) => Some(FailureKind::Database),
-        TargetError::LeaseLost(_) => None,
     }
 }
 

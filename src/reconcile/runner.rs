@@ -12,7 +12,7 @@ use super::{
     engine::{Done, EngineError, Work, reconcile},
     leases::Leases,
     metrics::Metrics,
-    policy::{Disposition, dispose, failure},
+    policy::{Disposition, database_failure, dispose, failure},
     ports::{Claim, Ending, Ledger, RequestCount, Source, SourceError, Target, TargetError},
     progress::ProgressSender,
     summary::summarise,
@@ -212,7 +212,7 @@ where
             }
             Err(TargetError::LeaseLost(_)) => self.let_go(claim),
             Err(error) => {
-                let cause = failure_on_record.unwrap_or_else(|| failure(FailureKind::Database, &error));
+                let cause = failure_on_record.unwrap_or_else(|| database_failure(&error));
                 tracing::error!(error = %error, "the run's end could not be written down; its lease will lapse and it will be taken up again");
                 Ended::Unrecorded { merchant: claim.lease.merchant, failure: cause }
             }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use reqwest::{Client, StatusCode, header::CONTENT_TYPE};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -131,6 +131,8 @@ pub fn granted(json: &str, now: DateTime<Utc>) -> Option<Tokens> {
             now.checked_add_signed(chrono::TimeDelta::try_seconds(seconds)?)
         }
     });
+    // Tokens must not be lost for an end that makes no sense.
+    let expires_at = expires_at.filter(|end: &DateTime<Utc>| (1970..=9999).contains(&end.year()));
     Tokens::new(wire.access_token, wire.refresh_token, expires_at).ok()
 }
 

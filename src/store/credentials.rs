@@ -90,7 +90,7 @@ impl CredentialStore<Sealed> for Store {
         let sql = format!(
             "SELECT c.merchant_id FROM credentials c JOIN merchants m ON m.merchant_id = c.merchant_id \
              WHERE c.expires_at < {} AND c.refresh_token IS NOT NULL AND c.refresh_started_at IS NULL \
-             AND c.refused_at IS NULL AND m.state IN ('active', 'paused') ORDER BY c.expires_at LIMIT {limit}",
+             AND c.refused_at IS NULL AND m.state IN ('active', 'paused', 'unsubscribed') ORDER BY c.expires_at LIMIT {limit}",
             self.dialect.now_plus(span)
         );
         let sql = sql.as_str();

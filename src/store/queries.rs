@@ -18,9 +18,6 @@ use crate::{
 /// A merchant is overdue when a nightly run is two hours late.
 const OVERDUE: Duration = Duration::from_secs(26 * 3600);
 
-/// At the least: an authorization counts for a day.
-const REPLAYS_ARE_KNOWN_FOR: Duration = Duration::from_secs(2 * 86400);
-
 impl Store {
     pub(super) async fn list_runs(&self, filter: RunFilter) -> Result<Vec<Run>, TargetError> {
         self.call(|| async {
@@ -117,14 +114,9 @@ impl Store {
         );
         // What a run has seen is of no use once it has ended, however it did.
         let seen = "DELETE FROM run_pages WHERE run_id IN (SELECT id FROM runs WHERE finished_at IS NOT NULL)";
-        // A body that was taken is known for as long as its event could count if it came again.
-        let events = format!(
-            "DELETE FROM webhook_events WHERE received_at < {}",
-            self.dialect.now_minus(keep.max(REPLAYS_ARE_KNOWN_FOR))
-        );
         let keys = format!("DELETE FROM idempotency_keys WHERE created_at <= {}", self.dialect.now_minus(KEEP_KEYS));
         let audit = format!("DELETE FROM audit WHERE at < {}", self.dialect.now_minus(KEEP_AUDIT));
-        let (runs, others) = (runs.as_str(), [seen, events.as_str(), keys.as_str(), audit.as_str()]);
+        let (runs, others) = (runs.as_str(), [seen, keys.as_str(), audit.as_str()]);
         self.call(|| async move {
             for sql in others {
                 self.db.execute_raw(self.statement(sql, [])).await?;

@@ -58,6 +58,8 @@ pub const WARNINGS: &str = "warn,reqwest_retry=error";
 /// When the exporter cannot be built, or it was set up before.
 pub fn init(config: &Config, filter: &str) -> anyhow::Result<Telemetry> {
     let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(filter))?;
+    // Who did what is told whatever else is.
+    let filter = filter.add_directive("audit=info".parse()?);
     let json = match config.log_format {
         LogFormat::Json => true,
         LogFormat::Text => false,

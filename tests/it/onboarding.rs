@@ -600,6 +600,7 @@ async fn registrations_that_are_none(engine: Engine) {
         ("/merchants/1001", r#"{"access_token":"canary","refresh_token":""}"#, 422),
         ("/merchants/1001", r#"{"access_token":"canary two"}"#, 422),
         ("/merchants/1001", r#"{"access_token":"cänary"}"#, 422),
+        ("/merchants/1001", r#"{"access_token":"canary","expires_at":"-9999-01-01T00:00:00Z"}"#, 422),
         ("/merchants/1001", &long, 422),
         ("/merchants/1001", &name, 422),
         ("/merchants/1001", r#"{"access_token":"canary","name":"nul \u0000 canary"}"#, 422),

@@ -1,7 +1,7 @@
 //! What counts as a token, and as a name, wherever they come from: Salla's answers, its app events, and people. No error
 //! quotes what was given.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Registration, Tokens};
@@ -19,6 +19,9 @@ pub enum Unusable {
     /// A token that no header could carry.
     #[error("its access_token or refresh_token is empty, or holds what no token holds")]
     Token,
+    /// An end that no calendar of the database's has.
+    #[error("its expires_at lies before 1970 or after 9999")]
+    End,
     /// A name that nobody could read.
     #[error("its name is empty, longer than {LONGEST_NAME} characters, or holds control characters")]
     Name,
@@ -28,7 +31,7 @@ impl Tokens {
     /// Tokens that can be sent.
     ///
     /// # Errors
-    /// When one of them is empty, not of visible ASCII, or longer than 8 KiB.
+    /// When one of them is empty, not of visible ASCII, or longer than 8 KiB, or the end is no time of ours.
     pub fn new(
         access: SecretString,
         refresh: Option<SecretString>,
@@ -40,6 +43,9 @@ impl Tokens {
         };
         if !sendable(&access) || !refresh.as_ref().is_none_or(sendable) {
             return Err(Unusable::Token);
+        }
+        if expires_at.is_some_and(|end| !(1970..=9999).contains(&end.year())) {
+            return Err(Unusable::End);
         }
         Ok(Self { access, refresh, expires_at })
     }

@@ -152,6 +152,18 @@ pub enum TargetError {
     LeaseLost(RunId),
 }
 
+impl TargetError {
+    /// What those are told who do not see the log: nothing in the database's words, which may hold anything.
+    #[must_use]
+    pub fn told(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "the database is unavailable",
+            Self::Refused(_) => "the database refuses",
+            Self::LeaseLost(_) => "another process took the run over, or it has ended",
+        }
+    }
+}
+
 impl<R: Record> Assessed<R> {
     /// What it counts as, if the database does what is asked.
     #[must_use]
