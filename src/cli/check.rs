@@ -126,6 +126,7 @@ async fn salla(config: &Config, database_clock: Option<DateTime<Utc>>, report: &
             let trouble =
                 format!("{url} does not answer ({}); check salla.api_url and the way out to it", causes(&error));
             report.line("salla", Err(trouble));
+            report.line("clocks", Ok("not compared: Salla's is not known".to_owned()));
             return;
         }
     };
@@ -133,6 +134,7 @@ async fn salla(config: &Config, database_clock: Option<DateTime<Utc>>, report: &
     let date = answer.headers().get("date").and_then(|value| value.to_str().ok());
     let theirs = date.and_then(|text| httpdate::parse_http_date(text).ok()).map(DateTime::<Utc>::from);
     let (Some(theirs), Some(ours)) = (theirs, database_clock) else {
+        report.line("clocks", Ok("not compared: one of them is not known".to_owned()));
         return;
     };
     let skew = theirs - ours;

@@ -23,6 +23,7 @@ mod table;
 
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use clap::{Parser, Subcommand};
 
 use crate::{
@@ -31,6 +32,13 @@ use crate::{
     salla::WhenOpen,
     telemetry,
 };
+
+/// Reads an instant of the command line.
+fn instant(text: &str) -> Result<DateTime<Utc>, &'static str> {
+    DateTime::parse_from_rfc3339(text)
+        .map(|instant| instant.to_utc())
+        .map_err(|_| "not an instant in RFC 3339, such as 2026-11-20T00:00:00Z")
+}
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

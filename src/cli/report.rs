@@ -30,10 +30,10 @@ pub struct Args {
     #[arg(long, value_name = "ID")]
     merchant: Option<MerchantId>,
     /// Where the period begins, in RFC 3339. Without it: thirty days before its end.
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", value_parser = super::instant)]
     since: Option<DateTime<Utc>>,
     /// Where the period ends. Without it: now.
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", value_parser = super::instant)]
     until: Option<DateTime<Utc>>,
     /// A JSON object a merchant on stdout, instead of a table.
     #[arg(long)]

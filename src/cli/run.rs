@@ -37,10 +37,10 @@ pub struct Args {
     #[arg(long = "merchant", value_name = "ID")]
     merchants: Vec<MerchantId>,
     /// Where the window begins, in RFC 3339. Without it: at the last success, and at least the lookback ago.
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", value_parser = super::instant)]
     since: Option<DateTime<Utc>>,
     /// Where the window ends. Without it: now.
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", value_parser = super::instant)]
     until: Option<DateTime<Utc>>,
     /// The whole history.
     #[arg(long, conflicts_with = "since")]

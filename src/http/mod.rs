@@ -151,9 +151,10 @@ pub fn router<L: Ledger, R: Register>(api: Arc<Api<L>>, onboarding: Arc<Onboardi
         .merge(register.with_state(Arc::clone(&onboarding)))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), access::require::<L>))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), limits::by_address::<L>));
+    let turnstile = webhooks::Turnstile::new(Arc::clone(&onboarding.metrics));
     let webhooks = webhooks
         .layer(RequestBodyLimitLayer::new(webhooks::BODY_LIMIT))
-        .layer(middleware::from_fn_with_state(webhooks::Turnstile::default(), webhooks::in_turn))
+        .layer(middleware::from_fn_with_state(turnstile, webhooks::in_turn))
         .with_state(onboarding);
     open.merge(guarded)
         .layer(RequestBodyLimitLayer::new(BODY_LIMIT))

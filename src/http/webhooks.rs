@@ -9,7 +9,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    body::Bytes,
+    body::{Bytes, HttpBody},
     extract::{ConnectInfo, Request, State},
     http::{HeaderMap, StatusCode},
     middleware::Next,
@@ -21,7 +21,10 @@ use tokio::{sync::Semaphore, time::timeout};
 use utoipa::ToSchema;
 
 use super::{Onboarding, problem::Problem, runs::Answer, signature::Proof};
-use crate::reconcile::ports::{AppEvent, Applied, Register, Told, UnreadableEvent};
+use crate::reconcile::{
+    Metrics,
+    ports::{AppEvent, Applied, Register, Told, UnreadableEvent},
+};
 
 /// Salla's patience was seen to be ten seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
@@ -29,30 +32,49 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 /// Orders come here too where the portal sends every event to one address, and are larger than anything else.
 pub const BODY_LIMIT: usize = 1 << 20;
 
-/// So many bodies are read at once: nobody has proved anything until the whole of one is there.
-const BODIES_AT_ONCE: usize = 32;
+/// From the first byte of a request to its answer: Salla hears no later one.
+const IN_ALL: Duration = Duration::from_secs(9);
+
+/// So many larger bodies are read at once: nobody has proved anything until the whole of one is there.
+const LARGE_BODIES_AT_ONCE: usize = 32;
+
+/// Every app event is smaller. As many as there are connections may be read at once, whoever dribbles larger ones.
+const SMALL_BODY: u64 = 64 << 10;
 
 /// The label of what is not known by name.
 const OTHER: &str = "other";
 
-/// Lets some requests at a time be read.
+/// Lets a request be read when there is room for its body, and nobody wait for an answer that nobody hears.
 #[derive(Debug, Clone)]
-pub struct Turnstile(Arc<Semaphore>);
+pub struct Turnstile {
+    large: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+}
 
-impl Default for Turnstile {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(BODIES_AT_ONCE)))
+impl Turnstile {
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { large: Arc::new(Semaphore::new(LARGE_BODIES_AT_ONCE)), metrics }
     }
 }
 
-/// Lets a request pass when it is its turn; the time limit around all requests ends a wait that is too long.
-pub async fn in_turn(State(Turnstile(turns)): State<Turnstile>, request: Request, next: Next) -> Response {
-    match timeout(ANSWER_WITHIN, turns.acquire()).await {
-        Ok(Ok(_turn)) => next.run(request).await,
-        Ok(Err(_)) | Err(_) => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again").into_response()
-        }
-    }
+/// Lets a request pass when it is its turn.
+pub async fn in_turn(
+    State(turnstile): State<Turnstile>,
+    ConnectInfo(source): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let is_small = request.body().size_hint().upper().is_some_and(|bytes| bytes <= SMALL_BODY);
+    let pass = async {
+        let _turn = if is_small { None } else { turnstile.large.acquire().await.ok() };
+        next.run(request).await
+    };
+    timeout(IN_ALL, pass).await.unwrap_or_else(|_| {
+        turnstile.metrics.webhook(OTHER, "late");
+        tracing::warn!(source = %source.ip(), "a webhook did not arrive in time, or waited for larger ones that did not");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the body did not arrive in time; try again").into_response()
+    })
 }
 
 /// What became of an event.

@@ -31,8 +31,9 @@ pub(super) const RENEW_AHEAD: TimeDelta = TimeDelta::days(1);
 const WAIT_FOR_OTHERS: Duration = Duration::from_secs(45);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Pause before what could not be written is written again.
+/// Pauses before what could not be written is written again: they double from one to the other.
 const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+const SAVE_AGAIN_AT_LEAST_EVERY: Duration = Duration::from_secs(16);
 
 /// Keeps the tokens of all merchants usable.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub struct Auth<C> {
     metrics: Arc<Metrics>,
     refreshes: TaskTracker,
     backoff: Arc<Mutex<Backoff>>,
+    /// Whoever holds it may ask the token endpoint: what is sent to one in trouble may be lost, and is one token.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl<C> Clone for Auth<C> {
@@ -52,13 +55,14 @@ impl<C> Clone for Auth<C> {
             metrics: Arc::clone(&self.metrics),
             refreshes: self.refreshes.clone(),
             backoff: Arc::clone(&self.backoff),
+            turn: Arc::clone(&self.turn),
         }
     }
 }
 
 impl<C: CredentialStore> Auth<C> {
     pub fn new(store: Arc<C>, endpoint: TokenEndpoint, metrics: Arc<Metrics>) -> Self {
-        Self { store, endpoint, metrics, refreshes: TaskTracker::new(), backoff: Arc::default() }
+        Self { store, endpoint, metrics, refreshes: TaskTracker::new(), backoff: Arc::default(), turn: Arc::default() }
     }
 
     /// Waits until no refresh is under way.
@@ -108,9 +112,6 @@ impl<C: CredentialStore> Auth<C> {
 
     /// Replaces a token that Salla no longer takes.
     pub async fn renew(&self, merchant: MerchantId, stale: Credentials) -> Result<Credentials, SourceError> {
-        if let Some(pause) = self.endpoint_rests() {
-            return Err(SourceError::Resting { pause, reason: "the token endpoint is in trouble".to_owned() });
-        }
         let version = stale.version;
         // All of it in a task that nobody drops: a mark that nobody stands behind would cost the installation.
         let this = self.clone();
@@ -126,6 +127,10 @@ impl<C: CredentialStore> Auth<C> {
 
     /// Marks the refresh token as being used, and uses it; `None`: another is at it.
     async fn begin(&self, merchant: MerchantId, stale: Credentials) -> Result<Option<Credentials>, SourceError> {
+        let _turn = self.turn.lock().await;
+        if let Some(pause) = self.endpoint_rests() {
+            return Err(SourceError::Resting { pause, reason: "the token endpoint is in trouble".to_owned() });
+        }
         let attempt = Uuid::new_v4();
         match self.store.begin_refresh(merchant, stale.version, attempt).await {
             Ok(true) => self.exchange(merchant, stale, attempt).await.map(Some),
@@ -140,8 +145,9 @@ impl<C: CredentialStore> Auth<C> {
 
     /// Takes the mark away: as long as there is hope.
     async fn abandon(&self, merchant: MerchantId, attempt: Uuid) -> Result<(), SourceError> {
-        persist(merchant, "the mark of a refresh that was not sent", || self.store.abandon_refresh(merchant, attempt))
-            .await
+        let hope = Some(Instant::now() + REFRESH_TAKES_AT_MOST);
+        let abandon = || self.store.abandon_refresh(merchant, attempt);
+        persist(merchant, "the mark of a refresh that was not sent", hope, abandon).await
     }
 
     /// Uses the refresh token and saves what comes back. The mark is set.
@@ -160,16 +166,18 @@ impl<C: CredentialStore> Auth<C> {
         let result = match &refresh {
             Refresh::Renewed(_) => "renewed",
             Refresh::Refused(_) => "refused",
-            Refresh::NotUsed(_) | Refresh::Misconfigured(_) => "not_used",
+            Refresh::NotUsed { .. } | Refresh::Misconfigured(_) => "not_used",
             Refresh::Unknown(_) => "unknown",
         };
         self.metrics.token_refresh(result);
         let answered = matches!(refresh, Refresh::Renewed(_) | Refresh::Refused(_));
-        self.backoff.lock().heard(answered, Instant::now());
+        let wants = if let Refresh::NotUsed { retry_after, .. } = &refresh { *retry_after } else { None };
+        self.backoff.lock().heard(answered, wants, Instant::now());
         match refresh {
             Refresh::Renewed(tokens) => {
                 let save = || self.store.complete_refresh(merchant, version, &tokens);
-                persist(merchant, "new tokens", save).await?;
+                // They are nowhere else, and a mark that another process has doubted meanwhile is no obstacle.
+                persist(merchant, "new tokens", None, save).await?;
                 tracing::info!(merchant.id = merchant.0, "token renewed");
                 Ok(Credentials {
                     tokens,
@@ -183,9 +191,10 @@ impl<C: CredentialStore> Auth<C> {
                 self.store.revoked(merchant, version).await?;
                 Err(unauthorized(merchant, &reason))
             }
-            Refresh::NotUsed(reason) => {
+            Refresh::NotUsed { reason, .. } => {
                 self.abandon(merchant, attempt).await?;
-                Err(SourceError::Unavailable { reason: format!("the token could not be renewed: {reason}") })
+                let pause = self.endpoint_rests().unwrap_or_default();
+                Err(SourceError::Resting { pause, reason: format!("the token could not be renewed: {reason}") })
             }
             Refresh::Misconfigured(reason) => {
                 self.abandon(merchant, attempt).await?;
@@ -245,20 +254,29 @@ impl<C: CredentialStore> Auth<C> {
     }
 }
 
-/// Writes what is known nowhere else: again and again, as long as there is hope.
-async fn persist<F>(merchant: MerchantId, what: &str, write: impl Fn() -> F) -> Result<(), SourceError>
+/// Writes what is known nowhere else: again and again, until `hope` ends; `None`: as long as the process lives.
+async fn persist<F>(
+    merchant: MerchantId,
+    what: &str,
+    hope: Option<Instant>,
+    write: impl Fn() -> F,
+) -> Result<(), SourceError>
 where
     F: Future<Output = Result<(), CredentialError>>,
 {
-    let hope = Instant::now() + REFRESH_TAKES_AT_MOST;
+    let mut pause = SAVE_AGAIN_AFTER;
     loop {
         match write().await {
             Ok(()) => return Ok(()),
-            Err(error) if Instant::now() < hope => {
+            Err(error) if hope.is_none_or(|hope| Instant::now() < hope) => {
                 tracing::error!(merchant.id = merchant.0, error = %error, "{what} could not be written; trying again");
-                sleep(SAVE_AGAIN_AFTER).await;
+                sleep(pause).await;
+                pause = (pause * 2).min(SAVE_AGAIN_AT_LEAST_EVERY);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                tracing::error!(merchant.id = merchant.0, error = %error, "{what} could not be written, and is given up");
+                return Err(error.into());
+            }
         }
     }
 }

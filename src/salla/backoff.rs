@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::reconcile::ports::LONGEST_PAUSE;
+
 /// How long the token endpoint is left alone after trouble, at first and at the most.
 const SHORTEST_BACKOFF: Duration = Duration::from_secs(60);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
@@ -21,13 +23,13 @@ impl Backoff {
         self.until.map(|until| until.saturating_duration_since(now)).filter(|rest| !rest.is_zero())
     }
 
-    /// It answered with tokens or a refusal, or with neither.
-    pub fn heard(&mut self, answered: bool, now: Instant) {
+    /// It answered with tokens or a refusal, or with neither; what it asks for in that case counts where it is longer.
+    pub fn heard(&mut self, answered: bool, wants: Option<Duration>, now: Instant) {
         if answered {
             *self = Self::default();
         } else {
             self.pause = (self.pause * 2).clamp(SHORTEST_BACKOFF, LONGEST_BACKOFF);
-            self.until = Some(now + self.pause);
+            self.until = Some(now + self.pause.max(wants.unwrap_or_default()).min(LONGEST_PAUSE));
         }
     }
 }
@@ -41,11 +43,13 @@ mod tests {
         let (mut backoff, now) = (Backoff::default(), Instant::now());
         assert_eq!(backoff.rests(now), None);
         for minutes in [1, 2, 4, 8, 10, 10] {
-            backoff.heard(false, now);
+            backoff.heard(false, Some(Duration::from_secs(30)), now);
             assert_eq!(backoff.rests(now), Some(Duration::from_secs(minutes * 60)));
         }
         assert_eq!(backoff.rests(now + LONGEST_BACKOFF), None);
-        backoff.heard(true, now);
+        backoff.heard(true, None, now);
         assert_eq!(backoff.rests(now), None);
+        backoff.heard(false, Some(Duration::from_secs(3600)), now);
+        assert_eq!(backoff.rests(now), Some(Duration::from_secs(3600)), "what it asks for");
     }
 }

@@ -14,8 +14,8 @@ pub enum Broken {
     #[error("the answer is larger than {0} MiB")]
     TooLarge(usize),
     /// Not JSON by its own account.
-    #[error("the answer is {0:?}, not JSON")]
-    ContentType(String),
+    #[error("the answer is {0}, not JSON")]
+    ContentType(&'static str),
     /// Not the envelope.
     #[error("the answer is not JSON of Salla's shape: {0}")]
     Syntax(String),

@@ -22,7 +22,9 @@ impl<C: CredentialStore> Auth<C> {
                 Ok(()) => KEEP_EVERY,
                 Err(error) => {
                     tracing::warn!(error = %error, "tokens could not be looked after; trying again");
-                    KEEP_EVERY * 10
+                    // A database that comes back may hold marks whose outcome nobody knows.
+                    let database = matches!(error, SourceError::Credentials(_));
+                    if database { KEEP_EVERY } else { KEEP_EVERY * 10 }
                 }
             };
         }

@@ -12,10 +12,10 @@ use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
 use super::{
-    answer::whole_body,
+    answer::{retry_after, whole_body},
     error::{causes, spent},
-    secret::{masked, wiped},
-    wire::{Envelope, clip, integer, present},
+    secret::wiped,
+    wire::{Envelope, integer, present},
 };
 use crate::reconcile::ports::Tokens;
 
@@ -32,7 +32,12 @@ pub enum Refresh {
     /// Salla refuses the refresh token for good.
     Refused(String),
     /// The refresh token was certainly not used.
-    NotUsed(String),
+    NotUsed {
+        /// Why.
+        reason: String,
+        /// How long the endpoint wants to be left alone.
+        retry_after: Option<Duration>,
+    },
     /// Nor here: this app's own id or secret is missing or wrong.
     Misconfigured(String),
     /// It may have been used, and the answer is lost: it must not be sent again.
@@ -64,18 +69,18 @@ impl TokenEndpoint {
         let request = self.http.post(self.url.clone()).header(CONTENT_TYPE, FORM).body(form).timeout(self.timeout);
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) if error.is_connect() => return Refresh::NotUsed(causes(&error)),
+            Err(error) if error.is_connect() => {
+                return Refresh::NotUsed { reason: causes(&error), retry_after: None };
+            }
             Err(error) => return Refresh::Unknown(causes(&error)),
         };
         let status = response.status();
+        let retry_after = retry_after(response.headers());
         match whole_body(response).await.map(Zeroizing::new) {
             Ok(body) => {
                 let text = std::str::from_utf8(&body).unwrap_or_default();
-                if status.is_success() {
-                    return outcome(status, text, now);
-                }
                 let sent = [refresh_token.expose_secret(), self.client_secret.expose_secret()];
-                outcome(status, &masked(text, &sent), now)
+                outcome(status, text, &sent, retry_after, now)
             }
             Err(error) => Refresh::Unknown(spent(&error).to_string()),
         }
@@ -90,17 +95,34 @@ fn form(fields: &[(&str, &str)]) -> Zeroizing<String> {
     text
 }
 
-fn outcome(status: StatusCode, body: &str, now: DateTime<Utc>) -> Refresh {
+/// `sent` are the secrets of the request, of which the answer may not speak.
+fn outcome(
+    status: StatusCode,
+    body: &str,
+    sent: &[&str],
+    retry_after: Option<Duration>,
+    now: DateTime<Utc>,
+) -> Refresh {
     if status.is_success() {
         return tokens(body, now)
             .map_or_else(|| Refresh::Unknown("the answer holds no tokens".to_owned()), Refresh::Renewed);
     }
-    let complaint =
-        serde_json::from_str::<Envelope>(body).map_or_else(|_| clip(status.as_str()), |envelope| envelope.complaint());
-    match status {
-        _ if complaint.contains("invalid_grant") => Refresh::Refused(complaint),
-        _ if complaint.contains("invalid_client") => Refresh::Misconfigured(complaint),
-        StatusCode::TOO_MANY_REQUESTS => Refresh::NotUsed("429 from the token endpoint".to_owned()),
+    let mut envelope = serde_json::from_str::<Envelope>(body).ok();
+    if let Some(envelope) = &mut envelope {
+        envelope.forget(sent);
+    }
+    let complaint = envelope.as_ref().map_or_else(|| status.as_str().to_owned(), Envelope::complaint);
+    // RFC 6749, 5.2: the word of an error and the statuses that it comes with. Any other status is that of whatever
+    // broke, wherever on the way that was.
+    let word = envelope.and_then(|envelope| envelope.error_word());
+    match (status, word.as_deref()) {
+        (StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED, Some("invalid_grant")) => Refresh::Refused(complaint),
+        (StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED, Some("invalid_client")) => {
+            Refresh::Misconfigured(complaint)
+        }
+        (StatusCode::TOO_MANY_REQUESTS, _) => {
+            Refresh::NotUsed { reason: "429 from the token endpoint".to_owned(), retry_after }
+        }
         _ => Refresh::Unknown(format!("{status} from the token endpoint: {complaint}")),
     }
 }
@@ -124,14 +146,14 @@ pub fn granted(json: &str, now: DateTime<Utc>) -> Option<Tokens> {
     }
     let wire: Wire<'_> = serde_json::from_str(json).ok()?;
     let seconds = present(wire.expires_in).or(present(wire.expires)).and_then(integer);
-    let expires_at = seconds.and_then(|seconds| {
+    // Tokens must not be lost for an end that makes no sense, nor renewed at every turn.
+    let expires_at = seconds.filter(|seconds| *seconds > 0).and_then(|seconds| {
         if seconds >= EARLIEST_INSTANT {
             DateTime::from_timestamp(seconds, 0)
         } else {
             now.checked_add_signed(chrono::TimeDelta::try_seconds(seconds)?)
         }
     });
-    // Tokens must not be lost for an end that makes no sense.
     let expires_at = expires_at.filter(|end: &DateTime<Utc>| (1970..=9999).contains(&end.year()));
     Tokens::new(wire.access_token, wire.refresh_token, expires_at).ok()
 }
@@ -143,7 +165,7 @@ mod tests {
     const NOW: DateTime<Utc> = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
 
     fn of(status: u16, body: &str) -> Refresh {
-        outcome(StatusCode::from_u16(status).unwrap(), body, NOW)
+        outcome(StatusCode::from_u16(status).unwrap(), body, &["ory_rt_1"], None, NOW)
     }
 
     #[test]
@@ -155,6 +177,8 @@ mod tests {
             (r#""expires":"1791209599""#, Some(1_791_209_599)),
             (r#""expires":{},"expires_in":null"#, None),
             (r#""expires":9223372036854775807"#, None),
+            (r#""expires_in":0"#, None),
+            (r#""expires_in":-2592000"#, None),
         ] {
             let body = format!(r#"{{"access_token":"a","refresh_token":"r",{expiry}}}"#);
             let Refresh::Renewed(tokens) = of(200, &body) else {
@@ -177,10 +201,21 @@ mod tests {
     fn what_an_answer_says_about_the_refresh_token() {
         assert!(matches!(of(401, r#"{"error":"invalid_grant","error_description":"reused"}"#), Refresh::Refused(_)));
         assert!(matches!(of(401, r#"{"error":"invalid_client"}"#), Refresh::Misconfigured(_)));
-        assert!(matches!(of(429, ""), Refresh::NotUsed(_)));
+        assert!(matches!(of(400, r#"{"error":{"code":"invalid_grant","message":"m"}}"#), Refresh::Refused(_)));
+        assert!(matches!(of(500, r#"{"error":"invalid_grant"}"#), Refresh::Unknown(_)), "of something on the way");
+        assert!(matches!(of(401, r#"{"error":"no invalid_client cache"}"#), Refresh::Unknown(_)), "another word");
+        assert!(matches!(of(429, ""), Refresh::NotUsed { .. }));
         assert!(matches!(of(500, "<html>"), Refresh::Unknown(_)));
         assert!(matches!(of(200, r#"{"access_token":"a"}"#), Refresh::Unknown(_)));
         assert!(matches!(of(200, "{"), Refresh::Unknown(_)));
         assert!(matches!(of(200, r#"{"access_token":"a b","refresh_token":"r"}"#), Refresh::Unknown(_)));
+    }
+
+    #[test]
+    fn what_was_sent_is_not_repeated_however_it_is_spelt() {
+        let Refresh::Unknown(reason) = of(418, r#"{"error":"no \u006fry_rt_1 here"}"#) else {
+            panic!("what is not known is unknown")
+        };
+        assert!(reason.ends_with("no [secret] here"), "{reason}");
     }
 }

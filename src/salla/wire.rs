@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use super::secret::masked;
 
@@ -68,13 +68,24 @@ impl Envelope {
         self.success == Some(false) || present(self.error.as_deref()).is_some()
     }
 
-    /// Takes out of the server's words the token that it was sent.
-    pub fn forget(&mut self, token: &str) {
-        if let Some(error) = &mut self.error
-            && let Cow::Owned(text) = masked(error.get(), &[token])
-            && let Ok(raw) = RawValue::from_string(text)
-        {
-            *error = raw;
+    /// Takes out of the server's words about an error the secrets that it was sent, however it spells them.
+    pub fn forget(&mut self, secrets: &[&str]) {
+        self.error = self.error.take().and_then(|error| {
+            let mut value = serde_json::from_str(error.get()).ok()?;
+            forget(&mut value, secrets);
+            serde_json::value::to_raw_value(&value).ok()
+        });
+    }
+
+    /// The word of an error: its code, or the bare text of the token endpoint.
+    pub fn error_word(&self) -> Option<String> {
+        match serde_json::from_str(self.error.as_deref()?.get()).ok()? {
+            Value::String(word) => Some(word),
+            Value::Object(mut error) => match error.remove("code")? {
+                Value::String(word) => Some(word),
+                _ => None,
+            },
+            _ => None,
         }
     }
 
@@ -84,11 +95,26 @@ impl Envelope {
     }
 }
 
+/// Control characters are no part of any text that is shown, and must not hide a secret either.
+fn forget(value: &mut Value, secrets: &[&str]) {
+    match value {
+        Value::String(text) => {
+            text.retain(|c| !c.is_control());
+            if let Cow::Owned(masked) = masked(text, secrets) {
+                *text = masked;
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| forget(value, secrets)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| forget(value, secrets)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 /// Salla's words in the JSON of an error: `{code, message}`, or the bare text of the token endpoint.
 fn complaint(error: &str) -> String {
     #[derive(Deserialize)]
     struct Wire {
-        code: Option<serde_json::Value>,
+        code: Option<Value>,
         message: Option<String>,
     }
     if let Ok(text) = serde_json::from_str::<String>(error) {
@@ -98,7 +124,7 @@ fn complaint(error: &str) -> String {
         return "an error of unknown shape".to_owned();
     };
     let code = match wire.code {
-        Some(serde_json::Value::String(code)) => code,
+        Some(Value::String(code)) => code,
         Some(code) => code.to_string(),
         None => String::new(),
     };
@@ -159,6 +185,17 @@ mod tests {
         assert_eq!(integer(&raw("\"9007199254740993\"")), Some(9_007_199_254_740_993));
         assert_eq!(integer(&raw("1.5")), None);
         assert_eq!(integer(&raw("true")), None);
+    }
+
+    #[test]
+    fn a_complaint_does_not_repeat_what_was_sent() {
+        for error in
+            [r#""a \u006fry_at_1/x b""#, r#"{"code":"a ory_at_1\/x b"}"#, r#"{"message":"a o\u0007ry_at_1/x b"}"#]
+        {
+            let mut envelope: Envelope = serde_json::from_str(&format!(r#"{{"error":{error}}}"#)).unwrap();
+            envelope.forget(&["ory_at_1/x", ""]);
+            assert!(envelope.complaint().contains("a [secret] b"), "{error}: {}", envelope.complaint());
+        }
     }
 
     #[test]

@@ -42,6 +42,7 @@ impl Register<Sealed> for Store {
         let audit = &Audit::of_merchant(by, Action::MerchantRemove, id, json!({}));
         self.call(|| async move {
             let txn = self.begin_write().await?;
+            self.cancel_runs(&txn, id, "status = 'queued'").await?;
             let removed = merchant::Entity::delete_by_id(id.0).exec(&txn).await?.rows_affected > 0;
             if removed {
                 self.record(&txn, audit).await?;

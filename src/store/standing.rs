@@ -15,6 +15,9 @@ use crate::{
 /// stamps say no zone and may seem three hours older than they are.
 const STALE_AFTER: TimeDelta = TimeDelta::hours(24);
 
+/// A stamp may lie so far behind the database's clock for being read in the wrong zone.
+const CLOCKS_APART: TimeDelta = TimeDelta::hours(3);
+
 /// What a change is called in the audit.
 fn action(change: Change) -> Action {
     match change {
@@ -32,6 +35,10 @@ impl Store {
     ) -> Result<Registered, DbErr> {
         let id = registration.merchant_id;
         let txn = self.begin_write().await?;
+        // An event that was made before, and comes only now, says nothing about the tokens that come with this.
+        let mut installation = self.installation(&txn, id).await?;
+        installation.app = installation.app.max(Some(self.clock(&txn).await? - CLOCKS_APART));
+        self.save_installation(&txn, id, installation).await?;
         let new = self.insert_merchant(&txn, id).await?;
         self.set_standing(&txn, id, Standing::ACTIVE).await?;
         let sql = "UPDATE merchants SET name = COALESCE($1, name) WHERE merchant_id = $2";
@@ -93,14 +100,14 @@ impl Store {
 
     async fn take_notice(&self, txn: &DatabaseTransaction, event: &AppEvent<Sealed>) -> Result<Applied, DbErr> {
         let id = event.merchant;
-        if event.notice == Notice::Authorized {
-            let now = self.clock(txn).await?;
-            if event.made.is_some_and(|made| now - made > STALE_AFTER) {
-                return Ok(Applied::Stale);
-            }
+        let now = self.clock(txn).await?;
+        // A stamp from the future would outlive every event that follows.
+        let made = event.made.map(|made| made.min(now));
+        if event.notice == Notice::Authorized && made.is_some_and(|made| now - made > STALE_AFTER) {
+            return Ok(Applied::Stale);
         }
         let mut installation = self.installation(txn, id).await?;
-        if !installation.hear(event.notice, event.made) {
+        if !installation.hear(event.notice, made) {
             return Ok(Applied::Outdated);
         }
         self.save_installation(txn, id, installation).await?;
@@ -207,7 +214,12 @@ impl Store {
         }
     }
 
-    async fn cancel_runs(&self, txn: &DatabaseTransaction, id: MerchantId, which: &str) -> Result<(), DbErr> {
+    pub(super) async fn cancel_runs(
+        &self,
+        txn: &DatabaseTransaction,
+        id: MerchantId,
+        which: &str,
+    ) -> Result<(), DbErr> {
         let sql = format!(
             "UPDATE runs SET status = 'cancelled', cancel_requested = $1, finished_at = {}, lease_until = NULL \
              WHERE merchant_id = $2 AND {which}",

@@ -5,6 +5,7 @@ use std::{future::Future, time::Duration};
 use base64::Engine as _;
 use chrono::{DateTime, TimeDelta, Utc};
 use hmac::{Hmac, KeyInit, Mac};
+use nix::sys::signal::Signal;
 use reqwest::{Method, StatusCode};
 use salla_reconciler::{
     domain::{MerchantId, Trigger},
@@ -17,7 +18,11 @@ use sea_orm::{ConnectionTrait, TransactionTrait};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
 
 use crate::support::{
     Engine, Site,
@@ -33,6 +38,8 @@ on_every_database!(
     an_authorization_does_not_lift_a_pause,
     identical_deliveries_at_two_replicas,
     an_authorization_during_a_refresh,
+    events_from_before_an_import,
+    a_stamp_from_the_future_silences_nobody,
     an_uninstallation_during_a_refresh,
     an_uninstallation_ends_runs,
     events_arrive_in_any_order,
@@ -316,28 +323,26 @@ async fn await_refresh(site: &Site) {
 
 async fn an_authorization_during_a_refresh(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
-    let daemon = site.serve().await;
-    // The refresh goes well.
-    site.salla.world().token_faults.push_back(Fault::Hang(Duration::from_millis(1200)));
-    expires_soon(&site).await;
-    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
-    await_refresh(&site).await;
-    assert_eq!(deliver(&daemon, &authorization(1001, "ory_at_event", "ory_rt_event", Utc::now())).await, "applied");
-    daemon.await_line(|line| line["message"] == "token renewed").await;
-    daemon.await_run("", |run| run["finished_at"].is_string()).await;
     let event = Some(("ory_at_event".to_owned(), "ory_rt_event".to_owned(), false));
-    assert_eq!(stored(&site, 1001).await, event, "the event's tokens stay");
-    // Salla refuses it, which says nothing about the new tokens.
-    site.import(r#"{"merchant_id":1001,"access_token":"stale","refresh_token":"ory_rt_1001_0"}"#).await.exits(0);
-    site.salla.world().token_faults.push_back(Fault::Hang(Duration::from_millis(1200)));
-    expires_soon(&site).await;
-    let (_, run) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
-    await_refresh(&site).await;
-    let again = Utc::now() + TimeDelta::seconds(1);
-    assert_eq!(deliver(&daemon, &authorization(1001, "ory_at_event", "ory_rt_event", again)).await, "applied");
-    daemon.await_run("", |other| other["run_id"] == run["run_id"] && other["finished_at"].is_string()).await;
-    assert_eq!(state(&daemon, 1001).await, "active");
-    assert_eq!(stored(&site, 1001).await, event);
+    // The refresh goes well; then Salla refuses it, which says nothing about the new tokens.
+    for (refresh_token, result) in [("ory_rt_1001_1", "renewed"), ("ory_rt_of_nobody", "refused")] {
+        site.import(&format!(r#"{{"merchant_id":1001,"access_token":"old","refresh_token":"{refresh_token}"}}"#))
+            .await
+            .exits(0);
+        site.salla.world().token_faults.push_back(Fault::Hang(Duration::from_millis(1200)));
+        expires_soon(&site).await;
+        let mut daemon = site.serve().await;
+        await_refresh(&site).await;
+        let event_at = Utc::now() + TimeDelta::seconds(i64::from(result == "refused"));
+        assert_eq!(deliver(&daemon, &authorization(1001, "ory_at_event", "ory_rt_event", event_at)).await, "applied");
+        let asked = site.salla.world().refreshes;
+        // Who is asked to end ends once the refresh is through.
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.wait().await, Some(0));
+        assert_eq!(site.salla.world().refreshes - asked, usize::from(result == "renewed"), "{result}");
+        assert_eq!(stored(&site, 1001).await, event, "{result}: the event's tokens stay");
+    }
+    assert_eq!(state(&site.serve().await, 1001).await, "active");
 }
 
 async fn an_uninstallation_during_a_refresh(engine: Engine) {
@@ -719,4 +724,59 @@ async fn a_retired_merchant_on_the_command_line(engine: Engine) {
     assert!(check.contains("1 retired (the app was uninstalled"), "{check}");
     site.register(1001).await;
     assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+}
+
+/// What Salla said before the register was told by hand says nothing about that.
+async fn events_from_before_an_import(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    let daemon = site.serve().await;
+    for body in [
+        authorization(1001, "ory_at_before", "ory_rt_before", Utc::now() - TimeDelta::hours(4)),
+        event("app.uninstalled", 1001, Utc::now() - TimeDelta::hours(4)),
+    ] {
+        assert_eq!(deliver(&daemon, &body).await, "outdated");
+    }
+    assert_eq!(state(&daemon, 1001).await, "active");
+    assert_ne!(stored(&site, 1001).await.unwrap().0, "ory_at_before");
+    // Stamps say no zone, and may seem to lie three hours back.
+    let wrong_zone = Utc::now() - TimeDelta::hours(3) + TimeDelta::minutes(1);
+    assert_eq!(deliver(&daemon, &event("app.uninstalled", 1001, wrong_zone)).await, "applied");
+}
+
+async fn a_stamp_from_the_future_silences_nobody(engine: Engine) {
+    let site = Site::unregistered(engine, [shop(1001, 0, 1)]).await;
+    let daemon = site.serve().await;
+    let far = Utc::now() + TimeDelta::days(365);
+    assert_eq!(deliver(&daemon, &authorization(1001, "ory_at_far", "ory_rt_far", far)).await, "applied");
+    let now = Utc::now() + TimeDelta::seconds(1);
+    assert_eq!(deliver(&daemon, &event("app.uninstalled", 1001, now)).await, "applied");
+    assert_eq!(state(&daemon, 1001).await, "retired");
+}
+
+/// Strangers who dribble what they send keep Salla waiting for nothing, and do not go unnoticed.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_never_end() {
+    let site = Site::unregistered(Engine::Sqlite, [shop(1001, 0, 1)]).await;
+    let daemon = site.serve().await;
+    let address = daemon.url.strip_prefix("http://").unwrap().to_owned();
+    let mut held = Vec::new();
+    for length in std::iter::repeat_n(900_000, 40).chain(std::iter::repeat_n(60_000, 40)) {
+        let mut stranger = TcpStream::connect(&address).await.unwrap();
+        let head = format!("POST /webhooks/salla HTTP/1.1\r\nhost: {address}\r\ncontent-length: {length}\r\n\r\n{{");
+        stranger.write_all(head.as_bytes()).await.unwrap();
+        held.push(stranger);
+    }
+    let began = Instant::now();
+    assert_eq!(deliver(&daemon, &installation(&site, 1001, Utc::now())).await, "applied");
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let mut answer = [0; 12];
+    held[0].read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 503");
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    daemon
+        .await_line(|line| line["message"].as_str().is_some_and(|text| text.contains("did not arrive in time")))
+        .await;
+    let (_, metrics) = daemon.get("/metrics").await;
+    let counted = r#"salla_reconciler_webhooks_total{event="other",result="late"}"#;
+    assert!(metrics.as_str().unwrap().contains(counted), "{metrics}");
 }

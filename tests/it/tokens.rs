@@ -21,6 +21,9 @@ on_every_database!(
     five_kinds_of_401,
     a_refused_merchant_is_not_asked_about_again,
     a_paused_store_s_token_is_kept_alive,
+    trouble_at_the_token_endpoint_costs_one_token,
+    a_token_endpoint_that_wants_to_be_left_alone,
+    new_tokens_outlast_a_database_that_takes_nothing,
 );
 
 /// A token of a fortnight, on its last hour.
@@ -232,4 +235,86 @@ async fn a_paused_store_s_token_is_kept_alive(engine: Engine) {
     until("it is renewed", async || renewed(&site).await == 1).await;
     assert_eq!(site.salla.world().refreshes, 1);
     assert_eq!(state(&site).await, "paused");
+}
+
+/// A token endpoint that loses the answers of whoever asks it loses one store's, not a dozen.
+async fn trouble_at_the_token_endpoint_costs_one_token(engine: Engine) {
+    let site = Site::new(engine, (1..=8).map(|store| shop(store, 0, 1))).await;
+    let unknown = Fault::Answer { status: 500, headers: Vec::new(), body: String::new() };
+    site.salla.world().token_faults.extend((0..8).map(|_| unknown.clone()));
+    for store in 1..=8 {
+        site.salla.world().script(store, [Fault::TokenEnded]);
+    }
+    let daemon = site.serve().await;
+    for store in 1..=8 {
+        daemon.post("/runs", &format!(r#"{{"merchant_id":{store}}}"#)).await;
+    }
+    until("every store was asked for", async || (1..=8).all(|store| site.salla.world().requests_for(store) > 0)).await;
+    until("no run is held", async || {
+        site.database.number("SELECT count(*) FROM runs WHERE status = 'running'").await == 0
+    })
+    .await;
+    assert_eq!(site.salla.world().token_faults.len(), 7, "one refresh was sent");
+    let lost = "SELECT count(*) FROM merchants WHERE state = 'needs_reauthorization'";
+    assert_eq!(site.database.number(lost).await, 1);
+    let waiting = "SELECT count(*) FROM runs WHERE status = 'queued' AND error_kind IS NULL";
+    assert_eq!(site.database.number(waiting).await, 7, "the others wait for it, and are not failed");
+}
+
+/// What the token endpoint asks for is waited for, and what waits goes on by itself.
+async fn a_token_endpoint_that_wants_to_be_left_alone(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 2)]).await;
+    let busy = Fault::Answer { status: 429, headers: vec![("retry-after", "3600".to_owned())], body: String::new() };
+    site.salla.world().token_faults.push_back(busy);
+    site.salla.world().script(1001, [Fault::TokenEnded]);
+    let daemon = site.serve().await;
+    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    until("it was asked", async || site.salla.world().token_faults.is_empty()).await;
+    until("the run waits", async || {
+        site.database.number("SELECT count(*) FROM runs WHERE status = 'queued'").await == 1
+    })
+    .await;
+    let waits = if site.database.is_postgres() {
+        "SELECT CAST(extract(epoch FROM run_at - now()) AS bigint) FROM runs"
+    } else {
+        "SELECT CAST(strftime('%s', run_at) - strftime('%s', 'now') AS INTEGER) FROM runs"
+    };
+    let waits = site.database.number(waits).await;
+    assert!((3500..=3700).contains(&waits), "{waits} s");
+    assert_eq!(state(&site).await, "active");
+    assert_eq!(site.salla.world().refreshes, 0);
+}
+
+/// The new tokens are nowhere but in this process: it goes on trying for as long as it lives.
+async fn new_tokens_outlast_a_database_that_takes_nothing(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 2)]).await;
+    let (begin, end) = if site.database.is_postgres() {
+        site.database
+            .execute(
+                "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN RAISE EXCEPTION 'disk full' USING ERRCODE = '53100'; END $$",
+                [],
+            )
+            .await;
+        (
+            "CREATE TRIGGER no_room BEFORE UPDATE OF access_token ON credentials FOR EACH ROW EXECUTE FUNCTION nothing()",
+            "DROP TRIGGER no_room ON credentials",
+        )
+    } else {
+        (
+            "CREATE TRIGGER no_room BEFORE UPDATE OF access_token ON credentials BEGIN SELECT RAISE(ABORT, 'disk full'); END",
+            "DROP TRIGGER no_room",
+        )
+    };
+    expires_soon(&site).await;
+    site.database.execute(begin, []).await;
+    let daemon = site.serve().await;
+    let in_vain = |line: &serde_json::Value| {
+        line["message"].as_str().is_some_and(|message| message.contains("new tokens could not be written"))
+    };
+    until("it tries again", async || daemon.log().iter().filter(|line| in_vain(line)).count() > 2).await;
+    site.database.execute(end, []).await;
+    until("they are saved", async || renewed(&site).await == 1).await;
+    assert_eq!(site.salla.world().refreshes, 1);
+    assert_eq!(state(&site).await, "active");
 }
