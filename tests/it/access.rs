@@ -96,8 +96,19 @@ async fn guessing_is_slow() {
     }
     assert!((5..=11).contains(&looked_at) && refused > 5, "{looked_at} tries, {refused} refused");
     // The right one is not told from a wrong one meanwhile, and is good again afterwards.
-    while with(&daemon, "not-the-token-0123", Method::GET, "/runs", "").await.0 != 429 {}
-    assert_eq!(with(&daemon, READER, Method::GET, "/runs", "").await.0, 429);
+    let mut tries = 0;
+    loop {
+        while with(&daemon, "not-the-token-0123", Method::GET, "/runs", "").await.0 != 429 {}
+        let refused = Instant::now();
+        let right = with(&daemon, READER, Method::GET, "/runs", "").await.0;
+        // A busy machine may take so long to ask that another try is granted.
+        if right == 429 || refused.elapsed() < Duration::from_millis(100) {
+            assert_eq!(right, 429);
+            break;
+        }
+        tries += 1;
+        assert!(tries < 50, "too busy a machine to tell");
+    }
     assert_eq!(daemon.get("/runs").await.0, 401, "who sends no token has not guessed");
     let patience = Instant::now();
     while with(&daemon, READER, Method::GET, "/runs", "").await.0 != 200 {

@@ -193,7 +193,7 @@ async fn a_thousand_stores_while_salla_is_down(engine: Engine) {
     assert!(before <= 40, "{before} requests before the circuit opened");
     site.salla.world().always.clear();
     let done = "SELECT count(*) FROM runs WHERE status = 'succeeded' AND attempt <= 2";
-    for _ in 0..600 {
+    for _ in 0..1500 {
         if site.database.number(done).await == STORES {
             break;
         }
