@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use secrecy::ExposeSecret;
 
 use super::{Exit, keys::Census};
@@ -10,8 +10,9 @@ use crate::{
     app::key_ring,
     config::{Config, ConfigError},
     domain::MerchantState,
-    reconcile::ports::Ledger,
+    reconcile::ports::{Ledger, Standstill, TargetError},
     salla::{causes, plain_client},
+    schedule::Calendar,
     store::Store,
     vault::Vault,
 };
@@ -60,6 +61,7 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
                 Ok(ring) => {
                     report.line("vault", tokens(&Vault::new(ring, store.clone()), &store).await);
                     report.line("merchants", register(&store).await);
+                    report.line("schedule", schedule(&config, &store).await);
                 }
                 Err(error) => report.line("vault", Err(error.to_string())),
             }
@@ -91,6 +93,23 @@ async fn tokens(vault: &Vault<Store>, store: &Store) -> Result<String, String> {
             census.merchants
         )),
     }
+}
+
+/// When it fires next, or why it does not.
+async fn schedule(config: &Config, store: &Store) -> Result<String, String> {
+    let told = async {
+        if let Some(Standstill { since, by }) = store.standstill().await? {
+            let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
+            return Ok(format!("all stores are paused since {since} (by {by}), until `merchants resume --all`"));
+        }
+        let calendar = Calendar::new(config.schedule.cron.clone(), config.schedule.timezone);
+        let next = calendar.next_after(store.now().await?);
+        Ok(next.map_or_else(
+            || format!("{} never fires", calendar.pattern()),
+            |next| format!("{} fires next at {}", calendar.pattern(), next.to_rfc3339_opts(SecondsFormat::Secs, true)),
+        ))
+    };
+    told.await.map_err(|error: TargetError| error.to_string())
 }
 
 /// Who is left out of sweeps, and why; that is as it should be, and worth a word. Who needs a hand is named.

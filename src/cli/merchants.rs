@@ -4,6 +4,7 @@ use std::{io::BufRead, path::PathBuf};
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
+use clap::Args;
 use secrecy::SecretString;
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -37,24 +38,29 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Leaves a store out of sweeps.
+    /// Leaves a store out of sweeps; or, with `--all`, lets nothing run until all go on.
     #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
-    Pause {
-        /// Its id.
-        id: MerchantId,
-    },
+    Pause(Whom),
     /// Takes a paused store, or one whose subscription has ended, into sweeps again.
     #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
-    Resume {
-        /// Its id.
-        id: MerchantId,
-    },
+    Resume(Whom),
     /// Takes a store out of the register and destroys its tokens; its orders and runs stay.
     #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
     Remove {
         /// Its id.
         id: MerchantId,
     },
+}
+
+/// One store, or all.
+#[derive(Debug, Clone, Copy, Args)]
+#[group(required = true, multiple = false)]
+pub struct Whom {
+    /// Its id.
+    id: Option<MerchantId>,
+    /// All stores, each as it stands.
+    #[arg(long)]
+    all: bool,
 }
 
 /// A line of the import.
@@ -77,8 +83,8 @@ pub async fn merchants(config: &Config, command: Command) -> anyhow::Result<Exit
     match command {
         Command::Import { .. } => {}
         Command::List { json } => list(&store, json).await?,
-        Command::Pause { id } => change(&store, id, Change::Pause).await?,
-        Command::Resume { id } => change(&store, id, Change::Resume).await?,
+        Command::Pause(whom) => change(&store, whom, Change::Pause).await?,
+        Command::Resume(whom) => change(&store, whom, Change::Resume).await?,
         Command::Remove { id } if store.remove(id, &actor()).await? => {}
         Command::Remove { id } => return Err(unknown(id)),
     }
@@ -147,7 +153,20 @@ async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn change(register: &impl Register<Sealed>, id: MerchantId, change: Change) -> anyhow::Result<()> {
+async fn change(register: &impl Register<Sealed>, whom: Whom, change: Change) -> anyhow::Result<()> {
+    let Some(id) = whom.id else {
+        let pause = change == Change::Pause;
+        say!(
+            "{}",
+            match (pause, register.stand_still(pause, &actor()).await?) {
+                (true, true) => "all stores are paused: nothing runs until `merchants resume --all`",
+                (true, false) => "all stores were paused already",
+                (false, true) => "all stores go on",
+                (false, false) => "they were not all paused",
+            }
+        );
+        return Ok(());
+    };
     match register.change(id, change, &actor()).await? {
         Changed::Now(_) => Ok(()),
         Changed::Impossible(obstacle) => bail!("merchant {id}: {obstacle}"),

@@ -166,6 +166,38 @@ pub async fn resume<R: Register>(
     change(&onboarding.register, &id, Change::Resume, &by).await
 }
 
+/// Whether all stores are paused.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Pause {
+    /// They are.
+    #[schema(example = true)]
+    paused: bool,
+}
+
+/// Pauses all stores: no run begins until they go on, and what runs is given back at its cursor.
+#[utoipa::path(post, path = "/merchants/pause", operation_id = "pause_all", tag = "merchants", responses(
+    (status = 200, description = "All stores are paused", body = Pause),
+    (status = 413, description = "A body of more than 64 KiB")))]
+pub async fn pause_all<R: Register>(
+    State(onboarding): State<Arc<Onboarding<R>>>,
+    Extension(Caller(by)): Extension<Caller>,
+) -> Answer {
+    onboarding.register.stand_still(true, &by).await?;
+    Ok(Json(Pause { paused: true }).into_response())
+}
+
+/// Lets all stores go on, each as it stood. A firing that was due meanwhile is made up for within `schedule.catch_up`.
+#[utoipa::path(post, path = "/merchants/resume", operation_id = "resume_all", tag = "merchants", responses(
+    (status = 200, description = "They go on", body = Pause),
+    (status = 413, description = "A body of more than 64 KiB")))]
+pub async fn resume_all<R: Register>(
+    State(onboarding): State<Arc<Onboarding<R>>>,
+    Extension(Caller(by)): Extension<Caller>,
+) -> Answer {
+    onboarding.register.stand_still(false, &by).await?;
+    Ok(Json(Pause { paused: false }).into_response())
+}
+
 async fn change<R: Register>(register: &R, id: &str, change: Change, by: &Actor) -> Answer {
     let id = merchant_id(id)?;
     match register.change(id, change, by).await? {

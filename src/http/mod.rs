@@ -120,7 +120,9 @@ fn routes<L: Ledger, R: Register>() -> Routes<L, R> {
         .routes(on(merchants::__path_show, merchants::show::<R>))
         .routes(on(merchants::__path_put, merchants::put::<R>))
         .routes(on(merchants::__path_pause, merchants::pause::<R>))
-        .routes(on(merchants::__path_resume, merchants::resume::<R>));
+        .routes(on(merchants::__path_resume, merchants::resume::<R>))
+        .routes(on(merchants::__path_pause_all, merchants::pause_all::<R>))
+        .routes(on(merchants::__path_resume_all, merchants::resume_all::<R>));
     let open = OpenApiRouter::with_openapi(document::blank())
         .routes(on(probes::__path_healthz, probes::healthz::<L>))
         .routes(on(probes::__path_readyz, probes::readyz::<L>))

@@ -33,10 +33,11 @@ pub struct Metrics {
     merchants_overdue: IntGauge,
     last_success: IntGauge,
     oldest_watermark: IntGauge,
+    standstill: IntGauge,
 }
 
 /// Each metric's name behind the project's prefix, and what it tells whom.
-const HELP: [(&str, &str); 17] = [
+const HELP: [(&str, &str); 18] = [
     ("runs_total", "Runs that ended in this process, by how they ended and who asked for them."),
     ("run_duration_seconds", "How long runs took, from claim to end."),
     ("records_total", "Distinct records by what became of them; created and updated are drift that was corrected."),
@@ -61,6 +62,7 @@ const HELP: [(&str, &str); 17] = [
     ),
     ("leases_lost_total", "Runs that another process took over; look for stalls of this one."),
     ("runs_active", "Runs under way, in all processes (from the database)."),
+    ("all_paused", "1 while all stores are paused: no run begins until `merchants resume --all` (from the database)."),
     ("runs_queued", "Runs that wait, in all processes (from the database)."),
     ("merchants", "Registered merchants by state (from the database)."),
     ("merchants_overdue", "Active merchants whose watermark is older than 26 hours: see /runs for why."),
@@ -133,6 +135,7 @@ impl Metrics {
             merchants_overdue: make.gauge("merchants_overdue")?,
             last_success: make.gauge("last_success_timestamp_seconds")?,
             oldest_watermark: make.gauge("oldest_watermark_timestamp_seconds")?,
+            standstill: make.gauge("all_paused")?,
             registry,
         };
         // A label that has not happened yet reads 0 instead of being absent.
@@ -191,6 +194,7 @@ impl Metrics {
     pub fn observe(&self, gauges: &Gauges) {
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let unix = |instant: Option<DateTime<Utc>>| instant.map_or(0, |at| at.timestamp());
+        self.standstill.set(i64::from(gauges.standstill));
         self.runs_active.set(count(gauges.runs_active));
         self.runs_queued.set(count(gauges.runs_queued));
         self.merchants_overdue.set(count(gauges.merchants_overdue));

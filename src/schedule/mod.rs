@@ -5,16 +5,21 @@
 //! of daylight saving time neither lose nor repeat one. Any number of replicas may ring.
 
 mod calendar;
+mod clock;
 
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Deserialize;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 
 pub use calendar::{Calendar, CronPattern};
+use clock::Clock;
 
 use crate::{
     domain::Trigger,
@@ -40,8 +45,8 @@ pub struct Config {
 const ON_TIME: TimeDelta = TimeDelta::seconds(60);
 
 /// How often old runs are removed.
-const PRUNE_EVERY: TimeDelta = TimeDelta::hours(1);
-const PRUNE_ON: TimeDelta = TimeDelta::seconds(2);
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
+const PRUNE_ON: Duration = Duration::from_secs(2);
 
 /// The bell rings every second.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -54,8 +59,11 @@ pub struct Schedule<L> {
     catch_up: Duration,
     spread: Duration,
     keep_runs: Duration,
+    clock: Clock,
     last: Option<DateTime<Utc>>,
-    prune_at: Option<DateTime<Utc>>,
+    prune_at: Option<Instant>,
+    /// The firing that waits, and was told of.
+    waiting: Option<DateTime<Utc>>,
 }
 
 impl<L: Ledger> Schedule<L> {
@@ -67,8 +75,10 @@ impl<L: Ledger> Schedule<L> {
             catch_up: config.catch_up,
             spread: config.spread,
             keep_runs,
+            clock: Clock::default(),
             last: None,
             prune_at: None,
+            waiting: None,
         }
     }
 
@@ -88,23 +98,22 @@ impl<L: Ledger> Schedule<L> {
         tracing::info!(schedule.pattern = %self.calendar.pattern(), "schedule begins");
         // A bell that has gone silent is no reason to sleep on.
         while stop.run_until_cancelled(timeout(SILENCE, bell.recv())).await.is_some() {
-            match self.tick(Utc::now()).await {
+            match self.tick().await {
                 Ok(0) => {}
                 Ok(_) => wake(),
                 Err(error) => {
                     tracing::warn!(error = %error, "the schedule could not be looked at; trying again");
                 }
             }
-            if let Err(error) = self.prune(Utc::now()).await {
+            if let Err(error) = self.prune().await {
                 tracing::warn!(error = %error, "old runs could not be removed; trying again");
             }
         }
         scheduler.shutdown().await
     }
 
-    /// Looks what is due, and returns how many runs were made. `local` only spares the database the
-    /// question; what is decided goes by the database's clock.
-    async fn tick(&mut self, local: DateTime<Utc>) -> Result<u64, TargetError> {
+    /// Looks what is due by the database's clock, and returns how many runs were made.
+    async fn tick(&mut self) -> Result<u64, TargetError> {
         let pattern = self.calendar.pattern();
         let last = match self.last {
             Some(last) => last,
@@ -118,7 +127,15 @@ impl<L: Ledger> Schedule<L> {
             },
         };
         self.last = Some(last);
-        if self.calendar.next_after(last).is_none_or(|next| next > local) {
+        let about = self.clock.now(&self.ledger).await?;
+        let Some(next) = self.calendar.next_after(last).filter(|next| *next <= about) else {
+            return Ok(0);
+        };
+        // As though no process ran: nothing is on record, and what was missed is made up for afterwards.
+        if let Some(standstill) = self.ledger.standstill().await? {
+            if self.waiting.replace(next) != Some(next) {
+                tracing::warn!(schedule.slot = %next.to_rfc3339_opts(SecondsFormat::Secs, true), since = %standstill.since, by = standstill.by, "a firing waits: all stores are paused; `merchants resume --all` lets them go on");
+            }
             return Ok(0);
         }
         // Another replica may have fired meanwhile.
@@ -166,7 +183,8 @@ impl<L: Ledger> Schedule<L> {
     }
 
     /// Removes a batch of old runs; the next one soon, while there are more.
-    async fn prune(&mut self, now: DateTime<Utc>) -> Result<(), TargetError> {
+    async fn prune(&mut self) -> Result<(), TargetError> {
+        let now = Instant::now();
         if self.prune_at.is_some_and(|at| now < at) {
             return Ok(());
         }

@@ -14,7 +14,7 @@ use super::{
     error::{Trouble, trouble},
 };
 use crate::{
-    domain::{Order, Record},
+    domain::{Order, Record, Trigger},
     reconcile::ports::{Claim, Cursor, Lease, Resumed, TargetError},
 };
 
@@ -53,6 +53,9 @@ impl Store {
             lease_until = self.dialect.now_plus(self.lease),
         );
         let txn = self.begin_write().await?;
+        if self.find_standstill(&txn).await?.is_some() {
+            return Ok(Vec::new());
+        }
         txn.execute_unprepared(&park).await?;
         let rows = match txn.query_all_raw(self.statement(&take, [self.owner.into()])).await {
             // Another process took a run of the same merchant at this very moment.
@@ -130,17 +133,21 @@ impl Store {
             Condition::all().add(run::Column::Id.eq(lease.run_id)).add(run::Column::Epoch.eq(lease.epoch))
         };
         let any = held.iter().fold(Condition::any(), |any, lease| any.add(this_lease(lease)));
-        let renewed = self
-            .call(|| {
-                run::Entity::update_many()
+        let (renewed, standstill) = self
+            .call(|| async {
+                let renewed = run::Entity::update_many()
                     .col_expr(run::Column::LeaseUntil, Expr::cust(self.dialect.now_plus(self.lease)))
                     .filter(run::Column::Status.eq("running"))
                     .filter(any.clone())
                     .exec_with_returning(&self.db)
+                    .await?;
+                Ok((renewed, self.find_standstill(&self.db).await?))
             })
             .await?;
-        // What is to be cancelled is renewed, so that nobody takes it over, and shown as lost, so that it stops.
-        Ok(renewed.iter().filter(|run| !run.cancel_requested).map(run::Model::lease).collect())
+        // What is to stop is renewed, so that nobody takes it over meanwhile, and shown as lost.
+        let goes_on =
+            |run: &&run::Model| !run.cancel_requested && (standstill.is_none() || run.trigger == Trigger::Cli.as_str());
+        Ok(renewed.iter().filter(goes_on).map(run::Model::lease).collect())
     }
 
     pub(super) async fn clock(&self, db: &impl ConnectionTrait) -> Result<DateTime<Utc>, DbErr> {

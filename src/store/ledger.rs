@@ -9,7 +9,7 @@ use crate::{
     domain::{Drift, Found, Merchant, Run, RunId},
     reconcile::ports::{
         Actor, Audited, Begun, Claim, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, Lease, Ledger, NewRun,
-        RunFilter, TargetError,
+        RunFilter, Standstill, TargetError,
     },
 };
 
@@ -24,6 +24,10 @@ impl Ledger for Store {
 
     async fn claim(&self, limit: u32) -> Result<Vec<Claim>, TargetError> {
         self.take(limit).await
+    }
+
+    async fn standstill(&self) -> Result<Option<Standstill>, TargetError> {
+        self.call(|| self.find_standstill(&self.db)).await
     }
 
     async fn heartbeat(&self, held: &[Lease]) -> Result<Vec<Lease>, TargetError> {

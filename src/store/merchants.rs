@@ -75,6 +75,10 @@ impl Register<Sealed> for Store {
         .await
     }
 
+    async fn stand_still(&self, still: bool, by: &Actor) -> Result<bool, TargetError> {
+        self.call(|| self.set_standstill_once(still, by)).await
+    }
+
     async fn apply(&self, event: &AppEvent<Sealed>) -> Result<Applied, TargetError> {
         self.call(|| self.apply_once(event)).await
     }

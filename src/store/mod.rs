@@ -24,6 +24,7 @@ mod queue;
 mod renewal;
 mod schedule;
 mod standing;
+mod standstill;
 
 pub use config::Config;
 pub use connect::{Store, StoreError};

@@ -68,7 +68,8 @@ impl Store {
                WHERE m.state = 'active' AND COALESCE(w.watermark, m.created_at) < {overdue}) AS overdue, \
              (SELECT max(finished_at) FROM runs WHERE status = 'succeeded' AND NOT dry_run) AS last_success, \
              (SELECT min(w.watermark) FROM watermarks w JOIN merchants m ON m.merchant_id = w.merchant_id \
-               WHERE m.state = 'active') AS oldest",
+               WHERE m.state = 'active') AS oldest, \
+             EXISTS (SELECT 1 FROM standstill) AS standstill",
             overdue = self.dialect.now_minus(OVERDUE)
         );
         let row = self
@@ -84,6 +85,7 @@ impl Store {
             merchants_overdue: count("overdue")?,
             last_success: row.try_get("", "last_success")?,
             oldest_watermark: row.try_get("", "oldest")?,
+            standstill: row.try_get("", "standstill")?,
         };
         let sql = "SELECT state, count(*) AS merchants FROM merchants GROUP BY state";
         for row in self.db.query_all_raw(self.statement(sql, [])).await? {

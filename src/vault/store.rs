@@ -148,6 +148,10 @@ impl<S: Register<Sealed>> Register for Vault<S> {
         self.store.list(filter).await
     }
 
+    async fn stand_still(&self, still: bool, by: &Actor) -> Result<bool, TargetError> {
+        self.store.stand_still(still, by).await
+    }
+
     async fn apply(&self, event: &AppEvent) -> Result<Applied, TargetError> {
         let sealed = AppEvent {
             hash: event.hash.clone(),

@@ -31,6 +31,7 @@ mod report;
 mod samples;
 mod schema;
 mod secrets;
+mod standstill;
 mod tokens;
 mod vanished;
 mod vault;

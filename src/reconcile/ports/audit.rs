@@ -49,6 +49,10 @@ pub enum Action {
     MerchantResume,
     /// A store was taken out of the register.
     MerchantRemove,
+    /// All stores were paused.
+    AllPause,
+    /// All stores go on.
+    AllResume,
     /// An app event was applied.
     WebhookApply,
     /// Tokens were encrypted anew.
@@ -66,6 +70,8 @@ impl Action {
             Self::MerchantPause => "merchant.pause",
             Self::MerchantResume => "merchant.resume",
             Self::MerchantRemove => "merchant.remove",
+            Self::AllPause => "all.pause",
+            Self::AllResume => "all.resume",
             Self::WebhookApply => "webhook.apply",
             Self::KeysRotate => "keys.rotate",
         }

@@ -159,6 +159,17 @@ pub struct Gauges {
     pub last_success: Option<DateTime<Utc>>,
     /// The watermark that lies furthest back, of the active merchants.
     pub oldest_watermark: Option<DateTime<Utc>>,
+    /// All stores are paused.
+    pub standstill: bool,
+}
+
+/// All stores are paused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standstill {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Who paused them: an [`Actor`] as it is shown.
+    pub by: String,
 }
 
 /// The ledger of runs, which is also their queue. Every time is the database's own.
@@ -173,7 +184,11 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     /// Takes up to `limit` runs that are due, or whose holder is gone; never two of one merchant.
     fn claim(&self, limit: u32) -> impl Future<Output = Result<Vec<Claim>, TargetError>> + Send;
 
-    /// Renews these leases, and returns those whose runs go on: still held, and not to be cancelled.
+    /// Whether all stores are paused.
+    fn standstill(&self) -> impl Future<Output = Result<Option<Standstill>, TargetError>> + Send;
+
+    /// Renews these leases, and returns those whose runs go on: still held, not to be cancelled, and, but for those
+    /// of the foreground, not while all stores are paused.
     fn heartbeat(&self, held: &[Lease]) -> impl Future<Output = Result<Vec<Lease>, TargetError>> + Send;
 
     /// Ends a run: status, totals, watermark, and the run that takes up the rest, in one transaction, fenced.

@@ -1,0 +1,31 @@
+//! The database's time, which decides, and which need not be asked for at each ring.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
+
+use crate::reconcile::ports::{Ledger, TargetError};
+
+/// A machine that sleeps counts no time meanwhile, and clocks drift and are set.
+const ASK_EVERY: Duration = Duration::from_secs(30);
+
+/// The database's clock, asked now and then and reckoned on between.
+#[derive(Debug, Default)]
+pub struct Clock(Option<(DateTime<Utc>, Instant)>);
+
+impl Clock {
+    /// About what the database's clock shows.
+    pub async fn now(&mut self, ledger: &impl Ledger) -> Result<DateTime<Utc>, TargetError> {
+        if let Some((then, asked)) = self.0
+            && asked.elapsed() < ASK_EVERY
+        {
+            return Ok(then + TimeDelta::from_std(asked.elapsed()).unwrap_or_default());
+        }
+        // It was read after this instant, so that what is reckoned from here is never ahead of it.
+        let asked = Instant::now();
+        let now = ledger.now().await?;
+        self.0 = Some((now, asked));
+        Ok(now)
+    }
+}

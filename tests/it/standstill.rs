@@ -1,0 +1,95 @@
+//! The pause of all stores: as though no daemon ran, until they go on.
+
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use salla_reconciler::simulator::Fault;
+use serde_json::{Value, json};
+
+use crate::support::{
+    Engine, Site,
+    site::{shop, totals},
+};
+
+on_every_database!(what_runs_is_given_back_and_goes_on, a_firing_waits_for_the_stores, the_api_pauses_all);
+
+async fn what_runs_is_given_back_and_goes_on(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 40), shop(1002, 0, 3)]).await;
+    site.set("RECONCILE__LEASE", "4s");
+    site.set("RECONCILE__PAGE_SIZE", "1");
+    site.salla.world().always.insert(1001, Fault::Hang(Duration::from_millis(150)));
+    let daemon = site.serve().await;
+    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    daemon.await_run("", |run| run["totals"]["fetched"].as_u64() > Some(1)).await;
+    assert_eq!(
+        site.run(&["merchants", "pause", "--all"]).await.exits(0).stdout,
+        "all stores are paused: nothing runs until `merchants resume --all`\n"
+    );
+    assert_eq!(site.run(&["merchants", "pause", "--all"]).await.exits(0).stdout, "all stores were paused already\n");
+    let given_back = daemon.await_run("", |run| run["status"] == "queued").await;
+    assert_eq!(given_back["error"], Value::Null, "{given_back}");
+    daemon.post("/runs", r#"{"merchant_id":1002}"#).await;
+    let shown = site.run(&["check"]).await.stdout;
+    assert!(shown.contains("all stores are paused since"), "{shown}");
+    assert!(daemon.get("/metrics").await.1.as_str().unwrap().contains("salla_reconciler_all_paused 1"));
+    // In the foreground somebody wants it all the same.
+    assert_eq!(site.reconcile(1002, &[]).await["status"], "succeeded");
+    let before = site.salla.world().requests_for(1001);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(
+        site.database.number("SELECT count(*) FROM runs WHERE status = 'queued'").await,
+        2,
+        "nobody claims them"
+    );
+    assert_eq!(site.salla.world().requests_for(1001), before, "its stop is told to whoever holds it");
+    site.salla.world().always.clear();
+    assert_eq!(site.run(&["merchants", "resume", "--all"]).await.exits(0).stdout, "all stores go on\n");
+    let run = daemon.await_run("merchant_id=1001", |run| run["status"] == "succeeded").await;
+    assert_eq!(totals(&run), [40, 40, 0, 0, 0, 0]);
+    assert_eq!(site.database.number("SELECT max(attempt) FROM runs").await, 1, "no attempt is spent");
+    daemon.await_run("merchant_id=1002", |run| run["trigger"] == "http" && run["status"] == "succeeded").await;
+    for merchant in [1001, 1002] {
+        site.assert_equal(merchant).await;
+    }
+}
+
+async fn a_firing_waits_for_the_stores(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    let hour = (Utc::now() - TimeDelta::hours(1)).format("%H").to_string();
+    site.set("SCHEDULE__CRON", &format!("0 0 {hour} * * *"));
+    site.set("SCHEDULE__TIMEZONE", "UTC");
+    let (pattern, long_ago) = (format!("0 0 {hour} * * * UTC"), Utc::now() - TimeDelta::days(2));
+    let sql = "INSERT INTO firings (slot, pattern, outcome) VALUES ($1, $2, 'schedule')";
+    site.database.execute(sql, [long_ago.into(), pattern.into()]).await;
+    site.run(&["merchants", "pause", "--all"]).await.exits(0);
+    let daemons = [site.serve().await, site.serve().await];
+    for daemon in &daemons {
+        daemon.await_line(|line| line["message"].as_str().is_some_and(|text| text.contains("a firing waits"))).await;
+    }
+    assert_eq!(site.database.number("SELECT count(*) FROM firings").await, 1, "it is not on record");
+    site.run(&["merchants", "resume", "--all"]).await.exits(0);
+    let run = daemons[0].await_run("", |run| run["status"] == "succeeded").await;
+    assert_eq!(run["trigger"], "catch_up");
+    assert_eq!(site.database.number("SELECT count(*) FROM runs").await, 1, "made up for once");
+}
+
+async fn the_api_pauses_all(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    let daemon = site.serve().await;
+    for (path, paused) in [("/merchants/pause", true), ("/merchants/pause", true), ("/merchants/resume", false)] {
+        let (status, answer) = daemon.post(path, "").await;
+        assert_eq!((status.as_u16(), answer), (200, json!({"paused": paused})));
+        assert_eq!(site.database.number("SELECT count(*) FROM standstill").await, i64::from(paused));
+    }
+    let (_, audit) = daemon.get("/audit").await;
+    let actions: Vec<&str> =
+        audit["audit"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["all.resume", "all.pause"], "what changes nothing is not on record: {audit}");
+    // Who is paused by name stays so.
+    site.run(&["merchants", "pause", "1001"]).await.exits(0);
+    daemon.post("/merchants/pause", "").await;
+    daemon.post("/merchants/resume", "").await;
+    assert_eq!(daemon.get("/merchants/1001").await.1["state"], "paused");
+    site.run(&["merchants", "pause"]).await.exits(2);
+    site.run(&["merchants", "pause", "1001", "--all"]).await.exits(2);
+}
