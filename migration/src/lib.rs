@@ -13,6 +13,7 @@ mod m20261125_000004_checks;
 mod m20261125_000005_pauses;
 mod m20261125_000006_onboarding;
 mod m20261125_000007_access;
+mod m20261125_000008_order;
 mod m20261126_000010_standstill;
 
 /// Applies and reverts the migrations, in their order.
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000005_pauses::Migration),
             Box::new(m20261125_000006_onboarding::Migration),
             Box::new(m20261125_000007_access::Migration),
+            Box::new(m20261125_000008_order::Migration),
             Box::new(m20261126_000010_standstill::Migration),
         ]
     }

@@ -34,38 +34,66 @@ impl Store {
              error_message = 'the processes that held it went away {MAX_ATTEMPTS} times; look for crashes' \
              WHERE status = 'running' AND lease_until < {now} AND attempt >= {MAX_ATTEMPTS}"
         );
-        let take = format!(
-            "WITH due AS MATERIALIZED (\
-               SELECT r.id FROM runs r \
-               WHERE (r.status = 'running' AND r.lease_until < {now}) \
-                  OR (r.status = 'queued' AND r.run_at <= {now} \
-                      AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.merchant_id = r.merchant_id AND p.ends_at > {now}) \
-                      AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = r.merchant_id AND o.status = 'running') \
-                      AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = r.merchant_id AND o.status = 'queued' \
-                          AND o.run_at <= {now} AND (o.priority > r.priority OR o.priority = r.priority \
-                          AND (o.run_at < r.run_at OR o.run_at = r.run_at AND o.id < r.id)))) \
-               ORDER BY CASE r.status WHEN 'running' THEN 0 ELSE 1 END, r.priority DESC, r.run_at, r.id \
-               LIMIT {limit} {skip_locked}) \
-             UPDATE runs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, owner = $1, \
-               lease_until = {lease_until}, started_at = COALESCE(started_at, {now}) \
-             WHERE id IN (SELECT id FROM due) RETURNING *",
-            skip_locked = self.dialect.for_update_skip_locked(),
-            lease_until = self.dialect.now_plus(self.lease),
-        );
         let txn = self.begin_write().await?;
         if self.find_standstill(&txn).await?.is_some() {
             return Ok(Vec::new());
         }
         txn.execute_unprepared(&park).await?;
-        let rows = match txn.query_all_raw(self.statement(&take, [self.owner.into()])).await {
-            // Another process took a run of the same merchant at this very moment.
-            Err(error) if trouble(&error) == Trouble::Taken => return Ok(Vec::new()),
-            rows => rows?,
-        };
-        let rows = rows.iter().map(|row| run::Model::from_query_result(row, "")).collect::<Result<Vec<_>, _>>()?;
+        let mut rows = Vec::new();
+        for which in [self.lapsed(), self.due()] {
+            let room = (limit as usize).saturating_sub(rows.len());
+            if room == 0 {
+                break;
+            }
+            let taken = match txn.query_all_raw(self.statement(&self.taking(&which, room), [self.owner.into()])).await {
+                // Another process took a run of the same merchant at this very moment.
+                Err(error) if trouble(&error) == Trouble::Taken => return Ok(Vec::new()),
+                taken => taken?,
+            };
+            for row in &taken {
+                rows.push(run::Model::from_query_result(row, "")?);
+            }
+        }
         let claims = self.claims(&txn, rows).await?;
         txn.commit().await?;
         Ok(claims)
+    }
+
+    /// Takes the first `room` of those runs `r` that `which` finds, in its order, for this process.
+    fn taking(&self, which: &str, room: usize) -> String {
+        format!(
+            "WITH taken AS MATERIALIZED (SELECT r.id FROM runs r WHERE {which} LIMIT {room} {skip_locked}) \
+             UPDATE runs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, owner = $1, \
+               lease_until = {lease_until}, started_at = COALESCE(started_at, {now}) \
+             WHERE id IN (SELECT id FROM taken) RETURNING *",
+            now = self.dialect.now(),
+            skip_locked = self.dialect.for_update_skip_locked(),
+            lease_until = self.dialect.now_plus(self.lease),
+        )
+    }
+
+    /// The runs whose holder is gone. So few are running that all of them are looked at.
+    fn lapsed(&self) -> String {
+        let now = self.dialect.now();
+        format!("r.status = 'running' AND r.lease_until < {now} ORDER BY r.lease_until")
+    }
+
+    /// The runs that wait for nothing but a worker; of a merchant's, one. In the order of the index `runs_due`, so that
+    /// none is looked at behind the last that is taken. What else may stand in a run's way is asked of one run at a time
+    /// (`OFFSET 0` says so to PostgreSQL, whose planner would rather gather all that stands in any run's way).
+    pub(super) fn due(&self) -> String {
+        let now = self.dialect.now();
+        format!(
+            "r.status = 'queued' AND r.run_at <= {now} \
+             AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.merchant_id = r.merchant_id AND p.ends_at > {now} \
+                 LIMIT 1 OFFSET 0) \
+             AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = r.merchant_id AND o.status = 'running' \
+                 LIMIT 1 OFFSET 0) \
+             AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = r.merchant_id AND o.status = 'queued' \
+                 AND o.run_at <= {now} AND (o.priority > r.priority OR o.priority = r.priority \
+                 AND (o.run_at < r.run_at OR o.run_at = r.run_at AND o.id < r.id)) LIMIT 1 OFFSET 0) \
+             ORDER BY r.priority DESC, r.run_at, r.covered_until, r.id"
+        )
     }
 
     /// Adds what a claim needs beside the row of the run.

@@ -75,6 +75,8 @@ impl Store {
                     ("statement_timeout", "30s"),
                     ("lock_timeout", "15s"),
                     ("idle_in_transaction_session_timeout", "30s"),
+                    // A plan that was made while the queue was empty is a slow one once a sweep has filled it.
+                    ("plan_cache_mode", "force_custom_plan"),
                 ])
             });
         } else {

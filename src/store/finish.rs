@@ -94,9 +94,9 @@ impl Store {
         };
         let sql = format!(
             "INSERT INTO runs (id, merchant_id, trigger, status, since_requested, until_requested, full_history, dry_run, \
-             priority, run_at, window_since, window_until, next_page) \
+             priority, run_at, covered_until, window_since, window_until, next_page) \
              SELECT $1, merchant_id, trigger, 'queued', since_requested, until_requested, full_history, dry_run, \
-             priority, {run_at}, window_since, window_until, next_page FROM runs \
+             priority, {run_at}, covered_until, window_since, window_until, next_page FROM runs \
              WHERE id = $2 AND NOT cancel_requested AND {who} ON CONFLICT DO NOTHING",
             run_at = self.dialect.now_plus(pause)
         );

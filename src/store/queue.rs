@@ -14,7 +14,7 @@ use super::{
     idempotency::Known,
 };
 use crate::{
-    domain::{MerchantId, MerchantState, RunId, Standing, Trigger},
+    domain::{MerchantId, MerchantState, Order, Record, RunId, Standing, Trigger},
     reconcile::ports::{Action, Audit, Begun, Enqueued, NewRun, TargetError},
 };
 
@@ -163,8 +163,10 @@ impl Store {
         };
         let sql = format!(
             "INSERT INTO runs (id, merchant_id, trigger, status, since_requested, until_requested, full_history, \
-             dry_run, priority, owner, epoch, attempt, lease_until, started_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, {lease_until}, {started_at}) RETURNING *"
+             dry_run, priority, owner, epoch, attempt, lease_until, started_at, covered_until) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, {lease_until}, {started_at}, {covered_until}) \
+             RETURNING *",
+            covered_until = covered_until("$2"),
         );
         let request = new.request;
         let priority = if matches!(new.trigger, Trigger::Http | Trigger::Cli) { BY_HAND } else { 0 };
@@ -196,6 +198,16 @@ async fn active_run(db: &impl ConnectionTrait, merchant: MerchantId) -> Result<O
         .await?;
     active.sort_by_key(|run| (run.status != "running", run.id));
     Ok(active.into_iter().next())
+}
+
+/// Up to when a merchant's orders are known to be right: what of its last reconciliation decides about its next one's
+/// place in the queue. A merchant that none has covered yet goes first.
+pub(super) fn covered_until(merchant: &str) -> String {
+    let resource = Order::RESOURCE.as_str();
+    format!(
+        "COALESCE((SELECT w.watermark FROM watermarks w WHERE w.merchant_id = {merchant} AND w.resource = '{resource}'), \
+         '1970-01-01T00:00:00+00:00')"
+    )
 }
 
 fn triggered(id: RunId, new: &NewRun) -> Audit {

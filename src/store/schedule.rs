@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DbErr, Value};
 
-use super::connect::Store;
+use super::{connect::Store, queue::covered_until};
 use crate::{
     domain::{RunStatus, Totals, UnknownWord},
     reconcile::ports::{EndedSweep, Firing, TargetError},
@@ -56,10 +56,11 @@ impl Store {
                 seconds => format!("(abs(merchant_id % 1000003) * 7919) % {seconds}"),
             };
             let sql = format!(
-                "INSERT INTO runs (id, merchant_id, trigger, status, firing, run_at) \
-                 SELECT {id}, merchant_id, $2, 'queued', $1, {run_at} FROM merchants WHERE {covered} {locked} \
-                 ON CONFLICT DO NOTHING",
+                "INSERT INTO runs (id, merchant_id, trigger, status, firing, run_at, covered_until) \
+                 SELECT {id}, merchant_id, $2, 'queued', $1, {run_at}, {covered_until} \
+                 FROM merchants WHERE {covered} {locked} ON CONFLICT DO NOTHING",
                 covered = self.covered(),
+                covered_until = covered_until("merchants.merchant_id"),
                 id = self.dialect.uuid_v7(),
                 // A merchant that is paused or retired at this moment has no run, or one that is cancelled.
                 locked = self.dialect.for_share(),

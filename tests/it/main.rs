@@ -26,6 +26,7 @@ mod model;
 mod night;
 mod onboarding;
 mod openapi;
+mod order;
 mod outbound;
 mod report;
 mod samples;

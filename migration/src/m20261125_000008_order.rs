@@ -1,0 +1,42 @@
+//! The order of the queue as an index gives it, so that a claim reads no more of it than it takes; and how far back a
+//! run's merchant was covered when the run was made: of the runs due at one instant, those that waited longest go first.
+
+use sea_orm_migration::prelude::*;
+
+use crate::columns::Columns;
+
+#[derive(Debug, DeriveMigrationName)]
+pub struct Migration;
+
+/// None has the leases' ends: each page of a run moves its own, which is cheap as long as no index has to follow.
+const INDEXES: [(&str, &str); 2] = [
+    ("runs_due", "ON runs (priority DESC, run_at, covered_until, id) WHERE status = 'queued'"),
+    ("runs_unended_of_firing", "ON runs (firing) WHERE status IN ('queued', 'running')"),
+];
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    /// All of it or nothing, on SQLite too.
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        // What an older version of the daemon queues beside this one counts as never covered.
+        let mut covered_until = Columns::of(manager).instant("covered_until");
+        covered_until.not_null().default("1970-01-01T00:00:00+00:00");
+        manager.alter_table(Table::alter().table("runs").add_column(covered_until).to_owned()).await?;
+        for (name, on) in INDEXES {
+            manager.get_connection().execute_unprepared(&format!("CREATE INDEX {name} {on}")).await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let db = manager.get_connection();
+        for (name, _) in INDEXES {
+            db.execute_unprepared(&format!("DROP INDEX {name}")).await?;
+        }
+        db.execute_unprepared("ALTER TABLE runs DROP COLUMN covered_until").await.map(drop)
+    }
+}
