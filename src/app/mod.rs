@@ -88,6 +88,7 @@ impl Services {
             progress,
             leases: Leases::default(),
             longest_pause: config.salla.max_retry_after,
+            slice: config.reconcile.slice,
             on_stop,
         }
     }

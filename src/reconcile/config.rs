@@ -19,6 +19,8 @@ pub struct Config {
     pub concurrency: u32,
     #[serde(deserialize_with = "crate::config::duration")]
     pub lease: Duration,
+    #[serde(deserialize_with = "crate::config::duration")]
+    pub slice: Duration,
     pub page_size: u32,
     pub max_disappeared: f64,
 }

@@ -1,16 +1,19 @@
 //! One run, in: what Salla lists; out: what the database now holds. The hot path.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     ports::{
-        Assessed, Batch, Checked, Claim, PageCommit, PageRequest, RequestCount, Source, SourceError, Target,
+        Assessed, Batch, Checked, Claim, Ledger, PageCommit, PageRequest, RequestCount, Source, SourceError, Target,
         TargetError,
     },
     progress::ProgressSender,
     survey::{Admitted, Step, Survey},
+    turn::Turn,
     vanished::{self, MassDisappearance},
     walk::WalkError,
 };
@@ -43,6 +46,9 @@ pub enum EngineError {
     /// The process is shutting down; the run can go on elsewhere.
     #[error("the process is shutting down")]
     Stopped,
+    /// Others waited, and the run has been given back for them.
+    #[error("the run has made way for others")]
+    MadeWay,
 }
 
 /// What a run got done: kept up to date page by page, so that it is known whatever ends the run.
@@ -69,6 +75,8 @@ pub struct Work<'a, S, T> {
     /// Fetches may be dropped when this is called, commits never.
     pub stop: &'a CancellationToken,
     pub progress: &'a ProgressSender,
+    /// So long it may go on while others wait; `None`: to its end.
+    pub slice: Option<Duration>,
 }
 
 /// Reads every page and commits what differs; then asks for what no page showed.
@@ -76,8 +84,9 @@ pub async fn reconcile<R, S, T>(work: &Work<'_, S, T>, done: &mut Done) -> Resul
 where
     R: Record,
     S: Source<R>,
-    T: Target<R>,
+    T: Target<R> + Ledger,
 {
+    let mut turn = work.slice.map(Turn::begin);
     let resumed = work.claim.resumed.clone().map(|earlier| (earlier.cursor, earlier.seen));
     let unwell = work.target.unwell(work.claim.lease.merchant).await?;
     let mut survey = Survey::new(work.source.scope(work.window.since), resumed, unwell, work.claim.now);
@@ -91,7 +100,15 @@ where
         let page = work.unless_stopped(work.source.page(request, &done.requests)).await??;
         work.progress.page(request.merchant, number, page.total_pages);
         match survey.admit(page)? {
-            Step::Page(admitted) => work.settle(admitted, &survey, done).await?,
+            Step::Page(admitted) => {
+                work.settle(admitted, &survey, done).await?;
+                // A page that is committed is progress: runs that make way for each other come to their ends.
+                if let Some(turn) = &mut turn
+                    && turn.is_over(work.target, &work.claim.lease).await?
+                {
+                    return Err(EngineError::MadeWay);
+                }
+            }
             Step::Replanned(reason) => tracing::warn!(reason, "the store's list is read in another way"),
         }
     }

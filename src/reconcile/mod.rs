@@ -15,6 +15,7 @@ mod runner;
 mod summary;
 mod survey;
 mod sweep;
+mod turn;
 mod vanished;
 mod walk;
 mod worker;

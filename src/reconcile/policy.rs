@@ -21,6 +21,8 @@ pub enum Disposition {
     Cancel,
     /// Give it back at its cursor, for whoever claims next.
     GiveBack,
+    /// Touch nothing: it has been given back, for others that wait.
+    MadeWay,
     /// Touch nothing: the run is another process's now.
     LetGo,
 }
@@ -33,6 +35,7 @@ pub fn dispose(error: &EngineError) -> Disposition {
     let kind = match error {
         EngineError::Cancelled => return Disposition::Cancel,
         EngineError::Stopped => return Disposition::GiveBack,
+        EngineError::MadeWay => return Disposition::MadeWay,
         EngineError::Source(SourceError::Resting { pause, .. }) => return Disposition::Rest(*pause),
         EngineError::Source(SourceError::RateLimited { retry_after }) => {
             let pause = retry_after.unwrap_or_default().clamp(SHORTEST_PAUSE, LONGEST_PAUSE);

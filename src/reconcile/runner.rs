@@ -67,6 +67,8 @@ pub struct Runner<S, T> {
     pub leases: Leases,
     /// A pause that Salla asked for and that lasts longer ends a run.
     pub longest_pause: Duration,
+    /// A run of the daemon that went on for so long makes way where others wait.
+    pub slice: Duration,
     /// What becomes of runs when the process is stopped.
     pub on_stop: OnStop,
 }
@@ -91,6 +93,7 @@ impl<S, T: Clone> Clone for Runner<S, T> {
             progress: self.progress.clone(),
             leases: self.leases.clone(),
             longest_pause: self.longest_pause,
+            slice: self.slice,
             on_stop: self.on_stop,
         }
     }
@@ -141,6 +144,10 @@ where
             }
             Some(Disposition::Cancel) => (RunStatus::Cancelled, None),
             Some(Disposition::LetGo) => return self.let_go(&claim),
+            Some(Disposition::MadeWay) => {
+                tracing::info!("run made way for others at its cursor; it goes on behind them");
+                return Ended::Elsewhere(claim.lease.merchant);
+            }
             Some(Disposition::Rest(pause)) => return self.give_back(&claim, pause).await,
             Some(Disposition::GiveBack) => return self.give_back(&claim, Duration::ZERO).await,
         };
@@ -178,6 +185,8 @@ where
             max_disappeared: self.max_disappeared,
             stop,
             progress: &self.progress,
+            // The foreground works at what somebody waits for.
+            slice: (self.on_stop == OnStop::GiveBack).then_some(self.slice),
         };
         match AssertUnwindSafe(reconcile::<Order, S, T>(&work, done)).catch_unwind().await {
             Ok(Ok(())) => None,

@@ -140,6 +140,31 @@ impl Store {
         .await
     }
 
+    /// Back into the queue at its cursor, behind all that is due, where anything of another merchant's is. The attempt is
+    /// not counted. False: the run goes on, or the lease is lost.
+    pub(super) async fn give_up_turn(&self, lease: &Lease) -> Result<bool, TargetError> {
+        let sql = format!(
+            "UPDATE runs SET status = 'queued', owner = NULL, lease_until = NULL, attempt = attempt - 1, \
+             run_at = {now}, priority = 0 \
+             WHERE id = $1 AND epoch = $2 AND status = 'running' AND NOT cancel_requested \
+             AND EXISTS (SELECT 1 FROM runs r WHERE r.merchant_id <> runs.merchant_id AND {due} LIMIT 1 OFFSET 0) \
+             AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = runs.merchant_id AND o.status = 'queued' \
+                 AND o.firing IS NULL)",
+            now = self.dialect.now(),
+            due = self.due(),
+        );
+        let sql = sql.as_str();
+        self.call(|| async move {
+            let values: [Value; 2] = [lease.run_id.into(), lease.epoch.into()];
+            match self.db.execute_raw(self.statement(sql, values)).await {
+                // A run by hand has come into the queue at this very moment.
+                Err(error) if trouble(&error) == Trouble::Taken => Ok(false),
+                done => Ok(done?.rows_affected() > 0),
+            }
+        })
+        .await
+    }
+
     /// Ends a run that waits; asks one that runs to stop at its next page.
     pub(super) async fn ask_to_cancel(&self, id: RunId, by: &Actor) -> Result<Option<bool>, TargetError> {
         let sql = format!(

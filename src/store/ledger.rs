@@ -42,6 +42,10 @@ impl Ledger for Store {
         self.give_back(lease, pause).await
     }
 
+    async fn make_way(&self, lease: &Lease) -> Result<bool, TargetError> {
+        self.give_up_turn(lease).await
+    }
+
     async fn cancel(&self, run: RunId, by: &Actor) -> Result<Option<bool>, TargetError> {
         self.ask_to_cancel(run, by).await
     }

@@ -4,14 +4,22 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use salla_reconciler::{
-    domain::Trigger,
-    reconcile::ports::{Firing, Ledger},
+    domain::{MerchantId, Request, Trigger},
+    reconcile::ports::{Actor, Firing, Ledger, NewRun},
     store::Store,
 };
 
-use crate::support::{Engine, Site, site::shop};
+use crate::support::{
+    Engine, Site,
+    site::{shop, totals},
+};
 
-on_every_database!(the_least_recently_covered_go_first, what_lapsed_goes_before_what_waits);
+on_every_database!(
+    the_least_recently_covered_go_first,
+    what_lapsed_goes_before_what_waits,
+    a_large_store_makes_way_for_small_ones,
+    who_waits_for_nobody_goes_on,
+);
 
 const LONG: Duration = Duration::from_secs(60);
 const SWEEP: Firing = Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO };
@@ -56,4 +64,65 @@ async fn what_lapsed_goes_before_what_waits(engine: Engine) {
     let merchants: Vec<i64> = claims.iter().map(|claim| claim.lease.merchant.0).collect();
     assert!(merchants.contains(&1003) && merchants.len() == 2, "{merchants:?}");
     assert_eq!(claimed(&store).await.len(), 1);
+}
+
+/// One slot, and turns of a page.
+fn take_turns(site: &mut Site) {
+    for (key, value) in [("CONCURRENCY", "1"), ("PAGE_SIZE", "1"), ("SLICE", "0s")] {
+        site.set(&format!("RECONCILE__{key}"), value);
+    }
+}
+
+async fn by_hand(store: &Store, merchant: i64) {
+    let request = Request { full: true, ..Request::default() };
+    let merchant = MerchantId(merchant);
+    store.enqueue(NewRun { merchant, trigger: Trigger::Http, request, by: Actor::Local, key: None }).await.unwrap();
+}
+
+/// Although it was asked for by hand, and began first.
+async fn a_large_store_makes_way_for_small_ones(engine: Engine) {
+    let small = 1001..=1004;
+    let shops = small.clone().map(|merchant| shop(merchant, 0, 2)).chain([shop(2001, 40, 0)]);
+    let mut site = Site::unregistered(engine, shops).await;
+    take_turns(&mut site);
+    for merchant in small {
+        site.register(merchant).await;
+    }
+    let store = store(&site).await;
+    store.fire(Utc::now(), "nightly", SWEEP).await.unwrap();
+    site.register(2001).await;
+    by_hand(&store, 2001).await;
+
+    let mut daemon = site.serve().await;
+    let large = daemon.await_run("merchant_id=2001", |run| run["status"] == "succeeded").await;
+    assert_eq!(totals(&large), [40, 40, 0, 0, 0, 0]);
+    site.assert_equal(2001).await;
+    let before = "SELECT count(*) FROM runs s JOIN runs l ON l.merchant_id = 2001 \
+                  WHERE s.merchant_id < 2001 AND s.status = 'succeeded' AND s.finished_at < l.finished_at \
+                  AND s.started_at > l.started_at";
+    assert_eq!(site.database.number(before).await, 4, "{}", daemon.log_text());
+    // It gave itself back more than once, and no attempt is counted for it.
+    assert_eq!(site.database.number("SELECT count(*) FROM runs WHERE merchant_id = 2001 AND epoch > 2").await, 1);
+    assert_eq!(site.database.number("SELECT max(attempt) FROM runs").await, 1);
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(daemon.wait().await, Some(0));
+}
+
+/// The other run that is due is of a store that is to be left alone.
+async fn who_waits_for_nobody_goes_on(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 2), shop(2001, 20, 0)]).await;
+    take_turns(&mut site);
+    let store = store(&site).await;
+    let later = Utc::now() + TimeDelta::hours(1);
+    site.database.execute("INSERT INTO pauses (merchant_id, ends_at) VALUES (1001, $1)", [later.into()]).await;
+    by_hand(&store, 1001).await;
+    by_hand(&store, 2001).await;
+
+    let mut daemon = site.serve().await;
+    let run = daemon.await_run("merchant_id=2001", |run| run["status"] == "succeeded").await;
+    assert_eq!(totals(&run), [20, 20, 0, 0, 0, 0]);
+    assert_eq!(site.database.number("SELECT epoch FROM runs WHERE merchant_id = 2001").await, 1);
+    assert_eq!(site.database.text("SELECT status FROM runs WHERE merchant_id = 1001").await, "queued");
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(daemon.wait().await, Some(0));
 }

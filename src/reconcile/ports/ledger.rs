@@ -198,6 +198,10 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     /// when the lease is lost.
     fn release(&self, lease: &Lease, pause: Duration) -> impl Future<Output = Result<bool, TargetError>> + Send;
 
+    /// Gives a run back at its cursor, without spending an attempt, to be taken up behind all that is due by now; false
+    /// when nothing of another merchant's is, and the run goes on.
+    fn make_way(&self, lease: &Lease) -> impl Future<Output = Result<bool, TargetError>> + Send;
+
     /// Asks for a run's end: `None` unknown, `Some(false)` it has ended already.
     fn cancel(&self, run: RunId, by: &Actor) -> impl Future<Output = Result<Option<bool>, TargetError>> + Send;
 

@@ -1,0 +1,34 @@
+//! A run's turn: how long it may go on while others wait.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::ports::{Lease, Ledger, TargetError};
+
+/// Where nobody waits, it is looked again after at most this long.
+const NEXT_LOOK: Duration = Duration::from_secs(10);
+
+/// A run's turn.
+#[derive(Debug)]
+pub struct Turn {
+    slice: Duration,
+    next_look: Instant,
+}
+
+impl Turn {
+    /// Begins one.
+    pub fn begin(slice: Duration) -> Self {
+        Self { slice, next_look: Instant::now() + slice }
+    }
+
+    /// Whether the run has been given back: it went on for its slice, and others wait.
+    pub async fn is_over(&mut self, ledger: &impl Ledger, lease: &Lease) -> Result<bool, TargetError> {
+        if Instant::now() < self.next_look {
+            return Ok(false);
+        }
+        let over = ledger.make_way(lease).await?;
+        self.next_look = Instant::now() + self.slice.min(NEXT_LOOK);
+        Ok(over)
+    }
+}
