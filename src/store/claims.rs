@@ -1,81 +1,88 @@
 //! How a run comes into a worker's hands: claimed from the queue, and renewed.
 
-use std::collections::HashMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, Statement, Value,
-    sea_query::Expr,
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryResult, Statement,
+    Value, sea_query::Expr,
 };
 
 use super::{
     connect::Store,
-    entity::{run, watermark},
+    entity::run,
     error::{Trouble, trouble},
 };
 use crate::{
-    domain::{Order, Record, Trigger},
+    domain::{Order, Record, RunId, Trigger},
     reconcile::ports::{Claim, Cursor, Lease, Resumed, TargetError},
 };
 
 /// A run whose holders died this often is not taken up again.
 const MAX_ATTEMPTS: u32 = 5;
 
+/// While all stores are paused, nothing is taken.
+const UNLESS_STANDSTILL: &str = "NOT EXISTS (SELECT 1 FROM standstill)";
+
 impl Store {
     /// Takes what is due: first the runs whose holder is gone, then those by hand, then by time.
     pub(super) async fn take(&self, limit: u32) -> Result<Vec<Claim>, TargetError> {
-        self.call(|| self.take_once(limit)).await
+        let mut taken = self.call(|| self.take_once(limit)).await?;
+        let room = limit.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
+        if room > 0 {
+            // What is taken by now is to be worked at, whatever becomes of this.
+            match self.call(|| self.park()).await {
+                Ok(0) => {}
+                Ok(_) => taken.extend(self.call(|| self.take_once(room)).await.unwrap_or_default()),
+                Err(error) if taken.is_empty() => return Err(error),
+                Err(error) => tracing::debug!(error = %error, "runs whose holders died too often could not be ended"),
+            }
+        }
+        self.call(|| self.claims(&self.db, &taken)).await
     }
 
-    async fn take_once(&self, limit: u32) -> Result<Vec<Claim>, DbErr> {
+    /// Ends the runs whose holders died too often, and returns how many.
+    async fn park(&self) -> Result<u64, DbErr> {
         let now = self.dialect.now();
-        let park = format!(
+        let sql = format!(
             "UPDATE runs SET status = 'failed', error_kind = 'abandoned', finished_at = {now}, \
              error_message = 'the processes that held it went away {MAX_ATTEMPTS} times; look for crashes' \
              WHERE status = 'running' AND lease_until < {now} AND attempt >= {MAX_ATTEMPTS}"
         );
-        let txn = self.begin_write().await?;
-        if self.find_standstill(&txn).await?.is_some() {
-            return Ok(Vec::new());
-        }
-        txn.execute_unprepared(&park).await?;
-        let mut rows = Vec::new();
-        for which in [self.lapsed(), self.due()] {
-            let room = (limit as usize).saturating_sub(rows.len());
-            if room == 0 {
-                break;
-            }
-            let taken = match txn.query_all_raw(self.statement(&self.taking(&which, room), [self.owner.into()])).await {
-                // Another process took a run of the same merchant at this very moment.
-                Err(error) if trouble(&error) == Trouble::Taken => return Ok(Vec::new()),
-                taken => taken?,
-            };
-            for row in &taken {
-                rows.push(run::Model::from_query_result(row, "")?);
-            }
-        }
-        let claims = self.claims(&txn, rows).await?;
-        txn.commit().await?;
-        Ok(claims)
+        self.db.execute_raw(self.statement(&sql, [])).await.map(|done| done.rows_affected())
     }
 
-    /// Takes the first `room` of those runs `r` that `which` finds, in its order, for this process.
-    fn taking(&self, which: &str, room: usize) -> String {
-        format!(
-            "WITH taken AS MATERIALIZED (SELECT r.id FROM runs r WHERE {which} LIMIT {room} {skip_locked}) \
+    /// In one statement, which is a transaction of its own: others that claim at the same moment may lock what is taken,
+    /// in its new version, before they see that it is, and whoever ends it waits for them.
+    async fn take_once(&self, limit: u32) -> Result<Vec<QueryResult>, DbErr> {
+        let skip_locked = self.dialect.for_update_skip_locked();
+        let sql = format!(
+            "WITH lapsed AS MATERIALIZED (SELECT r.id FROM runs r WHERE {lapsed} LIMIT {limit} {skip_locked}), \
+               due AS MATERIALIZED (SELECT r.id FROM runs r WHERE {due} \
+                 LIMIT ({limit} - (SELECT count(*) FROM lapsed)) {skip_locked}) \
              UPDATE runs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, owner = $1, \
                lease_until = {lease_until}, started_at = COALESCE(started_at, {now}) \
-             WHERE id IN (SELECT id FROM taken) RETURNING *",
-            now = self.dialect.now(),
-            skip_locked = self.dialect.for_update_skip_locked(),
+             WHERE id IN (SELECT id FROM lapsed UNION ALL SELECT id FROM due) RETURNING *, {beside}",
+            lapsed = self.lapsed(),
+            due = self.due(),
             lease_until = self.dialect.now_plus(self.lease),
-        )
+            now = self.dialect.now(),
+            beside = self.beside(),
+        );
+        match self.db.query_all_raw(self.statement(&sql, [self.owner.into()])).await {
+            // Another process took a run of the same merchant at this very moment.
+            Err(error) if trouble(&error) == Trouble::Taken => Ok(Vec::new()),
+            taken => taken,
+        }
     }
 
     /// The runs whose holder is gone. So few are running that all of them are looked at.
     fn lapsed(&self) -> String {
         let now = self.dialect.now();
-        format!("r.status = 'running' AND r.lease_until < {now} ORDER BY r.lease_until")
+        format!(
+            "r.status = 'running' AND r.lease_until < {now} AND r.attempt < {MAX_ATTEMPTS} AND {UNLESS_STANDSTILL} \
+             ORDER BY r.lease_until"
+        )
     }
 
     /// The runs that wait for nothing but a worker; of a merchant's, one. In the order of the index `runs_due`, so that
@@ -84,7 +91,7 @@ impl Store {
     pub(super) fn due(&self) -> String {
         let now = self.dialect.now();
         format!(
-            "r.status = 'queued' AND r.run_at <= {now} \
+            "r.status = 'queued' AND r.run_at <= {now} AND {UNLESS_STANDSTILL} \
              AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.merchant_id = r.merchant_id AND p.ends_at > {now} \
                  LIMIT 1 OFFSET 0) \
              AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = r.merchant_id AND o.status = 'running' \
@@ -96,37 +103,42 @@ impl Store {
         )
     }
 
-    /// Adds what a claim needs beside the row of the run.
-    pub(super) async fn claims(&self, db: &impl ConnectionTrait, rows: Vec<run::Model>) -> Result<Vec<Claim>, DbErr> {
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        let now = self.clock(db).await?;
-        let merchants = rows.iter().map(|row| row.merchant_id);
-        let watermarks: HashMap<i64, DateTime<Utc>> = watermark::Entity::find()
-            .filter(watermark::Column::MerchantId.is_in(merchants))
-            .filter(watermark::Column::Resource.eq(Order::RESOURCE.as_str()))
-            .all(db)
-            .await?
-            .into_iter()
-            .map(|row| (row.merchant_id, row.watermark))
-            .collect();
-        let pauses = self.pauses(db, rows.iter().map(|row| row.merchant_id)).await?;
+    /// What a claim needs beside the row of the run, as columns.
+    fn beside(&self) -> String {
+        let (now, resource) = (self.dialect.now(), Order::RESOURCE.as_str());
+        format!(
+            "{now} AS claimed_at, (SELECT w.watermark FROM watermarks w \
+               WHERE w.merchant_id = runs.merchant_id AND w.resource = '{resource}') AS watermark, \
+             (SELECT {pause} FROM pauses p WHERE p.merchant_id = runs.merchant_id AND p.ends_at > {now}) AS pause",
+            pause = self.dialect.seconds_between(now, "p.ends_at")
+        )
+    }
+
+    /// The claim on a run that this process holds.
+    pub(super) async fn claim_of(&self, db: &impl ConnectionTrait, id: RunId) -> Result<Option<Claim>, DbErr> {
+        let sql = format!("SELECT runs.*, {} FROM runs WHERE id = $1", self.beside());
+        let row = db.query_all_raw(self.statement(&sql, [id.into()])).await?;
+        Ok(self.claims(db, &row).await?.pop())
+    }
+
+    async fn claims(&self, db: &impl ConnectionTrait, rows: &[QueryResult]) -> Result<Vec<Claim>, DbErr> {
         let mut claims = Vec::with_capacity(rows.len());
         for row in rows {
-            let Ok(trigger) = row.trigger.parse() else {
+            let run = run::Model::from_query_result(row, "")?;
+            let Ok(trigger) = run.trigger.parse() else {
                 // Of a newer version of this program, which will take it up when our lease lapses.
-                tracing::error!(run.id = %row.id, trigger = row.trigger, "a run of an unknown kind is left alone");
+                tracing::error!(run.id = %run.id, trigger = run.trigger, "a run of an unknown kind is left alone");
                 continue;
             };
+            let pause: Option<f64> = row.try_get("", "pause")?;
             claims.push(Claim {
-                lease: row.lease(),
+                lease: run.lease(),
                 trigger,
-                request: row.request(),
-                now,
-                watermark: watermarks.get(&row.merchant_id).copied(),
-                pause: pauses.get(&row.merchant_id).copied(),
-                resumed: self.resumed(db, &row).await?,
+                request: run.request(),
+                now: row.try_get("", "claimed_at")?,
+                watermark: row.try_get("", "watermark")?,
+                pause: pause.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+                resumed: self.resumed(db, &run).await?,
             });
         }
         Ok(claims)

@@ -1,8 +1,8 @@
 //! How long Salla wants a store left alone, by the database's clock.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DbErr};
+use sea_orm::ConnectionTrait;
 
 use super::connect::Store;
 use crate::{
@@ -24,28 +24,5 @@ impl PauseStore for Store {
             Ok(())
         })
         .await
-    }
-}
-
-impl Store {
-    /// Those of these merchants whose pause is not over, and how long it still is.
-    pub(super) async fn pauses(
-        &self,
-        db: &impl ConnectionTrait,
-        merchants: impl Iterator<Item = i64>,
-    ) -> Result<HashMap<i64, Duration>, DbErr> {
-        let now = self.dialect.now();
-        let ids = merchants.map(|id| id.to_string()).collect::<Vec<_>>().join(", ");
-        let sql = format!(
-            "SELECT merchant_id, {} AS pause FROM pauses WHERE merchant_id IN ({ids}) AND ends_at > {now}",
-            self.dialect.seconds_between(now, "ends_at")
-        );
-        let rows = db.query_all_raw(self.statement(&sql, [])).await?;
-        rows.iter()
-            .map(|row| {
-                let seconds: f64 = row.try_get("", "pause")?;
-                Ok((row.try_get("", "merchant_id")?, Duration::from_secs_f64(seconds.max(0.0))))
-            })
-            .collect()
     }
 }

@@ -96,7 +96,7 @@ impl Store {
         self.clear_orphan(&txn, new.merchant).await?;
         if let Some(ours) = run::Entity::find_by_id(id).one(&txn).await?.filter(|run| run.status == "running") {
             // An earlier attempt, whose answer was lost, did it.
-            let claim = self.claims(&txn, vec![ours]).await?.pop();
+            let claim = self.claim_of(&txn, ours.id).await?;
             return claim.map(|claim| Begun::Claimed(Box::new(claim))).ok_or(DbErr::RecordNotInserted);
         }
         let row = match self.insert(&txn, id, new, "running").await {
@@ -107,7 +107,7 @@ impl Store {
             }
             Err(error) => return Err(error),
         };
-        let claim = self.claims(&txn, vec![row]).await?.pop();
+        let claim = self.claim_of(&txn, row.id).await?;
         self.record(&txn, audit).await?;
         txn.commit().await?;
         claim.map(|claim| Begun::Claimed(Box::new(claim))).ok_or_else(|| DbErr::RecordNotInserted)
