@@ -114,8 +114,15 @@ impl Store {
             "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE finished_at IS NOT NULL AND finished_at < {} LIMIT {PRUNE_BATCH})",
             self.dialect.now_minus(keep)
         );
-        // What a run has seen is of no use once it has ended, however it did.
-        let seen = "DELETE FROM run_pages WHERE run_id IN (SELECT id FROM runs WHERE finished_at IS NOT NULL)";
+        // What a run has seen is of no use once it has ended, however it did. From one run that has pages to the next:
+        // neither the pages of those that go on nor the runs that have ended are read.
+        let seen = "WITH RECURSIVE held(run_id) AS (\
+               SELECT (SELECT p.run_id FROM run_pages p ORDER BY p.run_id LIMIT 1) \
+               UNION ALL \
+               SELECT (SELECT p.run_id FROM run_pages p WHERE p.run_id > held.run_id ORDER BY p.run_id LIMIT 1) \
+               FROM held WHERE held.run_id IS NOT NULL) \
+             DELETE FROM run_pages WHERE run_id IN (\
+               SELECT r.id FROM held JOIN runs r ON r.id = held.run_id WHERE r.finished_at IS NOT NULL)";
         let keys = format!("DELETE FROM idempotency_keys WHERE created_at <= {}", self.dialect.now_minus(KEEP_KEYS));
         let audit = format!("DELETE FROM audit WHERE at < {}", self.dialect.now_minus(KEEP_AUDIT));
         let (runs, others) = (runs.as_str(), [seen, keys.as_str(), audit.as_str()]);
