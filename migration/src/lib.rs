@@ -14,6 +14,7 @@ mod m20261125_000005_pauses;
 mod m20261125_000006_onboarding;
 mod m20261125_000007_access;
 mod m20261125_000008_order;
+mod m20261125_000009_setbacks;
 mod m20261126_000010_standstill;
 
 /// Applies and reverts the migrations, in their order.
@@ -32,6 +33,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000006_onboarding::Migration),
             Box::new(m20261125_000007_access::Migration),
             Box::new(m20261125_000008_order::Migration),
+            Box::new(m20261125_000009_setbacks::Migration),
             Box::new(m20261126_000010_standstill::Migration),
         ]
     }

@@ -14,12 +14,12 @@ use super::{
     error::{Trouble, trouble},
 };
 use crate::{
-    domain::{Order, Record, RunId, Trigger},
+    domain::{MerchantId, Order, Record, RunId, Trigger},
     reconcile::ports::{Claim, Cursor, Lease, Resumed, TargetError},
 };
 
-/// A run whose holders died this often is not taken up again.
-const MAX_ATTEMPTS: u32 = 5;
+/// A run whose holders went away this often in a row, without a page between them, is not taken up again.
+const MAX_SETBACKS: u32 = 5;
 
 /// While all stores are paused, nothing is taken.
 const UNLESS_STANDSTILL: &str = "NOT EXISTS (SELECT 1 FROM standstill)";
@@ -31,9 +31,12 @@ impl Store {
         let room = limit.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
         if room > 0 {
             // What is taken by now is to be worked at, whatever becomes of this.
-            match self.call(|| self.park()).await {
-                Ok(0) => {}
-                Ok(_) => taken.extend(self.call(|| self.take_once(room)).await.unwrap_or_default()),
+            match self.call(|| self.park(&self.db, None)).await {
+                Ok(parked) if parked.is_empty() => {}
+                Ok(parked) => {
+                    tell_parked(&parked);
+                    taken.extend(self.call(|| self.take_once(room)).await.unwrap_or_default());
+                }
                 Err(error) if taken.is_empty() => return Err(error),
                 Err(error) => tracing::debug!(error = %error, "runs whose holders died too often could not be ended"),
             }
@@ -41,15 +44,24 @@ impl Store {
         self.call(|| self.claims(&self.db, &taken)).await
     }
 
-    /// Ends the runs whose holders died too often, and returns how many.
-    async fn park(&self) -> Result<u64, DbErr> {
+    /// Ends the lapsed runs, or `merchant`'s, that are not worth another process.
+    pub(super) async fn park(
+        &self,
+        db: &impl ConnectionTrait,
+        merchant: Option<MerchantId>,
+    ) -> Result<Vec<Lease>, DbErr> {
         let now = self.dialect.now();
+        let whose = merchant.map_or_else(String::new, |id| format!("AND merchant_id = {id}"));
         let sql = format!(
-            "UPDATE runs SET status = 'failed', error_kind = 'abandoned', finished_at = {now}, \
-             error_message = 'the processes that held it went away {MAX_ATTEMPTS} times; look for crashes' \
-             WHERE status = 'running' AND lease_until < {now} AND attempt >= {MAX_ATTEMPTS}"
+            "UPDATE runs SET status = 'failed', error_kind = 'abandoned', finished_at = {now}, lease_until = NULL, \
+             setbacks = setbacks + 1, \
+             error_message = 'its process went away {MAX_SETBACKS} times in a row without committing a page of it; \
+             look in the log, and in the system''s, for what ended the processes while this store was read: a crash, \
+             the memory limit, a supervisor; the next run covers its window' \
+             WHERE status = 'running' AND lease_until < {now} AND setbacks + 1 >= {MAX_SETBACKS} {whose} RETURNING *"
         );
-        self.db.execute_raw(self.statement(&sql, [])).await.map(|done| done.rows_affected())
+        let rows = db.query_all_raw(self.statement(&sql, [])).await?;
+        rows.iter().map(|row| run::Model::from_query_result(row, "").map(|row| row.lease())).collect()
     }
 
     /// In one statement, which is a transaction of its own: others that claim at the same moment may lock what is taken,
@@ -57,12 +69,18 @@ impl Store {
     async fn take_once(&self, limit: u32) -> Result<Vec<QueryResult>, DbErr> {
         let skip_locked = self.dialect.for_update_skip_locked();
         let sql = format!(
-            "WITH lapsed AS MATERIALIZED (SELECT r.id FROM runs r WHERE {lapsed} LIMIT {limit} {skip_locked}), \
-               due AS MATERIALIZED (SELECT r.id FROM runs r WHERE {due} \
-                 LIMIT ({limit} - (SELECT count(*) FROM lapsed)) {skip_locked}) \
+            "WITH suspect AS MATERIALIZED (SELECT r.id FROM runs r WHERE {suspect} LIMIT 1 {skip_locked}), \
+               lapsed AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.setbacks = 0 AND {lapsed} ORDER BY r.lease_until \
+                 LIMIT ({limit} - (SELECT count(*) FROM suspect)) {skip_locked}), \
+               due AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.setbacks = 0 AND {due} \
+                 ORDER BY r.priority DESC, r.run_at, r.covered_until, r.id \
+                 LIMIT ({limit} - (SELECT count(*) FROM suspect) - (SELECT count(*) FROM lapsed)) {skip_locked}) \
              UPDATE runs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, owner = $1, \
+               setbacks = setbacks + CASE status WHEN 'running' THEN 1 ELSE 0 END, \
                lease_until = {lease_until}, started_at = COALESCE(started_at, {now}) \
-             WHERE id IN (SELECT id FROM lapsed UNION ALL SELECT id FROM due) RETURNING *, {beside}",
+             WHERE id IN (SELECT id FROM suspect UNION ALL SELECT id FROM lapsed UNION ALL SELECT id FROM due) \
+             RETURNING *, {beside}",
+            suspect = self.suspect(),
             lapsed = self.lapsed(),
             due = self.due(),
             lease_until = self.dialect.now_plus(self.lease),
@@ -76,17 +94,31 @@ impl Store {
         }
     }
 
-    /// The runs whose holder is gone. So few are running that all of them are looked at.
-    fn lapsed(&self) -> String {
-        let now = self.dialect.now();
+    /// A run that has had a setback is suspected of having caused it, and a process holds one such run at a time, the
+    /// one with the fewest first: so what ends processes is soon alone in being charged with it, and the runs that it
+    /// took along get done.
+    fn suspect(&self) -> String {
         format!(
-            "r.status = 'running' AND r.lease_until < {now} AND r.attempt < {MAX_ATTEMPTS} AND {UNLESS_STANDSTILL} \
-             ORDER BY r.lease_until"
+            "r.setbacks > 0 AND ({lapsed} OR {due}) \
+             AND NOT EXISTS (SELECT 1 FROM runs h WHERE h.owner = $1 AND h.status = 'running' AND h.setbacks > 0 \
+                 AND h.lease_until >= {now}) \
+             ORDER BY r.setbacks, r.priority DESC, r.run_at, r.id",
+            lapsed = self.lapsed(),
+            due = self.due(),
+            now = self.dialect.now(),
         )
     }
 
-    /// The runs that wait for nothing but a worker; of a merchant's, one. In the order of the index `runs_due`, so that
-    /// none is looked at behind the last that is taken. What else may stand in a run's way is asked of one run at a time
+    /// A run `r` whose holder is gone, and which is worth another. So few are running that all of them are looked at.
+    fn lapsed(&self) -> String {
+        let now = self.dialect.now();
+        format!(
+            "r.status = 'running' AND r.lease_until < {now} AND r.setbacks + 1 < {MAX_SETBACKS} AND {UNLESS_STANDSTILL}"
+        )
+    }
+
+    /// A run `r` that waits for nothing but a worker; of a merchant's, one. What may stand in a run's way is asked of
+    /// one run at a time, in the order of the index `runs_due`, so that none is looked at behind the last that is taken
     /// (`OFFSET 0` says so to PostgreSQL, whose planner would rather gather all that stands in any run's way).
     pub(super) fn due(&self) -> String {
         let now = self.dialect.now();
@@ -98,8 +130,7 @@ impl Store {
                  LIMIT 1 OFFSET 0) \
              AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = r.merchant_id AND o.status = 'queued' \
                  AND o.run_at <= {now} AND (o.priority > r.priority OR o.priority = r.priority \
-                 AND (o.run_at < r.run_at OR o.run_at = r.run_at AND o.id < r.id)) LIMIT 1 OFFSET 0) \
-             ORDER BY r.priority DESC, r.run_at, r.covered_until, r.id"
+                 AND (o.run_at < r.run_at OR o.run_at = r.run_at AND o.id < r.id)) LIMIT 1 OFFSET 0)"
         )
     }
 
@@ -198,5 +229,15 @@ impl Store {
 
     pub(super) fn statement(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
         Statement::from_sql_and_values(self.db.get_database_backend(), sql, values)
+    }
+}
+
+/// Once it is committed: nobody else tells of these ends.
+pub(super) fn tell_parked(parked: &[Lease]) {
+    for lease in parked {
+        tracing::error!(
+            run.id = %lease.run_id, merchant.id = lease.merchant.0,
+            "run abandoned: its process went away {MAX_SETBACKS} times in a row without committing a page of it; look for what ended the processes"
+        );
     }
 }

@@ -185,7 +185,7 @@ impl Store {
     ) -> Result<Option<Committed>, DbErr> {
         let sql = format!(
             "UPDATE runs SET next_page = $1, window_since = $2, window_until = $3, fetched = $4, created = $5, \
-             updated = $6, unchanged = $7, skipped = $8, failed = $9, requests = $10, listing = $11, lease_until = {} \
+             updated = $6, unchanged = $7, skipped = $8, failed = $9, requests = $10, listing = $11, setbacks = 0, lease_until = {} \
              WHERE id = $12 AND epoch = $13 AND status = 'running' AND next_page IS DISTINCT FROM $1 \
              RETURNING cancel_requested",
             self.dialect.now_plus(self.lease)

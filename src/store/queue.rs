@@ -8,6 +8,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{
+    claims::tell_parked,
     connect::Store,
     entity::run,
     error::{Trouble, trouble},
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     domain::{MerchantId, MerchantState, Order, Record, RunId, Standing, Trigger},
-    reconcile::ports::{Action, Audit, Begun, Enqueued, NewRun, TargetError},
+    reconcile::ports::{Action, Audit, Begun, Enqueued, Lease, NewRun, TargetError},
 };
 
 /// A run that a person asked for goes before the schedule's.
@@ -93,7 +94,7 @@ impl Store {
             Some(MerchantState::Retired) => return Ok(Begun::Retired),
             Some(_) => {}
         }
-        self.clear_orphan(&txn, new.merchant).await?;
+        let parked = self.clear_orphan(&txn, new.merchant).await?;
         if let Some(ours) = run::Entity::find_by_id(id).one(&txn).await?.filter(|run| run.status == "running") {
             // An earlier attempt, whose answer was lost, did it.
             let claim = self.claim_of(&txn, ours.id).await?;
@@ -110,12 +111,13 @@ impl Store {
         let claim = self.claim_of(&txn, row.id).await?;
         self.record(&txn, audit).await?;
         txn.commit().await?;
+        tell_parked(&parked);
         claim.map(|claim| Begun::Claimed(Box::new(claim))).ok_or_else(|| DbErr::RecordNotInserted)
     }
 
     /// A run of the foreground whose process is gone is over: nobody waits for it, and the run that begins now
-    /// covers its window. Any other is put back into the queue, at its cursor.
-    async fn clear_orphan(&self, db: &impl ConnectionTrait, merchant: MerchantId) -> Result<(), DbErr> {
+    /// covers its window. Any other is put back into the queue, at its cursor, unless it is parked.
+    async fn clear_orphan(&self, db: &impl ConnectionTrait, merchant: MerchantId) -> Result<Vec<Lease>, DbErr> {
         let now = self.dialect.now();
         let of_foreground = format!(
             "UPDATE runs SET status = 'failed', error_kind = 'abandoned', finished_at = {now}, \
@@ -123,13 +125,13 @@ impl Store {
              WHERE merchant_id = $1 AND status = 'running' AND lease_until < {now} AND trigger = 'cli'"
         );
         let of_daemon = format!(
-            "UPDATE runs SET status = 'queued', owner = NULL, lease_until = NULL \
+            "UPDATE runs SET status = 'queued', owner = NULL, lease_until = NULL, setbacks = setbacks + 1 \
              WHERE merchant_id = $1 AND status = 'running' AND lease_until < {now}"
         );
-        for sql in [of_foreground, of_daemon] {
-            db.execute_raw(self.statement(&sql, [merchant.0.into()])).await?;
-        }
-        Ok(())
+        db.execute_raw(self.statement(&of_foreground, [merchant.0.into()])).await?;
+        let parked = self.park(db, Some(merchant)).await?;
+        db.execute_raw(self.statement(&of_daemon, [merchant.0.into()])).await?;
+        Ok(parked)
     }
 
     async fn busy(&self, merchant: MerchantId) -> Result<Option<Begun>, DbErr> {

@@ -64,7 +64,7 @@ async fn a_run_that_keeps_crashing_is_parked(engine: Engine) {
     daemon.await_run("", |run| run["status"] == "running").await;
     daemon.signal(Signal::SIGKILL);
     drop(daemon);
-    site.database.execute("UPDATE runs SET attempt = 5", []).await;
+    site.database.execute("UPDATE runs SET setbacks = 4", []).await;
     let daemon = site.serve().await;
     let run = daemon.await_run("", |run| run["status"] == "failed").await;
     assert_eq!(run["error"]["kind"], "abandoned");

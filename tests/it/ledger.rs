@@ -30,6 +30,10 @@ on_every_database!(
     a_mark_is_taken_away_by_its_own_attempt_and_a_late_save_counts,
     an_ended_sweep_is_told_once,
     of_many_requests_for_a_run_one_is_active,
+    a_page_makes_good_for_the_setbacks_before_it,
+    five_setbacks_in_a_row_park_a_run,
+    a_process_holds_one_suspect_at_a_time,
+    the_foreground_counts_setbacks_too,
 );
 
 struct Fixture {
@@ -378,4 +382,105 @@ async fn of_many_requests_for_a_run_one_is_active(engine: Engine) {
         assert_eq!(claims.len(), 1);
         fixture.stores[0].finish(&claims[0].lease, succeeded()).await.unwrap();
     }
+}
+
+/// The setbacks that each merchant's run has on record.
+async fn setbacks(fixture: &Fixture) -> Vec<(i64, i64)> {
+    let rows = fixture.database.rows("SELECT merchant_id, setbacks FROM runs ORDER BY merchant_id").await;
+    rows.iter().map(|row| (row.try_get_by_index(0).unwrap(), row.try_get_by_index(1).unwrap())).collect()
+}
+
+async fn a_page_makes_good_for_the_setbacks_before_it(engine: Engine) {
+    let fixture = fixture(engine, 1, 1, LONG).await;
+    let store = &fixture.stores[0];
+    store.enqueue(by(Trigger::Http, 1)).await.unwrap();
+    let mut claim = store.claim(1).await.unwrap().remove(0);
+    // Far more crashes than park a run that gets nowhere.
+    for number in 2..10 {
+        assert_eq!(setbacks(&fixture).await, [(1, 0)]);
+        lapse(&fixture).await;
+        claim = store.claim(1).await.unwrap().remove(0);
+        assert_eq!(setbacks(&fixture).await, [(1, 1)]);
+        store.commit(&claim.lease, page(&cursor(number), Totals::default())).await.unwrap();
+    }
+    assert_eq!(store.finish(&claim.lease, succeeded()).await.unwrap().status, RunStatus::Succeeded);
+    assert_eq!(fixture.database.number("SELECT attempt FROM runs").await, 9);
+}
+
+async fn five_setbacks_in_a_row_park_a_run(engine: Engine) {
+    let fixture = fixture(engine, 1, 1, LONG).await;
+    let store = &fixture.stores[0];
+    store.enqueue(by(Trigger::Http, 1)).await.unwrap();
+    for died in 0..5 {
+        let claim = store.claim(1).await.unwrap().pop().unwrap_or_else(|| panic!("parked after {died} deaths"));
+        // An orderly end is no setback, and makes none good.
+        if died == 2 {
+            assert!(store.release(&claim.lease, Duration::ZERO).await.unwrap());
+            assert_eq!(setbacks(&fixture).await, [(1, died)]);
+            assert_eq!(store.claim(1).await.unwrap().len(), 1);
+        }
+        assert_eq!(setbacks(&fixture).await, [(1, died)]);
+        lapse(&fixture).await;
+    }
+    assert!(store.claim(1).await.unwrap().is_empty());
+    assert_eq!(setbacks(&fixture).await, [(1, 5)]);
+    assert_eq!(fixture.database.text("SELECT status || ' ' || error_kind FROM runs").await, "failed abandoned");
+    let told = fixture.database.text("SELECT error_message FROM runs").await;
+    assert!(told.contains("5 times in a row") && told.contains("look in the log"), "{told}");
+    // The merchant is free for its next run.
+    assert!(matches!(store.enqueue(by(Trigger::Http, 1)).await.unwrap(), Enqueued::Queued(_)));
+    assert_eq!(store.claim(1).await.unwrap().len(), 1);
+}
+
+async fn a_process_holds_one_suspect_at_a_time(engine: Engine) {
+    let fixture = fixture(engine, 5, 2, LONG).await;
+    let [store, other] = &fixture.stores[..] else { unreachable!() };
+    for merchant in 1..=4 {
+        store.enqueue(by(Trigger::Http, merchant)).await.unwrap();
+    }
+    let merchants = |claims: &[salla_reconciler::reconcile::ports::Claim]| {
+        claims.iter().map(|claim| claim.lease.merchant.0).collect::<Vec<_>>()
+    };
+    assert_eq!(store.claim(9).await.unwrap().len(), 4);
+    lapse(&fixture).await;
+    // Nobody knows yet which of them it was, and each is charged.
+    assert_eq!(store.claim(9).await.unwrap().len(), 4);
+    assert_eq!(setbacks(&fixture).await, [(1, 1), (2, 1), (3, 1), (4, 1)]);
+    fixture.database.execute("UPDATE runs SET setbacks = 3 WHERE merchant_id = 1", []).await;
+    lapse(&fixture).await;
+    // From now on one at a time, the most suspicious last; a run without a setback need not wait for it.
+    store.enqueue(by(Trigger::Http, 5)).await.unwrap();
+    let mut ours = store.claim(9).await.unwrap();
+    ours.sort_by_key(|claim| claim.lease.merchant.0);
+    assert_eq!(merchants(&ours), [2, 5]);
+    assert!(store.claim(9).await.unwrap().is_empty());
+    // Another process holds one of its own.
+    let theirs = other.claim(9).await.unwrap();
+    assert_eq!(merchants(&theirs), [3]);
+    assert!(other.claim(9).await.unwrap().is_empty());
+    // A page clears its run, and its end makes room.
+    let two = cursor(2);
+    store.commit(&ours[0].lease, page(&two, Totals::default())).await.unwrap();
+    let next = store.claim(9).await.unwrap();
+    assert_eq!(merchants(&next), [4]);
+    store.finish(&next[0].lease, succeeded()).await.unwrap();
+    assert_eq!(merchants(&store.claim(9).await.unwrap()), [1]);
+    assert_eq!(setbacks(&fixture).await, [(1, 4), (2, 0), (3, 2), (4, 2), (5, 0)]);
+}
+
+async fn the_foreground_counts_setbacks_too(engine: Engine) {
+    let fixture = fixture(engine, 1, 1, LONG).await;
+    let store = &fixture.stores[0];
+    store.enqueue(by(Trigger::Http, 1)).await.unwrap();
+    store.claim(1).await.unwrap();
+    for died in 1..5 {
+        lapse(&fixture).await;
+        let Begun::Claimed(ours) = store.begin(by(Trigger::Cli, 1)).await.unwrap() else { panic!("it is busy") };
+        store.finish(&ours.lease, succeeded()).await.unwrap();
+        assert_eq!(store.claim(1).await.unwrap().len(), 1);
+        assert_eq!(fixture.database.number("SELECT max(setbacks) FROM runs").await, died);
+    }
+    lapse(&fixture).await;
+    assert!(matches!(store.begin(by(Trigger::Cli, 1)).await.unwrap(), Begun::Claimed(_)));
+    assert_eq!(fixture.database.number("SELECT count(*) FROM runs WHERE error_kind = 'abandoned'").await, 1);
 }

@@ -28,6 +28,8 @@ pub struct Model {
     pub lease_until: Option<DateTimeUtc>,
     pub epoch: i64,
     pub attempt: i64,
+    /// Lapsed leases in a row without a page between them.
+    pub setbacks: i64,
     pub window_since: Option<DateTimeUtc>,
     pub window_until: Option<DateTimeUtc>,
     #[sea_orm(column_type = "Text", nullable)]
