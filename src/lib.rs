@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+#[macro_use]
+pub mod failpoint;
+
 pub mod app;
 pub mod cli;
 pub mod config;

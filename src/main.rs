@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use salla_reconciler::cli;
+use salla_reconciler::{cli, failpoint};
 
 fn main() -> ExitCode {
+    failpoint::heed_environment();
     let cli = cli::Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {

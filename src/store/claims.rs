@@ -41,6 +41,9 @@ impl Store {
                 Err(error) => tracing::debug!(error = %error, "runs whose holders died too often could not be ended"),
             }
         }
+        if !taken.is_empty() {
+            failpoint!("claim_after_commit");
+        }
         self.call(|| self.claims(&self.db, &taken)).await
     }
 

@@ -96,7 +96,9 @@ impl Store {
         let Some(committed) = self.advance(&txn, lease, page, totals).await? else {
             return self.after_fence(txn, lease, page).await;
         };
+        failpoint!("page_before_commit", lease.merchant.0);
         txn.commit().await?;
+        failpoint!("page_after_commit", lease.merchant.0);
         if !gone.is_empty() {
             let ids: Vec<i64> = gone.iter().map(|(id, _)| *id).collect();
             tracing::info!(orders = ids.len(), salla.ids = ?ids, dry_run = page.dry_run, "orders deleted: Salla says that they are gone");

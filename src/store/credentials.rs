@@ -53,7 +53,9 @@ impl CredentialStore<Sealed> for Store {
         );
         // Never repeated: whoever finds the mark set waits for another's result.
         let statement = self.statement(&sql, [merchant.0.into(), version.into(), attempt.into()]);
+        failpoint!("refresh_mark_before_commit", merchant.0);
         let marked = timeout(CALL_TIMEOUT, self.db.execute_raw(statement)).await;
+        failpoint!("refresh_mark_after_commit", merchant.0);
         let marked = marked.map_err(|_| TargetError::Unavailable("no answer within 40 s".into()))?;
         Ok(marked.map_err(target_error)?.rows_affected() == 1)
     }

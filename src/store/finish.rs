@@ -68,7 +68,9 @@ impl Store {
         let seen = "DELETE FROM run_pages WHERE run_id = $1";
         txn.execute_raw(self.statement(seen, [lease.run_id.into()])).await?;
         let row = run::Model::from_query_result(&row, "")?;
+        failpoint!("finish_before_commit", lease.merchant.0);
         txn.commit().await?;
+        failpoint!("finish_after_commit", lease.merchant.0);
         Ok(Some(row))
     }
 
@@ -128,6 +130,7 @@ impl Store {
         let (back, give_way) = (back.as_str(), give_way.as_str());
         self.call(|| async move {
             let values: [Value; 2] = [lease.run_id.into(), lease.epoch.into()];
+            failpoint!("give_back_before_commit", lease.merchant.0);
             let released = match self.db.execute_raw(self.statement(back, values.clone())).await {
                 // There can be one run by hand in the queue.
                 Err(error) if trouble(&error) == Trouble::Taken => {
@@ -135,6 +138,7 @@ impl Store {
                 }
                 released => released?,
             };
+            failpoint!("give_back_after_commit", lease.merchant.0);
             Ok(released.rows_affected() > 0)
         })
         .await
@@ -185,7 +189,9 @@ impl Store {
             let detail = serde_json::json!({});
             let audit = Audit { actor: by.clone(), action: Action::RunCancel, merchant, run: Some(id), detail };
             self.record(&txn, &audit).await?;
+            failpoint!("cancel_before_commit");
             txn.commit().await?;
+            failpoint!("cancel_after_commit");
             audit.tell();
             Ok(Some(true))
         })

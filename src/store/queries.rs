@@ -130,7 +130,10 @@ impl Store {
             for sql in others {
                 self.db.execute_raw(self.statement(sql, [])).await?;
             }
-            Ok(self.db.execute_raw(self.statement(runs, [])).await?.rows_affected())
+            failpoint!("retention_before_commit");
+            let removed = self.db.execute_raw(self.statement(runs, [])).await?.rows_affected();
+            failpoint!("retention_after_commit");
+            Ok(removed)
         })
         .await
     }

@@ -64,7 +64,9 @@ impl Store {
                     return Err(again("another request with this key"));
                 }
                 self.record(&txn, audit).await?;
+                failpoint!("enqueue_before_commit", new.merchant.0);
                 txn.commit().await?;
+                failpoint!("enqueue_after_commit", new.merchant.0);
                 Ok(Enqueued::Queued(id))
             }
             Err(error) if trouble(&error) == Trouble::Taken => {

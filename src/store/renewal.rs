@@ -93,7 +93,10 @@ impl Store {
             if let Some(standing) = standing.filter(|_| saved) {
                 self.set_standing(&txn, id, standing.authorized()).await?;
             }
-            txn.commit().await
+            failpoint!("refresh_save_before_commit", id.0);
+            txn.commit().await?;
+            failpoint!("refresh_save_after_commit", id.0);
+            Ok(())
         })
         .await
     }

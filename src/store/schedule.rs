@@ -73,7 +73,9 @@ impl Store {
             let values: [Value; 3] = [count.into(), slot.into(), pattern.into()];
             txn.execute_raw(self.statement(sql, values)).await?;
         }
+        failpoint!("firing_before_commit");
         txn.commit().await?;
+        failpoint!("firing_after_commit");
         Ok(Some(runs))
     }
 

@@ -48,7 +48,9 @@ impl Store {
         let merchant = self.find_merchant(&txn, id).await?.ok_or(DbErr::RecordNotInserted)?;
         let audit = Audit::of_merchant(by, Action::MerchantRegister, id, json!({"new": new}));
         self.record(&txn, &audit).await?;
+        failpoint!("import_before_commit", id.0);
         txn.commit().await?;
+        failpoint!("import_after_commit", id.0);
         audit.tell();
         Ok(Registered { merchant, new })
     }
@@ -65,7 +67,9 @@ impl Store {
                 let merchant = self.find_merchant(&txn, id).await?;
                 let audit = Audit::of_merchant(by, action(change), id, json!({"state": after.state()}));
                 self.record(&txn, &audit).await?;
+                failpoint!("pause_before_commit", id.0);
                 txn.commit().await?;
+                failpoint!("pause_after_commit", id.0);
                 audit.tell();
                 Ok(merchant.map_or(Changed::Unknown, Changed::Now))
             }
@@ -91,7 +95,9 @@ impl Store {
         } else {
             None
         };
+        failpoint!("webhook_before_commit", event.merchant.0);
         txn.commit().await?;
+        failpoint!("webhook_after_commit", event.merchant.0);
         if let Some(audit) = audit {
             audit.tell();
         }

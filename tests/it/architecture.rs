@@ -6,7 +6,8 @@ use std::{
 };
 
 /// Which modules a module may use. Dependencies point inward only.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
+    ("failpoint", &[]),
     ("domain", &[]),
     ("reconcile", &["domain"]),
     ("salla", &["domain", "reconcile"]),
