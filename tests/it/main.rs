@@ -15,11 +15,14 @@ mod support;
 mod access;
 mod architecture;
 mod bad_input;
+mod chaos;
 mod configuration;
 mod crash;
 mod daemon;
 mod demo;
 mod documented;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod ledger;
 mod limits;
 mod model;

@@ -57,9 +57,9 @@ on_every_database!(
 );
 
 /// The key of every site, for `SALLA__CLIENT_SECRET` is set to it.
-const SECRET: &str = "app-secret-canary";
+pub const SECRET: &str = "app-secret-canary";
 
-fn signature(secret: &str, body: &str) -> String {
+pub fn signature(secret: &str, body: &str) -> String {
     let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     hex::encode(mac.chain_update(body).finalize().into_bytes())
 }
@@ -82,7 +82,7 @@ fn authorization(merchant: i64, access: &str, refresh: &str, at: DateTime<Utc>) 
 }
 
 /// The event that hands out the store's present tokens.
-fn installation(site: &Site, merchant: i64, at: DateTime<Utc>) -> String {
+pub fn installation(site: &Site, merchant: i64, at: DateTime<Utc>) -> String {
     let tokens: Value = serde_json::from_str(&site.salla.registration(merchant).unwrap()).unwrap();
     let token = |name: &str| tokens[name].as_str().unwrap().to_owned();
     authorization(merchant, &token("access_token"), &token("refresh_token"), at)

@@ -367,7 +367,7 @@ impl Life {
 }
 
 /// Something happens to the store.
-fn happen(rng: &mut StdRng, shop: &mut Shop, now: DateTime<Utc>) {
+pub fn happen(rng: &mut StdRng, shop: &mut Shop, now: DateTime<Utc>) {
     match (rng.random_range(0..10), shop.any_id()) {
         (0..3, _) | (_, None) => {
             shop.place(now);

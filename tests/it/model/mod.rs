@@ -7,6 +7,7 @@ mod life;
 mod wrong;
 
 use futures::{StreamExt, stream};
+pub use life::happen;
 use life::{Life, Outcome, Reconciler};
 
 use crate::support::Engine;

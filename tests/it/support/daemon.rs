@@ -114,6 +114,15 @@ impl Daemon {
         (status, body)
     }
 
+    /// A request to a daemon that may be gone before it answers.
+    pub async fn try_post(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Option<StatusCode> {
+        let mut request = self.request(Method::POST, path).body(body.to_owned());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.ok().map(|answer| answer.status())
+    }
+
     /// Waits for a run of the ledger that fits.
     pub async fn await_run(&self, query: &str, fits: impl Fn(&Value) -> bool) -> Value {
         for _ in 0..600 {
@@ -124,6 +133,12 @@ impl Daemon {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("no such run within 30 s:\n{}", self.log_text());
+    }
+
+    /// Waits until it is gone without an orderly end.
+    #[cfg(feature = "failpoints")]
+    pub async fn wait_for_death(&mut self) {
+        assert_eq!(self.wait().await, None, "it ended in an orderly way:\n{}", self.log_text());
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -6,14 +6,19 @@ pub mod daemon;
 pub mod database;
 pub mod log;
 pub mod site;
+pub mod truth;
 
 pub use database::Engine;
 pub use site::Site;
 
-/// Makes each test of a suite once for every database.
+/// Makes each test of a suite once for every database; `@ postgres:` before them, for those of several replicas only.
 macro_rules! on_every_database {
     ($($test:ident),+ $(,)?) => {
         on_every_database!(@ sqlite, Sqlite, $($test),+);
+        on_every_database!(@ postgres_15, Postgres15, $($test),+);
+        on_every_database!(@ postgres_16, Postgres16, $($test),+);
+    };
+    (@ postgres: $($test:ident),+ $(,)?) => {
         on_every_database!(@ postgres_15, Postgres15, $($test),+);
         on_every_database!(@ postgres_16, Postgres16, $($test),+);
     };

@@ -166,6 +166,14 @@ impl Site {
         self.run(&args).await.object()
     }
 
+    /// `serve`, which ends as by `kill -9` at these points: see `src/failpoint.rs`.
+    #[cfg(feature = "failpoints")]
+    pub async fn serve_until(&self, points: &str) -> Daemon {
+        let mut command = self.command(&["serve"]);
+        command.env("FAILPOINTS", points);
+        Daemon::start(command, Arc::clone(&self.watch)).await
+    }
+
     pub async fn serve(&self) -> Daemon {
         Daemon::start(self.command(&["serve"]), Arc::clone(&self.watch)).await
     }
