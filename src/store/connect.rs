@@ -5,21 +5,25 @@ use std::{future::Future, time::Duration};
 
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode,
+    ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode,
     TransactionOptions, TransactionTrait,
-    sqlx::{Connection, PgConnection, sqlite::SqliteJournalMode},
 };
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
 use super::{
     dialect::Dialect,
     error::{CALL_TIMEOUT, Trouble, target_error, trouble},
+    pool,
 };
 use crate::reconcile::ports::TargetError;
 
-const KNOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Each statement of a migration has PostgreSQL's limit, too.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What is under way when the pool is closed ends first.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pauses before a call is made again.
 const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
@@ -43,6 +47,16 @@ pub enum StoreError {
     /// It does not answer.
     #[error("the database cannot be reached: {0}; check database.url, and that the server is up")]
     Unreachable(String),
+    /// It has room for one connection.
+    #[error(
+        "database.url: one connection can be had and no second: {0}; raise the pooler's pool_size, the role's CONNECTION LIMIT or max_connections"
+    )]
+    Crowded(String),
+    /// A pooler gives its sessions to others between transactions.
+    #[error(
+        "database.url: the pooler there does not keep sessions (transaction or statement pooling); set its pool_mode to session, or name PostgreSQL's own address"
+    )]
+    SharedSessions,
     /// It answers, and refuses the schema.
     #[error(
         "the schema cannot be migrated: {0}; the database must be writable, its role may create tables, and none of another's may have their names"
@@ -57,31 +71,17 @@ impl Store {
     /// Connects. `lease` is how long a claim on a run lasts without renewal.
     ///
     /// # Errors
-    /// When the URL names no database that is known, or it does not answer.
+    /// When the URL names no database that is known, it does not answer, or a pooler before it does not keep sessions.
     pub async fn connect(url: &SecretString, connections: u32, lease: Duration) -> Result<Self, StoreError> {
         let url = url.expose_secret();
-        let mut options = ConnectOptions::new(url);
-        options.sqlx_logging(false).connect_timeout(Duration::from_secs(10)).acquire_timeout(Duration::from_secs(15));
-        if url.starts_with("sqlite:") {
-            options.max_connections(1).min_connections(1);
-            options.map_sqlx_sqlite_opts(|sqlite| {
-                sqlite.journal_mode(SqliteJournalMode::Wal).busy_timeout(Duration::from_secs(10))
-            });
+        let options = if url.starts_with("sqlite:") {
+            pool::sqlite(url)
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            knock(url).await?;
-            options.max_connections(connections).min_connections(0);
-            options.map_sqlx_postgres_opts(|postgres| {
-                postgres.application_name("salla-reconciler").options([
-                    ("statement_timeout", "30s"),
-                    ("lock_timeout", "15s"),
-                    ("idle_in_transaction_session_timeout", "30s"),
-                    // A plan that was made while the queue was empty is a slow one once a sweep has filled it.
-                    ("plan_cache_mode", "force_custom_plan"),
-                ])
-            });
+            pool::knock(url).await?;
+            pool::postgres(url, connections)
         } else {
             return Err(StoreError::Scheme);
-        }
+        };
         let db = Database::connect(options).await.map_err(|error| StoreError::Unreachable(error.to_string()))?;
         Ok(Self { dialect: Dialect::of(db.get_database_backend()), db, owner: Uuid::new_v4(), lease })
     }
@@ -102,8 +102,8 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let mut pauses = PAUSES.iter();
         while self.pending().await? > 0 {
-            if let Err(error) = Migrator::up(&self.db, None).await {
-                let pause = pauses.next().ok_or(StoreError::Migration(error))?;
+            if let Err(error) = in_time(MIGRATION_TIMEOUT, Migrator::up(&self.db, None)).await {
+                let pause = pauses.next().ok_or(error)?;
                 sleep(*pause).await;
             }
         }
@@ -115,7 +115,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn revert(&self) -> Result<(), StoreError> {
-        Migrator::down(&self.db, None).await.map_err(StoreError::Migration)
+        in_time(MIGRATION_TIMEOUT, Migrator::down(&self.db, None)).await
     }
 
     /// Each migration's name, and whether it is applied. Only reads: the role may have no right to more.
@@ -137,7 +137,7 @@ impl Store {
             };
             rows.iter().map(|row| row.try_get("", "version")).collect::<Result<Vec<String>, DbErr>>()
         };
-        let applied = read.await.map_err(StoreError::Migration)?;
+        let applied = in_time(CALL_TIMEOUT, read).await?;
         let all = Migrator::migrations();
         Ok(all.iter().map(|one| (one.name().to_owned(), applied.iter().any(|name| name == one.name()))).collect())
     }
@@ -162,12 +162,12 @@ impl Store {
         }
     }
 
-    /// Closes the pool; what is under way ends first.
+    /// Closes the pool; what is under way has five seconds to end.
     ///
     /// # Errors
     /// When the database has gone away meanwhile.
     pub async fn close(self) -> Result<(), DbErr> {
-        self.db.close().await
+        timeout(CLOSE_TIMEOUT, self.db.close()).await.unwrap_or(Ok(()))
     }
 
     /// Begins a transaction that may write.
@@ -186,9 +186,9 @@ impl Store {
         F: Fn() -> Fut + Send,
         Fut: Future<Output = Result<T, DbErr>> + Send,
     {
-        let mut pauses = PAUSES.iter();
+        let (mut pauses, deadline) = (PAUSES.iter(), Instant::now() + CALL_TIMEOUT);
         loop {
-            let error = match timeout(CALL_TIMEOUT, call()).await {
+            let error = match timeout_at(deadline, call()).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) => error,
                 Err(_) => return Err(TargetError::Unavailable("no answer within 40 s".into())),
@@ -204,12 +204,9 @@ impl Store {
     }
 }
 
-/// Connects once, outside the pool, which would say no more than that it waited in vain.
-async fn knock(url: &str) -> Result<(), StoreError> {
-    let unreachable = |why: String| StoreError::Unreachable(why);
-    match timeout(KNOCK_TIMEOUT, PgConnection::connect(url)).await {
-        Ok(Ok(connection)) => connection.close().await.map_err(|error| unreachable(error.to_string())),
-        Ok(Err(error)) => Err(unreachable(error.to_string())),
-        Err(_) => Err(unreachable("no answer within 10 s".to_owned())),
+async fn in_time<T>(limit: Duration, call: impl Future<Output = Result<T, DbErr>>) -> Result<T, StoreError> {
+    match timeout(limit, call).await {
+        Ok(done) => done.map_err(StoreError::Migration),
+        Err(_) => Err(StoreError::Unreachable(format!("no answer within {} s", limit.as_secs()))),
     }
 }

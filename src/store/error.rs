@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sea_orm::{DbErr, RuntimeErr, sqlx};
+use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
 
 use crate::reconcile::ports::TargetError;
 
-/// Every call ends after this long; PostgreSQL's own limits are shorter.
+/// Every call ends after this long, however often it is made again; PostgreSQL's own limits are shorter.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// What an error is about.
@@ -55,10 +55,12 @@ pub fn trouble(error: &DbErr) -> Trouble {
 
 fn postgres(code: &str) -> Trouble {
     match code {
-        // Serialization, deadlock, lock not available, statement cancelled by a timeout, starting or
-        // shutting down, too many connections, and every connection exception.
-        "40001" | "40P01" | "55P03" | "57014" | "57P01" | "57P02" | "57P03" | "53300" => Trouble::Passing,
-        _ if code.starts_with("08") => Trouble::Passing,
+        // Serialization, deadlock, lock not available, statement cancelled by a timeout, the timeouts of a session,
+        // starting or shutting down, and a server that only reads, which after a failover is the old one.
+        "40001" | "40003" | "40P01" | "55P03" | "57014" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04"
+        | "25006" => Trouble::Passing,
+        // Connection exceptions; no room on the disk, in memory or for connections; the system's errors.
+        _ if ["08", "53", "58"].contains(&code.get(..2).unwrap_or("")) => Trouble::Passing,
         // Data exceptions, constraints, program limits, and what a trigger raises.
         _ if ["22", "23", "44", "54", "P0"].contains(&code.get(..2).unwrap_or("")) => Trouble::Row,
         _ => Trouble::Lasting,
@@ -67,7 +69,8 @@ fn postgres(code: &str) -> Trouble {
 
 fn sqlite(code: i32) -> Trouble {
     match code & 0xff {
-        5 | 6 => Trouble::Passing,
+        // BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL: the disk's and other processes' troubles.
+        5..=8 | 10 | 13..=15 => Trouble::Passing,
         // TOOBIG, CONSTRAINT, MISMATCH.
         18..=20 => Trouble::Row,
         _ => Trouble::Lasting,
@@ -77,7 +80,38 @@ fn sqlite(code: i32) -> Trouble {
 /// The application's view of an error that nothing more is tried about.
 pub fn target_error(error: DbErr) -> TargetError {
     match trouble(&error) {
+        // The pool knows no more than that it waited.
+        Trouble::Passing if matches!(error, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {
+            TargetError::Unavailable(
+                "no connection within 10 s: the server is down or silent, or has no room for another \
+                 (max_connections, the role's CONNECTION LIMIT, a pooler's pool_size)"
+                    .into(),
+            )
+        }
         Trouble::Passing => TargetError::Unavailable(Box::new(error)),
         Trouble::Row | Trouble::Taken | Trouble::Lasting => TargetError::Refused(Box::new(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_disk_and_the_server_lack_passes() {
+        for code in ["53100", "53200", "53300", "58030", "08006", "57P01", "57P03", "25006", "25P03"] {
+            assert_eq!(postgres(code), Trouble::Passing, "{code}");
+        }
+        for (code, trouble) in [("22003", Trouble::Row), ("P0001", Trouble::Row), ("42501", Trouble::Lasting)] {
+            assert_eq!(postgres(code), trouble, "{code}");
+        }
+        // FULL, IOERR_WRITE, CANTOPEN, READONLY_DBMOVED.
+        for code in [13, 778, 14, 1032] {
+            assert_eq!(sqlite(code), Trouble::Passing, "{code}");
+        }
+        // CORRUPT, NOTADB.
+        for code in [11, 26] {
+            assert_eq!(sqlite(code), Trouble::Lasting, "{code}");
+        }
     }
 }

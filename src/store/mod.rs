@@ -19,6 +19,7 @@ mod ledger;
 mod merchants;
 mod orders;
 mod pauses;
+mod pool;
 mod queries;
 mod queue;
 mod renewal;

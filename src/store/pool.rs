@@ -1,0 +1,146 @@
+//! The pool's connections: what each is told when it is opened, and how one that no longer answers is found out.
+//!
+//! A peer that goes silent (a failover, a firewall that forgot the connection) is noticed by TCP after a quarter of
+//! an hour. So nothing here waits for an answer without a limit: a connection that gives none is thrown away, and its
+//! place in the pool is free again.
+
+use std::{str::FromStr, time::Duration};
+
+use sea_orm::{
+    ConnectOptions,
+    sqlx::{
+        self, Connection, Executor, PgConnection, Row,
+        postgres::{PgConnectOptions, PgPoolOptions},
+        sqlite::{SqliteJournalMode, SqlitePoolOptions},
+    },
+};
+use tokio::time::timeout;
+
+use super::connect::StoreError;
+
+/// To open a connection, or to wait for one that is free.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+const KNOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One round trip.
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// One that was in use a moment ago is not asked before it is used again.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Said to each session: as parameters of its start they would be refused by `PgBouncer`. A plan that was made while the
+/// queue was empty is a slow one once a sweep has filled it.
+const LIMITS: &str = "SET statement_timeout = '30s'; SET lock_timeout = '15s'; \
+                      SET idle_in_transaction_session_timeout = '30s'; SET plan_cache_mode = force_custom_plan";
+
+/// For one process on one machine: one connection.
+pub fn sqlite(url: &str) -> ConnectOptions {
+    let mut options = options(url);
+    options.max_connections(1).min_connections(1);
+    options.map_sqlx_sqlite_opts(|sqlite| {
+        sqlite.journal_mode(SqliteJournalMode::Wal).busy_timeout(Duration::from_secs(10))
+    });
+    options.map_sqlx_sqlite_pool_opts(|pool: SqlitePoolOptions| {
+        pool.after_release(|connection, _| {
+            Box::pin(async move {
+                connection.ping().await?;
+                // A full disk ends a transaction behind the driver's back, which then cannot begin another.
+                Ok(!connection.is_in_transaction())
+            })
+        })
+    });
+    options
+}
+
+/// Up to so many connections.
+pub fn postgres(url: &str, connections: u32) -> ConnectOptions {
+    let mut options = options(url);
+    options.max_connections(connections).min_connections(0);
+    options.map_sqlx_postgres_opts(of_session);
+    options.map_sqlx_postgres_pool_opts(|pool: PgPoolOptions| {
+        pool.test_before_acquire(false)
+            .after_connect(|connection, _| Box::pin(async move { connection.execute(LIMITS).await.map(drop) }))
+            .before_acquire(|connection, usage| {
+                Box::pin(async move {
+                    if usage.idle_for >= FRESH {
+                        ping(connection).await?;
+                    }
+                    Ok(true)
+                })
+            })
+            // Whoever gave up a call gives back a connection that may be silent.
+            .after_release(|connection, _| Box::pin(async move { ping(connection).await.map(|()| true) }))
+    });
+    options
+}
+
+fn options(url: &str) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options.sqlx_logging(false).connect_timeout(ACQUIRE_TIMEOUT).acquire_timeout(ACQUIRE_TIMEOUT);
+    options
+}
+
+/// `PgBouncer` knows few parameters of a session's start, and refuses others.
+fn of_session(options: PgConnectOptions) -> PgConnectOptions {
+    options.application_name("salla-reconciler").extra_float_digits(None)
+}
+
+async fn ping(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let silent = || sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the connection is silent"));
+    timeout(PING_TIMEOUT, connection.ping()).await.map_err(|_| silent())?
+}
+
+/// Connects outside the pool, which would say no more than that it waited in vain, and looks whether a session keeps
+/// what it is told.
+///
+/// # Errors
+/// When the server cannot be reached, has no room for two connections, or is behind a pooler that hands its sessions
+/// to others between transactions.
+pub async fn knock(url: &str) -> Result<(), StoreError> {
+    let options = of_session(PgConnectOptions::from_str(url).map_err(unreachable)?);
+    let mut first = open(&options).await.map_err(unreachable)?;
+    let mut second = open(&options).await.map_err(StoreError::Crowded)?;
+    let kept = timeout(KNOCK_TIMEOUT, keeps_sessions(&mut first, &mut second)).await;
+    for connection in [first, second] {
+        // Whatever becomes of it, it is not used again.
+        let _ = timeout(PING_TIMEOUT, connection.close()).await;
+    }
+    match kept {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err(StoreError::SharedSessions),
+        Ok(Err(error)) => Err(unreachable(error)),
+        Err(_) => Err(unreachable("no answer within 10 s")),
+    }
+}
+
+fn unreachable(why: impl ToString) -> StoreError {
+    StoreError::Unreachable(why.to_string())
+}
+
+/// A connection whose session has answered: a pooler greets before it has one for us.
+async fn open(options: &PgConnectOptions) -> Result<PgConnection, String> {
+    let opened = async {
+        let mut connection = PgConnection::connect_with(options).await?;
+        connection.execute("SET salla_reconciler.session = ''").await?;
+        Ok::<_, sqlx::Error>(connection)
+    };
+    match timeout(KNOCK_TIMEOUT, opened).await {
+        Ok(opened) => opened.map_err(|error| error.to_string()),
+        Err(_) => Err("no answer within 10 s".to_owned()),
+    }
+}
+
+/// What one session is told the other must not see. The simple protocol, for prepared statements are what a shared
+/// session loses. More than once, for a busy pooler may by chance give a session back to whom it took it from.
+async fn keeps_sessions(first: &mut PgConnection, second: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    for _ in 0..3 {
+        first.execute("SET salla_reconciler.session = 'first'").await?;
+        second.execute("SET salla_reconciler.session = 'second'").await?;
+        let row = first.fetch_one("SELECT current_setting('salla_reconciler.session', true)").await?;
+        if row.try_get::<Option<String>, _>(0)?.as_deref() != Some("first") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
