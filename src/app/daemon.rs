@@ -125,6 +125,7 @@ fn api(
         pulse: signals.pulse.clone(),
         draining: signals.draining.clone(),
         probing: Semaphore::new(http::PROBES_AT_ONCE),
+        scraping: Semaphore::new(http::PROBES_AT_ONCE),
     }))
 }
 

@@ -72,6 +72,8 @@ pub struct Api<L> {
     pub draining: CancellationToken,
     /// Anybody may ask the probes: they have few of the database's connections, whoever does.
     pub probing: Semaphore,
+    /// A scrape that waits for the database does not keep the probes waiting.
+    pub scraping: Semaphore,
 }
 
 /// So many probes ask the database at a time.

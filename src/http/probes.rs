@@ -1,6 +1,6 @@
 //! What the platform asks: alive, ready, and how it goes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -9,10 +9,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::{Api, problem::Problem};
 use crate::reconcile::ports::{Ledger, TargetError};
+
+/// Who probes or scrapes waits no longer than some seconds, and is told the truth by then.
+const READY_WITHIN: Duration = Duration::from_secs(4);
+const GAUGES_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a probe says where all is well.
 #[derive(Debug, Serialize, ToSchema)]
@@ -49,8 +54,12 @@ pub async fn readyz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
     if api.draining.is_cancelled() {
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
     }
-    let _turn = api.probing.acquire().await;
-    match api.ledger.ready().await {
+    let ready = async {
+        let _turn = api.probing.acquire().await;
+        api.ledger.ready().await
+    };
+    let ready = timeout(READY_WITHIN, ready).await;
+    match ready.unwrap_or_else(|_| Err(TargetError::Unavailable("no answer within 4 s".into()))) {
         Ok(()) => Health::answer("ready"),
         Err(error) => {
             tracing::warn!(error = %error, "not ready");
@@ -69,10 +78,12 @@ pub async fn readyz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "probes", responses(
     (status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
 pub async fn metrics<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
-    let turn = api.probing.acquire().await;
-    let gauges = api.ledger.gauges().await;
-    drop(turn);
-    match gauges {
+    let gauges = async {
+        let _turn = api.scraping.acquire().await;
+        api.ledger.gauges().await
+    };
+    let gauges = timeout(GAUGES_WITHIN, gauges).await;
+    match gauges.unwrap_or_else(|_| Err(TargetError::Unavailable("no answer within 5 s".into()))) {
         Ok(gauges) => api.metrics.observe(&gauges),
         Err(error) => tracing::warn!(error = %error, "the scrape shows old values of the database"),
     }
