@@ -137,7 +137,12 @@ impl Store {
             };
             rows.iter().map(|row| row.try_get("", "version")).collect::<Result<Vec<String>, DbErr>>()
         };
-        let applied = in_time(CALL_TIMEOUT, read).await?;
+        let applied = in_time(CALL_TIMEOUT, read).await.map_err(|error| match error {
+            StoreError::Migration(error) if trouble(&error) == Trouble::Passing => {
+                StoreError::Unreachable(error.to_string())
+            }
+            error => error,
+        })?;
         let all = Migrator::migrations();
         Ok(all.iter().map(|one| (one.name().to_owned(), applied.iter().any(|name| name == one.name()))).collect())
     }

@@ -4,8 +4,9 @@
 //! an hour. So nothing here waits for an answer without a limit: a connection that gives none is thrown away, and its
 //! place in the pool is free again.
 
-use std::{str::FromStr, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use sea_orm::{
     ConnectOptions,
     sqlx::{
@@ -14,7 +15,7 @@ use sea_orm::{
         sqlite::{SqliteJournalMode, SqlitePoolOptions},
     },
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::connect::StoreError;
 
@@ -58,19 +59,26 @@ pub fn postgres(url: &str, connections: u32) -> ConnectOptions {
     let mut options = options(url);
     options.max_connections(connections).min_connections(0);
     options.map_sqlx_postgres_opts(of_session);
-    options.map_sqlx_postgres_pool_opts(|pool: PgPoolOptions| {
+    let silence = Silence::default();
+    options.map_sqlx_postgres_pool_opts(move |pool: PgPoolOptions| {
+        let (idle, released) = (silence.clone(), silence.clone());
         pool.test_before_acquire(false)
             .after_connect(|connection, _| Box::pin(async move { connection.execute(LIMITS).await.map(drop) }))
-            .before_acquire(|connection, usage| {
+            .before_acquire(move |connection, usage| {
+                let silence = idle.clone();
                 Box::pin(async move {
                     if usage.idle_for >= FRESH {
-                        ping(connection).await?;
+                        silence.presume(usage.idle_for)?;
+                        silence.ping(connection).await?;
                     }
                     Ok(true)
                 })
             })
             // Whoever gave up a call gives back a connection that may be silent.
-            .after_release(|connection, _| Box::pin(async move { ping(connection).await.map(|()| true) }))
+            .after_release(move |connection, _| {
+                let silence = released.clone();
+                Box::pin(async move { silence.ping(connection).await.map(|()| true) })
+            })
     });
     options
 }
@@ -86,9 +94,30 @@ fn of_session(options: PgConnectOptions) -> PgConnectOptions {
     options.application_name("salla-reconciler").extra_float_digits(None)
 }
 
-async fn ping(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let silent = || sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the connection is silent"));
-    timeout(PING_TIMEOUT, connection.ping()).await.map_err(|_| silent())?
+/// When a connection was last found silent. Those that have been idle since before that are so most likely, too:
+/// to wait for each of them would keep the callers from a server that is back. Clones share it.
+#[derive(Clone, Default)]
+struct Silence(Arc<Mutex<Option<Instant>>>);
+
+impl Silence {
+    /// One that was idle for so long when another fell silent is not asked any more.
+    fn presume(&self, idle_for: Duration) -> Result<(), sqlx::Error> {
+        match *self.0.lock() {
+            Some(found) if found.elapsed() < idle_for => Err(silent()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn ping(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        timeout(PING_TIMEOUT, connection.ping()).await.unwrap_or_else(|_| {
+            *self.0.lock() = Some(Instant::now());
+            Err(silent())
+        })
+    }
+}
+
+fn silent() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the connection is silent"))
 }
 
 /// Connects outside the pool, which would say no more than that it waited in vain, and looks whether a session keeps

@@ -103,8 +103,8 @@ impl Store {
     pub(super) async fn check_ready(&self) -> Result<(), TargetError> {
         match tokio::time::timeout(Duration::from_secs(3), self.require_schema()).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error @ StoreError::Outdated(_))) => Err(TargetError::Refused(error.into())),
-            Ok(Err(error)) => Err(TargetError::Unavailable(error.into())),
+            Ok(Err(error @ StoreError::Unreachable(_))) => Err(TargetError::Unavailable(error.into())),
+            Ok(Err(error)) => Err(TargetError::Refused(error.into())),
             Err(_) => Err(TargetError::Unavailable("no answer within 3 s".into())),
         }
     }
