@@ -56,6 +56,8 @@ pub enum EngineError {
 pub struct Done {
     pub totals: Totals,
     pub requests: RequestCount,
+    /// What was committed since the claim.
+    pub commits: u32,
     /// What Salla's clock showed when the walk began.
     pub observed_at: Option<DateTime<Utc>>,
     pub listing: Option<Listing>,
@@ -155,6 +157,7 @@ impl<S, T> Work<'_, S, T> {
         };
         let committed = self.target.commit(&self.claim.lease, commit).await?;
         done.totals = committed.totals;
+        done.commits += 1;
         if committed.cancel { Err(EngineError::Cancelled) } else { Ok(()) }
     }
 

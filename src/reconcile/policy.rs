@@ -17,6 +17,9 @@ pub enum Disposition {
     Postpone(Failure, Duration),
     /// Give it back at its cursor, to be taken up after so long.
     Rest(Duration),
+    /// Give it back at its cursor, to be taken up after so long; if that has come to nothing too often, end it as
+    /// failed.
+    TryAgain(Failure, Duration),
     /// End it as cancelled.
     Cancel,
     /// Give it back at its cursor, for whoever claims next.
@@ -29,6 +32,9 @@ pub enum Disposition {
 
 /// A run that a limit has ended is not taken up earlier, whatever the limit says.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(120);
+
+/// A database that went away has to start, or another to take its place.
+const AFTER_DATABASE_TROUBLE: Duration = Duration::from_secs(5);
 
 /// Decides how a run ends that did not come to its end.
 pub fn dispose(error: &EngineError) -> Disposition {
@@ -46,7 +52,11 @@ pub fn dispose(error: &EngineError) -> Disposition {
             return Disposition::LetGo;
         }
         EngineError::Target(error) | EngineError::Source(SourceError::Credentials(CredentialError::Store(error))) => {
-            return Disposition::Fail(database_failure(error));
+            let failure = database_failure(error);
+            return match error {
+                TargetError::Unavailable(_) => Disposition::TryAgain(failure, AFTER_DATABASE_TROUBLE),
+                TargetError::Refused(_) | TargetError::LeaseLost(_) => Disposition::Fail(failure),
+            };
         }
         EngineError::Source(error) => of_source(error),
         EngineError::Walk(error) => error.kind(),

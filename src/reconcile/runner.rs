@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -13,7 +13,7 @@ use super::{
     leases::Leases,
     metrics::Metrics,
     policy::{Disposition, database_failure, dispose, failure},
-    ports::{Claim, Ending, Ledger, RequestCount, Source, SourceError, Target, TargetError},
+    ports::{Claim, Ending, Ledger, MAX_SETBACKS, RequestCount, Source, SourceError, Target, TargetError},
     progress::ProgressSender,
     summary::summarise,
 };
@@ -47,6 +47,9 @@ impl Ended {
         }
     }
 }
+
+/// So long a run waits to be given back to a database that is away.
+const DATABASE_AWAY: Duration = Duration::from_secs(60);
 
 /// Executes runs. Cheap to clone; clones share everything.
 #[derive(Debug)]
@@ -142,6 +145,11 @@ where
                 again_after = (self.on_stop == OnStop::GiveBack).then_some(pause);
                 (RunStatus::Failed, Some(failure))
             }
+            Some(Disposition::TryAgain(failure, pause)) if self.is_worth_another_try(&claim, &done) => {
+                tracing::warn!(error = failure.message, "the database is away; the run is given back when it can be");
+                return self.set_back(&claim, done.commits == 0, (pause, stop)).await;
+            }
+            Some(Disposition::TryAgain(failure, _)) => (RunStatus::Failed, Some(failure)),
             Some(Disposition::Cancel) => (RunStatus::Cancelled, None),
             Some(Disposition::LetGo) => return self.let_go(&claim),
             Some(Disposition::MadeWay) => {
@@ -208,7 +216,7 @@ where
             return Err(SourceError::RateLimited { retry_after: Some(pause) }.into());
         }
         tracing::info!("the store is left alone for another {} s, as Salla asked", pause.as_secs() + 1);
-        stop.run_until_cancelled(tokio::time::sleep(pause)).await.ok_or(EngineError::Stopped)
+        stop.run_until_cancelled(sleep(pause)).await.ok_or(EngineError::Stopped)
     }
 
     async fn end(&self, claim: &Claim, ending: Ending, began: Instant) -> Ended {
@@ -231,6 +239,33 @@ where
     fn let_go(&self, claim: &Claim) -> Ended {
         tracing::warn!("another process has taken the run over, or it was ended; this one wrote nothing more");
         self.metrics.leases_lost.inc();
+        Ended::Elsewhere(claim.lease.merchant)
+    }
+
+    /// Nobody would take up a run of the foreground, and one that always comes to nothing is not the database's outage.
+    fn is_worth_another_try(&self, claim: &Claim, done: &Done) -> bool {
+        self.on_stop == OnStop::GiveBack && (done.commits > 0 || claim.setbacks + 1 < MAX_SETBACKS)
+    }
+
+    /// Gives the run back as soon as the database can be told; after a while its lease lapses instead.
+    async fn set_back(&self, claim: &Claim, in_vain: bool, (pause, stop): (Duration, &CancellationToken)) -> Ended {
+        let deadline = Instant::now() + DATABASE_AWAY;
+        let given_back = loop {
+            let given_back = if in_vain {
+                self.store.set_back(&claim.lease, pause).await
+            } else {
+                self.store.release(&claim.lease, pause).await
+            };
+            let away = matches!(given_back, Err(TargetError::Unavailable(_))) && Instant::now() < deadline;
+            if !away || stop.run_until_cancelled(sleep(pause)).await.is_none() {
+                break given_back;
+            }
+        };
+        match given_back {
+            Ok(true) => tracing::info!("run given back at its cursor for {} s", pause.as_secs()),
+            Ok(false) => return self.let_go(claim),
+            Err(error) => tracing::warn!(error = %error, "run could not be given back; its lease will lapse"),
+        }
         Ended::Elsewhere(claim.lease.merchant)
     }
 

@@ -15,11 +15,8 @@ use super::{
 };
 use crate::{
     domain::{MerchantId, Order, Record, RunId, Trigger},
-    reconcile::ports::{Claim, Cursor, Lease, Resumed, TargetError},
+    reconcile::ports::{Claim, Cursor, Lease, MAX_SETBACKS, Resumed, TargetError},
 };
-
-/// A run whose holders went away this often in a row, without a page between them, is not taken up again.
-const MAX_SETBACKS: u32 = 5;
 
 /// While all stores are paused, nothing is taken.
 const UNLESS_STANDSTILL: &str = "NOT EXISTS (SELECT 1 FROM standstill)";
@@ -168,6 +165,7 @@ impl Store {
             claims.push(Claim {
                 lease: run.lease(),
                 trigger,
+                setbacks: u32::try_from(run.setbacks).unwrap_or(u32::MAX),
                 request: run.request(),
                 now: row.try_get("", "claimed_at")?,
                 watermark: row.try_get("", "watermark")?,

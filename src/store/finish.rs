@@ -112,14 +112,16 @@ impl Store {
         Ok(())
     }
 
-    /// Back into the queue at its cursor; the attempt is not counted. One that was to be cancelled ends so.
-    pub(super) async fn give_back(&self, lease: &Lease, pause: Duration) -> Result<bool, TargetError> {
+    /// Back into the queue at its cursor; the attempt is not counted, but a setback is. One that was to be cancelled
+    /// ends so.
+    pub(super) async fn give_back(&self, lease: &Lease, pause: Duration, setback: bool) -> Result<bool, TargetError> {
         let now = self.dialect.now();
         let back = format!(
-            "UPDATE runs SET owner = NULL, lease_until = NULL, attempt = attempt - 1, run_at = {run_at}, \
+            "UPDATE runs SET owner = NULL, lease_until = NULL, attempt = attempt - 1, setbacks = setbacks + {setback}, run_at = {run_at}, \
              status = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END, \
              finished_at = CASE WHEN cancel_requested THEN {now} END \
              WHERE id = $1 AND epoch = $2 AND status = 'running'",
+            setback = i32::from(setback),
             run_at = if pause.is_zero() { "run_at".to_owned() } else { self.dialect.now_plus(pause) }
         );
         let give_way = format!(

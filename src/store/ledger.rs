@@ -39,7 +39,11 @@ impl Ledger for Store {
     }
 
     async fn release(&self, lease: &Lease, pause: Duration) -> Result<bool, TargetError> {
-        self.give_back(lease, pause).await
+        self.give_back(lease, pause, false).await
+    }
+
+    async fn set_back(&self, lease: &Lease, pause: Duration) -> Result<bool, TargetError> {
+        self.give_back(lease, pause, true).await
     }
 
     async fn make_way(&self, lease: &Lease) -> Result<bool, TargetError> {

@@ -10,6 +10,9 @@ use crate::{
     reconcile::walk::Walk,
 };
 
+/// A run that came to nothing this often in a row, for its process or its database went away, is ended.
+pub const MAX_SETBACKS: u32 = 5;
+
 /// A claim on a run: whoever holds it may write on the run's behalf until the lease ends or another
 /// process raises the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,6 +62,8 @@ pub struct Claim {
     pub pause: Option<Duration>,
     /// What an earlier holder got done.
     pub resumed: Option<Resumed>,
+    /// How often in a row it was taken up, this time not counted, and came to nothing: no page was committed.
+    pub setbacks: u32,
 }
 
 /// What an earlier holder of a run got done before it went away or gave the run back.

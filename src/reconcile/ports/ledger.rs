@@ -198,6 +198,9 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     /// when the lease is lost.
     fn release(&self, lease: &Lease, pause: Duration) -> impl Future<Output = Result<bool, TargetError>> + Send;
 
+    /// The same for a run that got nothing done, as a setback, which is counted.
+    fn set_back(&self, lease: &Lease, pause: Duration) -> impl Future<Output = Result<bool, TargetError>> + Send;
+
     /// Gives a run back at its cursor, without spending an attempt, to be taken up behind all that is due by now; false
     /// when nothing of another merchant's is, and the run goes on.
     fn make_way(&self, lease: &Lease) -> impl Future<Output = Result<bool, TargetError>> + Send;

@@ -14,7 +14,7 @@ mod source;
 mod target;
 
 pub use audit::{Action, Actor, Audit, Audited};
-pub use claim::{Claim, Cursor, Lease, Resumed, Seen};
+pub use claim::{Claim, Cursor, Lease, MAX_SETBACKS, Resumed, Seen};
 pub use credentials::{CredentialError, CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, Sealed, Tokens};
 pub use grant::Unusable;
 pub use ledger::{
