@@ -31,7 +31,7 @@ pub struct Storm {
 }
 
 impl Storm {
-    /// Six stores that change between any two answers, a schedule of every three seconds, and so many daemons.
+    /// Six stores that change between answers, a schedule of every three seconds, and so many daemons.
     pub async fn new(engine: Engine, replicas: usize) -> Self {
         let seed = number("SEED").unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
         println!("{engine:?}: SEED={seed}");
@@ -58,8 +58,10 @@ impl Storm {
                 world.always.insert(merchant, Fault::Hang(Duration::from_millis(150)));
             }
             world.between_answers(move |shops, _| {
-                let shop = shops.get_mut(&life.random_range(MERCHANTS)).unwrap();
-                happen(&mut life, shop, Utc::now());
+                if life.random_bool(0.5) {
+                    let shop = shops.get_mut(&life.random_range(MERCHANTS)).unwrap();
+                    happen(&mut life, shop, Utc::now());
+                }
             });
         }
         let mut storm = Self { site, daemons: Vec::new(), engine, seed, rng, kills: 0 };
@@ -146,13 +148,15 @@ impl Storm {
         assert_eq!(database.number(&firings).await, 0, "{plan}: a firing did not make one run a merchant");
         let fired = "SELECT count(*) FROM firings WHERE runs > 0";
         assert!(database.number(fired).await > 0, "{plan}: the schedule did not fire");
-        // Who is killed in front of five first pages in a row is parked, and rightly; nothing else may go wrong.
-        let failed = "SELECT COALESCE(max(error_kind || ': ' || error_message), '') FROM runs \
-                      WHERE status = 'failed' AND (error_kind <> 'abandoned' OR setbacks < 5)";
+        // Five deaths in a row without a page between them park a run, and rightly; and a list that changes whenever it
+        // is looked at may be one that cannot be known to be whole. Nothing else may go wrong.
+        let failed = "SELECT COALESCE(max(error_kind || ': ' || error_message), '') FROM runs WHERE status = 'failed' \
+                      AND error_kind <> 'listing_unstable' AND (error_kind <> 'abandoned' OR setbacks < 5)";
         assert_eq!(database.text(failed).await, "", "{plan}: a run failed");
         self.check_one_at_a_time(plan).await;
         let counts = "SELECT CAST(count(*) AS text) || ' runs, ' || sum(CASE WHEN epoch > 1 THEN 1 ELSE 0 END) || ' taken \
-                      up again, ' || sum(CASE status WHEN 'failed' THEN 1 ELSE 0 END) || ' abandoned, ' \
+                      up again, ' || sum(CASE error_kind WHEN 'abandoned' THEN 1 ELSE 0 END) || ' abandoned, ' \
+                      || sum(CASE error_kind WHEN 'listing_unstable' THEN 1 ELSE 0 END) || ' of unstable lists, ' \
                       || (SELECT count(*) FROM firings) || ' firings' FROM runs";
         println!("{:?}: {plan}: {}", self.engine, database.text(counts).await);
     }
