@@ -85,7 +85,7 @@ async fn work(stores: &[Store], claims: u64, what: &str, table: &mut Table) {
     let what = what.replace("{claimers}", &stores.len().to_string());
     table.times(&what, worked.iter().flat_map(|(claims, _)| claims).copied().collect(), CLAIM);
     let ends = worked.iter().flat_map(|(_, ends)| ends).copied().collect();
-    table.times(&format!("  and ends ({a_second:.0} runs a second)"), ends, CLAIM);
+    table.times(&format!("  and ends ({a_second:.0} runs a second)"), ends, READ);
 }
 
 async fn work_alone(store: Store, left: Arc<AtomicU64>) -> (Vec<Duration>, Vec<Duration>) {

@@ -111,7 +111,7 @@ impl Store {
 
     pub(super) async fn remove_old_runs(&self, keep: Duration) -> Result<u64, TargetError> {
         let runs = format!(
-            "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE finished_at IS NOT NULL AND finished_at < {} LIMIT {PRUNE_BATCH})",
+            "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE finished_at IS NOT NULL AND finished_at < {} ORDER BY finished_at LIMIT {PRUNE_BATCH})",
             self.dialect.now_minus(keep)
         );
         // What a run has seen is of no use once it has ended, however it did. From one run that has pages to the next:

@@ -86,8 +86,8 @@ impl Store {
     /// The update hands each sweep to one process only.
     async fn close_sweeps_once(&self) -> Result<Vec<EndedSweep>, DbErr> {
         let sql = format!(
-            "UPDATE firings SET ended_at = {now} WHERE ended_at IS NULL AND runs > 0 AND NOT EXISTS (\
-             SELECT 1 FROM runs r WHERE r.firing = firings.slot AND r.status IN ('queued', 'running')) \
+            "UPDATE firings SET ended_at = {now} WHERE ended_at IS NULL AND runs > 0 AND slot NOT IN (\
+             SELECT r.firing FROM runs r WHERE r.status IN ('queued', 'running') AND r.firing IS NOT NULL) \
              RETURNING slot, {took} AS took",
             now = self.dialect.now(),
             took = self.dialect.seconds_between("fired_at", self.dialect.now()),
