@@ -1,10 +1,6 @@
 //! The order of the queue as an index gives it, so that a claim reads no more of it than it takes; and how far back a
 //! run's merchant was covered when the run was made: of the runs due at one instant, those that waited longest go first.
-<<<<<<< HEAD
-//! And what is asked about the runs of one status, or about those of a sweep that have not ended, among millions.
-=======
 //! And the runs of one status among millions.
->>>>>>> a02f4ae (The planner reads the queue in its order, whatever it believes about its length)
 
 use sea_orm_migration::prelude::*;
 
@@ -14,13 +10,9 @@ use crate::columns::Columns;
 pub struct Migration;
 
 /// None has the leases' ends: each page of a run moves its own, which is cheap as long as no index has to follow.
-const INDEXES: [(&str, &str); 3] = [
+const INDEXES: [(&str, &str); 2] = [
     ("runs_due", "ON runs (priority DESC, run_at, covered_until, id) WHERE status = 'queued'"),
     ("runs_of_status", "ON runs (status, id)"),
-<<<<<<< HEAD
-    ("runs_unended_of_firing", "ON runs (firing) WHERE status IN ('queued', 'running')"),
-=======
->>>>>>> a02f4ae (The planner reads the queue in its order, whatever it believes about its length)
 ];
 
 /// How many runs wait is never what it was when PostgreSQL analysed the table: most of the time none do, and then a

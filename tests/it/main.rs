@@ -14,6 +14,7 @@ mod support;
 
 mod access;
 mod architecture;
+mod away;
 mod bad_input;
 mod chaos;
 mod configuration;

@@ -36,7 +36,7 @@ pub fn tools() -> PathBuf {
 }
 
 /// Where a PostgreSQL of this major version may be.
-fn binaries(major: u32) -> PathBuf {
+pub fn binaries(major: u32) -> PathBuf {
     let mut candidates =
         vec![tools().join(format!("postgres-{major}/bin")), PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"))];
     candidates.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
@@ -51,20 +51,19 @@ fn binaries(major: u32) -> PathBuf {
 }
 
 /// PostgreSQL refuses to run as root.
-fn unprivileged(command: &mut Command) -> &mut Command {
+pub fn unprivileged(command: &mut Command) -> &mut Command {
     if nix::unistd::Uid::effective().is_root() {
         command.uid(65534).gid(65534);
     }
     command
 }
 
-fn start(major: u32) -> Cluster {
-    let binaries = binaries(major);
+/// A new server's files; it lies in the folder's `data`.
+pub fn init(binaries: &Path) -> PathBuf {
     let folder = tempfile::Builder::new().prefix("postgres-").tempdir().unwrap().keep();
     if nix::unistd::Uid::effective().is_root() {
         chown(&folder, Some(65534), Some(65534)).unwrap();
     }
-    let data = folder.join("data");
     let password = folder.join("password");
     std::fs::write(&password, PASSWORD).unwrap();
     let made = unprivileged(&mut Command::new(binaries.join("initdb")))
@@ -72,12 +71,19 @@ fn start(major: u32) -> Cluster {
         .arg("--pwfile")
         .arg(&password)
         .arg("-D")
-        .arg(&data)
+        .arg(folder.join("data"))
         .current_dir(&folder)
         .output()
         .unwrap();
     assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    folder
+}
+
+fn start(major: u32) -> Cluster {
+    let binaries = binaries(major);
+    let folder = init(&binaries);
+    let data = folder.join("data");
+    let port = free_port();
     let shell = unprivileged(&mut Command::new("sh"))
         .arg("-c")
         .arg(format!(
@@ -94,6 +100,11 @@ fn start(major: u32) -> Cluster {
         .unwrap();
     await_start(&binaries, port, &folder);
     Cluster { url: format!("postgres://tester:{PASSWORD}@127.0.0.1:{port}"), _shell: shell }
+}
+
+/// One that nobody has at the moment.
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 #[allow(clippy::disallowed_methods, reason = "no runtime is needed while a server starts")]

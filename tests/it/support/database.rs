@@ -16,6 +16,17 @@ pub enum Engine {
     Postgres16,
 }
 
+impl Engine {
+    /// The server's major version.
+    pub fn major(self) -> u32 {
+        match self {
+            Self::Sqlite => panic!("it has no server"),
+            Self::Postgres15 => 15,
+            Self::Postgres16 => 16,
+        }
+    }
+}
+
 /// A database that nobody else uses.
 pub struct TestDatabase {
     pub engine: Engine,

@@ -5,6 +5,9 @@ pub mod cluster;
 pub mod daemon;
 pub mod database;
 pub mod log;
+pub mod pooler;
+pub mod proxy;
+pub mod server;
 pub mod site;
 pub mod truth;
 
@@ -31,5 +34,13 @@ macro_rules! on_every_database {
                 }
             )+
         }
+    };
+}
+
+/// The same for what only a server has.
+macro_rules! on_every_postgres {
+    ($($test:ident),+ $(,)?) => {
+        on_every_database!(@ postgres_15, Postgres15, $($test),+);
+        on_every_database!(@ postgres_16, Postgres16, $($test),+);
     };
 }

@@ -57,17 +57,33 @@ impl Site {
     /// A site with these stores, each of them registered.
     pub async fn new(engine: Engine, shops: impl IntoIterator<Item = Shop>) -> Self {
         let site = Self::unregistered(engine, shops).await;
-        let merchants: Vec<i64> = site.salla.world().shops.keys().copied().collect();
-        for merchant in merchants {
-            site.register(merchant).await;
-        }
+        site.register_all().await;
         site
+    }
+
+    /// A site whose database is there already, with these stores, each of them registered.
+    pub async fn on(engine: Engine, url: String, shops: impl IntoIterator<Item = Shop>) -> Self {
+        let database = TestDatabase::connect(engine, url).await;
+        let site = Self::assemble(database, tempfile::tempdir().unwrap(), shops).await;
+        site.register_all().await;
+        site
+    }
+
+    async fn register_all(&self) {
+        let merchants: Vec<i64> = self.salla.world().shops.keys().copied().collect();
+        for merchant in merchants {
+            self.register(merchant).await;
+        }
     }
 
     /// A site with these stores, none of them registered.
     pub async fn unregistered(engine: Engine, shops: impl IntoIterator<Item = Shop>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = TestDatabase::create(engine, &folder).await;
+        Self::assemble(database, folder, shops).await
+    }
+
+    async fn assemble(database: TestDatabase, folder: TempDir, shops: impl IntoIterator<Item = Shop>) -> Self {
         let salla = Simulator::start(World::new(shops)).await.unwrap();
         let mut site = Self { database, salla, folder, watch: Arc::new(Watch::new()), env: BTreeMap::new() };
         for (key, value) in [

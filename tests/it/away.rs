@@ -1,0 +1,181 @@
+//! The database goes away and comes back: restarted, cut off, silent.
+
+use std::time::Duration;
+
+use salla_reconciler::simulator::Fault;
+use serde_json::Value;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::support::{
+    Engine, Site,
+    daemon::Daemon,
+    proxy::{Cut, Mode, Proxy},
+    server::{Server, Stop},
+    site::{shop, totals},
+};
+
+const SHOPS: [i64; 3] = [1001, 1002, 1003];
+
+on_every_postgres!(the_server_is_restarted, connections_are_cut_in_a_commit);
+
+/// A site whose runs take some seconds, a page an order; the daemon's lease is short.
+async fn site(engine: Engine, server: &Server, orders: usize) -> Site {
+    let mut site = Site::on(engine, server.url(), SHOPS.map(|id| shop(id, 0, orders))).await;
+    site.set("RECONCILE__PAGE_SIZE", "1");
+    site.set("RECONCILE__LEASE", "2s");
+    for id in SHOPS {
+        site.salla.world().always.insert(id, Fault::Hang(Duration::from_millis(100)));
+    }
+    site
+}
+
+/// A daemon with a run of each store under way.
+async fn at_work(site: &Site) -> Daemon {
+    let daemon = site.serve().await;
+    for id in SHOPS {
+        assert_eq!(daemon.post("/runs", &format!(r#"{{"merchant_id":{id}}}"#)).await.0, 202);
+    }
+    for id in SHOPS {
+        daemon.await_run(&format!("merchant_id={id}"), |run| run["totals"]["fetched"].as_u64() >= Some(1)).await;
+    }
+    daemon
+}
+
+async fn await_ready(daemon: &Daemon, wanted: u16) {
+    let waiting = async {
+        loop {
+            assert_eq!(daemon.get("/healthz").await.0, 200);
+            let (status, body) = daemon.get("/readyz").await;
+            if status == wanted {
+                return body;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let body = timeout(Duration::from_secs(60), waiting).await.unwrap_or_else(|_| panic!("never {wanted}"));
+    if wanted == 503 {
+        assert_eq!(body["title"], "Service Unavailable", "{body}");
+        assert_eq!(body["detail"], "the database does not answer", "{body}");
+    }
+}
+
+/// Every run ends well, once, with every order as Salla has it.
+async fn all_is_well(site: &Site, daemon: &Daemon, orders: u64) {
+    for id in SHOPS {
+        let ended = async {
+            loop {
+                let (status, body) = daemon.get(&format!("/runs?merchant_id={id}")).await;
+                if status == 200 && ["queued", "running"].iter().all(|active| body["runs"][0]["status"] != *active) {
+                    return body["runs"][0].clone();
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let run = timeout(Duration::from_secs(90), ended).await.unwrap_or_else(|_| panic!("{}", daemon.log_text()));
+        assert_eq!(run["status"], "succeeded", "{run}\n{}", daemon.log_text());
+        assert_eq!(totals(&run), [orders, orders, 0, 0, 0, 0]);
+        site.assert_equal(id).await;
+    }
+    assert_eq!(site.database.number("SELECT count(*) FROM runs").await, 3);
+    assert_eq!(site.database.number("SELECT count(*) FROM runs WHERE status <> 'succeeded'").await, 0);
+    assert_eq!(site.database.number("SELECT count(*) FROM run_pages").await, 0);
+    let orders = i64::try_from(orders).unwrap();
+    assert_eq!(site.database.number("SELECT count(*) FROM orders").await, 3 * orders);
+}
+
+async fn the_server_is_restarted(engine: Engine) {
+    let server = Server::start(engine.major()).await;
+    let mut site = site(engine, &server, 12).await;
+    // Nobody takes the runs over meanwhile.
+    site.set("RECONCILE__LEASE", "5m");
+    let daemon = at_work(&site).await;
+    // So short that a call is made again, and then so long that runs are given back.
+    for (stop, long) in [(Stop::Fast, false), (Stop::Immediate, true)] {
+        server.down(stop);
+        await_ready(&daemon, 503).await;
+        if long {
+            daemon.await_line(|line| said(line, "the database is away; the run is given back when it can be")).await;
+        }
+        server.up();
+        await_ready(&daemon, 200).await;
+    }
+    all_is_well(&site, &daemon, 12).await;
+    assert!(
+        daemon.log().iter().any(|line| said(line, "run given back at its cursor for 5 s")),
+        "{}",
+        daemon.log_text()
+    );
+}
+
+fn said(line: &Value, message: &str) -> bool {
+    line["message"] == message
+}
+
+async fn connections_are_cut_in_a_commit(engine: Engine) {
+    let server = Server::start(engine.major()).await;
+    let proxy = Proxy::start(server.address()).await;
+    let mut site = site(engine, &server, 12).await;
+    site.set("DATABASE__URL", &Server::url_at(proxy.port));
+    let daemon = at_work(&site).await;
+    for cut in [Cut::Before, Cut::After, Cut::After, Cut::Before, Cut::After] {
+        timeout(Duration::from_secs(30), proxy.cut(cut)).await.unwrap();
+    }
+    proxy.set(Mode::Refuse);
+    proxy.reset();
+    await_ready(&daemon, 503).await;
+    proxy.set(Mode::Pass);
+    await_ready(&daemon, 200).await;
+    all_is_well(&site, &daemon, 12).await;
+}
+
+/// First a network that forwards nothing and then resets, then a failover that leaves the old connections silent for
+/// ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_network_is_silent() {
+    let engine = Engine::Postgres16;
+    let server = Server::start(16).await;
+    let proxy = Proxy::start(server.address()).await;
+    let mut site = site(engine, &server, 25).await;
+    site.set("DATABASE__URL", &Server::url_at(proxy.port));
+    let daemon = at_work(&site).await;
+
+    proxy.set(Mode::Silent);
+    let mut longest = Duration::ZERO;
+    for _ in 0..2 {
+        for (path, wanted) in [("/healthz", 200), ("/readyz", 503), ("/metrics", 200)] {
+            let asked = Instant::now();
+            assert_eq!(daemon.get(path).await.0, wanted, "{path}");
+            longest = longest.max(asked.elapsed());
+        }
+    }
+    assert!(longest < Duration::from_secs(7), "an answer took {longest:?}");
+    proxy.reset();
+    proxy.set(Mode::Pass);
+    let back = Instant::now();
+    await_ready(&daemon, 200).await;
+    if std::env::var_os("TRACE").is_some() {
+    for _ in 0..14 {
+        println!("--- {:?} {:?}", back.elapsed(), site.salla.world().requests_for(1002));
+        for q in ["SELECT string_agg(merchant_id || ' e' || epoch || ' a' || attempt || ' ' || status || ' f' || fetched || ' ' || (lease_until - now()), ' | ' ORDER BY merchant_id) FROM runs",
+            "SELECT string_agg(pid || ' ' || state || ' ' || COALESCE(wait_event,'') || ' ' || (now()-state_change) || ' ' || left(query,60), E'\\n' ORDER BY state_change) FROM pg_stat_activity WHERE application_name='salla-reconciler'"] {
+            println!("{}", site.database.text(q).await);
+        }
+        sleep(Duration::from_millis(1000)).await;
+    }
+    return;
+    }
+    println!("the longest answer of a probe took {longest:?}; ready {:?} after the reset", back.elapsed());
+
+    let before = site.database.number("SELECT CAST(sum(fetched) AS bigint) FROM runs").await;
+    while site.database.number("SELECT CAST(sum(fetched) AS bigint) FROM runs").await == before {
+        sleep(Duration::from_millis(50)).await;
+    }
+    proxy.forget();
+    let back = Instant::now();
+    await_ready(&daemon, 200).await;
+    let ready = back.elapsed();
+    assert!(ready < Duration::from_secs(15), "ready after {ready:?}");
+    all_is_well(&site, &daemon, 25).await;
+    if std::env::var_os("DUMP").is_some() { println!("{}", daemon.log_text()); }
+    println!("ready {ready:?}, and all done {:?}, after the old connections fell silent", back.elapsed());
+}
