@@ -21,6 +21,7 @@ mod configuration;
 mod crash;
 mod daemon;
 mod demo;
+mod deploy;
 mod documented;
 #[cfg(feature = "failpoints")]
 mod failpoints;

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::support::{
     Engine, Site,
     site::{shop, totals},
+    until,
 };
 
 on_every_database!(
@@ -40,16 +41,6 @@ async fn state(site: &Site) -> String {
 async fn renewed(site: &Site) -> i64 {
     let next_week = (Utc::now() + TimeDelta::days(7)).to_rfc3339();
     site.database.number(&format!("SELECT count(*) FROM credentials WHERE expires_at > '{next_week}'")).await
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..400 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("not within 10 s: {what}");
 }
 
 async fn four_daemons_renew_a_token_once(engine: Engine) {

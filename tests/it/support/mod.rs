@@ -11,6 +11,8 @@ pub mod server;
 pub mod site;
 pub mod truth;
 
+use std::time::Duration;
+
 pub use database::Engine;
 pub use site::Site;
 
@@ -43,4 +45,15 @@ macro_rules! on_every_postgres {
         on_every_database!(@ postgres_15, Postgres15, $($test),+);
         on_every_database!(@ postgres_16, Postgres16, $($test),+);
     };
+}
+
+/// Waits for a state.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..1200 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("not within 30 s: {what}");
 }
