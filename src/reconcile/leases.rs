@@ -6,7 +6,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::ports::{Lease, Ledger};
@@ -48,7 +48,10 @@ impl Leases {
     /// Renews what is held every `pause`, until `done` is called.
     pub async fn keep(&self, ledger: &impl Ledger, pause: Duration, done: &CancellationToken) {
         while done.run_until_cancelled(sleep(pause)).await.is_some() {
-            self.renew(ledger).await;
+            // On a connection that has fallen silent it would hang for longer than the leases last.
+            if timeout(pause * 2, self.renew(ledger)).await.is_err() {
+                tracing::warn!("leases could not be renewed: the database is silent; trying again");
+            }
         }
     }
 

@@ -40,10 +40,6 @@ impl Daemon {
         let readers = vec![
             read(stdout, "stdout", Arc::clone(&watch), |_| {}),
             read(stderr, "the log", Arc::clone(&watch), move |line| {
-                if let Some(p) = std::env::var_os("TRACE") {
-                    use std::io::Write as _;
-                    writeln!(std::fs::OpenOptions::new().append(true).create(true).open(p).unwrap(), "{line}").unwrap();
-                }
                 if shown.shows(&line) {
                     sink.lock().push(line);
                 }
