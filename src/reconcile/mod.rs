@@ -4,6 +4,7 @@
 mod config;
 mod engine;
 mod foreground;
+mod handback;
 mod leases;
 mod metrics;
 mod policy;

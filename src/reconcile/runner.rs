@@ -13,7 +13,7 @@ use super::{
     leases::Leases,
     metrics::Metrics,
     policy::{Disposition, database_failure, dispose, failure},
-    ports::{Claim, Ending, Ledger, MAX_SETBACKS, RequestCount, Source, SourceError, Target, TargetError},
+    ports::{Claim, Ending, Ledger, RequestCount, Source, SourceError, Target, TargetError},
     progress::ProgressSender,
     summary::summarise,
 };
@@ -47,9 +47,6 @@ impl Ended {
         }
     }
 }
-
-/// So long a run waits to be given back to a database that is away.
-const DATABASE_AWAY: Duration = Duration::from_secs(60);
 
 /// Executes runs. Cheap to clone; clones share everything.
 #[derive(Debug)]
@@ -234,49 +231,6 @@ where
                 Ended::Unrecorded { merchant: claim.lease.merchant, failure: cause }
             }
         }
-    }
-
-    fn let_go(&self, claim: &Claim) -> Ended {
-        tracing::warn!("another process has taken the run over, or it was ended; this one wrote nothing more");
-        self.metrics.leases_lost.inc();
-        Ended::Elsewhere(claim.lease.merchant)
-    }
-
-    /// Nobody would take up a run of the foreground, and one that always comes to nothing is not the database's outage.
-    fn is_worth_another_try(&self, claim: &Claim, done: &Done) -> bool {
-        self.on_stop == OnStop::GiveBack && (done.commits > 0 || claim.setbacks + 1 < MAX_SETBACKS)
-    }
-
-    /// Gives the run back as soon as the database can be told; after a while its lease lapses instead.
-    async fn set_back(&self, claim: &Claim, in_vain: bool, (pause, stop): (Duration, &CancellationToken)) -> Ended {
-        let deadline = Instant::now() + DATABASE_AWAY;
-        let given_back = loop {
-            let given_back = if in_vain {
-                self.store.set_back(&claim.lease, pause).await
-            } else {
-                self.store.release(&claim.lease, pause).await
-            };
-            let away = matches!(given_back, Err(TargetError::Unavailable(_))) && Instant::now() < deadline;
-            if !away || stop.run_until_cancelled(sleep(pause)).await.is_none() {
-                break given_back;
-            }
-        };
-        match given_back {
-            Ok(true) => tracing::info!("run given back at its cursor for {} s", pause.as_secs()),
-            Ok(false) => return self.let_go(claim),
-            Err(error) => tracing::warn!(error = %error, "run could not be given back; its lease will lapse"),
-        }
-        Ended::Elsewhere(claim.lease.merchant)
-    }
-
-    async fn give_back(&self, claim: &Claim, pause: Duration) -> Ended {
-        match self.store.release(&claim.lease, pause).await {
-            Ok(true) if pause.is_zero() => tracing::info!("run given back at its cursor"),
-            Ok(true) => tracing::info!("run waits at its cursor for {} s: its store does not answer", pause.as_secs()),
-            Ok(false) => return self.let_go(claim),
-            Err(error) => tracing::warn!(error = %error, "run could not be given back; its lease will lapse"),
-        }
-        Ended::Elsewhere(claim.lease.merchant)
     }
 
     fn count(&self, before: Totals, after: Totals) {

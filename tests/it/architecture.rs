@@ -19,7 +19,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("simulator", &[]),
     ("config", &["http", "reconcile", "salla", "schedule", "store", "telemetry", "vault"]),
     ("app", &["config", "domain", "http", "reconcile", "salla", "schedule", "store", "telemetry", "vault"]),
-    ("cli", &["app", "config", "domain", "reconcile", "salla", "simulator", "store", "telemetry", "vault"]),
+    ("cli", &["app", "config", "domain", "reconcile", "salla", "schedule", "simulator", "store", "telemetry", "vault"]),
 ];
 
 /// What a module must not name, whatever it uses.

@@ -1,0 +1,72 @@
+//! How a run leaves this process before its end: given back, or taken over.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    engine::Done,
+    ports::{Claim, Ledger, MAX_SETBACKS, Source, Target, TargetError},
+    runner::{Ended, OnStop, Runner},
+};
+use crate::domain::Order;
+
+/// So long a run waits to be given back to a database that is away.
+const DATABASE_AWAY: Duration = Duration::from_secs(60);
+
+impl<S, T> Runner<S, T>
+where
+    S: Source<Order> + 'static,
+    T: Target<Order> + Ledger,
+{
+    /// The lease is lost.
+    pub(super) fn let_go(&self, claim: &Claim) -> Ended {
+        tracing::warn!("another process has taken the run over, or it was ended; this one wrote nothing more");
+        self.metrics.leases_lost.inc();
+        Ended::Elsewhere(claim.lease.merchant)
+    }
+
+    /// Nobody would take up a run of the foreground, and one that always comes to nothing is not the database's outage.
+    pub(super) fn is_worth_another_try(&self, claim: &Claim, done: &Done) -> bool {
+        self.on_stop == OnStop::GiveBack && (done.commits > 0 || claim.setbacks + 1 < MAX_SETBACKS)
+    }
+
+    /// Gives the run back as soon as the database can be told; after a while its lease lapses instead.
+    pub(super) async fn set_back(
+        &self,
+        claim: &Claim,
+        in_vain: bool,
+        (pause, stop): (Duration, &CancellationToken),
+    ) -> Ended {
+        let deadline = Instant::now() + DATABASE_AWAY;
+        let given_back = loop {
+            let given_back = if in_vain {
+                self.store.set_back(&claim.lease, pause).await
+            } else {
+                self.store.release(&claim.lease, pause).await
+            };
+            let away = matches!(given_back, Err(TargetError::Unavailable(_))) && Instant::now() < deadline;
+            if !away || stop.run_until_cancelled(sleep(pause)).await.is_none() {
+                break given_back;
+            }
+        };
+        match given_back {
+            Ok(true) => tracing::info!("run given back at its cursor for {} s", pause.as_secs()),
+            Ok(false) => return self.let_go(claim),
+            Err(error) => tracing::warn!(error = %error, "run could not be given back; its lease will lapse"),
+        }
+        Ended::Elsewhere(claim.lease.merchant)
+    }
+
+    /// Gives the run back, to be taken up after `pause`.
+    pub(super) async fn give_back(&self, claim: &Claim, pause: Duration) -> Ended {
+        match self.store.release(&claim.lease, pause).await {
+            Ok(true) if pause.is_zero() => tracing::info!("run given back at its cursor"),
+            Ok(true) => tracing::info!("run waits at its cursor for {} s: its store does not answer", pause.as_secs()),
+            Ok(false) => return self.let_go(claim),
+            Err(error) => tracing::warn!(error = %error, "run could not be given back; its lease will lapse"),
+        }
+        Ended::Elsewhere(claim.lease.merchant)
+    }
+}
