@@ -16,7 +16,7 @@ use crate::support::{
 
 const SHOPS: [i64; 3] = [1001, 1002, 1003];
 
-on_every_postgres!(the_server_is_restarted, connections_are_cut_in_a_commit);
+on_every_postgres!(the_server_is_restarted, connections_are_cut_in_a_commit, the_database_fails_over);
 
 /// A site whose runs take some seconds, a page an order; the daemon's lease is short.
 async fn site(engine: Engine, server: &Server, orders: usize) -> Site {
@@ -166,4 +166,28 @@ async fn the_network_is_silent() {
     assert!(ready < Duration::from_secs(15), "ready after {ready:?}");
     all_is_well(&site, &daemon, 25).await;
     println!("ready {ready:?}, and all done {:?}, after the old connections fell silent", back.elapsed());
+}
+
+/// The walkthrough of the README: the server crashes while two replicas work, and is started again.
+async fn the_database_fails_over(engine: Engine) {
+    let server = Server::start(engine.major()).await;
+    let site = site(engine, &server, 25).await;
+    let first = at_work(&site).await;
+    let second = site.serve().await;
+    server.down(Stop::Immediate);
+    for daemon in [&first, &second] {
+        await_ready(daemon, 503).await;
+    }
+    server.up();
+    let up = Instant::now();
+    // Only a run that ended well moves a watermark: one without such a run is ahead of what is stored.
+    let ahead = "SELECT count(*) FROM watermarks WHERE NOT EXISTS (SELECT 1 FROM runs \
+                 WHERE runs.merchant_id = watermarks.merchant_id AND runs.status = 'succeeded')";
+    assert_eq!(site.database.number(ahead).await, 0);
+    for daemon in [&first, &second] {
+        await_ready(daemon, 200).await;
+    }
+    let ready = up.elapsed();
+    all_is_well(&site, &first, 25).await;
+    println!("both ready {ready:?}, and all done {:?}, after the server was back", up.elapsed());
 }

@@ -84,7 +84,11 @@ async fn the_api_pauses_all(engine: Engine) {
     let (_, audit) = daemon.get("/audit").await;
     let actions: Vec<&str> =
         audit["entries"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
-    assert_eq!(actions, ["all.resume", "all.pause", "merchant.register"], "what changes nothing is not on record: {audit}");
+    assert_eq!(
+        actions,
+        ["all.resume", "all.pause", "merchant.register"],
+        "what changes nothing is not on record: {audit}"
+    );
     // Who is paused by name stays so.
     site.run(&["merchants", "pause", "1001"]).await.exits(0);
     daemon.post("/merchants/pause", "").await;
