@@ -223,7 +223,7 @@ impl Store {
     }
 
     pub(super) async fn clock(&self, db: &impl ConnectionTrait) -> Result<DateTime<Utc>, DbErr> {
-        let sql = format!("SELECT {} AS now", self.dialect.now());
+        let sql = format!("SELECT {} AS now", self.dialect.clock());
         let row = db.query_one_raw(self.statement(&sql, [])).await?;
         row.ok_or_else(|| DbErr::RecordNotFound("the clock".to_owned()))?.try_get("", "now")
     }

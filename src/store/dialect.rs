@@ -20,11 +20,19 @@ impl Dialect {
         }
     }
 
-    /// The database's clock.
+    /// The database's clock; PostgreSQL's stands still within a transaction.
     pub fn now(self) -> &'static str {
         match self {
             Self::Postgres => "now()",
             Self::Sqlite => "strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')",
+        }
+    }
+
+    /// The database's clock at this very moment, also within a transaction that has waited for another.
+    pub fn clock(self) -> &'static str {
+        match self {
+            Self::Postgres => "clock_timestamp()",
+            Self::Sqlite => self.now(),
         }
     }
 

@@ -106,13 +106,14 @@ impl Store {
 
     async fn take_notice(&self, txn: &DatabaseTransaction, event: &AppEvent<Sealed>) -> Result<Applied, DbErr> {
         let id = event.merchant;
+        let mut installation = self.installation(txn, id).await?;
+        // Read when it is this event's turn: of two that waited for each other, the second is not the older one.
         let now = self.clock(txn).await?;
         // A stamp from the future would outlive every event that follows.
         let made = event.made.map(|made| made.min(now));
         if event.notice == Notice::Authorized && made.is_some_and(|made| now - made > STALE_AFTER) {
             return Ok(Applied::Stale);
         }
-        let mut installation = self.installation(txn, id).await?;
         if !installation.hear(event.notice, made) {
             return Ok(Applied::Outdated);
         }

@@ -154,13 +154,20 @@ impl Daemon {
         line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
     }
 
-    /// Waits for its end, and returns its exit code.
+    /// Waits for its end and for all that it said until then, and returns its exit code.
     pub async fn wait(&mut self) -> Option<i32> {
-        tokio::time::timeout(Duration::from_secs(40), self.child.wait())
+        let ended = tokio::time::timeout(Duration::from_secs(40), self.child.wait())
             .await
             .unwrap_or_else(|_| panic!("it does not end:\n{}", self.log_text()))
-            .unwrap()
-            .code()
+            .unwrap();
+        self.read_to_the_end();
+        ended.code()
+    }
+
+    fn read_to_the_end(&mut self) {
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
     }
 }
 
@@ -184,8 +191,6 @@ fn read(
 impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.start_kill();
-        for reader in self.readers.drain(..) {
-            let _ = reader.join();
-        }
+        self.read_to_the_end();
     }
 }
