@@ -77,8 +77,15 @@ impl Store {
         let options = if url.starts_with("sqlite:") {
             pool::sqlite(url)
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            pool::knock(url).await?;
-            pool::postgres(url, connections)
+            let allowed = pool::knock(url).await?.unwrap_or(connections);
+            if allowed < connections {
+                tracing::warn!(
+                    allowed,
+                    wanted = connections,
+                    "the database allows this role few connections: runs wait for each other"
+                );
+            }
+            pool::postgres(url, connections.min(allowed))
         } else {
             return Err(StoreError::Scheme);
         };

@@ -30,7 +30,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// One that was in use a moment ago is not asked before it is used again.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Said to each session: as parameters of its start they would be refused by `PgBouncer`.
+/// Said to each session: as parameters of its start they would be refused by PgBouncer.
 ///
 /// A plan that was made while the queue was empty is a slow one once a sweep has filled it. What is read in an order has
 /// an index in that order; the planner, who believes that the queue is as short as it was when the table was last
@@ -39,6 +39,11 @@ const FRESH: Duration = Duration::from_secs(1);
 const LIMITS: &str = "SET statement_timeout = '30s'; SET lock_timeout = '15s'; \
                       SET idle_in_transaction_session_timeout = '30s'; \
                       SET plan_cache_mode = force_custom_plan; SET enable_sort = off; SET jit = off";
+
+/// -1 is none, and a superuser has none.
+const ALLOWED_CONNECTIONS: &str = "SELECT (SELECT least(nullif(rolconnlimit, -1), nullif(datconnlimit, -1)) \
+                                   FROM pg_roles, pg_database WHERE rolname = current_user \
+                                   AND datname = current_database() AND NOT rolsuper)";
 
 /// For one process on one machine: one connection.
 pub fn sqlite(url: &str) -> ConnectOptions {
@@ -94,7 +99,7 @@ fn options(url: &str) -> ConnectOptions {
     options
 }
 
-/// `PgBouncer` knows few parameters of a session's start, and refuses others.
+/// PgBouncer knows few parameters of a session's start, and refuses others.
 fn of_session(options: PgConnectOptions) -> PgConnectOptions {
     options.application_name("salla-reconciler").extra_float_digits(None)
 }
@@ -126,23 +131,30 @@ fn silent() -> sqlx::Error {
 }
 
 /// Connects outside the pool, which would say no more than that it waited in vain, and looks whether a session keeps
-/// what it is told.
+/// what it is told. Gives how many connections the role and the database allow, if they set a limit: a pool that tries
+/// to open more than it can have keeps its callers from those it has.
 ///
 /// # Errors
 /// When the server cannot be reached, has no room for two connections, or is behind a pooler that hands its sessions
 /// to others between transactions.
-pub async fn knock(url: &str) -> Result<(), StoreError> {
+pub async fn knock(url: &str) -> Result<Option<u32>, StoreError> {
     let options = of_session(PgConnectOptions::from_str(url).map_err(unreachable)?);
     let mut first = open(&options).await.map_err(unreachable)?;
     let mut second = open(&options).await.map_err(StoreError::Crowded)?;
-    let kept = timeout(KNOCK_TIMEOUT, keeps_sessions(&mut first, &mut second)).await;
+    let looked = async {
+        let kept = keeps_sessions(&mut first, &mut second).await?;
+        // By the simple protocol, too.
+        let limit = first.fetch_one(ALLOWED_CONNECTIONS).await?.try_get::<Option<i32>, _>(0)?;
+        Ok::<_, sqlx::Error>((kept, limit.and_then(|limit| u32::try_from(limit).ok())))
+    };
+    let looked = timeout(KNOCK_TIMEOUT, looked).await;
     for connection in [first, second] {
         // Whatever becomes of it, it is not used again.
         let _ = timeout(PING_TIMEOUT, connection.close()).await;
     }
-    match kept {
-        Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false)) => Err(StoreError::SharedSessions),
+    match looked {
+        Ok(Ok((true, limit))) => Ok(limit),
+        Ok(Ok((false, _))) => Err(StoreError::SharedSessions),
         Ok(Err(error)) => Err(unreachable(error)),
         Err(_) => Err(unreachable("no answer within 10 s")),
     }

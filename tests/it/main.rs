@@ -19,12 +19,14 @@ mod bad_input;
 mod chaos;
 mod configuration;
 mod crash;
+mod crowded;
 mod daemon;
 mod demo;
 mod deploy;
 mod documented;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod full_disk;
 mod ledger;
 mod limits;
 mod model;

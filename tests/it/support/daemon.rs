@@ -146,6 +146,13 @@ impl Daemon {
         kill(Pid::from_raw(pid), signal).unwrap();
     }
 
+    /// Lifts the limit on the size of its files.
+    pub fn make_room(&self) {
+        let id = self.child.id().expect("it has ended already").to_string();
+        let lifted = std::process::Command::new("prlimit").args(["--fsize=unlimited", "--pid", &id]).status();
+        assert!(lifted.unwrap().success());
+    }
+
     /// The most memory that it has ever used, in bytes.
     pub fn peak_memory(&self) -> u64 {
         let id = self.child.id().expect("it has ended already");

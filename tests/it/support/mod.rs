@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod daemon;
 pub mod database;
 pub mod log;
+pub mod pooler;
 pub mod proxy;
 pub mod server;
 pub mod site;

@@ -1,0 +1,87 @@
+//! Few connections to the database, or such as a pooler lends.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::support::{
+    Engine, Site,
+    cluster::PASSWORD,
+    pooler::Pooler,
+    server::Server,
+    site::{shop, totals},
+};
+
+on_every_postgres!(a_pooler_that_keeps_sessions, a_pooler_that_shares_sessions, a_role_with_few_connections);
+async fn a_pooler_that_keeps_sessions(engine: Engine) {
+    let server = Server::start(engine.major()).await;
+    let pooler = Pooler::start(server.port, "session", 20).await;
+    let mut site = Site::on(engine, server.url(), [shop(1001, 5, 3), shop(1002, 5, 3)]).await;
+    site.set("DATABASE__URL", &Server::url_at(pooler.port));
+    let daemon = site.serve().await;
+    for id in [1001, 1002] {
+        daemon.post("/runs", &format!(r#"{{"merchant_id":{id},"full":true}}"#)).await;
+    }
+    for id in [1001, 1002] {
+        let run = daemon.await_run(&format!("merchant_id={id}"), |run| run["status"] == "succeeded").await;
+        assert_eq!(totals(&run)[0], 8);
+        site.assert_equal(id).await;
+    }
+    drop(daemon);
+
+    // Room for one session, which nothing could use beside another.
+    let narrow = Pooler::start(server.port, "session", 1).await;
+    site.set("DATABASE__URL", &Server::url_at(narrow.port));
+    let output = site.run(&["serve"]).await;
+    assert_ne!(output.code, 0);
+    assert!(output.stderr.contains("database.url: one connection can be had and no second"), "{}", output.stderr);
+}
+
+async fn a_pooler_that_shares_sessions(engine: Engine) {
+    let server = Server::start(engine.major()).await;
+    let mut site = Site::on(engine, server.url(), [shop(1001, 0, 3)]).await;
+    for pool_mode in ["transaction", "statement"] {
+        for pool_size in [1, 20] {
+            let pooler = Pooler::start(server.port, pool_mode, pool_size).await;
+            site.set("DATABASE__URL", &Server::url_at(pooler.port));
+            for command in [&["serve"][..], &["run"]] {
+                let output = site.run(command).await;
+                assert_ne!(output.code, 0, "{pool_mode}");
+                let told = "database.url: the pooler there does not keep sessions";
+                assert!(output.stderr.contains(told), "{pool_mode}: {}", output.stderr);
+            }
+        }
+    }
+    assert_eq!(site.database.number("SELECT count(*) FROM runs").await, 0);
+}
+
+async fn a_role_with_few_connections(engine: Engine) {
+    let server = Server::start(engine.major()).await;
+    let shops = [1001, 1002, 1003, 1004];
+    let mut site = Site::on(engine, server.url(), shops.map(|id| shop(id, 0, 4))).await;
+    for sql in [
+        &format!("CREATE ROLE narrow LOGIN PASSWORD '{PASSWORD}' CONNECTION LIMIT 1"),
+        "GRANT ALL ON ALL TABLES IN SCHEMA public TO narrow",
+        "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO narrow",
+    ] {
+        site.database.execute(sql, []).await;
+    }
+    site.set("RECONCILE__PAGE_SIZE", "1");
+    site.set("DATABASE__URL", &server.url().replace("tester", "narrow"));
+    let output = site.run(&["serve"]).await;
+    assert_ne!(output.code, 0);
+    assert!(output.stderr.contains("CONNECTION LIMIT"), "{}", output.stderr);
+
+    site.database.execute("ALTER ROLE narrow CONNECTION LIMIT 2", []).await;
+    let daemon = site.serve().await;
+    for id in shops {
+        daemon.post("/runs", &format!(r#"{{"merchant_id":{id}}}"#)).await;
+    }
+    for id in shops {
+        let query = format!("merchant_id={id}");
+        let ended = daemon.await_run(&query, |run| run["status"] == "succeeded");
+        let run = timeout(Duration::from_secs(60), ended).await.unwrap();
+        assert_eq!(totals(&run), [4, 4, 0, 0, 0, 0]);
+        site.assert_equal(id).await;
+    }
+}
