@@ -57,7 +57,7 @@ pub async fn look(bench: &Bench, table: &mut Table) {
     bench.pause().await;
     queue::reads(bench, &store, "", &mut quiet).await;
     for limit in [1, 16, 16] {
-        let claims = store.claim(limit).await.unwrap();
+        let claims = store.claim(limit).await.unwrap().claims;
         let held: Vec<_> = claims.iter().map(|claim| claim.lease).collect();
         store.heartbeat(&held).await.unwrap();
         for (number, claim) in claims.iter().enumerate() {

@@ -34,7 +34,7 @@ pub async fn first_night(bench: &Bench, (claimers, claims): (usize, u64), table:
     let stores = stores(bench, claimers).await;
     for _ in 0..10 {
         for store in &stores {
-            assert!(store.claim(1).await.unwrap().is_empty());
+            assert!(store.claim(1).await.unwrap().claims.is_empty());
         }
     }
     fan_out(bench, "a sweep is made of every merchant", table).await;
@@ -92,7 +92,7 @@ async fn work_alone(store: Store, left: Arc<AtomicU64>) -> (Vec<Duration>, Vec<D
     let (mut claims, mut ends) = (Vec::new(), Vec::new());
     while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
         let began = Instant::now();
-        let claim = store.claim(1).await.unwrap().pop();
+        let claim = store.claim(1).await.unwrap().claims.pop();
         let took = began.elapsed();
         let Some(claim) = claim else { break };
         claims.push(took);
@@ -146,7 +146,7 @@ pub async fn reads(bench: &Bench, store: &Store, when: &str, table: &mut Table) 
 
 /// A process with many slots renews what it holds.
 async fn leases(store: &Store, table: &mut Table) {
-    let claims = store.claim(200).await.unwrap();
+    let claims = store.claim(200).await.unwrap().claims;
     let held: Vec<_> = claims.iter().map(|claim| claim.lease).collect();
     let renew = || async { assert_eq!(store.heartbeat(&held).await.unwrap().len(), held.len()) };
     let took = times(20, renew).await;

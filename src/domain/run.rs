@@ -84,6 +84,14 @@ words! {
     }
 }
 
+impl RunStatus {
+    /// Whether a run that stands there goes no further.
+    #[must_use]
+    pub fn is_end(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+}
+
 words! {
     /// Who asked for a run.
     Trigger ("trigger") {

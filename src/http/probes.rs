@@ -83,11 +83,11 @@ pub async fn metrics<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
         api.ledger.gauges().await
     };
     let gauges = timeout(GAUGES_WITHIN, gauges).await;
-    match gauges.unwrap_or_else(|_| Err(TargetError::Unavailable("no answer within 5 s".into()))) {
-        Ok(gauges) => api.metrics.observe(&gauges),
-        Err(error) => tracing::warn!(error = %error, "the scrape shows old values of the database"),
-    }
-    match api.metrics.render() {
+    let gauges = gauges
+        .unwrap_or_else(|_| Err(TargetError::Unavailable("no answer within 5 s".into())))
+        .inspect_err(|error| tracing::warn!(error = %error, "the scrape shows nothing of the database"))
+        .ok();
+    match api.metrics.render(gauges.as_ref()) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Err(error) => {
             tracing::error!(error = %error, "metrics cannot be written as text");

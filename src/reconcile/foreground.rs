@@ -25,7 +25,10 @@ where
         let mut known_lease = None;
         let ended = loop {
             let failure = match self.store.begin(new.clone()).await {
-                Ok(Begun::Claimed(claim)) => return self.execute(*claim, stop).await,
+                Ok(Begun::Claimed { claim, abandoned }) => {
+                    abandoned.iter().for_each(|run| self.tell_abandoned(run));
+                    return self.execute(*claim, stop).await;
+                }
                 Ok(Begun::UnknownMerchant) => {
                     failure(FailureKind::UnknownMerchant, &format!("merchant {} is not registered", new.merchant))
                 }

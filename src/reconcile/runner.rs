@@ -220,8 +220,7 @@ where
         let failure_on_record = ending.failure.clone();
         match self.store.finish(&claim.lease, ending).await {
             Ok(run) => {
-                summarise(&run, began.elapsed());
-                self.metrics.run_ended(&run, began.elapsed());
+                self.tell_end(&run, began.elapsed());
                 Ended::Run(Box::new(run))
             }
             Err(TargetError::LeaseLost(_)) => self.let_go(claim),
@@ -231,6 +230,17 @@ where
                 Ended::Unrecorded { merchant: claim.lease.merchant, failure: cause }
             }
         }
+    }
+
+    fn tell_end(&self, run: &Run, took: Duration) {
+        summarise(run, took);
+        self.metrics.run_ended(run, took);
+    }
+
+    /// Tells of a run whose processes are gone, and which this one has ended in the ledger.
+    pub(super) fn tell_abandoned(&self, run: &Run) {
+        let took = run.started_at.zip(run.finished_at).and_then(|(began, ended)| (ended - began).to_std().ok());
+        self.tell_end(run, took.unwrap_or_default());
     }
 
     fn count(&self, before: Totals, after: Totals) {

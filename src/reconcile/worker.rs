@@ -77,15 +77,16 @@ where
     /// Takes what is due, as far as there is room, and returns how much that was.
     async fn claim(&self, running: &mut JoinSet<Ended>, stop: &CancellationToken) -> usize {
         let room = self.concurrency - running.len();
-        let claims = match self.runner.store.claim(u32::try_from(room).unwrap_or(u32::MAX)).await {
-            Ok(claims) => claims,
+        let taken = match self.runner.store.claim(u32::try_from(room).unwrap_or(u32::MAX)).await {
+            Ok(taken) => taken,
             Err(error) => {
                 tracing::warn!(error = %error, "no run could be claimed; trying again");
                 return 0;
             }
         };
-        let took = claims.len();
-        for claim in claims {
+        taken.abandoned.iter().for_each(|run| self.runner.tell_abandoned(run));
+        let took = taken.claims.len();
+        for claim in taken.claims {
             let (runner, stop) = (self.runner.clone(), stop.clone());
             running.spawn(async move { runner.execute(claim, &stop).await });
         }

@@ -12,10 +12,11 @@ use super::{
     connect::Store,
     entity::run,
     error::{Trouble, trouble},
+    queries::read,
 };
 use crate::{
-    domain::{MerchantId, Order, Record, RunId, Trigger},
-    reconcile::ports::{Claim, Cursor, Lease, MAX_SETBACKS, Resumed, TargetError},
+    domain::{MerchantId, Order, Record, Run, RunId, Trigger},
+    reconcile::ports::{Claim, Cursor, Lease, MAX_SETBACKS, Resumed, Taken, TargetError},
 };
 
 /// While all stores are paused, nothing is taken.
@@ -23,7 +24,8 @@ const UNLESS_STANDSTILL: &str = "NOT EXISTS (SELECT 1 FROM standstill)";
 
 impl Store {
     /// Takes what is due: first the runs whose holder is gone, then those by hand, then by time.
-    pub(super) async fn take(&self, limit: u32) -> Result<Vec<Claim>, TargetError> {
+    pub(super) async fn take(&self, limit: u32) -> Result<Taken, TargetError> {
+        let mut abandoned = Vec::new();
         let mut taken = self.call(|| self.take_once(limit)).await?;
         let room = limit.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
         if room > 0 {
@@ -31,7 +33,7 @@ impl Store {
             match self.call(|| self.park(&self.db, None)).await {
                 Ok(parked) if parked.is_empty() => {}
                 Ok(parked) => {
-                    tell_parked(&parked);
+                    abandoned = parked;
                     taken.extend(self.call(|| self.take_once(room)).await.unwrap_or_default());
                 }
                 Err(error) if taken.is_empty() => return Err(error),
@@ -41,7 +43,8 @@ impl Store {
         if !taken.is_empty() {
             failpoint!("claim_after_commit");
         }
-        self.call(|| self.claims(&self.db, &taken)).await
+        let claims = self.call(|| self.claims(&self.db, &taken)).await?;
+        Ok(Taken { claims, abandoned })
     }
 
     /// Ends the lapsed runs, or `merchant`'s, that are not worth another process.
@@ -49,7 +52,7 @@ impl Store {
         &self,
         db: &impl ConnectionTrait,
         merchant: Option<MerchantId>,
-    ) -> Result<Vec<Lease>, DbErr> {
+    ) -> Result<Vec<Run>, DbErr> {
         let now = self.dialect.now();
         let whose = merchant.map_or_else(String::new, |id| format!("AND merchant_id = {id}"));
         let sql = format!(
@@ -60,8 +63,7 @@ impl Store {
              the memory limit, a supervisor; the next run covers its window' \
              WHERE status = 'running' AND lease_until < {now} AND setbacks + 1 >= {MAX_SETBACKS} {whose} RETURNING *"
         );
-        let rows = db.query_all_raw(self.statement(&sql, [])).await?;
-        rows.iter().map(|row| run::Model::from_query_result(row, "").map(|row| row.lease())).collect()
+        self.returned_runs(db, self.statement(&sql, [])).await
     }
 
     /// In one statement, which is a transaction of its own: others that claim at the same moment may lock what is taken,
@@ -228,17 +230,17 @@ impl Store {
         row.ok_or_else(|| DbErr::RecordNotFound("the clock".to_owned()))?.try_get("", "now")
     }
 
+    /// The runs that a statement changed and gives back whole.
+    pub(super) async fn returned_runs(
+        &self,
+        db: &impl ConnectionTrait,
+        statement: Statement,
+    ) -> Result<Vec<Run>, DbErr> {
+        let rows = db.query_all_raw(statement).await?;
+        rows.iter().map(|row| read(run::Model::from_query_result(row, "")?)).collect()
+    }
+
     pub(super) fn statement(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
         Statement::from_sql_and_values(self.db.get_database_backend(), sql, values)
-    }
-}
-
-/// Once it is committed: nobody else tells of these ends.
-pub(super) fn tell_parked(parked: &[Lease]) {
-    for lease in parked {
-        tracing::error!(
-            run.id = %lease.run_id, merchant.id = lease.merchant.0,
-            "run abandoned: its process went away {MAX_SETBACKS} times in a row without committing a page of it; look for what ended the processes"
-        );
     }
 }

@@ -8,8 +8,8 @@ use super::connect::Store;
 use crate::{
     domain::{Drift, Found, Merchant, Run, RunId},
     reconcile::ports::{
-        Actor, Audited, Begun, Claim, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, Lease, Ledger, NewRun,
-        RunFilter, Standstill, TargetError,
+        Actor, Audited, Begun, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, Lease, Ledger, NewRun,
+        RunFilter, Standstill, Taken, TargetError,
     },
 };
 
@@ -22,7 +22,7 @@ impl Ledger for Store {
         self.start(run).await
     }
 
-    async fn claim(&self, limit: u32) -> Result<Vec<Claim>, TargetError> {
+    async fn claim(&self, limit: u32) -> Result<Taken, TargetError> {
         self.take(limit).await
     }
 

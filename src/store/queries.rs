@@ -64,12 +64,15 @@ impl Store {
         let sql = format!(
             "SELECT (SELECT count(*) FROM runs WHERE status = 'running') AS active, \
              (SELECT count(*) FROM runs WHERE status = 'queued') AS queued, \
+             (SELECT count(*) FROM runs WHERE status = 'queued' AND run_at <= {now}) AS due, \
              (SELECT count(*) FROM merchants m LEFT JOIN watermarks w ON w.merchant_id = m.merchant_id \
                WHERE m.state = 'active' AND COALESCE(w.watermark, m.created_at) < {overdue}) AS overdue, \
              (SELECT max(finished_at) FROM runs WHERE status = 'succeeded' AND NOT dry_run) AS last_success, \
              (SELECT min(w.watermark) FROM watermarks w JOIN merchants m ON m.merchant_id = w.merchant_id \
                WHERE m.state = 'active') AS oldest, \
+             (SELECT max(slot) FROM firings WHERE outcome <> 'skipped') AS last_firing, \
              EXISTS (SELECT 1 FROM standstill) AS standstill",
+            now = self.dialect.now(),
             overdue = self.dialect.now_minus(OVERDUE)
         );
         let row = self
@@ -81,10 +84,12 @@ impl Store {
         let mut gauges = Gauges {
             runs_active: count("active")?,
             runs_queued: count("queued")?,
+            runs_due: count("due")?,
             merchants: MerchantState::ALL.map(|state| (state, 0)).to_vec(),
             merchants_overdue: count("overdue")?,
             last_success: row.try_get("", "last_success")?,
             oldest_watermark: row.try_get("", "oldest")?,
+            last_firing: row.try_get("", "last_firing")?,
             standstill: row.try_get("", "standstill")?,
         };
         let sql = "SELECT state, count(*) AS merchants FROM merchants GROUP BY state";
@@ -139,7 +144,7 @@ impl Store {
     }
 }
 
-fn read<Row, Shown>(row: Row) -> Result<Shown, DbErr>
+pub(super) fn read<Row, Shown>(row: Row) -> Result<Shown, DbErr>
 where
     Shown: TryFrom<Row, Error = UnknownWord>,
 {

@@ -8,15 +8,14 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{
-    claims::tell_parked,
     connect::Store,
     entity::run,
     error::{Trouble, trouble},
     idempotency::Known,
 };
 use crate::{
-    domain::{MerchantId, MerchantState, Order, Record, RunId, Standing, Trigger},
-    reconcile::ports::{Action, Audit, Begun, Enqueued, Lease, NewRun, TargetError},
+    domain::{MerchantId, MerchantState, Order, Record, Run, RunId, Standing, Trigger},
+    reconcile::ports::{Action, Audit, Begun, Claim, Enqueued, NewRun, TargetError},
 };
 
 /// A run that a person asked for goes before the schedule's.
@@ -83,7 +82,7 @@ impl Store {
         let id = Uuid::now_v7();
         let (new, audit) = (&new, &triggered(id, &new));
         let begun = self.call(|| self.start_once(id, new, audit)).await?;
-        if let Begun::Claimed(_) = begun {
+        if let Begun::Claimed { .. } = begun {
             audit.tell();
         }
         Ok(begun)
@@ -96,11 +95,11 @@ impl Store {
             Some(MerchantState::Retired) => return Ok(Begun::Retired),
             Some(_) => {}
         }
-        let parked = self.clear_orphan(&txn, new.merchant).await?;
+        let abandoned = self.clear_orphan(&txn, new.merchant).await?;
         if let Some(ours) = run::Entity::find_by_id(id).one(&txn).await?.filter(|run| run.status == "running") {
             // An earlier attempt, whose answer was lost, did it.
             let claim = self.claim_of(&txn, ours.id).await?;
-            return claim.map(|claim| Begun::Claimed(Box::new(claim))).ok_or(DbErr::RecordNotInserted);
+            return claimed(claim, abandoned);
         }
         let row = match self.insert(&txn, id, new, "running").await {
             Ok(row) => row,
@@ -113,27 +112,26 @@ impl Store {
         let claim = self.claim_of(&txn, row.id).await?;
         self.record(&txn, audit).await?;
         txn.commit().await?;
-        tell_parked(&parked);
-        claim.map(|claim| Begun::Claimed(Box::new(claim))).ok_or_else(|| DbErr::RecordNotInserted)
+        claimed(claim, abandoned)
     }
 
     /// A run of the foreground whose process is gone is over: nobody waits for it, and the run that begins now
     /// covers its window. Any other is put back into the queue, at its cursor, unless it is parked.
-    async fn clear_orphan(&self, db: &impl ConnectionTrait, merchant: MerchantId) -> Result<Vec<Lease>, DbErr> {
+    async fn clear_orphan(&self, db: &impl ConnectionTrait, merchant: MerchantId) -> Result<Vec<Run>, DbErr> {
         let now = self.dialect.now();
         let of_foreground = format!(
             "UPDATE runs SET status = 'failed', error_kind = 'abandoned', finished_at = {now}, \
              error_message = 'its process went away; a later run covers its window' \
-             WHERE merchant_id = $1 AND status = 'running' AND lease_until < {now} AND trigger = 'cli'"
+             WHERE merchant_id = $1 AND status = 'running' AND lease_until < {now} AND trigger = 'cli' RETURNING *"
         );
         let of_daemon = format!(
             "UPDATE runs SET status = 'queued', owner = NULL, lease_until = NULL, setbacks = setbacks + 1 \
              WHERE merchant_id = $1 AND status = 'running' AND lease_until < {now}"
         );
-        db.execute_raw(self.statement(&of_foreground, [merchant.0.into()])).await?;
-        let parked = self.park(db, Some(merchant)).await?;
+        let mut abandoned = self.returned_runs(db, self.statement(&of_foreground, [merchant.0.into()])).await?;
+        abandoned.extend(self.park(db, Some(merchant)).await?);
         db.execute_raw(self.statement(&of_daemon, [merchant.0.into()])).await?;
-        Ok(parked)
+        Ok(abandoned)
     }
 
     async fn busy(&self, merchant: MerchantId) -> Result<Option<Begun>, DbErr> {
@@ -191,6 +189,11 @@ impl Store {
         let row = row.ok_or(DbErr::RecordNotInserted)?;
         run::Model::from_query_result(&row, "")
     }
+}
+
+fn claimed(claim: Option<Claim>, abandoned: Vec<Run>) -> Result<Begun, DbErr> {
+    let claim = Box::new(claim.ok_or(DbErr::RecordNotInserted)?);
+    Ok(Begun::Claimed { claim, abandoned })
 }
 
 /// The merchant's run that is running, or else the first that waits.

@@ -170,6 +170,13 @@ async fn probes_and_metrics(engine: Engine) {
         r#"salla_reconciler_salla_circuit_state{state="closed"} 1"#,
         r#"salla_reconciler_salla_circuit_state{state="open"} 0"#,
         r#"salla_reconciler_token_refreshes_total{result="renewed"} 0"#,
+        // What has not happened yet can be seen to begin.
+        r#"salla_reconciler_runs_total{status="failed",trigger="schedule"} 0"#,
+        r#"salla_reconciler_run_failures_total{kind="salla_unavailable"} 0"#,
+        r#"salla_reconciler_records_total{outcome="failed",resource="orders"} 0"#,
+        "salla_reconciler_runs_due 0",
+        "salla_reconciler_database_up 1",
+        "salla_reconciler_last_firing_timestamp_seconds ",
     ] {
         assert!(text.contains(line), "no {line} in\n{text}");
     }
@@ -183,6 +190,17 @@ async fn probes_and_metrics(engine: Engine) {
     site.database.execute("ALTER TABLE seaql_migrations RENAME TO away", []).await;
     assert_eq!(daemon.get("/readyz").await.0, 503);
     assert_eq!(daemon.get("/healthz").await.0, 200);
+
+    // What the database does not tell is not shown as it was.
+    site.database.execute("ALTER TABLE firings RENAME TO firings_away", []).await;
+    let (status, text) = daemon.get("/metrics").await;
+    let text = text.as_str().unwrap();
+    assert_eq!(status, 200);
+    assert!(text.contains("salla_reconciler_database_up 0"), "{text}");
+    assert!(text.contains(r#"salla_reconciler_runs_total{status="succeeded",trigger="http"} 1"#), "{text}");
+    for gone in ["runs_queued", "merchants{", "last_success_timestamp_seconds"] {
+        assert!(!text.contains(&format!("\nsalla_reconciler_{gone}")), "{gone} in\n{text}");
+    }
     site.database.execute("ALTER TABLE away RENAME TO seaql_migrations", []).await;
     assert_eq!(daemon.get("/readyz").await.0, 200);
 }

@@ -263,7 +263,10 @@ async fn a_store_that_kills_its_process_is_parked_and_no_other(engine: Engine) {
     assert_eq!(run["error"]["kind"], "abandoned");
     assert!(run["error"]["message"].as_str().unwrap().contains("5 times in a row"), "{run}");
     let told = daemon.await_line(|line| line["merchant.id"] == 1001 && line["level"] == "ERROR").await;
-    assert!(told["message"].as_str().unwrap().contains("run abandoned"), "{told}");
+    assert_eq!((&told["message"], &told["error.kind"]), (&json!("run ended"), &json!("abandoned")), "{told}");
+    let (_, metrics) = daemon.get("/metrics").await;
+    let counted = r#"salla_reconciler_run_failures_total{kind="abandoned"} 1"#;
+    assert!(metrics.as_str().unwrap().contains(counted), "no {counted} in\n{metrics}");
     for merchant in 1002..=1009 {
         daemon.await_run(&format!("merchant_id={merchant}"), |run| run["status"] == "succeeded").await;
         site.assert_equal(merchant).await;

@@ -110,7 +110,7 @@ async fn a_run_is_claimed_once(engine: Engine) {
     let claimers = fixture.stores.iter().map(|store| async move {
         let mut claimed = Vec::new();
         loop {
-            let claims = store.claim(3).await.unwrap();
+            let claims = store.claim(3).await.unwrap().claims;
             if claims.is_empty() {
                 return claimed;
             }
@@ -127,12 +127,12 @@ async fn a_lapsed_lease_is_taken_over_and_the_old_holder_writes_nothing(engine: 
     let fixture = fixture(engine, 1, 2, LONG).await;
     let [stalled, other] = &fixture.stores[..] else { unreachable!() };
     stalled.enqueue(by(Trigger::Http, 1)).await.unwrap();
-    let first = stalled.claim(1).await.unwrap().remove(0);
+    let first = stalled.claim(1).await.unwrap().claims.remove(0);
     let two = cursor(2);
     stalled.commit(&first.lease, page(&two, Totals::default())).await.unwrap();
-    assert!(other.claim(1).await.unwrap().is_empty());
+    assert!(other.claim(1).await.unwrap().claims.is_empty());
     lapse(&fixture).await;
-    let second = other.claim(1).await.unwrap().remove(0);
+    let second = other.claim(1).await.unwrap().claims.remove(0);
     assert_eq!(second.lease.run_id, first.lease.run_id);
     assert_eq!(second.resumed.as_ref().unwrap().cursor, two);
 
@@ -182,18 +182,18 @@ async fn by_hand_goes_first_and_one_at_a_time(engine: Engine) {
     // A run that waits is active: by hand one cannot be added to it.
     assert!(matches!(store.enqueue(by(Trigger::Http, 2)).await.unwrap(), Enqueued::Active(_)));
     assert_eq!(store.enqueue(by(Trigger::Http, 3)).await.unwrap(), Enqueued::UnknownMerchant);
-    let claims = store.claim(10).await.unwrap();
+    let claims = store.claim(10).await.unwrap().claims;
     assert_eq!(claims.len(), 2);
     // The next firing waits for the run that is under way.
     store
         .fire(chrono::Utc::now(), "p", Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO })
         .await
         .unwrap();
-    assert!(store.claim(10).await.unwrap().is_empty());
+    assert!(store.claim(10).await.unwrap().claims.is_empty());
     assert!(matches!(store.begin(by(Trigger::Cli, 1)).await.unwrap(), Begun::Busy { .. }));
     let first = claims.iter().find(|claim| claim.lease.merchant == MerchantId(1)).unwrap();
     store.finish(&first.lease, succeeded()).await.unwrap();
-    let next = store.claim(10).await.unwrap();
+    let next = store.claim(10).await.unwrap().claims;
     assert_eq!(next.len(), 1);
     assert_eq!(next[0].lease.merchant, MerchantId(1));
     assert!(next[0].watermark.is_some());
@@ -203,7 +203,7 @@ async fn a_page_that_was_committed_before_is_not_counted_twice(engine: Engine) {
     let fixture = fixture(engine, 1, 1, LONG).await;
     let store = &fixture.stores[0];
     store.enqueue(by(Trigger::Http, 1)).await.unwrap();
-    let claim = store.claim(1).await.unwrap().remove(0);
+    let claim = store.claim(1).await.unwrap().claims.remove(0);
     let two = cursor(2);
     let mut totals = Totals::default();
     totals.count(salla_reconciler::domain::Outcome::Created);
@@ -216,12 +216,12 @@ async fn a_heartbeat_tells_which_runs_are_still_held(engine: Engine) {
     let fixture = fixture(engine, 2, 2, LONG).await;
     let [ours, theirs] = &fixture.stores[..] else { unreachable!() };
     ours.enqueue(by(Trigger::Http, 1)).await.unwrap();
-    let claim = ours.claim(1).await.unwrap().remove(0);
+    let claim = ours.claim(1).await.unwrap().claims.remove(0);
     lapse(&fixture).await;
     assert_eq!(ours.heartbeat(&[claim.lease]).await.unwrap(), [claim.lease]);
-    assert!(theirs.claim(1).await.unwrap().is_empty());
+    assert!(theirs.claim(1).await.unwrap().claims.is_empty());
     lapse(&fixture).await;
-    assert_eq!(theirs.claim(1).await.unwrap().len(), 1);
+    assert_eq!(theirs.claim(1).await.unwrap().claims.len(), 1);
     assert!(ours.heartbeat(&[claim.lease]).await.unwrap().is_empty());
 }
 
@@ -229,7 +229,7 @@ async fn old_runs_are_removed(engine: Engine) {
     let fixture = fixture(engine, 1, 1, LONG).await;
     let store = &fixture.stores[0];
     store.enqueue(by(Trigger::Http, 1)).await.unwrap();
-    let claim = store.claim(1).await.unwrap().remove(0);
+    let claim = store.claim(1).await.unwrap().claims.remove(0);
     assert_eq!(store.prune(Duration::ZERO).await.unwrap(), 0);
     store.finish(&claim.lease, succeeded()).await.unwrap();
     assert_eq!(store.prune(LONG).await.unwrap(), 0);
@@ -275,10 +275,10 @@ async fn only_what_is_held_is_renewed(engine: Engine) {
     for merchant in [1, 2] {
         store.enqueue(by(Trigger::Http, merchant)).await.unwrap();
     }
-    let claims = store.claim(2).await.unwrap();
+    let claims = store.claim(2).await.unwrap().claims;
     lapse(&fixture).await;
     assert_eq!(store.heartbeat(&[claims[0].lease]).await.unwrap(), [claims[0].lease]);
-    let again = store.claim(2).await.unwrap();
+    let again = store.claim(2).await.unwrap().claims;
     assert_eq!(again.len(), 1);
     assert_eq!(again[0].lease.run_id, claims[1].lease.run_id);
     // The older lease on the same run is not the newer one.
@@ -289,7 +289,7 @@ async fn a_merchant_that_is_removed_during_its_run(engine: Engine) {
     let fixture = fixture(engine, 1, 1, LONG).await;
     let store = &fixture.stores[0];
     store.enqueue(by(Trigger::Http, 1)).await.unwrap();
-    let claim = store.claim(1).await.unwrap().remove(0);
+    let claim = store.claim(1).await.unwrap().claims.remove(0);
     assert!(store.remove(MerchantId(1), &Actor::Local).await.unwrap());
     assert_eq!(store.finish(&claim.lease, succeeded()).await.unwrap().status, RunStatus::Succeeded);
     assert!(fixture.database.rows("SELECT * FROM watermarks").await.is_empty());
@@ -299,13 +299,15 @@ async fn an_orphan_of_the_daemon_is_not_lost_to_the_foreground(engine: Engine) {
     let fixture = fixture(engine, 1, 1, LONG).await;
     let store = &fixture.stores[0];
     store.enqueue(by(Trigger::Http, 1)).await.unwrap();
-    let backfill = store.claim(1).await.unwrap().remove(0);
+    let backfill = store.claim(1).await.unwrap().claims.remove(0);
     let two = cursor(2);
     store.commit(&backfill.lease, page(&two, Totals::default())).await.unwrap();
     lapse(&fixture).await;
-    let Begun::Claimed(ours) = store.begin(by(Trigger::Cli, 1)).await.unwrap() else { panic!("it is busy") };
+    let Begun::Claimed { claim: ours, .. } = store.begin(by(Trigger::Cli, 1)).await.unwrap() else {
+        panic!("it is busy")
+    };
     store.finish(&ours.lease, succeeded()).await.unwrap();
-    let again = store.claim(1).await.unwrap().remove(0);
+    let again = store.claim(1).await.unwrap().claims.remove(0);
     assert_eq!(again.lease.run_id, backfill.lease.run_id);
     assert_eq!(again.resumed.unwrap().cursor, two);
 }
@@ -356,7 +358,7 @@ async fn an_ended_sweep_is_told_once(engine: Engine) {
     let [store, other] = &fixture.stores[..] else { unreachable!() };
     let firing = Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO };
     store.fire(chrono::Utc::now(), "p", firing).await.unwrap();
-    for claim in store.claim(2).await.unwrap() {
+    for claim in store.claim(2).await.unwrap().claims {
         assert!(other.ended_sweeps().await.unwrap().is_empty());
         store.finish(&claim.lease, succeeded()).await.unwrap();
     }
@@ -372,13 +374,13 @@ async fn of_many_requests_for_a_run_one_is_active(engine: Engine) {
             let store = &fixture.stores[number % 3];
             async move {
                 let queued = matches!(store.enqueue(by(Trigger::Http, 1)).await.unwrap(), Enqueued::Queued(_));
-                (queued, store.claim(1).await.unwrap())
+                (queued, store.claim(1).await.unwrap().claims)
             }
         });
         let answers = futures::future::join_all(requests).await;
         assert_eq!(answers.iter().filter(|answer| answer.0).count(), 1);
         let claims: Vec<_> = answers.into_iter().flat_map(|answer| answer.1).collect();
-        let claims = if claims.is_empty() { fixture.stores[0].claim(1).await.unwrap() } else { claims };
+        let claims = if claims.is_empty() { fixture.stores[0].claim(1).await.unwrap().claims } else { claims };
         assert_eq!(claims.len(), 1);
         fixture.stores[0].finish(&claims[0].lease, succeeded()).await.unwrap();
     }
@@ -394,12 +396,12 @@ async fn a_page_makes_good_for_the_setbacks_before_it(engine: Engine) {
     let fixture = fixture(engine, 1, 1, LONG).await;
     let store = &fixture.stores[0];
     store.enqueue(by(Trigger::Http, 1)).await.unwrap();
-    let mut claim = store.claim(1).await.unwrap().remove(0);
+    let mut claim = store.claim(1).await.unwrap().claims.remove(0);
     // Far more crashes than park a run that gets nowhere.
     for number in 2..10 {
         assert_eq!(setbacks(&fixture).await, [(1, 0)]);
         lapse(&fixture).await;
-        claim = store.claim(1).await.unwrap().remove(0);
+        claim = store.claim(1).await.unwrap().claims.remove(0);
         assert_eq!(setbacks(&fixture).await, [(1, 1)]);
         store.commit(&claim.lease, page(&cursor(number), Totals::default())).await.unwrap();
     }
@@ -412,24 +414,24 @@ async fn five_setbacks_in_a_row_park_a_run(engine: Engine) {
     let store = &fixture.stores[0];
     store.enqueue(by(Trigger::Http, 1)).await.unwrap();
     for died in 0..5 {
-        let claim = store.claim(1).await.unwrap().pop().unwrap_or_else(|| panic!("parked after {died} deaths"));
+        let claim = store.claim(1).await.unwrap().claims.pop().unwrap_or_else(|| panic!("parked after {died} deaths"));
         // An orderly end is no setback, and makes none good.
         if died == 2 {
             assert!(store.release(&claim.lease, Duration::ZERO).await.unwrap());
             assert_eq!(setbacks(&fixture).await, [(1, died)]);
-            assert_eq!(store.claim(1).await.unwrap().len(), 1);
+            assert_eq!(store.claim(1).await.unwrap().claims.len(), 1);
         }
         assert_eq!(setbacks(&fixture).await, [(1, died)]);
         lapse(&fixture).await;
     }
-    assert!(store.claim(1).await.unwrap().is_empty());
+    assert!(store.claim(1).await.unwrap().claims.is_empty());
     assert_eq!(setbacks(&fixture).await, [(1, 5)]);
     assert_eq!(fixture.database.text("SELECT status || ' ' || error_kind FROM runs").await, "failed abandoned");
     let told = fixture.database.text("SELECT error_message FROM runs").await;
     assert!(told.contains("5 times in a row") && told.contains("look in the log"), "{told}");
     // The merchant is free for its next run.
     assert!(matches!(store.enqueue(by(Trigger::Http, 1)).await.unwrap(), Enqueued::Queued(_)));
-    assert_eq!(store.claim(1).await.unwrap().len(), 1);
+    assert_eq!(store.claim(1).await.unwrap().claims.len(), 1);
 }
 
 async fn a_process_holds_one_suspect_at_a_time(engine: Engine) {
@@ -441,30 +443,30 @@ async fn a_process_holds_one_suspect_at_a_time(engine: Engine) {
     let merchants = |claims: &[salla_reconciler::reconcile::ports::Claim]| {
         claims.iter().map(|claim| claim.lease.merchant.0).collect::<Vec<_>>()
     };
-    assert_eq!(store.claim(9).await.unwrap().len(), 4);
+    assert_eq!(store.claim(9).await.unwrap().claims.len(), 4);
     lapse(&fixture).await;
     // Nobody knows yet which of them it was, and each is charged.
-    assert_eq!(store.claim(9).await.unwrap().len(), 4);
+    assert_eq!(store.claim(9).await.unwrap().claims.len(), 4);
     assert_eq!(setbacks(&fixture).await, [(1, 1), (2, 1), (3, 1), (4, 1)]);
     fixture.database.execute("UPDATE runs SET setbacks = 3 WHERE merchant_id = 1", []).await;
     lapse(&fixture).await;
     // From now on one at a time, the most suspicious last; a run without a setback need not wait for it.
     store.enqueue(by(Trigger::Http, 5)).await.unwrap();
-    let mut ours = store.claim(9).await.unwrap();
+    let mut ours = store.claim(9).await.unwrap().claims;
     ours.sort_by_key(|claim| claim.lease.merchant.0);
     assert_eq!(merchants(&ours), [2, 5]);
-    assert!(store.claim(9).await.unwrap().is_empty());
+    assert!(store.claim(9).await.unwrap().claims.is_empty());
     // Another process holds one of its own.
-    let theirs = other.claim(9).await.unwrap();
+    let theirs = other.claim(9).await.unwrap().claims;
     assert_eq!(merchants(&theirs), [3]);
-    assert!(other.claim(9).await.unwrap().is_empty());
+    assert!(other.claim(9).await.unwrap().claims.is_empty());
     // A page clears its run, and its end makes room.
     let two = cursor(2);
     store.commit(&ours[0].lease, page(&two, Totals::default())).await.unwrap();
-    let next = store.claim(9).await.unwrap();
+    let next = store.claim(9).await.unwrap().claims;
     assert_eq!(merchants(&next), [4]);
     store.finish(&next[0].lease, succeeded()).await.unwrap();
-    assert_eq!(merchants(&store.claim(9).await.unwrap()), [1]);
+    assert_eq!(merchants(&store.claim(9).await.unwrap().claims), [1]);
     assert_eq!(setbacks(&fixture).await, [(1, 4), (2, 0), (3, 2), (4, 2), (5, 0)]);
 }
 
@@ -475,12 +477,14 @@ async fn the_foreground_counts_setbacks_too(engine: Engine) {
     store.claim(1).await.unwrap();
     for died in 1..5 {
         lapse(&fixture).await;
-        let Begun::Claimed(ours) = store.begin(by(Trigger::Cli, 1)).await.unwrap() else { panic!("it is busy") };
+        let Begun::Claimed { claim: ours, .. } = store.begin(by(Trigger::Cli, 1)).await.unwrap() else {
+            panic!("it is busy")
+        };
         store.finish(&ours.lease, succeeded()).await.unwrap();
-        assert_eq!(store.claim(1).await.unwrap().len(), 1);
+        assert_eq!(store.claim(1).await.unwrap().claims.len(), 1);
         assert_eq!(fixture.database.number("SELECT max(setbacks) FROM runs").await, died);
     }
     lapse(&fixture).await;
-    assert!(matches!(store.begin(by(Trigger::Cli, 1)).await.unwrap(), Begun::Claimed(_)));
+    assert!(matches!(store.begin(by(Trigger::Cli, 1)).await.unwrap(), Begun::Claimed { .. }));
     assert_eq!(fixture.database.number("SELECT count(*) FROM runs WHERE error_kind = 'abandoned'").await, 1);
 }

@@ -37,7 +37,7 @@ async fn cover(site: &Site, merchant: i64, until: DateTime<Utc>) {
 /// The merchants of the next claims, one run a claim.
 async fn claimed(store: &Store) -> Vec<i64> {
     let mut merchants = Vec::new();
-    while let Some(claim) = store.claim(1).await.unwrap().pop() {
+    while let Some(claim) = store.claim(1).await.unwrap().claims.pop() {
         merchants.push(claim.lease.merchant.0);
     }
     merchants
@@ -60,7 +60,7 @@ async fn what_lapsed_goes_before_what_waits(engine: Engine) {
     store.fire(now, "nightly", SWEEP).await.unwrap();
     let sql = "UPDATE runs SET status = 'running', lease_until = $1 WHERE merchant_id = 1003";
     site.database.execute(sql, [(now - TimeDelta::minutes(1)).into()]).await;
-    let claims = store.claim(2).await.unwrap();
+    let claims = store.claim(2).await.unwrap().claims;
     let merchants: Vec<i64> = claims.iter().map(|claim| claim.lease.merchant.0).collect();
     assert!(merchants.contains(&1003) && merchants.len() == 2, "{merchants:?}");
     assert_eq!(claimed(&store).await.len(), 1);

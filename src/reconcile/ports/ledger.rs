@@ -55,7 +55,12 @@ pub enum Enqueued {
 #[derive(Debug, Clone)]
 pub enum Begun {
     /// It is ours.
-    Claimed(Box<Claim>),
+    Claimed {
+        /// The claim on it.
+        claim: Box<Claim>,
+        /// The merchant's runs that this ended: their processes are gone.
+        abandoned: Vec<Run>,
+    },
     /// The merchant has a run whose holder's lease ends in `lapses_in` unless it is renewed.
     Busy {
         /// That run.
@@ -69,6 +74,15 @@ pub enum Begun {
     UnknownMerchant,
     /// The merchant has uninstalled the app.
     Retired,
+}
+
+/// What a worker gets from the queue.
+#[derive(Debug, Clone, Default)]
+pub struct Taken {
+    /// Its own from now on.
+    pub claims: Vec<Claim>,
+    /// What this ended, for good: each took its process with it too often.
+    pub abandoned: Vec<Run>,
 }
 
 /// How a run ends.
@@ -151,6 +165,8 @@ pub struct Gauges {
     pub runs_active: u64,
     /// Runs that wait.
     pub runs_queued: u64,
+    /// Of those, the ones whose time has come.
+    pub runs_due: u64,
     /// Merchants by state.
     pub merchants: Vec<(MerchantState, u64)>,
     /// Active merchants that nothing has covered for longer than a day and two hours.
@@ -159,6 +175,8 @@ pub struct Gauges {
     pub last_success: Option<DateTime<Utc>>,
     /// The watermark that lies furthest back, of the active merchants.
     pub oldest_watermark: Option<DateTime<Utc>>,
+    /// The latest firing of any schedule that was not skipped, or when one was first started.
+    pub last_firing: Option<DateTime<Utc>>,
     /// All stores are paused.
     pub standstill: bool,
 }
@@ -182,7 +200,7 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     fn begin(&self, run: NewRun) -> impl Future<Output = Result<Begun, TargetError>> + Send;
 
     /// Takes up to `limit` runs that are due, or whose holder is gone; never two of one merchant.
-    fn claim(&self, limit: u32) -> impl Future<Output = Result<Vec<Claim>, TargetError>> + Send;
+    fn claim(&self, limit: u32) -> impl Future<Output = Result<Taken, TargetError>> + Send;
 
     /// Whether all stores are paused.
     fn standstill(&self) -> impl Future<Output = Result<Option<Standstill>, TargetError>> + Send;

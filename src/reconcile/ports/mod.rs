@@ -19,7 +19,7 @@ pub use credentials::{CredentialError, CredentialStore, Credentials, REFRESH_TAK
 pub use grant::Unusable;
 pub use ledger::{
     Begun, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, IdempotencyKey, Ledger, NewRun, PRUNE_BATCH,
-    RunFilter, Standstill,
+    RunFilter, Standstill, Taken,
 };
 pub use pauses::{LONGEST_PAUSE, PauseStore};
 pub use register::{

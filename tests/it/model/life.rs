@@ -302,7 +302,7 @@ impl Life {
                 assert!(matches!(services.store.enqueue(new).await.unwrap(), Enqueued::Queued(_)));
                 queued = true;
             }
-            let Some(claim) = services.store.claim(1).await.unwrap().pop() else {
+            let Some(claim) = services.store.claim(1).await.unwrap().claims.pop() else {
                 // The process died when the run had ended, and before it knew.
                 services.store.close().await.unwrap();
                 let status = self.database.text("SELECT status FROM runs ORDER BY id DESC LIMIT 1").await;

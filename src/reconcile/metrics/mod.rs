@@ -1,21 +1,23 @@
 //! The numbers of `/metrics`. No label carries a merchant id: there may be a hundred thousand.
 
+mod database;
+
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use prometheus::{
     Counter, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
     core::Collector,
 };
 
 use super::ports::Gauges;
-use crate::domain::Run;
+use crate::domain::{FailureKind, Order, Outcome, Record, Run, RunStatus, Trigger};
 
-/// Every metric, in a registry of its own.
+/// What this process counts, in a registry of its own.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     runs: IntCounterVec,
+    failures: IntCounterVec,
     run_duration: Histogram,
     records: IntCounterVec,
     requests: IntCounterVec,
@@ -27,18 +29,16 @@ pub struct Metrics {
     webhooks: IntCounterVec,
     /// Runs that another process took over from this one.
     pub leases_lost: IntCounter,
-    runs_active: IntGauge,
-    runs_queued: IntGauge,
-    merchants: IntGaugeVec,
-    merchants_overdue: IntGauge,
-    last_success: IntGauge,
-    oldest_watermark: IntGauge,
-    standstill: IntGauge,
 }
 
-/// Each metric's name behind the project's prefix, and what it tells whom.
-const HELP: [(&str, &str); 18] = [
+/// What each metric of this process tells whom, by its name behind the project's prefix.
+const HELP: [(&str, &str); 13] = [
+    ("build_info", "Always 1; the label tells the version."),
     ("runs_total", "Runs that ended in this process, by how they ended and who asked for them."),
+    (
+        "run_failures_total",
+        "Runs that failed in this process, by kind: each kind is one thing to do, see docs/operations.md.",
+    ),
     ("run_duration_seconds", "How long runs took, from claim to end."),
     ("records_total", "Distinct records by what became of them; created and updated are drift that was corrected."),
     ("salla_requests_total", "Requests sent to Salla by the answer's status code, or `error` where none came."),
@@ -61,45 +61,42 @@ const HELP: [(&str, &str); 18] = [
         "Webhooks by event and by what became of them; `unauthorized` and `malformed` are worth a look at the secret and the portal.",
     ),
     ("leases_lost_total", "Runs that another process took over; look for stalls of this one."),
-    ("runs_active", "Runs under way, in all processes (from the database)."),
-    ("all_paused", "1 while all stores are paused: no run begins until `merchants resume --all` (from the database)."),
-    ("runs_queued", "Runs that wait, in all processes (from the database)."),
-    ("merchants", "Registered merchants by state (from the database)."),
-    ("merchants_overdue", "Active merchants whose watermark is older than 26 hours: see /runs for why."),
-    ("last_success_timestamp_seconds", "When a run last succeeded, Unix time; 0: never."),
-    (
-        "oldest_watermark_timestamp_seconds",
-        "The watermark furthest back among active merchants, Unix time; 0: none yet.",
-    ),
 ];
 
 const RUN_BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0];
 const REQUEST_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// Makes metrics in a registry.
-struct Maker<'a>(&'a Registry);
+/// Makes metrics in a registry, each with its help.
+struct Maker<'a> {
+    registry: &'a Registry,
+    help: &'static [(&'static str, &'static str)],
+}
 
 impl Maker<'_> {
     fn register<M: Collector + Clone + 'static>(&self, metric: M) -> Result<M, prometheus::Error> {
-        self.0.register(Box::new(metric.clone()))?;
+        self.registry.register(Box::new(metric.clone()))?;
         Ok(metric)
     }
 
-    fn opts(name: &str) -> Opts {
-        let help = HELP.iter().find(|(known, _)| *known == name).map_or(name, |(_, help)| help);
+    fn opts(&self, name: &str) -> Opts {
+        let help = self.help.iter().find(|(known, _)| *known == name).map_or(name, |(_, help)| help);
         Opts::new(format!("salla_reconciler_{name}"), help)
     }
 
     fn counters(&self, name: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-        self.register(IntCounterVec::new(Self::opts(name), labels)?)
+        self.register(IntCounterVec::new(self.opts(name), labels)?)
+    }
+
+    fn gauges(&self, name: &str, label: &str) -> Result<IntGaugeVec, prometheus::Error> {
+        self.register(IntGaugeVec::new(self.opts(name), &[label])?)
     }
 
     fn gauge(&self, name: &str) -> Result<IntGauge, prometheus::Error> {
-        self.register(IntGauge::with_opts(Self::opts(name))?)
+        self.register(IntGauge::with_opts(self.opts(name))?)
     }
 
     fn histogram(&self, name: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
-        let opts = HistogramOpts::from(Self::opts(name)).buckets(buckets.to_vec());
+        let opts = HistogramOpts::from(self.opts(name)).buckets(buckets.to_vec());
         self.register(Histogram::with_opts(opts)?)
     }
 }
@@ -113,42 +110,55 @@ impl Metrics {
         let registry = Registry::new();
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        let make = Maker(&registry);
-        let version = Opts::new("salla_reconciler_build_info", "Always 1; the label tells the version.");
-        let build_info = make.register(IntGaugeVec::new(version, &["version"])?)?;
-        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let make = Maker { registry: &registry, help: &HELP };
+        make.gauges("build_info", "version")?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
             runs: make.counters("runs_total", &["status", "trigger"])?,
+            failures: make.counters("run_failures_total", &["kind"])?,
             run_duration: make.histogram("run_duration_seconds", &RUN_BUCKETS)?,
             records: make.counters("records_total", &["resource", "outcome"])?,
             requests: make.counters("salla_requests_total", &["code"])?,
             request_duration: make.histogram("salla_request_duration_seconds", &REQUEST_BUCKETS)?,
-            throttled: make.register(Counter::with_opts(Maker::opts("salla_throttled_seconds_total"))?)?,
-            circuit: make.register(IntGaugeVec::new(Maker::opts("salla_circuit_state"), &["state"])?)?,
+            throttled: make.register(Counter::with_opts(make.opts("salla_throttled_seconds_total"))?)?,
+            circuit: make.gauges("salla_circuit_state", "state")?,
             store_circuits_open: make.gauge("salla_store_circuits_open")?,
             token_refreshes: make.counters("token_refreshes_total", &["result"])?,
             webhooks: make.counters("webhooks_total", &["event", "result"])?,
-            leases_lost: make.register(IntCounter::with_opts(Maker::opts("leases_lost_total"))?)?,
-            runs_active: make.gauge("runs_active")?,
-            runs_queued: make.gauge("runs_queued")?,
-            merchants: make.register(IntGaugeVec::new(Maker::opts("merchants"), &["state"])?)?,
-            merchants_overdue: make.gauge("merchants_overdue")?,
-            last_success: make.gauge("last_success_timestamp_seconds")?,
-            oldest_watermark: make.gauge("oldest_watermark_timestamp_seconds")?,
-            standstill: make.gauge("all_paused")?,
+            leases_lost: make.register(IntCounter::with_opts(make.opts("leases_lost_total"))?)?,
             registry,
         };
-        // A label that has not happened yet reads 0 instead of being absent.
-        for result in ["renewed", "refused", "not_used", "unknown"] {
-            metrics.token_refreshes.with_label_values(&[result]).inc_by(0);
-        }
+        metrics.begin_at_zero();
         Ok(metrics)
+    }
+
+    /// What has not happened yet reads 0: an increase from nothing at all is none to Prometheus.
+    fn begin_at_zero(&self) {
+        for status in RunStatus::ALL.iter().filter(|status| status.is_end()) {
+            for trigger in Trigger::ALL {
+                self.runs.with_label_values(&[status.as_str(), trigger.as_str()]);
+            }
+        }
+        for kind in FailureKind::ALL {
+            self.failures.with_label_values(&[kind.as_str()]);
+        }
+        for outcome in Outcome::ALL {
+            self.records.with_label_values(&[Order::RESOURCE.as_str(), outcome.as_str()]);
+        }
+        for result in ["renewed", "refused", "not_used", "unknown"] {
+            self.token_refreshes.with_label_values(&[result]);
+        }
+        for code in ["200", "401", "429", "error"] {
+            self.requests.with_label_values(&[code]);
+        }
     }
 
     /// Counts a run that ended here after `took`.
     pub fn run_ended(&self, run: &Run, took: Duration) {
         self.runs.with_label_values(&[run.status.as_str(), run.trigger.as_str()]).inc();
         self.run_duration.observe(took.as_secs_f64());
+        if let Some(failure) = &run.error {
+            self.failures.with_label_values(&[failure.kind.as_str()]).inc();
+        }
     }
 
     /// Counts `count` records of `resource` that had `outcome`.
@@ -190,26 +200,14 @@ impl Metrics {
         self.webhooks.with_label_values(&[event, result]).inc();
     }
 
-    /// Sets what is read from the database at each scrape.
-    pub fn observe(&self, gauges: &Gauges) {
-        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let unix = |instant: Option<DateTime<Utc>>| instant.map_or(0, |at| at.timestamp());
-        self.standstill.set(i64::from(gauges.standstill));
-        self.runs_active.set(count(gauges.runs_active));
-        self.runs_queued.set(count(gauges.runs_queued));
-        self.merchants_overdue.set(count(gauges.merchants_overdue));
-        for (state, merchants) in &gauges.merchants {
-            self.merchants.with_label_values(&[state.as_str()]).set(count(*merchants));
-        }
-        self.last_success.set(unix(gauges.last_success));
-        self.oldest_watermark.set(unix(gauges.oldest_watermark));
-    }
-
-    /// The text that Prometheus scrapes.
+    /// The text that Prometheus scrapes: what this process counted, and what the database told for this scrape; `None`
+    /// where it did not answer.
     ///
     /// # Errors
     /// When a metric cannot be written as text; never in practice.
-    pub fn render(&self) -> Result<String, prometheus::Error> {
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+    pub fn render(&self, gauges: Option<&Gauges>) -> Result<String, prometheus::Error> {
+        let mut families = self.registry.gather();
+        families.extend(database::gather(gauges)?);
+        TextEncoder::new().encode_to_string(&families)
     }
 }
