@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{
     ports::{
@@ -12,6 +13,7 @@ use super::{
         TargetError,
     },
     progress::ProgressSender,
+    span,
     survey::{Admitted, Step, Survey},
     turn::Turn,
     vanished::{self, MassDisappearance},
@@ -96,22 +98,16 @@ where
         done.observed_at = survey.cursor().observed_at;
         done.listing = Some(survey.cursor().listing);
         let Some((scope, number)) = survey.next() else {
-            return vanished::ask(work, &mut survey, done).await;
+            return vanished::ask(work, &mut survey, done).instrument(span::of_vanished()).await;
         };
         let request = PageRequest { merchant: work.claim.lease.merchant, scope, number };
-        let page = work.unless_stopped(work.source.page(request, &done.requests)).await??;
-        work.progress.page(request.merchant, number, page.total_pages);
-        match survey.admit(page)? {
-            Step::Page(admitted) => {
-                work.settle(admitted, &survey, done).await?;
-                // A page that is committed is progress: runs that make way for each other come to their ends.
-                if let Some(turn) = &mut turn
-                    && turn.is_over(work.target, &work.claim.lease).await?
-                {
-                    return Err(EngineError::MadeWay);
-                }
-            }
-            Step::Replanned(reason) => tracing::warn!(reason, "the store's list is read in another way"),
+        let committed = work.page(request, &mut survey, done).instrument(span::of_page(number)).await?;
+        // A page that is committed is progress: runs that make way for each other come to their ends.
+        if committed
+            && let Some(turn) = &mut turn
+            && turn.is_over(work.target, &work.claim.lease).await?
+        {
+            return Err(EngineError::MadeWay);
         }
     }
 }
@@ -120,6 +116,24 @@ impl<S, T> Work<'_, S, T> {
     /// A fetch, which may be dropped.
     pub async fn unless_stopped<F: Future>(&self, fetch: F) -> Result<F::Output, EngineError> {
         self.stop.run_until_cancelled(fetch).await.ok_or(EngineError::Stopped)
+    }
+
+    /// Gets a page and settles it; false: the list is read in another way from here on.
+    async fn page<R>(&self, request: PageRequest, survey: &mut Survey, done: &mut Done) -> Result<bool, EngineError>
+    where
+        R: Record,
+        S: Source<R>,
+        T: Target<R>,
+    {
+        let page = self.unless_stopped(self.source.page(request, &done.requests)).await??;
+        self.progress.page(request.merchant, request.number, page.total_pages);
+        match survey.admit(page)? {
+            Step::Page(admitted) => self.settle(admitted, survey, done).await.map(|()| true),
+            Step::Replanned(reason) => {
+                tracing::warn!(reason, "the store's list is read in another way");
+                Ok(false)
+            }
+        }
     }
 
     /// Decides about what a page brought, reads what is incomplete, and commits.

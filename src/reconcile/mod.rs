@@ -13,6 +13,7 @@ mod progress;
 mod pulse;
 mod report;
 mod runner;
+pub mod span;
 mod summary;
 mod survey;
 mod sweep;

@@ -15,6 +15,7 @@ use super::{
     policy::{Disposition, database_failure, dispose, failure},
     ports::{Claim, Ending, Ledger, RequestCount, Source, SourceError, Target, TargetError},
     progress::ProgressSender,
+    span,
     summary::summarise,
 };
 use crate::domain::{
@@ -106,10 +107,13 @@ where
 {
     /// Executes a claimed run to its end, whatever that is.
     pub async fn execute(&self, claim: Claim, stop: &CancellationToken) -> Ended {
-        let span = tracing::info_span!("run", run.id = %claim.lease.run_id, merchant.id = claim.lease.merchant.0);
+        let span = span::of_run(&claim);
         let held = self.leases.hold(claim.lease, stop);
-        let ended = self.settle(claim, &held.stop).instrument(span).await;
+        let ended = self.settle(claim, &held.stop).instrument(span.clone()).await;
         drop(held);
+        if let Some(run) = ended.run() {
+            span::ended(&span, run);
+        }
         self.progress.ended(&ended);
         ended
     }

@@ -8,8 +8,9 @@ use http::{Extensions, HeaderMap, HeaderValue, header};
 use reqwest::{Request, Response};
 use reqwest_middleware::{Error, Middleware, Next, Result};
 use tokio::time::Instant;
+use tracing::Instrument;
 
-use super::{error::Broken, wire::Envelope};
+use super::{error::Broken, trace, wire::Envelope};
 use crate::{
     domain::MerchantId,
     reconcile::{Metrics, ports::RequestCount},
@@ -43,20 +44,25 @@ pub struct ReadAnswer {
 #[async_trait::async_trait]
 impl Middleware for ReadAnswer {
     async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
+        let mut earlier = 0;
         if let Some(call) = extensions.get::<Call>() {
+            earlier = call.attempts.get();
             call.requests.add_one();
             call.attempts.add_one();
         }
+        let span = trace::of_request(request.method(), request.url(), earlier);
         let bearer = request.headers().get(header::AUTHORIZATION).cloned();
         let began = Instant::now();
-        let mut code = None;
+        let mut status = None;
         let read = async {
             let response = next.run(request, extensions).await?;
-            code = Some(response.status().as_u16());
+            status = Some(response.status());
             read(response, bearer.as_ref()).await
         }
+        .instrument(span.clone())
         .await;
-        self.metrics.request(code, began.elapsed());
+        trace::answered(&span, status, read.as_ref().err().map(trace::kind_of));
+        self.metrics.request(status.map(|status| status.as_u16()), began.elapsed());
         read
     }
 }

@@ -23,6 +23,7 @@ mod rows;
 mod secret;
 mod throttle;
 mod token;
+mod trace;
 mod wire;
 
 pub use circuit::WhenOpen;

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike as _, Utc};
-use reqwest::{Client, StatusCode, header::CONTENT_TYPE};
+use reqwest::{Client, Method, Response, StatusCode, header::CONTENT_TYPE};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tracing::Instrument;
 use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
@@ -15,6 +16,7 @@ use super::{
     answer::{retry_after, whole_body},
     error::{causes, spent},
     secret::wiped,
+    trace,
     wire::{Envelope, integer, present},
 };
 use crate::reconcile::ports::Tokens;
@@ -67,7 +69,14 @@ impl TokenEndpoint {
             ("client_secret", self.client_secret.expose_secret()),
         ]));
         let request = self.http.post(self.url.clone()).header(CONTENT_TYPE, FORM).body(form).timeout(self.timeout);
-        let response = match request.send().await {
+        let span = trace::of_request(&Method::POST, &self.url, 0);
+        let sent = request.send().instrument(span.clone()).await;
+        trace::answered(
+            &span,
+            sent.as_ref().ok().map(Response::status),
+            sent.as_ref().err().map(trace::kind_of_transport),
+        );
+        let response = match sent {
             Ok(response) => response,
             Err(error) if error.is_connect() => {
                 return Refresh::NotUsed { reason: causes(&error), retry_after: None };

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, RuntimeErr, Statement, TransactionTrait, sqlx,
 };
+use tracing::Instrument;
 
 use super::{
     connect::Store,
@@ -19,7 +20,10 @@ use super::{
 };
 use crate::{
     domain::{Check, Held, MerchantId, Order, Outcome, Record, Totals, Verdict},
-    reconcile::ports::{Checked, Committed, HeldVersion, Lease, PageCommit, Target, TargetError},
+    reconcile::{
+        ports::{Checked, Committed, HeldVersion, Lease, PageCommit, Target, TargetError},
+        span,
+    },
 };
 
 impl Target<Order> for Store {
@@ -46,9 +50,10 @@ impl Target<Order> for Store {
 
     async fn commit(&self, lease: &Lease, page: PageCommit<'_, Order>) -> Result<Committed, TargetError> {
         let page = &page;
-        let mut attempt = self.call(|| self.attempt(lease, page, false)).await?;
+        let span = || span::of_commit(self.dialect.system_name(), page.batch.records.len());
+        let mut attempt = self.call(|| self.attempt(lease, page, false)).instrument(span()).await?;
         if matches!(attempt, Attempt::Refused) {
-            attempt = self.call(|| self.attempt(lease, page, true)).await?;
+            attempt = self.call(|| self.attempt(lease, page, true)).instrument(span()).await?;
         }
         match attempt {
             Attempt::Done(committed, written) => {

@@ -20,6 +20,14 @@ impl Dialect {
         }
     }
 
+    /// Which database it is, by the name of OpenTelemetry's conventions.
+    pub fn system_name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgresql",
+            Self::Sqlite => "sqlite",
+        }
+    }
+
     /// The database's clock; PostgreSQL's stands still within a transaction.
     pub fn now(self) -> &'static str {
         match self {

@@ -1,18 +1,19 @@
 //! Logs to stderr, and traces to wherever they are wanted.
 
 mod terminal;
+mod trace;
 
 use std::io::IsTerminal;
 
-use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
-use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt,
 };
+
+use crate::reconcile::span::TARGET;
 
 pub use terminal::{Shown, show};
 
@@ -58,8 +59,8 @@ pub const WARNINGS: &str = "warn,reqwest_retry=error";
 /// When the exporter cannot be built, or it was set up before.
 pub fn init(config: &Config, filter: &str) -> anyhow::Result<Telemetry> {
     let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(filter))?;
-    // Who did what is told whatever else is.
-    let filter = filter.add_directive("audit=info".parse()?);
+    // Who did what is told whatever else is; the context of a line is its run.
+    let filter = filter.add_directive("audit=info".parse()?).add_directive(format!("{TARGET}=off").parse()?);
     let json = match config.log_format {
         LogFormat::Json => true,
         LogFormat::Text => false,
@@ -68,32 +69,20 @@ pub fn init(config: &Config, filter: &str) -> anyhow::Result<Telemetry> {
     let terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(terminal::Stderr).with_ansi(terminal);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = if json {
-        lines.json().flatten_event(true).with_span_list(false).boxed()
+        lines.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed()
     } else {
-        lines.with_target(false).boxed()
+        lines.with_target(false).with_filter(filter).boxed()
     };
     let endpoint = config.otlp_endpoint.expose_secret();
-    let traces = (!endpoint.is_empty()).then(|| provider(endpoint)).transpose()?;
-    let spans =
-        traces.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("salla-reconciler")));
-    tracing_subscriber::registry().with(lines).with(spans).with(filter).with(filter_fn(is_discreet)).try_init()?;
+    let traces = (!endpoint.is_empty()).then(|| trace::provider(endpoint)).transpose()?;
+    let spans = traces.as_ref().map(trace::layer);
+    tracing_subscriber::registry().with(lines).with(spans).with(filter_fn(is_discreet)).try_init()?;
     Ok(Telemetry { traces })
 }
 
 /// Below this level the spans of sea-orm carry the database's address with its password, whatever `RUST_LOG` asks for.
 fn is_discreet(what: &Metadata<'_>) -> bool {
     !what.target().starts_with("sea_orm::") || *what.level() <= Level::INFO
-}
-
-fn provider(endpoint: &str) -> anyhow::Result<SdkTracerProvider> {
-    let exporter = SpanExporter::builder()
-        .with_http()
-        .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
-        .build()?;
-    Ok(SdkTracerProvider::builder()
-        .with_batch_exporter(exporter)
-        .with_resource(Resource::builder().with_service_name("salla-reconciler").build())
-        .build())
 }
 
 impl Telemetry {

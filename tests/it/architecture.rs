@@ -15,7 +15,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("vault", &["domain", "reconcile"]),
     ("http", &["domain", "reconcile"]),
     ("schedule", &["domain", "reconcile"]),
-    ("telemetry", &[]),
+    ("telemetry", &["reconcile"]),
     ("simulator", &[]),
     ("config", &["http", "reconcile", "salla", "schedule", "store", "telemetry", "vault"]),
     ("app", &["config", "domain", "http", "reconcile", "salla", "schedule", "store", "telemetry", "vault"]),

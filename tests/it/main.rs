@@ -41,6 +41,7 @@ mod schema;
 mod secrets;
 mod standstill;
 mod tokens;
+mod traces;
 mod vanished;
 mod vault;
 mod writers;

@@ -2,6 +2,7 @@
 
 pub mod canary;
 pub mod cluster;
+pub mod collector;
 pub mod daemon;
 pub mod database;
 pub mod log;

@@ -1,0 +1,52 @@
+//! Traces, by OTLP over HTTP.
+
+use std::time::Duration;
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::{
+    Resource,
+    trace::{SdkTracerProvider, Tracer},
+};
+use tracing::{Metadata, Subscriber};
+use tracing_opentelemetry::OpenTelemetryLayer;
+use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
+
+use crate::reconcile::span::{RUN, TARGET};
+
+/// A collector that takes longer loses what it was sent.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Sends spans to `endpoint`, in batches, from a thread of its own.
+///
+/// # Errors
+/// When the endpoint is no address.
+pub fn provider(endpoint: &str) -> anyhow::Result<SdkTracerProvider> {
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+        .with_timeout(EXPORT_TIMEOUT)
+        .build()?;
+    let version = opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    let resource = Resource::builder().with_service_name("salla-reconciler").with_attribute(version).build();
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+}
+
+/// Makes the spans of runs, whatever `RUST_LOG` asks to be logged.
+pub fn layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
+{
+    let spans: OpenTelemetryLayer<S, Tracer> =
+        tracing_opentelemetry::layer().with_tracer(provider.tracer("salla-reconciler"));
+    spans
+        .with_location(false)
+        .with_target(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        .with_filter(filter_fn(is_of_a_run))
+}
+
+fn is_of_a_run(what: &Metadata<'_>) -> bool {
+    what.is_span() && (what.target() == TARGET || what.target() == RUN)
+}
