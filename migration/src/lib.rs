@@ -16,6 +16,8 @@ mod m20261125_000007_access;
 mod m20261125_000008_order;
 mod m20261125_000009_setbacks;
 mod m20261126_000010_standstill;
+mod m20261127_000011_nights;
+mod m20261127_000012_queue;
 
 /// Applies and reverts the migrations, in their order.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000008_order::Migration),
             Box::new(m20261125_000009_setbacks::Migration),
             Box::new(m20261126_000010_standstill::Migration),
+            Box::new(m20261127_000011_nights::Migration),
+            Box::new(m20261127_000012_queue::Migration),
         ]
     }
 }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, Method, StatusCode, header, uri::Authority},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -14,7 +14,7 @@ use super::{
     Api, Config,
     limits::{self, Failures},
     problem::Problem,
-    tokens::{InvalidToken, Scope, Tokens},
+    tokens::{InvalidToken, Scope, Token, Tokens},
 };
 use crate::reconcile::ports::{Actor, Ledger};
 
@@ -62,35 +62,83 @@ impl Access {
         matches!(self.rule, Rule::Closed)
     }
 
-    fn check(&self, method: &Method, headers: &HeaderMap, address: IpAddr) -> Result<Caller, Problem> {
+    /// The tokens, if any is set.
+    pub(super) fn tokens(&self) -> Option<&Tokens> {
         match &self.rule {
-            Rule::Open if is_of_this_machine(headers) => Ok(Caller(Actor::Local)),
+            Rule::Tokens(tokens) => Some(tokens),
+            Rule::Open | Rule::Closed => None,
+        }
+    }
+
+    /// The token that was given, if it is one; counts the wrong ones of an address.
+    pub(super) fn find(&self, given: &[u8], address: IpAddr) -> Result<Option<&Token>, Problem> {
+        if let Some(wait) = self.failures.wait(address) {
+            return Err(limits::too_many("this address has sent too many wrong tokens", wait));
+        }
+        let found = self.tokens().and_then(|tokens| tokens.find(given));
+        if found.is_none() {
+            self.failures.count(address);
+        }
+        Ok(found)
+    }
+
+    /// Whom a request comes from, and what they may do, which is enough for its method.
+    pub(super) fn check(&self, method: &Method, headers: &HeaderMap, address: IpAddr) -> Result<Granted, Refused> {
+        match &self.rule {
+            Rule::Open if is_of_this_machine(headers) => Ok(Granted { actor: Actor::Local, scope: Scope::Operate }),
             Rule::Open => Err(Problem::new(
                 StatusCode::FORBIDDEN,
                 "without a token this address answers only as localhost, no page of another site, and no proxy: set \
                  http.api_tokens, or ask http://localhost",
-            )),
+            )
+            .into()),
             Rule::Closed => Err(Problem::new(
                 StatusCode::FORBIDDEN,
                 "neither http.api_token nor http.api_tokens is set, and the listener is not on a loopback address",
-            )),
-            Rule::Tokens(tokens) => {
+            )
+            .into()),
+            Rule::Tokens(_) => {
                 // Who sends none has not guessed.
-                let given = bearer(headers).ok_or_else(unauthorized)?;
-                if let Some(wait) = self.failures.wait(address) {
-                    return Err(limits::too_many("this address has sent too many wrong tokens", wait));
-                }
-                let Some(token) = tokens.find(given) else {
-                    self.failures.count(address);
-                    return Err(unauthorized());
-                };
+                let given = bearer(headers).ok_or(Refused::NoToken)?;
+                let token = self.find(given, address)?.ok_or_else(unauthorized)?;
                 let needed = scope(method);
                 if token.scope < needed {
                     let detail = format!("the token {:?} lacks the scope `{}`", token.name, needed.as_str());
-                    return Err(Problem::new(StatusCode::FORBIDDEN, detail).with("scope", needed.as_str()));
+                    return Err(Problem::new(StatusCode::FORBIDDEN, detail).with("scope", needed.as_str()).into());
                 }
-                Ok(Caller(Actor::Token(token.name.clone())))
+                Ok(Granted { actor: Actor::Token(token.name.clone()), scope: token.scope })
             }
+        }
+    }
+}
+
+/// Whom a request comes from, and what they may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Granted {
+    pub actor: Actor,
+    pub scope: Scope,
+}
+
+/// Why a request is not let pass.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// A token is needed, and none was sent.
+    NoToken,
+    /// In words.
+    Problem(Problem),
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NoToken => unauthorized(),
+            Refused::Problem(problem) => problem,
         }
     }
 }
@@ -124,11 +172,26 @@ fn is_of_this_machine(headers: &HeaderMap) -> bool {
     let Some(host) = host.filter(|host| is_loopback(host.host())) else {
         return false;
     };
-    let same = |origin: &str| {
-        let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        rest.is_some_and(|rest| rest.eq_ignore_ascii_case(host.as_str()))
-    };
-    headers.get_all(header::ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(same))
+    headers.get_all(header::ORIGIN).iter().all(|origin| is_origin_of(origin, &host))
+}
+
+/// Whether a browser says that a form was sent from a page of this very address.
+pub(super) fn is_same_site(headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site == "same-origin";
+    }
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    match (host, origins.next(), origins.next()) {
+        (Some(host), Some(origin), None) => is_origin_of(origin, &host),
+        _ => false,
+    }
+}
+
+fn is_origin_of(origin: &HeaderValue, host: &Authority) -> bool {
+    let Ok(origin) = origin.to_str() else { return false };
+    let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    rest.is_some_and(|rest| rest.eq_ignore_ascii_case(host.as_str()))
 }
 
 fn is_loopback(name: &str) -> bool {
@@ -141,11 +204,11 @@ fn is_loopback(name: &str) -> bool {
 pub async fn require<L: Ledger>(State(api): State<Arc<Api<L>>>, mut request: Request, next: Next) -> Response {
     let address = limits::caller_address(&request);
     match api.access.check(request.method(), request.headers(), address) {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
+        Ok(granted) => {
+            request.extensions_mut().insert(Caller(granted.actor));
             next.run(request).await
         }
-        Err(problem) => problem.into_response(),
+        Err(refused) => Problem::from(refused).into_response(),
     }
 }
 
@@ -170,7 +233,7 @@ mod tests {
             .map(|(name, value)| (name.parse::<header::HeaderName>().unwrap(), value.parse().unwrap()))
             .collect();
         let refused = access.check(method, &headers, address.into()).err()?;
-        Some(refused.into_response().status().as_u16())
+        Some(Problem::from(refused).into_response().status().as_u16())
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod document;
 mod headers;
 mod limits;
 mod merchants;
+mod pages;
 mod paging;
 mod probes;
 mod problem;
@@ -38,7 +39,7 @@ pub use tokens::{InvalidToken, Tokens};
 use self::{document::on, problem::Problem};
 use crate::reconcile::{
     Metrics, Pulse,
-    ports::{Ledger, ReadEvent, Register},
+    ports::{Ledger, Overview, ReadEvent, Register},
 };
 
 /// The section `http`; `config/default.toml` tells what each key is for.
@@ -149,18 +150,20 @@ pub fn document<L: Ledger, R: Register>() -> String {
 }
 
 /// Every route.
-pub fn router<L: Ledger, R: Register>(api: Arc<Api<L>>, onboarding: Arc<Onboarding<R>>) -> Router {
+pub fn router<L: Ledger + Overview, R: Register>(api: Arc<Api<L>>, onboarding: Arc<Onboarding<R>>) -> Router {
     let Routes { runs, register, open, webhooks, document } = routes::<L, R>();
     let guarded = runs
         .merge(register.with_state(Arc::clone(&onboarding)))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), access::require::<L>))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), limits::by_address::<L>));
+    let pages = pages::router(pages::Desk { api: Arc::clone(&api), onboarding: Arc::clone(&onboarding) });
     let turnstile = webhooks::Turnstile::new(Arc::clone(&onboarding.metrics));
     let webhooks = webhooks
         .layer(RequestBodyLimitLayer::new(webhooks::BODY_LIMIT))
         .layer(middleware::from_fn_with_state(turnstile, webhooks::in_turn))
         .with_state(onboarding);
     open.merge(guarded)
+        .merge(pages)
         .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
         .merge(webhooks)
         .layer(Extension(document::Text(document.into())))
@@ -178,7 +181,7 @@ pub fn router<L: Ledger, R: Register>(api: Arc<Api<L>>, onboarding: Arc<Onboardi
 }
 
 /// Serves until `stop` is called and the requests under way are answered.
-pub async fn serve<L: Ledger, R: Register>(
+pub async fn serve<L: Ledger + Overview, R: Register>(
     listener: TcpListener,
     api: Arc<Api<L>>,
     onboarding: Arc<Onboarding<R>>,

@@ -54,6 +54,14 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "a defect; the log tells more")
     }
 
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Adds a member.
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.more.insert(name.to_owned(), value.into());
@@ -82,9 +90,16 @@ impl IntoResponse for Problem {
     }
 }
 
+/// On an answer that is a page: who reads it is a person.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown;
+
 /// Makes a problem of every error that some layer or extractor answered in its own way.
 pub async fn everywhere(response: Response) -> Response {
     let status = response.status();
+    if response.extensions().get::<Shown>().is_some() {
+        return response;
+    }
     let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     if !(status.is_client_error() || status.is_server_error()) || kind == Some(PROBLEM_JSON.as_bytes()) {
         return response;

@@ -40,6 +40,13 @@ pub struct Token {
     digest: [u8; 32],
 }
 
+impl Token {
+    /// Its SHA-256, which nobody can make without it.
+    pub(super) fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+}
+
 /// Every token that is known.
 #[derive(Debug, Clone, Default)]
 pub struct Tokens(Vec<Token>);
@@ -84,6 +91,12 @@ impl Tokens {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The token of this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Token> {
+        self.0.iter().find(|token| token.name == name)
     }
 
     /// Whose token it is. How long that takes tells nothing about any of them: each is compared, to its last byte.

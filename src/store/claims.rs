@@ -1,4 +1,4 @@
-//! How a run comes into a worker's hands: claimed from the queue, and renewed.
+//! What a worker holds: the claim on a run, and its lease, which is renewed.
 
 use std::time::Duration;
 
@@ -8,136 +8,15 @@ use sea_orm::{
     Value, sea_query::Expr,
 };
 
-use super::{
-    connect::Store,
-    entity::run,
-    error::{Trouble, trouble},
-    queries::read,
-};
+use super::{connect::Store, entity::run, queries::read};
 use crate::{
-    domain::{MerchantId, Order, Record, Run, RunId, Trigger},
-    reconcile::ports::{Claim, Cursor, Lease, MAX_SETBACKS, Resumed, Taken, TargetError},
+    domain::{Order, Record, Run, RunId, Trigger},
+    reconcile::ports::{Claim, Cursor, Lease, Resumed, TargetError},
 };
-
-/// While all stores are paused, nothing is taken.
-const UNLESS_STANDSTILL: &str = "NOT EXISTS (SELECT 1 FROM standstill)";
 
 impl Store {
-    /// Takes what is due: first the runs whose holder is gone, then those by hand, then by time.
-    pub(super) async fn take(&self, limit: u32) -> Result<Taken, TargetError> {
-        let mut abandoned = Vec::new();
-        let mut taken = self.call(|| self.take_once(limit)).await?;
-        let room = limit.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
-        if room > 0 {
-            // What is taken by now is to be worked at, whatever becomes of this.
-            match self.call(|| self.park(&self.db, None)).await {
-                Ok(parked) if parked.is_empty() => {}
-                Ok(parked) => {
-                    abandoned = parked;
-                    taken.extend(self.call(|| self.take_once(room)).await.unwrap_or_default());
-                }
-                Err(error) if taken.is_empty() => return Err(error),
-                Err(error) => tracing::debug!(error = %error, "runs whose holders died too often could not be ended"),
-            }
-        }
-        if !taken.is_empty() {
-            failpoint!("claim_after_commit");
-        }
-        let claims = self.call(|| self.claims(&self.db, &taken)).await?;
-        Ok(Taken { claims, abandoned })
-    }
-
-    /// Ends the lapsed runs, or `merchant`'s, that are not worth another process.
-    pub(super) async fn park(
-        &self,
-        db: &impl ConnectionTrait,
-        merchant: Option<MerchantId>,
-    ) -> Result<Vec<Run>, DbErr> {
-        let now = self.dialect.now();
-        let whose = merchant.map_or_else(String::new, |id| format!("AND merchant_id = {id}"));
-        let sql = format!(
-            "UPDATE runs SET status = 'failed', error_kind = 'abandoned', finished_at = {now}, lease_until = NULL, \
-             setbacks = setbacks + 1, \
-             error_message = 'its process went away {MAX_SETBACKS} times in a row without committing a page of it; \
-             look in the log, and in the system''s, for what ended the processes while this store was read: a crash, \
-             the memory limit, a supervisor; the next run covers its window' \
-             WHERE status = 'running' AND lease_until < {now} AND setbacks + 1 >= {MAX_SETBACKS} {whose} RETURNING *"
-        );
-        self.returned_runs(db, self.statement(&sql, [])).await
-    }
-
-    /// In one statement, which is a transaction of its own: others that claim at the same moment may lock what is taken,
-    /// in its new version, before they see that it is, and whoever ends it waits for them.
-    async fn take_once(&self, limit: u32) -> Result<Vec<QueryResult>, DbErr> {
-        let skip_locked = self.dialect.for_update_skip_locked();
-        let sql = format!(
-            "WITH suspect AS MATERIALIZED (SELECT r.id FROM runs r WHERE {suspect} LIMIT 1 {skip_locked}), \
-               lapsed AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.setbacks = 0 AND {lapsed} ORDER BY r.lease_until \
-                 LIMIT ({limit} - (SELECT count(*) FROM suspect)) {skip_locked}), \
-               due AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.setbacks = 0 AND {due} \
-                 ORDER BY r.priority DESC, r.run_at, r.covered_until, r.id \
-                 LIMIT ({limit} - (SELECT count(*) FROM suspect) - (SELECT count(*) FROM lapsed)) {skip_locked}) \
-             UPDATE runs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, owner = $1, \
-               setbacks = setbacks + CASE status WHEN 'running' THEN 1 ELSE 0 END, \
-               lease_until = {lease_until}, started_at = COALESCE(started_at, {now}) \
-             WHERE id IN (SELECT id FROM suspect UNION ALL SELECT id FROM lapsed UNION ALL SELECT id FROM due) \
-             RETURNING *, {beside}",
-            suspect = self.suspect(),
-            lapsed = self.lapsed(),
-            due = self.due(),
-            lease_until = self.dialect.now_plus(self.lease),
-            now = self.dialect.now(),
-            beside = self.beside(),
-        );
-        match self.db.query_all_raw(self.statement(&sql, [self.owner.into()])).await {
-            // Another process took a run of the same merchant at this very moment.
-            Err(error) if trouble(&error) == Trouble::Taken => Ok(Vec::new()),
-            taken => taken,
-        }
-    }
-
-    /// A run that has had a setback is suspected of having caused it, and a process holds one such run at a time, the
-    /// one with the fewest first: so what ends processes is soon alone in being charged with it, and the runs that it
-    /// took along get done.
-    fn suspect(&self) -> String {
-        format!(
-            "r.setbacks > 0 AND ({lapsed} OR {due}) \
-             AND NOT EXISTS (SELECT 1 FROM runs h WHERE h.owner = $1 AND h.status = 'running' AND h.setbacks > 0 \
-                 AND h.lease_until >= {now}) \
-             ORDER BY r.setbacks, r.priority DESC, r.run_at, r.id",
-            lapsed = self.lapsed(),
-            due = self.due(),
-            now = self.dialect.now(),
-        )
-    }
-
-    /// A run `r` whose holder is gone, and which is worth another. So few are running that all of them are looked at.
-    fn lapsed(&self) -> String {
-        let now = self.dialect.now();
-        format!(
-            "r.status = 'running' AND r.lease_until < {now} AND r.setbacks + 1 < {MAX_SETBACKS} AND {UNLESS_STANDSTILL}"
-        )
-    }
-
-    /// A run `r` that waits for nothing but a worker; of a merchant's, one. What may stand in a run's way is asked of
-    /// one run at a time, in the order of the index `runs_due`, so that none is looked at behind the last that is taken
-    /// (`OFFSET 0` says so to PostgreSQL, whose planner would rather gather all that stands in any run's way).
-    pub(super) fn due(&self) -> String {
-        let now = self.dialect.now();
-        format!(
-            "r.status = 'queued' AND r.run_at <= {now} AND {UNLESS_STANDSTILL} \
-             AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.merchant_id = r.merchant_id AND p.ends_at > {now} \
-                 LIMIT 1 OFFSET 0) \
-             AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = r.merchant_id AND o.status = 'running' \
-                 LIMIT 1 OFFSET 0) \
-             AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = r.merchant_id AND o.status = 'queued' \
-                 AND o.run_at <= {now} AND (o.priority > r.priority OR o.priority = r.priority \
-                 AND (o.run_at < r.run_at OR o.run_at = r.run_at AND o.id < r.id)) LIMIT 1 OFFSET 0)"
-        )
-    }
-
     /// What a claim needs beside the row of the run, as columns.
-    fn beside(&self) -> String {
+    pub(super) fn beside(&self) -> String {
         let (now, resource) = (self.dialect.now(), Order::RESOURCE.as_str());
         format!(
             "{now} AS claimed_at, (SELECT w.watermark FROM watermarks w \
@@ -154,7 +33,7 @@ impl Store {
         Ok(self.claims(db, &row).await?.pop())
     }
 
-    async fn claims(&self, db: &impl ConnectionTrait, rows: &[QueryResult]) -> Result<Vec<Claim>, DbErr> {
+    pub(super) async fn claims(&self, db: &impl ConnectionTrait, rows: &[QueryResult]) -> Result<Vec<Claim>, DbErr> {
         let mut claims = Vec::with_capacity(rows.len());
         for row in rows {
             let run = run::Model::from_query_result(row, "")?;

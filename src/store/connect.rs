@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{
     dialect::Dialect,
     error::{CALL_TIMEOUT, Trouble, target_error, trouble},
+    frontier::Frontier,
     pool,
 };
 use crate::reconcile::ports::TargetError;
@@ -36,6 +37,7 @@ pub struct Store {
     /// This process, by a name that no other process ever has.
     pub(super) owner: Uuid,
     pub(super) lease: Duration,
+    pub(super) frontier: Frontier,
 }
 
 /// Why the database cannot be used.
@@ -90,7 +92,13 @@ impl Store {
             return Err(StoreError::Scheme);
         };
         let db = Database::connect(options).await.map_err(|error| StoreError::Unreachable(error.to_string()))?;
-        Ok(Self { dialect: Dialect::of(db.get_database_backend()), db, owner: Uuid::new_v4(), lease })
+        Ok(Self {
+            dialect: Dialect::of(db.get_database_backend()),
+            db,
+            owner: Uuid::new_v4(),
+            lease,
+            frontier: Frontier::default(),
+        })
     }
 
     /// Which database it is, for people.

@@ -141,6 +141,7 @@ impl Store {
                 released => released?,
             };
             failpoint!("give_back_after_commit", lease.merchant.0);
+            self.frontier.forget();
             Ok(released.rows_affected() > 0)
         })
         .await
@@ -165,7 +166,10 @@ impl Store {
             match self.db.execute_raw(self.statement(sql, values)).await {
                 // A run by hand has come into the queue at this very moment.
                 Err(error) if trouble(&error) == Trouble::Taken => Ok(false),
-                done => Ok(done?.rows_affected() > 0),
+                done => {
+                    self.frontier.forget();
+                    Ok(done?.rows_affected() > 0)
+                }
             }
         })
         .await

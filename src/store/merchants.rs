@@ -85,7 +85,7 @@ impl Register<Sealed> for Store {
 }
 
 /// Merchants with their watermarks, of those that `watermarks` finds.
-async fn with_watermarks(
+pub(super) async fn with_watermarks(
     rows: Vec<merchant::Model>,
     watermarks: Select<watermark::Entity>,
     db: &impl ConnectionTrait,

@@ -32,13 +32,15 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// Said to each session: as parameters of its start they would be refused by PgBouncer.
 ///
-/// A plan that was made while the queue was empty is a slow one once a sweep has filled it. What is read in an order has
-/// an index in that order; the planner, who believes that the queue is as short as it was when the table was last
-/// analysed, would rather read and sort all of it. What must be sorted all the same seems dear enough then to be
+/// To plan the statements of a claim and of a run's end costs more than to execute them: each is planned once a
+/// session. A plan that was made while the queue was empty must then be right when a sweep has filled it, whatever the
+/// planner, who believes in the length at the last analysis, thinks of it: what is looked up and what is read in an order
+/// has an index, and it is to be used. What must be read whole or sorted all the same seems dear enough then to be
 /// compiled first.
 const LIMITS: &str = "SET statement_timeout = '30s'; SET lock_timeout = '15s'; \
                       SET idle_in_transaction_session_timeout = '30s'; \
-                      SET plan_cache_mode = force_custom_plan; SET enable_sort = off; SET jit = off";
+                      SET plan_cache_mode = force_generic_plan; \
+                      SET enable_seqscan = off; SET enable_sort = off; SET jit = off";
 
 /// -1 is none, and a superuser has none.
 const ALLOWED_CONNECTIONS: &str = "SELECT (SELECT least(nullif(rolconnlimit, -1), nullif(datconnlimit, -1)) \

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect};
 
 use super::{
     audit::KEEP_AUDIT,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A merchant is overdue when a nightly run is two hours late.
-const OVERDUE: Duration = Duration::from_secs(26 * 3600);
+pub(super) const OVERDUE: Duration = Duration::from_secs(26 * 3600);
 
 impl Store {
     pub(super) async fn list_runs(&self, filter: RunFilter) -> Result<Vec<Run>, TargetError> {
@@ -62,43 +62,43 @@ impl Store {
 
     async fn read_gauges_once(&self) -> Result<Gauges, DbErr> {
         let sql = format!(
-            "SELECT (SELECT count(*) FROM runs WHERE status = 'running') AS active, \
-             (SELECT count(*) FROM runs WHERE status = 'queued') AS queued, \
-             (SELECT count(*) FROM runs WHERE status = 'queued' AND run_at <= {now}) AS due, \
-             (SELECT count(*) FROM merchants m LEFT JOIN watermarks w ON w.merchant_id = m.merchant_id \
-               WHERE m.state = 'active' AND COALESCE(w.watermark, m.created_at) < {overdue}) AS overdue, \
+            "SELECT (SELECT count(*) FROM runs WHERE status = 'running') AS active, queue.queued, queue.due, \
              (SELECT max(finished_at) FROM runs WHERE status = 'succeeded' AND NOT dry_run) AS last_success, \
-             (SELECT min(w.watermark) FROM watermarks w JOIN merchants m ON m.merchant_id = w.merchant_id \
-               WHERE m.state = 'active') AS oldest, \
              (SELECT max(slot) FROM firings WHERE outcome <> 'skipped') AS last_firing, \
-             EXISTS (SELECT 1 FROM standstill) AS standstill",
+             EXISTS (SELECT 1 FROM standstill) AS standstill \
+             FROM (SELECT count(*) AS queued, count(*) FILTER (WHERE run_at <= {now}) AS due \
+               FROM runs WHERE status = 'queued') queue",
             now = self.dialect.now(),
-            overdue = self.dialect.now_minus(OVERDUE)
         );
-        let row = self
-            .db
-            .query_one_raw(self.statement(&sql, []))
-            .await?
-            .ok_or_else(|| DbErr::RecordNotFound("counts".to_owned()))?;
-        let count = |name| row.try_get("", name).map(|count: i64| u64::try_from(count).unwrap_or(0));
+        let row = self.db.query_one_raw(self.statement(&sql, [])).await?;
+        let row = row.ok_or_else(|| DbErr::RecordNotFound("counts".to_owned()))?;
         let mut gauges = Gauges {
-            runs_active: count("active")?,
-            runs_queued: count("queued")?,
-            runs_due: count("due")?,
-            merchants: MerchantState::ALL.map(|state| (state, 0)).to_vec(),
-            merchants_overdue: count("overdue")?,
+            runs_active: count(&row, "active")?,
+            runs_queued: count(&row, "queued")?,
+            runs_due: count(&row, "due")?,
             last_success: row.try_get("", "last_success")?,
-            oldest_watermark: row.try_get("", "oldest")?,
             last_firing: row.try_get("", "last_firing")?,
             standstill: row.try_get("", "standstill")?,
+            merchants: MerchantState::ALL.map(|state| (state, 0)).to_vec(),
+            merchants_overdue: 0,
+            oldest_watermark: None,
         };
-        let sql = "SELECT state, count(*) AS merchants FROM merchants GROUP BY state";
-        for row in self.db.query_all_raw(self.statement(sql, [])).await? {
+        // The one pass over the register.
+        let sql = format!(
+            "SELECT m.state, count(*) AS merchants, min(w.watermark) AS oldest, \
+             count(*) FILTER (WHERE COALESCE(w.watermark, m.created_at) < {overdue}) AS overdue \
+             FROM merchants m LEFT JOIN watermarks w ON w.merchant_id = m.merchant_id GROUP BY m.state",
+            overdue = self.dialect.now_minus(OVERDUE)
+        );
+        for row in self.db.query_all_raw(self.statement(&sql, [])).await? {
             let state: String = row.try_get("", "state")?;
-            let merchants: i64 = row.try_get("", "merchants")?;
-            for (known, count) in &mut gauges.merchants {
+            if state == MerchantState::Active.as_str() {
+                gauges.merchants_overdue = count(&row, "overdue")?;
+                gauges.oldest_watermark = row.try_get("", "oldest")?;
+            }
+            for (known, held) in &mut gauges.merchants {
                 if known.as_str() == state {
-                    *count = u64::try_from(merchants).unwrap_or(0);
+                    *held = count(&row, "merchants")?;
                 }
             }
         }
@@ -142,6 +142,10 @@ impl Store {
         })
         .await
     }
+}
+
+fn count(row: &QueryResult, name: &str) -> Result<u64, DbErr> {
+    row.try_get("", name).map(|count: i64| u64::try_from(count).unwrap_or(0))
 }
 
 pub(super) fn read<Row, Shown>(row: Row) -> Result<Shown, DbErr>

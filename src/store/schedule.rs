@@ -83,30 +83,42 @@ impl Store {
         self.call(|| self.close_sweeps_once()).await
     }
 
-    /// The update hands each sweep to one process only.
+    /// The update hands each sweep to one process only, which keeps what its runs came to.
     async fn close_sweeps_once(&self) -> Result<Vec<EndedSweep>, DbErr> {
+        let txn = self.begin_write().await?;
         let sql = format!(
             "UPDATE firings SET ended_at = {now} WHERE ended_at IS NULL AND runs > 0 AND slot NOT IN (\
              SELECT r.firing FROM runs r WHERE r.status IN ('queued', 'running') AND r.firing IS NOT NULL) \
-             RETURNING slot, {took} AS took",
+             RETURNING slot, pattern, {took} AS took",
             now = self.dialect.now(),
             took = self.dialect.seconds_between("fired_at", self.dialect.now()),
         );
         let mut ended = Vec::new();
-        for row in self.db.query_all_raw(self.statement(&sql, [])).await? {
-            let slot: DateTime<Utc> = row.try_get("", "slot")?;
+        for row in txn.query_all_raw(self.statement(&sql, [])).await? {
+            let (slot, pattern): (DateTime<Utc>, String) = (row.try_get("", "slot")?, row.try_get("", "pattern")?);
             let seconds: f64 = row.try_get("", "took")?;
             let took = Duration::from_secs_f64(seconds.max(0.0));
-            ended.push(EndedSweep { slot, took, runs: self.runs_of(slot).await? });
+            let runs = self.runs_of(&txn, slot).await?;
+            let tally = serde_json::to_string(&runs).map_err(|error| DbErr::Json(error.to_string()))?;
+            let sql = "UPDATE firings SET tally = $1 WHERE slot = $2 AND pattern = $3";
+            let values: [Value; 3] = [tally.into(), slot.into(), pattern.into()];
+            txn.execute_raw(self.statement(sql, values)).await?;
+            ended.push(EndedSweep { slot, took, runs });
         }
+        txn.commit().await?;
         Ok(ended)
     }
 
-    async fn runs_of(&self, slot: DateTime<Utc>) -> Result<Vec<(RunStatus, u64, Totals)>, DbErr> {
+    /// How many runs of a firing stand so, and what they counted.
+    pub(super) async fn runs_of(
+        &self,
+        db: &impl ConnectionTrait,
+        slot: DateTime<Utc>,
+    ) -> Result<Vec<(RunStatus, u64, Totals)>, DbErr> {
         let sum = |name: &str| format!("CAST(sum({name}) AS bigint) AS {name}");
         let sums = ["fetched", "created", "updated", "unchanged", "skipped", "failed"].map(sum).join(", ");
         let sql = format!("SELECT status, count(*) AS runs, {sums} FROM runs WHERE firing = $1 GROUP BY status");
-        let rows = self.db.query_all_raw(self.statement(&sql, [slot.into()])).await?;
+        let rows = db.query_all_raw(self.statement(&sql, [slot.into()])).await?;
         rows.iter()
             .map(|row| {
                 let status: String = row.try_get("", "status")?;

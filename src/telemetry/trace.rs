@@ -1,12 +1,16 @@
 //! Traces, by OTLP over HTTP.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{
     Resource,
-    trace::{SdkTracerProvider, Tracer},
+    error::OTelSdkResult,
+    trace::{self as exporter, SdkTracerProvider, SpanData, Tracer},
 };
 use tracing::{Metadata, Subscriber};
 use tracing_opentelemetry::OpenTelemetryLayer;
@@ -29,7 +33,43 @@ pub fn provider(endpoint: &str) -> anyhow::Result<SdkTracerProvider> {
         .build()?;
     let version = opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let resource = Resource::builder().with_service_name("salla-reconciler").with_attribute(version).build();
+    let exporter = Told { exporter, failing: AtomicBool::new(false) };
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+}
+
+/// Says when a collector stops taking what it is sent, and when it takes it again.
+#[derive(Debug)]
+struct Told<E> {
+    exporter: E,
+    failing: AtomicBool,
+}
+
+impl<E: exporter::SpanExporter> exporter::SpanExporter for Told<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        let sent = self.exporter.export(batch).await;
+        let failed_before = self.failing.swap(sent.is_err(), Ordering::Relaxed);
+        match &sent {
+            Err(error) if !failed_before => {
+                tracing::warn!(error = %error, spans, "traces could not be sent, and are lost until the collector takes them again: see telemetry.otlp_endpoint");
+            }
+            Ok(()) if failed_before => tracing::info!("traces are sent again"),
+            _ => {}
+        }
+        sent
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
 }
 
 /// Makes the spans of runs, whatever `RUST_LOG` asks to be logged.

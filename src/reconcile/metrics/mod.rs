@@ -185,6 +185,11 @@ impl Metrics {
         }
     }
 
+    /// Whether the circuit is not closed: Salla as a whole does not answer.
+    pub fn salla_is_away(&self) -> bool {
+        ["open", "half_open"].iter().any(|state| self.circuit.with_label_values(&[*state]).get() == 1)
+    }
+
     /// Sets how many stores are left alone, as they do not answer.
     pub fn store_circuits_open(&self, stores: usize) {
         self.store_circuits_open.set(i64::try_from(stores).unwrap_or(i64::MAX));

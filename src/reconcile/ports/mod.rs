@@ -8,6 +8,7 @@ mod claim;
 mod credentials;
 mod grant;
 mod ledger;
+mod overview;
 mod pauses;
 mod register;
 mod source;
@@ -21,6 +22,7 @@ pub use ledger::{
     Begun, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, IdempotencyKey, Ledger, NewRun, PRUNE_BATCH,
     RunFilter, Standstill, Taken,
 };
+pub use overview::{Attention, Night, Overview, TokenState};
 pub use pauses::{LONGEST_PAUSE, PauseStore};
 pub use register::{
     AppEvent, Applied, Changed, MerchantFilter, ReadEvent, Register, Registered, Registration, Told, UnreadableEvent,

@@ -1,0 +1,115 @@
+//! What the buttons do. Afterwards the browser is sent to the page that shows it.
+
+use axum::{
+    Form,
+    extract::{Extension, Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Redirect},
+};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::{Desk, Of, Oops, Page, Visitor, words};
+use crate::{
+    domain::{Change, MerchantId, MerchantState, Request, RunId, Trigger},
+    reconcile::ports::{Changed, Enqueued, Ledger, NewRun, Register},
+};
+
+/// What each form sends.
+#[derive(Debug, Deserialize)]
+pub struct Sent {
+    #[serde(default)]
+    form_key: String,
+}
+
+/// A button that does something.
+pub fn button(visitor: &Visitor, address: &str, label: &str) -> Markup {
+    html! {
+        form method="post" action=(address) {
+            @if let Some(key) = &visitor.form_key { input type="hidden" name="form_key" value=(key); }
+            button type="submit" { (label) }
+        }
+    }
+}
+
+/// `rerun`, `rerun-full`, `pause` and `resume`.
+pub async fn of_store<L: Ledger, R: Register>(
+    State(desk): State<Desk<L, R>>,
+    Extension(visitor): Of,
+    Path((id, action)): Path<(MerchantId, String)>,
+    Form(sent): Form<Sent>,
+) -> Page {
+    visitor.sent(&sent.form_key)?;
+    match action.as_str() {
+        "rerun" => rerun(&desk, &visitor, id, Request::default()).await,
+        "rerun-full" => rerun(&desk, &visitor, id, Request { full: true, ..Request::default() }).await,
+        "pause" => change(&desk, &visitor, id, Change::Pause).await,
+        "resume" => change(&desk, &visitor, id, Change::Resume).await,
+        _ => Err(Oops::not_found("there is no such button")),
+    }
+}
+
+async fn rerun<L: Ledger, R: Register>(
+    desk: &Desk<L, R>,
+    visitor: &Visitor,
+    merchant: MerchantId,
+    request: Request,
+) -> Page {
+    if desk.api.draining.is_cancelled() {
+        return Err(Oops::new(StatusCode::SERVICE_UNAVAILABLE, "this process is shutting down: try again"));
+    }
+    let new = NewRun { merchant, trigger: Trigger::Http, request, by: visitor.actor.clone(), key: None };
+    let id = match desk.api.ledger.enqueue(new).await? {
+        Enqueued::Queued(id) | Enqueued::Replayed(id) => {
+            desk.api.wake.notify_one();
+            id
+        }
+        // What was wanted is on its way.
+        Enqueued::Active(id) => id,
+        Enqueued::KeyTaken | Enqueued::UnknownMerchant => {
+            return Err(Oops::not_found(format!("no merchant {merchant} is registered")));
+        }
+        Enqueued::Retired => return Err(Oops::new(StatusCode::CONFLICT, MerchantState::Retired.advice())),
+    };
+    Ok(Redirect::to(&words::run_address(id)).into_response())
+}
+
+async fn change<L: Ledger, R: Register>(desk: &Desk<L, R>, visitor: &Visitor, id: MerchantId, change: Change) -> Page {
+    match desk.onboarding.register.change(id, change, &visitor.actor).await? {
+        Changed::Now(_) => Ok(Redirect::to(&words::store_address(id)).into_response()),
+        Changed::Impossible(obstacle) => Err(Oops::new(StatusCode::CONFLICT, obstacle.to_string())),
+        Changed::Unknown => Err(Oops::not_found(format!("no merchant {id} is registered"))),
+    }
+}
+
+/// Asks a run to end.
+pub async fn cancel<L: Ledger, R: Register>(
+    State(desk): State<Desk<L, R>>,
+    Extension(visitor): Of,
+    Path(id): Path<RunId>,
+    Form(sent): Form<Sent>,
+) -> Page {
+    visitor.sent(&sent.form_key)?;
+    match desk.api.ledger.cancel(id, &visitor.actor).await? {
+        // One that has ended meanwhile shows how.
+        Some(_) => Ok(Redirect::to(&words::run_address(id)).into_response()),
+        None => Err(Oops::not_found("there is no run of that id")),
+    }
+}
+
+/// `pause` and `resume`, of all stores together.
+pub async fn of_all<L: Ledger, R: Register>(
+    State(desk): State<Desk<L, R>>,
+    Extension(visitor): Of,
+    Path(action): Path<String>,
+    Form(sent): Form<Sent>,
+) -> Page {
+    visitor.sent(&sent.form_key)?;
+    let still = match action.as_str() {
+        "pause" => true,
+        "resume" => false,
+        _ => return Err(Oops::not_found("there is no such button")),
+    };
+    desk.onboarding.register.stand_still(still, &visitor.actor).await?;
+    Ok(Redirect::to("/").into_response())
+}

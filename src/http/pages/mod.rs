@@ -1,0 +1,198 @@
+//! The pages that people look at: the sweep, the stores, the runs, and what can be done about them. Made on the server,
+//! of nothing but what is here: no script, and no other address.
+
+mod actions;
+mod night;
+mod plot;
+mod run;
+mod session;
+mod shell;
+mod sign_in;
+mod store;
+mod stores;
+mod words;
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Router,
+    extract::{Request, State},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use chrono::Utc;
+use subtle::ConstantTimeEq;
+
+use super::{
+    Api, Onboarding,
+    access::{Granted, Refused},
+    limits,
+    problem::Problem,
+    tokens::Scope,
+};
+use crate::reconcile::ports::{Actor, Ledger, Overview, Register, TargetError};
+
+/// What the pages are made of.
+#[derive(Debug)]
+pub(super) struct Desk<L, R> {
+    pub api: Arc<Api<L>>,
+    pub onboarding: Arc<Onboarding<R>>,
+}
+
+impl<L, R> Clone for Desk<L, R> {
+    fn clone(&self) -> Self {
+        Self { api: Arc::clone(&self.api), onboarding: Arc::clone(&self.onboarding) }
+    }
+}
+
+/// Who looks at a page.
+#[derive(Debug, Clone)]
+pub(super) struct Visitor {
+    actor: Actor,
+    /// Whether they may change something, too.
+    operates: bool,
+    /// In the forms of their pages; `None`: they come without a session, and no other site can make them come so.
+    form_key: Option<String>,
+}
+
+/// A page, or why there is none.
+type Page = Result<Response, Oops>;
+
+/// Where a sign-in begins.
+const SIGN_IN: &str = "/dashboard/sign-in";
+
+/// The pages, by address.
+pub(super) fn router<L: Ledger + Overview, R: Register, S: Clone + Send + Sync + 'static>(
+    desk: Desk<L, R>,
+) -> Router<S> {
+    let guarded = Router::new()
+        .route("/", get(night::show::<L, R>))
+        .route("/dashboard/stores", get(stores::show::<L, R>))
+        .route("/dashboard/stores/{id}", get(store::show::<L, R>))
+        .route("/dashboard/stores/{id}/{action}", post(actions::of_store::<L, R>))
+        .route("/dashboard/runs/{id}", get(run::show::<L, R>))
+        .route("/dashboard/runs/{id}/cancel", post(actions::cancel::<L, R>))
+        .route("/dashboard/all/{action}", post(actions::of_all::<L, R>))
+        .route_layer(middleware::from_fn_with_state(desk.clone(), require::<L, R>));
+    Router::new()
+        .route(SIGN_IN, get(sign_in::show::<L, R>).post(sign_in::submit::<L, R>))
+        .route("/dashboard/sign-out", post(sign_in::out::<L, R>))
+        .route("/dashboard/style.css", get(shell::style))
+        .merge(guarded)
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&desk.api), limits::by_address::<L>))
+        .layer(middleware::map_response(headers))
+        .with_state(desk)
+}
+
+/// A page shows what this program serves, and sends its forms there.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+);
+
+async fn headers(mut response: Response) -> Response {
+    response.headers_mut().entry(header::CONTENT_SECURITY_POLICY).or_insert(POLICY);
+    // A form's answer needs to know where it came from: see `access::is_same_site`.
+    response.headers_mut().entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("same-origin"));
+    response
+}
+
+/// Lets a visitor in, with their [`Visitor`], or shows them the door.
+async fn require<L: Ledger, R: Register>(State(desk): State<Desk<L, R>>, mut request: Request, next: Next) -> Response {
+    let address = limits::caller_address(&request);
+    let access = &desk.api.access;
+    let visitor = match access.check(request.method(), request.headers(), address) {
+        Ok(Granted { actor, scope }) => Ok(Visitor { actor, operates: scope == Scope::Operate, form_key: None }),
+        Err(Refused::NoToken) => session_of(&desk.api, &request),
+        Err(Refused::Problem(problem)) => Err(problem.into()),
+    };
+    match visitor {
+        Ok(visitor) => {
+            request.extensions_mut().insert(visitor);
+            next.run(request).await
+        }
+        Err(oops) => oops.into_response(),
+    }
+}
+
+fn session_of<L>(api: &Api<L>, request: &Request) -> Result<Visitor, Oops> {
+    let tokens = api.access.tokens();
+    let Some(session) = tokens.and_then(|tokens| session::of_request(tokens, request.headers(), Utc::now())) else {
+        return Err(Oops::SignIn(if request.method() == Method::GET { request.uri().clone() } else { Uri::default() }));
+    };
+    let operates = session.token.scope == Scope::Operate;
+    if !request.method().is_safe() {
+        if !super::access::is_same_site(request.headers()) {
+            return Err(Oops::new(StatusCode::FORBIDDEN, "the form was sent from a page of another site"));
+        }
+        if !operates {
+            let detail = format!(
+                "the token {:?} may look, and change nothing: sign in with one of scope `operate`",
+                session.token.name
+            );
+            return Err(Oops::new(StatusCode::FORBIDDEN, detail));
+        }
+    }
+    Ok(Visitor { actor: Actor::Token(session.token.name.clone()), operates, form_key: Some(session.form_key) })
+}
+
+impl Visitor {
+    /// Whether a form is one of this visitor's own pages.
+    fn sent(&self, form_key: &str) -> Result<(), Oops> {
+        match &self.form_key {
+            Some(right) if !bool::from(right.as_bytes().ct_eq(form_key.as_bytes())) => Err(Oops::new(
+                StatusCode::FORBIDDEN,
+                "the form is of another session: go back, and load the page again",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why there is no page.
+#[derive(Debug)]
+pub(super) enum Oops {
+    /// Nobody has signed in; afterwards they are taken there.
+    SignIn(Uri),
+    /// In words.
+    Told { status: StatusCode, detail: String },
+}
+
+impl Oops {
+    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self::Told { status, detail: detail.into() }
+    }
+
+    fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+}
+
+impl From<Problem> for Oops {
+    fn from(problem: Problem) -> Self {
+        Self::Told { status: problem.status(), detail: problem.detail().to_owned() }
+    }
+}
+
+impl From<TargetError> for Oops {
+    fn from(error: TargetError) -> Self {
+        Problem::from(error).into()
+    }
+}
+
+impl IntoResponse for Oops {
+    fn into_response(self) -> Response {
+        match self {
+            Self::SignIn(then) => Redirect::to(&sign_in::address(&then)).into_response(),
+            Self::Told { status, detail } => {
+                let mut response = (status, shell::told(status, &detail)).into_response();
+                response.extensions_mut().insert(super::problem::Shown);
+                response
+            }
+        }
+    }
+}
+
+/// The visitor, as the handlers get them.
+type Of = Extension<Visitor>;

@@ -1,0 +1,245 @@
+//! The first page: is tonight's sweep fine, and who needs a hand?
+
+use axum::{
+    extract::{Extension, State},
+    response::IntoResponse,
+};
+use chrono::{DateTime, Utc};
+use maud::{Markup, html};
+
+use super::{
+    Desk, Of, Page, Visitor, actions, plot,
+    shell::{self, Again},
+    words::{self, counted, day, instant, number, span},
+};
+use crate::{
+    domain::{MerchantState, RunStatus},
+    reconcile::ports::{Attention, Gauges, Ledger, Night, Overview, Register, Standstill},
+};
+
+const NIGHTS: u64 = 30;
+const STORES: u64 = 25;
+/// While a sweep is under way.
+const REFRESH: u32 = 10;
+
+/// The page.
+pub async fn show<L: Ledger + Overview, R: Register>(State(desk): State<Desk<L, R>>, Extension(visitor): Of) -> Page {
+    let ledger = &desk.api.ledger;
+    let (gauges, nights, attention, standstill, now) = tokio::try_join!(
+        ledger.gauges(),
+        ledger.nights(NIGHTS),
+        ledger.attention(STORES),
+        ledger.standstill(),
+        ledger.now()
+    )?;
+    let tonight = nights.iter().find(|night| night.made > 0);
+    let under_way = tonight.is_some_and(|night| night.took.is_none());
+    let again = if under_way || gauges.runs_active > 0 { Again::In(REFRESH) } else { Again::Never };
+    let content = html! {
+        (verdict(&gauges, tonight, attention.len(), standstill.as_ref()))
+        @if let Some(standstill) = &standstill { (all_paused(standstill, &visitor, now)) }
+        @if desk.api.metrics.salla_is_away() {
+            div.note.bad role="status" { p { strong { "Salla does not answer." } " Runs wait at their cursors, and go on by themselves when it is back." } }
+        }
+        (sweep(tonight, now))
+        (numbers(&gauges, now))
+        (hands(&attention, &visitor, now))
+        (history(&nights, now))
+        @if visitor.operates && standstill.is_none() {
+            section {
+                h2 { "Everything" }
+                p.soft { "While all stores are paused no run begins, and those under way are given back at their cursors." }
+                div.buttons { (actions::button(&visitor, "/dashboard/all/pause", "Pause all stores")) }
+            }
+        }
+    };
+    Ok(shell::page("Tonight", &visitor, again, &content).into_response())
+}
+
+/// In one sentence: must somebody do something?
+fn verdict(gauges: &Gauges, tonight: Option<&Night>, hands: usize, standstill: Option<&Standstill>) -> Markup {
+    let failed = tonight.map_or(0, |night| night.count(RunStatus::Failed));
+    let text = if standstill.is_some() {
+        "All stores are paused".to_owned()
+    } else if tonight.is_some_and(|night| night.took.is_none()) {
+        if failed == 0 {
+            "The sweep is under way".to_owned()
+        } else {
+            format!("The sweep is under way; {} so far", counted(failed, "run failed", "runs failed"))
+        }
+    } else if gauges.merchants_overdue > 0 {
+        format!("{} behind", counted(gauges.merchants_overdue, "store is", "stores are"))
+    } else if failed > 0 {
+        format!("{} in the last sweep", counted(failed, "run failed", "runs failed"))
+    } else if hands > 0 {
+        format!("{} a hand", counted(hands as u64, "store needs", "stores need"))
+    } else if tonight.is_none() {
+        "The schedule has not fired yet".to_owned()
+    } else {
+        "The last sweep is fine".to_owned()
+    };
+    html! { h1 { (text) } }
+}
+
+fn all_paused(standstill: &Standstill, visitor: &Visitor, now: DateTime<Utc>) -> Markup {
+    html! {
+        div.note.warn role="status" {
+            p { "Since " (instant(standstill.since, now)) ", by " (standstill.by) ". No run begins, and a firing that comes due waits." }
+            @if visitor.operates { div.buttons { (actions::button(visitor, "/dashboard/all/resume", "Let all stores go on")) } }
+        }
+    }
+}
+
+fn sweep(tonight: Option<&Night>, now: DateTime<Utc>) -> Markup {
+    let Some(night) = tonight else {
+        return html! { section { h2 { "Tonight's sweep" } p { "None is on record. The first comes with the next firing of the schedule." } } };
+    };
+    let (ended, totals) = (night.ended(), night.totals());
+    let trigger = night.trigger.map_or("skipped", |trigger| trigger.as_str());
+    html! {
+        section {
+            h2 { "Sweep of " (instant(night.slot, now)) }
+            progress max=(night.made) value=(ended) aria-label="Runs that have ended" { (ended) " of " (night.made) }
+            p {
+                strong { (number(ended)) " of " (number(night.made)) } " done"
+                @if let Some(took) = night.took { ", in " (span(took)) }
+                @else {
+                    @let so_far = (now - night.fired_at).to_std().unwrap_or_default();
+                    ", for " (span(so_far)) " now"
+                    @if ended > 0 && night.made > ended {
+                        @let left = so_far.mul_f64((night.made - ended) as f64 / ended as f64);
+                        ", about " (span(left)) " to go"
+                    }
+                }
+                " · trigger " code { (trigger) }
+            }
+            dl.facts {
+                @for status in RunStatus::ALL {
+                    @let count = night.count(*status);
+                    @if count > 0 || *status == RunStatus::Succeeded || *status == RunStatus::Failed {
+                        div class=(if *status == RunStatus::Failed && count > 0 { "bad" } else if *status == RunStatus::Partial { "warn" } else { "" }) {
+                            dt { (status.as_str()) } dd { (number(count)) }
+                        }
+                    }
+                }
+                div { dt { "missing, created" } dd { (number(totals.created)) } }
+                div { dt { "stale, updated" } dd { (number(totals.updated)) } }
+                div { dt { "read" } dd { (number(totals.fetched)) } }
+            }
+        }
+    }
+}
+
+fn numbers(gauges: &Gauges, now: DateTime<Utc>) -> Markup {
+    html! {
+        section {
+            h2 { "Stores and queue" }
+            dl.facts {
+                @for (state, count) in &gauges.merchants {
+                    @if *count > 0 || *state == MerchantState::Active {
+                        div class=(if *state == MerchantState::NeedsReauthorization { "bad" } else { "" }) {
+                            dt { (state.as_str().replace('_', " ")) }
+                            dd { a href=(format!("/dashboard/stores?state={}", state.as_str())) { (number(*count)) } }
+                        }
+                    }
+                }
+                div class=(if gauges.merchants_overdue > 0 { "bad" } else { "" }) { dt { "behind by more than 26 h" } dd { (number(gauges.merchants_overdue)) } }
+                div { dt { "runs under way" } dd { (number(gauges.runs_active)) } }
+                div { dt { "runs waiting" } dd { (number(gauges.runs_queued)) } }
+                div { dt { "furthest back" } dd { (words::maybe(gauges.oldest_watermark, now, "–")) } }
+                div { dt { "last success" } dd { (words::maybe(gauges.last_success, now, "never")) } }
+            }
+        }
+    }
+}
+
+/// Why a store needs a hand, and what to do.
+fn reason(attention: &Attention) -> (String, String) {
+    let state = attention.merchant.state;
+    if state == MerchantState::NeedsReauthorization {
+        return ("its tokens are refused".to_owned(), state.advice().to_owned());
+    }
+    match &attention.last {
+        Some(run) if run.status == RunStatus::Failed => {
+            let kind = run.error.as_ref().map_or("failed", |failure| failure.kind.as_str());
+            (
+                format!("its last run failed: {kind}"),
+                run.error.as_ref().map_or_else(String::new, |failure| failure.message.clone()),
+            )
+        }
+        Some(run) if run.status == RunStatus::Partial => {
+            let left = run.totals.skipped + run.totals.failed;
+            (
+                format!("{} left out", counted(left, "record was", "records were")),
+                "see the run for which, and why".to_owned(),
+            )
+        }
+        Some(_) if attention.overdue => (
+            "nothing has covered it for more than 26 h".to_owned(),
+            "rerun it; if it stays behind, look at its runs".to_owned(),
+        ),
+        None if attention.overdue => {
+            ("no run has covered it yet".to_owned(), "rerun it, or wait for the next sweep".to_owned())
+        }
+        _ => ("see its runs".to_owned(), String::new()),
+    }
+}
+
+fn hands(attention: &[Attention], visitor: &Visitor, now: DateTime<Utc>) -> Markup {
+    html! {
+        section {
+            h2 { "Stores that need a hand" }
+            @if attention.is_empty() { p { "None." } }
+            @else {
+                div.wide { table.cards {
+                    thead { tr { th { "Store" } th { "Why" } th { "What to do" } th { "Covered up to" } th { "Last run" } @if visitor.operates { th { "" } } } }
+                    tbody { @for one in attention {
+                        @let (why, what) = reason(one);
+                        tr {
+                            td data-label="Store" { (words::store(&one.merchant)) }
+                            td data-label="Why" { (why) @if one.overdue { " " span.chip.failed { "behind" } } }
+                            td data-label="What to do" { (what) }
+                            td data-label="Covered up to" { (words::maybe(one.merchant.watermark, now, "never")) }
+                            td data-label="Last run" { @if let Some(run) = &one.last { a href=(words::run_address(run.run_id)) { (words::status(run.status)) } } @else { "–" } }
+                            @if visitor.operates { td { (actions::button(visitor, &format!("{}/rerun", words::store_address(one.merchant.merchant_id)), "Rerun")) } }
+                        }
+                    } }
+                } }
+                @if attention.len() as u64 >= STORES { p.soft { "There may be more: these are the first of each kind." } }
+            }
+        }
+    }
+}
+
+fn history(nights: &[Night], now: DateTime<Utc>) -> Markup {
+    let oldest_first: Vec<Night> = nights.iter().rev().cloned().collect();
+    html! {
+        section {
+            h2 { "The last " (nights.len().max(1)) " nights" }
+            @if nights.is_empty() { p { "None yet." } }
+            @else {
+                ul.legend { li.created { "missing, created" } li.updated { "stale, updated" } li.took { "time of the sweep" } }
+                (plot::corrected(&oldest_first))
+                (plot::took(&oldest_first, now))
+                details {
+                    summary { "As a table" }
+                    div.wide { table {
+                        thead { tr { th { "Night" } th.number { "Runs" } th.number { "Failed" } th.number { "Partial" } th.number { "Created" } th.number { "Updated" } th.number { "Took" } } }
+                        tbody { @for night in nights {
+                            @let totals = night.totals();
+                            tr {
+                                td { (day(night.slot)) @if night.trigger.is_none() { " " span.chip { "skipped" } } }
+                                td.number { (number(night.made)) }
+                                td.number { (number(night.count(RunStatus::Failed))) }
+                                td.number { (number(night.count(RunStatus::Partial))) }
+                                td.number { (number(totals.created)) }
+                                td.number { (number(totals.updated)) }
+                                td.number { (night.took.map_or_else(|| "–".to_owned(), span)) }
+                            }
+                        } }
+                    } }
+                }
+            }
+        }
+    }
+}

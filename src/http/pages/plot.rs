@@ -1,0 +1,158 @@
+//! The last nights as a picture: what was corrected, and how long it took. For those who do not see it, the page has the
+//! same as a table.
+
+use chrono::{DateTime, Utc};
+use maud::{Markup, html};
+
+use super::words::{day, number, span};
+use crate::reconcile::ports::Night;
+
+/// In the picture's own units; it is drawn as wide as the page is.
+const WIDTH: f64 = 720.0;
+const HEIGHT: f64 = 150.0;
+const LEFT: f64 = 52.0;
+const TOP: f64 = 12.0;
+const BOTTOM: f64 = 22.0;
+
+/// A bar of one night.
+struct Bar {
+    at: DateTime<Utc>,
+    /// From the ground up, each with its class.
+    parts: Vec<(&'static str, f64)>,
+    /// What it says when it is pointed at.
+    title: String,
+    skipped: bool,
+}
+
+/// How many records were corrected in each night, oldest first.
+pub fn corrected(nights: &[Night]) -> Markup {
+    let bars = nights.iter().map(|night| {
+        let totals = night.totals();
+        Bar {
+            at: night.slot,
+            parts: vec![("created", totals.created as f64), ("updated", totals.updated as f64)],
+            title: format!("{}: {} missing, {} stale", day(night.slot), number(totals.created), number(totals.updated)),
+            skipped: night.trigger.is_none(),
+        }
+    });
+    draw("Records that were corrected, by night", &bars.collect::<Vec<_>>(), |value| number(value as u64))
+}
+
+/// How long each night's sweep took, oldest first.
+pub fn took(nights: &[Night], now: DateTime<Utc>) -> Markup {
+    let bars = nights.iter().map(|night| {
+        let took = night.took.unwrap_or_else(|| (now - night.fired_at).to_std().unwrap_or_default());
+        let took = if night.trigger.is_none() { std::time::Duration::ZERO } else { took };
+        let until_now = if night.took.is_none() && night.made > 0 { " so far" } else { "" };
+        Bar {
+            at: night.slot,
+            parts: vec![("took", took.as_secs_f64())],
+            title: format!("{}: {}{until_now}", day(night.slot), span(took)),
+            skipped: night.trigger.is_none(),
+        }
+    });
+    let label = |seconds: f64| span(std::time::Duration::from_secs_f64(seconds));
+    draw("How long the sweep took, by night", &bars.collect::<Vec<_>>(), label)
+}
+
+fn draw(title: &str, bars: &[Bar], label: impl Fn(f64) -> String) -> Markup {
+    let height = |bar: &Bar| bar.parts.iter().map(|(_, value)| value).sum::<f64>();
+    let top = round_up(bars.iter().map(height).fold(0.0, f64::max));
+    let (ground, room) = (HEIGHT - BOTTOM, HEIGHT - BOTTOM - TOP);
+    let step = (WIDTH - LEFT) / bars.len().max(1) as f64;
+    let wide = (step * 0.7).min(26.0);
+    let scale = |value: f64| value / top * room;
+    // As many days as there is room for.
+    let every = (bars.len() / 8).max(1);
+    html! {
+        svg.plot viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(title) {
+            @for part in [0.0, 0.5, 1.0] {
+                @let y = ground - part * room;
+                line.axis x1=(LEFT) x2=(WIDTH) y1=(fixed(y)) y2=(fixed(y)) {}
+                text x=(LEFT - 6.0) y=(fixed(y + 4.0)) text-anchor="end" { (label(part * top)) }
+            }
+            @for (index, bar) in bars.iter().enumerate() {
+                @let middle = LEFT + (index as f64 + 0.5) * step;
+                g {
+                    title { (bar.title) @if bar.skipped { " (skipped)" } }
+                    // So that a low bar can be pointed at, too.
+                    rect x=(fixed(middle - step / 2.0)) y=(TOP) width=(fixed(step)) height=(room) fill="transparent" {}
+                    @if bar.skipped {
+                        rect.gap x=(fixed(middle - wide / 2.0)) y=(fixed(ground - 8.0)) width=(fixed(wide)) height="8" {}
+                    }
+                    @for (index, (class, value)) in bar.parts.iter().enumerate() {
+                        @let below: f64 = bar.parts[..index].iter().map(|(_, value)| value).sum();
+                        @if *value > 0.0 {
+                            // What is there is seen, however little it is.
+                            @let high = scale(*value).max(1.5);
+                            rect class=(class) x=(fixed(middle - wide / 2.0)) y=(fixed(ground - scale(below) - high)) width=(fixed(wide)) height=(fixed(high)) {}
+                        }
+                    }
+                }
+                @if index % every == 0 || bars.len() <= 8 {
+                    text x=(fixed(middle)) y=(HEIGHT - 6.0) text-anchor="middle" { (day(bar.at)) }
+                }
+            }
+        }
+    }
+}
+
+/// The next number of the form 1, 2 or 5 and zeros.
+fn round_up(value: f64) -> f64 {
+    if value <= 1.0 {
+        return 1.0;
+    }
+    let unit = 10_f64.powf(value.log10().floor());
+    [1.0, 2.0, 5.0, 10.0].into_iter().map(|digit| digit * unit).find(|round| *round >= value).unwrap_or(value)
+}
+
+fn fixed(value: f64) -> String {
+    format!("{value:.1}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{RunStatus, Totals, Trigger};
+
+    fn night(days: i64, created: u64) -> Night {
+        let slot = DateTime::from_timestamp(1_790_000_000 + days * 86_400, 0).unwrap();
+        let totals = Totals { fetched: created + 1, created, updated: 1, ..Totals::default() };
+        Night {
+            slot,
+            trigger: (created > 0).then_some(Trigger::Schedule),
+            made: u64::from(created > 0),
+            fired_at: slot,
+            took: Some(std::time::Duration::from_secs(90)),
+            runs: if created > 0 { vec![(RunStatus::Succeeded, 1, totals)] } else { Vec::new() },
+        }
+    }
+
+    #[test]
+    fn axes_end_at_round_numbers() {
+        for (value, top) in
+            [(0.0, 1.0), (1.0, 1.0), (1.1, 2.0), (4.9, 5.0), (51.0, 100.0), (100.0, 100.0), (12_345.0, 20_000.0)]
+        {
+            assert!((round_up(value) - top).abs() < 1e-9, "{value}: {}", round_up(value));
+        }
+    }
+
+    #[test]
+    fn a_bar_a_night_within_the_picture() {
+        let nights: Vec<Night> = (0..30).map(|index| night(index, [3, 0, 900][index as usize % 3])).collect();
+        let picture = corrected(&nights).into_string();
+        assert_eq!(picture.matches("class=\"created\"").count(), 20);
+        assert_eq!(picture.matches("class=\"gap\"").count(), 10, "the skipped are seen");
+        assert!(picture.contains("900 missing, 1 stale"), "{picture}");
+        for (_, rest) in picture.match_indices(" y=\"").map(|(at, _)| picture.split_at(at + 4)) {
+            let y: f64 = rest.split('"').next().unwrap().parse().unwrap();
+            assert!((0.0..=HEIGHT).contains(&y), "{y}");
+        }
+    }
+
+    #[test]
+    fn nothing_yet_is_no_trouble() {
+        assert!(corrected(&[]).into_string().contains("svg"));
+        assert!(took(&[night(0, 1)], Utc::now()).into_string().contains("1m 30s"));
+    }
+}

@@ -1,0 +1,147 @@
+//! A run: what it covered, what is guaranteed by that, and what was wrong.
+
+use axum::{
+    extract::{Extension, Path, Query, State},
+    response::IntoResponse,
+};
+use chrono::{DateTime, Utc};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::{
+    Desk, Of, Oops, Page, actions,
+    shell::{self, Again},
+    words::{self, instant, number, span},
+};
+use crate::{
+    domain::{Found, Listing, Outcome, Run, RunId, RunStatus},
+    reconcile::ports::{Ledger, Register},
+};
+
+const A_PAGE: usize = 100;
+const REFRESH: u32 = 5;
+
+/// Which of what was wrong.
+#[derive(Debug, Default, Deserialize)]
+pub struct Which {
+    #[serde(default)]
+    skip: u32,
+}
+
+/// The page.
+pub async fn show<L: Ledger, R: Register>(
+    State(desk): State<Desk<L, R>>,
+    Extension(visitor): Of,
+    Path(id): Path<RunId>,
+    Query(which): Query<Which>,
+) -> Page {
+    let ledger = &desk.api.ledger;
+    let run = ledger.run(id).await?.ok_or_else(|| Oops::not_found("there is no run of that id"))?;
+    let skip = u64::from(which.skip);
+    let (mut found, merchant, now) = tokio::try_join!(
+        ledger.discrepancies(id, skip, A_PAGE as u64 + 1),
+        desk.onboarding.register.merchant(run.merchant_id),
+        ledger.now()
+    )?;
+    let more = found.len() > A_PAGE;
+    found.truncate(A_PAGE);
+    let again = if run.status.is_end() { Again::Never } else { Again::In(REFRESH) };
+    let content = html! {
+        p { @if let Some(merchant) = &merchant { (words::store(merchant)) } @else { "Store " (run.merchant_id) ", which is not registered any more" } }
+        h1 { "Run " (words::status(run.status)) @if run.dry_run { " " span.chip { "dry run" } } }
+        p { code { (run.run_id) } }
+        (trouble(&run))
+        @if visitor.operates {
+            div.buttons {
+                @if run.status.is_end() { (actions::button(&visitor, &format!("{}/rerun", words::store_address(run.merchant_id)), "Rerun the store")) }
+                @else { (actions::button(&visitor, &format!("{}/cancel", words::run_address(id)), "Cancel")) }
+            }
+        }
+        section {
+            h2 { "What it did" }
+            dl.facts {
+                div { dt { "read" } dd { (number(run.totals.fetched)) } }
+                @for outcome in Outcome::ALL {
+                    @let count = run.totals.of(outcome);
+                    div class=(if count > 0 && matches!(outcome, Outcome::Skipped | Outcome::Failed) { "bad" } else { "" }) { dt { (outcome.as_str()) } dd { (number(count)) } }
+                }
+                div { dt { "requests to Salla" } dd { (number(run.requests)) } }
+                div { dt { "took" } dd { (took(&run, now)) } }
+            }
+        }
+        section {
+            h2 { "What it covers" }
+            dl.facts {
+                div { dt { "from" } dd { (words::maybe(run.window.map(|window| window.since), now, "not known yet")) } }
+                div { dt { "to" } dd { (words::maybe(run.window.map(|window| window.until), now, "not known yet")) } }
+                div { dt { "asked for" } dd { (instant(run.queued_at, now)) } }
+                div { dt { "trigger" } dd { (run.trigger.as_str()) } }
+            }
+            p { strong { "Guarantee: " } (guarantee(&run)) }
+        }
+        (discrepancies(&found, &run, skip, more, now))
+    };
+    Ok(shell::page("Run", &visitor, again, &content).into_response())
+}
+
+/// Between a run's begin and its end, or now.
+pub fn took(run: &Run, now: DateTime<Utc>) -> String {
+    let began = run.started_at.unwrap_or(run.queued_at);
+    let took = (run.finished_at.unwrap_or(now) - began).to_std().unwrap_or_default();
+    match (run.started_at, run.finished_at) {
+        (None, _) => format!("waits for {}", span(took)),
+        (Some(_), None) => format!("{} so far", span(took)),
+        (Some(_), Some(_)) => span(took),
+    }
+}
+
+fn trouble(run: &Run) -> Markup {
+    html! {
+        @if let Some(error) = &run.error {
+            div.note.bad role="status" { p { strong { (error.kind.as_str()) } } p { (error.message) } }
+        } @else if run.status == RunStatus::Partial {
+            div.note.warn role="status" { p { "Some records could not be read or written; they are named below, and tried again each night." } }
+        }
+    }
+}
+
+/// What is certain once it has ended well.
+fn guarantee(run: &Run) -> &'static str {
+    match (run.status, run.listing) {
+        (RunStatus::Queued | RunStatus::Running, _) => "none yet; it is under way.",
+        (RunStatus::Failed | RunStatus::Cancelled, _) => {
+            "none; the store's watermark has not moved, and the next run covers the window again."
+        }
+        (_, None) => "none.",
+        (_, Some(Listing::UpdatedAtMin)) => "every order that Salla changed within the window has been read back.",
+        (_, Some(Listing::Documented)) => {
+            "every change that the store's summaries show has been read back, and any other will be within 28 nights."
+        }
+    }
+}
+
+fn discrepancies(found: &[Found], run: &Run, skip: u64, more: bool, now: DateTime<Utc>) -> Markup {
+    let address = words::run_address(run.run_id);
+    html! {
+        section {
+            h2 { "What was wrong" }
+            @if found.is_empty() { p { @if skip == 0 { "Nothing." } @else { "Nothing more." } } }
+            @else { div.wide { table.cards {
+                thead { tr { th { "Record" } th { "Kind" } th { "Fields" } th { "Held" } th { "Salla's" } th { "Late" } th { "Reason" } } }
+                tbody { @for one in found { @let discrepancy = &one.discrepancy; tr {
+                    td data-label="Record" { (discrepancy.resource.as_str()) " " @if let Some(id) = discrepancy.salla_id { code { (id) } } @else { "without an id" } }
+                    td data-label="Kind" { span class=(format!("chip {}", discrepancy.kind.as_str())) { (discrepancy.kind.as_str()) } }
+                    td data-label="Fields" { @if discrepancy.fields.is_empty() { "–" } @for (index, field) in discrepancy.fields.iter().enumerate() { @if index > 0 { ", " } code { (field) } } }
+                    td data-label="Held" { (words::maybe(discrepancy.local_updated_at, now, "–")) }
+                    td data-label="Salla's" { (words::maybe(discrepancy.remote_updated_at, now, "–")) }
+                    td data-label="Late" { (one.late_seconds.map_or_else(|| "–".to_owned(), |seconds| span(std::time::Duration::from_secs(seconds)))) }
+                    td data-label="Reason" { (discrepancy.reason.as_deref().unwrap_or("–")) }
+                } } }
+            } } }
+            p {
+                @if skip > 0 { a rel="prev" href=(format!("{address}?skip={}", skip.saturating_sub(A_PAGE as u64))) { "Before" } " " }
+                @if more { a rel="next" href=(format!("{address}?skip={}", skip + A_PAGE as u64)) { "More" } }
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What is around every page, and its style.
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::IntoResponse,
+};
+use maud::{DOCTYPE, Markup, html};
+
+use super::Visitor;
+
+const STYLE: &str = include_str!("style.css");
+
+/// What a browser shall do by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// Load the page again in so many seconds: something is under way.
+    In(u32),
+    /// Nothing.
+    Never,
+}
+
+/// A page for a visitor.
+pub fn page(title: &str, visitor: &Visitor, again: Again, content: &Markup) -> Markup {
+    bare(
+        title,
+        again,
+        &html! {
+            header.top {
+                nav aria-label="Main" {
+                    a.brand href="/" { "salla-reconciler" }
+                    a href="/" { "Tonight" }
+                    a href="/dashboard/stores" { "Stores" }
+                }
+                @if let Some(key) = &visitor.form_key {
+                    form method="post" action="/dashboard/sign-out" {
+                        input type="hidden" name="form_key" value=(key);
+                        span.who { (visitor.actor) @if !visitor.operates { " (may look)" } }
+                        button.quiet type="submit" { "Sign out" }
+                    }
+                }
+            }
+            main #content { (content) }
+            footer { "salla-reconciler " (env!("CARGO_PKG_VERSION")) " · all times are UTC" }
+        },
+    )
+}
+
+/// A page for anybody.
+pub fn bare(title: &str, again: Again, body: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                @if let Again::In(seconds) = again { meta http-equiv="refresh" content=(seconds); }
+                title { (title) " · salla-reconciler" }
+                link rel="stylesheet" href=(concat!("/dashboard/style.css?v=", env!("CARGO_PKG_VERSION")));
+            }
+            body {
+                a.skip href="#content" { "To the content" }
+                (body)
+            }
+        }
+    }
+}
+
+/// Why there is no page.
+pub fn told(status: StatusCode, detail: &str) -> Markup {
+    bare(
+        status.canonical_reason().unwrap_or("Error"),
+        Again::Never,
+        &html! {
+            main #content .narrow {
+                h1 { (status.canonical_reason().unwrap_or("Error")) }
+                p { (detail) }
+                p { a href="/" { "To tonight's sweep" } }
+            }
+        },
+    )
+}
+
+/// The style of every page.
+pub async fn style() -> impl IntoResponse {
+    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8"));
+    // Its address carries the version.
+    let keep = (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400"));
+    ([kind, keep], STYLE)
+}

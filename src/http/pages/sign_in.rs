@@ -1,0 +1,134 @@
+//! Signing in with a token of the API, and out.
+
+use axum::{
+    Form,
+    extract::{Query, Request, State},
+    http::{HeaderMap, StatusCode, Uri, header},
+    response::{IntoResponse, Redirect, Response},
+};
+use chrono::Utc;
+use maud::{Markup, html};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use url::form_urlencoded;
+
+use super::{
+    Desk, Oops, Page, SIGN_IN, session,
+    shell::{self, Again},
+};
+use crate::{
+    http::{access, limits},
+    reconcile::ports::{Ledger, Register},
+};
+
+/// What leads to the form.
+#[derive(Debug, Deserialize)]
+pub struct Then {
+    #[serde(default)]
+    then: String,
+}
+
+/// What the form sends.
+#[derive(Debug, Deserialize)]
+pub struct SignIn {
+    token: SecretString,
+    #[serde(default)]
+    then: String,
+}
+
+/// The form's address, for one who wanted to go to `then`.
+pub fn address(then: &Uri) -> String {
+    let there = then.path_and_query().map_or("/", |there| there.as_str());
+    let query: String = form_urlencoded::Serializer::new(String::new()).append_pair("then", there).finish();
+    if there == "/" { SIGN_IN.to_owned() } else { format!("{SIGN_IN}?{query}") }
+}
+
+/// The form.
+pub async fn show<L: Ledger, R: Register>(State(desk): State<Desk<L, R>>, Query(query): Query<Then>) -> Response {
+    if desk.api.access.tokens().is_none() {
+        return Redirect::to("/").into_response();
+    }
+    form(&query.then, None).into_response()
+}
+
+/// Begins a session for whoever knows a token.
+pub async fn submit<L: Ledger, R: Register>(State(desk): State<Desk<L, R>>, request: Request) -> Page {
+    let address = limits::caller_address(&request);
+    let headers = request.headers().clone();
+    if !access::is_same_site(&headers) {
+        return Err(Oops::new(StatusCode::FORBIDDEN, "the form was sent from a page of another site"));
+    }
+    let Ok(Form(sign_in)) = axum::RequestExt::extract::<Form<SignIn>, _>(request).await else {
+        return Err(Oops::new(StatusCode::BAD_REQUEST, "the form cannot be read"));
+    };
+    let token = desk.api.access.find(sign_in.token.expose_secret().trim().as_bytes(), address)?;
+    let Some(token) = token else {
+        return Ok(
+            (StatusCode::UNAUTHORIZED, form(&sign_in.then, Some("No token of the API is like that."))).into_response()
+        );
+    };
+    tracing::info!(target: "audit", actor = token.name, "signed in to the dashboard");
+    let cookie = session::begin(token, Utc::now(), &headers);
+    Ok(([(header::SET_COOKIE, cookie)], Redirect::to(local(&sign_in.then))).into_response())
+}
+
+/// Ends the session. Nothing is shown or changed by it, so whoever sends it may.
+pub async fn out<L: Ledger, R: Register>(State(_): State<Desk<L, R>>, headers: HeaderMap) -> Response {
+    ([(header::SET_COOKIE, session::end(&headers))], Redirect::to(SIGN_IN)).into_response()
+}
+
+/// An address of ours, whatever was asked for.
+fn local(then: &str) -> &str {
+    let ours = then.starts_with('/') && !then.starts_with("//") && !then.contains(['\\', '\r', '\n', '\t']);
+    if ours && !then.starts_with(SIGN_IN) { then } else { "/" }
+}
+
+fn form(then: &str, problem: Option<&str>) -> Markup {
+    shell::bare(
+        "Sign in",
+        Again::Never,
+        &html! {
+            main #content .narrow {
+                h1 { "salla-reconciler" }
+                section {
+                    h2 { "Sign in" }
+                    @if let Some(problem) = problem { p.note.bad role="alert" { (problem) } }
+                    form method="post" action=(SIGN_IN) {
+                        input type="hidden" name="then" value=(local(then));
+                        label for="token" { "Token of the API" }
+                        p { input #token type="password" name="token" required autocomplete="current-password" autofocus; }
+                        button type="submit" { "Sign in" }
+                    }
+                    p.soft { "One of " code { "http.api_token" } " and " code { "http.api_tokens" } ". One of scope "
+                        code { "read" } " may look, one of " code { "operate" } " may act." }
+                }
+            }
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_sent_to_another_site() {
+        for then in
+            ["//evil.example", "https://evil.example", "/\\evil.example", "", "javascript:1", "/a\r\nb", SIGN_IN]
+        {
+            assert_eq!(local(then), "/", "{then:?}");
+        }
+        for then in ["/", "/dashboard/stores/1001?x=1"] {
+            assert_eq!(local(then), then);
+        }
+    }
+
+    #[test]
+    fn where_one_wanted_to_go_survives() {
+        assert_eq!(
+            address(&"/dashboard/stores?q=a&b=c".parse().unwrap()),
+            "/dashboard/sign-in?then=%2Fdashboard%2Fstores%3Fq%3Da%26b%3Dc"
+        );
+        assert_eq!(address(&Uri::default()), SIGN_IN);
+    }
+}

@@ -1,0 +1,87 @@
+//! What a person looks at: how the nights went, and which stores need a hand.
+
+use std::{future::Future, time::Duration};
+
+use chrono::{DateTime, Utc};
+
+use super::TargetError;
+use crate::domain::{Merchant, MerchantId, Run, RunStatus, Totals, Trigger};
+
+/// A firing of the schedule, and what its runs came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Night {
+    /// When it was due.
+    pub slot: DateTime<Utc>,
+    /// Whether it was on time or made up for; `None`: it was skipped.
+    pub trigger: Option<Trigger>,
+    /// How many runs it made.
+    pub made: u64,
+    /// When it made them.
+    pub fired_at: DateTime<Utc>,
+    /// From then to the last run's end; `None`: some have not ended.
+    pub took: Option<Duration>,
+    /// How many of its runs stand so, and what they counted; empty where that is not known any more.
+    pub runs: Vec<(RunStatus, u64, Totals)>,
+}
+
+impl Night {
+    /// How many of its runs stand so.
+    #[must_use]
+    pub fn count(&self, status: RunStatus) -> u64 {
+        self.runs.iter().filter(|(at, ..)| *at == status).map(|(_, runs, _)| runs).sum()
+    }
+
+    /// How many of its runs have ended.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        self.runs.iter().filter(|(at, ..)| at.is_end()).map(|(_, runs, _)| runs).sum()
+    }
+
+    /// What its runs counted together.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.runs.iter().fold(Totals::default(), |mut sum, (.., totals)| {
+            sum += *totals;
+            sum
+        })
+    }
+}
+
+/// A store that needs a hand, or at least a look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attention {
+    /// Which.
+    pub merchant: Merchant,
+    /// It is active, and nothing has covered it for longer than a day and two hours.
+    pub overdue: bool,
+    /// Its last run that has ended.
+    pub last: Option<Run>,
+}
+
+/// How a store's tokens stand. The tokens themselves are not in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenState {
+    /// When they came from Salla.
+    pub obtained_at: DateTime<Utc>,
+    /// When the access token ends; `None`: Salla did not say.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Whether there is a refresh token.
+    pub renewable: bool,
+    /// Since when a refresh is under way, or has an unknown outcome.
+    pub refresh_started_at: Option<DateTime<Utc>>,
+    /// Since when Salla refuses them.
+    pub refused_at: Option<DateTime<Utc>>,
+}
+
+/// What the pages read beside the ledger and the register.
+pub trait Overview: Clone + Send + Sync + 'static {
+    /// The latest firings, newest first.
+    fn nights(&self, limit: u64) -> impl Future<Output = Result<Vec<Night>, TargetError>> + Send;
+
+    /// The stores that need a hand: those whose tokens are refused, then those that nothing has covered for longest, then
+    /// those whose last run failed or left records out, the latest first. At most so many of each kind.
+    fn attention(&self, limit: u64) -> impl Future<Output = Result<Vec<Attention>, TargetError>> + Send;
+
+    /// How a store's tokens stand; `None`: it has none.
+    fn token(&self, merchant: MerchantId) -> impl Future<Output = Result<Option<TokenState>, TargetError>> + Send;
+}

@@ -1,0 +1,140 @@
+//! How the nights went, and which stores need a hand.
+
+use std::{collections::HashMap, time::Duration};
+
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryResult};
+
+use super::{
+    connect::Store,
+    entity::{credential, merchant, watermark},
+    merchants::with_watermarks,
+    queries::OVERDUE,
+};
+use crate::{
+    domain::{MerchantId, Order, Record, Run, RunStatus, Totals},
+    reconcile::ports::{Attention, Night, Overview, TargetError, TokenState},
+};
+
+impl Overview for Store {
+    async fn nights(&self, limit: u64) -> Result<Vec<Night>, TargetError> {
+        self.call(|| self.read_nights(limit)).await
+    }
+
+    async fn attention(&self, limit: u64) -> Result<Vec<Attention>, TargetError> {
+        self.call(|| self.read_attention(limit)).await
+    }
+
+    async fn token(&self, merchant: MerchantId) -> Result<Option<TokenState>, TargetError> {
+        self.call(|| async {
+            let row = credential::Entity::find_by_id(merchant.0).one(&self.db).await?;
+            Ok(row.map(|row| TokenState {
+                obtained_at: row.obtained_at,
+                expires_at: row.expires_at,
+                renewable: row.refresh_token.is_some(),
+                refresh_started_at: row.refresh_started_at,
+                refused_at: row.refused_at,
+            }))
+        })
+        .await
+    }
+}
+
+impl Store {
+    async fn read_nights(&self, limit: u64) -> Result<Vec<Night>, DbErr> {
+        let sql = format!(
+            "SELECT slot, outcome, runs, fired_at, tally, {took} AS took FROM firings WHERE outcome <> 'began' \
+             ORDER BY slot DESC LIMIT {limit}",
+            took = self.dialect.seconds_between("fired_at", "ended_at"),
+        );
+        let mut nights = Vec::new();
+        for row in self.db.query_all_raw(self.statement(&sql, [])).await? {
+            let mut night = night(&row)?;
+            // Those of the sweep that is under way are counted as they stand.
+            if night.took.is_none() && night.made > 0 {
+                night.runs = self.runs_of(&self.db, night.slot).await?;
+            }
+            nights.push(night);
+        }
+        Ok(nights)
+    }
+
+    async fn read_attention(&self, limit: u64) -> Result<Vec<Attention>, DbErr> {
+        let overdue =
+            format!("m.state = 'active' AND COALESCE(w.watermark, m.created_at) < {}", self.dialect.now_minus(OVERDUE));
+        let waiting = |which: &str| {
+            format!(
+                "SELECT m.merchant_id FROM merchants m LEFT JOIN watermarks w ON w.merchant_id = m.merchant_id \
+                 AND w.resource = '{resource}' WHERE {which} \
+                 ORDER BY COALESCE(w.watermark, m.created_at), m.merchant_id LIMIT {limit}",
+                resource = Order::RESOURCE.as_str()
+            )
+        };
+        let unwell = |status: RunStatus| {
+            format!(
+                "SELECT r.merchant_id FROM runs r WHERE r.status = '{status}' AND NOT EXISTS (SELECT 1 FROM runs n \
+                 WHERE n.merchant_id = r.merchant_id AND n.id > r.id AND n.finished_at IS NOT NULL) \
+                 ORDER BY r.id DESC LIMIT {limit}"
+            )
+        };
+        let mut behind = Vec::new();
+        let mut found: Vec<i64> = Vec::new();
+        for (sql, is_overdue) in [
+            (waiting("m.state = 'needs_reauthorization'"), false),
+            (waiting(&overdue), true),
+            (unwell(RunStatus::Failed), false),
+            (unwell(RunStatus::Partial), false),
+        ] {
+            for row in self.db.query_all_raw(self.statement(&sql, [])).await? {
+                let merchant: i64 = row.try_get("", "merchant_id")?;
+                if is_overdue {
+                    behind.push(merchant);
+                }
+                if !found.contains(&merchant) {
+                    found.push(merchant);
+                }
+            }
+        }
+        let rows = merchant::Entity::find().filter(merchant::Column::MerchantId.is_in(found.clone()));
+        let watermarks = watermark::Entity::find().filter(watermark::Column::MerchantId.is_in(found.clone()));
+        let merchants = with_watermarks(rows.all(&self.db).await?, watermarks, &self.db).await?;
+        let mut merchants: HashMap<i64, _> = merchants.into_iter().map(|one| (one.merchant_id.0, one)).collect();
+        let mut last = self.last_ended(&found).await?;
+        let attention = |id: i64| {
+            // One that was removed meanwhile is nobody's trouble.
+            let merchant = merchants.remove(&id)?;
+            Some(Attention { merchant, overdue: behind.contains(&id), last: last.remove(&id) })
+        };
+        Ok(found.into_iter().filter_map(attention).collect())
+    }
+
+    async fn last_ended(&self, merchants: &[i64]) -> Result<HashMap<i64, Run>, DbErr> {
+        if merchants.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let ids: Vec<String> = merchants.iter().map(ToString::to_string).collect();
+        let sql = format!(
+            "SELECT r.* FROM merchants m JOIN runs r ON r.id = (SELECT n.id FROM runs n \
+             WHERE n.merchant_id = m.merchant_id AND n.finished_at IS NOT NULL ORDER BY n.id DESC LIMIT 1) \
+             WHERE m.merchant_id IN ({})",
+            ids.join(", ")
+        );
+        let runs = self.returned_runs(&self.db, self.statement(&sql, [])).await?;
+        Ok(runs.into_iter().map(|run| (run.merchant_id.0, run)).collect())
+    }
+}
+
+fn night(row: &QueryResult) -> Result<Night, DbErr> {
+    let outcome: String = row.try_get("", "outcome")?;
+    let made: i64 = row.try_get("", "runs")?;
+    let took: Option<f64> = row.try_get("", "took")?;
+    let tally: Option<String> = row.try_get("", "tally")?;
+    let runs = tally.and_then(|tally| serde_json::from_str::<Vec<(RunStatus, u64, Totals)>>(&tally).ok());
+    Ok(Night {
+        slot: row.try_get("", "slot")?,
+        trigger: outcome.parse().ok(),
+        made: u64::try_from(made).unwrap_or(0),
+        fired_at: row.try_get("", "fired_at")?,
+        took: took.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+        runs: runs.unwrap_or_default(),
+    })
+}
