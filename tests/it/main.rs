@@ -21,6 +21,7 @@ mod configuration;
 mod crash;
 mod crowded;
 mod daemon;
+mod dashboard;
 mod demo;
 mod deploy;
 mod documented;

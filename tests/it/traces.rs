@@ -1,13 +1,11 @@
 //! Traces, as a collector receives them.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use nix::sys::signal::Signal;
 use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
 use salla_reconciler::simulator::Fault;
+use tokio::time::Instant;
 
 use crate::support::{
     Engine, Site,
@@ -57,6 +55,16 @@ async fn a_trace_of_each_run(engine: Engine) {
     assert_eq!(failed.span.status.as_ref().unwrap().code(), StatusCode::Error);
     assert_eq!(failed.attribute("error.type"), bad["error"]["kind"].as_str().unwrap());
 
+    assert_whole(&spans, root, if engine == Engine::Sqlite { "sqlite" } else { "postgresql" });
+
+    // Who reads the log finds the trace.
+    let line = daemon.await_line(|line| line["message"] == "run ended" && line["merchant.id"] == 1001).await;
+    let trace = root.span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert_eq!(line["span"]["trace_id"], trace.as_str(), "{line}");
+}
+
+/// Pages within the run; within those each request and the commit, by the conventions.
+fn assert_whole(spans: &[Received], root: &Received, system: &str) {
     let whole: Vec<Received> =
         spans.iter().filter(|received| received.span.trace_id == root.span.trace_id).cloned().collect();
     let pages = named(&whole, "page");
@@ -84,16 +92,10 @@ async fn a_trace_of_each_run(engine: Engine) {
 
     let commits = named(&whole, "commit");
     assert_eq!(commits.len(), pages.len());
-    let system = if engine == Engine::Sqlite { "sqlite" } else { "postgresql" };
     for commit in commits {
         assert!(parents.contains(commit.span.parent_span_id.as_slice()), "{commit:?} is in no page");
         assert_eq!(commit.attribute("db.system.name"), system);
     }
-
-    // Who reads the log finds the trace.
-    let line = daemon.await_line(|line| line["message"] == "run ended" && line["merchant.id"] == 1001).await;
-    let trace = root.span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    assert_eq!(line["span"]["trace_id"], trace.as_str(), "{line}");
 }
 
 /// It takes what is sent, and says nothing: nobody waits for it longer than the grace, at the end neither.

@@ -91,7 +91,11 @@ const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
 
+/// And it stays a page where it tells of trouble.
 async fn headers(mut response: Response) -> Response {
+    if response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
+        response.extensions_mut().insert(super::problem::Shown);
+    }
     response.headers_mut().entry(header::CONTENT_SECURITY_POLICY).or_insert(POLICY);
     // A form's answer needs to know where it came from: see `access::is_same_site`.
     response.headers_mut().entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("same-origin"));
@@ -185,11 +189,7 @@ impl IntoResponse for Oops {
     fn into_response(self) -> Response {
         match self {
             Self::SignIn(then) => Redirect::to(&sign_in::address(&then)).into_response(),
-            Self::Told { status, detail } => {
-                let mut response = (status, shell::told(status, &detail)).into_response();
-                response.extensions_mut().insert(super::problem::Shown);
-                response
-            }
+            Self::Told { status, detail } => (status, shell::told(status, &detail)).into_response(),
         }
     }
 }

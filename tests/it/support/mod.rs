@@ -1,5 +1,6 @@
 //! What the suites stand on.
 
+pub mod browser;
 pub mod canary;
 pub mod cluster;
 pub mod collector;

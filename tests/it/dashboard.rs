@@ -1,0 +1,346 @@
+//! The pages: what they show, who may see them, and in a real browser.
+
+use std::{fs, path::Path};
+
+use chrono::{TimeDelta, Utc};
+use fantoccini::{Locator, key::Key};
+use reqwest::{
+    Method, StatusCode,
+    header::{HeaderMap, LOCATION, SET_COOKIE},
+};
+use salla_reconciler::simulator::Fault;
+use serde_json::json;
+
+use crate::support::{
+    Engine, Site,
+    browser::{Browser, Theme},
+    daemon::Daemon,
+    site::shop,
+};
+
+on_every_database!(a_night_as_pages, the_buttons, signing_in, a_session_is_nobody_else_s);
+
+const OPERATOR: &str = "operator-canary-0123";
+const READER: &str = "reader-canary-0123";
+
+/// Two stores, of which one fails, in a sweep that was missed and made up for. Names are whatever people call a shop.
+async fn a_site_after_a_night(engine: Engine) -> (Site, Daemon) {
+    let mut site = Site::new(engine, [shop(1001, 5, 3), shop(1002, 0, 1)]).await;
+    site.database.execute("UPDATE merchants SET name = 'متجر <b>الورد</b>' WHERE merchant_id = 1001", []).await;
+    let hour = (Utc::now() - TimeDelta::hours(1)).format("%H").to_string();
+    site.set("SCHEDULE__CRON", &format!("0 0 {hour} * * *"));
+    site.set("SCHEDULE__TIMEZONE", "UTC");
+    let pattern = format!("0 0 {hour} * * * UTC");
+    for days in 2..30_i64 {
+        let slot = (Utc::now() - TimeDelta::days(days))
+            .date_naive()
+            .and_hms_opt(hour.parse().unwrap(), 0, 0)
+            .unwrap()
+            .and_utc();
+        let counted = json!({"fetched": 90, "created": 40 + days * 7 % 50, "updated": days * 11 % 30, "unchanged": 5, "skipped": 0, "failed": 0});
+        let tally = json!([["succeeded", 2, counted]]).to_string();
+        let values = [slot.into(), pattern.clone().into(), tally.into(), (slot + TimeDelta::seconds(60 + days)).into()];
+        let sql = "INSERT INTO firings (slot, pattern, outcome, runs, tally, fired_at, ended_at) VALUES ($1, $2, 'schedule', 2, $3, $1, $4)";
+        site.database.execute(sql, values).await;
+    }
+    site.salla.world().script(1002, [Fault::status(403)]);
+    let daemon = site.serve().await;
+    daemon.await_run("merchant_id=1001", |run| run["status"] == "succeeded").await;
+    daemon.await_run("merchant_id=1002", |run| run["status"] == "failed").await;
+    daemon.await_line(|line| line["message"] == "sweep ended").await;
+    (site, daemon)
+}
+
+async fn page(daemon: &Daemon, path: &str) -> String {
+    let (status, headers, body) = daemon.answer(daemon.request(Method::GET, path)).await;
+    assert_eq!(status, 200, "{path}: {body}");
+    assert!(headers["content-type"].to_str().unwrap().starts_with("text/html"), "{path}: {headers:?}");
+    let policy = headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    let text = body.as_str().unwrap().to_owned();
+    assert!(text.starts_with("<!DOCTYPE html>") && !text.contains("<script") && !text.contains("<b>"), "{text}");
+    text
+}
+
+#[track_caller]
+fn shows(page: &str, texts: &[&str]) {
+    for text in texts {
+        assert!(page.contains(text), "no {text:?} in\n{page}");
+    }
+}
+
+async fn a_night_as_pages(engine: Engine) {
+    let (_site, daemon) = a_site_after_a_night(engine).await;
+    let night = page(&daemon, "/").await;
+    shows(
+        &night,
+        &[
+            "1 run failed in the last sweep",
+            "<strong>2 of 2</strong> done",
+            "catch_up",
+            "Stores that need a hand",
+            "salla_rejected",
+            "href=\"/dashboard/stores/1002\"",
+            "The last 30 nights",
+            "<svg class=\"plot\"",
+        ],
+    );
+    assert!(!night.contains("href=\"/dashboard/stores/1001\""), "a store that is well needs no hand: {night}");
+
+    let stores = page(&daemon, "/dashboard/stores").await;
+    shows(&stores, &["<bdi dir=\"auto\">متجر &lt;b&gt;الورد&lt;/b&gt;</bdi>", "/dashboard/stores/1002"]);
+    shows(&page(&daemon, "/dashboard/stores?state=paused").await, &["None."]);
+    let store = page(&daemon, "/dashboard/stores/1001").await;
+    shows(&store, &["every sweep covers it", "Covered up to (watermark)", "succeeded", "order.created", "Tokens"]);
+    let (_, run) = daemon.get("/runs?merchant_id=1001").await;
+    let id = run["runs"][0]["run_id"].as_str().unwrap();
+    let run = page(&daemon, &format!("/dashboard/runs/{id}")).await;
+    shows(&run, &["every order that Salla changed within the window has been read back", "missing", "What it covers"]);
+    let (_, failed) = daemon.get("/runs?merchant_id=1002").await;
+    let id = failed["runs"][0]["run_id"].as_str().unwrap();
+    shows(
+        &page(&daemon, &format!("/dashboard/runs/{id}")).await,
+        &["salla_rejected", "Rerun the store", "the store's watermark has not moved"],
+    );
+
+    // What is asked of the wrong thing is told as a page, too.
+    for (path, status) in [
+        ("/dashboard/stores/77", 404),
+        ("/dashboard/runs/00000000-0000-7000-8000-000000000000", 404),
+        ("/dashboard/stores?id=abc", 400),
+        ("/dashboard/stores?state=odd", 400),
+    ] {
+        let (answer, _, body) = daemon.answer(daemon.request(Method::GET, path)).await;
+        assert_eq!(answer, status, "{path}");
+        assert!(body.as_str().unwrap().contains("<h1>"), "{path}: {body}");
+    }
+    for path in [
+        "/dashboard/stores/abc",
+        "/dashboard/runs/abc",
+        "/dashboard/runs/1?skip=-1",
+        "/dashboard/stores?after=x",
+        "/dashboard/none",
+    ] {
+        let status = daemon.get(path).await.0;
+        assert!(status.is_client_error(), "{path}: {status}");
+    }
+}
+
+/// They do what the API does, and sign with the same name.
+async fn the_buttons(engine: Engine) {
+    let (site, daemon) = a_site_after_a_night(engine).await;
+    let press = |path: &str| {
+        let request = daemon.request(Method::POST, path).header("origin", &daemon.url);
+        daemon.answer(request.header("content-type", "application/x-www-form-urlencoded"))
+    };
+    let (status, _, body) = press("/dashboard/stores/1002/rerun").await;
+    assert_eq!(status, 200, "{body}");
+    daemon.await_run("merchant_id=1002", |run| run["status"] == "succeeded").await;
+    assert_eq!(press("/dashboard/stores/1001/pause").await.0, 200);
+    shows(&page(&daemon, "/dashboard/stores/1001").await, &["chip paused", "Resume"]);
+    assert_eq!(press("/dashboard/stores/1001/resume").await.0, 200);
+    assert_eq!(press("/dashboard/all/pause").await.0, 200);
+    shows(&page(&daemon, "/").await, &["All stores are paused", "Let all stores go on"]);
+    assert_eq!(press("/dashboard/all/resume").await.0, 200);
+    assert_eq!(press("/dashboard/stores/1001/explode").await.0, 404);
+    assert_eq!(press("/dashboard/stores/77/rerun").await.0, 404);
+    assert_eq!(press("/dashboard/runs/00000000-0000-7000-8000-000000000000/cancel").await.0, 404);
+    let (_, audit) = daemon.get("/audit").await;
+    let actions: Vec<_> =
+        audit["entries"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    for action in ["run.trigger", "merchant.pause", "merchant.resume"] {
+        assert!(actions.contains(&action), "{action} in {actions:?}");
+    }
+    site.search_tables();
+}
+
+/// A daemon that wants a token, and a browser without one.
+struct Door {
+    site: Site,
+    daemon: Daemon,
+    browser: reqwest::Client,
+}
+
+type Answer = (StatusCode, HeaderMap, String);
+
+impl Door {
+    async fn new(engine: Engine) -> Self {
+        let mut site = Site::new(engine, [shop(1001, 0, 1)]).await;
+        site.set("HTTP__API_TOKENS", &format!("night:operate:{OPERATOR},desk:read:{READER}"));
+        let daemon = site.serve().await;
+        let browser =
+            reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        Self { site, daemon, browser }
+    }
+
+    async fn get(&self, path: &str, cookie: &str) -> Answer {
+        let request = self.browser.get(format!("{}{path}", self.daemon.url)).header("cookie", cookie);
+        Self::answer(request.send().await.unwrap()).await
+    }
+
+    /// From a page of `origin`; by itself, of this very site.
+    async fn post(&self, path: &str, (cookie, origin): (&str, &str), form: &[(&str, &str)]) -> Answer {
+        let request = self.browser.post(format!("{}{path}", self.daemon.url)).header("cookie", cookie);
+        Self::answer(request.header("origin", origin).form(form).send().await.unwrap()).await
+    }
+
+    async fn answer(answer: reqwest::Response) -> Answer {
+        (answer.status(), answer.headers().clone(), answer.text().await.unwrap())
+    }
+
+    async fn sign_in(&self, token: &str, then: &str) -> Answer {
+        self.post("/dashboard/sign-in", ("", &self.daemon.url), &[("token", token), ("then", then)]).await
+    }
+
+    /// The cookie of a session, and the key of its forms.
+    async fn session(&self, token: &str) -> (String, String) {
+        let (_, headers, _) = self.sign_in(token, "/").await;
+        let cookie = headers[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let (status, _, store) = self.get("/dashboard/stores/1001", &cookie).await;
+        assert_eq!(status, 200, "{store}");
+        let key = store.split("name=\"form_key\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        (cookie, key)
+    }
+}
+
+fn leads_to(headers: &HeaderMap) -> &str {
+    headers[LOCATION].to_str().unwrap()
+}
+
+/// Without a session there is nothing to see, and a token makes one.
+async fn signing_in(engine: Engine) {
+    let door = Door::new(engine).await;
+    for path in ["/", "/dashboard/stores", "/dashboard/stores/1001"] {
+        let (status, headers, _) = door.get(path, "").await;
+        assert_eq!(status, StatusCode::SEE_OTHER, "{path}");
+        assert!(leads_to(&headers).starts_with("/dashboard/sign-in"), "{headers:?}");
+    }
+    let (status, headers, _) = door.get("/dashboard/style.css", "").await;
+    assert_eq!((status, headers["content-type"].to_str().unwrap()), (StatusCode::OK, "text/css; charset=utf-8"));
+
+    let (status, headers, body) = door.sign_in("reader-canary-9999", "/").await;
+    assert_eq!(status, 401, "{body}");
+    assert!(body.contains("No token of the API is like that") && !body.contains("9999"), "{body}");
+    assert!(headers.get(SET_COOKIE).is_none(), "{headers:?}");
+    let (status, headers, _) = door.sign_in(OPERATOR, "/dashboard/stores/1001").await;
+    assert_eq!((status, leads_to(&headers)), (StatusCode::SEE_OTHER, "/dashboard/stores/1001"));
+    let set = headers[SET_COOKIE].to_str().unwrap();
+    assert!(set.contains("HttpOnly") && set.contains("SameSite=Lax") && !set.contains(OPERATOR), "{set}");
+    assert_eq!(leads_to(&door.sign_in(OPERATOR, "https://evil.example/").await.1), "/");
+    let form = [("token", OPERATOR)];
+    assert_eq!(door.post("/dashboard/sign-in", ("", "https://evil.example"), &form).await.0, 403);
+
+    let (status, headers, _) = door.post("/dashboard/sign-out", ("", &door.daemon.url), &[]).await;
+    assert_eq!(status, StatusCode::SEE_OTHER);
+    assert!(headers[SET_COOKIE].to_str().unwrap().contains("Max-Age=0"), "{headers:?}");
+    // Guessing is slowed down as it is everywhere.
+    let mut slowed = 0;
+    for _ in 0..12 {
+        slowed += u32::from(door.sign_in("reader-canary-9999", "/").await.0 == 429);
+    }
+    assert!(slowed > 0);
+}
+
+/// It opens what its token opens, to its own pages only.
+async fn a_session_is_nobody_else_s(engine: Engine) {
+    let door = Door::new(engine).await;
+    let ours = door.daemon.url.as_str();
+    let (cookie, key) = door.session(OPERATOR).await;
+    let rerun = "/dashboard/stores/1001/rerun";
+    for (origin, form) in
+        [("https://evil.example", vec![("form_key", key.as_str())]), (ours, vec![]), (ours, vec![("form_key", "0123")])]
+    {
+        assert_eq!(door.post(rerun, (&cookie, origin), &form).await.0, 403, "{origin} {form:?}");
+    }
+    assert_eq!(door.site.database.number("SELECT count(*) FROM runs").await, 0);
+    let (status, headers, _) = door.post(rerun, (&cookie, ours), &[("form_key", &key)]).await;
+    assert_eq!(status, StatusCode::SEE_OTHER);
+    assert!(leads_to(&headers).starts_with("/dashboard/runs/"), "{headers:?}");
+    assert_eq!(door.site.database.text("SELECT actor FROM audit WHERE action = 'run.trigger'").await, "token:night");
+    // The cookie opens the pages, and not the API.
+    assert_eq!(door.get("/runs", &cookie).await.0, 401);
+
+    // Who may look may not act, not even with a key of their own.
+    let (cookie, key) = door.session(READER).await;
+    let (_, _, store) = door.get("/dashboard/stores/1001", &cookie).await;
+    assert!(!store.contains(">Rerun<"), "{store}");
+    assert_eq!(door.post(rerun, (&cookie, ours), &[("form_key", &key)]).await.0, 403);
+}
+
+/// A person at a wide and at a narrow screen, by day and by night, with a keyboard. The pictures are left for people to
+/// look at.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_browser() {
+    let (_site, daemon) = a_site_after_a_night(Engine::Sqlite).await;
+    let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dashboard");
+    fs::create_dir_all(&pictures).unwrap();
+    let (_, run) = daemon.get("/runs?merchant_id=1001").await;
+    let run = format!("/dashboard/runs/{}", run["runs"][0]["run_id"].as_str().unwrap());
+    let pages =
+        [("night", "/"), ("stores", "/dashboard/stores"), ("store", "/dashboard/stores/1001"), ("run", run.as_str())];
+    let mut grounds = Vec::new();
+    for (theme, width) in [(Theme::Light, 1280), (Theme::Dark, 1280), (Theme::Light, 390), (Theme::Dark, 390)] {
+        let browser = Browser::open(width, theme).await;
+        for (name, path) in pages {
+            browser.page.goto(&format!("{}{path}", daemon.url)).await.unwrap();
+            let picture = browser.page.screenshot().await.unwrap();
+            fs::write(pictures.join(format!("{name}-{theme:?}-{width}.png").to_lowercase()), picture).unwrap();
+            let beyond = browser.run("return document.scrollingElement.scrollWidth - window.innerWidth").await;
+            assert!(beyond.as_f64().unwrap() <= 0.0, "{name} is {beyond} wider than a window of {width}");
+            let others = browser.run("return performance.getEntriesByType('resource').filter(one => !one.name.startsWith(location.origin)).length").await;
+            assert_eq!(others, 0, "{name} fetches from elsewhere");
+        }
+        grounds.push(browser.run("return getComputedStyle(document.body).backgroundColor").await);
+        let direction = "return getComputedStyle(document.querySelector('bdi')).direction";
+        browser.page.goto(&format!("{}/dashboard/stores", daemon.url)).await.unwrap();
+        assert_eq!(browser.run(direction).await, "rtl");
+        browser.close().await;
+    }
+    assert_eq!(grounds[0], grounds[2]);
+    assert_ne!(grounds[0], grounds[1], "by night it is dark");
+
+    // By keyboard alone: the first stop skips what every page begins with, and a button can be reached and pressed.
+    let browser = Browser::open(1280, Theme::Light).await;
+    browser.page.goto(&format!("{}/dashboard/stores/1002", daemon.url)).await.unwrap();
+    let mut stops = Vec::new();
+    for _ in 0..12 {
+        browser.page.active_element().await.unwrap().send_keys(&Key::Tab.to_string()).await.unwrap();
+        let text = browser.page.active_element().await.unwrap().text().await.unwrap();
+        stops.push(text.clone());
+        if text == "Rerun" {
+            break;
+        }
+    }
+    assert_eq!(stops[0], "To the content", "{stops:?}");
+    assert_eq!(stops.last().unwrap(), "Rerun", "{stops:?}");
+    browser.page.active_element().await.unwrap().send_keys(&Key::Enter.to_string()).await.unwrap();
+    browser.page.wait().for_element(Locator::XPath("//h1[contains(., 'Run')]")).await.unwrap();
+    assert!(browser.page.current_url().await.unwrap().path().starts_with("/dashboard/runs/"));
+    daemon.await_run("merchant_id=1002", |run| run["trigger"] == "http" && run["status"] == "succeeded").await;
+    browser.close().await;
+}
+
+/// The session of a real browser.
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_in_with_a_browser() {
+    let mut site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
+    site.set("HTTP__API_TOKENS", &format!("night:operate:{OPERATOR}"));
+    let daemon = site.serve().await;
+    let browser = Browser::open(1280, Theme::Light).await;
+    let page = &browser.page;
+    page.goto(&format!("{}/dashboard/stores/1001", daemon.url)).await.unwrap();
+    assert_eq!(page.current_url().await.unwrap().path(), "/dashboard/sign-in");
+    page.find(Locator::Id("token")).await.unwrap().send_keys(OPERATOR).await.unwrap();
+    page.find(Locator::Css("button")).await.unwrap().click().await.unwrap();
+    page.wait().for_element(Locator::XPath("//h2[contains(., 'Where it stands')]")).await.unwrap();
+    assert_eq!(page.current_url().await.unwrap().path(), "/dashboard/stores/1001");
+    assert_eq!(browser.run("return document.cookie").await, "", "no script can read it");
+    page.find(Locator::XPath("//button[. = 'Pause']")).await.unwrap().click().await.unwrap();
+    page.wait().for_element(Locator::XPath("//button[. = 'Resume']")).await.unwrap();
+    assert_eq!(site.database.text("SELECT state FROM merchants").await, "paused");
+    page.find(Locator::XPath("//button[. = 'Sign out']")).await.unwrap().click().await.unwrap();
+    page.wait().for_element(Locator::Id("token")).await.unwrap();
+    page.goto(&daemon.url).await.unwrap();
+    assert_eq!(page.current_url().await.unwrap().path(), "/dashboard/sign-in");
+    browser.close().await;
+}
