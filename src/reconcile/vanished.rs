@@ -69,10 +69,10 @@ where
     let began = survey.cursor().observed_at.unwrap_or(work.claim.now);
     let since = (survey.cursor().listing == Listing::UpdatedAtMin).then_some(work.window.since);
     let until = work.claim.request.until.map_or(began, |until| until.min(began));
-    let held = work.target.held_ids(work.claim.lease.merchant, since, until).await?;
-    let number = held.len();
-    let absent: BTreeMap<i64, Version> = held.into_iter().filter(|(id, _)| !survey.has_seen(*id)).collect();
-    let brake = Brake { held: number, absent: absent.len(), share: work.max_disappeared };
+    let has_seen = |id| survey.has_seen(id);
+    let (held, absent) = work.target.unseen(work.claim.lease.merchant, (since, until), &has_seen).await?;
+    let absent: BTreeMap<i64, Version> = absent.into_iter().collect();
+    let brake = Brake { held, absent: absent.len(), share: work.max_disappeared };
 
     let mut gone = ask_absent(work, survey, done, (&absent, brake, (since, began))).await?;
     let unsettled: Vec<i64> = survey.unsettled().filter(|id| !absent.contains_key(id)).collect();

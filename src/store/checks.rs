@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ConnectionTrait, DbErr, Value};
+use futures::TryStreamExt;
+use sea_orm::{ConnectionTrait, DbErr, StreamTrait, Value};
 
 use super::connect::Store;
 use crate::{
@@ -68,12 +69,13 @@ impl Store {
         Ok(())
     }
 
-    pub(super) async fn ids_held(
+    /// Row by row as they come: all of a large store's are too many to be held at once.
+    pub(super) async fn held_and_unseen(
         &self,
         merchant: MerchantId,
-        since: Option<DateTime<Utc>>,
-        until: DateTime<Utc>,
-    ) -> Result<Vec<HeldVersion>, TargetError> {
+        (since, until): (Option<DateTime<Utc>>, DateTime<Utc>),
+        seen: &(dyn Fn(i64) -> bool + Sync),
+    ) -> Result<(usize, Vec<HeldVersion>), TargetError> {
         let age = |what| self.dialect.age(what);
         let column = age(if since.is_some() { "salla_updated_at" } else { "salla_created_at" });
         // Another writer may have left out when an order was created: it is one of the whole store all the same.
@@ -88,10 +90,16 @@ impl Store {
         let values: Vec<Value> =
             [Some(merchant.0.into()), Some(until.into()), since.map(Value::from)].into_iter().flatten().collect();
         self.call(|| async {
-            let rows = self.db.query_all_raw(self.statement(&sql, values.clone())).await?;
-            rows.iter()
-                .map(|row| Ok((row.try_get("", "salla_order_id")?, row.try_get("", "version").unwrap_or(None))))
-                .collect()
+            let mut rows = self.db.stream_raw(self.statement(&sql, values.clone())).await?;
+            let (mut held, mut unseen) = (0, Vec::new());
+            while let Some(row) = rows.try_next().await? {
+                held += 1;
+                let id = row.try_get("", "salla_order_id")?;
+                if !seen(id) {
+                    unseen.push((id, row.try_get("", "version").unwrap_or(None)));
+                }
+            }
+            Ok((held, unseen))
         })
         .await
     }

@@ -35,13 +35,13 @@ impl Target<Order> for Store {
         self.read_checks(merchant, ids).await
     }
 
-    async fn held_ids(
+    async fn unseen(
         &self,
         merchant: MerchantId,
-        since: Option<DateTime<Utc>>,
-        until: DateTime<Utc>,
-    ) -> Result<Vec<HeldVersion>, TargetError> {
-        self.ids_held(merchant, since, until).await
+        period: (Option<DateTime<Utc>>, DateTime<Utc>),
+        seen: &(dyn Fn(i64) -> bool + Sync),
+    ) -> Result<(usize, Vec<HeldVersion>), TargetError> {
+        self.held_and_unseen(merchant, period, seen).await
     }
 
     async fn unwell(&self, merchant: MerchantId) -> Result<Vec<i64>, TargetError> {

@@ -115,14 +115,15 @@ pub trait Target<R: Record>: Send + Sync {
         ids: &[i64],
     ) -> impl Future<Output = Result<HashMap<i64, Check>, TargetError>> + Send;
 
-    /// The ids and versions of all that is held, not marked as gone, and by its own time stamp was last changed in
-    /// `[since, until)`; `since` absent: of all that was created before `until`.
-    fn held_ids(
+    /// How much is held, not marked as gone, and by its own time stamp was last changed in `[since, until)`; `since`
+    /// absent: how much was created before `until`. And of that the ids and versions of what was not `seen`: a store may
+    /// hold more than fits into memory.
+    fn unseen(
         &self,
         merchant: MerchantId,
-        since: Option<DateTime<Utc>>,
-        until: DateTime<Utc>,
-    ) -> impl Future<Output = Result<Vec<HeldVersion>, TargetError>> + Send;
+        period: (Option<DateTime<Utc>>, DateTime<Utc>),
+        seen: &(dyn Fn(i64) -> bool + Sync),
+    ) -> impl Future<Output = Result<(usize, Vec<HeldVersion>), TargetError>> + Send;
 
     /// The ids of what could not be read or written and has not been since, those not tried for longest first.
     fn unwell(&self, merchant: MerchantId) -> impl Future<Output = Result<Vec<i64>, TargetError>> + Send;
