@@ -36,6 +36,7 @@ mod onboarding;
 mod openapi;
 mod order;
 mod outbound;
+mod prometheus;
 mod report;
 mod samples;
 mod schema;

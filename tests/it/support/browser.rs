@@ -1,21 +1,18 @@
 //! A real Chromium, driven by its own driver.
 
-use std::{
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::cluster::free_port;
+use super::{cluster::free_port, companion::Companion};
 
 /// The driver, and a browser of its own.
 pub struct Browser {
     pub page: Client,
-    driver: Child,
+    _driver: Companion,
     _profile: TempDir,
 }
 
@@ -33,15 +30,9 @@ impl Browser {
     /// One whose window is so wide, of a person who likes `theme`.
     pub async fn open(width: u32, theme: Theme) -> Self {
         let port = free_port();
-        let mut command = Command::new("chromedriver");
-        let driver = command
-            .arg(format!("--port={port}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver is not on this machine: `tests/run` installs it");
+        let driver = Companion::start("chromedriver", &[format!("--port={port}")]);
         let profile = tempfile::tempdir().unwrap();
+        fs::set_permissions(profile.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let preferred = match theme {
             Theme::Dark => 0,
             Theme::Light => 1,
@@ -75,7 +66,7 @@ impl Browser {
         loop {
             let mut builder = ClientBuilder::new(HttpConnector::new());
             match builder.capabilities(wanted.as_object().unwrap().clone()).connect(&address).await {
-                Ok(page) => return Self { page, driver, _profile: profile },
+                Ok(page) => return Self { page, _driver: driver, _profile: profile },
                 Err(error) if tries == 100 => panic!("no session with chromedriver: {error}"),
                 // It has not opened its port yet.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -89,19 +80,7 @@ impl Browser {
         self.page.execute(script, Vec::new()).await.unwrap()
     }
 
-    pub async fn close(mut self) {
-        self.page.clone().close().await.unwrap();
-        self.end();
-    }
-
-    fn end(&mut self) {
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        self.end();
+    pub async fn close(self) {
+        self.page.close().await.unwrap();
     }
 }

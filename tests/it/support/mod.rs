@@ -4,6 +4,7 @@ pub mod browser;
 pub mod canary;
 pub mod cluster;
 pub mod collector;
+pub mod companion;
 pub mod daemon;
 pub mod database;
 pub mod log;
