@@ -150,6 +150,10 @@ impl Metrics {
         for code in ["200", "401", "429", "error"] {
             self.requests.with_label_values(&[code]);
         }
+        // Of whatever event it may be.
+        for result in ["late", "malformed", "no_secret", "unauthorized"] {
+            self.webhooks.with_label_values(&["other", result]);
+        }
     }
 
     /// Counts a run that ended here after `took`.
