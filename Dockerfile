@@ -1,9 +1,12 @@
 # syntax=docker/dockerfile:1
 
-FROM rust:1.95-bookworm AS build
+FROM rust:1.95.0-bookworm AS build
+# The bill of materials is in the program itself, where scanners of images look for it: it cannot get lost, or be another's.
+RUN cargo install --locked cargo-auditable@0.7.7
 WORKDIR /source
 COPY . .
-RUN cargo build --release --locked --no-default-features
+RUN cargo auditable build --release --locked --no-default-features
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # The program, the libraries that it is linked with, and the certificates that Salla's is checked against.
 RUN mkdir -p /image/etc/ssl/certs /image/usr/local/bin /image/data \
     && cp target/release/salla-reconciler /image/usr/local/bin/ \

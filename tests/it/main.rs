@@ -24,6 +24,7 @@ mod daemon;
 mod dashboard;
 mod demo;
 mod deploy;
+mod deploy_files;
 mod documented;
 #[cfg(feature = "failpoints")]
 mod failpoints;

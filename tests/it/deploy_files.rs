@@ -1,0 +1,92 @@
+//! The files of `deploy/`: their check passes, and finds what is wrong.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn copy(from: &Path, to: &Path) {
+    if from.is_file() {
+        fs::copy(from, to).unwrap();
+        return;
+    }
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        copy(&entry.path(), &to.join(entry.file_name()));
+    }
+}
+
+/// What the check reads, to be spoilt.
+fn a_copy() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["deploy", ".ci", "config", "Dockerfile", "rust-toolchain.toml"] {
+        copy(&project().join(name), &folder.path().join(name));
+    }
+    folder
+}
+
+fn check(folder: &Path) -> Output {
+    Command::new(folder.join(".ci/deploy")).current_dir(folder).output().unwrap()
+}
+
+const DEPLOYMENT: &str = "deploy/kubernetes/base/deployment.yaml";
+const BASE: &str = "deploy/kubernetes/base/kustomization.yaml";
+const POSTGRESQL: &str = "deploy/kubernetes/overlays/postgresql/kustomization.yaml";
+const SQLITE: &str = "deploy/kubernetes/overlays/sqlite/kustomization.yaml";
+const ECS: &str = "deploy/ecs/salla-reconciler.yaml";
+const COMPOSE: &str = "deploy/compose/compose.yaml";
+
+/// A file, what stands in it, what is put in its place, and a word of what is said about that.
+const MISTAKES: [(&str, &str, &str, &str); 25] = [
+    (DEPLOYMENT, "runAsUser: 65532", "runAsUser: 0", "root"),
+    (DEPLOYMENT, "runAsNonRoot: true", "runAsNonRoot: false", "root"),
+    (DEPLOYMENT, "type: RuntimeDefault", "type: Unconfined", "seccomp"),
+    (DEPLOYMENT, "drop: [\"ALL\"]", "drop: [\"NET_RAW\"]", "capabilities"),
+    (DEPLOYMENT, "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "writable"),
+    (DEPLOYMENT, "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true", "privileges"),
+    (DEPLOYMENT, "automountServiceAccountToken: false", "automountServiceAccountToken: true", "token"),
+    (DEPLOYMENT, "terminationGracePeriodSeconds: 40", "terminationGracePeriodSeconds: 20", "grace"),
+    (DEPLOYMENT, "path: /readyz", "path: /ready", "readinessProbe"),
+    (DEPLOYMENT, "image: salla-reconciler:0.1.0", "image: salla-reconciler:latest", "tag"),
+    (DEPLOYMENT, "containerPort: 8080", "containerPort: 8081", "port"),
+    (DEPLOYMENT, "periodSeconds: 20", "periodSecond: 20", "periodSecond"),
+    (DEPLOYMENT, "VAULT__KEYS", "VAULT__KEY", "VAULT__KEY "),
+    (DEPLOYMENT, "limits: {memory: 256Mi}", "limits: {}", "memory"),
+    (BASE, "SHUTDOWN__GRACE=25s", "SHUTDOWN__GRACE=60s", "grace"),
+    (BASE, "HTTP__LISTEN=0.0.0.0:8080", "HTTP__LISTEN=127.0.0.1:8080", "listen"),
+    (BASE, "SCHEDULE__TIMEZONE", "SCHEDULE__TIME_ZONE", "TIME_ZONE"),
+    (POSTGRESQL, "count: 3", "count: 1", "replica"),
+    (SQLITE, "value: {type: Recreate}", "value: {type: RollingUpdate}", "SQLite"),
+    ("deploy/kubernetes/base/networkpolicy.yaml", "podSelector:\n    matchLabels:\n      app.kubernetes.io/name: salla-reconciler", "podSelector: {}", "NetworkPolicy"),
+    ("deploy/prometheus/alerts.yaml", "for: 10m", "for: 11m", "deploy rules"),
+    (ECS, "StopTimeout: 40", "StopTimeout: 20", "StopTimeout"),
+    (ECS, "ReadonlyRootFilesystem: true", "ReadonlyRootFilesystem: false", "writable"),
+    (COMPOSE, "\"127.0.0.1:8080:8080\"", "\"8080:8080\"", "open"),
+    ("Dockerfile", "USER 65532:65532", "USER root", "root"),
+];
+
+#[test]
+fn the_files_are_right() {
+    let done = check(project());
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
+fn a_mistake_is_found() {
+    for (file, right, wrong, word) in MISTAKES {
+        let folder = a_copy();
+        let path: PathBuf = folder.path().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(right), "{file} has no {right:?}");
+        fs::write(&path, text.replacen(right, wrong, 1)).unwrap();
+        let done = check(folder.path());
+        let told = String::from_utf8_lossy(&done.stderr).into_owned() + &String::from_utf8_lossy(&done.stdout);
+        assert!(!done.status.success(), "{file}: {right:?} → {wrong:?} is not found");
+        assert!(told.contains(word), "{file}: {right:?} → {wrong:?} is not told of as {word:?}: {told}");
+    }
+}
