@@ -24,7 +24,7 @@ mod table;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
     app,
@@ -101,6 +101,23 @@ enum Command {
     /// Prints the HTTP API's document (OpenAPI 3.1).
     #[command(after_help = "Environment: none.")]
     Openapi,
+    /// Prints what a shell needs to complete the commands and options of this program.
+    #[command(after_help = "Examples:\n  \
+                            source <(salla-reconciler completions bash)\n  \
+                            salla-reconciler completions fish > ~/.config/fish/completions/salla-reconciler.fish\n\n\
+                            Environment: none.")]
+    Completions {
+        /// Which.
+        shell: clap_complete::Shell,
+    },
+}
+
+fn completions(shell: clap_complete::Shell) -> Exit {
+    let (mut command, mut script) = (Cli::command(), Vec::new());
+    let name = command.get_name().to_owned();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    say!("{}", String::from_utf8_lossy(&script).trim_end());
+    Exit::Success
 }
 
 /// Does what was asked, says what went wrong in one line on stderr, and returns the exit code.
@@ -123,6 +140,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Healthcheck => healthcheck::healthcheck(&load()?).await,
         Command::Check => check::check(load()).await,
         Command::Openapi => Ok(openapi()),
+        Command::Completions { shell } => Ok(completions(shell)),
         command => {
             let config = load()?;
             let telemetry = telemetry::init(&config.telemetry, telemetry::STEPS)?;
@@ -146,6 +164,7 @@ async fn with_telemetry(command: Command, config: &Config) -> anyhow::Result<Exi
         Command::Check => check::check(Ok(config.clone())).await,
         Command::Healthcheck => healthcheck::healthcheck(config).await,
         Command::Openapi => Ok(openapi()),
+        Command::Completions { shell } => Ok(completions(shell)),
     }
 }
 

@@ -182,6 +182,7 @@ async fn every_command_s_help_tells_its_environment() {
         "check",
         "healthcheck",
         "openapi",
+        "completions",
         "merchants import",
         "merchants list",
         "merchants pause",
@@ -198,4 +199,21 @@ async fn every_command_s_help_tells_its_environment() {
         let output = site.run(&args).await.exits(0);
         assert!(output.stdout.contains("Environment:"), "{command}: {}", output.stdout);
     }
+}
+
+/// The scripts are read by the shells that they are for, where those are here, and know every command.
+#[tokio::test]
+async fn shells_complete() {
+    let site = Site::unregistered(Engine::Sqlite, []).await;
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = site.run(&["completions", shell]).await.exits(0).stdout;
+        for word in ["healthcheck", "merchants", "dry-run"] {
+            assert!(script.contains(word), "{shell}: no {word} in {script}");
+        }
+        if shell == "bash" {
+            let read = std::process::Command::new("bash").args(["-n", "-c", &script]).output().unwrap();
+            assert!(read.status.success() && read.stderr.is_empty(), "{}", String::from_utf8_lossy(&read.stderr));
+        }
+    }
+    site.run(&["completions", "none"]).await.exits(2);
 }

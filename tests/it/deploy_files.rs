@@ -62,7 +62,12 @@ const MISTAKES: [(&str, &str, &str, &str); 25] = [
     (BASE, "SCHEDULE__TIMEZONE", "SCHEDULE__TIME_ZONE", "TIME_ZONE"),
     (POSTGRESQL, "count: 3", "count: 1", "replica"),
     (SQLITE, "value: {type: Recreate}", "value: {type: RollingUpdate}", "SQLite"),
-    ("deploy/kubernetes/base/networkpolicy.yaml", "podSelector:\n    matchLabels:\n      app.kubernetes.io/name: salla-reconciler", "podSelector: {}", "NetworkPolicy"),
+    (
+        "deploy/kubernetes/base/networkpolicy.yaml",
+        "podSelector:\n    matchLabels:\n      app.kubernetes.io/name: salla-reconciler",
+        "podSelector: {}",
+        "NetworkPolicy",
+    ),
     ("deploy/prometheus/alerts.yaml", "for: 10m", "for: 11m", "deploy rules"),
     (ECS, "StopTimeout: 40", "StopTimeout: 20", "StopTimeout"),
     (ECS, "ReadonlyRootFilesystem: true", "ReadonlyRootFilesystem: false", "writable"),

@@ -17,6 +17,7 @@ mod architecture;
 mod away;
 mod bad_input;
 mod chaos;
+mod clock;
 mod configuration;
 mod crash;
 mod crowded;

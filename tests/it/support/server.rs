@@ -24,14 +24,30 @@ pub struct Server {
     folder: PathBuf,
     // Its stdin keeps the server's files: they are removed when this process ends, however that is.
     guard: Child,
+    /// Where faketime reads how far the server's clock is off, if it is one that can be set.
+    clock: Option<PathBuf>,
 }
 
 impl Server {
     /// One that runs.
     pub async fn start(major: u32) -> Self {
+        Self::start_as(major, false).await
+    }
+
+    /// One whose clock can be set.
+    pub async fn with_a_clock(major: u32) -> Self {
+        Self::start_as(major, true).await
+    }
+
+    async fn start_as(major: u32, settable: bool) -> Self {
         tokio::task::spawn_blocking(move || {
             let binaries = binaries(major);
             let folder = init(&binaries);
+            let clock = settable.then(|| folder.join("clock"));
+            if let Some(clock) = &clock {
+                std::fs::write(clock, "+0").unwrap();
+                std::fs::set_permissions(clock, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+            }
             let guard = unprivileged(&mut Command::new("sh"))
                 .arg("-c")
                 .arg(format!(
@@ -45,12 +61,22 @@ impl Server {
                 .stderr(Stdio::null())
                 .spawn()
                 .unwrap();
-            let server = Self { port: free_port(), binaries, folder, guard };
+            let server = Self { port: free_port(), binaries, folder, guard, clock };
             server.up();
             server
         })
         .await
         .unwrap()
+    }
+
+    /// Sets its clock so far from the right time, in seconds.
+    pub fn set_clock(&self, offset: i64) {
+        let clock = self.clock.as_ref().unwrap();
+        // In one step: it is read at every moment.
+        let next = clock.with_extension("next");
+        std::fs::write(&next, format!("{offset:+}")).unwrap();
+        std::fs::set_permissions(&next, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        std::fs::rename(next, clock).unwrap();
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -89,6 +115,10 @@ impl Server {
         let mut command = Command::new(self.binaries.join("pg_ctl"));
         // The server would keep a pipe open.
         unprivileged(&mut command).args(args).args(["-w", "-t", "60", "-D"]).arg(self.folder.join("data"));
+        if let Some(clock) = &self.clock {
+            command.env("LD_PRELOAD", faketime()).env("FAKETIME_TIMESTAMP_FILE", clock);
+            command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         let ended = command.current_dir(&self.folder).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
         let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
         assert!(ended.success(), "pg_ctl {args:?}:\n{}", log());
@@ -100,4 +130,11 @@ impl Drop for Server {
         drop(self.guard.stdin.take());
         let _ = self.guard.wait();
     }
+}
+
+/// What shows a program another time.
+fn faketime() -> PathBuf {
+    let folders = ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime", "/usr/lib64/faketime"];
+    let mut candidates = folders.iter().map(|folder| PathBuf::from(folder).join("libfaketime.so.1"));
+    candidates.find(|file| file.exists()).expect("libfaketime is not on this machine: `tests/run` installs it")
 }
