@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect,
+    TransactionTrait,
+};
 
 use super::{
     audit::KEEP_AUDIT,
     connect::{Store, StoreError},
+    dialect::Dialect,
     entity::{discrepancy, run},
     idempotency::KEEP_KEYS,
 };
@@ -61,6 +65,11 @@ impl Store {
     }
 
     async fn read_gauges_once(&self) -> Result<Gauges, DbErr> {
+        let txn = self.db.begin().await?;
+        if self.dialect == Dialect::Postgres {
+            // The one thing that reads the register whole: see `pool` for why nothing else may.
+            txn.execute_unprepared("SET LOCAL enable_seqscan = on").await?;
+        }
         let sql = format!(
             "SELECT (SELECT count(*) FROM runs WHERE status = 'running') AS active, queue.queued, queue.due, \
              (SELECT max(finished_at) FROM runs WHERE status = 'succeeded' AND NOT dry_run) AS last_success, \
@@ -70,7 +79,7 @@ impl Store {
                FROM runs WHERE status = 'queued') queue",
             now = self.dialect.now(),
         );
-        let row = self.db.query_one_raw(self.statement(&sql, [])).await?;
+        let row = txn.query_one_raw(self.statement(&sql, [])).await?;
         let row = row.ok_or_else(|| DbErr::RecordNotFound("counts".to_owned()))?;
         let mut gauges = Gauges {
             runs_active: count(&row, "active")?,
@@ -83,14 +92,13 @@ impl Store {
             merchants_overdue: 0,
             oldest_watermark: None,
         };
-        // The one pass over the register.
         let sql = format!(
             "SELECT m.state, count(*) AS merchants, min(w.watermark) AS oldest, \
              count(*) FILTER (WHERE COALESCE(w.watermark, m.created_at) < {overdue}) AS overdue \
              FROM merchants m LEFT JOIN watermarks w ON w.merchant_id = m.merchant_id GROUP BY m.state",
             overdue = self.dialect.now_minus(OVERDUE)
         );
-        for row in self.db.query_all_raw(self.statement(&sql, [])).await? {
+        for row in txn.query_all_raw(self.statement(&sql, [])).await? {
             let state: String = row.try_get("", "state")?;
             if state == MerchantState::Active.as_str() {
                 gauges.merchants_overdue = count(&row, "overdue")?;
@@ -102,6 +110,7 @@ impl Store {
                 }
             }
         }
+        txn.commit().await?;
         Ok(gauges)
     }
 
