@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::support::{
     Engine, Site,
     site::{shop, totals},
+    until,
 };
 
 on_every_database!(
@@ -233,6 +234,7 @@ async fn sigterm_gives_runs_back(engine: Engine) {
     site.set("SALLA__REQUEST_TIMEOUT", "90s");
     let mut daemon = site.serve().await;
     daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    until("the request that hangs", async || site.salla.world().seen.len() == 3).await;
     daemon.await_run("", |run| run["totals"]["fetched"] == 2).await;
     let began = Instant::now();
     daemon.signal(Signal::SIGTERM);
