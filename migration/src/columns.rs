@@ -36,6 +36,11 @@ impl Columns {
         self.custom(column, "jsonb", "jsonb_text")
     }
 
+    /// A position in PostgreSQL's log of changes.
+    pub fn lsn(self, column: &str) -> ColumnDef {
+        self.custom(column, "pg_lsn", "text")
+    }
+
     /// The database's clock, as the default of an instant.
     pub fn now(self) -> Expr {
         if self.sqlite { Expr::cust("(strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))") } else { Expr::cust("now()") }

@@ -18,6 +18,7 @@ mod m20261125_000009_setbacks;
 mod m20261126_000010_standstill;
 mod m20261127_000011_nights;
 mod m20261127_000012_queue;
+mod m20261127_000013_outbox;
 
 /// Applies and reverts the migrations, in their order.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000010_standstill::Migration),
             Box::new(m20261127_000011_nights::Migration),
             Box::new(m20261127_000012_queue::Migration),
+            Box::new(m20261127_000013_outbox::Migration),
         ]
     }
 }

@@ -15,6 +15,7 @@ use super::Services;
 use crate::{
     config::Config,
     http::{self, Access, Api, Onboarding, RequestRate, WebhookSecret},
+    outbox::{Relay, Webhook},
     reconcile::{OnStop, ProgressSender, Pulse, Worker},
     salla,
     schedule::Schedule,
@@ -68,6 +69,7 @@ pub async fn serve(
     let (api, onboarding) = (api(config, &services, address, &signals)?, onboarding(config, &services));
     let (worker, heartbeat) = work(config, &services, &signals);
     let keeper = keep_tokens(config, &services, &signals);
+    let relay = relay(config, &services, &signals)?;
     let schedule = Schedule::new(&config.schedule, services.store.clone(), config.retention.runs);
     let wake = Arc::clone(&signals.wake);
     let mut schedule = tokio::spawn(schedule.keep(signals.draining.clone(), move || wake.notify_one()));
@@ -84,16 +86,18 @@ pub async fn serve(
     let deadline = Instant::now() + config.shutdown.grace;
     let in_time = timeout_at(deadline, async {
         // Beside each other: a refresh that is under way need not wait for the runs.
-        let (worker, keeper, ()) = tokio::join!(worker, keeper, services.salla.drain());
+        let (worker, keeper, relay, ()) = tokio::join!(worker, keeper, relay, services.salla.drain());
         // A run that was on its way out may have begun one since.
         services.salla.drain().await;
-        worker.and(keeper)
+        worker.and(keeper).and(relay)
     })
     .await;
     signals.closing.cancel();
     match in_time {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(error = %error, "the worker, or who keeps the tokens, died"),
+        Ok(Err(error)) => {
+            tracing::error!(error = %error, "the worker, or who keeps the tokens or delivers events, died");
+        }
         Err(_) => tracing::warn!("the grace is over; what still runs will be taken up again when its lease lapses"),
     }
     end(server, deadline).await;
@@ -163,6 +167,18 @@ fn keep_tokens(config: &Config, services: &Services, signals: &Signals) -> JoinH
             salla.keep_tokens(&draining).await;
         }
     })
+}
+
+/// Delivers the events of runs that ended well, where a receiver is named.
+fn relay(config: &Config, services: &Services, signals: &Signals) -> anyhow::Result<JoinHandle<()>> {
+    let webhook = Webhook::new(&config.cdc)?;
+    let (outbox, metrics) = (services.store.clone(), Arc::clone(&services.metrics));
+    let draining = signals.draining.clone();
+    Ok(tokio::spawn(async move {
+        if let Some(webhook) = webhook {
+            Relay { outbox, webhook, metrics }.keep(draining).await;
+        }
+    }))
 }
 
 /// Lets the server answer what it was asked, as long as there is time.

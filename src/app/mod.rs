@@ -5,12 +5,13 @@ mod daemon;
 use std::sync::Arc;
 
 pub use daemon::{bind, openapi, serve};
+use secrecy::ExposeSecret;
 
 use crate::{
     config::{Config, ConfigError},
     reconcile::{Leases, Metrics, OnStop, ProgressSender, Runner},
     salla::{SallaClient, WhenOpen},
-    store::Store,
+    store::{Store, StoreError},
     vault::{KeyRing, Vault},
 };
 
@@ -49,11 +50,33 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
     let connections = config.reconcile.concurrency.div_ceil(2).clamp(4, 32) + 4;
     let store = Store::connect(&config.database.url, connections, config.reconcile.lease).await?;
     if config.database.migrate {
-        store.migrate().await?;
+        migrate(config, &store).await?;
     } else {
         store.require_schema().await?;
+        if let Some(publication) = named(&config.cdc.publication) {
+            store.require_publication(publication).await?;
+        }
     }
-    Ok(store)
+    if config.cdc.webhook_url.expose_secret().is_empty() {
+        return Ok(store);
+    }
+    Ok(store.handing_over(named(&config.cdc.slot)))
+}
+
+/// Brings the schema up to date, and what is published of it.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn migrate(config: &Config, store: &Store) -> Result<(), StoreError> {
+    store.migrate().await?;
+    match named(&config.cdc.publication) {
+        Some(publication) => store.keep_publication(publication).await,
+        None => Ok(()),
+    }
+}
+
+fn named(name: &str) -> Option<&str> {
+    Some(name).filter(|name| !name.is_empty())
 }
 
 impl Services {

@@ -10,10 +10,11 @@ use crate::{
     app::key_ring,
     config::{Config, ConfigError},
     domain::MerchantState,
-    reconcile::ports::{Ledger, Standstill, TargetError},
-    salla::{causes, plain_client},
+    foreign::causes,
+    reconcile::ports::{Ledger, Outbox, Standstill, TargetError},
+    salla::plain_client,
     schedule::Calendar,
-    store::Store,
+    store::{PUBLISHED, Store},
     vault::Vault,
 };
 
@@ -62,6 +63,7 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
                     report.line("vault", tokens(&Vault::new(ring, store.clone()), &store).await);
                     report.line("merchants", register(&store).await);
                     report.line("schedule", schedule(&config, &store).await);
+                    hand_over(&config, &store, &mut report).await;
                 }
                 Err(error) => report.line("vault", Err(error.to_string())),
             }
@@ -110,6 +112,27 @@ async fn schedule(config: &Config, store: &Store) -> Result<String, String> {
         ))
     };
     told.await.map_err(|error: TargetError| error.to_string())
+}
+
+/// What others are told and shown, where they are.
+async fn hand_over(config: &Config, store: &Store, report: &mut Report) {
+    let cdc = &config.cdc;
+    if !cdc.publication.is_empty() {
+        let kept = store.require_publication(&cdc.publication).await;
+        let shown = || format!("{} publishes {}", cdc.publication, PUBLISHED.join(", "));
+        report.line("publication", kept.map(|()| shown()).map_err(|error| error.to_string()));
+    }
+    if !cdc.slot.is_empty() {
+        let trouble = store.clone().handing_over(Some(&cdc.slot)).slot_trouble().await;
+        report.line(
+            "replication slot",
+            match trouble {
+                Ok(None) => Ok(format!("{} is there", cdc.slot)),
+                Ok(Some(trouble)) => Err(format!("cdc.slot: {trouble}")),
+                Err(error) => Err(error.to_string()),
+            },
+        );
+    }
 }
 
 /// Who is left out of sweeps, and why; that is as it should be, and worth a word. Who needs a hand is named.

@@ -1,7 +1,7 @@
 //! `migrate`: the schema.
 
 use super::{Exit, table::table};
-use crate::{config::Config, store::Store};
+use crate::{app, config::Config, store::Store};
 
 /// What `migrate` takes.
 #[derive(Debug, Clone, Copy, clap::Subcommand)]
@@ -21,7 +21,7 @@ pub enum Command {
 pub async fn migrate(config: &Config, command: Command) -> anyhow::Result<Exit> {
     let store = Store::connect(&config.database.url, 2, config.reconcile.lease).await?;
     match command {
-        Command::Up => store.migrate().await?,
+        Command::Up => app::migrate(config, &store).await?,
         Command::Down => store.revert().await?,
         Command::Status => {}
     }

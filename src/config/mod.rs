@@ -4,6 +4,7 @@
 //! environment `SALLA_RECONCILER_ENV`, the file of `--config`, and the variables
 //! `SALLA_RECONCILER__SECTION__KEY`. Each adapter owns its section.
 
+mod cdc;
 mod error;
 mod layers;
 
@@ -15,7 +16,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 pub use error::ConfigError;
 pub use layers::{DEFAULTS, keys, variable};
 
-use crate::{http, reconcile, salla, schedule, store, telemetry, vault};
+use crate::{http, outbox, reconcile, salla, schedule, store, telemetry, vault};
 
 /// Every setting; `config/default.toml` tells what each is for.
 #[derive(Debug, Clone, Deserialize)]
@@ -29,6 +30,7 @@ pub struct Config {
     pub http: http::Config,
     pub vault: vault::Config,
     pub shutdown: Shutdown,
+    pub cdc: outbox::Config,
     pub telemetry: telemetry::Config,
     pub retention: Retention,
 }
@@ -104,6 +106,7 @@ impl Config {
             return Err(("reconcile.max_disappeared", format!("{share} is no share"), "use a number from 0 to 1"));
         }
         self.check_traces()?;
+        cdc::check(&self.cdc, url)?;
         self.check_secrets()?;
         for (key, number) in [
             ("salla.max_attempts", self.salla.max_attempts),

@@ -16,7 +16,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    answer::{BEARER, Call, ReadAnswer, retry_after, served_at},
+    answer::{BEARER, Call, ReadAnswer},
     auth::{Auth, unauthorized},
     circuit::{Circuit, Guard, LOOK_AGAIN, Then, WhenOpen},
     config::{Config, ListingChoice},
@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     domain::MerchantId,
+    foreign::{retry_after, served_at},
     reconcile::{
         Metrics,
         ports::{CredentialStore, PauseStore, RequestCount, SourceError},

@@ -1,11 +1,12 @@
 //! From what went wrong on the wire to what the application can decide on.
 
-use std::fmt::Write as _;
-
 use reqwest_retry::RetryError;
 
-use super::{retry::LastAttempt, wire::clip};
-use crate::reconcile::ports::SourceError;
+use super::retry::LastAttempt;
+use crate::{
+    foreign::{causes, clip},
+    reconcile::ports::SourceError,
+};
 
 /// An answer that came, but cannot be used. Worth another attempt unless it is too large.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,22 +50,4 @@ pub fn spent(error: &reqwest_middleware::Error) -> SourceError {
             }
         }
     }
-}
-
-/// An error with its causes, without the address: it holds nothing that is not known, and is long.
-#[must_use]
-pub fn causes(error: &reqwest::Error) -> String {
-    let mut text = if error.is_timeout() {
-        "no complete answer in time".to_owned()
-    } else if error.is_connect() {
-        "cannot connect".to_owned()
-    } else {
-        "the connection broke".to_owned()
-    };
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    clip(&text)
 }

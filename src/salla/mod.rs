@@ -29,7 +29,6 @@ mod wire;
 pub use circuit::WhenOpen;
 pub use client::SallaClient;
 pub use config::Config;
-pub use error::causes;
 pub use events::read_event;
 pub use orders::transform as transform_order;
 pub use outbound::plain_client;

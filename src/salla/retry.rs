@@ -13,11 +13,11 @@ use reqwest_middleware::{Error, Middleware, Next, Result};
 use reqwest_retry::{Jitter, RetryTransientMiddleware, Retryable, RetryableStrategy, policies::ExponentialBackoff};
 
 use super::{
-    answer::{Call, retry_after},
+    answer::Call,
     error::Broken,
     throttle::{Limiters, keep},
 };
-use crate::reconcile::ports::PauseStore;
+use crate::{foreign::retry_after, reconcile::ports::PauseStore};
 
 /// The first pause after a failure; each further one is twice as long, with jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

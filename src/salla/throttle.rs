@@ -17,11 +17,12 @@ use tokio::{
 };
 
 use super::{
-    answer::{Call, served_at},
+    answer::Call,
     limiter::{Announced, Grant, Limiter, Reset},
 };
 use crate::{
     domain::MerchantId,
+    foreign::served_at,
     reconcile::{Metrics, ports::PauseStore},
 };
 

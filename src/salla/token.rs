@@ -13,13 +13,16 @@ use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
 use super::{
-    answer::{retry_after, whole_body},
-    error::{causes, spent},
+    answer::whole_body,
+    error::spent,
     secret::wiped,
     trace,
     wire::{Envelope, integer, present},
 };
-use crate::reconcile::ports::Tokens;
+use crate::{
+    foreign::{causes, retry_after},
+    reconcile::ports::Tokens,
+};
 
 /// Above this a number of seconds is an instant, below it a span.
 const EARLIEST_INSTANT: i64 = 1_000_000_000;

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::secret::masked;
+use crate::foreign::clip;
 
 /// The envelope. `data` is kept as the text it came as: what is stored is what Salla sent.
 #[derive(Debug, Deserialize)]
@@ -129,11 +130,6 @@ fn complaint(error: &str) -> String {
         None => String::new(),
     };
     clip(&format!("{code}: {}", wire.message.unwrap_or_default()))
-}
-
-/// Enough of a foreign text to recognise it, and no control characters.
-pub fn clip(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// A value that is there: `null`, `{}`, `[]` and a missing field all mean that there is none.

@@ -16,6 +16,7 @@ use super::{
     dialect::Dialect,
     error::{CALL_TIMEOUT, Trouble, target_error, trouble},
     frontier::Frontier,
+    outbox::HandOver,
     pool,
 };
 use crate::reconcile::ports::TargetError;
@@ -38,6 +39,7 @@ pub struct Store {
     pub(super) owner: Uuid,
     pub(super) lease: Duration,
     pub(super) frontier: Frontier,
+    pub(super) hand_over: HandOver,
 }
 
 /// Why the database cannot be used.
@@ -67,6 +69,9 @@ pub enum StoreError {
     /// The schema is older than this program.
     #[error("the schema lacks {0} migration(s); run `salla-reconciler migrate up`")]
     Outdated(usize),
+    /// The publication is not there, or not as it should be, and cannot be made so.
+    #[error("cdc.publication: {0}")]
+    Publication(String),
 }
 
 impl Store {
@@ -98,6 +103,7 @@ impl Store {
             owner: Uuid::new_v4(),
             lease,
             frontier: Frontier::default(),
+            hand_over: HandOver::default(),
         })
     }
 

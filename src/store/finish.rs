@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Store {
-    /// Status, totals and watermark in one transaction.
+    /// Status, totals, watermark and the event that tells of it, in one transaction.
     pub(super) async fn end(&self, lease: &Lease, ending: Ending) -> Result<Run, TargetError> {
         let ending = &ending;
         let ended = self.call(|| self.end_once(lease, ending)).await?;
@@ -68,6 +68,7 @@ impl Store {
         let seen = "DELETE FROM run_pages WHERE run_id = $1";
         txn.execute_raw(self.statement(seen, [lease.run_id.into()])).await?;
         let row = run::Model::from_query_result(&row, "")?;
+        self.announce(&txn, &row).await?;
         failpoint!("finish_before_commit", lease.merchant.0);
         txn.commit().await?;
         failpoint!("finish_after_commit", lease.merchant.0);

@@ -91,6 +91,7 @@ impl Store {
             merchants: MerchantState::ALL.map(|state| (state, 0)).to_vec(),
             merchants_overdue: 0,
             oldest_watermark: None,
+            backlog: self.backlog(&txn).await?,
         };
         let sql = format!(
             "SELECT m.state, count(*) AS merchants, min(w.watermark) AS oldest, \

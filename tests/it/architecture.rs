@@ -6,20 +6,37 @@ use std::{
 };
 
 /// Which modules a module may use. Dependencies point inward only.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("failpoint", &[]),
+    ("foreign", &[]),
     ("domain", &[]),
     ("reconcile", &["domain"]),
-    ("salla", &["domain", "reconcile"]),
+    ("salla", &["domain", "foreign", "reconcile"]),
     ("store", &["domain", "reconcile"]),
     ("vault", &["domain", "reconcile"]),
     ("http", &["domain", "reconcile"]),
+    ("outbox", &["domain", "foreign", "reconcile"]),
     ("schedule", &["domain", "reconcile"]),
     ("telemetry", &["reconcile"]),
     ("simulator", &[]),
-    ("config", &["http", "reconcile", "salla", "schedule", "store", "telemetry", "vault"]),
-    ("app", &["config", "domain", "http", "reconcile", "salla", "schedule", "store", "telemetry", "vault"]),
-    ("cli", &["app", "config", "domain", "reconcile", "salla", "schedule", "simulator", "store", "telemetry", "vault"]),
+    ("config", &["http", "outbox", "reconcile", "salla", "schedule", "store", "telemetry", "vault"]),
+    ("app", &["config", "domain", "http", "outbox", "reconcile", "salla", "schedule", "store", "telemetry", "vault"]),
+    (
+        "cli",
+        &[
+            "app",
+            "config",
+            "domain",
+            "foreign",
+            "reconcile",
+            "salla",
+            "schedule",
+            "simulator",
+            "store",
+            "telemetry",
+            "vault",
+        ],
+    ),
 ];
 
 /// What a module must not name, whatever it uses.

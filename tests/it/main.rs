@@ -16,6 +16,7 @@ mod access;
 mod architecture;
 mod away;
 mod bad_input;
+mod cdc;
 mod chaos;
 mod clock;
 mod configuration;
@@ -30,6 +31,7 @@ mod documented;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod full_disk;
+mod handover;
 mod ledger;
 mod limits;
 mod model;

@@ -7,7 +7,7 @@ use super::Maker;
 use crate::reconcile::ports::Gauges;
 
 /// As [`super::HELP`]. Every process tells the same of the same database.
-const HELP: [(&str, &str); 10] = [
+const HELP: [(&str, &str); 13] = [
     (
         "database_up",
         "1 when the database answered this scrape; at 0 what it tells is left out: see /readyz and the log for why.",
@@ -33,6 +33,18 @@ const HELP: [(&str, &str); 10] = [
         "last_firing_timestamp_seconds",
         "The latest firing of the schedule that was not skipped, or its first start, Unix time; 0: none yet (from the database).",
     ),
+    (
+        "events_pending",
+        "Events of runs that ended well and are still to be delivered to cdc.webhook_url (from the database).",
+    ),
+    (
+        "event_oldest_timestamp_seconds",
+        "Since when the oldest of them waits, Unix time; 0: none does: if it stays, see events_total and slot_lag_bytes (from the database).",
+    ),
+    (
+        "slot_lag_bytes",
+        "By how much the consumer of cdc.slot lags behind; absent: no slot of that name: events wait for it (from the database).",
+    ),
 ];
 
 /// `None`: the database did not answer.
@@ -54,6 +66,13 @@ pub(super) fn gather(gauges: Option<&Gauges>) -> Result<Vec<MetricFamily>, prome
             ("last_firing_timestamp_seconds", unix(gauges.last_firing)),
         ] {
             make.gauge(name)?.set(value);
+        }
+        if let Some(backlog) = &gauges.backlog {
+            make.gauge("events_pending")?.set(count(backlog.pending));
+            make.gauge("event_oldest_timestamp_seconds")?.set(unix(backlog.oldest));
+            if let Some(lag) = backlog.slot_lag_bytes {
+                make.gauge("slot_lag_bytes")?.set(count(lag));
+            }
         }
         let merchants = make.gauges("merchants", "state")?;
         for (state, held) in &gauges.merchants {

@@ -27,12 +27,13 @@ pub struct Metrics {
     store_circuits_open: IntGauge,
     token_refreshes: IntCounterVec,
     webhooks: IntCounterVec,
+    events: IntCounterVec,
     /// Runs that another process took over from this one.
     pub leases_lost: IntCounter,
 }
 
 /// What each metric of this process tells whom, by its name behind the project's prefix.
-const HELP: [(&str, &str); 13] = [
+const HELP: [(&str, &str); 14] = [
     ("build_info", "Always 1; the label tells the version."),
     ("runs_total", "Runs that ended in this process, by how they ended and who asked for them."),
     (
@@ -59,6 +60,10 @@ const HELP: [(&str, &str); 13] = [
     (
         "webhooks_total",
         "Webhooks by event and by what became of them; `unauthorized` and `malformed` are worth a look at the secret and the portal.",
+    ),
+    (
+        "events_total",
+        "Tries to deliver an event to cdc.webhook_url, by result; `refused` and `unanswered` are made again: the log tells what came back.",
     ),
     ("leases_lost_total", "Runs that another process took over; look for stalls of this one."),
 ];
@@ -124,6 +129,7 @@ impl Metrics {
             store_circuits_open: make.gauge("salla_store_circuits_open")?,
             token_refreshes: make.counters("token_refreshes_total", &["result"])?,
             webhooks: make.counters("webhooks_total", &["event", "result"])?,
+            events: make.counters("events_total", &["result"])?,
             leases_lost: make.register(IntCounter::with_opts(make.opts("leases_lost_total"))?)?,
             registry,
         };
@@ -149,6 +155,9 @@ impl Metrics {
         }
         for code in ["200", "401", "429", "error"] {
             self.requests.with_label_values(&[code]);
+        }
+        for result in ["delivered", "refused", "unanswered"] {
+            self.events.with_label_values(&[result]);
         }
         // Of whatever event it may be.
         for result in ["late", "malformed", "no_secret", "unauthorized"] {
@@ -207,6 +216,11 @@ impl Metrics {
     /// Counts a webhook; `event` is one of a few known names.
     pub fn webhook(&self, event: &str, result: &str) {
         self.webhooks.with_label_values(&[event, result]).inc();
+    }
+
+    /// Counts a try to deliver an event.
+    pub fn event(&self, result: &str) {
+        self.events.with_label_values(&[result]).inc();
     }
 
     /// The text that Prometheus scrapes: what this process counted, and what the database told for this scrape; `None`

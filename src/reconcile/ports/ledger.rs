@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use chrono::{DateTime, Utc};
 
-use super::{Actor, Audited, Claim, Lease, TargetError};
+use super::{Actor, Audited, Backlog, Claim, Lease, TargetError};
 use crate::domain::{
     Drift, Failure, Found, Listing, Merchant, MerchantId, MerchantState, Period, Request, Run, RunId, RunStatus,
     Totals, Trigger, Window,
@@ -179,6 +179,8 @@ pub struct Gauges {
     pub last_firing: Option<DateTime<Utc>>,
     /// All stores are paused.
     pub standstill: bool,
+    /// The events that are to be delivered; `None`: runs are told of to nobody.
+    pub backlog: Option<Backlog>,
 }
 
 /// All stores are paused.

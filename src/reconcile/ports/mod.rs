@@ -8,6 +8,7 @@ mod claim;
 mod credentials;
 mod grant;
 mod ledger;
+mod outbox;
 mod overview;
 mod pauses;
 mod register;
@@ -22,6 +23,7 @@ pub use ledger::{
     Begun, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, IdempotencyKey, Ledger, NewRun, PRUNE_BATCH,
     RunFilter, Standstill, Taken,
 };
+pub use outbox::{Backlog, Outbox, OutboxEvent, Undelivered};
 pub use overview::{Attention, Night, Overview, TokenState};
 pub use pauses::{LONGEST_PAUSE, PauseStore};
 pub use register::{

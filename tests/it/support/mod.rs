@@ -10,6 +10,7 @@ pub mod database;
 pub mod log;
 pub mod pooler;
 pub mod proxy;
+pub mod receiver;
 pub mod server;
 pub mod site;
 pub mod truth;

@@ -96,7 +96,7 @@ impl Server {
     pub fn up(&self) {
         let folder = self.folder.display();
         let options = format!(
-            "-p {} -k '{folder}' -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=60 -c timezone=Asia/Riyadh",
+            "-p {} -k '{folder}' -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=60 -c wal_level=logical -c timezone=Asia/Riyadh",
             self.port
         );
         self.pg_ctl(&["start", "-l", &format!("{folder}/log"), "-o", &options]);

@@ -1,0 +1,64 @@
+//! What must be true of the section `cdc`.
+
+use secrecy::ExposeSecret;
+
+use super::names_somebody;
+use crate::outbox::{Config, SigningKey};
+
+/// PostgreSQL's names are shorter.
+const LONGEST_NAME: usize = 63;
+
+/// The key, what is wrong with it, and the mend.
+pub fn check(cdc: &Config, database: &str) -> Result<(), (&'static str, String, &'static str)> {
+    let url = cdc.webhook_url.expose_secret();
+    if !url.is_empty() {
+        let parsed =
+            url::Url::parse(url).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+        // Its value is shown to nobody: there may be a secret in it.
+        let Some(parsed) = parsed else {
+            return Err((
+                "cdc.webhook_url",
+                "is no address".to_owned(),
+                "use one such as https://pipeline.example/runs",
+            ));
+        };
+        if names_somebody(&parsed) {
+            let problem = "holds a name or a password, which nothing would use".to_owned();
+            return Err((
+                "cdc.webhook_url",
+                problem,
+                "the signature tells the receiver who sends; leave out what stands before the @",
+            ));
+        }
+        SigningKey::parse(&cdc.webhook_secret).map_err(|problem| {
+            (
+                "cdc.webhook_secret",
+                problem.to_owned(),
+                "use whsec_ and 24 bytes or more in base64, or another text; the receiver must know it",
+            )
+        })?;
+    }
+    let sqlite = database.starts_with("sqlite:");
+    for (key, name) in [("cdc.publication", &cdc.publication), ("cdc.slot", &cdc.slot)] {
+        if sqlite && !name.is_empty() {
+            return Err((
+                key,
+                "SQLite has no log of changes that others read".to_owned(),
+                "leave it empty, or use PostgreSQL",
+            ));
+        }
+    }
+    if cdc.publication.len() > LONGEST_NAME || cdc.publication.contains('\0') {
+        return Err(("cdc.publication", "is no name that PostgreSQL takes".to_owned(), "use 63 bytes or fewer"));
+    }
+    let of_a_slot = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    if cdc.slot.len() > LONGEST_NAME || !cdc.slot.bytes().all(of_a_slot) {
+        let mend = "use up to 63 of a-z, 0-9 and _";
+        return Err(("cdc.slot", format!("{:?} is no name of a replication slot", cdc.slot), mend));
+    }
+    if !cdc.slot.is_empty() && url.is_empty() {
+        let problem = "is set, and nobody is told when its consumer has confirmed a run".to_owned();
+        return Err(("cdc.slot", problem, "set cdc.webhook_url, or leave it empty"));
+    }
+    Ok(())
+}

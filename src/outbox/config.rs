@@ -1,0 +1,15 @@
+//! What can be set about the hand-over.
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+/// The section `cdc`; `config/default.toml` tells what each key is for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml documents every key")]
+pub struct Config {
+    pub publication: String,
+    pub webhook_url: SecretString,
+    pub webhook_secret: SecretString,
+    pub slot: String,
+}

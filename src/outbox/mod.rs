@@ -1,0 +1,14 @@
+//! The hand-over: who feeds a warehouse from the database's log of changes is told of each run that ended well, as a
+//! signed `CloudEvent`, at least once, and each merchant's in their order.
+//!
+//! The events wait in the database (see [`crate::reconcile::ports::Outbox`]); here they are delivered.
+
+mod config;
+mod event;
+mod pace;
+mod relay;
+mod webhook;
+
+pub use config::Config;
+pub use relay::Relay;
+pub use webhook::{SigningKey, Webhook};

@@ -1,0 +1,58 @@
+//! The runs that ended well and are still to be told of.
+
+use std::{future::Future, time::Duration};
+
+use super::TargetError;
+use crate::domain::{MerchantId, RunId};
+
+/// An event that this process is to deliver: the oldest of its merchant's.
+#[derive(Debug, Clone)]
+pub struct Undelivered {
+    /// Its place in the outbox; `None`: another process has delivered all that the merchant had.
+    pub event: Option<OutboxEvent>,
+    /// Whose.
+    pub merchant: MerchantId,
+    /// Raised with every taker: what an earlier one did comes too late.
+    pub epoch: i64,
+    /// The tries to deliver it, this one included.
+    pub attempts: u32,
+}
+
+/// An event, as it is kept.
+#[derive(Debug, Clone)]
+pub struct OutboxEvent {
+    /// Its place in the outbox.
+    pub id: i64,
+    /// The run that ended.
+    pub run_id: RunId,
+    /// That run as JSON, as the API shows it.
+    pub run: String,
+}
+
+/// How the hand-over stands.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Backlog {
+    /// Events that are still to be delivered.
+    pub pending: u64,
+    /// When the oldest of them came to be.
+    pub oldest: Option<chrono::DateTime<chrono::Utc>>,
+    /// By how many bytes of the log the replication slot's consumer lags behind; `None`: no slot is asked for, or
+    /// there is none of its name.
+    pub slot_lag_bytes: Option<u64>,
+}
+
+/// The outbox. A run's end puts its event there, in the transaction of that end. Every time is the database's own.
+pub trait Outbox: Send + Sync + Clone + 'static {
+    /// Takes up to `limit` merchants' oldest events that are due and, where a replication slot is named, whose changes
+    /// its consumer has confirmed. Whoever takes one has a minute to deliver it.
+    fn take(&self, limit: u32) -> impl Future<Output = Result<Vec<Undelivered>, TargetError>> + Send;
+
+    /// These were delivered: each merchant's next event is due.
+    fn delivered(&self, events: &[Undelivered]) -> impl Future<Output = Result<(), TargetError>> + Send;
+
+    /// This one was not: it is due again after `pause`.
+    fn put_off(&self, event: &Undelivered, pause: Duration) -> impl Future<Output = Result<(), TargetError>> + Send;
+
+    /// What is wrong with the replication slot, if one is named.
+    fn slot_trouble(&self) -> impl Future<Output = Result<Option<&'static str>, TargetError>> + Send;
+}

@@ -1,0 +1,226 @@
+//! The events of runs that ended well, until they are delivered: those of one merchant in their order, those of
+//! different merchants beside each other.
+//!
+//! Whose turn it is stands in a row of the merchant's own. Whoever adds an event locks it, and whoever has delivered one
+//! locks it before looking for the next: neither can miss what the other does.
+
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
+
+use super::{connect::Store, entity::run, queries::read};
+use crate::{
+    domain::{MerchantId, Run, RunStatus},
+    reconcile::ports::{Backlog, Outbox, OutboxEvent, TargetError, Undelivered},
+};
+
+/// Whoever took an event and is not heard of for so long has failed to deliver it.
+const TURN: Duration = Duration::from_secs(60);
+
+/// How many merchants' positions in the log are noted at once.
+const PLACED_AT_ONCE: u32 = 1000;
+
+/// Whether runs that end well are told of, and what must have happened before.
+#[derive(Debug, Clone, Default)]
+pub(super) enum HandOver {
+    #[default]
+    None,
+    AtOnce,
+    /// When the consumer of this replication slot has confirmed the run's changes.
+    Confirmed(String),
+}
+
+impl HandOver {
+    fn slot(&self) -> Option<&str> {
+        match self {
+            Self::Confirmed(slot) => Some(slot),
+            Self::None | Self::AtOnce => None,
+        }
+    }
+}
+
+impl Outbox for Store {
+    async fn take(&self, limit: u32) -> Result<Vec<Undelivered>, TargetError> {
+        self.call(|| self.take_events(limit)).await
+    }
+
+    async fn delivered(&self, events: &[Undelivered]) -> Result<(), TargetError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        // In one order everywhere, so that two that hold some of them never wait for each other.
+        let mut events: Vec<&Undelivered> = events.iter().collect();
+        events.sort_by_key(|event| event.merchant);
+        let events = &events;
+        self.call(|| self.remove_delivered(events)).await
+    }
+
+    async fn put_off(&self, event: &Undelivered, pause: Duration) -> Result<(), TargetError> {
+        let sql = format!(
+            "UPDATE outbox_turns SET due_at = {} WHERE merchant_id = $1 AND epoch = $2",
+            self.dialect.now_plus(pause)
+        );
+        let sql = sql.as_str();
+        self.call(|| async move {
+            self.db.execute_raw(self.statement(sql, [event.merchant.0.into(), event.epoch.into()])).await.map(drop)
+        })
+        .await
+    }
+
+    async fn slot_trouble(&self) -> Result<Option<&'static str>, TargetError> {
+        let Some(slot) = self.hand_over.slot() else {
+            return Ok(None);
+        };
+        let sql = "SELECT confirmed_flush_lsn IS NOT NULL AND database = current_database() AS usable, \
+                   COALESCE(wal_status, '') = 'lost' AS lost FROM pg_replication_slots WHERE slot_name = $1";
+        self.call(|| async move {
+            let Some(row) = self.db.query_one_raw(self.statement(sql, [slot.into()])).await? else {
+                return Ok(Some("there is no slot of that name"));
+            };
+            Ok(if row.try_get("", "lost")? {
+                Some("the server has removed what its consumer had still to read: make it anew, and copy the tables again")
+            } else if !row.try_get::<bool>("", "usable")? {
+                Some("it is no logical slot of this database")
+            } else {
+                None
+            })
+        })
+        .await
+    }
+}
+
+impl Store {
+    /// Runs that end well are told of; with a slot, once its consumer has confirmed their changes.
+    #[must_use]
+    pub fn handing_over(mut self, slot: Option<&str>) -> Self {
+        self.hand_over = slot.map_or(HandOver::AtOnce, |slot| HandOver::Confirmed(slot.to_owned()));
+        self
+    }
+
+    /// Adds the event of a run that has ended in `db`'s transaction, as the last of the rows that are locked there.
+    pub(super) async fn announce(&self, db: &impl ConnectionTrait, row: &run::Model) -> Result<(), DbErr> {
+        let well = row.status == RunStatus::Succeeded.as_str() && !row.dry_run;
+        if matches!(self.hand_over, HandOver::None) || !well {
+            return Ok(());
+        }
+        let run: Run = read(row.clone())?;
+        let run_id = run.run_id;
+        let run = serde_json::to_string(&run).map_err(|error| DbErr::Json(error.to_string()))?;
+        // Locks the row that is there.
+        let turn = "INSERT INTO outbox_turns (merchant_id) VALUES ($1) \
+                    ON CONFLICT (merchant_id) DO UPDATE SET merchant_id = excluded.merchant_id";
+        db.execute_raw(self.statement(turn, [row.merchant_id.into()])).await?;
+        let event = "INSERT INTO outbox (merchant_id, run_id, run) VALUES ($1, $2, $3)";
+        let values: [Value; 3] = [row.merchant_id.into(), run_id.into(), run.into()];
+        db.execute_raw(self.statement(event, values)).await.map(drop)
+    }
+
+    async fn take_events(&self, limit: u32) -> Result<Vec<Undelivered>, DbErr> {
+        let now = self.dialect.now();
+        let slot = self.hand_over.slot();
+        if slot.is_some() {
+            self.place_turns().await?;
+        }
+        let confirmed = slot.map_or("", |_| {
+            "AND r.lsn <= (SELECT confirmed_flush_lsn FROM pg_replication_slots \
+               WHERE slot_name = $1 AND database = current_database())"
+        });
+        let lock = self.dialect.for_update_skip_locked();
+        let sql = format!(
+            "WITH ready AS MATERIALIZED (SELECT r.merchant_id FROM outbox_turns r WHERE r.due_at <= {now} {confirmed} \
+               ORDER BY r.due_at LIMIT {limit} {lock}) \
+             UPDATE outbox_turns SET epoch = epoch + 1, attempts = attempts + 1, due_at = {lapse} \
+             WHERE merchant_id IN (SELECT merchant_id FROM ready) RETURNING merchant_id, epoch, attempts",
+            lapse = self.dialect.now_plus(TURN)
+        );
+        let head = "SELECT id, run_id, run FROM outbox WHERE merchant_id = $1 ORDER BY id LIMIT 1";
+        let txn = self.begin_write().await?;
+        let rows = txn.query_all_raw(self.statement(&sql, slot.map(Value::from))).await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut events = Vec::with_capacity(rows.len());
+        for row in rows {
+            let merchant: i64 = row.try_get("", "merchant_id")?;
+            let event = txn.query_one_raw(self.statement(head, [merchant.into()])).await?;
+            events.push(Undelivered {
+                event: event.map(|row| event_of(&row)).transpose()?,
+                merchant: MerchantId(merchant),
+                epoch: row.try_get("", "epoch")?,
+                attempts: row.try_get::<i32>("", "attempts")?.try_into().unwrap_or(u32::MAX),
+            });
+        }
+        failpoint!("event_take_before_commit");
+        txn.commit().await?;
+        failpoint!("event_take_after_commit");
+        Ok(events)
+    }
+
+    /// Notes a position in the log of changes behind the commit of every event that can be seen by now.
+    async fn place_turns(&self) -> Result<(), DbErr> {
+        let sql = format!(
+            "WITH new AS MATERIALIZED (\
+               SELECT r.merchant_id FROM outbox_turns r WHERE r.lsn IS NULL LIMIT {PLACED_AT_ONCE} {lock}) \
+             UPDATE outbox_turns SET lsn = pg_current_wal_insert_lsn() WHERE merchant_id IN (SELECT merchant_id FROM new)",
+            lock = self.dialect.for_update_skip_locked()
+        );
+        self.db.execute_raw(self.statement(&sql, [])).await.map(drop)
+    }
+
+    async fn remove_delivered(&self, events: &[&Undelivered]) -> Result<(), DbErr> {
+        let lock = format!("SELECT epoch FROM outbox_turns WHERE merchant_id = $1 {}", self.dialect.for_update());
+        let next = format!(
+            "UPDATE outbox_turns SET due_at = {}, attempts = 0, lsn = NULL WHERE merchant_id = $1",
+            self.dialect.now()
+        );
+        let none = "DELETE FROM outbox_turns WHERE merchant_id = $1 \
+                    AND NOT EXISTS (SELECT 1 FROM outbox WHERE merchant_id = $1)";
+        let txn = self.begin_write().await?;
+        for one in events {
+            let merchant = || [Value::from(one.merchant.0)];
+            let turn = txn.query_one_raw(self.statement(&lock, merchant())).await?;
+            if let Some(event) = &one.event {
+                let delivered = "DELETE FROM outbox WHERE id = $1";
+                txn.execute_raw(self.statement(delivered, [event.id.into()])).await?;
+            }
+            let epoch = turn.map(|row| row.try_get::<i64>("", "epoch")).transpose()?;
+            // Otherwise it is another's turn by now.
+            if epoch == Some(one.epoch) && txn.execute_raw(self.statement(none, merchant())).await?.rows_affected() == 0
+            {
+                txn.execute_raw(self.statement(&next, merchant())).await?;
+            }
+        }
+        failpoint!("event_delivered_before_commit");
+        txn.commit().await?;
+        failpoint!("event_delivered_after_commit");
+        Ok(())
+    }
+
+    /// What the scrape shows of the hand-over; `None`: there is none.
+    pub(super) async fn backlog(&self, db: &impl ConnectionTrait) -> Result<Option<Backlog>, DbErr> {
+        if matches!(self.hand_over, HandOver::None) {
+            return Ok(None);
+        }
+        let sql =
+            "SELECT count(*) AS pending, (SELECT created_at FROM outbox ORDER BY id LIMIT 1) AS oldest FROM outbox";
+        let row = db.query_one_raw(self.statement(sql, [])).await?;
+        let row = row.ok_or_else(|| DbErr::RecordNotFound("outbox".to_owned()))?;
+        let mut backlog = Backlog {
+            pending: row.try_get::<i64>("", "pending")?.try_into().unwrap_or(0),
+            oldest: row.try_get("", "oldest")?,
+            slot_lag_bytes: None,
+        };
+        if let Some(slot) = self.hand_over.slot() {
+            let sql = "SELECT CAST(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn) AS BIGINT) AS lag \
+                       FROM pg_replication_slots WHERE slot_name = $1 AND database = current_database()";
+            let row = db.query_one_raw(self.statement(sql, [slot.into()])).await?;
+            let lag = row.map(|row| row.try_get::<Option<i64>>("", "lag")).transpose()?.flatten();
+            backlog.slot_lag_bytes = lag.map(|lag| lag.try_into().unwrap_or(0));
+        }
+        Ok(Some(backlog))
+    }
+}
+
+fn event_of(row: &QueryResult) -> Result<OutboxEvent, DbErr> {
+    Ok(OutboxEvent { id: row.try_get("", "id")?, run_id: row.try_get("", "run_id")?, run: row.try_get("", "run")? })
+}

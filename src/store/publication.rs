@@ -1,0 +1,103 @@
+//! PostgreSQL's publication of the business tables: what a CDC pipeline may read, and nothing else of ours.
+
+use sea_orm::{ConnectionTrait, DbErr};
+
+use super::connect::{Store, StoreError};
+
+/// What a platform's warehouse is fed with.
+pub const PUBLISHED: [&str; 1] = ["orders"];
+
+/// Tokens, the register, and this program's own affairs.
+pub const UNPUBLISHED: [&str; 18] = [
+    "audit",
+    "credentials",
+    "discrepancies",
+    "firings",
+    "idempotency_keys",
+    "installations",
+    "merchants",
+    "order_checks",
+    "outbox",
+    "outbox_turns",
+    "pauses",
+    "run_pages",
+    "runs",
+    "seaql_migrations",
+    "standstill",
+    "unwell",
+    "watermarks",
+    "webhook_events",
+];
+
+impl Store {
+    /// Makes the publication if there is none, and adds the tables that it lacks. Another process may do the same at the
+    /// same moment. Tables of others, and what it publishes of them, are left as they are.
+    ///
+    /// # Errors
+    /// When the role may not, or the publication shows what nobody outside may see.
+    pub async fn keep_publication(&self, name: &str) -> Result<(), StoreError> {
+        let mut tries = 3;
+        loop {
+            let Some(lacking) = self.lacking(name).await? else {
+                return Ok(());
+            };
+            let tables = lacking.tables.join(", ");
+            let quoted = name.replace('"', "\"\"");
+            let sql = if lacking.exists {
+                format!("ALTER PUBLICATION \"{quoted}\" ADD TABLE {tables}")
+            } else {
+                format!("CREATE PUBLICATION \"{quoted}\" FOR TABLE {tables}")
+            };
+            tries -= 1;
+            match self.db.execute_unprepared(&sql).await {
+                Ok(_) => {}
+                Err(error) if tries == 0 => {
+                    return Err(StoreError::Publication(format!(
+                        "{name:?} cannot be made to hold {tables}: {error}; the role of `migrate up` must own the tables, and the publication or else the right to CREATE in the database"
+                    )));
+                }
+                Err(error) => tracing::debug!(error = %error, "the publication is looked at again"),
+            }
+        }
+    }
+
+    /// Refuses to work without it.
+    ///
+    /// # Errors
+    /// When it is missing, lacks a table, or shows what nobody outside may see.
+    pub async fn require_publication(&self, name: &str) -> Result<(), StoreError> {
+        match self.lacking(name).await? {
+            None => Ok(()),
+            Some(lacking) => Err(StoreError::Publication(format!(
+                "{name:?} lacks {}; run `salla-reconciler migrate up`",
+                lacking.tables.join(", ")
+            ))),
+        }
+    }
+
+    async fn lacking(&self, name: &str) -> Result<Option<Lacking>, StoreError> {
+        let look = || async {
+            let exists = "SELECT 1 AS found FROM pg_publication WHERE pubname = $1";
+            let tables = "SELECT CAST(tablename AS text) AS name FROM pg_publication_tables \
+                          WHERE pubname = $1 AND schemaname = current_schema()";
+            let exists = self.db.query_one_raw(self.statement(exists, [name.into()])).await?.is_some();
+            let rows = self.db.query_all_raw(self.statement(tables, [name.into()])).await?;
+            let held = rows.iter().map(|row| row.try_get("", "name")).collect::<Result<Vec<String>, DbErr>>()?;
+            Ok((exists, held))
+        };
+        let (exists, held) = self.call(look).await.map_err(|error| StoreError::Unreachable(error.to_string()))?;
+        if let Some(shown) = UNPUBLISHED.iter().find(|table| held.iter().any(|held| held == *table)) {
+            return Err(StoreError::Publication(format!(
+                "{name:?} publishes {shown}, which nobody outside may see; take it out (ALTER PUBLICATION … DROP TABLE), or make a publication that is not FOR ALL TABLES"
+            )));
+        }
+        let tables: Vec<&str> = PUBLISHED.into_iter().filter(|table| !held.iter().any(|held| held == table)).collect();
+        Ok((!tables.is_empty()).then_some(Lacking { exists, tables }))
+    }
+}
+
+/// What a publication has not got.
+struct Lacking {
+    exists: bool,
+    tables: Vec<&'static str>,
+}

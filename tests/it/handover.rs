@@ -1,0 +1,241 @@
+//! Events of runs that ended well, and their delivery.
+
+#[cfg(feature = "failpoints")]
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use nix::sys::signal::Signal;
+use salla_reconciler::simulator::Fault;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::support::{
+    Engine, Site,
+    daemon::Daemon,
+    receiver::{Answer, Receiver, SECRET},
+    site::shop,
+    until,
+};
+
+on_every_database!(
+    a_run_that_ended_well_is_told_of,
+    what_is_not_taken_in_comes_again_in_order,
+    a_receiver_of_every_kind,
+    a_death_during_the_delivery,
+    without_a_receiver_nothing_is_kept,
+);
+
+pub fn told(site: &mut Site, receiver: &Receiver) {
+    site.set("CDC__WEBHOOK_URL", &receiver.url());
+    site.set("CDC__WEBHOOK_SECRET", SECRET);
+}
+
+pub async fn metric(daemon: &Daemon, name: &str) -> Option<f64> {
+    let (_, text) = daemon.get("/metrics").await;
+    let line = format!("salla_reconciler_{name} ");
+    text.as_str().unwrap().lines().find_map(|shown| shown.strip_prefix(&line)?.parse().ok())
+}
+
+async fn pending(site: &Site) -> i64 {
+    site.database.number("SELECT count(*) FROM outbox").await
+}
+
+/// As if the time until the next try had passed.
+async fn hurry(site: &Site) {
+    let now = if site.database.is_postgres() { "now()" } else { "strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')" };
+    site.database.execute(&format!("UPDATE outbox_turns SET due_at = {now}"), []).await;
+}
+
+async fn a_run_that_ended_well_is_told_of(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 3), shop(1002, 0, 2)]).await;
+    let receiver = Receiver::start().await;
+    told(&mut site, &receiver);
+    let dry = site.reconcile(1001, &["--dry-run"]).await;
+    assert_eq!(dry["status"], "succeeded");
+    site.salla.world().script(1002, [Fault::status(400)]);
+    let failed = site.reconcile(1002, &[]).await;
+    assert_eq!(failed["status"], "failed", "{failed}");
+    assert_eq!(pending(&site).await, 0, "neither a dry run nor one that failed changes what a warehouse would read");
+
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(pending(&site).await, 1, "a command delivers nothing; it leaves that to the daemon");
+    let daemon = site.serve().await;
+    until("the event arrives", async || receiver.taken().len() == 1).await;
+    let event = &receiver.taken()[0];
+    let (_, shown) = daemon.get(&format!("/runs/{}", run["run_id"].as_str().unwrap())).await;
+    assert_eq!(
+        event.body,
+        json!({
+            "specversion": "1.0",
+            "id": run["run_id"],
+            "source": "/salla-reconciler",
+            "type": "salla-reconciler.run.succeeded",
+            "subject": "merchants/1001",
+            "time": run["finished_at"],
+            "datacontenttype": "application/json",
+            "partitionkey": "1001",
+            "data": shown,
+        })
+    );
+    assert_eq!(event.headers["content-type"], "application/cloudevents+json; charset=utf-8");
+    assert_eq!(event.headers["webhook-id"], run["run_id"].as_str().unwrap());
+    until("it is done with", async || pending(&site).await == 0).await;
+    assert_eq!(site.database.number("SELECT count(*) FROM outbox_turns").await, 0);
+
+    daemon.post("/runs", r#"{"merchant_id":1002}"#).await;
+    until("the next one arrives", async || receiver.taken().len() == 2).await;
+    until("it is counted", async || metric(&daemon, r#"events_total{result="delivered"}"#).await == Some(2.0)).await;
+    until("none is left", async || metric(&daemon, "events_pending").await == Some(0.0)).await;
+    assert_eq!(metric(&daemon, "event_oldest_timestamp_seconds").await, Some(0.0));
+    assert_eq!(metric(&daemon, "slot_lag_bytes").await, None, "no slot is asked for");
+}
+
+/// One store's events wait for each other and hold up no other store's; over kills, and over restarts.
+async fn what_is_not_taken_in_comes_again_in_order(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 3), shop(1002, 0, 2)]).await;
+    let receiver = Receiver::start().await;
+    told(&mut site, &receiver);
+    receiver.answer_by(|event| {
+        let refused = event["data"]["merchant_id"] == 1001;
+        Answer::Status(if refused { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK })
+    });
+    let mut ended = Vec::new();
+    for _ in 0..3 {
+        ended.push(site.reconcile(1001, &[]).await["run_id"].as_str().unwrap().to_owned());
+    }
+    let mut daemon = site.serve().await;
+    daemon.post("/runs", r#"{"merchant_id":1002}"#).await;
+    until("the other store's arrives", async || receiver.taken().len() == 1).await;
+    assert_eq!(receiver.taken()[0].merchant(), 1002);
+    let warning = daemon.await_line(|line| line["attempts"] == 2).await;
+    assert_eq!(warning["error"], "the receiver answered 500 Internal Server Error");
+    assert_eq!(warning["run.id"], ended[0].as_str());
+    assert_eq!(metric(&daemon, "events_pending").await, Some(3.0));
+    assert!(metric(&daemon, "event_oldest_timestamp_seconds").await > Some(1_700_000_000.0));
+    assert!(metric(&daemon, r#"events_total{result="refused"}"#).await >= Some(2.0));
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait().await;
+    assert!(
+        site.database.number("SELECT CAST(attempts AS bigint) FROM outbox_turns").await >= 2,
+        "the pause goes on over a restart"
+    );
+
+    receiver.answer_by(|_| Answer::Status(StatusCode::ACCEPTED));
+    let others = receiver.arrived().len();
+    let daemons = [site.serve().await, site.serve().await];
+    hurry(&site).await;
+    until("all arrive", async || pending(&site).await == 0).await;
+    let arrived: Vec<String> = receiver.arrived()[others..].iter().map(|event| event.run_id()).collect();
+    assert_eq!(arrived, ended, "each once, and in order, whoever delivers");
+    assert_eq!(site.database.number("SELECT count(*) FROM outbox_turns").await, 0);
+    drop(daemons);
+}
+
+async fn a_receiver_of_every_kind(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    let (receiver, elsewhere) = (Receiver::start().await, Receiver::start().await);
+    told(&mut site, &receiver);
+    receiver.script([
+        Answer::Redirect(elsewhere.url()),
+        Answer::Busy("2"),
+        Answer::Status(StatusCode::NOT_FOUND),
+        Answer::Status(StatusCode::GONE),
+        Answer::Endless,
+    ]);
+    let mut daemon = site.serve().await;
+    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    for tried in 1..=5 {
+        until("it is tried", async || receiver.arrived().len() == tried).await;
+        if tried < 5 {
+            until("it is put off", async || daemon.log().iter().any(|line| line["attempts"] == tried)).await;
+            hurry(&site).await;
+        }
+    }
+    until("it is done with", async || pending(&site).await == 0).await;
+    assert!(elsewhere.arrived().is_empty(), "a redirection is not followed");
+
+    // While one is on its way, the daemon ends within its grace, and the event comes again.
+    receiver.script([Answer::Hang]);
+    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    until("the event hangs", async || receiver.arrived().len() == 6).await;
+    let began = Instant::now();
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait().await, Some(0));
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(daemon.log_text().contains("the receiver gave no answer"), "{}", daemon.log_text());
+    let daemon = site.serve().await;
+    hurry(&site).await;
+    until("it comes again", async || receiver.taken().len() == 2).await;
+    drop(daemon);
+}
+
+/// Dead between the receiver's answer and the outbox: at least once.
+async fn a_death_during_the_delivery(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    let receiver = Receiver::start().await;
+    told(&mut site, &receiver);
+    receiver.script([Answer::Hang]);
+    let run = site.reconcile(1001, &[]).await;
+    let mut daemon = site.serve().await;
+    until("it is on its way", async || receiver.arrived().len() == 1).await;
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait().await;
+    let daemon = site.serve().await;
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(receiver.arrived().len(), 1, "it was another's turn, who might still be at it");
+    hurry(&site).await;
+    until("it comes again", async || receiver.taken().len() == 1).await;
+    assert_eq!(receiver.taken()[0].run_id(), run["run_id"]);
+    until("it is done with", async || pending(&site).await == 0).await;
+    drop(daemon);
+}
+
+async fn without_a_receiver_nothing_is_kept(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    let daemon = site.serve().await;
+    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    daemon.await_run("", |run| run["status"] == "succeeded").await;
+    assert_eq!(pending(&site).await, 0);
+    assert_eq!(metric(&daemon, "events_pending").await, None);
+}
+
+/// A process that dies at any commit: each run that ended well is told of, and no other.
+#[cfg(feature = "failpoints")]
+mod deaths {
+    use super::*;
+    use crate::support::receiver::Event;
+
+    on_every_database!(an_end_and_its_event_are_one);
+
+    async fn an_end_and_its_event_are_one(engine: Engine) {
+        let mut site = Site::new(engine, [shop(1001, 0, 3)]).await;
+        let receiver = Receiver::start().await;
+        told(&mut site, &receiver);
+        site.set("RECONCILE__LEASE", "1s");
+        for commit in ["finish", "event_take", "event_delivered"] {
+            for side in ["before", "after"] {
+                let point = format!("{commit}_{side}_commit");
+                let ended = site.database.number("SELECT count(*) FROM runs WHERE status = 'succeeded'").await;
+                let mut daemon = site.serve_until(&format!("{point}=return")).await;
+                daemon.try_post("/runs", r#"{"merchant_id":1001}"#, &[("content-type", "application/json")]).await;
+                daemon.wait_for_death().await;
+                let waits = i64::from(!["finish_before_commit", "event_delivered_after_commit"].contains(&&*point));
+                assert_eq!(pending(&site).await, waits, "{point}");
+                hurry(&site).await;
+                let daemon = site.serve().await;
+                until(&point, async || {
+                    let now = site.database.number("SELECT count(*) FROM runs WHERE status = 'succeeded'").await;
+                    now == ended + 1 && pending(&site).await == 0
+                })
+                .await;
+                drop(daemon);
+            }
+        }
+        let told: BTreeSet<String> = receiver.taken().iter().map(Event::run_id).collect();
+        assert_eq!(told.len(), 6);
+        let twice = receiver.taken().len() - told.len();
+        assert_eq!(twice, 1, "only what was taken in before its death comes again");
+        assert_eq!(site.database.number("SELECT count(*) FROM outbox_turns").await, 0);
+    }
+}
