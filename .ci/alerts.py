@@ -14,6 +14,7 @@ RUNBOOK = Path("docs/operations.md")
 OF_THE_DATABASE = {
     "database_up", "runs_active", "runs_queued", "runs_due", "all_paused", "merchants", "merchants_overdue",
     "last_success_timestamp_seconds", "oldest_watermark_timestamp_seconds", "last_firing_timestamp_seconds",
+    "events_pending", "event_oldest_timestamp_seconds", "slot_lag_bytes",
 }
 PREFIX = "salla_reconciler_"
 # Of every process, by the Prometheus client.

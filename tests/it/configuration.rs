@@ -18,7 +18,7 @@ fn the_defaults_load_and_every_key_has_a_comment() {
             commented = true;
         }
     }
-    assert_eq!(keys().len(), 35);
+    assert_eq!(keys().len(), 39);
     assert_eq!(variable("http.api_token"), "SALLA_RECONCILER__HTTP__API_TOKEN");
 }
 
@@ -48,6 +48,11 @@ async fn bad_values_are_named_with_their_source_and_the_mend() {
         ("DATABASE__URL", "mysql://x", "database.url"),
         ("DATABASE__MIGRATE", "maybe", "database.migrate"),
         ("TELEMETRY__LOG_FORMAT", "xml", "telemetry.log_format"),
+        ("CDC__WEBHOOK_URL", "pipeline.example/runs", "cdc.webhook_url"),
+        ("CDC__WEBHOOK_URL", "ftp://pipeline.example/runs", "cdc.webhook_url"),
+        ("CDC__WEBHOOK_URL", "https://me:its-password-canary@pipeline.example/runs", "cdc.webhook_url"),
+        ("CDC__PUBLICATION", "warehouse", "cdc.publication"),
+        ("CDC__SLOT", "warehouse", "cdc.slot"),
         ("SALLA__API_URI", "https://api.salla.dev", "salla.api_url"),
         ("SURPRISE__KEY", "1", "surprise.key"),
     ] {
@@ -60,6 +65,27 @@ async fn bad_values_are_named_with_their_source_and_the_mend() {
                 assert!(output.stderr.contains(word), "no {word} in {}", output.stderr);
             }
         }
+    }
+}
+
+/// The keys of the hand-over go together.
+#[tokio::test]
+async fn a_hand_over_is_whole() {
+    let (url, secret) = ("CDC__WEBHOOK_URL", "CDC__WEBHOOK_SECRET");
+    for (settings, words) in [
+        (vec![(url, "https://pipeline.example/runs")], "cdc.webhook_secret: is empty"),
+        (vec![(url, "https://pipeline.example/runs"), (secret, "whsec_?")], "cdc.webhook_secret: holds no base64"),
+        (vec![("CDC__SLOT", "warehouse")], "cdc.slot: is set, and nobody is told"),
+        (vec![("CDC__SLOT", "Ware-House")], "cdc.slot: \"Ware-House\" is no name"),
+        (vec![("CDC__PUBLICATION", &"x".repeat(64))], "cdc.publication: is no name"),
+    ] {
+        let mut site = Site::unregistered(Engine::Sqlite, []).await;
+        site.set("DATABASE__URL", "postgres://nobody@127.0.0.1:9/none");
+        for (key, value) in settings {
+            site.set(key, value);
+        }
+        let told = site.run(&["run"]).await.exits(78).stderr;
+        assert!(told.contains(words) && told.lines().count() == 1, "{told}");
     }
 }
 

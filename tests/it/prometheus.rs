@@ -10,7 +10,13 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Engine, Site, cluster::free_port, companion::Companion, daemon::Daemon, site::shop, until};
+use crate::{
+    handover::told,
+    support::{
+        Engine, Site, cluster::free_port, companion::Companion, daemon::Daemon, receiver::Receiver, server::Server,
+        site::shop, until,
+    },
+};
 
 fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -75,7 +81,12 @@ async fn scrape(daemon: &Daemon) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_it_makes_of_us() {
-    let site = Site::new(Engine::Postgres16, [shop(1001, 0, 3)]).await;
+    // With all that has a number.
+    let (server, receiver) = (Server::start(16).await, Receiver::start().await);
+    let mut site = Site::on(Engine::Postgres16, server.url(), [shop(1001, 0, 3)]).await;
+    site.database.rows("SELECT pg_create_logical_replication_slot('warehouse', 'pgoutput')::text").await;
+    told(&mut site, &receiver);
+    site.set("CDC__SLOT", "warehouse");
     let daemon = site.serve().await;
     daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
     daemon.await_run("", |run| run["status"] == "succeeded").await;
@@ -148,6 +159,10 @@ async fn its_check_finds_what_is_wrong() {
             "salla_request_duration_seconds",
             "salla_throttled_seconds_total",
             "webhooks_total",
+            "events_pending",
+            "event_oldest_timestamp_seconds",
+            "events_total",
+            "slot_lag_bytes",
         ];
         let names = names.iter().chain(&more).chain(&rest).chain(&grafana);
         fs::write(&scrape, names.map(|name| format!("# TYPE salla_reconciler_{name} gauge\n")).collect::<String>())
