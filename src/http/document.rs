@@ -18,7 +18,10 @@ use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouter},
 };
 
-use super::problem::{Members, PROBLEM_JSON};
+use super::{
+    examples,
+    problem::{Members, PROBLEM_JSON},
+};
 
 const SCHEME: &str = "token";
 
@@ -111,8 +114,30 @@ fn complete(document: &mut OpenApi, guarded: bool) {
                 }
             }
         }
+        for (status, response) in &mut operation.responses.responses {
+            if let RefOr::T(response) = response {
+                exemplify(status, response);
+            }
+        }
         if guarded {
             operation.security = Some(vec![SecurityRequirement::new::<_, _, String>(SCHEME, [])]);
+        }
+    }
+}
+
+/// Shows what the answer looks like.
+fn exemplify(status: &str, response: &mut Response) {
+    for content in response.content.values_mut() {
+        let RefOr::T(content) = content else {
+            continue;
+        };
+        if let Some(RefOr::Ref(schema)) = &content.schema {
+            let name = schema.ref_location.rsplit('/').next().unwrap_or_default();
+            content.example = if name == Members::name() {
+                examples::problem(status, &response.description)
+            } else {
+                examples::of(name)
+            };
         }
     }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod document;
+mod examples;
 mod headers;
 mod limits;
 mod merchants;

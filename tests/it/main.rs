@@ -27,6 +27,7 @@ mod dashboard;
 mod demo;
 mod deploy;
 mod deploy_files;
+mod documentation;
 mod documented;
 #[cfg(feature = "failpoints")]
 mod failpoints;
@@ -41,6 +42,7 @@ mod openapi;
 mod order;
 mod outbound;
 mod prometheus;
+mod reference;
 mod report;
 mod samples;
 mod schema;

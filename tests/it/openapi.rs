@@ -78,6 +78,50 @@ async fn its_words_are_those_of_the_answers() {
     }
 }
 
+/// By somebody else's reading of the specification; and each example fits its schema.
+#[tokio::test]
+async fn it_is_valid_and_its_examples_are() {
+    let site = Site::unregistered(Engine::Sqlite, []).await;
+    let file = site.folder.path().join("openapi.json");
+    std::fs::write(&file, site.run(&["openapi"]).await.exits(0).stdout).unwrap();
+    let folder = tools().join("schemathesis/bin");
+    for (program, arguments) in [("openapi-spec-validator", &[][..]), ("python", &["-c", CHECK_EXAMPLES])] {
+        let program = folder.join(program);
+        assert!(program.exists(), "{} is not on this machine: `tests/run` installs it", program.display());
+        let output = std::process::Command::new(program).args(arguments).arg(&file).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+    }
+}
+
+const CHECK_EXAMPLES: &str = r#"
+import json, sys
+from jsonschema_rs import Draft202012Validator
+
+document = json.load(open(sys.argv[1]))
+missing, checked = [], 0
+for path, item in document["paths"].items():
+    for method, operation in item.items():
+        bodies = [("request", operation.get("requestBody", {})), *operation["responses"].items()]
+        for status, content in ((s, c) for s, body in bodies for c in body.get("content", {}).items()):
+            kind, media = content
+            if not kind.endswith("json") or path == "/openapi.json":
+                continue
+            schema = {**media["schema"], "components": document["components"]}
+            named = document["components"]["schemas"].get(media["schema"].get("$ref", "").rsplit("/", 1)[-1], {})
+            example = media.get("example", named.get("example"))
+            if example is None:
+                missing.append(f"{method} {path} {status}")
+                continue
+            Draft202012Validator(schema, validate_formats=True).validate(example)
+            if "$ref" in media["schema"]:
+                unknown = set(example) - set(named.get("properties", example))
+                assert not unknown, f"{method} {path} {status}: {unknown}"
+            checked += 1
+assert not missing, missing
+assert checked > 100, checked
+"#;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fuzzer_finds_nothing_with_a_token() {
     let mut site = Site::new(Engine::Sqlite, [shop(1001, 0, 2), shop(1002, 0, 1)]).await;

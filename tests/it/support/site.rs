@@ -109,6 +109,11 @@ impl Site {
         self.env.insert(format!("SALLA_RECONCILER__{key}"), value.to_owned());
     }
 
+    /// The settings, as variables.
+    pub fn environment(&self) -> &BTreeMap<String, String> {
+        &self.env
+    }
+
     pub fn unset(&mut self, key: &str) {
         self.env.remove(&format!("SALLA_RECONCILER__{key}"));
     }

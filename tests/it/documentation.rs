@@ -1,0 +1,215 @@
+//! Every command in the documentation is run, or it is said here who runs it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
+
+use crate::support::{Engine, Site, daemon::Daemon, site::shop};
+
+/// Commands that are not run by these tests, by how they begin, and what stands in for that.
+const ELSEWHERE: [(&str, &str); 15] = [
+    ("cargo run --release -- demo", "`.ci/run` does, with --once, and `demo.rs` reads what it says"),
+    ("tests/run", "whoever reads this"),
+    ("cargo install --locked --path .", "`.ci/run` builds the same"),
+    ("salla-reconciler serve", "what follows is asked of it"),
+    ("cargo bench --locked --bench scale", "an hour; its results are in docs/operations.md"),
+    ("docker build", "no Docker on most machines; `.ci/deploy` reads the Dockerfile"),
+    ("docker compose up", "the same; `.ci/deploy` reads the file"),
+    ("cd deploy/compose", "the same"),
+    ("kubectl create namespace", "a cluster; `.ci/deploy` holds the manifests to Kubernetes' schemas"),
+    ("kubectl label namespace", "the same"),
+    ("kubectl -n salla-reconciler create secret", "the same"),
+    ("kubectl apply", "the same"),
+    ("kubectl -n salla-reconciler rollout status", "the same"),
+    ("kubectl -n salla-reconciler exec", "the same"),
+    ("aws cloudformation deploy", "an account; `.ci/deploy` has cfn-lint read the template"),
+];
+
+/// A command, and where it stands.
+#[derive(Debug, Clone)]
+struct Shown {
+    place: String,
+    text: String,
+}
+
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn pages() -> Vec<PathBuf> {
+    let mut pages: Vec<PathBuf> = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "deploy/README.md"]
+        .iter()
+        .map(|page| project().join(page))
+        .collect();
+    for folder in ["docs", "docs/decisions"] {
+        let files = fs::read_dir(project().join(folder)).unwrap().map(|file| file.unwrap().path());
+        pages.extend(files.filter(|file| file.extension().is_some_and(|extension| extension == "md")));
+    }
+    pages.sort();
+    pages
+}
+
+/// What stands in the page's fences of these languages: each with its first line's number.
+fn fences(page: &Path, languages: &[&str]) -> Vec<(usize, String, Vec<String>)> {
+    let mut found: Vec<(usize, String, Vec<String>)> = Vec::new();
+    let mut open = false;
+    for (number, line) in fs::read_to_string(page).unwrap().lines().enumerate() {
+        match line.strip_prefix("```") {
+            Some(language) if !open => {
+                open = true;
+                found.push((number + 1, language.to_owned(), Vec::new()));
+            }
+            Some(_) => open = false,
+            None if open => found.last_mut().unwrap().2.push(line.to_owned()),
+            None => {}
+        }
+    }
+    found.retain(|(_, language, _)| languages.contains(&language.as_str()));
+    found
+}
+
+/// The commands of a page, in their order; lines that go on are one, and so is a text that is fed to one.
+fn commands(page: &Path) -> Vec<Shown> {
+    let mut commands: Vec<Shown> = Vec::new();
+    for (number, language, lines) in fences(page, &["sh", "console"]) {
+        let (mut goes_on, mut fed_until) = (false, None::<String>);
+        for line in lines {
+            if let Some(end) = &fed_until {
+                let done = line == *end;
+                commands.last_mut().unwrap().text += &format!("\n{line}");
+                if done {
+                    fed_until = None;
+                }
+                continue;
+            }
+            let command = if language == "console" { line.strip_prefix("$ ") } else { Some(line.as_str()) };
+            let Some(command) = command else { continue };
+            if goes_on {
+                commands.last_mut().unwrap().text += &format!("\n{command}");
+            } else {
+                let place = format!("{}:{number}", page.strip_prefix(project()).unwrap().display());
+                commands.push(Shown { place, text: command.to_owned() });
+            }
+            goes_on = command.ends_with('\\');
+            fed_until = command.split_once("<<").map(|(_, word)| word.trim().to_owned());
+        }
+    }
+    commands
+}
+
+fn is_run_elsewhere(command: &Shown) -> bool {
+    ELSEWHERE.iter().any(|(begins, _)| command.text.starts_with(begins))
+}
+
+/// Runs commands in one shell, which stops at the first that fails, in the folder of the site.
+fn shell(site: &Site, daemon: Option<&Daemon>, commands: &[Shown]) -> String {
+    let mut script = "set -euo pipefail\n".to_owned();
+    for command in commands {
+        // What the reader is to fill in.
+        let text = command
+            .text
+            .replace("postgres://user:password@host/platform", &site.database.url)
+            .replace("CLIENT_ID=…", "CLIENT_ID=app")
+            .replace("CLIENT_SECRET=…", "CLIENT_SECRET=app-secret-canary");
+        let text = daemon.map_or_else(
+            || text.clone(),
+            |daemon| text.replace("localhost:8080", daemon.url.trim_start_matches("http://")),
+        );
+        script += &format!("echo '>>> {}' >&2\n{text}\n", command.place);
+    }
+    let program = Path::new(env!("CARGO_BIN_EXE_salla-reconciler")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &script]).current_dir(site.folder.path()).env_clear().env("PATH", path).env("TOKEN", TOKEN);
+    bash.envs(site.environment());
+    let output = bash.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}\n{}\n{script}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+const TOKEN: &str = "documentation-token-canary";
+
+#[test]
+fn nobody_is_named_in_vain() {
+    let all: Vec<Shown> = pages().iter().flat_map(|page| commands(page)).collect();
+    for (begins, instead) in ELSEWHERE {
+        assert!(all.iter().any(|command| command.text.starts_with(begins)), "no page has {begins:?} ({instead})");
+    }
+    let ci = fs::read_to_string(project().join(".ci/run")).unwrap();
+    for command in ["tests/run", "cargo run --release --locked -- demo --once", ".ci/deploy"] {
+        assert!(ci.contains(command), ".ci/run does not run {command}");
+    }
+}
+
+/// From nothing to a night, as the README has it, on PostgreSQL.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readme_leads_there() {
+    let mut site = Site::unregistered(Engine::Postgres16, [shop(1001, 0, 3), shop(1002, 0, 2)]).await;
+    // The reader sets these; the others stay, for they point to the simulated Salla.
+    for key in ["DATABASE__URL", "VAULT__KEYS", "SALLA__CLIENT_ID", "SALLA__CLIENT_SECRET"] {
+        site.unset(key);
+    }
+    let merchants: Vec<String> = [1001, 1002].map(|store| site.salla.registration(store).unwrap()).to_vec();
+    fs::write(site.folder.path().join("merchants.jsonl"), merchants.join("\n")).unwrap();
+    let shown: Vec<Shown> = commands(&project().join("README.md"));
+    let begin = shown.iter().position(|command| command.text.contains("DATABASE__URL")).unwrap();
+    let end = shown.iter().position(|command| command.text == "salla-reconciler serve").unwrap();
+    assert!(end - begin >= 7, "{shown:?}");
+    let said = tokio::task::block_in_place(|| shell(&site, None, &shown[begin..end]));
+    assert!(said.contains("Dry run: no order was written."), "{said}");
+    assert_eq!(site.database.number("SELECT count(*) FROM merchants").await, 2);
+    assert_eq!(site.database.number("SELECT count(*) FROM orders").await, 0);
+}
+
+/// Every other command of every page, asked of a daemon that runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_other_command_works() {
+    let mut site = Site::new(Engine::Postgres16, [shop(1001, 0, 3)]).await;
+    site.set("HTTP__API_TOKENS", &format!("oncall:operate:{TOKEN}"));
+    let site = Arc::new(site);
+    let daemon = site.serve().await;
+    let mut ran = 0;
+    for page in pages() {
+        let readme_s_way = |command: &Shown| {
+            [
+                "export ",
+                "salla-reconciler migrate up",
+                "salla-reconciler merchants import",
+                "salla-reconciler run --dry-run",
+            ]
+            .iter()
+            .any(|begins| command.text.starts_with(begins))
+        };
+        for mut command in commands(&page) {
+            if is_run_elsewhere(&command) || readme_s_way(&command) {
+                continue;
+            }
+            if command.text.starts_with("curl -X POST") {
+                // The page's reader is on the machine of a daemon without a token.
+                command.text += " -fsS -H \"Authorization: Bearer $TOKEN\"";
+            }
+            let (site, command) = (&site, &[command]);
+            tokio::task::block_in_place(|| shell(site, Some(&daemon), command));
+            ran += 1;
+        }
+    }
+    assert!(ran >= 12, "{ran}");
+}
+
+#[tokio::test]
+async fn the_sql_of_the_runbook_works() {
+    let site = Site::unregistered(Engine::Postgres16, []).await;
+    site.run(&["migrate", "up"]).await.exits(0);
+    let mut ran = 0;
+    for (number, _, lines) in fences(&project().join("docs/operations.md"), &["sql"]) {
+        let sql = lines.join("\n");
+        println!("docs/operations.md:{number}");
+        site.database.execute(&sql, []).await;
+        ran += 1;
+    }
+    assert!(ran >= 3, "{ran}");
+}
