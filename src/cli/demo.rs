@@ -207,7 +207,7 @@ fn found(ended: &[Ended], lost: &HashMap<i64, Lost>) -> String {
         })
         .collect();
     rows.sort();
-    table(&head, rows).to_string()
+    table(&head, rows)
 }
 
 fn corrected(ended: &[Ended], lost: &HashMap<i64, Lost>) -> bool {

@@ -16,6 +16,7 @@ mod healthcheck;
 mod keys;
 mod merchants;
 mod migrate;
+mod progress;
 mod report;
 mod run;
 mod signal;

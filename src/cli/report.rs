@@ -66,7 +66,7 @@ pub async fn report(config: &Config, args: Args) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-fn rows(drift: &[Drift]) -> comfy_table::Table {
+fn rows(drift: &[Drift]) -> String {
     let head = ["merchant", "missing", "stale", "deleted", "median late", "longest late", "runs"];
     let rows = drift.iter().map(|drift| {
         vec![

@@ -1,29 +1,22 @@
 //! `run`: runs in the foreground.
 
-use std::io::IsTerminal;
-
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use tokio::{
-    sync::mpsc::{UnboundedReceiver, unbounded_channel},
-    time::Instant,
-};
+use tokio::{sync::mpsc::unbounded_channel, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Exit, actor::actor, signal, table::table};
+use super::{Exit, actor::actor, progress::show_progress, signal, table::table};
 use crate::{
     app::Services,
     config::Config,
     domain::{MerchantId, Request, RunStatus, Totals, Trigger},
     reconcile::{
-        Ended, OnStop, Progress, ProgressSender, Sweep,
+        Ended, OnStop, ProgressSender, Sweep,
         ports::{Ledger, NewRun},
     },
     salla::WhenOpen,
     store::Store,
-    telemetry,
 };
 
 /// What `run` takes.
@@ -143,29 +136,6 @@ pub async fn sweep(
     Sweep::tell_of(&ended, began);
     let _ = tokio::join!(heartbeat, bar);
     ended
-}
-
-/// A bar on a terminal, nothing elsewhere.
-async fn show_progress(mut events: UnboundedReceiver<Progress>, merchants: u64) {
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(merchants) } else { ProgressBar::hidden() };
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} merchants · {msg} · {elapsed}") {
-        bar.set_style(style);
-    }
-    let shown = telemetry::show(&bar);
-    let (mut pages, mut totals) = (0u64, Totals::default());
-    while let Some(event) = events.recv().await {
-        match event {
-            Progress::Page { .. } => pages += 1,
-            Progress::Ended(ended) => {
-                totals += ended.run().map(|run| run.totals).unwrap_or_default();
-                bar.inc(1);
-            }
-        }
-        let corrected = totals.created + totals.updated;
-        bar.set_message(format!("{pages} pages, {corrected} corrected"));
-    }
-    drop(shown);
-    bar.finish_and_clear();
 }
 
 fn object(ended: &Ended) -> serde_json::Value {

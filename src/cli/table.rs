@@ -1,11 +1,11 @@
-//! Tables for people.
+//! Tables for people: as wide as the terminal at the most, and whole where there is none.
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
 /// A table with a head; numbers are told by their look and stand on the right.
-pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
+pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(head);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(head);
     for row in rows {
         table.add_row(row.into_iter().map(|text| {
             let number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -16,5 +16,5 @@ pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Tabl
     table.column_iter_mut().for_each(|column| {
         column.set_padding((0, 1));
     });
-    table
+    table.trim_fmt()
 }

@@ -66,8 +66,7 @@ pub fn init(config: &Config, filter: &str) -> anyhow::Result<Telemetry> {
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    let terminal = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt::layer().with_writer(terminal::Stderr).with_ansi(terminal);
+    let lines = tracing_subscriber::fmt::layer().with_writer(terminal::Stderr).with_ansi(terminal::has_colours());
     let lines: Box<dyn Layer<Registry> + Send + Sync> = if json {
         lines.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed()
     } else {

@@ -1,6 +1,6 @@
 //! stderr, shared by log lines and a progress bar: a line is written above the bar, not through it.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use indicatif::ProgressBar;
 use parking_lot::Mutex;
@@ -24,6 +24,13 @@ impl Drop for Shown {
     fn drop(&mut self) {
         *BAR.lock() = None;
     }
+}
+
+/// Whether log lines may be coloured: at a terminal that can, unless somebody wants none (<https://no-color.org>).
+pub fn has_colours() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+    io::stderr().is_terminal() && !unwanted && !dumb
 }
 
 /// Where log lines go.

@@ -48,6 +48,7 @@ mod samples;
 mod schema;
 mod secrets;
 mod standstill;
+mod terminal;
 mod tokens;
 mod traces;
 mod vanished;
