@@ -14,6 +14,7 @@
 #[path = "../../tests/it/support/cluster.rs"]
 mod cluster;
 mod database;
+mod outbox;
 mod plans;
 mod program;
 mod queue;
@@ -67,6 +68,7 @@ async fn measure(args: &Args) -> bool {
     queue::first_night(&bench, (args.claimers, args.claims), &mut table).await;
     bench.age(args.merchants, queue::NIGHTS).await;
     queue::later_night(&bench, (args.claimers, args.claims), &mut table).await;
+    outbox::after_ten_nights(&bench, args.merchants, &mut table).await;
     program::serves(&bench, args.serve_seconds, &mut table).await;
     if args.orders > 0 {
         program::reads_a_large_store(&bench, args.orders, &mut table).await;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use crate::{
     database::Bench,
-    program,
+    outbox, program,
     queue::{self, ending_of},
     table::Table,
 };
@@ -13,7 +13,7 @@ use crate::{
 use salla_reconciler::reconcile::ports::Ledger;
 
 /// What the program's work must not read whole.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 14] = [
     "runs",
     "merchants",
     "orders",
@@ -26,14 +26,17 @@ const TABLES: [&str; 12] = [
     "firings",
     "audit",
     "idempotency_keys",
+    "outbox",
+    "outbox_turns",
 ];
 
 /// A table of fewer pages is rightly read whole.
 const SMALL: u64 = 100;
 
 /// Statements that are about everything: what a sweep is made of, and what scrapes count.
-const ABOUT_ALL: [(&str, &[&str]); 2] = [
+const ABOUT_ALL: [(&str, &[&str]); 3] = [
     ("INSERT INTO runs (id, merchant_id, trigger, status, firing", &["merchants", "credentials", "watermarks"]),
+    ("SELECT count(*) AS pending", &["outbox"]),
     ("SELECT m.state, count(*) AS merchants, min(w.watermark)", &["merchants", "watermarks"]),
 ];
 
@@ -52,7 +55,7 @@ pub async fn look(bench: &Bench, table: &mut Table) {
     let begin = std::fs::metadata(&log).unwrap().len();
     let mut quiet = Table::silent();
     queue::fan_out(bench, "for the plans", &mut quiet).await;
-    let store = bench.store().await;
+    let store = bench.store().await.handing_over(None);
     bench.pause().await;
     queue::reads(bench, &store, "", &mut quiet).await;
     for limit in [1, 16, 16] {
@@ -66,6 +69,9 @@ pub async fn look(bench: &Bench, table: &mut Table) {
                 store.finish(&claim.lease, ending_of(claim)).await.unwrap();
             }
         }
+    }
+    for _ in 0..3 {
+        outbox::deliver(&store).await;
     }
     store.ended_sweeps().await.unwrap();
     store.prune(Duration::from_secs(86400 * 4)).await.unwrap();

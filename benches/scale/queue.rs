@@ -25,7 +25,7 @@ pub const NIGHTS: u32 = 10;
 const CLAIM: Duration = Duration::from_millis(50);
 const FAN_OUT: Duration = Duration::from_secs(10);
 /// Of what a person or a scrape waits for.
-const READ: Duration = Duration::from_millis(500);
+pub const READ: Duration = Duration::from_millis(500);
 /// Of what happens now and then.
 const CHORE: Duration = Duration::from_secs(5);
 
@@ -157,7 +157,7 @@ async fn leases(store: &Store, table: &mut Table) {
 }
 
 /// How long each of so many calls takes.
-async fn times<F: Future<Output = ()>>(calls: usize, call: impl Fn() -> F) -> Vec<Duration> {
+pub async fn times<F: Future<Output = ()>>(calls: usize, call: impl Fn() -> F) -> Vec<Duration> {
     let mut took = Vec::with_capacity(calls);
     for _ in 0..calls {
         let began = Instant::now();

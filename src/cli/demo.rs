@@ -24,7 +24,9 @@ use crate::{
 
 /// What `demo` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Environment: none counts; the demo is the same everywhere.")]
+#[command(
+    after_help = "Examples:\n\x20 salla-reconciler demo\n\x20 salla-reconciler demo --once --merchants 20 --orders 2000\n\nEnvironment: none counts; the demo is the same everywhere."
+)]
 pub struct Args {
     /// Stores.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]

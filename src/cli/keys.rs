@@ -18,15 +18,17 @@ use crate::{
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Prints a new key, `ID:BASE64`.
-    #[command(after_help = "Environment: none.")]
+    #[command(
+        after_help = "Examples:\n\x20 salla-reconciler keys generate\n\x20 export SALLA_RECONCILER__VAULT__KEYS=$(salla-reconciler keys generate --id first)\n\nEnvironment: none."
+    )]
     Generate {
         /// What the key is called; letters, digits, `-` and `_`. Without it: the date.
         #[arg(long, default_value_t = today())]
         id: String,
     },
     /// Encrypts every stored token anew, under the first key.
-    #[command(after_help = "Put the new key first and keep the old one until this has ended:\n  \
-                            SALLA_RECONCILER__VAULT__KEYS=new:…,old:… salla-reconciler keys rotate\n\
+    #[command(after_help = "Put the new key first and keep the old one until this has ended.\n\nExamples:\n  \
+                            SALLA_RECONCILER__VAULT__KEYS=new:…,old:… salla-reconciler keys rotate\n\n\
                             It may run beside daemons that have both keys, be killed, and be begun again.\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__VAULT__KEYS")]
     Rotate,
 }

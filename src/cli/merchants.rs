@@ -24,7 +24,9 @@ use crate::{
 pub enum Command {
     /// Registers stores, or replaces them: a JSON object a line.
     #[command(
-        after_help = "A line: {\"merchant_id\":1001,\"name\":\"…\",\"access_token\":\"…\",\"refresh_token\":\"…\",\"expires_at\":\"2026-12-01T00:00:00Z\"}\n\
+        after_help = "A line: {\"merchant_id\":1001,\"name\":\"…\",\"access_token\":\"…\",\"refresh_token\":\"…\",\"expires_at\":\"2026-12-01T00:00:00Z\"}\n\n\
+                            Examples:\n  salla-reconciler merchants import merchants.jsonl\n  \
+                            salla-reconciler merchants import - < merchants.jsonl\n\n\
                             Environment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__VAULT__KEYS"
     )]
     Import {
@@ -32,20 +34,28 @@ pub enum Command {
         file: PathBuf,
     },
     /// Shows the register; tokens are never shown.
-    #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
+    #[command(
+        after_help = "Examples:\n\x20 salla-reconciler merchants list\n\x20 salla-reconciler merchants list --json | jq .watermark\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL"
+    )]
     List {
         /// A JSON object a line.
         #[arg(long)]
         json: bool,
     },
     /// Leaves a store out of sweeps; or, with `--all`, lets nothing run until all go on.
-    #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
+    #[command(
+        after_help = "Examples:\n\x20 salla-reconciler merchants pause 1001\n\x20 salla-reconciler merchants pause --all\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL"
+    )]
     Pause(Whom),
     /// Takes a paused store, or one whose subscription has ended, into sweeps again.
-    #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
+    #[command(
+        after_help = "Examples:\n\x20 salla-reconciler merchants resume 1001\n\x20 salla-reconciler merchants resume --all\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL"
+    )]
     Resume(Whom),
     /// Takes a store out of the register and destroys its tokens; its orders and runs stay.
-    #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
+    #[command(
+        after_help = "Examples:\n\x20 salla-reconciler merchants remove 1001\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL"
+    )]
     Remove {
         /// Its id.
         id: MerchantId,

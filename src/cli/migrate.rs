@@ -7,13 +7,19 @@ use crate::{app, config::Config, store::Store};
 #[derive(Debug, Clone, Copy, clap::Subcommand)]
 pub enum Command {
     /// Brings the schema up to date.
-    #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
+    #[command(
+        after_help = "Examples:\n\x20 salla-reconciler migrate up\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__CDC__PUBLICATION"
+    )]
     Up,
     /// Removes every table of this program, with all that is in them.
-    #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
+    #[command(
+        after_help = "Examples:\n\x20 salla-reconciler migrate down\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL"
+    )]
     Down,
     /// Tells which migrations are applied.
-    #[command(after_help = "Environment: SALLA_RECONCILER__DATABASE__URL")]
+    #[command(
+        after_help = "Examples:\n\x20 salla-reconciler migrate status\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL"
+    )]
     Status,
 }
 

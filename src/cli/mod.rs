@@ -72,10 +72,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The daemon: schedule, workers and HTTP server.
-    #[command(
-        after_help = "Environment: SALLA_RECONCILER__DATABASE__URL, __DATABASE__MIGRATE, __SALLA__*, __SCHEDULE__*, __RECONCILE__*,\n\
-                            __HTTP__*, __VAULT__KEYS, __SHUTDOWN__GRACE, __TELEMETRY__*, __RETENTION__RUNS"
-    )]
+    #[command(after_help = "Examples:\n  salla-reconciler serve\n  \
+                            SALLA_RECONCILER__HTTP__LISTEN=0.0.0.0:8080 salla-reconciler --config production.toml serve\n\n\
+                            Environment: SALLA_RECONCILER__DATABASE__URL, __DATABASE__MIGRATE, __SALLA__*, __SCHEDULE__*, __RECONCILE__*,\n\
+                            __HTTP__*, __VAULT__KEYS, __SHUTDOWN__GRACE, __CDC__*, __TELEMETRY__*, __RETENTION__RUNS")]
     Serve,
     /// Runs in the foreground, for the named merchants or all active ones.
     Run(run::Args),
@@ -94,13 +94,17 @@ enum Command {
     #[command(subcommand)]
     Keys(keys::Command),
     /// Looks at configuration, database, schema, vault and Salla, and says what to do.
-    #[command(after_help = "Environment: every SALLA_RECONCILER__SECTION__KEY; it looks at them all.")]
+    #[command(
+        after_help = "Examples:\n\x20 salla-reconciler check\n\x20 salla-reconciler --config production.toml check\n\nEnvironment: every SALLA_RECONCILER__SECTION__KEY; it looks at them all."
+    )]
     Check,
     /// Asks a running daemon's /healthz; for container health checks.
-    #[command(after_help = "Environment: SALLA_RECONCILER__HTTP__LISTEN")]
+    #[command(
+        after_help = "Examples:\n\x20 salla-reconciler healthcheck\n\nEnvironment: SALLA_RECONCILER__HTTP__LISTEN"
+    )]
     Healthcheck,
     /// Prints the HTTP API's document (OpenAPI 3.1).
-    #[command(after_help = "Environment: none.")]
+    #[command(after_help = "Examples:\n\x20 salla-reconciler openapi > openapi.json\n\nEnvironment: none.")]
     Openapi,
     /// Prints what a shell needs to complete the commands and options of this program.
     #[command(after_help = "Examples:\n  \

@@ -117,6 +117,11 @@ impl Store {
 
     async fn take_events(&self, limit: u32) -> Result<Vec<Undelivered>, DbErr> {
         let now = self.dialect.now();
+        // Most of the time nothing is, and a transaction that may write would keep SQLite's others waiting.
+        let due = format!("SELECT merchant_id FROM outbox_turns WHERE due_at <= {now} LIMIT 1");
+        if self.db.query_one_raw(self.statement(&due, [])).await?.is_none() {
+            return Ok(Vec::new());
+        }
         let slot = self.hand_over.slot();
         if slot.is_some() {
             self.place_turns().await?;

@@ -198,7 +198,7 @@ async fn check_finds_everything_in_order() {
 }
 
 #[tokio::test]
-async fn every_command_s_help_tells_its_environment() {
+async fn every_command_s_help_has_examples_and_tells_its_environment() {
     let site = Site::unregistered(Engine::Sqlite, []).await;
     let commands = [
         "serve",
@@ -223,7 +223,9 @@ async fn every_command_s_help_tells_its_environment() {
     for command in commands {
         let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let output = site.run(&args).await.exits(0);
-        assert!(output.stdout.contains("Environment:"), "{command}: {}", output.stdout);
+        for part in ["Environment:", "Examples:\n  ", command] {
+            assert!(output.stdout.contains(part), "{command} does not say {part:?}: {}", output.stdout);
+        }
     }
 }
 
