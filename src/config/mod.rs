@@ -60,7 +60,14 @@ impl Config {
     /// One line that names the key, where its value came from, and the mend.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let layers = layers::Layers::read(file)?;
-        let config: Self = layers.deserialize()?;
+        let mut config: Self = layers.deserialize()?;
+        config.vault.read_file().map_err(|problem| {
+            layers.error(
+                "vault.keys_file",
+                &problem,
+                "name a file with ID:BASE64 a line, or leave it empty and set vault.keys",
+            )
+        })?;
         config.check().map_err(|(key, problem, mend)| layers.error(key, &problem, mend))?;
         Ok(config)
     }

@@ -69,13 +69,13 @@ pub enum OpenError {
 }
 
 impl KeyRing {
-    /// Reads `ID:BASE64[,ID:BASE64…]`.
+    /// Reads `ID:BASE64[,ID:BASE64…]`, or the same with an entry a line.
     ///
     /// # Errors
     /// When there is no key, or one cannot be read.
     pub fn parse(text: &SecretString) -> Result<Self, KeyRingError> {
         let mut keys: Vec<(String, XChaCha20Poly1305)> = Vec::new();
-        let entries = text.expose_secret().split(',').map(str::trim);
+        let entries = text.expose_secret().split([',', '\n']).map(str::trim);
         for (number, entry) in entries.filter(|entry| !entry.is_empty()).enumerate() {
             let (id, key) = entry.split_once(':').filter(|(id, _)| is_id(id)).ok_or(KeyRingError::Shape(number + 1))?;
             let cipher = cipher(key).ok_or_else(|| KeyRingError::Key(id.to_owned()))?;

@@ -18,7 +18,7 @@ fn the_defaults_load_and_every_key_has_a_comment() {
             commented = true;
         }
     }
-    assert_eq!(keys().len(), 39);
+    assert_eq!(keys().len(), 40);
     assert_eq!(variable("http.api_token"), "SALLA_RECONCILER__HTTP__API_TOKEN");
 }
 
@@ -66,6 +66,36 @@ async fn bad_values_are_named_with_their_source_and_the_mend() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn keys_may_come_from_a_file() {
+    let mut site = Site::unregistered(Engine::Sqlite, [shop(1001, 0, 1)]).await;
+    let file = site.folder.path().join("keys");
+    site.set("VAULT__KEYS_FILE", file.to_str().unwrap());
+    let refused = async |site: &Site, words: &str| {
+        let told = site.run(&["run"]).await.exits(78).stderr;
+        assert!(told.contains(words) && told.contains("SALLA_RECONCILER__VAULT__KEYS_FILE"), "{told}");
+    };
+    refused(&site, "so is vault.keys").await;
+    site.unset("VAULT__KEYS");
+    refused(&site, "cannot be read: No such file").await;
+    std::fs::write(&file, "\n").unwrap();
+    refused(&site, "is empty").await;
+    std::fs::write(&file, [0xff, 0xfe]).unwrap();
+    refused(&site, "cannot be read").await;
+    // The first line's key seals, all open.
+    let (old, new) = (site.new_key("old").await, site.new_key("new").await);
+    std::fs::write(&file, format!("{old}\n")).unwrap();
+    site.register(1001).await;
+    std::fs::write(&file, format!("{new}\r\n{old}\n")).unwrap();
+    site.run(&["run"]).await.exits(0);
+    assert!(site.run(&["keys", "rotate"]).await.exits(0).stdout.contains("new"));
+    std::fs::write(&file, new).unwrap();
+    site.run(&["run"]).await.exits(0);
+    std::fs::write(&file, "nonsense").unwrap();
+    let told = site.run(&["run"]).await.exits(78).stderr;
+    assert!(told.contains("entry 1 is not ID:BASE64"), "{told}");
 }
 
 /// The keys of the hand-over go together.
