@@ -50,6 +50,10 @@ impl Record for Order {
         self.updated_at
     }
 
+    fn payload(&self) -> &str {
+        &self.payload
+    }
+
     fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }

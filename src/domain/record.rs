@@ -24,6 +24,14 @@ impl Resource {
             Self::Orders => "orders",
         }
     }
+
+    /// The word for one of them.
+    #[must_use]
+    pub fn one(self) -> &'static str {
+        match self {
+            Self::Orders => "order",
+        }
+    }
 }
 
 impl FromStr for Resource {
@@ -51,7 +59,10 @@ pub trait Record: Send + Sync + 'static {
     /// When Salla last changed it. One-second grain: equal stamps do not prove equal content.
     fn updated_at(&self) -> DateTime<Utc>;
 
-    /// What its content hashes to.
+    /// The JSON text that Salla sent.
+    fn payload(&self) -> &str;
+
+    /// What `payload` hashes to.
     fn fingerprint(&self) -> Fingerprint;
 
     /// It exists, and Salla shows it in no list: a draft.

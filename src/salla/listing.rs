@@ -1,4 +1,4 @@
-//! The lists of orders: what is asked, and whether what comes can be relied on.
+//! Lists of records: what is asked, and whether what comes can be relied on.
 //!
 //! The filter `updated_at_min` is the specified one. Salla's public documentation knows no such filter, and its rows
 //! are summaries without `updated_at`; there the whole store is listed by the days of creation.
@@ -10,10 +10,11 @@ use super::{
     config::ListingChoice,
     date,
     error::malformed,
+    offered::{Capabilities, Offered},
     rows::read,
 };
 use crate::{
-    domain::{MerchantId, Order, Scope, Unreadable},
+    domain::{MerchantId, Scope, Unreadable},
     reconcile::ports::{CredentialStore, Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError},
 };
 
@@ -26,7 +27,7 @@ const ROOM_TO_GROW: u64 = 1_000;
 /// No order is older than Salla.
 const FIRST_YEAR: i32 = 2016;
 
-impl<C: CredentialStore> Source<Order> for SallaClient<C> {
+impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
     fn scope(&self, since: DateTime<Utc>) -> Scope {
         match self.listing {
             ListingChoice::Auto | ListingChoice::UpdatedAtMin => Scope::Changed { since },
@@ -34,13 +35,13 @@ impl<C: CredentialStore> Source<Order> for SallaClient<C> {
         }
     }
 
-    async fn page(&self, request: PageRequest, requests: &RequestCount) -> Result<Page<Order>, SourceError> {
-        let query = self.query(&request);
-        let get = Get { merchant: request.merchant, path: "v2/orders", query: &query, single: false, requests };
+    async fn page(&self, request: PageRequest, requests: &RequestCount) -> Result<Page<R>, SourceError> {
+        let query = self.query(&request, &R::LIST);
+        let get = Get { merchant: request.merchant, path: R::PATH, query: &query, single: false, requests };
         let answer = self.get(&get).await?;
         let rows = answer.envelope.rows().map_err(malformed)?;
         let pagination = answer.envelope.pagination();
-        let rows: Vec<Listed<Order>> = rows.into_iter().map(read).collect();
+        let rows: Vec<Listed<R>> = rows.into_iter().map(read).collect();
         let (rows, out_of_scope) = match request.scope {
             Scope::Changed { since } => self.changed_only(rows, since)?,
             Scope::Created { .. } => (rows, None),
@@ -61,10 +62,10 @@ impl<C: CredentialStore> Source<Order> for SallaClient<C> {
         merchant: MerchantId,
         id: i64,
         requests: &RequestCount,
-    ) -> Result<Option<Result<Order, Unreadable>>, SourceError> {
-        let path = format!("v2/orders/{id}");
-        // The full form is deprecated, and what a store answers without `format` is changing to the light one.
-        let get = Get { merchant, path: &path, query: &[("format", "light".to_owned())], single: true, requests };
+    ) -> Result<Option<Result<R, Unreadable>>, SourceError> {
+        let path = format!("{}/{id}", R::PATH);
+        let query: Vec<_> = R::SINGLE.iter().map(|&(name, value)| (name, value.to_owned())).collect();
+        let get = Get { merchant, path: &path, query: &query, single: true, requests };
         let answer = match self.get(&get).await {
             Ok(answer) => answer,
             Err(SourceError::Gone { .. }) => return Ok(None),
@@ -74,9 +75,9 @@ impl<C: CredentialStore> Source<Order> for SallaClient<C> {
         let unreadable = |path: &str, reason: &str| {
             Err(Unreadable { id: Some(id), path: path.to_owned(), reason: reason.to_owned() })
         };
-        Ok(Some(match read(data).row {
-            Row::Whole(order) if order.id == id => Ok(order),
-            Row::Whole(_) => unreadable("id", "is another order's"),
+        Ok(Some(match read::<R>(data).row {
+            Row::Whole(record) if record.id() == id => Ok(record),
+            Row::Whole(_) => unreadable("id", &format!("is another {}'s", R::RESOURCE.one())),
             Row::Summary(_) => unreadable("updated_at", "is missing"),
             Row::Unreadable(bad) => Err(Unreadable { id: Some(id), ..bad }),
         }))
@@ -84,16 +85,17 @@ impl<C: CredentialStore> Source<Order> for SallaClient<C> {
 }
 
 impl<C: CredentialStore> SallaClient<C> {
-    fn query(&self, request: &PageRequest) -> Vec<(&'static str, String)> {
+    fn query(&self, request: &PageRequest, list: &Capabilities) -> Vec<(&'static str, String)> {
         let mut query = match request.scope {
-            Scope::Changed { since } => vec![("updated_at_min", since.to_rfc3339_opts(SecondsFormat::Secs, true))],
+            Scope::Changed { since } => vec![(list.changed_since, since.to_rfc3339_opts(SecondsFormat::Secs, true))],
             Scope::Created { from, to } => {
                 // Whether the days at the ends count, and in which zone, is not documented: a day more on each side.
                 let from = from.and_then(|day| day.checked_sub_days(Days::new(1)));
                 let to = to.and_then(|day| day.checked_add_days(Days::new(1)));
-                let days = [("from_date", from), ("to_date", to)];
-                let days = days.into_iter().filter_map(|(name, day)| Some((name, day?.to_string())));
-                std::iter::once(("sort_by", "created_at-asc".to_owned())).chain(days).collect()
+                let days = list.created_days.into_iter().zip([from, to]);
+                let days = days.filter_map(|(name, day)| Some((name, day?.to_string())));
+                let (name, value) = list.oldest_first;
+                std::iter::once((name, value.to_owned())).chain(days).collect()
             }
         };
         query.extend([("page", request.number.to_string()), ("per_page", self.page_size.to_string())]);
@@ -103,11 +105,11 @@ impl<C: CredentialStore> SallaClient<C> {
     /// A server that does not know the filter returns older rows, or rows that carry no `updated_at`, by which none
     /// can be told to be newer or older. `auto` then lists in the other way; `updated_at_min` insists. A row without
     /// `updated_at` beside rows that have it is asked for at its own address.
-    fn changed_only(
+    fn changed_only<R: Offered>(
         &self,
-        rows: Vec<Listed<Order>>,
+        rows: Vec<Listed<R>>,
         since: DateTime<Utc>,
-    ) -> Result<(Vec<Listed<Order>>, Option<&'static str>), SourceError> {
+    ) -> Result<(Vec<Listed<R>>, Option<&'static str>), SourceError> {
         let summaries = rows.iter().any(|listed| matches!(listed.row, Row::Summary(_)));
         let stamped = rows.iter().any(|listed| matches!(listed.row, Row::Whole(_)));
         // The filter has a grain of one second.
@@ -115,7 +117,7 @@ impl<C: CredentialStore> SallaClient<C> {
         let why = if summaries && !stamped {
             "its rows carry no updated_at"
         } else if rows.iter().any(|listed| older(&listed.key)) {
-            "the server ignores updated_at_min: there are orders older than asked for"
+            "the server ignores updated_at_min: there are records older than asked for"
         } else {
             return Ok((rows, None));
         };
@@ -127,10 +129,10 @@ impl<C: CredentialStore> SallaClient<C> {
 }
 
 /// The first and the last day of a list that is too long, as far as its first page shows them.
-fn too_long(
+fn too_long<R>(
     request: &PageRequest,
     total: Option<u64>,
-    rows: &[Listed<Order>],
+    rows: &[Listed<R>],
     now: DateTime<Utc>,
 ) -> Option<(NaiveDate, NaiveDate)> {
     let Scope::Created { from, to } = request.scope else {
@@ -141,7 +143,7 @@ fn too_long(
     if request.number > 1 || total? <= limit {
         return None;
     }
-    let created = |listed: &Listed<Order>| listed.key.created_at;
+    let created = |listed: &Listed<R>| listed.key.created_at;
     let ascending = rows.first().and_then(created) <= rows.last().and_then(created);
     let oldest = rows.first().and_then(created).filter(|_| ascending).map(date::day_of);
     Some((oldest.or(NaiveDate::from_yo_opt(FIRST_YEAR, 1))?, date::day_of(now)))

@@ -15,6 +15,7 @@ mod keeper;
 mod limiter;
 mod listing;
 mod money;
+mod offered;
 mod orders;
 mod outbound;
 mod refusal;

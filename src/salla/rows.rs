@@ -1,55 +1,51 @@
-//! A row of a list, or one order's details: a whole order, a summary, or neither. Whatever it is, it costs its
+//! A row of a list, or one record's details: a whole record, a summary, or neither. Whatever it is, it costs its
 //! neighbours nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::value::RawValue;
 
-use super::orders::{MISSING_STAMP, place, transform};
+use super::{offered::Offered, orders::MISSING_STAMP};
 use crate::{
-    domain::{Fingerprint, Order, Summary, Unreadable},
+    domain::{Fingerprint, Summary, Unreadable},
     reconcile::ports::{Listed, Row, RowKey},
 };
 
 /// Reads a row.
-pub fn read(raw: &RawValue) -> Listed<Order> {
-    guarded(raw, transform)
+pub fn read<R: Offered>(raw: &RawValue) -> Listed<R> {
+    guarded(raw, R::transform)
 }
 
 /// A defect of the parser's is the row's trouble, not the run's.
-fn guarded(raw: &RawValue, transform: impl Fn(&RawValue) -> Result<Order, Unreadable>) -> Listed<Order> {
+fn guarded<R: Offered>(raw: &RawValue, transform: impl Fn(&RawValue) -> Result<R, Unreadable>) -> Listed<R> {
     let panicked =
         |id| Unreadable { id, path: String::new(), reason: "cannot be read: the parser panicked".to_owned() };
     let read = catch_unwind(AssertUnwindSafe(|| transform(raw)));
     let key = |id: Option<i64>| RowKey { id: id.unwrap_or_else(|| stand_in(raw)), updated_at: None, created_at: None };
     match read {
-        Ok(Ok(order)) => Listed {
-            key: RowKey {
-                id: order.id,
-                updated_at: Some(order.updated_at),
-                created_at: order.columns.salla_created_at,
-            },
-            row: Row::Whole(order),
+        Ok(Ok(record)) => Listed {
+            key: RowKey { id: record.id(), updated_at: Some(record.updated_at()), created_at: record.created_at() },
+            row: Row::Whole(record),
         },
-        Ok(Err(bad)) => match summary(raw, &bad) {
+        Ok(Err(bad)) => match summary::<R>(raw, &bad) {
             Some((summary, created_at)) => {
                 Listed { key: RowKey { created_at, ..key(Some(summary.id)) }, row: Row::Summary(summary) }
             }
             None => Listed { key: key(bad.id), row: Row::Unreadable(bad) },
         },
         Err(_) => {
-            let id = catch_unwind(AssertUnwindSafe(|| place(raw).map(|(id, _)| id))).ok().flatten();
+            let id = catch_unwind(AssertUnwindSafe(|| R::place(raw).map(|(id, _)| id))).ok().flatten();
             Listed { key: key(id), row: Row::Unreadable(panicked(id)) }
         }
     }
 }
 
 /// A row that lacks nothing but `updated_at`.
-fn summary(raw: &RawValue, bad: &Unreadable) -> Option<(Summary, Option<chrono::DateTime<chrono::Utc>>)> {
+fn summary<R: Offered>(raw: &RawValue, bad: &Unreadable) -> Option<(Summary, Option<chrono::DateTime<chrono::Utc>>)> {
     if (bad.path.as_str(), bad.reason.as_str()) != MISSING_STAMP {
         return None;
     }
-    let (id, created_at) = place(raw)?;
+    let (id, created_at) = R::place(raw)?;
     let fingerprint = Fingerprint::of_json(raw.get()).ok()?;
     Some((Summary { id, fingerprint }, created_at))
 }
@@ -63,6 +59,7 @@ fn stand_in(raw: &RawValue) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Order;
 
     fn raw(json: &str) -> Box<RawValue> {
         serde_json::from_str(json).unwrap()
@@ -73,7 +70,7 @@ mod tests {
         let rows = [raw(r#"{"id":1,"updated_at":"2026-11-24 02:00:00"}"#), raw(r#"{"id":2}"#)];
         let parser = |row: &RawValue| {
             assert!(row.get().contains("updated_at"), "a defect");
-            transform(row)
+            Order::transform(row)
         };
         let read: Vec<_> = rows.iter().map(|row| guarded(row, parser)).collect();
         assert!(matches!(&read[0].row, Row::Whole(order) if order.id == 1));
@@ -82,16 +79,17 @@ mod tests {
 
     #[test]
     fn a_row_without_a_stamp_is_a_summary() {
-        let listed = read(&raw(r#"{"id":"7","date":{"date":"2026-11-24 02:00:00.000000","timezone":"Asia/Riyadh"}}"#));
+        let listed =
+            read::<Order>(&raw(r#"{"id":"7","date":{"date":"2026-11-24 02:00:00.000000","timezone":"Asia/Riyadh"}}"#));
         assert!(matches!(listed.row, Row::Summary(summary) if summary.id == 7));
         assert_eq!(listed.key.created_at.unwrap().to_rfc3339(), "2026-11-23T23:00:00+00:00");
-        assert!(matches!(read(&raw(r#"{"id":7,"updated_at":"never"}"#)).row, Row::Unreadable(_)));
-        assert!(matches!(read(&raw(r#"{"reference_id":7}"#)).row, Row::Unreadable(_)));
+        assert!(matches!(read::<Order>(&raw(r#"{"id":7,"updated_at":"never"}"#)).row, Row::Unreadable(_)));
+        assert!(matches!(read::<Order>(&raw(r#"{"reference_id":7}"#)).row, Row::Unreadable(_)));
     }
 
     #[test]
     fn what_counts_down_is_no_change() {
-        let fingerprint = |json: &str| match read(&raw(json)).row {
+        let fingerprint = |json: &str| match read::<Order>(&raw(json)).row {
             Row::Summary(summary) => summary.fingerprint,
             other => panic!("{other:?}"),
         };
@@ -102,7 +100,7 @@ mod tests {
 
     #[test]
     fn rows_without_an_id_are_told_apart_by_their_content() {
-        let key = |json: &str| read(&raw(json)).key.id;
+        let key = |json: &str| read::<Order>(&raw(json)).key.id;
         assert_eq!(key("[1]"), key("[1]"));
         assert_ne!(key("[1]"), key("[2]"));
         assert!(key("[1]") < 0);

@@ -1,4 +1,4 @@
-//! What summaries are compared with, and which of the held orders a run has to ask for.
+//! What summaries are compared with, and which of the held records a run has to ask for.
 
 use std::collections::HashMap;
 
@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use sea_orm::{ConnectionTrait, DbErr, StreamTrait, Value};
 
-use super::connect::Store;
+use super::{connect::Store, records::Stored};
 use crate::{
-    domain::{Check, MerchantId, Order, Record},
+    domain::{Check, MerchantId, Resource},
     reconcile::ports::{Checked, HeldVersion, TargetError},
 };
 
@@ -70,7 +70,7 @@ impl Store {
     }
 
     /// Row by row as they come: all of a large store's are too many to be held at once.
-    pub(super) async fn held_and_unseen(
+    pub(super) async fn held_and_unseen<R: Stored>(
         &self,
         merchant: MerchantId,
         (since, until): (Option<DateTime<Utc>>, DateTime<Utc>),
@@ -82,10 +82,12 @@ impl Store {
         let from = if since.is_some() { format!("AND {column} >= {}", age("$3")) } else { String::new() };
         let unknown = if since.is_some() { String::new() } else { format!("OR {column} IS NULL") };
         let sql = format!(
-            "SELECT salla_order_id, {} AS version FROM orders WHERE merchant_id = $1 AND deleted_at IS NULL \
-             AND ({column} < {} {unknown}) {from}",
-            self.dialect.finite("salla_updated_at"),
-            age("$2")
+            "SELECT {id}, {version} AS version FROM {table} WHERE merchant_id = $1 AND deleted_at IS NULL \
+             AND ({column} < {until} {unknown}) {from}",
+            id = R::id_column(),
+            table = R::table(),
+            version = self.dialect.finite("salla_updated_at"),
+            until = age("$2")
         );
         let values: Vec<Value> =
             [Some(merchant.0.into()), Some(until.into()), since.map(Value::from)].into_iter().flatten().collect();
@@ -94,7 +96,7 @@ impl Store {
             let (mut held, mut unseen) = (0, Vec::new());
             while let Some(row) = rows.try_next().await? {
                 held += 1;
-                let id = row.try_get("", "salla_order_id")?;
+                let id = row.try_get("", R::id_column())?;
                 if !seen(id) {
                     unseen.push((id, row.try_get("", "version").unwrap_or(None)));
                 }
@@ -104,10 +106,10 @@ impl Store {
         .await
     }
 
-    pub(super) async fn ids_unwell(&self, merchant: MerchantId) -> Result<Vec<i64>, TargetError> {
+    pub(super) async fn ids_unwell(&self, merchant: MerchantId, resource: Resource) -> Result<Vec<i64>, TargetError> {
         let sql = "SELECT salla_id FROM unwell WHERE merchant_id = $1 AND resource = $2 ORDER BY tried_at, salla_id";
         self.call(|| async {
-            let values = [merchant.0.into(), Order::RESOURCE.as_str().into()];
+            let values = [merchant.0.into(), resource.as_str().into()];
             let rows = self.db.query_all_raw(self.statement(sql, values)).await?;
             rows.iter().map(|row| row.try_get("", "salla_id")).collect()
         })
@@ -118,11 +120,11 @@ impl Store {
     pub(super) async fn note_unwell(
         &self,
         txn: &impl ConnectionTrait,
-        merchant: MerchantId,
+        (merchant, resource): (MerchantId, Resource),
         unwell: &[(i64, Option<&str>)],
         well: &[i64],
     ) -> Result<(), DbErr> {
-        let resource = Order::RESOURCE.as_str();
+        let resource = resource.as_str();
         for ids in well.chunks(ROWS_A_STATEMENT) {
             let sql = format!(
                 "DELETE FROM unwell WHERE merchant_id = $1 AND resource = $2 AND salla_id IN ({})",

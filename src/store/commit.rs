@@ -16,19 +16,19 @@ use super::{
     discrepancies::{Written, found, health},
     entity::discrepancy,
     error::{Trouble, trouble},
-    orders,
+    records::{self, Stored},
 };
 use crate::{
-    domain::{Check, Held, MerchantId, Order, Outcome, Record, Totals, Verdict},
+    domain::{Check, Held, MerchantId, Outcome, Totals, Verdict},
     reconcile::{
         ports::{Checked, Committed, HeldVersion, Lease, PageCommit, Target, TargetError},
         span,
     },
 };
 
-impl Target<Order> for Store {
-    async fn held(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, Held<Order>>, TargetError> {
-        self.call(|| orders::held(&self.db, self.dialect, merchant, ids)).await
+impl<R: Stored> Target<R> for Store {
+    async fn held(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, Held<R>>, TargetError> {
+        self.call(|| records::held(&self.db, self.dialect, merchant, ids)).await
     }
 
     async fn checks(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, Check>, TargetError> {
@@ -41,14 +41,14 @@ impl Target<Order> for Store {
         period: (Option<DateTime<Utc>>, DateTime<Utc>),
         seen: &(dyn Fn(i64) -> bool + Sync),
     ) -> Result<(usize, Vec<HeldVersion>), TargetError> {
-        self.held_and_unseen(merchant, period, seen).await
+        self.held_and_unseen::<R>(merchant, period, seen).await
     }
 
     async fn unwell(&self, merchant: MerchantId) -> Result<Vec<i64>, TargetError> {
-        self.ids_unwell(merchant).await
+        self.ids_unwell(merchant, R::RESOURCE).await
     }
 
-    async fn commit(&self, lease: &Lease, page: PageCommit<'_, Order>) -> Result<Committed, TargetError> {
+    async fn commit(&self, lease: &Lease, page: PageCommit<'_, R>) -> Result<Committed, TargetError> {
         let page = &page;
         let span = || span::of_commit(self.dialect.system_name(), page.batch.records.len());
         let mut attempt = self.call(|| self.attempt(lease, page, false)).instrument(span()).await?;
@@ -73,7 +73,12 @@ enum Attempt {
 }
 
 impl Store {
-    async fn attempt(&self, lease: &Lease, page: &PageCommit<'_, Order>, one_by_one: bool) -> Result<Attempt, DbErr> {
+    async fn attempt<R: Stored>(
+        &self,
+        lease: &Lease,
+        page: &PageCommit<'_, R>,
+        one_by_one: bool,
+    ) -> Result<Attempt, DbErr> {
         let txn = self.begin_write().await?;
         let written = match self.write(&txn, lease.merchant, page, one_by_one).await {
             Err(error) if !one_by_one && is_refusal(&error) => return Ok(Attempt::Refused),
@@ -85,7 +90,7 @@ impl Store {
         }
         page.batch.unreadable.iter().for_each(|_| totals.count(Outcome::Skipped));
         (0..page.batch.unchanged).for_each(|_| totals.count(Outcome::Unchanged));
-        let gone = orders::mark_gone(&txn, self.dialect, lease.merchant, &page.batch.gone, page.dry_run).await?;
+        let gone = records::mark_gone::<R>(&txn, self.dialect, lease.merchant, &page.batch.gone, page.dry_run).await?;
 
         self.note_discrepancies(&txn, &found(lease, page.batch, &written, &gone)).await?;
         if !page.dry_run {
@@ -95,7 +100,7 @@ impl Store {
             let checked: Vec<_> = page.batch.checked.iter().filter(well).collect();
             self.note_checks(&txn, lease.merchant, &checked).await?;
             let (unwell, well) = health(page.batch, &written);
-            self.note_unwell(&txn, lease.merchant, &unwell, &well).await?;
+            self.note_unwell(&txn, (lease.merchant, R::RESOURCE), &unwell, &well).await?;
         }
         self.note_seen(&txn, lease, page).await?;
         let Some(committed) = self.advance(&txn, lease, page, totals).await? else {
@@ -106,17 +111,17 @@ impl Store {
         failpoint!("page_after_commit", lease.merchant.0);
         if !gone.is_empty() {
             let ids: Vec<i64> = gone.iter().map(|(id, _)| *id).collect();
-            tracing::info!(orders = ids.len(), salla.ids = ?ids, dry_run = page.dry_run, "orders deleted: Salla says that they are gone");
+            tracing::info!(records = ids.len(), salla.ids = ?ids, dry_run = page.dry_run, "{} deleted: Salla says that they are gone", R::RESOURCE.as_str());
         }
         Ok(Attempt::Done(committed, written))
     }
 
     /// Writes the records that differ, and says what became of each that was touched.
-    async fn write(
+    async fn write<R: Stored>(
         &self,
         txn: &DatabaseTransaction,
         merchant: MerchantId,
-        page: &PageCommit<'_, Order>,
+        page: &PageCommit<'_, R>,
         one_by_one: bool,
     ) -> Result<HashMap<i64, Written>, DbErr> {
         let differing = page.batch.records.iter().filter(|record| record.verdict != Verdict::Unchanged);
@@ -125,25 +130,25 @@ impl Store {
         }
         let (restored, differing): (Vec<_>, Vec<_>) = differing.partition(|record| record.verdict == Verdict::Restore);
         let restored: Vec<i64> = restored.iter().map(|record| record.record.id()).collect();
-        let restored = orders::restore(txn, self.dialect, merchant, &restored).await?;
+        let restored = records::restore::<R>(txn, self.dialect, merchant, &restored).await?;
         let mut written: HashMap<i64, Written> =
             restored.into_iter().map(|id| (id, (Outcome::Updated, None))).collect();
-        let differing: Vec<&Order> = differing.iter().map(|record| &record.record).collect();
+        let differing: Vec<&R> = differing.iter().map(|record| &record.record).collect();
         if !one_by_one {
-            let upserted = orders::upsert(txn, self.dialect, merchant, &differing).await?;
+            let upserted = records::upsert(txn, self.dialect, merchant, &differing).await?;
             written.extend(upserted.into_iter().map(|(id, outcome)| (id, (outcome, None))));
             return Ok(written);
         }
-        for order in differing {
+        for record in differing {
             let savepoint = txn.begin().await?;
-            match orders::upsert(&savepoint, self.dialect, merchant, &[order]).await {
+            match records::upsert(&savepoint, self.dialect, merchant, &[record]).await {
                 Ok(one) => {
                     savepoint.commit().await?;
                     written.extend(one.into_iter().map(|(id, outcome)| (id, (outcome, None))));
                 }
                 Err(error) if is_refusal(&error) => {
                     savepoint.rollback().await?;
-                    written.insert(order.id, (Outcome::Failed, Some(refusal(&error))));
+                    written.insert(record.id(), (Outcome::Failed, Some(refusal(&error))));
                 }
                 Err(error) => return Err(error),
             }
@@ -163,11 +168,11 @@ impl Store {
     }
 
     /// Keeps the ids that were seen, as long as the run goes on.
-    async fn note_seen(
+    async fn note_seen<R: Stored>(
         &self,
         txn: &DatabaseTransaction,
         lease: &Lease,
-        page: &PageCommit<'_, Order>,
+        page: &PageCommit<'_, R>,
     ) -> Result<(), DbErr> {
         let (pass, ids) = &page.batch.seen;
         let number = i64::from(*pass) << 32 | i64::from(page.cursor.commits);
@@ -183,11 +188,11 @@ impl Store {
 
     /// The fence: moves the run's cursor if the lease is still ours and the page was not committed
     /// before. Renews the lease, too.
-    async fn advance(
+    async fn advance<R: Stored>(
         &self,
         txn: &DatabaseTransaction,
         lease: &Lease,
-        page: &PageCommit<'_, Order>,
+        page: &PageCommit<'_, R>,
         totals: Totals,
     ) -> Result<Option<Committed>, DbErr> {
         let sql = format!(
@@ -224,11 +229,11 @@ impl Store {
 
     /// The fence held us back: either the lease is lost, or an earlier attempt, whose answer was lost,
     /// has committed this very page. What it counted is in the ledger.
-    async fn after_fence(
+    async fn after_fence<R: Stored>(
         &self,
         txn: DatabaseTransaction,
         lease: &Lease,
-        page: &PageCommit<'_, Order>,
+        page: &PageCommit<'_, R>,
     ) -> Result<Attempt, DbErr> {
         txn.rollback().await?;
         let run = super::entity::run::Entity::find_by_id(lease.run_id).one(&self.db).await?;
@@ -244,7 +249,7 @@ impl Store {
     }
 }
 
-fn cursor_text(page: &PageCommit<'_, Order>) -> Result<String, DbErr> {
+fn cursor_text<R: Stored>(page: &PageCommit<'_, R>) -> Result<String, DbErr> {
     serde_json::to_string(page.cursor).map_err(|error| DbErr::Json(error.to_string()))
 }
 
@@ -267,13 +272,18 @@ fn refusal(error: &DbErr) -> String {
 }
 
 /// One log line for each record that was left as it was though it should not have been.
-fn report(page: &PageCommit<'_, Order>, written: &HashMap<i64, Written>) {
+fn report<R: Stored>(page: &PageCommit<'_, R>, written: &HashMap<i64, Written>) {
     for bad in &page.batch.unreadable {
-        tracing::warn!(salla.id = bad.id, path = %bad.path, reason = %bad.reason, "order skipped");
+        tracing::warn!(salla.id = bad.id, path = %bad.path, reason = %bad.reason, "{} skipped", R::RESOURCE.one());
     }
     for (id, (outcome, reason)) in written {
         if *outcome == Outcome::Failed {
-            tracing::error!(salla.id = id, reason = reason.as_deref(), "order failed: the database refuses it");
+            tracing::error!(
+                salla.id = id,
+                reason = reason.as_deref(),
+                "{} failed: the database refuses it",
+                R::RESOURCE.one()
+            );
         }
     }
 }

@@ -7,7 +7,7 @@ use sea_orm::ActiveValue::{NotSet, Set};
 
 use super::entity::discrepancy;
 use crate::{
-    domain::{Discrepancy, DiscrepancyKind, Order, Outcome, Record, Unreadable, Verdict},
+    domain::{Discrepancy, DiscrepancyKind, Outcome, Record, Unreadable, Verdict},
     reconcile::ports::{Assessed, Batch, HeldVersion, Lease},
 };
 
@@ -15,9 +15,9 @@ use crate::{
 pub type Written = (Outcome, Option<String>);
 
 /// All that a batch found wrong; `gone`: what was held as if it were there, with its version.
-pub fn found(
+pub fn found<R: Record>(
     lease: &Lease,
-    batch: &Batch<Order>,
+    batch: &Batch<R>,
     written: &HashMap<i64, Written>,
     gone: &[HeldVersion],
 ) -> Vec<discrepancy::ActiveModel> {
@@ -25,14 +25,14 @@ pub fn found(
         let (outcome, reason) = written.get(&record.record.id())?;
         Some(of_record(lease, record, kind(*outcome)?, reason.clone()))
     });
-    let of_unreadable = batch.unreadable.iter().map(|bad| of_unreadable(lease, bad));
-    let of_gone = gone.iter().map(|(id, held)| of_gone(lease, *id, *held));
+    let of_unreadable = batch.unreadable.iter().map(|bad| of_unreadable::<R>(lease, bad));
+    let of_gone = gone.iter().map(|(id, held)| of_gone::<R>(lease, *id, *held));
     of_records.chain(of_unreadable).chain(of_gone).collect()
 }
 
 /// What of a batch is unwell, with the reason, and what was and is not any more.
-pub fn health<'a>(
-    batch: &'a Batch<Order>,
+pub fn health<'a, R: Record>(
+    batch: &'a Batch<R>,
     written: &'a HashMap<i64, Written>,
 ) -> (Vec<(i64, Option<&'a str>)>, Vec<i64>) {
     let skipped = batch.unreadable.iter().filter_map(|bad| Some((bad.id?, Some(bad.reason.as_str()))));
@@ -53,9 +53,9 @@ fn kind(outcome: Outcome) -> Option<DiscrepancyKind> {
     }
 }
 
-fn of_record(
+fn of_record<R: Record>(
     lease: &Lease,
-    record: &Assessed<Order>,
+    record: &Assessed<R>,
     kind: DiscrepancyKind,
     reason: Option<String>,
 ) -> discrepancy::ActiveModel {
@@ -67,23 +67,23 @@ fn of_record(
     row(
         lease,
         Discrepancy {
-            resource: Order::RESOURCE,
+            resource: R::RESOURCE,
             salla_id: Some(record.record.id()),
             kind,
             local_updated_at: record.held_updated_at,
-            remote_updated_at: Some(record.record.updated_at),
+            remote_updated_at: Some(record.record.updated_at()),
             fields,
             reason,
         },
     )
 }
 
-/// An order that we held as if it were there, and Salla says is gone.
-fn of_gone(lease: &Lease, id: i64, local_updated_at: Option<DateTime<Utc>>) -> discrepancy::ActiveModel {
+/// A record that we held as if it were there, and Salla says is gone.
+fn of_gone<R: Record>(lease: &Lease, id: i64, local_updated_at: Option<DateTime<Utc>>) -> discrepancy::ActiveModel {
     row(
         lease,
         Discrepancy {
-            resource: Order::RESOURCE,
+            resource: R::RESOURCE,
             salla_id: Some(id),
             kind: DiscrepancyKind::Stale,
             local_updated_at,
@@ -94,11 +94,11 @@ fn of_gone(lease: &Lease, id: i64, local_updated_at: Option<DateTime<Utc>>) -> d
     )
 }
 
-fn of_unreadable(lease: &Lease, bad: &Unreadable) -> discrepancy::ActiveModel {
+fn of_unreadable<R: Record>(lease: &Lease, bad: &Unreadable) -> discrepancy::ActiveModel {
     row(
         lease,
         Discrepancy {
-            resource: Order::RESOURCE,
+            resource: R::RESOURCE,
             salla_id: bad.id,
             kind: DiscrepancyKind::Skipped,
             local_updated_at: None,

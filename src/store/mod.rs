@@ -26,6 +26,7 @@ mod pool;
 mod publication;
 mod queries;
 mod queue;
+mod records;
 mod renewal;
 mod schedule;
 mod standing;

@@ -1,4 +1,4 @@
-//! Orders. Rows are read and written by the statements of `store::orders`: the total is exact in either
+//! Orders. Rows are read and written by the statements of `store::records`: the total is exact in either
 //! database only when it travels as a decimal to one and as text to the other.
 
 use sea_orm::entity::prelude::*;

@@ -1,0 +1,256 @@
+//! Where records are read and written, whatever their kind: one query a page, one conditional statement a page.
+
+use std::collections::HashMap;
+
+use sea_orm::{
+    ConnectionTrait, DbErr, EntityName, EntityTrait, IdenStatic, QueryResult,
+    sea_query::{Condition, Expr, ExprTrait, InsertStatement, LockType, OnConflict, Query, SelectStatement},
+};
+
+use super::dialect::Dialect;
+use crate::{
+    domain::{Fingerprint, Held, MerchantId, Outcome, Record},
+    reconcile::ports::HeldVersion,
+};
+
+/// A kind of record that has a table here. Beside the columns of its own each has `merchant_id`, `salla_created_at`,
+/// `salla_updated_at`, `payload`, `deleted_at`, `fingerprint`, `revision` and `updated_at`.
+pub trait Stored: Record {
+    /// Its table.
+    type Entity: EntityTrait;
+
+    /// Where Salla's id stands, unique within a merchant.
+    const ID: <Self::Entity as EntityTrait>::Column;
+
+    /// The columns of its own, in the order of [`Stored::values`].
+    const COLUMNS: &'static [<Self::Entity as EntityTrait>::Column];
+
+    /// The table's name.
+    #[must_use]
+    fn table() -> &'static str {
+        Self::Entity::default().table_name()
+    }
+
+    /// The name of [`Stored::ID`].
+    #[must_use]
+    fn id_column() -> &'static str {
+        Self::ID.as_str()
+    }
+
+    /// What is written into them.
+    fn values(&self, dialect: Dialect) -> Vec<Expr>;
+
+    /// What is read for them: an expression, and what it is called.
+    fn selected(dialect: Dialect) -> Vec<(Expr, &'static str)>;
+
+    /// What was read.
+    ///
+    /// # Errors
+    /// When the database gives what the schema does not allow.
+    fn columns_of(row: &QueryResult, dialect: Dialect) -> Result<Self::Columns, DbErr>;
+}
+
+/// An instant of a row's; `None` also for what is none.
+pub fn instant(
+    row: &QueryResult,
+    column: &str,
+    dialect: Dialect,
+) -> Result<Option<chrono::DateTime<chrono::Utc>>, DbErr> {
+    match row.try_get("", column) {
+        // Another program may have written anything into SQLite's text.
+        Err(_) if dialect == Dialect::Sqlite => Ok(None),
+        read => read,
+    }
+}
+
+/// Far below the number of parameters that a statement may have (32,766 in SQLite, the smaller).
+const ROWS_A_STATEMENT: usize = 500;
+
+/// What is held under `ids`. The payload comes along only where no fingerprint stands for it.
+pub async fn held<R: Stored>(
+    db: &impl ConnectionTrait,
+    dialect: Dialect,
+    merchant: MerchantId,
+    ids: &[i64],
+) -> Result<HashMap<i64, Held<R>>, DbErr> {
+    let mut held = HashMap::with_capacity(ids.len());
+    for ids in ids.chunks(ROWS_A_STATEMENT) {
+        for row in db.query_all(&select_held::<R>(dialect, merchant, ids)).await? {
+            held.insert(row.try_get("", R::id_column())?, read(&row, dialect)?);
+        }
+    }
+    Ok(held)
+}
+
+fn select_held<R: Stored>(dialect: Dialect, merchant: MerchantId, ids: &[i64]) -> SelectStatement {
+    let mut select = Query::select();
+    select
+        .columns([R::id_column(), "fingerprint"])
+        .expr_as(Expr::cust(dialect.finite("salla_updated_at")), "salla_updated_at")
+        .expr_as(Expr::col("deleted_at").is_not_null(), "deleted")
+        .expr_as(
+            Expr::cust(format!(
+                "CASE WHEN fingerprint LIKE '{}%' THEN NULL ELSE CAST(payload AS text) END",
+                Fingerprint::prefix()
+            )),
+            "unhashed_payload",
+        )
+        .from(R::table())
+        .and_where(Expr::col("merchant_id").eq(merchant.0))
+        .and_where(Expr::col(R::id_column()).is_in(ids.iter().copied()));
+    for (expression, name) in R::selected(dialect) {
+        select.expr_as(expression, name);
+    }
+    select
+}
+
+fn read<R: Stored>(row: &QueryResult, dialect: Dialect) -> Result<Held<R>, DbErr> {
+    let stored: Option<String> = row.try_get("", "fingerprint")?;
+    let payload: Option<String> = row.try_get("", "unhashed_payload")?;
+    Ok(Held {
+        updated_at: instant(row, "salla_updated_at", dialect)?,
+        fingerprint: stored.and_then(|text| text.parse().ok()).or_else(|| Fingerprint::of_json(&payload?).ok()),
+        deleted: row.try_get("", "deleted")?,
+        columns: R::columns_of(row, dialect)?,
+    })
+}
+
+/// Writes `records`, each unless a newer one stands there by now, and returns what became of those that
+/// were written. The rest were unchanged.
+pub async fn upsert<R: Stored>(
+    db: &impl ConnectionTrait,
+    dialect: Dialect,
+    merchant: MerchantId,
+    records: &[&R],
+) -> Result<HashMap<i64, Outcome>, DbErr> {
+    let mut written = HashMap::with_capacity(records.len());
+    for records in records.chunks(ROWS_A_STATEMENT) {
+        for row in db.query_all(&upsert_statement(dialect, merchant, records)?).await? {
+            let revision: i64 = row.try_get("", "revision")?;
+            let outcome = if revision == 0 { Outcome::Created } else { Outcome::Updated };
+            written.insert(row.try_get("", R::id_column())?, outcome);
+        }
+    }
+    Ok(written)
+}
+
+/// Takes the mark from those of `ids` that are marked as gone, and returns which were. Their content stays.
+pub async fn restore<R: Stored>(
+    db: &impl ConnectionTrait,
+    dialect: Dialect,
+    merchant: MerchantId,
+    ids: &[i64],
+) -> Result<Vec<i64>, DbErr> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let restore = Query::update()
+        .table(R::table())
+        .value("deleted_at", Expr::cust("NULL"))
+        .value("revision", Expr::cust("revision + 1"))
+        .value("updated_at", Expr::cust(dialect.now()))
+        .and_where(Expr::col("merchant_id").eq(merchant.0))
+        .and_where(Expr::col(R::id_column()).is_in(ids.iter().copied()))
+        .and_where(Expr::col("deleted_at").is_not_null())
+        .returning_col(R::id_column())
+        .to_owned();
+    db.query_all(&restore).await?.iter().map(|row| row.try_get("", R::id_column())).collect()
+}
+
+/// Marks those of `gone` as gone that are still held in the version beside them, and returns which were. Another writer
+/// may have brought one back since Salla was asked. Never removes.
+pub async fn mark_gone<R: Stored>(
+    db: &impl ConnectionTrait,
+    dialect: Dialect,
+    merchant: MerchantId,
+    gone: &[HeldVersion],
+    dry_run: bool,
+) -> Result<Vec<HeldVersion>, DbErr> {
+    let mut marked = Vec::new();
+    for gone in gone.chunks(ROWS_A_STATEMENT) {
+        let these = |ids: Vec<i64>| {
+            Condition::all()
+                .add(Expr::col("merchant_id").eq(merchant.0))
+                .add(Expr::col(R::id_column()).is_in(ids))
+                .add(Expr::col("deleted_at").is_null())
+        };
+        let mut select = Query::select();
+        select
+            .column(R::id_column())
+            .expr_as(Expr::cust(dialect.finite("salla_updated_at")), "salla_updated_at")
+            .from(R::table())
+            .cond_where(these(gone.iter().map(|(id, _)| *id).collect()));
+        if dialect == Dialect::Postgres {
+            select.lock(LockType::Update);
+        }
+        let mut still = Vec::new();
+        for row in db.query_all(&select).await? {
+            let held = (row.try_get("", R::id_column())?, row.try_get("", "salla_updated_at").unwrap_or(None));
+            if gone.contains(&held) {
+                still.push(held);
+            }
+        }
+        if !dry_run && !still.is_empty() {
+            let mark = Query::update()
+                .table(R::table())
+                .value("deleted_at", Expr::cust(dialect.now()))
+                .value("revision", Expr::cust("revision + 1"))
+                .value("updated_at", Expr::cust(dialect.now()))
+                .cond_where(these(still.iter().map(|(id, _)| *id).collect()))
+                .to_owned();
+            db.execute(&mark).await?;
+        }
+        marked.extend(still);
+    }
+    Ok(marked)
+}
+
+/// `records` sorted by id, so that two writers of the same rows wait for each other instead of
+/// deadlocking.
+fn upsert_statement<R: Stored>(
+    dialect: Dialect,
+    merchant: MerchantId,
+    records: &[&R],
+) -> Result<InsertStatement, DbErr> {
+    let mut statement = Query::insert();
+    let own = R::COLUMNS.iter().map(IdenStatic::as_str);
+    statement.into_table(R::table()).columns(["merchant_id", R::id_column()].into_iter().chain(own).chain([
+        "salla_updated_at",
+        "payload",
+        "fingerprint",
+    ]));
+    let mut records = records.to_vec();
+    records.sort_unstable_by_key(|record| record.id());
+    for record in records {
+        let place = [Expr::val(merchant.0), Expr::val(record.id())];
+        let version = [
+            Expr::val(record.updated_at()),
+            dialect.json(record.payload().to_owned()),
+            Expr::val(record.fingerprint().to_string()),
+        ];
+        statement
+            .values(place.into_iter().chain(record.values(dialect)).chain(version))
+            .map_err(|error| DbErr::Custom(error.to_string()))?;
+    }
+    statement.on_conflict(newer_wins::<R>(dialect)).returning(Query::returning().columns([R::id_column(), "revision"]));
+    Ok(statement)
+}
+
+/// Newer wins; at equal age, other content does. Our `revision` tells a new row from a changed one, and
+/// tells the fingerprint's trigger that the fingerprint is maintained.
+fn newer_wins<R: Stored>(dialect: Dialect) -> OnConflict {
+    let table = R::table();
+    let ours = dialect.comparable(&format!("{table}.salla_updated_at"));
+    let theirs = dialect.comparable("excluded.salla_updated_at");
+    let own = R::COLUMNS.iter().map(IdenStatic::as_str);
+    OnConflict::columns(["merchant_id", R::id_column()])
+        .update_columns(own.chain(["salla_updated_at", "payload", "fingerprint"]))
+        .value("deleted_at", Expr::cust("NULL"))
+        .value("revision", Expr::cust(format!("{table}.revision + 1")))
+        .value("updated_at", Expr::cust(dialect.now()))
+        .action_and_where(Expr::cust(format!(
+            "({ours}) IS NULL OR ({ours}) < ({theirs}) OR (({ours}) = ({theirs}) AND \
+             ({table}.fingerprint IS DISTINCT FROM excluded.fingerprint OR {table}.deleted_at IS NOT NULL))"
+        )))
+        .to_owned()
+}
