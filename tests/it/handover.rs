@@ -114,6 +114,9 @@ async fn what_is_not_taken_in_comes_again_in_order(engine: Engine) {
     assert_eq!(metric(&daemon, "events_pending").await, Some(3.0));
     assert!(metric(&daemon, "event_oldest_timestamp_seconds").await > Some(1_700_000_000.0));
     assert!(metric(&daemon, r#"events_total{result="refused"}"#).await >= Some(2.0));
+    let (_, page) = daemon.get("/").await;
+    let page = page.as_str().unwrap();
+    assert!(page.contains("<dt>events to deliver</dt><dd>3</dd>") && page.contains("the oldest since"), "{page}");
     daemon.signal(Signal::SIGKILL);
     daemon.wait().await;
     assert!(

@@ -4,7 +4,7 @@ use axum::{
     extract::{Extension, State},
     response::IntoResponse,
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use maud::{Markup, html};
 
 use super::{
@@ -19,6 +19,8 @@ use crate::{
 
 const NIGHTS: u64 = 30;
 const STORES: u64 = 25;
+/// An event that waits for so long is worth a look.
+const EVENTS_LATE: TimeDelta = TimeDelta::hours(1);
 /// While a sweep is under way.
 const REFRESH: u32 = 10;
 
@@ -148,6 +150,14 @@ fn numbers(gauges: &Gauges, now: DateTime<Utc>) -> Markup {
                 div { dt { "runs waiting" } dd { (number(gauges.runs_queued)) } }
                 div { dt { "furthest back" } dd { (words::maybe(gauges.oldest_watermark, now, "–")) } }
                 div { dt { "last success" } dd { (words::maybe(gauges.last_success, now, "never")) } }
+                @if let Some(backlog) = &gauges.backlog {
+                    @let late = backlog.oldest.is_some_and(|oldest| now - oldest > EVENTS_LATE);
+                    div class=(if late { "warn" } else { "" }) { dt { "events to deliver" } dd { (number(backlog.pending)) } }
+                    @if let Some(oldest) = backlog.oldest {
+                        div class=(if late { "warn" } else { "" }) { dt { "the oldest since" } dd { (instant(oldest, now)) } }
+                    }
+                    @if let Some(lag) = backlog.slot_lag_bytes { div { dt { "slot lag, MiB" } dd { (number(lag >> 20)) } } }
+                }
             }
         }
     }
