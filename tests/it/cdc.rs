@@ -1,6 +1,6 @@
 //! What a CDC pipeline sees: the publication, and events that wait for its replication slot.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use chrono::Utc;
 use nix::sys::signal::Signal;
@@ -10,7 +10,13 @@ use tokio::time::sleep;
 use crate::{
     handover::{metric, told},
     support::{
-        Engine, Site, cluster::PASSWORD, database::TestDatabase, receiver::Receiver, server::Server, site::shop, until,
+        Engine, Site,
+        cluster::PASSWORD,
+        database::TestDatabase,
+        receiver::Receiver,
+        server::{Server, Stop},
+        site::shop,
+        until,
     },
 };
 
@@ -18,6 +24,7 @@ on_every_postgres!(
     a_subscriber_is_equal_when_it_is_told,
     a_slot_that_is_not_there,
     a_night_without_changes,
+    the_database_restarts_while_events_are_delivered,
     the_publication_is_kept,
     a_publication_that_shows_too_much,
     the_tables_of_others_stay_published,
@@ -109,6 +116,36 @@ async fn a_slot_that_is_not_there(engine: Engine) {
     site.database.rows("SELECT pg_create_logical_replication_slot('late', 'pgoutput')::text").await;
     until("it is told of", async || receiver.taken().len() == 1).await;
     site.database.rows("SELECT pg_drop_replication_slot('late')::text").await;
+}
+
+async fn the_database_restarts_while_events_are_delivered(engine: Engine) {
+    let server = Server::start(engine.major()).await;
+    let shops: Vec<_> = (1001..=1012).map(|merchant| shop(merchant, 0, 2)).collect();
+    let mut site = Site::on(engine, server.url(), shops).await;
+    let receiver = Receiver::start().await;
+    told(&mut site, &receiver);
+    site.set("RECONCILE__LEASE", "2s");
+    let daemon = site.serve().await;
+    for stop in [Stop::Fast, Stop::Immediate] {
+        let before = receiver.taken().len();
+        for merchant in 1001..=1012 {
+            daemon.post("/runs", &format!(r#"{{"merchant_id":{merchant}}}"#)).await;
+        }
+        until("some are told of", async || receiver.taken().len() > before).await;
+        server.down(stop);
+        sleep(Duration::from_secs(1)).await;
+        server.up();
+    }
+    until("all have ended", async || {
+        let left =
+            "SELECT (SELECT count(*) FROM runs WHERE status IN ('queued', 'running')) + (SELECT count(*) FROM outbox)";
+        site.database.db.ping().await.is_ok() && site.database.number(left).await == 0
+    })
+    .await;
+    let told: BTreeSet<String> = receiver.taken().iter().map(|event| event.run_id()).collect();
+    let ended = site.database.rows("SELECT CAST(id AS text) FROM runs WHERE status = 'succeeded'").await;
+    let ended: BTreeSet<String> = ended.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+    assert_eq!(told, ended);
 }
 
 /// What the consumer of a publication would read since it was last asked.

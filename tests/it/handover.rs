@@ -23,6 +23,7 @@ on_every_database!(
     what_is_not_taken_in_comes_again_in_order,
     a_receiver_of_every_kind,
     a_death_during_the_delivery,
+    a_deliverer_that_stalls,
     without_a_receiver_nothing_is_kept,
 );
 
@@ -192,6 +193,32 @@ async fn a_death_during_the_delivery(engine: Engine) {
     assert_eq!(receiver.taken()[0].run_id(), run["run_id"]);
     until("it is done with", async || pending(&site).await == 0).await;
     drop(daemon);
+}
+
+/// One that wakes after its turn has lapsed takes nothing away from whoever went on, and sends nothing out of turn.
+async fn a_deliverer_that_stalls(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    let receiver = Receiver::start().await;
+    told(&mut site, &receiver);
+    receiver.script([Answer::Hang]);
+    let mut ended = Vec::new();
+    for _ in 0..2 {
+        ended.push(site.reconcile(1001, &[]).await["run_id"].as_str().unwrap().to_owned());
+    }
+    let stalled = site.serve().await;
+    until("it is on its way", async || receiver.arrived().len() == 1).await;
+    stalled.signal(Signal::SIGSTOP);
+    hurry(&site).await;
+    let other = site.serve().await;
+    until("the other goes on", async || pending(&site).await == 0).await;
+    stalled.signal(Signal::SIGCONT);
+    stalled.await_line(|line| line["error"].as_str().is_some_and(|error| error.contains("gave no answer"))).await;
+    let arrived: Vec<String> = receiver.arrived().iter().map(|event| event.run_id()).collect();
+    assert_eq!(arrived, [&ended[0], &ended[0], &ended[1]].map(Clone::clone));
+    other.post("/runs", r#"{"merchant_id":1001}"#).await;
+    until("the next one arrives", async || receiver.taken().len() == 3).await;
+    until("it is done with", async || pending(&site).await == 0).await;
+    assert_eq!(site.database.number("SELECT count(*) FROM outbox_turns").await, 0);
 }
 
 async fn without_a_receiver_nothing_is_kept(engine: Engine) {
