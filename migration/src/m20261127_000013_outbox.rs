@@ -57,8 +57,7 @@ impl MigrationTrait for Migration {
             }
         }
         db.execute_unprepared("CREATE INDEX outbox_turns_due ON outbox_turns (due_at)").await?;
-        db.execute_unprepared("CREATE INDEX outbox_turns_unplaced ON outbox_turns (merchant_id) WHERE lsn IS NULL")
-            .await?;
+        db.execute_unprepared("CREATE INDEX outbox_turns_lsn ON outbox_turns (lsn)").await?;
         Ok(())
     }
 

@@ -126,14 +126,18 @@ impl Store {
         if slot.is_some() {
             self.place_turns().await?;
         }
-        let confirmed = slot.map_or("", |_| {
-            "AND r.lsn <= (SELECT confirmed_flush_lsn FROM pg_replication_slots \
-               WHERE slot_name = $1 AND database = current_database())"
-        });
+        // In the order of what is limited most: where a consumer lags behind, nothing that waits for it is read.
+        let (confirmed, order) = match slot {
+            None => ("", "due_at"),
+            Some(_) => {
+                let slots = "pg_replication_slots WHERE slot_name = $1 AND database = current_database()";
+                (&*format!("AND r.lsn <= (SELECT confirmed_flush_lsn FROM {slots})"), "lsn")
+            }
+        };
         let lock = self.dialect.for_update_skip_locked();
         let sql = format!(
             "WITH ready AS MATERIALIZED (SELECT r.merchant_id FROM outbox_turns r WHERE r.due_at <= {now} {confirmed} \
-               ORDER BY r.due_at LIMIT {limit} {lock}) \
+               ORDER BY r.{order} LIMIT {limit} {lock}) \
              UPDATE outbox_turns SET epoch = epoch + 1, attempts = attempts + 1, due_at = {lapse} \
              WHERE merchant_id IN (SELECT merchant_id FROM ready) RETURNING merchant_id, epoch, attempts",
             lapse = self.dialect.now_plus(TURN)
