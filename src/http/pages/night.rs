@@ -225,7 +225,7 @@ fn history(nights: &[Night], now: DateTime<Utc>) -> Markup {
     let oldest_first: Vec<Night> = nights.iter().rev().cloned().collect();
     html! {
         section {
-            h2 { "The last " (nights.len().max(1)) " nights" }
+            h2 { @if nights.len() > 1 { "The last " (nights.len()) " nights" } @else { "The nights so far" } }
             @if nights.is_empty() { p { "None yet." } }
             @else {
                 ul.legend { li.created { "missing, created" } li.updated { "stale, updated" } li.took { "time of the sweep" } }
