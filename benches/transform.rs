@@ -6,7 +6,11 @@ use std::hint::black_box;
 
 use chrono::{TimeDelta, Utc};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use salla_reconciler::{domain::Fingerprint, salla::transform_order, simulator::Shop};
+use salla_reconciler::{
+    domain::{Fingerprint, Order},
+    salla::Offered,
+    simulator::Shop,
+};
 use serde_json::value::RawValue;
 
 fn rows(count: usize) -> Vec<Box<RawValue>> {
@@ -21,10 +25,10 @@ fn transform(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("transform");
     group.throughput(Throughput::Bytes(bytes));
     group.bench_function("a page of 60 orders", |bencher| {
-        bencher.iter(|| rows.iter().filter_map(|row| transform_order(black_box(row)).ok()).count());
+        bencher.iter(|| rows.iter().filter_map(|row| Order::transform(black_box(row)).ok()).count());
     });
     group.throughput(Throughput::Elements(1));
-    group.bench_function("one order", |bencher| bencher.iter(|| transform_order(black_box(&rows[0]))));
+    group.bench_function("one order", |bencher| bencher.iter(|| Order::transform(black_box(&rows[0]))));
     group.bench_function("one fingerprint", |bencher| bencher.iter(|| Fingerprint::of_json(black_box(rows[0].get()))));
     group.finish();
 }

@@ -11,7 +11,7 @@ use std::{
 use chrono::Utc;
 use futures::future::join_all;
 use salla_reconciler::{
-    domain::{Listing, MerchantId, RunStatus, Totals, Trigger, Window},
+    domain::{Listing, MerchantId, Part, Resource, RunStatus, Trigger, Window},
     reconcile::ports::{Claim, Ending, Firing, Ledger, MerchantFilter, Register, RunFilter},
     store::Store,
 };
@@ -105,15 +105,20 @@ async fn work_alone(store: Store, left: Arc<AtomicU64>) -> (Vec<Duration>, Vec<D
 
 /// A success.
 pub fn ending_of(claim: &Claim) -> Ending {
+    let window = Window { since: claim.now - chrono::TimeDelta::days(1), until: claim.now };
+    let orders = Part {
+        status: RunStatus::Succeeded,
+        listing: Some(Listing::UpdatedAtMin),
+        observed_at: Some(claim.now),
+        ..Part::waiting(Resource::Orders, Some(window))
+    };
     Ending {
         status: RunStatus::Succeeded,
         failure: None,
-        window: Some(Window { since: claim.now - chrono::TimeDelta::days(1), until: claim.now }),
-        listing: Some(Listing::UpdatedAtMin),
-        totals: Totals::default(),
+        parts: vec![orders],
         requests: 1,
-        watermark: Some(claim.now),
-        again_after: None,
+        watermarks: vec![(Resource::Orders, claim.now)],
+        again: None,
     }
 }
 

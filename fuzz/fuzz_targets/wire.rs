@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use libfuzzer_sys::fuzz_target;
 use salla_reconciler::{
     domain::{Fingerprint, Order},
-    salla::{Envelope, transform_order},
+    salla::{Envelope, Offered},
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -55,8 +55,8 @@ fn check_pagination(envelope: &Envelope) {
 }
 
 fn check_row(row: &RawValue) {
-    let read = transform_order(row);
-    assert_eq!(read, transform_order(row), "the same row, the same order");
+    let read = Order::transform(row);
+    assert_eq!(read, Order::transform(row), "the same row, the same order");
     let order = match read {
         Ok(order) => order,
         Err(bad) => {
@@ -89,7 +89,7 @@ fn check_respelt(order: &Order) {
     }
     let value: serde_json::Value = serde_json::from_str(&order.payload).expect("it was hashed");
     let respelt = RawValue::from_string(value.to_string()).expect("it is JSON");
-    let again = transform_order(&respelt).expect("the same order");
+    let again = Order::transform(&respelt).expect("the same order");
     assert_eq!(again.fingerprint, order.fingerprint, "the spelling does not count");
     assert_eq!((again.id, again.updated_at), (order.id, order.updated_at), "the spelling does not count");
     assert_eq!(again.columns.total_amount, order.columns.total_amount, "the spelling does not count");

@@ -19,6 +19,9 @@ mod m20261126_000010_standstill;
 mod m20261127_000011_nights;
 mod m20261127_000012_queue;
 mod m20261127_000013_outbox;
+mod m20261128_000014_resources;
+mod m20261128_000015_products;
+mod records;
 
 /// Applies and reverts the migrations, in their order.
 #[derive(Debug)]
@@ -41,6 +44,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000011_nights::Migration),
             Box::new(m20261127_000012_queue::Migration),
             Box::new(m20261127_000013_outbox::Migration),
+            Box::new(m20261128_000014_resources::Migration),
+            Box::new(m20261128_000015_products::Migration),
         ]
     }
 }

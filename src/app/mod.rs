@@ -49,6 +49,7 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
     // Merchants wait for Salla most of the time, so a few connections serve many; some are for people.
     let connections = config.reconcile.concurrency.div_ceil(2).clamp(4, 32) + 4;
     let store = Store::connect(&config.database.url, connections, config.reconcile.lease).await?;
+    let store = store.keeping(config.reconcile.resources);
     if config.database.migrate {
         migrate(config, &store).await?;
     } else {
@@ -105,6 +106,7 @@ impl Services {
         Runner {
             source: Arc::clone(&self.salla),
             store: self.store.clone(),
+            resources: config.reconcile.resources,
             policy: config.reconcile.policy(),
             max_disappeared: config.reconcile.max_disappeared,
             metrics: Arc::clone(&self.metrics),

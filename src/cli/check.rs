@@ -14,7 +14,7 @@ use crate::{
     reconcile::ports::{Ledger, Outbox, Standstill, TargetError},
     salla::plain_client,
     schedule::Calendar,
-    store::{PUBLISHED, Store},
+    store::{Store, published},
     vault::Vault,
 };
 
@@ -119,7 +119,7 @@ async fn hand_over(config: &Config, store: &Store, report: &mut Report) {
     let cdc = &config.cdc;
     if !cdc.publication.is_empty() {
         let kept = store.require_publication(&cdc.publication).await;
-        let shown = || format!("{} publishes {}", cdc.publication, PUBLISHED.join(", "));
+        let shown = || format!("{} publishes {}", cdc.publication, published().join(", "));
         report.line("publication", kept.map(|()| shown()).map_err(|error| error.to_string()));
     }
     if !cdc.slot.is_empty() {

@@ -1,6 +1,7 @@
 //! `run`: runs in the foreground.
 
 use chrono::{DateTime, Utc};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use futures::{StreamExt, stream};
 use serde_json::json;
 use tokio::{sync::mpsc::unbounded_channel, time::Instant};
@@ -10,7 +11,7 @@ use super::{Exit, actor::actor, progress::show_progress, signal, table::table};
 use crate::{
     app::Services,
     config::Config,
-    domain::{MerchantId, Request, RunStatus, Totals, Trigger},
+    domain::{MerchantId, Request, Resource, RunStatus, Totals, Trigger},
     reconcile::{
         Ended, OnStop, ProgressSender, Sweep,
         ports::{Ledger, NewRun},
@@ -38,9 +39,12 @@ pub struct Args {
     /// The whole history.
     #[arg(long, conflicts_with = "since")]
     full: bool,
-    /// Report what would be done, and write no order.
+    /// Report what would be done, and write no record.
     #[arg(long)]
     dry_run: bool,
+    /// A kind of record; may be given more than once. Without it: those that `reconcile.resources` names.
+    #[arg(long = "resource", value_name = "NAME", value_parser = resource())]
+    resources: Vec<Resource>,
     /// A JSON object a run on stdout, instead of a table.
     #[arg(long)]
     json: bool,
@@ -49,7 +53,9 @@ pub struct Args {
 /// Runs, and shows what came of it.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<Exit> {
     let stop = signal::termination()?;
-    let request = Request { since: args.since, until: args.until, full: args.full, dry_run: args.dry_run };
+    let resources = args.resources.iter().copied().collect();
+    let Args { since, until, full, dry_run, .. } = args;
+    let request = Request { since, until, full, dry_run, resources };
     if let Err(error) = request.validate(Utc::now()) {
         use clap::CommandFactory;
         let mut command = super::Cli::command();
@@ -77,11 +83,16 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<Exit> {
     if !args.json && !ended.is_empty() {
         say!("{}", summary(&ended));
         if args.dry_run {
-            say!("Dry run: no order was written.");
+            say!("Dry run: no record was written.");
         }
     }
     // Stopped in the middle, some were never begun.
     Ok(if ended.len() < merchants.len() { Exit::Failure } else { exit(&ended) })
+}
+
+fn resource() -> impl TypedValueParser<Value = Resource> {
+    PossibleValuesParser::new(Resource::ALL.iter().map(|resource| resource.as_str()))
+        .try_map(|word| word.parse::<Resource>())
 }
 
 async fn chosen(store: &Store, named: Vec<MerchantId>) -> anyhow::Result<Vec<MerchantId>> {
@@ -143,11 +154,11 @@ fn object(ended: &Ended) -> serde_json::Value {
         Ended::Run(run) => json!(run),
         Ended::Unrecorded { merchant, failure } => json!({
             "run_id": null, "merchant_id": merchant, "status": RunStatus::Failed, "trigger": Trigger::Cli,
-            "window": null, "totals": Totals::default(), "error": failure, "started_at": null, "finished_at": null,
+            "window": null, "totals": Totals::default(), "resources": [], "error": failure, "started_at": null, "finished_at": null,
         }),
         Ended::Elsewhere(merchant) => json!({
             "run_id": null, "merchant_id": merchant, "status": RunStatus::Failed, "trigger": Trigger::Cli,
-            "window": null, "totals": Totals::default(),
+            "window": null, "totals": Totals::default(), "resources": [],
             "error": {"kind": "lease_lost", "message": "another process has taken the run over"},
             "started_at": null, "finished_at": null,
         }),

@@ -108,6 +108,10 @@ impl Config {
             let share = self.salla.limit_share;
             return Err(("salla.limit_share", format!("{share} is no share"), "use a number above 0, up to 1"));
         }
+        if self.reconcile.resources.is_empty() {
+            let mend = "name what is to be reconciled, such as orders";
+            return Err(("reconcile.resources", "names nothing".to_owned(), mend));
+        }
         let share = self.reconcile.max_disappeared;
         if !(0.0..=1.0).contains(&share) {
             return Err(("reconcile.max_disappeared", format!("{share} is no share"), "use a number from 0 to 1"));

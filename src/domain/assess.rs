@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Fingerprint, Record};
+use super::{Columns, Fingerprint, Record};
 
 /// What the platform's database holds of a record.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ impl<R: Record> Held<R> {
 
 fn state<R: Record>(updated_at: Option<DateTime<Utc>>, content: Fingerprint, columns: &R::Columns) -> Fingerprint {
     let at = updated_at.map(|at| at.timestamp_micros());
-    Fingerprint::of_text(&format!("{at:?} {content} {}", R::canonical(columns)))
+    Fingerprint::of_text(&format!("{at:?} {content} {}", columns.canonical()))
 }
 
 /// What is to be done about a record.
@@ -62,7 +62,7 @@ pub fn assess<R: Record>(remote: &R, held: Option<&Held<R>>) -> Verdict {
     let older = held.updated_at.is_none_or(|ours| ours < remote.updated_at());
     let same_age = held.updated_at == Some(remote.updated_at());
     let other_content = held.fingerprint != Some(remote.fingerprint());
-    let mut fields = R::differing(remote.columns(), &held.columns);
+    let mut fields = remote.columns().differing(&held.columns);
     if older || same_age && (other_content || held.deleted || !fields.is_empty()) {
         if other_content {
             fields.push("payload");
@@ -102,7 +102,7 @@ mod tests {
         Order {
             id: 1,
             updated_at: Utc.timestamp_opt(at, 0).unwrap(),
-            draft: false,
+            unlisted: false,
             columns: columns(status),
             fingerprint: Fingerprint::of_json(&payload).unwrap(),
             payload,

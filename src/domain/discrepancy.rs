@@ -1,48 +1,22 @@
 //! What was found wrong with a record.
 
-use std::str::FromStr;
-
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Resource, UnknownWord};
+use super::{Resource, words::words};
 
-/// What was wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DiscrepancyKind {
-    /// We did not hold it.
-    Missing,
-    /// We held an older version or another content.
-    Stale,
-    /// It could not be transformed.
-    Skipped,
-    /// It could not be written.
-    Failed,
-}
-
-impl DiscrepancyKind {
-    /// The word that the database and the API use.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Stale => "stale",
-            Self::Skipped => "skipped",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-impl FromStr for DiscrepancyKind {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        [Self::Missing, Self::Stale, Self::Skipped, Self::Failed]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| UnknownWord::new("discrepancy kind", text))
+words! {
+    /// What was wrong.
+    DiscrepancyKind ("discrepancy kind") {
+        /// We did not hold it.
+        Missing = "missing",
+        /// We held an older version or another content.
+        Stale = "stale",
+        /// It could not be transformed.
+        Skipped = "skipped",
+        /// It could not be written.
+        Failed = "failed",
     }
 }
 

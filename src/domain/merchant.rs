@@ -1,12 +1,12 @@
 //! A merchant: one Salla store.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::UnknownWord;
+use super::{Resource, UnknownWord};
 
 /// Salla's id of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -99,8 +99,10 @@ pub struct Merchant {
     pub name: Option<String>,
     /// Whether sweeps cover it.
     pub state: MerchantState,
-    /// Everything that Salla changed before this instant has been read back.
+    /// Everything that Salla changed before this instant has been read back, of every kind of record that ever was.
     pub watermark: Option<DateTime<Utc>>,
+    /// The same, by kind of record.
+    pub watermarks: BTreeMap<Resource, DateTime<Utc>>,
 }
 
 /// Where a merchant stands: its state, and what a person's pause covers. A pause is lifted by people only, so what

@@ -1,49 +1,11 @@
 //! What every kind of record that is reconciled has in common.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use rust_decimal::Decimal;
 
-use super::{Fingerprint, UnknownWord};
-
-/// A kind of record; its name labels metrics and discrepancies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Resource {
-    /// A store's orders.
-    Orders,
-}
-
-impl Resource {
-    /// The word that the database, the API and the metrics use.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Orders => "orders",
-        }
-    }
-
-    /// The word for one of them.
-    #[must_use]
-    pub fn one(self) -> &'static str {
-        match self {
-            Self::Orders => "order",
-        }
-    }
-}
-
-impl FromStr for Resource {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        [Self::Orders]
-            .into_iter()
-            .find(|resource| resource.as_str() == text)
-            .ok_or_else(|| UnknownWord::new("resource", text))
-    }
-}
+use super::{Fingerprint, Resource};
 
 /// A record as Salla has it, transformed into our terms.
 pub trait Record: Send + Sync + 'static {
@@ -51,7 +13,7 @@ pub trait Record: Send + Sync + 'static {
     const RESOURCE: Resource;
 
     /// The columns that the platform's database keeps beside the raw payload.
-    type Columns: Send + Sync + 'static;
+    type Columns: Columns;
 
     /// Salla's id, unique within a merchant and a resource.
     fn id(&self) -> i64;
@@ -70,13 +32,121 @@ pub trait Record: Send + Sync + 'static {
 
     /// Its columns.
     fn columns(&self) -> &Self::Columns;
+}
+
+/// What the platform's database keeps of one kind of record beside the raw payload.
+pub trait Columns: fmt::Debug + Clone + PartialEq + Send + Sync + 'static {
+    /// The kind.
+    const RESOURCE: Resource;
 
     /// A text that is the same for columns that are equal, however they were read.
-    fn canonical(columns: &Self::Columns) -> String;
+    fn canonical(&self) -> String;
 
-    /// The names of the columns in which `ours` differs from `theirs`.
-    fn differing(theirs: &Self::Columns, ours: &Self::Columns) -> Vec<&'static str>;
+    /// The names of the columns in which `self` differs from `other`.
+    fn differing(&self, other: &Self) -> Vec<&'static str>;
 }
+
+/// A record as Salla has it, with columns of its kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote<C> {
+    /// Salla's id.
+    pub id: i64,
+    /// When Salla last changed it.
+    pub updated_at: DateTime<Utc>,
+    /// It exists, and Salla shows it in no list.
+    pub unlisted: bool,
+    /// What an analyst asks for.
+    pub columns: C,
+    /// The JSON text that Salla sent.
+    pub payload: String,
+    /// What `payload` hashes to.
+    pub fingerprint: Fingerprint,
+}
+
+impl<C: Columns> Record for Remote<C> {
+    const RESOURCE: Resource = C::RESOURCE;
+
+    type Columns = C;
+
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn updated_at(&self) -> DateTime<Utc> {
+        self.updated_at
+    }
+
+    fn payload(&self) -> &str {
+        &self.payload
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    fn is_unlisted(&self) -> bool {
+        self.unlisted
+    }
+
+    fn columns(&self) -> &C {
+        &self.columns
+    }
+}
+
+/// Values of columns in a spelling that does not depend on how they were read.
+pub trait Canonical {
+    /// That spelling.
+    fn canonical(&self) -> String;
+}
+
+macro_rules! canonical_as_they_are {
+    ($($value:ty),+) => {
+        $(impl Canonical for Option<$value> {
+            fn canonical(&self) -> String {
+                format!("{self:?}")
+            }
+        })+
+    };
+}
+canonical_as_they_are!(bool, i64, String);
+
+impl Canonical for Option<Decimal> {
+    fn canonical(&self) -> String {
+        format!("{:?}", self.map(|number| number.normalize()))
+    }
+}
+
+impl Canonical for Option<DateTime<Utc>> {
+    fn canonical(&self) -> String {
+        format!("{:?}", self.map(|at| at.timestamp_micros()))
+    }
+}
+
+/// The columns of a kind of record. Salla leaves most of its fields out now and then, so all of them are optional.
+macro_rules! columns {
+    ($(#[$doc:meta])* $name:ident of $kind:ident { $($(#[$column_doc:meta])* $column:ident: $value:ty,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[$column_doc])* pub $column: Option<$value>,)+
+        }
+
+        impl $crate::domain::record::Columns for $name {
+            const RESOURCE: $crate::domain::Resource = $crate::domain::Resource::$kind;
+
+            fn canonical(&self) -> String {
+                use $crate::domain::record::Canonical as _;
+                [$(self.$column.canonical()),+].join(" ")
+            }
+
+            fn differing(&self, other: &Self) -> Vec<&'static str> {
+                let differs = [$((stringify!($column), self.$column != other.$column)),+];
+                differs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+            }
+        }
+    };
+}
+pub(super) use columns;
 
 /// A record that could not be transformed. Its neighbours are not affected.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,70 +1,11 @@
 //! A run: one reconciliation of one merchant over one window.
 
-use std::{fmt, str::FromStr};
-
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{MerchantId, Totals, Window};
-
-/// A word from outside that names nothing we know.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {what}: {word:?}")]
-pub struct UnknownWord {
-    what: &'static str,
-    word: String,
-}
-
-impl UnknownWord {
-    /// `word` was read where a `what` belongs.
-    #[must_use]
-    pub fn new(what: &'static str, word: &str) -> Self {
-        Self { what, word: word.to_owned() }
-    }
-}
-
-/// An enum that is spelt in `snake_case` in the database, the API and the metrics.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident ($what:literal) { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-        // utoipa does not see the words; each is its variant's name in this case.
-        #[schema(rename_all = "snake_case")]
-        pub enum $name {
-            $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+
-        }
-
-        impl $name {
-            /// Every one of them.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-
-            /// The word for it.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)+ }
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = UnknownWord;
-
-            fn from_str(text: &str) -> Result<Self, UnknownWord> {
-                match text {
-                    $($word => Ok(Self::$variant),)+
-                    _ => Err(UnknownWord::new($what, text)),
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
-}
+use super::{MerchantId, Part, Totals, Window, words::words};
 
 words! {
     /// Where a run stands.
@@ -113,6 +54,8 @@ words! {
         UpdatedAtMin = "updated_at_min",
         /// By the summaries of the whole store: every change that they show, and any other within 28 nights.
         Documented = "documented",
+        /// By the whole list, whose rows are complete: every change up to now.
+        Full = "full",
     }
 }
 
@@ -165,7 +108,7 @@ words! {
 }
 
 /// Why a run did not succeed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Failure {
     /// One word.
     pub kind: FailureKind,
@@ -188,14 +131,16 @@ pub struct Run {
     pub status: RunStatus,
     /// Who asked for it.
     pub trigger: Trigger,
-    /// How its records were found; absent until it begins.
+    /// How its records were found, those of its first kind; absent until it begins.
     pub listing: Option<Listing>,
     /// Nothing is written by it.
     pub dry_run: bool,
     /// What it covers; absent until it begins.
     pub window: Option<Window>,
-    /// What it counted so far.
+    /// What it counted so far, of all kinds together.
     pub totals: Totals,
+    /// What it does about each kind of record, in this order; empty until it begins, unless the kinds were asked for.
+    pub resources: Vec<Part>,
     /// Requests sent to Salla so far.
     pub requests: u64,
     /// Why it failed.

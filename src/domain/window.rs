@@ -4,6 +4,8 @@ use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Resources;
+
 /// A half-open span `[since, until)` of UTC instants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Window {
@@ -26,6 +28,9 @@ pub struct Request {
     /// Report what would be done, and write no record.
     #[serde(default)]
     pub dry_run: bool,
+    /// Which kinds of record; none: those that are configured.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
 }
 
 /// How far a window reaches back when nobody says.

@@ -38,13 +38,26 @@ fn run() -> Value {
         "listing": "updated_at_min",
         "dry_run": false,
         "window": {"since": "2026-11-25T23:00:00Z", "until": "2026-11-26T23:00:00Z"},
-        "totals": {"fetched": 41, "created": 4, "updated": 7, "unchanged": 30, "skipped": 0, "failed": 0},
+        "totals": totals(),
+        "resources": [{
+            "resource": "orders",
+            "status": "succeeded",
+            "listing": "updated_at_min",
+            "window": {"since": "2026-11-25T23:00:00Z", "until": "2026-11-26T23:00:00Z"},
+            "observed_at": "2026-11-26T23:00:00Z",
+            "totals": totals(),
+            "error": null,
+        }],
         "requests": 1,
         "error": null,
         "queued_at": "2026-11-26T23:00:00.208Z",
         "started_at": "2026-11-26T23:00:00.311Z",
         "finished_at": "2026-11-26T23:00:00.817Z",
     })
+}
+
+fn totals() -> Value {
+    json!({"fetched": 41, "created": 4, "updated": 7, "unchanged": 30, "skipped": 0, "failed": 0})
 }
 
 fn found() -> Value {
@@ -62,7 +75,13 @@ fn found() -> Value {
 }
 
 fn merchant() -> Value {
-    json!({"merchant_id": 1001, "name": "متجر التجربة", "state": "active", "watermark": "2026-11-26T23:00:00Z"})
+    json!({
+        "merchant_id": 1001,
+        "name": "متجر التجربة",
+        "state": "active",
+        "watermark": "2026-11-26T23:00:00Z",
+        "watermarks": {"orders": "2026-11-26T23:00:00Z"},
+    })
 }
 
 fn audited() -> Value {

@@ -22,7 +22,7 @@ use super::{
     runs::{Answer, bad_request, no_merchant, no_run, run_id},
 };
 use crate::{
-    domain::{MerchantId, MerchantState, Request, Run, RunId, Trigger},
+    domain::{MerchantId, MerchantState, Request, Resource, Resources, Run, RunId, Trigger},
     reconcile::ports::{Enqueued, IdempotencyKey, Ledger, NewRun},
 };
 
@@ -42,9 +42,12 @@ pub struct Create {
     /// The whole history.
     #[serde(default)]
     full: bool,
-    /// Report what would be done, and write no order.
+    /// Report what would be done, and write no record.
     #[serde(default)]
     dry_run: bool,
+    /// Which kinds of record; otherwise those that `reconcile.resources` names. At least one.
+    #[schema(nullable = false, min_items = 1)]
+    resources: Option<Vec<Resource>>,
 }
 
 /// Asks for a run.
@@ -75,7 +78,12 @@ pub async fn create<L: Ledger>(
     if create.full && create.since.is_some() {
         return Err(bad_request("full takes the whole history, and since a part of it: give one of them"));
     }
-    let request = Request { since: create.since, until: create.until, full: create.full, dry_run: create.dry_run };
+    let resources: Resources = create.resources.iter().flatten().copied().collect();
+    if create.resources.is_some() && resources.is_empty() {
+        return Err(bad_request("resources names no kind of record: leave it out for those that are configured"));
+    }
+    let Create { since, until, full, dry_run, .. } = create;
+    let request = Request { since, until, full, dry_run, resources };
     request
         .validate(api.ledger.now().await?)
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;

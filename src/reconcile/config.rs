@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use serde::Deserialize;
 
-use crate::domain::WindowPolicy;
+use crate::domain::{Resources, WindowPolicy};
 
 /// The section `reconcile`; `config/default.toml` tells what each key is for.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Config {
     pub slice: Duration,
     pub page_size: u32,
     pub max_disappeared: f64,
+    #[serde(deserialize_with = "crate::config::parsed")]
+    pub resources: Resources,
 }
 
 impl Config {

@@ -1,27 +1,21 @@
 //! One run, in: what Salla lists; out: what the database now holds. The hot path.
 
-use std::time::Duration;
-
-use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
+    parts::Done,
     ports::{
-        Assessed, Batch, Checked, Claim, Ledger, PageCommit, PageRequest, RequestCount, Source, SourceError, Target,
-        TargetError,
+        Assessed, Batch, Checked, Claim, Ledger, PageCommit, PageRequest, Source, SourceError, Target, TargetError,
     },
     progress::ProgressSender,
     span,
     survey::{Admitted, Step, Survey},
-    turn::Turn,
     vanished::{self, MassDisappearance},
     walk::WalkError,
 };
-use crate::domain::{
-    DeepCheck, Held, Listing, Record, Summary, Totals, Unreadable, Verdict, Window, assess, needs_detail,
-};
+use crate::domain::{DeepCheck, Held, Record, RunStatus, Summary, Unreadable, Verdict, Window, assess, needs_detail};
 
 /// So many details are asked for at a time; the store's limit decides how soon.
 const AT_ONCE: usize = 4;
@@ -53,24 +47,11 @@ pub enum EngineError {
     MadeWay,
 }
 
-/// What a run got done: kept up to date page by page, so that it is known whatever ends the run.
-#[derive(Debug, Default)]
-pub struct Done {
-    pub totals: Totals,
-    pub requests: RequestCount,
-    /// What was committed since the claim.
-    pub commits: u32,
-    /// What Salla's clock showed when the walk began.
-    pub observed_at: Option<DateTime<Utc>>,
-    pub listing: Option<Listing>,
-    /// What earlier runs could not settle and this one did not come to.
-    pub unsettled: usize,
-}
-
 /// What a run works with.
 #[derive(Debug)]
 pub struct Work<'a, S, T> {
     pub claim: &'a Claim,
+    /// Of the part that the run is at.
     pub window: Window,
     pub source: &'a S,
     pub target: &'a T,
@@ -79,8 +60,6 @@ pub struct Work<'a, S, T> {
     /// Fetches may be dropped when this is called, commits never.
     pub stop: &'a CancellationToken,
     pub progress: &'a ProgressSender,
-    /// So long it may go on while others wait; `None`: to its end.
-    pub slice: Option<Duration>,
 }
 
 /// Reads every page and commits what differs; then asks for what no page showed.
@@ -90,13 +69,18 @@ where
     S: Source<R>,
     T: Target<R> + Ledger,
 {
-    let mut turn = work.slice.map(Turn::begin);
-    let resumed = work.claim.resumed.clone().map(|earlier| (earlier.cursor, earlier.seen));
+    let resumed = work.claim.resumed.as_ref().filter(|earlier| earlier.cursor.resource == R::RESOURCE);
+    let start = match resumed {
+        Some(earlier) => (earlier.cursor.clone(), earlier.seen.clone()),
+        None => Survey::start(R::RESOURCE, work.source.begin(work.window.since), done.commits_ever),
+    };
     let unwell = work.target.unwell(work.claim.lease.merchant).await?;
-    let mut survey = Survey::new(work.source.scope(work.window.since), resumed, unwell, work.claim.now);
+    let mut survey = Survey::new(start, unwell, work.claim.now);
     loop {
-        done.observed_at = survey.cursor().observed_at;
-        done.listing = Some(survey.cursor().listing);
+        let (cursor, part) = (survey.cursor(), done.part());
+        part.status = RunStatus::Running;
+        part.observed_at = cursor.observed_at;
+        part.listing = Some(cursor.listing);
         let Some((scope, number)) = survey.next() else {
             return vanished::ask(work, &mut survey, done).instrument(span::of_vanished()).await;
         };
@@ -104,7 +88,7 @@ where
         let committed = work.page(request, &mut survey, done).instrument(span::of_page(number)).await?;
         // A page that is committed is progress: runs that make way for each other come to their ends.
         if committed
-            && let Some(turn) = &mut turn
+            && let Some(turn) = &mut done.turn
             && turn.is_over(work.target, &work.claim.lease).await?
         {
             return Err(EngineError::MadeWay);
@@ -163,15 +147,16 @@ impl<S, T> Work<'_, S, T> {
         batch.well = ids.filter(|id| survey.is_unwell(*id)).collect();
         let commit = PageCommit {
             batch: &batch,
-            window: self.window,
-            totals: done.totals,
+            parts: &done.parts,
+            at: done.at,
             requests: done.requests.get(),
             cursor: survey.cursor(),
             dry_run: self.claim.request.dry_run,
         };
         let committed = self.target.commit(&self.claim.lease, commit).await?;
-        done.totals = committed.totals;
+        done.part().totals = committed.totals;
         done.commits += 1;
+        done.commits_ever = survey.cursor().commits;
         if committed.cancel { Err(EngineError::Cancelled) } else { Ok(()) }
     }
 

@@ -6,18 +6,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     policy::{database_failure, failure},
-    ports::{Begun, Ledger, NewRun, Source, Target},
+    ports::{Begun, Ledger, NewRun, Sources, Targets},
     runner::{Ended, Runner},
 };
-use crate::domain::{FailureKind, Order};
+use crate::domain::FailureKind;
 
 /// How often the foreground looks whether the lease it waits for was renewed.
 const LEASE_POLL: Duration = Duration::from_secs(5);
 
 impl<S, T> Runner<S, T>
 where
-    S: Source<Order> + 'static,
-    T: Target<Order> + Ledger,
+    S: Sources + 'static,
+    T: Targets + Ledger,
 {
     /// Makes a run and executes it here. Where the merchant's last holder is gone without a word, its
     /// lease is waited for.

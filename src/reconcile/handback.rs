@@ -6,19 +6,18 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    engine::Done,
-    ports::{Claim, Ledger, MAX_SETBACKS, Source, Target, TargetError},
+    parts::Done,
+    ports::{Claim, Ledger, MAX_SETBACKS, Sources, TargetError, Targets},
     runner::{Ended, OnStop, Runner},
 };
-use crate::domain::Order;
 
 /// So long a run waits to be given back to a database that is away.
 const DATABASE_AWAY: Duration = Duration::from_secs(60);
 
 impl<S, T> Runner<S, T>
 where
-    S: Source<Order> + 'static,
-    T: Target<Order> + Ledger,
+    S: Sources + 'static,
+    T: Targets + Ledger,
 {
     /// The lease is lost.
     pub(super) fn let_go(&self, claim: &Claim) -> Ended {

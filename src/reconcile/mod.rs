@@ -7,6 +7,7 @@ mod foreground;
 mod handback;
 mod leases;
 mod metrics;
+mod parts;
 mod policy;
 pub mod ports;
 mod progress;

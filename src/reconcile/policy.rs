@@ -65,6 +65,33 @@ pub fn dispose(error: &EngineError) -> Disposition {
     Disposition::Fail(failure(kind, error))
 }
 
+/// Whether what went wrong with one kind of record says nothing about the others.
+pub fn spares_other_kinds(kind: FailureKind) -> bool {
+    match kind {
+        FailureKind::MissingScope
+        | FailureKind::SallaMalformed
+        | FailureKind::SallaRejected
+        | FailureKind::ListingUnsupported
+        | FailureKind::ListingUnstable
+        | FailureKind::MassDisappearance
+        | FailureKind::RepeatedPage
+        | FailureKind::EndlessList
+        | FailureKind::Internal => true,
+        FailureKind::UnknownMerchant
+        | FailureKind::NoToken
+        | FailureKind::TokenUnreadable
+        | FailureKind::NeedsReauthorization
+        | FailureKind::ClientCredentials
+        | FailureKind::RateLimited
+        | FailureKind::SallaUnavailable
+        | FailureKind::Database
+        | FailureKind::LeaseLost
+        | FailureKind::AlreadyRunning
+        | FailureKind::Abandoned
+        | FailureKind::InvalidWindow => false,
+    }
+}
+
 /// The database's own words go to the log, and nowhere else.
 pub fn database_failure(error: &TargetError) -> Failure {
     tracing::error!(error = %error, "the database stops the run");
@@ -82,7 +109,7 @@ fn of_source(error: &SourceError) -> FailureKind {
         SourceError::Credentials(CredentialError::Unreadable { .. }) => FailureKind::TokenUnreadable,
         SourceError::Credentials(CredentialError::Store(_)) => FailureKind::Database,
         SourceError::Unauthorized { .. } => FailureKind::NeedsReauthorization,
-        SourceError::MissingScope(_) => FailureKind::MissingScope,
+        SourceError::MissingScope { .. } => FailureKind::MissingScope,
         SourceError::ClientCredentials(_) => FailureKind::ClientCredentials,
         SourceError::RateLimited { .. } => FailureKind::RateLimited,
         SourceError::Unavailable { .. } | SourceError::Resting { .. } | SourceError::NotAsked => {
@@ -103,7 +130,7 @@ pub fn advice(kind: FailureKind) -> &'static str {
             "put the key that encrypted it back into vault.keys, or import the merchant again"
         }
         FailureKind::NeedsReauthorization => "the merchant must install the app again",
-        FailureKind::MissingScope => "grant the app the scope orders.read, and have the merchant approve it",
+        FailureKind::MissingScope => "grant the app that scope, and have the merchant approve it",
         FailureKind::ClientCredentials => "set salla.client_id and salla.client_secret to the app's own",
         FailureKind::RateLimited => {
             "the daemon takes it up again after the pause, a `run` has to be repeated; lower salla.limit_share if it recurs"

@@ -2,25 +2,24 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    engine::{Done, EngineError, Work, reconcile},
+    engine::{EngineError, Work},
     leases::Leases,
     metrics::Metrics,
+    parts::{self, Done, reconcile_part},
     policy::{Disposition, database_failure, dispose, failure},
-    ports::{Claim, Ending, Ledger, RequestCount, Source, SourceError, Target, TargetError},
+    ports::{Claim, Ending, Ledger, SourceError, Sources, TargetError, Targets},
     progress::ProgressSender,
     span,
     summary::summarise,
+    turn::Turn,
 };
-use crate::domain::{
-    Failure, FailureKind, MerchantId, Order, Outcome, Record, Run, RunStatus, Totals, Window, WindowPolicy,
-};
+use crate::domain::{Failure, FailureKind, MerchantId, Part, Resources, Run, RunStatus, Window, WindowPolicy};
 
 /// How a run left this process.
 #[derive(Debug, Clone)]
@@ -56,6 +55,8 @@ pub struct Runner<S, T> {
     pub source: Arc<S>,
     /// The database: both the ledger and what is reconciled.
     pub store: T,
+    /// What is reconciled where nobody says.
+    pub resources: Resources,
     /// How far windows reach back.
     pub policy: WindowPolicy,
     /// The part of what is held that may be gone at once.
@@ -88,6 +89,7 @@ impl<S, T: Clone> Clone for Runner<S, T> {
         Self {
             source: Arc::clone(&self.source),
             store: self.store.clone(),
+            resources: self.resources,
             policy: self.policy,
             max_disappeared: self.max_disappeared,
             metrics: Arc::clone(&self.metrics),
@@ -102,8 +104,8 @@ impl<S, T: Clone> Clone for Runner<S, T> {
 
 impl<S, T> Runner<S, T>
 where
-    S: Source<Order> + 'static,
-    T: Target<Order> + Ledger,
+    S: Sources + 'static,
+    T: Targets + Ledger,
 {
     /// Executes a claimed run to its end, whatever that is.
     pub async fn execute(&self, claim: Claim, stop: &CancellationToken) -> Ended {
@@ -120,30 +122,24 @@ where
 
     async fn settle(&self, claim: Claim, stop: &CancellationToken) -> Ended {
         let began = Instant::now();
-        let mut done = Done::default();
-        if let Some(earlier) = &claim.resumed {
-            done.totals = earlier.totals;
-            done.requests = RequestCount::from(earlier.requests);
-        }
-        let before = done.totals;
-        let planned = claim.resumed.as_ref().map_or_else(
-            || Window::plan(claim.now, claim.watermark, self.policy, &claim.request),
-            |earlier| Ok(earlier.window),
-        );
-        let (window, disposition) = match planned {
-            Err(error) => (None, Some(Disposition::Fail(failure(FailureKind::InvalidWindow, &error)))),
-            Ok(window) => (Some(window), self.attempt(&claim, window, &mut done, stop).await),
+        let (mut done, disposition) = match parts::begin(&claim, self.resources, self.policy) {
+            Err(error) => (Done::default(), Some(Disposition::Fail(failure(FailureKind::InvalidWindow, &error)))),
+            Ok(mut done) => {
+                let disposition = self.attempt(&claim, &mut done, stop).await;
+                (done, disposition)
+            }
         };
-        self.count(before, done.totals);
+        for (resource, outcome, count) in parts::counted(&claim, &done.parts) {
+            self.metrics.records(resource, outcome, count);
+        }
 
-        let mut again_after = None;
+        let mut again = None;
         let (status, failure) = match disposition {
-            None if done.totals.incomplete() || done.unsettled > 0 => (RunStatus::Partial, None),
-            None => (RunStatus::Succeeded, None),
+            None => Part::outcome(&done.parts),
             Some(Disposition::Fail(failure)) => (RunStatus::Failed, Some(failure)),
             Some(Disposition::Postpone(failure, pause)) => {
                 // In the foreground there may be nobody who would take it up.
-                again_after = (self.on_stop == OnStop::GiveBack).then_some(pause);
+                again = (self.on_stop == OnStop::GiveBack).then(|| (pause, parts::rest(&done)));
                 (RunStatus::Failed, Some(failure))
             }
             Some(Disposition::TryAgain(failure, pause)) if self.is_worth_another_try(&claim, &done) => {
@@ -160,32 +156,52 @@ where
             Some(Disposition::Rest(pause)) => return self.give_back(&claim, pause).await,
             Some(Disposition::GiveBack) => return self.give_back(&claim, Duration::ZERO).await,
         };
+        parts::close(&mut done, status);
         let ending = Ending {
             status,
-            watermark: watermark(&claim, window, status, done.observed_at),
+            watermarks: parts::watermarks(&claim, &done.parts, status),
             failure,
-            window,
-            listing: done.listing,
-            totals: done.totals,
+            parts: done.parts,
             requests: done.requests.get(),
-            again_after,
+            again,
         };
         self.end(&claim, ending, began).await
     }
 
-    /// `None`: it came to its end. A panic in a record's way costs this run only.
-    async fn attempt(
+    /// Goes through the parts; `None`: it came to the end of the last one.
+    async fn attempt(&self, claim: &Claim, done: &mut Done, stop: &CancellationToken) -> Option<Disposition> {
+        if let Some(pause) = claim.pause
+            && let Err(error) = self.sit_out(pause, stop).await
+        {
+            return Some(self.disposition(&error));
+        }
+        // The foreground works at what somebody waits for.
+        done.turn = (self.on_stop == OnStop::GiveBack).then(|| Turn::begin(self.slice));
+        while let Some(window) = done.parts.get(done.at).map(|part| part.window) {
+            let ended = match window {
+                Some(window) => self.attempt_part(claim, window, done, stop).await,
+                None => Some(Disposition::Fail(failure(FailureKind::Internal, &"a part without a window"))),
+            };
+            let failed = match ended {
+                None => None,
+                Some(Disposition::Fail(failure)) => Some(failure),
+                Some(other) => return Some(other),
+            };
+            if let Err(failure) = parts::settle(done, failed) {
+                return Some(Disposition::Fail(failure));
+            }
+        }
+        None
+    }
+
+    /// `None`: it came to its end. A panic in a record's way costs this part only.
+    async fn attempt_part(
         &self,
         claim: &Claim,
         window: Window,
         done: &mut Done,
         stop: &CancellationToken,
     ) -> Option<Disposition> {
-        if let Some(pause) = claim.pause
-            && let Err(error) = self.sit_out(pause, stop).await
-        {
-            return Some(self.disposition(&error));
-        }
         let work = Work {
             claim,
             window,
@@ -194,10 +210,8 @@ where
             max_disappeared: self.max_disappeared,
             stop,
             progress: &self.progress,
-            // The foreground works at what somebody waits for.
-            slice: (self.on_stop == OnStop::GiveBack).then_some(self.slice),
         };
-        match AssertUnwindSafe(reconcile::<Order, S, T>(&work, done)).catch_unwind().await {
+        match AssertUnwindSafe(reconcile_part(&work, done)).catch_unwind().await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(self.disposition(&error)),
             Err(_) => Some(Disposition::Fail(failure(FailureKind::Internal, &"the run panicked"))),
@@ -246,29 +260,4 @@ where
         let took = run.started_at.zip(run.finished_at).and_then(|(began, ended)| (ended - began).to_std().ok());
         self.tell_end(run, took.unwrap_or_default());
     }
-
-    fn count(&self, before: Totals, after: Totals) {
-        for outcome in Outcome::ALL {
-            self.metrics.records(Order::RESOURCE.as_str(), outcome.as_str(), after.of(outcome) - before.of(outcome));
-        }
-    }
-}
-
-/// The watermark moves only when everything was read, and never by a dry run. It moves to what Salla's
-/// clock showed; where Salla showed none, it stays.
-fn watermark(
-    claim: &Claim,
-    window: Option<Window>,
-    status: RunStatus,
-    observed_at: Option<DateTime<Utc>>,
-) -> Option<DateTime<Utc>> {
-    let read_all = matches!(status, RunStatus::Succeeded | RunStatus::Partial);
-    if !read_all || claim.request.dry_run {
-        return None;
-    }
-    let Some(observed_at) = observed_at else {
-        tracing::warn!("Salla's answers carry no Date header: the watermark stays where it is");
-        return None;
-    };
-    window?.advance(claim.watermark, observed_at, claim.request.until)
 }

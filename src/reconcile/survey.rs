@@ -9,7 +9,7 @@ use super::{
     ports::{Cursor, Page, Row, RowKey, Seen},
     walk::{Answer, SeenIds, Walk, WalkError},
 };
-use crate::domain::{Listing, Record, Scope, Summary, Unreadable};
+use crate::domain::{Listing, Record, Resource, Scope, Summary, Unreadable};
 
 /// Where a run is among the lists.
 #[derive(Debug)]
@@ -60,18 +60,28 @@ pub enum Step<R> {
 }
 
 impl Survey {
-    /// Begins with the list of `first`, or where an earlier holder of the run stopped; `now`: by the database's clock.
-    pub fn new(first: Scope, resumed: Option<(Cursor, Seen)>, unwell: Vec<i64>, now: DateTime<Utc>) -> Self {
-        let (cursor, seen) = resumed.unwrap_or_else(|| {
-            let listing = listing(&first);
-            let walk = Walk::new(first.is_entered_by_change(), 1);
-            (Cursor { commits: 0, observed_at: None, listing, scopes: vec![first], left_out: 0, walk }, Vec::new())
-        });
+    /// Goes on from a cursor, with the ids that were seen up to there; `now`: by the database's clock.
+    pub fn new((cursor, seen): (Cursor, Seen), unwell: Vec<i64>, now: DateTime<Utc>) -> Self {
         let mut ids = SeenIds::new();
         for (pass, page) in seen {
             ids.extend(page.into_iter().map(|id| (id, pass)));
         }
         Self { cursor, seen: ids, is_unwell: unwell.iter().copied().collect(), unwell, now, began: Instant::now() }
+    }
+
+    /// Where a run begins to read a kind of record, after so many commits.
+    pub fn start(resource: Resource, (first, listing): (Scope, Listing), commits: u32) -> (Cursor, Seen) {
+        let cursor = Cursor {
+            resource,
+            commits,
+            commits_before: commits,
+            observed_at: None,
+            listing,
+            scopes: vec![first],
+            left_out: 0,
+            walk: Walk::new(first.is_entered_by_change(), 1),
+        };
+        (cursor, Seen::new())
     }
 
     /// Where the run stands.
@@ -176,11 +186,4 @@ fn sort_out<R: Record>(page: Page<R>, marks: &[Option<u32>], ids: (u32, Vec<i64>
         }
     }
     admitted
-}
-
-fn listing(scope: &Scope) -> Listing {
-    match scope {
-        Scope::Changed { .. } => Listing::UpdatedAtMin,
-        Scope::Created { .. } => Listing::Documented,
-    }
 }

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
-    engine::{Done, EngineError, Work},
+    engine::{EngineError, Work},
+    parts::Done,
     ports::{Batch, Source, Target},
     survey::Survey,
 };
-use crate::domain::{Listing, Record};
+use crate::domain::{Listing, Record, Resource};
 
 /// So many are asked for before what came of it is committed.
 const BATCH: usize = 60;
@@ -29,10 +30,11 @@ type Version = Option<DateTime<Utc>>;
 /// More is gone than can be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "of {held} orders that are held and ought to be listed, {absent} were not; of the {asked} that were asked for, \
+    "of {held} {resource} that are held and ought to be listed, {absent} were not; of the {asked} that were asked for, \
      {missing} are gone or were left out, which is more than reconcile.max_disappeared allows; none was marked"
 )]
 pub struct MassDisappearance {
+    resource: Resource,
     held: usize,
     absent: usize,
     asked: usize,
@@ -41,6 +43,7 @@ pub struct MassDisappearance {
 
 /// Keeps count of what ought to be there.
 struct Brake {
+    resource: Resource,
     held: usize,
     absent: usize,
     share: f64,
@@ -55,7 +58,7 @@ impl Brake {
         if foreseen.max(missing) <= allowed {
             return Ok(());
         }
-        Err(MassDisappearance { held: self.held, absent: self.absent, asked, missing })
+        Err(MassDisappearance { resource: self.resource, held: self.held, absent: self.absent, asked, missing })
     }
 }
 
@@ -72,13 +75,13 @@ where
     let has_seen = |id| survey.has_seen(id);
     let (held, absent) = work.target.unseen(work.claim.lease.merchant, (since, until), &has_seen).await?;
     let absent: BTreeMap<i64, Version> = absent.into_iter().collect();
-    let brake = Brake { held, absent: absent.len(), share: work.max_disappeared };
+    let brake = Brake { resource: R::RESOURCE, held, absent: absent.len(), share: work.max_disappeared };
 
     let mut gone = ask_absent(work, survey, done, (&absent, brake, (since, began))).await?;
     let unsettled: Vec<i64> = survey.unsettled().filter(|id| !absent.contains_key(id)).collect();
     let (unsettled, later) = unsettled.split_at(unsettled.len().min(MAX_UNSETTLED));
     if !later.is_empty() {
-        tracing::warn!(orders = later.len(), "more is unwell than one run tries; the next ones go on with it");
+        tracing::warn!(resource = %R::RESOURCE, records = later.len(), "more is unwell than one run tries; the next ones go on with it");
         done.unsettled = later.len();
     }
     for ids in unsettled.chunks(BATCH) {
@@ -121,7 +124,7 @@ where
         asked += ids.len();
         gone.extend(more);
         if !left_out.is_empty() {
-            tracing::warn!(orders = ?left_out, "the list left out orders that it ought to hold; they were read one by one");
+            tracing::warn!(resource = %R::RESOURCE, salla.ids = ?left_out, "the list left out records that it ought to hold; they were read one by one");
         }
         let left_out = survey.note_left_out(u32::try_from(left_out.len()).unwrap_or(u32::MAX));
         brake.check(asked, gone.len() + left_out as usize)?;
@@ -182,7 +185,9 @@ mod tests {
 
     #[test]
     fn the_brake() {
-        let stops = |held, absent, asked, missing| Brake { held, absent, share: 0.25 }.check(asked, missing).is_err();
+        let stops = |held, absent, asked, missing| {
+            Brake { resource: Resource::Orders, held, absent, share: 0.25 }.check(asked, missing).is_err()
+        };
         assert!(!stops(1, 1, 1, 1) && !stops(3, 2, 2, 2), "a few are never a crowd");
         assert!(stops(10, 3, 3, 3));
         assert!(!stops(100, 25, 25, 25));

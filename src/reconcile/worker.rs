@@ -12,11 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Pulse,
-    ports::{Ledger, Source, Target},
+    ports::{Ledger, Sources, Targets},
     runner::{Ended, Runner},
     sweep,
 };
-use crate::domain::Order;
 
 /// Takes runs from the queue until it is stopped.
 #[derive(Debug)]
@@ -36,8 +35,8 @@ const TURN: Duration = Duration::from_secs(30);
 
 impl<S, T> Worker<S, T>
 where
-    S: Source<Order> + 'static,
-    T: Target<Order> + Ledger,
+    S: Sources + 'static,
+    T: Targets + Ledger,
 {
     /// Works until `stop` is called, then gives back what it holds and returns when nothing is left.
     pub async fn work(self, stop: CancellationToken) {

@@ -59,6 +59,8 @@ pub(super) struct Get<'a> {
     pub merchant: MerchantId,
     /// Behind `api_url`.
     pub path: &'a str,
+    /// What the app needs to be allowed to ask for it.
+    pub scope: &'static str,
     pub query: &'a [(&'static str, String)],
     /// It is one record that is asked for: if Salla refuses the token there and nowhere else, it is that record's
     /// trouble.
@@ -214,7 +216,7 @@ impl<C: CredentialStore> SallaClient<C> {
             return SourceError::Rejected { reason: format!("{}, without a reason of Salla's", response.status()) };
         }
         match refusal(&complaint) {
-            Refusal::MissingScope => return SourceError::MissingScope(complaint),
+            Refusal::MissingScope => return SourceError::MissingScope { scope: get.scope, reason: complaint },
             Refusal::TokenEnded => return SourceError::Rejected { reason: complaint },
             Refusal::Final if get.single => return SourceError::Rejected { reason: complaint },
             Refusal::Final => {}

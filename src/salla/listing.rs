@@ -14,7 +14,7 @@ use super::{
     rows::read,
 };
 use crate::{
-    domain::{MerchantId, Scope, Unreadable},
+    domain::{Listing, MerchantId, Scope, Unreadable},
     reconcile::ports::{CredentialStore, Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError},
 };
 
@@ -28,16 +28,20 @@ const ROOM_TO_GROW: u64 = 1_000;
 const FIRST_YEAR: i32 = 2016;
 
 impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
-    fn scope(&self, since: DateTime<Utc>) -> Scope {
+    fn begin(&self, since: DateTime<Utc>) -> (Scope, Listing) {
         match self.listing {
-            ListingChoice::Auto | ListingChoice::UpdatedAtMin => Scope::Changed { since },
-            ListingChoice::Documented => Scope::EVERYTHING,
+            ListingChoice::Auto | ListingChoice::UpdatedAtMin if R::LIST.changed_since.is_some() => {
+                (Scope::Changed { since }, Listing::UpdatedAtMin)
+            }
+            _ if R::LIST.summaries => (Scope::EVERYTHING, Listing::Documented),
+            _ => (Scope::EVERYTHING, Listing::Full),
         }
     }
 
     async fn page(&self, request: PageRequest, requests: &RequestCount) -> Result<Page<R>, SourceError> {
         let query = self.query(&request, &R::LIST);
-        let get = Get { merchant: request.merchant, path: R::PATH, query: &query, single: false, requests };
+        let get =
+            Get { merchant: request.merchant, path: R::PATH, scope: R::SCOPE, query: &query, single: false, requests };
         let answer = self.get(&get).await?;
         let rows = answer.envelope.rows().map_err(malformed)?;
         let pagination = answer.envelope.pagination();
@@ -48,7 +52,7 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
         };
         let now = answer.served_at.unwrap_or_else(Utc::now);
         Ok(Page {
-            too_long: too_long(&request, pagination.total, &rows, now),
+            too_long: R::LIST.created_days.and_then(|_| too_long(&request, pagination.total, &rows, now)),
             rows,
             total_pages: pagination.total_pages,
             total: pagination.total,
@@ -65,7 +69,7 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
     ) -> Result<Option<Result<R, Unreadable>>, SourceError> {
         let path = format!("{}/{id}", R::PATH);
         let query: Vec<_> = R::SINGLE.iter().map(|&(name, value)| (name, value.to_owned())).collect();
-        let get = Get { merchant, path: &path, query: &query, single: true, requests };
+        let get = Get { merchant, path: &path, scope: R::SCOPE, query: &query, single: true, requests };
         let answer = match self.get(&get).await {
             Ok(answer) => answer,
             Err(SourceError::Gone { .. }) => return Ok(None),
@@ -86,18 +90,21 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
 
 impl<C: CredentialStore> SallaClient<C> {
     fn query(&self, request: &PageRequest, list: &Capabilities) -> Vec<(&'static str, String)> {
-        let mut query = match request.scope {
-            Scope::Changed { since } => vec![(list.changed_since, since.to_rfc3339_opts(SecondsFormat::Secs, true))],
+        let mut query = Vec::new();
+        match request.scope {
+            Scope::Changed { since } => {
+                let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
+                query.extend(list.changed_since.map(|name| (name, since)));
+            }
             Scope::Created { from, to } => {
                 // Whether the days at the ends count, and in which zone, is not documented: a day more on each side.
                 let from = from.and_then(|day| day.checked_sub_days(Days::new(1)));
                 let to = to.and_then(|day| day.checked_add_days(Days::new(1)));
-                let days = list.created_days.into_iter().zip([from, to]);
-                let days = days.filter_map(|(name, day)| Some((name, day?.to_string())));
-                let (name, value) = list.oldest_first;
-                std::iter::once((name, value.to_owned())).chain(days).collect()
+                let days = list.created_days.into_iter().flatten().zip([from, to]);
+                query.extend(list.oldest_first.map(|(name, value)| (name, value.to_owned())));
+                query.extend(days.filter_map(|(name, day)| Some((name, day?.to_string()))));
             }
-        };
+        }
         query.extend([("page", request.number.to_string()), ("per_page", self.page_size.to_string())]);
         query
     }

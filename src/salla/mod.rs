@@ -18,6 +18,7 @@ mod money;
 mod offered;
 mod orders;
 mod outbound;
+mod products;
 mod refusal;
 mod retry;
 mod rows;
@@ -25,13 +26,14 @@ mod secret;
 mod throttle;
 mod token;
 mod trace;
+mod transform;
 mod wire;
 
 pub use circuit::WhenOpen;
 pub use client::SallaClient;
 pub use config::Config;
 pub use events::read_event;
-pub use orders::transform as transform_order;
+pub use offered::Offered;
 pub use outbound::plain_client;
 /// For `fuzz/`, and nobody else: what the client reads an answer with.
 #[doc(hidden)]

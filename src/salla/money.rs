@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    orders::Trouble,
+    transform::Trouble,
     wire::{present, scalar},
 };
 

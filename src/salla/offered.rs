@@ -3,11 +3,13 @@
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
-use super::orders;
-use crate::domain::{Order, Record, Unreadable};
+use crate::domain::{Record, Unreadable};
 
 /// A kind of record that Salla has a list of.
 pub trait Offered: Record + Sized {
+    /// What an app needs to be allowed to read them.
+    const SCOPE: &'static str;
+
     /// Its list; each record is at its id below it.
     const PATH: &'static str;
 
@@ -30,38 +32,16 @@ pub trait Offered: Record + Sized {
     fn created_at(&self) -> Option<DateTime<Utc>>;
 }
 
-/// What a list can be asked for, by the names of the parameters.
+/// What a list can be asked for, by the names of the parameters. How a store is listed, and what that guarantees, follows
+/// from it.
 #[derive(Debug, Clone, Copy)]
 pub struct Capabilities {
     /// Only what changed at or after an instant. The specified filter; Salla's public documentation knows none.
-    pub changed_since: &'static str,
-    /// Only what was created from one day to another.
-    pub created_days: [&'static str; 2],
-    /// The oldest first: its name and value.
-    pub oldest_first: (&'static str, &'static str),
-}
-
-impl Offered for Order {
-    const PATH: &'static str = "v2/orders";
-
-    const LIST: Capabilities = Capabilities {
-        changed_since: "updated_at_min",
-        created_days: ["from_date", "to_date"],
-        oldest_first: ("sort_by", "created_at-asc"),
-    };
-
-    // The full form is deprecated, and what a store answers without `format` is changing to the light one.
-    const SINGLE: &'static [(&'static str, &'static str)] = &[("format", "light")];
-
-    fn transform(row: &RawValue) -> Result<Self, Unreadable> {
-        orders::transform(row)
-    }
-
-    fn place(row: &RawValue) -> Option<(i64, Option<DateTime<Utc>>)> {
-        orders::place(row)
-    }
-
-    fn created_at(&self) -> Option<DateTime<Utc>> {
-        self.columns.salla_created_at
-    }
+    pub changed_since: Option<&'static str>,
+    /// Only what was created from one day to another. Without it a list is read in one piece, however long it is.
+    pub created_days: Option<[&'static str; 2]>,
+    /// The oldest first: its name and value. Without it a list is read over and over until two readings agree.
+    pub oldest_first: Option<(&'static str, &'static str)>,
+    /// Whether the rows of a list that is not filtered by change may be summaries, which lack `updated_at`.
+    pub summaries: bool,
 }

@@ -1,5 +1,4 @@
-//! Orders: from Salla's row to ours. Every field is taken apart by hand, from the JSON's own text, so
-//! that a trouble is known by its path and an amount never passes through a float.
+//! Orders: from Salla's row to ours.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -9,9 +8,11 @@ use serde_json::value::RawValue;
 use super::{
     date,
     money::money,
+    offered::{Capabilities, Offered},
+    transform::{Trouble, Wire, instant, text, transform, whole_number},
     wire::{integer, present, scalar},
 };
-use crate::domain::{Fingerprint, Order, OrderColumns, Unreadable};
+use crate::domain::{Order, OrderColumns, Unreadable};
 
 /// The fields that we look at; all others stay in the payload.
 #[derive(Deserialize)]
@@ -36,73 +37,62 @@ struct Row<'a> {
     draft: Option<&'a RawValue>,
 }
 
-/// Where the trouble is, and what it is.
-pub type Trouble = (&'static str, &'static str);
+/// Of the list, or of an order's own address. The total is taken from `total` (lists) or `amounts.total` (details), the
+/// currency from `currency` or from beside the total.
+impl<'a> Wire<'a> for Row<'a> {
+    type Columns = OrderColumns;
 
-/// What is wrong with a row that does not tell when it was changed: it may be a summary.
-pub const MISSING_STAMP: Trouble = ("updated_at", "is missing");
+    fn id(&self) -> Option<&'a RawValue> {
+        self.id
+    }
 
-/// Transforms one row of the list, or one order's detail, into an order. The total is taken from `total`
-/// (lists) or `amounts.total` (details), the currency from `currency` or from beside the total.
-///
-/// # Errors
-/// When the id or `updated_at` is missing, or a field that is there cannot be read.
-pub fn transform(row: &RawValue) -> Result<Order, Unreadable> {
-    let json = row.get();
-    let wire: Row<'_> = serde_json::from_str(json).map_err(|error| Unreadable {
-        id: None,
-        path: String::new(),
-        reason: reason(&error),
-    })?;
-    let id = present(wire.id).and_then(integer);
-    let trouble = |(path, reason): Trouble| Unreadable { id, path: path.to_owned(), reason: reason.to_owned() };
-    let id = id.ok_or_else(|| {
-        trouble(("id", if present(wire.id).is_some() { "is not a 64-bit integer" } else { "is missing" }))
-    })?;
-    let updated_at = present(wire.updated_at)
-        .ok_or_else(|| trouble(MISSING_STAMP))
-        .and_then(|raw| date::parse(raw).ok_or_else(|| trouble(("updated_at", "is not a date"))))?;
-    let draft = wire.draft.is_some_and(|raw| raw.get() == "true");
-    let columns = columns(&wire).map_err(trouble)?;
-    let fingerprint = Fingerprint::of_json(json).map_err(|error| Unreadable {
-        id: Some(id),
-        path: String::new(),
-        reason: reason(&error),
-    })?;
-    Ok(Order { id, updated_at, draft, columns, payload: json.to_owned(), fingerprint })
-}
+    fn updated_at(&self) -> Option<&'a RawValue> {
+        self.updated_at
+    }
 
-/// A row's id, and when it says that the order was placed: as much as a summary needs.
-pub fn place(row: &RawValue) -> Option<(i64, Option<DateTime<Utc>>)> {
-    let wire: Row<'_> = serde_json::from_str(row.get()).ok()?;
-    Some((present(wire.id).and_then(integer)?, present(wire.date).and_then(date::parse)))
-}
+    fn is_unlisted(&self) -> bool {
+        self.draft.is_some_and(|raw| raw.get() == "true")
+    }
 
-/// What serde says is wrong, which names positions and types but may quote a short value.
-fn reason(error: &serde_json::Error) -> String {
-    let place = format!("line {} column {}", error.line(), error.column());
-    match error.classify() {
-        serde_json::error::Category::Data => format!("is not an order object ({place})"),
-        _ => format!("is not JSON that can be read ({place})"),
+    fn columns(&self) -> Result<OrderColumns, Trouble> {
+        let (total_amount, beside) = total(self)?;
+        Ok(OrderColumns {
+            reference_id: whole_number(self.reference_id, "reference_id")?,
+            status: present(self.status).map_or(Ok(None), status)?,
+            currency: text(self.currency, "currency")?.or(beside),
+            total_amount,
+            salla_created_at: instant(self.date, "date")?,
+        })
     }
 }
 
-fn columns(wire: &Row<'_>) -> Result<OrderColumns, Trouble> {
-    let (amount, beside) = total(wire)?;
-    Ok(OrderColumns {
-        reference_id: present(wire.reference_id)
-            .map(|raw| integer(raw).ok_or(("reference_id", "is not a 64-bit integer")))
-            .transpose()?,
-        status: present(wire.status).map_or(Ok(None), status)?,
-        currency: present(wire.currency)
-            .map(|raw| scalar(raw).ok_or(("currency", "is not a text")))
-            .transpose()?
-            .or(beside),
-        total_amount: amount,
-        salla_created_at: present(wire.date)
-            .map(|raw| date::parse(raw).ok_or(("date", "is not a date")))
-            .transpose()?,
-    })
+impl Offered for Order {
+    const SCOPE: &'static str = "orders.read";
+
+    const PATH: &'static str = "v2/orders";
+
+    const LIST: Capabilities = Capabilities {
+        changed_since: Some("updated_at_min"),
+        created_days: Some(["from_date", "to_date"]),
+        oldest_first: Some(("sort_by", "created_at-asc")),
+        summaries: true,
+    };
+
+    // The full form is deprecated, and what a store answers without `format` is changing to the light one.
+    const SINGLE: &'static [(&'static str, &'static str)] = &[("format", "light")];
+
+    fn transform(row: &RawValue) -> Result<Self, Unreadable> {
+        transform::<Row<'_>>(row)
+    }
+
+    fn place(row: &RawValue) -> Option<(i64, Option<DateTime<Utc>>)> {
+        let wire: Row<'_> = serde_json::from_str(row.get()).ok()?;
+        Some((present(wire.id).and_then(integer)?, present(wire.date).and_then(date::parse)))
+    }
+
+    fn created_at(&self) -> Option<DateTime<Utc>> {
+        self.columns.salla_created_at
+    }
 }
 
 /// The slug, whatever it is: merchants define their own.
@@ -150,7 +140,7 @@ mod tests {
         "status":{"id":566146469,"name":"بإنتظار المراجعة","slug":"under_review","customized":null},"links":[],"new_field":{"a":1}}"#;
 
     fn of(json: &str) -> Result<Order, Unreadable> {
-        transform(&serde_json::from_str::<Box<RawValue>>(json).unwrap())
+        Order::transform(&serde_json::from_str::<Box<RawValue>>(json).unwrap())
     }
 
     #[test]
@@ -237,7 +227,7 @@ mod tests {
                 riyadh.format("%Y-%m-%d %H:%M:%S.000000"), updated_at.to_rfc3339(),
             );
             let order = of(&json).unwrap();
-            prop_assert_eq!((order.id, order.updated_at, order.draft), (id, updated_at, draft));
+            prop_assert_eq!((order.id, order.updated_at, order.unlisted), (id, updated_at, draft));
             prop_assert_eq!(order.columns, OrderColumns {
                 reference_id: Some(reference),
                 status: Some(slug),

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::value::RawValue;
 
-use super::{offered::Offered, orders::MISSING_STAMP};
+use super::{offered::Offered, transform::MISSING_STAMP};
 use crate::{
     domain::{Fingerprint, Summary, Unreadable},
     reconcile::ports::{Listed, Row, RowKey},
@@ -42,7 +42,7 @@ fn guarded<R: Offered>(raw: &RawValue, transform: impl Fn(&RawValue) -> Result<R
 
 /// A row that lacks nothing but `updated_at`.
 fn summary<R: Offered>(raw: &RawValue, bad: &Unreadable) -> Option<(Summary, Option<chrono::DateTime<chrono::Utc>>)> {
-    if (bad.path.as_str(), bad.reason.as_str()) != MISSING_STAMP {
+    if !R::LIST.summaries || (bad.path.as_str(), bad.reason.as_str()) != MISSING_STAMP {
         return None;
     }
     let (id, created_at) = R::place(raw)?;

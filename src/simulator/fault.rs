@@ -41,13 +41,13 @@ impl Fault {
         }
     }
 
-    /// 404 as an order's own address answers it, with a number for a code.
+    /// 404 as a record's own address answers it, with a number for a code.
     #[must_use]
-    pub fn no_such_order() -> Self {
+    pub fn no_such_record() -> Self {
         Self::Answer {
             status: 404,
             headers: vec![("content-type", "application/json".to_owned())],
-            body: r#"{"status":404,"success":false,"error":{"code":404,"message":"الطلب غير موجود"}}"#.to_owned(),
+            body: r#"{"status":404,"success":false,"error":{"code":404,"message":"السجل غير موجود"}}"#.to_owned(),
         }
     }
 

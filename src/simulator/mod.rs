@@ -4,10 +4,12 @@
 //! agree on the same mistakes. By itself it answers as Salla does; told to, it fails in the ways in which
 //! servers fail. And it judges its client: what must not happen is kept in [`World::violations`].
 
+mod answers;
 mod fault;
+mod item;
 mod limit;
-mod orders;
 mod pages;
+mod products;
 mod server;
 mod shapes;
 mod shop;
@@ -15,7 +17,9 @@ mod tokens;
 mod world;
 
 pub use fault::Fault;
+pub use item::{Item, Params};
 pub use limit::{Announces, Limit, LimitKind};
+pub use products::Product;
 pub use server::Simulator;
 pub use shop::{Order, Shop};
 pub use world::{Between, DayBounds, ListOrder, Seen, World};

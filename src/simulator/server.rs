@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tower_http::compression::CompressionLayer;
 
-use super::{orders, tokens, world::World};
+use super::{answers, item::Item, products::Product, shop::Order, tokens, world::World};
 
 /// A running simulated Salla; it ends when this is dropped.
 #[derive(Debug)]
@@ -33,8 +33,8 @@ impl Simulator {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let router = Router::new()
-            .route("/admin/v2/orders", get(orders::list))
-            .route("/admin/v2/orders/{id}", get(orders::one))
+            .merge(records::<Order>())
+            .merge(records::<Product>())
             .route("/oauth2/token", post(tokens::refresh))
             .layer(CompressionLayer::new())
             .with_state(Arc::clone(&world));
@@ -96,6 +96,12 @@ impl Simulator {
             }
         }));
     }
+}
+
+/// The list of a kind of record, and each one's own address.
+fn records<I: Item>() -> Router<Arc<Mutex<World>>> {
+    let list = format!("/admin/v2/{}", I::LIST);
+    Router::new().route(&list, get(answers::list::<I>)).route(&format!("{list}/{{id}}"), get(answers::one::<I>))
 }
 
 impl Drop for Simulator {

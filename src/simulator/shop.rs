@@ -2,8 +2,16 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use super::{
+    item::{Item, Params},
+    pages::within,
+    products::Product,
+    shapes::day,
+    world::World,
+};
 
 pub(super) const STATUSES: [(&str, &str); 8] = [
     ("payment_pending", "بإنتظار الدفع"),
@@ -51,13 +59,19 @@ pub struct Shop {
     pub orders: Vec<Order>,
     /// Rows that are listed as they stand here, behind the orders.
     pub raw_rows: Vec<String>,
+    /// What it sells.
+    pub products: Vec<Product>,
+    /// Rows that are listed as they stand here, behind the products.
+    pub raw_products: Vec<String>,
+    /// Scopes that the app was not given.
+    pub withheld: Vec<&'static str>,
     /// Orders that the list shows as they once were.
     pub stale: HashMap<i64, Order>,
-    placed: i64,
+    numbered: i64,
     pub(super) access_token: String,
     pub(super) refresh_token: String,
     pub(super) revoked: bool,
-    rng: StdRng,
+    pub(super) rng: StdRng,
 }
 
 impl Shop {
@@ -69,8 +83,11 @@ impl Shop {
             name: format!("متجر التجربة {merchant_id}"),
             orders: Vec::with_capacity(orders),
             raw_rows: Vec::new(),
+            products: Vec::new(),
+            raw_products: Vec::new(),
+            withheld: Vec::new(),
             stale: HashMap::new(),
-            placed: 0,
+            numbered: 0,
             access_token: format!("ory_at_{merchant_id}_1"),
             refresh_token: format!("ory_rt_{merchant_id}_1"),
             revoked: false,
@@ -87,8 +104,7 @@ impl Shop {
     pub fn place(&mut self, at: DateTime<Utc>) -> i64 {
         let at = whole_seconds(at);
         // An odd multiplier modulo a power of two: distinct, and scattered.
-        let number = self.placed;
-        self.placed += 1;
+        let number = self.next_number();
         let id = 1_000_000_000 + (number * 2_654_435_761 + self.merchant_id) % (1 << 30);
         let order = Order {
             id,
@@ -103,6 +119,12 @@ impl Shop {
         };
         self.orders.push(order);
         id
+    }
+
+    /// Counts what the store ever had.
+    pub(super) fn next_number(&mut self) -> i64 {
+        self.numbered += 1;
+        self.numbered - 1
     }
 
     /// Moves an order on at `at`: another status, and now and then another total.
@@ -125,7 +147,7 @@ impl Shop {
 
     /// Deletes an order.
     pub fn delete(&mut self, id: i64) {
-        self.orders.retain(|order| order.id != id);
+        Order::remove(self, id);
     }
 
     /// Its present access and refresh tokens.
@@ -141,6 +163,65 @@ impl Shop {
     }
 }
 
-fn whole_seconds(at: DateTime<Utc>) -> DateTime<Utc> {
+impl Item for Order {
+    const LIST: &'static str = "orders";
+
+    const SCOPE: &'static str = "orders.read";
+
+    fn all(shop: &Shop) -> &[Self] {
+        &shop.orders
+    }
+
+    fn all_mut(shop: &mut Shop) -> &mut Vec<Self> {
+        &mut shop.orders
+    }
+
+    fn raw(shop: &Shop) -> &[String] {
+        &shop.raw_rows
+    }
+
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn created_at(&self) -> DateTime<Utc> {
+        self.created_at
+    }
+
+    fn updated_at(&self) -> DateTime<Utc> {
+        self.updated_at
+    }
+
+    fn is_listed(&self, world: &World, query: &Params) -> bool {
+        let instant = |name| -> Option<DateTime<Utc>> { query.get(name).and_then(|text| text.parse().ok()) };
+        let day_of = |name| -> Option<NaiveDate> { query.get(name).and_then(|text| text.parse().ok()) };
+        let since = instant("updated_at_min").filter(|_| world.honours_filter && !world.documented);
+        let (from, to) = (day_of("from_date"), day_of("to_date"));
+        !self.draft
+            && since.is_none_or(|since| self.updated_at >= since)
+            && (!world.documented || within(world.day_bounds, day(self.created_at), from, to))
+    }
+
+    fn row(&self, world: &World, shop: &Shop) -> String {
+        let order = shop.stale.get(&self.id).unwrap_or(self);
+        let summary = world.documented && !world.whole_rows;
+        if summary { order.summary(world.now()).to_string() } else { order.json().to_string() }
+    }
+
+    fn single(&self, world: &World) -> String {
+        let shown = if world.documented { self.detail(world.now()) } else { self.json() };
+        shown.to_string()
+    }
+
+    fn add(shop: &mut Shop, at: DateTime<Utc>) -> i64 {
+        shop.place(at)
+    }
+
+    fn change(shop: &mut Shop, id: i64, at: DateTime<Utc>) {
+        shop.touch(id, at);
+    }
+}
+
+pub(super) fn whole_seconds(at: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp(at.timestamp(), 0).unwrap_or(at)
 }

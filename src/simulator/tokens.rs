@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::{
+    answers::{answer, cut_off},
     fault::Fault,
-    orders::{answer, cut_off},
     world::World,
 };
 

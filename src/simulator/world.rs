@@ -13,13 +13,15 @@ use super::{
     shop::Shop,
 };
 
-/// A request that came for a store's orders.
+/// A request that came for a store's records.
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// Whose.
     pub merchant_id: i64,
-    /// The order that was asked for; `None`: the list.
-    pub order: Option<i64>,
+    /// Of which kind, by the name of their list.
+    pub list: &'static str,
+    /// The record that was asked for; `None`: the list.
+    pub id: Option<i64>,
     /// Its query, by name.
     pub query: HashMap<String, String>,
     /// When.
@@ -60,9 +62,9 @@ pub type Between = Box<dyn FnMut(&mut BTreeMap<i64, Shop>, &mut TimeDelta) + Sen
 pub struct World {
     /// By merchant id.
     pub shops: BTreeMap<i64, Shop>,
-    /// What goes wrong with the next requests for a store's orders, one fault a request.
+    /// What goes wrong with the next requests for a store's records, one fault a request.
     pub faults: HashMap<i64, VecDeque<Fault>>,
-    /// What goes wrong with every request for a store's orders.
+    /// What goes wrong with every request for a store's records.
     pub always: HashMap<i64, Fault>,
     /// What goes wrong with the next requests for tokens.
     pub token_faults: VecDeque<Fault>,
@@ -90,7 +92,7 @@ pub struct World {
     pub(super) between: Option<Between>,
     /// How far the server's clock is ahead of this machine's.
     pub clock_ahead: TimeDelta,
-    /// Every request for orders that came with a token.
+    /// Every request for records that came with a token.
     pub seen: Vec<Seen>,
     /// Refreshes that succeeded.
     pub refreshes: usize,
@@ -128,7 +130,7 @@ impl World {
         self.shops.get_mut(&merchant_id).unwrap_or_else(|| panic!("there is no shop {merchant_id}"))
     }
 
-    /// The next requests for a store's orders go wrong like this, one after the other.
+    /// The next requests for a store's records go wrong like this, one after the other.
     pub fn script(&mut self, merchant_id: i64, faults: impl IntoIterator<Item = Fault>) {
         self.faults.entry(merchant_id).or_default().extend(faults);
     }
@@ -149,7 +151,12 @@ impl World {
         }
     }
 
-    /// How many requests came for a store's orders.
+    /// Whether the store's token does without a scope.
+    pub(super) fn lacks(&self, merchant_id: i64, scope: &str) -> bool {
+        self.shops.get(&merchant_id).is_some_and(|shop| shop.withheld.contains(&scope))
+    }
+
+    /// How many requests came for a store's records.
     #[must_use]
     pub fn requests_for(&self, merchant_id: i64) -> usize {
         self.seen.iter().filter(|seen| seen.merchant_id == merchant_id).count()

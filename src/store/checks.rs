@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
-use sea_orm::{ConnectionTrait, DbErr, StreamTrait, Value};
+use sea_orm::{ConnectionTrait, DbErr, IdenStatic, StreamTrait, Value};
 
 use super::{connect::Store, records::Stored};
 use crate::{
@@ -76,21 +76,28 @@ impl Store {
         (since, until): (Option<DateTime<Utc>>, DateTime<Utc>),
         seen: &(dyn Fn(i64) -> bool + Sync),
     ) -> Result<(usize, Vec<HeldVersion>), TargetError> {
-        let age = |what| self.dialect.age(what);
-        let column = age(if since.is_some() { "salla_updated_at" } else { "salla_created_at" });
-        // Another writer may have left out when an order was created: it is one of the whole store all the same.
-        let from = if since.is_some() { format!("AND {column} >= {}", age("$3")) } else { String::new() };
-        let unknown = if since.is_some() { String::new() } else { format!("OR {column} IS NULL") };
+        let age = |what: &str| self.dialect.age(what);
+        let (within, bounds): (String, Vec<DateTime<Utc>>) =
+            match (since, R::CREATED_AT.as_ref().map(IdenStatic::as_str)) {
+                (Some(since), _) => {
+                    let changed = age("salla_updated_at");
+                    (format!("AND {changed} < {} AND {changed} >= {}", age("$2"), age("$3")), vec![until, since])
+                }
+                // Another writer may have left out when one was created: it is one of the whole store all the same.
+                (None, Some(created)) => (
+                    format!("AND ({age} < {until} OR {age} IS NULL)", age = age(created), until = age("$2")),
+                    vec![until],
+                ),
+                (None, None) => (String::new(), Vec::new()),
+            };
         let sql = format!(
-            "SELECT {id}, {version} AS version FROM {table} WHERE merchant_id = $1 AND deleted_at IS NULL \
-             AND ({column} < {until} {unknown}) {from}",
+            "SELECT {id}, {version} AS version FROM {table} WHERE merchant_id = $1 AND deleted_at IS NULL {within}",
             id = R::id_column(),
             table = R::table(),
             version = self.dialect.finite("salla_updated_at"),
-            until = age("$2")
         );
         let values: Vec<Value> =
-            [Some(merchant.0.into()), Some(until.into()), since.map(Value::from)].into_iter().flatten().collect();
+            std::iter::once(merchant.0.into()).chain(bounds.into_iter().map(Value::from)).collect();
         self.call(|| async {
             let mut rows = self.db.stream_raw(self.statement(&sql, values.clone())).await?;
             let (mut held, mut unseen) = (0, Vec::new());

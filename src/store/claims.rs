@@ -10,18 +10,24 @@ use sea_orm::{
 
 use super::{connect::Store, entity::run, queries::read};
 use crate::{
-    domain::{Order, Record, Run, RunId, Trigger},
+    domain::{Resource, Run, RunId, Trigger},
     reconcile::ports::{Claim, Cursor, Lease, Resumed, TargetError},
 };
 
 impl Store {
     /// What a claim needs beside the row of the run, as columns.
     pub(super) fn beside(&self) -> String {
-        let (now, resource) = (self.dialect.now(), Order::RESOURCE.as_str());
+        let now = self.dialect.now();
+        let of_one = |resource: &Resource| {
+            format!(
+                ", (SELECT w.watermark FROM watermarks w \
+                   WHERE w.merchant_id = runs.merchant_id AND w.resource = '{resource}') AS watermark_{resource}"
+            )
+        };
         format!(
-            "{now} AS claimed_at, (SELECT w.watermark FROM watermarks w \
-               WHERE w.merchant_id = runs.merchant_id AND w.resource = '{resource}') AS watermark, \
+            "{now} AS claimed_at{watermarks}, \
              (SELECT {pause} FROM pauses p WHERE p.merchant_id = runs.merchant_id AND p.ends_at > {now}) AS pause",
+            watermarks = Resource::ALL.iter().map(of_one).collect::<String>(),
             pause = self.dialect.seconds_between(now, "p.ends_at")
         )
     }
@@ -49,7 +55,7 @@ impl Store {
                 setbacks: u32::try_from(run.setbacks).unwrap_or(u32::MAX),
                 request: run.request(),
                 now: row.try_get("", "claimed_at")?,
-                watermark: row.try_get("", "watermark")?,
+                watermarks: watermarks(row)?,
                 pause: pause.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
                 resumed: self.resumed(db, &run).await?,
             });
@@ -60,10 +66,10 @@ impl Store {
     /// What an earlier holder got done; nothing, when its cursor is one of another version: then the window
     /// is walked anew.
     async fn resumed(&self, db: &impl ConnectionTrait, row: &run::Model) -> Result<Option<Resumed>, DbErr> {
-        let (Some(window), Some(cursor)) = (row.window(), &row.next_page) else {
+        let Some(cursor) = &row.next_page else {
             return Ok(None);
         };
-        let Ok(cursor) = serde_json::from_str::<Cursor>(cursor) else {
+        let (Ok(cursor), Some(parts)) = (serde_json::from_str::<Cursor>(cursor), row.parts()) else {
             for table in ["run_pages", "discrepancies"] {
                 let sql = format!("DELETE FROM {table} WHERE run_id = $1");
                 db.execute_raw(self.statement(&sql, [row.id.into()])).await?;
@@ -74,10 +80,14 @@ impl Store {
         let mut seen = Vec::new();
         for page in db.query_all_raw(self.statement(sql, [row.id.into()])).await? {
             let (number, ids): (i64, Vec<u8>) = (page.try_get("", "number")?, page.try_get("", "ids")?);
-            let pass = u32::try_from(number >> 32).unwrap_or(0);
+            let (pass, commit) = ((number >> 32) as u32, number as u32);
+            if commit <= cursor.commits_before {
+                // Of the kinds of record before this one.
+                continue;
+            }
             seen.push((pass, ids.as_chunks().0.iter().copied().map(i64::from_le_bytes).collect()));
         }
-        Ok(Some(Resumed { window, cursor, totals: row.totals(), requests: row.requests(), seen }))
+        Ok(Some(Resumed { parts, cursor, requests: row.requests(), seen }))
     }
 
     /// Renews the leases that are still held.
@@ -122,4 +132,14 @@ impl Store {
     pub(super) fn statement(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
         Statement::from_sql_and_values(self.db.get_database_backend(), sql, values)
     }
+}
+
+fn watermarks(row: &QueryResult) -> Result<Vec<(Resource, DateTime<Utc>)>, DbErr> {
+    let mut watermarks = Vec::new();
+    for resource in Resource::ALL {
+        if let Some(watermark) = row.try_get("", &format!("watermark_{resource}"))? {
+            watermarks.push((*resource, watermark));
+        }
+    }
+    Ok(watermarks)
 }

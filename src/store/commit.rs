@@ -15,11 +15,11 @@ use super::{
     connect::Store,
     discrepancies::{Written, found, health},
     entity::discrepancy,
-    error::{Trouble, trouble},
+    error::{Trouble, json, trouble},
     records::{self, Stored},
 };
 use crate::{
-    domain::{Check, Held, MerchantId, Outcome, Totals, Verdict},
+    domain::{Check, Held, Listing, MerchantId, Outcome, Part, Verdict},
     reconcile::{
         ports::{Checked, Committed, HeldVersion, Lease, PageCommit, Target, TargetError},
         span,
@@ -84,7 +84,8 @@ impl Store {
             Err(error) if !one_by_one && is_refusal(&error) => return Ok(Attempt::Refused),
             written => written?,
         };
-        let mut totals = page.totals;
+        let mut parts = page.parts.to_vec();
+        let totals = &mut parts[page.at].totals;
         for record in page.batch.records.iter().filter(|record| !record.repeat) {
             totals.count(written.get(&record.record.id()).map_or(Outcome::Unchanged, |w| w.0));
         }
@@ -103,7 +104,7 @@ impl Store {
             self.note_unwell(&txn, (lease.merchant, R::RESOURCE), &unwell, &well).await?;
         }
         self.note_seen(&txn, lease, page).await?;
-        let Some(committed) = self.advance(&txn, lease, page, totals).await? else {
+        let Some(committed) = self.advance(&txn, lease, page, &parts).await? else {
             return self.after_fence(txn, lease, page).await;
         };
         failpoint!("page_before_commit", lease.merchant.0);
@@ -193,15 +194,16 @@ impl Store {
         txn: &DatabaseTransaction,
         lease: &Lease,
         page: &PageCommit<'_, R>,
-        totals: Totals,
+        parts: &[Part],
     ) -> Result<Option<Committed>, DbErr> {
         let sql = format!(
             "UPDATE runs SET next_page = $1, window_since = $2, window_until = $3, fetched = $4, created = $5, \
-             updated = $6, unchanged = $7, skipped = $8, failed = $9, requests = $10, listing = $11, setbacks = 0, lease_until = {} \
-             WHERE id = $12 AND epoch = $13 AND status = 'running' AND next_page IS DISTINCT FROM $1 \
+             updated = $6, unchanged = $7, skipped = $8, failed = $9, requests = $10, listing = $11, resources = $12, setbacks = 0, lease_until = {} \
+             WHERE id = $13 AND epoch = $14 AND status = 'running' AND next_page IS DISTINCT FROM $1 \
              RETURNING cancel_requested",
             self.dialect.now_plus(self.lease)
         );
+        let (totals, window) = (Part::sum(parts), Part::hull(parts));
         let count = |count: u64| sea_orm::Value::from(i64::try_from(count).unwrap_or(i64::MAX));
         let row = txn
             .query_one_raw(Statement::from_sql_and_values(
@@ -209,8 +211,8 @@ impl Store {
                 sql,
                 [
                     cursor_text(page)?.into(),
-                    page.window.since.into(),
-                    page.window.until.into(),
+                    window.map(|window| window.since).into(),
+                    window.map(|window| window.until).into(),
                     count(totals.fetched),
                     count(totals.created),
                     count(totals.updated),
@@ -218,13 +220,15 @@ impl Store {
                     count(totals.skipped),
                     count(totals.failed),
                     count(page.requests),
-                    page.cursor.listing.as_str().into(),
+                    Part::first_listing(parts).map(Listing::as_str).into(),
+                    json(parts)?.into(),
                     lease.run_id.into(),
                     lease.epoch.into(),
                 ],
             ))
             .await?;
-        row.map(|row| Ok(Committed { totals, cancel: row.try_get("", "cancel_requested")? })).transpose()
+        row.map(|row| Ok(Committed { totals: parts[page.at].totals, cancel: row.try_get("", "cancel_requested")? }))
+            .transpose()
     }
 
     /// The fence held us back: either the lease is lost, or an earlier attempt, whose answer was lost,
@@ -242,15 +246,17 @@ impl Store {
             .filter(|run| {
                 run.epoch == lease.epoch && run.status == "running" && run.next_page.as_deref() == Some(cursor.as_str())
             })
-            .map_or(Attempt::LeaseLost, |run| {
-                let committed = Committed { totals: run.totals(), cancel: run.cancel_requested };
-                Attempt::Done(committed, HashMap::new())
-            }))
+            .and_then(|run| {
+                let part = run.parts()?.into_iter().nth(page.at)?;
+                let committed = Committed { totals: part.totals, cancel: run.cancel_requested };
+                Some(Attempt::Done(committed, HashMap::new()))
+            })
+            .unwrap_or(Attempt::LeaseLost))
     }
 }
 
 fn cursor_text<R: Stored>(page: &PageCommit<'_, R>) -> Result<String, DbErr> {
-    serde_json::to_string(page.cursor).map_err(|error| DbErr::Json(error.to_string()))
+    json(page.cursor)
 }
 
 /// Another unique index on the table refuses a row, too.

@@ -19,7 +19,10 @@ use super::{
     outbox::HandOver,
     pool,
 };
-use crate::reconcile::ports::TargetError;
+use crate::{
+    domain::{Resource, Resources},
+    reconcile::ports::TargetError,
+};
 
 /// Each statement of a migration has PostgreSQL's limit, too.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
@@ -38,6 +41,8 @@ pub struct Store {
     /// This process, by a name that no other process ever has.
     pub(super) owner: Uuid,
     pub(super) lease: Duration,
+    /// What is reconciled where nobody says.
+    pub(super) resources: Resources,
     pub(super) frontier: Frontier,
     pub(super) hand_over: HandOver,
 }
@@ -102,6 +107,7 @@ impl Store {
             db,
             owner: Uuid::new_v4(),
             lease,
+            resources: Resource::ALL.iter().copied().collect(),
             frontier: Frontier::default(),
             hand_over: HandOver::default(),
         })

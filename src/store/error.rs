@@ -9,6 +9,11 @@ use crate::reconcile::ports::TargetError;
 /// Every call ends after this long, however often it is made again; PostgreSQL's own limits are shorter.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 
+/// A value as the JSON text that is kept of it.
+pub fn json(value: &(impl serde::Serialize + ?Sized)) -> Result<String, DbErr> {
+    serde_json::to_string(value).map_err(|error| DbErr::Json(error.to_string()))
+}
+
 /// What an error is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {

@@ -8,10 +8,10 @@ use uuid::Uuid;
 use super::{
     connect::Store,
     entity::run,
-    error::{Trouble, trouble},
+    error::{Trouble, json, trouble},
 };
 use crate::{
-    domain::{MerchantId, MerchantState, Order, Record, Run, RunId, RunStatus, Standing},
+    domain::{Listing, MerchantId, MerchantState, Part, Run, RunId, RunStatus, Standing},
     reconcile::ports::{Action, Actor, Audit, Ending, Lease, TargetError},
 };
 
@@ -28,25 +28,27 @@ impl Store {
     async fn end_once(&self, lease: &Lease, ending: &Ending) -> Result<Option<run::Model>, DbErr> {
         let txn = self.begin_write().await?;
         // Before the run's row, as whoever changes where a merchant stands.
-        let state = match ending.again_after {
+        let state = match ending.again {
             Some(_) => self.standing(&txn, lease.merchant).await?.map(Standing::state),
             None => None,
         };
         let sql = format!(
             "UPDATE runs SET status = $1, error_kind = $2, error_message = $3, requests = $4, \
-             window_since = $5, window_until = $6, listing = $7, finished_at = {}, lease_until = NULL \
-             WHERE id = $8 AND epoch = $9 AND status = 'running' RETURNING *",
+             window_since = $5, window_until = $6, listing = $7, resources = $8, finished_at = {}, lease_until = NULL \
+             WHERE id = $9 AND epoch = $10 AND status = 'running' RETURNING *",
             self.dialect.now()
         );
         let failure = ending.failure.as_ref();
-        let values: [Value; 9] = [
+        let window = Part::hull(&ending.parts);
+        let values: [Value; 10] = [
             ending.status.as_str().into(),
             failure.map(|failure| failure.kind.as_str()).into(),
             failure.map(|failure| failure.message.as_str()).into(),
             i64::try_from(ending.requests).unwrap_or(i64::MAX).into(),
-            ending.window.map(|window| window.since).into(),
-            ending.window.map(|window| window.until).into(),
-            ending.listing.map(|listing| listing.as_str()).into(),
+            window.map(|window| window.since).into(),
+            window.map(|window| window.until).into(),
+            Part::first_listing(&ending.parts).map(Listing::as_str).into(),
+            json(&ending.parts)?.into(),
             lease.run_id.into(),
             lease.epoch.into(),
         ];
@@ -54,16 +56,16 @@ impl Store {
             txn.rollback().await?;
             return self.ended_before(lease, ending.status).await;
         };
-        if let Some(watermark) = ending.watermark {
+        for (resource, watermark) in &ending.watermarks {
             let sql = "INSERT INTO watermarks (merchant_id, resource, watermark) \
                        SELECT merchant_id, $2, $3 FROM merchants WHERE merchant_id = $1 \
                        ON CONFLICT (merchant_id, resource) DO UPDATE SET watermark = excluded.watermark \
                        WHERE watermarks.watermark < excluded.watermark";
-            let values: [Value; 3] = [lease.merchant.0.into(), Order::RESOURCE.as_str().into(), watermark.into()];
+            let values: [Value; 3] = [lease.merchant.0.into(), resource.as_str().into(), (*watermark).into()];
             txn.execute_raw(self.statement(sql, values)).await?;
         }
-        if let (Some(pause), Some(state)) = (ending.again_after, state) {
-            self.take_up_later(&txn, lease.run_id, pause, state).await?;
+        if let (Some(again), Some(state)) = (&ending.again, state) {
+            self.take_up_later(&txn, lease.run_id, again, state).await?;
         }
         let seen = "DELETE FROM run_pages WHERE run_id = $1";
         txn.execute_raw(self.statement(seen, [lease.run_id.into()])).await?;
@@ -87,7 +89,7 @@ impl Store {
         &self,
         db: &impl ConnectionTrait,
         id: RunId,
-        pause: Duration,
+        (pause, parts): &(Duration, Vec<Part>),
         state: MerchantState,
     ) -> Result<(), DbErr> {
         let who = match state {
@@ -97,14 +99,15 @@ impl Store {
         };
         let sql = format!(
             "INSERT INTO runs (id, merchant_id, trigger, status, since_requested, until_requested, full_history, dry_run, \
-             priority, run_at, covered_until, window_since, window_until, next_page) \
+             resources_requested, priority, run_at, covered_until, window_since, window_until, next_page, resources) \
              SELECT $1, merchant_id, trigger, 'queued', since_requested, until_requested, full_history, dry_run, \
-             priority, {run_at}, covered_until, window_since, window_until, next_page FROM runs \
+             resources_requested, priority, {run_at}, covered_until, window_since, window_until, next_page, \
+             CASE WHEN next_page IS NOT NULL THEN $3 END FROM runs \
              WHERE id = $2 AND NOT cancel_requested AND {who} ON CONFLICT DO NOTHING",
-            run_at = self.dialect.now_plus(pause)
+            run_at = self.dialect.now_plus(*pause)
         );
         let next = Uuid::now_v7();
-        let values: [Value; 2] = [next.into(), id.into()];
+        let values: [Value; 3] = [next.into(), id.into(), json(parts)?.into()];
         if db.execute_raw(self.statement(&sql, values)).await?.rows_affected() > 0 {
             let sql = "UPDATE run_pages SET run_id = $1 WHERE run_id = $2";
             let values: [Value; 2] = [next.into(), id.into()];

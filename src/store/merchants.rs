@@ -1,6 +1,6 @@
 //! The register.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Value};
@@ -11,7 +11,7 @@ use super::{
     entity::{credential, merchant, watermark},
 };
 use crate::{
-    domain::{Change, Merchant, MerchantId, Order, Record, UnknownWord},
+    domain::{Change, Merchant, MerchantId, Resource, Resources, UnknownWord},
     reconcile::ports::{
         Action, Actor, AppEvent, Applied, Audit, Changed, MerchantFilter, Register, Registered, Registration, Sealed,
         TargetError, Tokens,
@@ -69,8 +69,8 @@ impl Register<Sealed> for Store {
             }
             let rows = query.all(&self.db).await?;
             let ids: Vec<i64> = rows.iter().map(|row| row.merchant_id).collect();
-            with_watermarks(rows, watermark::Entity::find().filter(watermark::Column::MerchantId.is_in(ids)), &self.db)
-                .await
+            let watermarks = watermark::Entity::find().filter(watermark::Column::MerchantId.is_in(ids));
+            self.with_watermarks(rows, watermarks, &self.db).await
         })
         .await
     }
@@ -84,32 +84,60 @@ impl Register<Sealed> for Store {
     }
 }
 
-/// Merchants with their watermarks, of those that `watermarks` finds.
-pub(super) async fn with_watermarks(
-    rows: Vec<merchant::Model>,
-    watermarks: Select<watermark::Entity>,
-    db: &impl ConnectionTrait,
-) -> Result<Vec<Merchant>, DbErr> {
-    let watermarks: HashMap<i64, DateTime<Utc>> = watermarks
-        .filter(watermark::Column::Resource.eq(Order::RESOURCE.as_str()))
-        .all(db)
-        .await?
-        .into_iter()
-        .map(|row| (row.merchant_id, row.watermark))
-        .collect();
-    rows.into_iter()
-        .map(|row| {
-            Ok(Merchant {
-                merchant_id: MerchantId(row.merchant_id),
-                name: row.name,
-                state: row.state.parse().map_err(|error: UnknownWord| DbErr::Type(error.to_string()))?,
-                watermark: watermarks.get(&row.merchant_id).copied(),
-            })
-        })
-        .collect()
-}
-
 impl Store {
+    /// Where nobody says what is to be reconciled, these are; else every kind there is.
+    #[must_use]
+    pub fn keeping(mut self, resources: Resources) -> Self {
+        self.resources = resources;
+        self
+    }
+
+    /// The condition on a row of `watermarks` that it is of a kind that is reconciled here: what was given up does not
+    /// hold a merchant back.
+    pub(super) fn kept(&self) -> String {
+        let words: Vec<String> = self.resources.iter().map(|resource| format!("'{resource}'")).collect();
+        format!("w.resource IN ({})", words.join(", "))
+    }
+
+    /// Up to when all that is reconciled of a merchant is known to be right, as a table of `merchant_id` and `watermark`.
+    pub(super) fn oldest_watermarks(&self) -> String {
+        // One row a merchant needs no grouping, which would cost a scrape of many merchants a good part of its time.
+        let (oldest, grouped) = match self.resources.iter().count() {
+            1 => ("w.watermark", ""),
+            _ => ("min(w.watermark)", "GROUP BY w.merchant_id"),
+        };
+        let kept = self.kept();
+        format!("(SELECT w.merchant_id, {oldest} AS watermark FROM watermarks w WHERE {kept} {grouped})")
+    }
+
+    /// Merchants with their watermarks, of those that `watermarks` finds.
+    pub(super) async fn with_watermarks(
+        &self,
+        rows: Vec<merchant::Model>,
+        watermarks: Select<watermark::Entity>,
+        db: &impl ConnectionTrait,
+    ) -> Result<Vec<Merchant>, DbErr> {
+        let mut covered: HashMap<i64, BTreeMap<Resource, DateTime<Utc>>> = HashMap::new();
+        for row in watermarks.all(db).await? {
+            let kind = row.resource.parse().ok();
+            if let Some(resource) = kind.filter(|kind| self.resources.iter().any(|kept| kept == *kind)) {
+                covered.entry(row.merchant_id).or_default().insert(resource, row.watermark);
+            }
+        }
+        rows.into_iter()
+            .map(|row| {
+                let watermarks = covered.remove(&row.merchant_id).unwrap_or_default();
+                Ok(Merchant {
+                    merchant_id: MerchantId(row.merchant_id),
+                    name: row.name,
+                    state: row.state.parse().map_err(|error: UnknownWord| DbErr::Type(error.to_string()))?,
+                    watermark: watermarks.values().min().copied(),
+                    watermarks,
+                })
+            })
+            .collect()
+    }
+
     /// Which of the `merchants` a sweep covers: the active ones, and those whose refresh has an unknown outcome, while
     /// their old token lasts.
     pub(super) fn covered(&self) -> String {
@@ -136,7 +164,7 @@ impl Store {
 
     pub(super) async fn register_rows(&self) -> Result<Vec<Merchant>, DbErr> {
         let rows = merchant::Entity::find().order_by_asc(merchant::Column::MerchantId).all(&self.db).await?;
-        with_watermarks(rows, watermark::Entity::find(), &self.db).await
+        self.with_watermarks(rows, watermark::Entity::find(), &self.db).await
     }
 
     pub(super) async fn find_merchant(
@@ -146,7 +174,7 @@ impl Store {
     ) -> Result<Option<Merchant>, DbErr> {
         let row = merchant::Entity::find_by_id(id.0).all(db).await?;
         let watermarks = watermark::Entity::find().filter(watermark::Column::MerchantId.eq(id.0));
-        Ok(with_watermarks(row, watermarks, db).await?.pop())
+        Ok(self.with_watermarks(row, watermarks, db).await?.pop())
     }
 
     /// Sealed tokens in the order of their merchants' ids, after `after`.

@@ -18,6 +18,8 @@ impl Stored for Order {
 
     const ID: Column = Column::SallaOrderId;
 
+    const CREATED_AT: Option<Column> = Some(Column::SallaCreatedAt);
+
     const COLUMNS: &'static [Column] =
         &[Column::ReferenceId, Column::Status, Column::Currency, Column::TotalAmount, Column::SallaCreatedAt];
 

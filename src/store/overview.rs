@@ -7,11 +7,10 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, Que
 use super::{
     connect::Store,
     entity::{credential, merchant, watermark},
-    merchants::with_watermarks,
     queries::OVERDUE,
 };
 use crate::{
-    domain::{MerchantId, Order, Record, Run, RunStatus, Totals},
+    domain::{MerchantId, Run, RunStatus, Totals},
     reconcile::ports::{Attention, Night, Overview, TargetError, TokenState},
 };
 
@@ -63,10 +62,9 @@ impl Store {
             format!("m.state = 'active' AND COALESCE(w.watermark, m.created_at) < {}", self.dialect.now_minus(OVERDUE));
         let waiting = |which: &str| {
             format!(
-                "SELECT m.merchant_id FROM merchants m LEFT JOIN watermarks w ON w.merchant_id = m.merchant_id \
-                 AND w.resource = '{resource}' WHERE {which} \
-                 ORDER BY COALESCE(w.watermark, m.created_at), m.merchant_id LIMIT {limit}",
-                resource = Order::RESOURCE.as_str()
+                "SELECT m.merchant_id FROM merchants m LEFT JOIN {covered} w ON w.merchant_id = m.merchant_id \
+                 WHERE {which} ORDER BY COALESCE(w.watermark, m.created_at), m.merchant_id LIMIT {limit}",
+                covered = self.oldest_watermarks()
             )
         };
         let unwell = |status: RunStatus| {
@@ -96,7 +94,7 @@ impl Store {
         }
         let rows = merchant::Entity::find().filter(merchant::Column::MerchantId.is_in(found.clone()));
         let watermarks = watermark::Entity::find().filter(watermark::Column::MerchantId.is_in(found.clone()));
-        let merchants = with_watermarks(rows.all(&self.db).await?, watermarks, &self.db).await?;
+        let merchants = self.with_watermarks(rows.all(&self.db).await?, watermarks, &self.db).await?;
         let mut merchants: HashMap<i64, _> = merchants.into_iter().map(|one| (one.merchant_id.0, one)).collect();
         let mut last = self.last_ended(&found).await?;
         let attention = |id: i64| {

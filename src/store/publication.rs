@@ -2,10 +2,22 @@
 
 use sea_orm::{ConnectionTrait, DbErr};
 
-use super::connect::{Store, StoreError};
+use super::{
+    connect::{Store, StoreError},
+    records::Stored,
+};
+use crate::domain::{self, with_resources};
 
-/// What a platform's warehouse is fed with.
-pub const PUBLISHED: [&str; 1] = ["orders"];
+macro_rules! tables {
+    ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal;)+) => {
+        /// What a platform's warehouse is fed with: the records of every kind.
+        #[must_use]
+        pub fn published() -> Vec<&'static str> {
+            vec![$(<domain::$record as Stored>::table()),+]
+        }
+    };
+}
+with_resources!(tables);
 
 /// Tokens, the register, and this program's own affairs.
 pub const UNPUBLISHED: [&str; 18] = [
@@ -91,7 +103,8 @@ impl Store {
                 "{name:?} publishes {shown}, which nobody outside may see; take it out (ALTER PUBLICATION … DROP TABLE), or make a publication that is not FOR ALL TABLES"
             )));
         }
-        let tables: Vec<&str> = PUBLISHED.into_iter().filter(|table| !held.iter().any(|held| held == table)).collect();
+        let tables: Vec<&str> =
+            published().into_iter().filter(|table| !held.iter().any(|held| held == table)).collect();
         Ok((!tables.is_empty()).then_some(Lacking { exists, tables }))
     }
 }

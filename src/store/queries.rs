@@ -96,7 +96,8 @@ impl Store {
         let sql = format!(
             "SELECT m.state, count(*) AS merchants, min(w.watermark) AS oldest, \
              count(*) FILTER (WHERE COALESCE(w.watermark, m.created_at) < {overdue}) AS overdue \
-             FROM merchants m LEFT JOIN watermarks w ON w.merchant_id = m.merchant_id GROUP BY m.state",
+             FROM merchants m LEFT JOIN {covered} w ON w.merchant_id = m.merchant_id GROUP BY m.state",
+            covered = self.oldest_watermarks(),
             overdue = self.dialect.now_minus(OVERDUE)
         );
         for row in txn.query_all_raw(self.statement(&sql, [])).await? {

@@ -14,7 +14,7 @@ use super::{
     idempotency::Known,
 };
 use crate::{
-    domain::{MerchantId, MerchantState, Order, Record, Run, RunId, Standing, Trigger},
+    domain::{MerchantId, MerchantState, Run, RunId, Standing, Trigger},
     reconcile::ports::{Action, Audit, Begun, Claim, Enqueued, NewRun, TargetError},
 };
 
@@ -151,6 +151,16 @@ impl Store {
         .transpose()
     }
 
+    /// Up to when a merchant's records are known to be right: what of its last reconciliation decides about its next
+    /// one's place in the queue. A merchant that none has covered yet goes first.
+    pub(super) fn covered_until(&self, merchant: &str) -> String {
+        format!(
+            "COALESCE((SELECT min(w.watermark) FROM watermarks w WHERE w.merchant_id = {merchant} AND {kept}), \
+             '1970-01-01T00:00:00+00:00')",
+            kept = self.kept()
+        )
+    }
+
     async fn insert(
         &self,
         db: &impl ConnectionTrait,
@@ -165,14 +175,15 @@ impl Store {
         };
         let sql = format!(
             "INSERT INTO runs (id, merchant_id, trigger, status, since_requested, until_requested, full_history, \
-             dry_run, priority, owner, epoch, attempt, lease_until, started_at, covered_until) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, {lease_until}, {started_at}, {covered_until}) \
+             dry_run, priority, owner, epoch, attempt, resources_requested, lease_until, started_at, covered_until) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, {lease_until}, {started_at}, {covered_until}) \
              RETURNING *",
-            covered_until = covered_until("$2"),
+            covered_until = self.covered_until("$2"),
         );
         let request = new.request;
         let priority = if matches!(new.trigger, Trigger::Http | Trigger::Cli) { BY_HAND } else { 0 };
-        let values: [Value; 11] = [
+        let resources = (!request.resources.is_empty()).then(|| request.resources.to_string());
+        let values: [Value; 12] = [
             id.into(),
             new.merchant.0.into(),
             new.trigger.as_str().into(),
@@ -184,6 +195,7 @@ impl Store {
             priority.into(),
             owner.into(),
             i64::from(epoch).into(),
+            resources.into(),
         ];
         let row = db.query_one_raw(self.statement(&sql, values)).await?;
         let row = row.ok_or(DbErr::RecordNotInserted)?;
@@ -205,16 +217,6 @@ async fn active_run(db: &impl ConnectionTrait, merchant: MerchantId) -> Result<O
         .await?;
     active.sort_by_key(|run| (run.status != "running", run.id));
     Ok(active.into_iter().next())
-}
-
-/// Up to when a merchant's orders are known to be right: what of its last reconciliation decides about its next one's
-/// place in the queue. A merchant that none has covered yet goes first.
-pub(super) fn covered_until(merchant: &str) -> String {
-    let resource = Order::RESOURCE.as_str();
-    format!(
-        "COALESCE((SELECT w.watermark FROM watermarks w WHERE w.merchant_id = {merchant} AND w.resource = '{resource}'), \
-         '1970-01-01T00:00:00+00:00')"
-    )
 }
 
 fn triggered(id: RunId, new: &NewRun) -> Audit {

@@ -13,14 +13,17 @@ use crate::{
     reconcile::ports::HeldVersion,
 };
 
-/// A kind of record that has a table here. Beside the columns of its own each has `merchant_id`, `salla_created_at`,
-/// `salla_updated_at`, `payload`, `deleted_at`, `fingerprint`, `revision` and `updated_at`.
+/// A kind of record that has a table here. Beside the columns of its own each has `merchant_id`, `salla_updated_at`,
+/// `payload`, `deleted_at`, `fingerprint`, `revision` and `updated_at`.
 pub trait Stored: Record {
     /// Its table.
     type Entity: EntityTrait;
 
     /// Where Salla's id stands, unique within a merchant.
     const ID: <Self::Entity as EntityTrait>::Column;
+
+    /// Where it stands when it was created, if that is known.
+    const CREATED_AT: Option<<Self::Entity as EntityTrait>::Column>;
 
     /// The columns of its own, in the order of [`Stored::values`].
     const COLUMNS: &'static [<Self::Entity as EntityTrait>::Column];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DbErr, Value};
 
-use super::{connect::Store, queue::covered_until};
+use super::connect::Store;
 use crate::{
     domain::{RunStatus, Totals, UnknownWord},
     reconcile::ports::{EndedSweep, Firing, TargetError},
@@ -60,7 +60,7 @@ impl Store {
                  SELECT {id}, merchant_id, $2, 'queued', $1, {run_at}, {covered_until} \
                  FROM merchants WHERE {covered} {locked} ON CONFLICT DO NOTHING",
                 covered = self.covered(),
-                covered_until = covered_until("merchants.merchant_id"),
+                covered_until = self.covered_until("merchants.merchant_id"),
                 id = self.dialect.uuid_v7(),
                 // A merchant that is paused or retired at this moment has no run, or one that is cancelled.
                 locked = self.dialect.for_share(),

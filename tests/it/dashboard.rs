@@ -95,7 +95,7 @@ async fn a_night_as_pages(engine: Engine) {
     let (_, run) = daemon.get("/runs?merchant_id=1001").await;
     let id = run["runs"][0]["run_id"].as_str().unwrap();
     let run = page(&daemon, &format!("/dashboard/runs/{id}")).await;
-    shows(&run, &["every order that Salla changed within the window has been read back", "missing", "What it covers"]);
+    shows(&run, &["every one that Salla changed within the window has been read back", "missing", "What it covers"]);
     let (_, failed) = daemon.get("/runs?merchant_id=1002").await;
     let id = failed["runs"][0]["run_id"].as_str().unwrap();
     shows(

@@ -32,7 +32,7 @@ async fn site(engine: Engine, shop: Shop) -> Site {
 /// How many requests came for the list, and how many for single orders.
 fn requests(site: &Site) -> (usize, usize) {
     let world = site.salla.world();
-    let single = world.seen.iter().filter(|seen| seen.order.is_some()).count();
+    let single = world.seen.iter().filter(|seen| seen.id.is_some()).count();
     (world.seen.len() - single, single)
 }
 
@@ -230,7 +230,7 @@ async fn an_order_whose_own_address_lies(engine: Engine) {
     let answers = [
         Fault::ok("application/json", &format!(r#"{{"success":true,"data":{other}}}"#)),
         Fault::ok("application/json", r#"{"success":true,"data":{"id":1}}"#),
-        Fault::no_such_order(),
+        Fault::no_such_record(),
     ];
     for answer in answers {
         let right = Fault::Hang(std::time::Duration::ZERO);

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::LazyLock, time::Duration};
 
 use salla_reconciler::{
-    domain::{Listing, MerchantId, Request, RunStatus, Scope, Totals, Trigger, Window},
+    domain::{Listing, MerchantId, Part, Request, Resource, RunStatus, Scope, Totals, Trigger, Window},
     reconcile::Walk,
     reconcile::ports::{
         Actor, Batch, Begun, CredentialStore, Cursor, Ending, Enqueued, Firing, IdempotencyKey, Ledger, NewRun,
@@ -79,25 +79,32 @@ fn window() -> Window {
 
 /// A cursor, other than that of another number.
 fn cursor(commits: u32) -> Cursor {
-    let scopes = vec![Scope::EVERYTHING];
-    Cursor { commits, observed_at: None, listing: Listing::Documented, scopes, left_out: 0, walk: Walk::new(false, 1) }
+    Cursor {
+        resource: Resource::Orders,
+        commits,
+        commits_before: 0,
+        observed_at: None,
+        listing: Listing::Documented,
+        scopes: vec![Scope::EVERYTHING],
+        left_out: 0,
+        walk: Walk::new(false, 1),
+    }
 }
 
 fn page(cursor: &Cursor, totals: Totals) -> PageCommit<'_, salla_reconciler::domain::Order> {
     static NOTHING: LazyLock<Batch<salla_reconciler::domain::Order>> = LazyLock::new(Batch::default);
-    PageCommit { batch: &NOTHING, window: window(), totals, requests: 1, cursor, dry_run: false }
+    let parts = vec![Part { totals, ..Part::waiting(Resource::Orders, Some(window())) }].leak();
+    PageCommit { batch: &NOTHING, parts, at: 0, requests: 1, cursor, dry_run: false }
 }
 
 fn succeeded() -> Ending {
     Ending {
         status: RunStatus::Succeeded,
         failure: None,
-        window: Some(window()),
-        listing: Some(Listing::UpdatedAtMin),
-        totals: Totals::default(),
+        parts: vec![Part::waiting(Resource::Orders, Some(window()))],
         requests: 1,
-        watermark: Some(chrono::Utc::now()),
-        again_after: None,
+        watermarks: vec![(Resource::Orders, chrono::Utc::now())],
+        again: None,
     }
 }
 
@@ -196,7 +203,7 @@ async fn by_hand_goes_first_and_one_at_a_time(engine: Engine) {
     let next = store.claim(10).await.unwrap().claims;
     assert_eq!(next.len(), 1);
     assert_eq!(next[0].lease.merchant, MerchantId(1));
-    assert!(next[0].watermark.is_some());
+    assert!(next[0].watermark(Resource::Orders).is_some());
 }
 
 async fn a_page_that_was_committed_before_is_not_counted_twice(engine: Engine) {

@@ -44,6 +44,7 @@ mod outbound;
 mod prometheus;
 mod reference;
 mod report;
+mod resources;
 mod samples;
 mod schema;
 mod secrets;

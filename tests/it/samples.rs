@@ -2,7 +2,8 @@
 //! is not part of the project; where it is named, its orders must go through the main job.
 
 use salla_reconciler::{
-    salla::transform_order,
+    domain::Order,
+    salla::Offered,
     simulator::{Fault, Shop},
 };
 use serde_json::{Value, value::RawValue};
@@ -36,7 +37,7 @@ async fn orders_in_salla_s_own_shapes(engine: Engine) {
     }
     for order in &orders {
         let raw: Box<RawValue> = serde_json::value::to_raw_value(order).unwrap();
-        let read = transform_order(&raw).unwrap_or_else(|bad| panic!("{bad}: {order}"));
+        let read = Order::transform(&raw).unwrap_or_else(|bad| panic!("{bad}: {order}"));
         assert!(
             read.columns.total_amount.is_some() && read.columns.currency.is_some() && read.columns.status.is_some(),
             "{order}"

@@ -54,7 +54,7 @@ async fn a_deleted_order_is_marked_and_never_removed(engine: Engine) {
         assert_eq!((&found[0]["salla_id"], &found[0]["fields"]), (&json!(gone.id), &json!(["deleted_at"])));
         site.assert_equal(1001).await;
         // Once marked, it is not asked for again.
-        let asked = |site: &Site| site.salla.world().seen.iter().filter(|seen| seen.order.is_some()).count();
+        let asked = |site: &Site| site.salla.world().seen.iter().filter(|seen| seen.id.is_some()).count();
         let before = asked(&site);
         assert_eq!(totals(&site.reconcile(1001, &[]).await), [19, 0, 0, 19, 0, 0]);
         assert_eq!(asked(&site), before);
@@ -243,7 +243,7 @@ async fn poison_of_the_details_is_not_forgotten(engine: Engine) {
     let before = site.salla.world().seen.len();
     let run = site.reconcile(1001, &[]).await;
     assert_eq!((run["status"].as_str(), totals(&run)), (Some("succeeded"), [3, 0, 0, 3, 0, 0]), "{run}");
-    let asked: Vec<_> = site.salla.world().seen[before..].iter().filter_map(|seen| seen.order).collect();
+    let asked: Vec<_> = site.salla.world().seen[before..].iter().filter_map(|seen| seen.id).collect();
     assert_eq!(asked, [unwell]);
 }
 

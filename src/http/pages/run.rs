@@ -77,7 +77,7 @@ pub async fn show<L: Ledger, R: Register>(
                 div { dt { "asked for" } dd { (instant(run.queued_at, now)) } }
                 div { dt { "trigger" } dd { (run.trigger.as_str()) } }
             }
-            p { strong { "Guarantee: " } (guarantee(&run)) }
+            (guarantees(&run, now))
         }
         (discrepancies(&found, &run, skip, more, now))
     };
@@ -105,18 +105,38 @@ fn trouble(run: &Run) -> Markup {
     }
 }
 
-/// What is certain once it has ended well.
-fn guarantee(run: &Run) -> &'static str {
-    match (run.status, run.listing) {
+/// What it did about each kind of record, and what is certain by that.
+fn guarantees(run: &Run, now: DateTime<Utc>) -> Markup {
+    html! {
+        @if run.resources.is_empty() { p { strong { "Guarantee: " } (guarantee(run.status, None)) } }
+        @for part in &run.resources {
+            @let totals = part.totals;
+            p {
+                strong { (part.resource.as_str()) } " " (words::status(part.status)) " "
+                (number(totals.fetched)) " read, " (number(totals.created)) " created, " (number(totals.updated)) " updated"
+                @if totals.incomplete() { ", " (number(totals.skipped + totals.failed)) " left out" }
+                ". "
+                @if let Some(window) = part.window { "From " (instant(window.since, now)) ". " }
+                strong { "Guarantee: " } (guarantee(part.status, part.listing))
+            }
+            @if let Some(error) = &part.error { div.note.bad { p { strong { (error.kind.as_str()) } } p { (error.message) } } }
+        }
+    }
+}
+
+/// What is certain once a kind of record has been gone through.
+fn guarantee(status: RunStatus, listing: Option<Listing>) -> &'static str {
+    match (status, listing) {
         (RunStatus::Queued | RunStatus::Running, _) => "none yet; it is under way.",
         (RunStatus::Failed | RunStatus::Cancelled, _) => {
             "none; the store's watermark has not moved, and the next run covers the window again."
         }
         (_, None) => "none.",
-        (_, Some(Listing::UpdatedAtMin)) => "every order that Salla changed within the window has been read back.",
+        (_, Some(Listing::UpdatedAtMin)) => "every one that Salla changed within the window has been read back.",
         (_, Some(Listing::Documented)) => {
             "every change that the store's summaries show has been read back, and any other will be within 28 nights."
         }
+        (_, Some(Listing::Full)) => "all that the store has were read back, as they were when this began or later.",
     }
 }
 

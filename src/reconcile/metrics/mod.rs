@@ -10,7 +10,7 @@ use prometheus::{
 };
 
 use super::ports::Gauges;
-use crate::domain::{FailureKind, Order, Outcome, Record, Run, RunStatus, Trigger};
+use crate::domain::{FailureKind, Outcome, Resource, Run, RunStatus, Trigger};
 
 /// What this process counts, in a registry of its own.
 #[derive(Debug)]
@@ -147,8 +147,10 @@ impl Metrics {
         for kind in FailureKind::ALL {
             self.failures.with_label_values(&[kind.as_str()]);
         }
-        for outcome in Outcome::ALL {
-            self.records.with_label_values(&[Order::RESOURCE.as_str(), outcome.as_str()]);
+        for resource in Resource::ALL {
+            for outcome in Outcome::ALL {
+                self.records.with_label_values(&[resource.as_str(), outcome.as_str()]);
+            }
         }
         for result in ["renewed", "refused", "not_used", "unknown"] {
             self.token_refreshes.with_label_values(&[result]);
@@ -175,8 +177,8 @@ impl Metrics {
     }
 
     /// Counts `count` records of `resource` that had `outcome`.
-    pub fn records(&self, resource: &str, outcome: &str, count: u64) {
-        self.records.with_label_values(&[resource, outcome]).inc_by(count);
+    pub fn records(&self, resource: Resource, outcome: Outcome, count: u64) {
+        self.records.with_label_values(&[resource.as_str(), outcome.as_str()]).inc_by(count);
     }
 
     /// Counts one request to Salla; `code` is absent when no answer came.

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{Listing, MerchantId, Request, RunId, Scope, Totals, Trigger, Window},
+    domain::{Listing, MerchantId, Part, Request, Resource, RunId, Scope, Trigger},
     reconcile::walk::Walk,
 };
 
@@ -28,8 +28,12 @@ pub struct Lease {
 /// Where a run goes on after a crash. No two commits of a run leave the same one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// What has been committed so far: pages, and batches of single records.
+    /// Which kind of record is being read.
+    pub resource: Resource,
+    /// What has been committed so far, of all kinds: pages, and batches of single records.
     pub commits: u32,
+    /// What of it was committed before this kind was begun.
+    pub commits_before: u32,
     /// What Salla's clock showed at the first answer.
     pub observed_at: Option<DateTime<Utc>>,
     /// How the records are found.
@@ -56,8 +60,8 @@ pub struct Claim {
     pub request: Request,
     /// The database's clock at the claim.
     pub now: DateTime<Utc>,
-    /// The merchant's watermark at the claim.
-    pub watermark: Option<DateTime<Utc>>,
+    /// The merchant's watermarks at the claim.
+    pub watermarks: Vec<(Resource, DateTime<Utc>)>,
     /// For how long Salla still wants the store left alone.
     pub pause: Option<Duration>,
     /// What an earlier holder got done.
@@ -66,17 +70,23 @@ pub struct Claim {
     pub setbacks: u32,
 }
 
+impl Claim {
+    /// Up to when the merchant's records of a kind are known to be right.
+    #[must_use]
+    pub fn watermark(&self, resource: Resource) -> Option<DateTime<Utc>> {
+        self.watermarks.iter().find(|(of, _)| *of == resource).map(|(_, watermark)| *watermark)
+    }
+}
+
 /// What an earlier holder of a run got done before it went away or gave the run back.
 #[derive(Debug, Clone)]
 pub struct Resumed {
-    /// The window it planned.
-    pub window: Window,
+    /// What it planned, and what it counted.
+    pub parts: Vec<Part>,
     /// Where it stopped.
     pub cursor: Cursor,
-    /// What it counted.
-    pub totals: Totals,
     /// Requests it sent.
     pub requests: u64,
-    /// The ids it has seen.
+    /// The ids it has seen, of the kind that it was reading.
     pub seen: Seen,
 }

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 
 use super::{Actor, Audited, Backlog, Claim, Lease, TargetError};
 use crate::domain::{
-    Drift, Failure, Found, Listing, Merchant, MerchantId, MerchantState, Period, Request, Run, RunId, RunStatus,
-    Totals, Trigger, Window,
+    Drift, Failure, Found, Merchant, MerchantId, MerchantState, Part, Period, Request, Resource, Run, RunId, RunStatus,
+    Totals, Trigger,
 };
 
 /// A run to be made.
@@ -92,18 +92,14 @@ pub struct Ending {
     pub status: RunStatus,
     /// Why, if it failed.
     pub failure: Option<Failure>,
-    /// What it covered.
-    pub window: Option<Window>,
-    /// How its records were found.
-    pub listing: Option<Listing>,
-    /// What it counted.
-    pub totals: Totals,
+    /// What it did about each kind of record.
+    pub parts: Vec<Part>,
     /// Requests it sent.
     pub requests: u64,
-    /// The merchant's watermark from now on; `None`: as it was.
-    pub watermark: Option<DateTime<Utc>>,
-    /// Another run takes up the rest after this long, at this one's cursor.
-    pub again_after: Option<Duration>,
+    /// The merchant's watermarks that move.
+    pub watermarks: Vec<(Resource, DateTime<Utc>)>,
+    /// Another run takes up the rest after this long, at this one's cursor: what it has to do.
+    pub again: Option<(Duration, Vec<Part>)>,
 }
 
 /// A firing of the schedule, and what was decided about it.

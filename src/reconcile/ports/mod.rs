@@ -6,6 +6,7 @@
 mod audit;
 mod claim;
 mod credentials;
+mod every;
 mod grant;
 mod ledger;
 mod outbox;
@@ -18,6 +19,7 @@ mod target;
 pub use audit::{Action, Actor, Audit, Audited};
 pub use claim::{Claim, Cursor, Lease, MAX_SETBACKS, Resumed, Seen};
 pub use credentials::{CredentialError, CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, Sealed, Tokens};
+pub use every::{Sources, Targets};
 pub use grant::Unusable;
 pub use ledger::{
     Begun, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, IdempotencyKey, Ledger, NewRun, PRUNE_BATCH,

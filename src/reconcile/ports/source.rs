@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::CredentialError;
-use crate::domain::{MerchantId, Record, Scope, Summary, Unreadable};
+use crate::domain::{Listing, MerchantId, Record, Scope, Summary, Unreadable};
 
 /// Which page of which list.
 #[derive(Debug, Clone, Copy)]
@@ -71,8 +71,8 @@ pub enum Row<R> {
 /// Retries, limits and tokens are the adapter's own affair: an error is its last word. Every call may be dropped at
 /// any await without loss, and raises `requests` by each request sent.
 pub trait Source<R: Record>: Send + Sync {
-    /// The list to begin with, for what changed at or after `since`.
-    fn scope(&self, since: DateTime<Utc>) -> Scope;
+    /// The list to begin with, for what changed at or after `since`, and what it promises.
+    fn begin(&self, since: DateTime<Utc>) -> (Scope, Listing);
 
     /// Reads one page.
     fn page(
@@ -131,8 +131,13 @@ pub enum SourceError {
         reason: String,
     },
     /// The app lacks a scope.
-    #[error("the token lacks a scope: {0}")]
-    MissingScope(String),
+    #[error("the token lacks the scope {scope}: {reason}")]
+    MissingScope {
+        /// The one that is needed.
+        scope: &'static str,
+        /// Salla's words.
+        reason: String,
+    },
     /// The app's own id or secret is missing or wrong.
     #[error("the token cannot be renewed: {0}")]
     ClientCredentials(String),

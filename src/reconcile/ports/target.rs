@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Cursor, Lease};
 use crate::domain::{
-    Check, Fingerprint, Held, MerchantId, Outcome, Record, RunId, Summary, Totals, Unreadable, Verdict, Window,
+    Check, Fingerprint, Held, MerchantId, Outcome, Part, Record, RunId, Summary, Totals, Unreadable, Verdict,
 };
 
 /// Any error of an adapter, kept as the cause.
@@ -78,10 +78,10 @@ impl<R: Record> Default for Batch<R> {
 pub struct PageCommit<'a, R: Record> {
     /// What is to be written.
     pub batch: &'a Batch<R>,
-    /// The window, for the ledger.
-    pub window: Window,
-    /// What was counted before this page.
-    pub totals: Totals,
+    /// What was done before this page, for the ledger.
+    pub parts: &'a [Part],
+    /// Which of the parts the page belongs to.
+    pub at: usize,
     /// Requests sent so far.
     pub requests: u64,
     /// Where to go on after this page.
@@ -93,7 +93,7 @@ pub struct PageCommit<'a, R: Record> {
 /// What a commit did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
-    /// What was counted up to and with this page, by what the database says it did.
+    /// What was counted of this kind of record up to and with this page, by what the database says it did.
     pub totals: Totals,
     /// A person asked to stop the run.
     pub cancel: bool,

@@ -4,5 +4,6 @@ pub mod credential;
 pub mod discrepancy;
 pub mod merchant;
 pub mod order;
+pub mod product;
 pub mod run;
 pub mod watermark;

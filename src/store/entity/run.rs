@@ -3,7 +3,7 @@
 use sea_orm::entity::prelude::*;
 
 use crate::{
-    domain::{Failure, MerchantId, Request, Run, Totals, UnknownWord, Window},
+    domain::{Failure, MerchantId, Part, Request, Run, Totals, UnknownWord, Window},
     reconcile::ports::Lease,
 };
 
@@ -44,6 +44,12 @@ pub struct Model {
     pub skipped: i64,
     pub failed: i64,
     pub requests: i64,
+    /// What was asked for, as words; none: what is configured.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub resources_requested: Option<String>,
+    /// The parts, as JSON.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub resources: Option<String>,
     #[sea_orm(column_type = "Text", nullable)]
     pub error_kind: Option<String>,
     #[sea_orm(column_type = "Text", nullable)]
@@ -68,8 +74,19 @@ impl Model {
         Lease { run_id: self.id, merchant: MerchantId(self.merchant_id), epoch: self.epoch }
     }
 
+    /// `None` also for what another version wrote.
+    pub fn parts(&self) -> Option<Vec<Part>> {
+        serde_json::from_str(self.resources.as_deref()?).ok()
+    }
+
+    /// What there is to show of the parts.
+    fn resources(&self) -> Vec<Part> {
+        self.parts().unwrap_or_else(|| self.request().resources.iter().map(|one| Part::waiting(one, None)).collect())
+    }
+
     pub fn request(&self) -> Request {
         Request {
+            resources: self.resources_requested.as_deref().and_then(|words| words.parse().ok()).unwrap_or_default(),
             since: self.since_requested,
             until: self.until_requested,
             full: self.full_history,
@@ -115,6 +132,7 @@ impl TryFrom<Model> for Run {
             dry_run: row.dry_run,
             window: row.window(),
             totals: row.totals(),
+            resources: row.resources(),
             requests: row.requests(),
             error,
             queued_at: row.queued_at,

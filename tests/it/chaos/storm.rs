@@ -5,7 +5,7 @@ use std::{ops::Range, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use nix::sys::signal::Signal;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use salla_reconciler::simulator::Fault;
+use salla_reconciler::simulator::{Fault, Order};
 use serde_json::json;
 
 use crate::{
@@ -60,7 +60,7 @@ impl Storm {
             world.between_answers(move |shops, _| {
                 if life.random_bool(0.5) {
                     let shop = shops.get_mut(&life.random_range(MERCHANTS)).unwrap();
-                    happen(&mut life, shop, Utc::now());
+                    happen::<Order>(&mut life, shop, Utc::now());
                 }
             });
         }

@@ -1,6 +1,6 @@
 //! One store's life under one seed: what happens to it, and what must hold.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, marker::PhantomData, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -13,13 +13,18 @@ use salla_reconciler::{
         ports::{Actor, Enqueued, Ledger, NewRun, Register, Registration, Tokens},
     },
     salla::WhenOpen,
-    simulator::{DayBounds, ListOrder, Order, Shop, Simulator, World},
+    simulator::{DayBounds, ListOrder, Shop, Simulator, World},
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::wrong::Wrong;
-use crate::support::{Engine, database::TestDatabase, site::KEYS};
+use crate::support::{
+    Engine,
+    database::TestDatabase,
+    kind::{Kind, any_id},
+    site::KEYS,
+};
 
 pub const MERCHANT: i64 = 1001;
 
@@ -100,7 +105,7 @@ pub struct Copy {
     pub deleted: bool,
 }
 
-pub struct Life {
+pub struct Life<K> {
     pub plan: Plan,
     pub simulator: Simulator,
     database: TestDatabase,
@@ -110,9 +115,10 @@ pub struct Life {
     ended: u32,
     versions: BTreeMap<i64, DateTime<Utc>>,
     _folder: TempDir,
+    _kind: PhantomData<K>,
 }
 
-impl Life {
+impl<K: Kind> Life<K> {
     pub async fn new(seed: u64, engine: Engine) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let plan = Plan::of(&mut rng);
@@ -123,9 +129,9 @@ impl Life {
         let mut shop = Shop::seeded(MERCHANT, 0, now);
         for _ in 0..plan.orders {
             let created = now - TimeDelta::seconds(rng.random_range(3_600..20 * 86_400));
-            let id = shop.place(created);
+            let id = K::add(&mut shop, created);
             if rng.random_bool(0.6) {
-                shop.touch(id, created + TimeDelta::seconds(rng.random_range(1..3_600)));
+                K::change(&mut shop, id, created + TimeDelta::seconds(rng.random_range(1..3_600)));
             }
         }
         let mut world = World::new([shop]);
@@ -138,7 +144,8 @@ impl Life {
         let simulator = Simulator::start(world).await.unwrap();
         let config = config(&simulator, &database, plan);
         let broken = Vec::new();
-        Self { plan, simulator, database, config, rng, broken, ended: 0, versions: BTreeMap::new(), _folder: folder }
+        let (versions, _folder, _kind) = (BTreeMap::new(), folder, PhantomData);
+        Self { plan, simulator, database, config, rng, broken, ended: 0, versions, _folder, _kind }
     }
 
     pub async fn live(mut self, reconciler: Reconciler) -> Outcome {
@@ -190,8 +197,8 @@ impl Life {
                     if orders.contains_key(id) == copy.deleted {
                         self.broken.push(format!("order {id} is marked as gone: {}, which is wrong", copy.deleted));
                     }
-                    if let Some(order) = orders.get(id).filter(|order| i64::from(order.note) != copy.note) {
-                        self.broken.push(format!("order {id} has note {} and not {}", copy.note, order.note));
+                    if let Some(order) = orders.get(id).filter(|order| order.note() != copy.note) {
+                        self.broken.push(format!("order {id} has note {} and not {}", copy.note, order.note()));
                     }
                 }
             }
@@ -199,8 +206,8 @@ impl Life {
         }
     }
 
-    /// Orders that nothing happened to during the night are held as Salla has them.
-    fn judge(&mut self, night: u32, before: &BTreeMap<i64, Order>, held: &BTreeMap<i64, Copy>) {
+    /// Records that nothing happened to during the night are held as Salla has them.
+    fn judge(&mut self, night: u32, before: &BTreeMap<i64, K>, held: &BTreeMap<i64, Copy>) {
         let after = self.orders();
         for (id, order) in before {
             if after.get(id) != Some(order) {
@@ -208,15 +215,15 @@ impl Life {
             }
             let right = held.get(id).is_some_and(|copy| {
                 // What only the details show may take the documented listing 28 nights.
-                let seen = copy.updated_at == order.updated_at || self.plan.documented && order.note > 0;
-                let whole = self.plan.documented || copy.note == i64::from(order.note);
-                seen && whole && copy.status == order.slug() && !copy.deleted
+                let seen = copy.updated_at == order.updated_at() || order.is_summarised(self.plan.documented);
+                let whole = order.is_summarised(self.plan.documented) || copy.note == order.note();
+                seen && whole && copy.status == order.status() && !copy.deleted
             });
             if !right {
                 self.broken.push(format!(
                     "night {night}: order {id} is {} of {}, and held as {:?}",
-                    order.slug(),
-                    order.updated_at,
+                    order.status(),
+                    order.updated_at(),
                     held.get(id)
                 ));
             }
@@ -237,8 +244,9 @@ impl Life {
         self.plan.page_size as usize
     }
 
-    fn orders(&self) -> BTreeMap<i64, Order> {
-        self.simulator.world().shop(MERCHANT).orders.iter().map(|order| (order.id, order.clone())).collect()
+    fn orders(&self) -> BTreeMap<i64, K> {
+        let mut world = self.simulator.world();
+        K::all(world.shop(MERCHANT)).iter().map(|item| (item.id(), item.clone())).collect()
     }
 
     /// Between any two answers things happen, by the seed.
@@ -247,7 +255,7 @@ impl Life {
         self.simulator.world().between_answers(move |shops, clock| {
             for _ in 0..rng.random_range(0..=unrest) {
                 *clock += TimeDelta::seconds(rng.random_range(0..3));
-                happen(&mut rng, shops.get_mut(&MERCHANT).unwrap(), Utc::now() + *clock);
+                happen::<K>(&mut rng, shops.get_mut(&MERCHANT).unwrap(), Utc::now() + *clock);
             }
         });
     }
@@ -260,8 +268,8 @@ impl Life {
                 world.clock_ahead += TimeDelta::seconds(self.rng.random_range(0..5_000));
                 let now = world.now();
                 let shop = world.shop(MERCHANT);
-                happen(&mut self.rng, shop, now);
-                let newest = shop.orders.iter().max_by_key(|order| order.updated_at).cloned();
+                happen::<K>(&mut self.rng, shop, now);
+                let newest = K::all(shop).iter().max_by_key(|item| item.updated_at()).cloned();
                 newest.filter(|_| reconciler == Reconciler::Ours && self.rng.random_bool(0.3))
             };
             if let Some(order) = delivered {
@@ -286,7 +294,7 @@ impl Life {
 
     /// One night; whether the run came to its end. Its process may die at any request, and another goes on.
     async fn night(&mut self, full: bool) -> bool {
-        let request = Request { full, ..Request::default() };
+        let request = Request { full, resources: [K::RESOURCE].into_iter().collect(), ..Request::default() };
         let mut crashes = if self.rng.random_bool(0.4) { self.rng.random_range(1..3) } else { 0 };
         let mut queued = false;
         loop {
@@ -349,32 +357,37 @@ impl Life {
         if let Some(held) = wrong.held() {
             return held;
         }
-        let sql = "SELECT salla_order_id, salla_updated_at, status, CAST(payload AS text) AS payload, \
-                   deleted_at IS NOT NULL AS deleted FROM orders";
+        let sql = format!(
+            "SELECT {id}, salla_updated_at, status, CAST(payload AS text) AS payload, \
+             deleted_at IS NOT NULL AS deleted FROM {table}",
+            id = K::ID,
+            table = K::TABLE
+        );
         let copy = |row: &sea_orm::QueryResult| {
             let payload: serde_json::Value =
                 serde_json::from_str(&row.try_get::<String>("", "payload").unwrap()).unwrap();
             Copy {
                 updated_at: row.try_get("", "salla_updated_at").unwrap(),
                 status: row.try_get("", "status").unwrap(),
-                note: payload["receiver"]["note"].as_i64().unwrap(),
+                note: K::note_in(&payload),
                 deleted: row.try_get("", "deleted").unwrap(),
             }
         };
-        let rows = self.database.rows(sql).await;
-        rows.iter().map(|row| (row.try_get("", "salla_order_id").unwrap(), copy(row))).collect()
+        let rows = self.database.rows(&sql).await;
+        rows.iter().map(|row| (row.try_get("", K::ID).unwrap(), copy(row))).collect()
     }
 }
 
 /// Something happens to the store.
-pub fn happen(rng: &mut StdRng, shop: &mut Shop, now: DateTime<Utc>) {
-    match (rng.random_range(0..10), shop.any_id()) {
+pub fn happen<K: Kind>(rng: &mut StdRng, shop: &mut Shop, now: DateTime<Utc>) {
+    let what = rng.random_range(0..10);
+    match (what, any_id::<K>(shop, |count| rng.random_range(0..count))) {
         (0..3, _) | (_, None) => {
-            shop.place(now);
+            K::add(shop, now);
         }
-        (3..7, Some(id)) => shop.touch(id, now),
-        (7, Some(id)) => shop.whisper(id, now),
-        (_, Some(id)) => shop.delete(id),
+        (3..7, Some(id)) => K::change(shop, id, now),
+        (7, Some(id)) => K::whisper(shop, id, now),
+        (_, Some(id)) => K::remove(shop, id),
     }
 }
 

@@ -6,6 +6,7 @@ use chrono::{DateTime, FixedOffset, NaiveDateTime, TimeZone, Utc};
 use serde_json::Value;
 
 use super::life::{Copy, Life, MERCHANT, Reconciler};
+use crate::support::kind::Kind;
 
 /// One of them, with what it holds.
 pub struct Wrong {
@@ -34,7 +35,7 @@ impl Wrong {
     }
 
     /// One night; it always believes that it came to its end.
-    pub async fn night(&mut self, life: &Life, full: bool) -> bool {
+    pub async fn night<K: Kind>(&mut self, life: &Life<K>, full: bool) -> bool {
         let since = self.watermark.filter(|_| !full).unwrap_or(DateTime::UNIX_EPOCH);
         let mut pages = Vec::new();
         let first = self.page(life, since, 1).await;
@@ -81,7 +82,7 @@ impl Wrong {
         true
     }
 
-    async fn page(&self, life: &Life, since: DateTime<Utc>, number: u64) -> Page {
+    async fn page<K: Kind>(&self, life: &Life<K>, since: DateTime<Utc>, number: u64) -> Page {
         let url = format!("{}/v2/orders", life.simulator.api_url());
         let token = life.simulator.world().shop(MERCHANT).tokens().0.to_owned();
         let query = [

@@ -2,11 +2,13 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use salla_reconciler::simulator::Order;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, QueryResult, Statement, Value};
 use tempfile::TempDir;
 
-use super::cluster::cluster;
+use super::{
+    cluster::cluster,
+    kind::{Cell, Kind},
+};
 
 /// On which database a test runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,27 +123,26 @@ impl TestDatabase {
     }
 
     /// Writes an order as a webhook consumer does: the contract's columns and no others.
-    pub async fn consume(&self, merchant: i64, order: &Order) {
-        let payload = if self.is_postgres() { "CAST($9 AS jsonb)" } else { "$9" };
-        let total = if self.is_postgres() { "CAST($6 AS numeric)" } else { "$6" };
+    pub async fn consume<K: Kind>(&self, merchant: i64, item: &K) {
+        let own = item.columns();
+        let cast = |cell: &Cell, number| match cell {
+            Cell::Amount(_) if self.is_postgres() => format!("CAST(${number} AS numeric)"),
+            _ => format!("${number}"),
+        };
+        let names: String = own.iter().map(|(name, _)| format!(", {name}")).collect();
+        let values: String =
+            own.iter().enumerate().map(|(nth, (_, cell))| format!(", {}", cast(cell, nth + 5))).collect();
+        let changes: String = own.iter().map(|(name, _)| format!("{name} = excluded.{name}, ")).collect();
+        let payload = if self.is_postgres() { "CAST($4 AS jsonb)" } else { "$4" };
+        let (table, id) = (K::TABLE, K::ID);
         let sql = format!(
-            "INSERT INTO orders (merchant_id, salla_order_id, reference_id, status, currency, total_amount, \
-             salla_created_at, salla_updated_at, payload) VALUES ($1, $2, $3, $4, $5, {total}, $7, $8, {payload}) \
-             ON CONFLICT (merchant_id, salla_order_id) DO UPDATE SET status = excluded.status, \
-             total_amount = excluded.total_amount, salla_updated_at = excluded.salla_updated_at, payload = excluded.payload \
-             WHERE orders.salla_updated_at < excluded.salla_updated_at"
+            "INSERT INTO {table} (merchant_id, {id}, salla_updated_at, payload{names}) VALUES ($1, $2, $3, {payload}{values}) \
+             ON CONFLICT (merchant_id, {id}) DO UPDATE SET {changes} \
+             salla_updated_at = excluded.salla_updated_at, payload = excluded.payload \
+             WHERE {table}.salla_updated_at < excluded.salla_updated_at"
         );
-        let values: [sea_orm::Value; 9] = [
-            merchant.into(),
-            order.id.into(),
-            order.reference_id.into(),
-            order.slug().into(),
-            order.currency.into(),
-            super::site::amount(order).into(),
-            order.created_at.into(),
-            order.updated_at.into(),
-            order.json().to_string().into(),
-        ];
+        let common = [merchant.into(), item.id().into(), item.updated_at().into(), item.payload().to_string().into()];
+        let values: Vec<sea_orm::Value> = common.into_iter().chain(own.iter().map(|(_, cell)| cell.value())).collect();
         self.execute(&sql, values).await;
     }
 }

@@ -7,6 +7,7 @@ pub mod collector;
 pub mod companion;
 pub mod daemon;
 pub mod database;
+pub mod kind;
 pub mod log;
 pub mod pooler;
 pub mod proxy;

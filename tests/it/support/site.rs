@@ -8,7 +8,14 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, process::Command};
 
-use super::{Engine, canary::Watch, daemon::Daemon, database::TestDatabase, log::Shown};
+use super::{
+    Engine,
+    canary::Watch,
+    daemon::Daemon,
+    database::TestDatabase,
+    kind::{Cell, Kind},
+    log::Shown,
+};
 
 /// The key ring of every test.
 pub const KEYS: &str = "test:dmF1bHQta2V5LWNhbmFyeS0zMi1ieXRlcy1sb25nISE=";
@@ -212,41 +219,54 @@ impl Site {
         }
     }
 
-    /// Writes an order as a webhook consumer does.
-    pub async fn consume(&self, merchant: i64, order: &Order) {
-        self.database.consume(merchant, order).await;
+    /// Writes a record as a webhook consumer does.
+    pub async fn consume<K: Kind>(&self, merchant: i64, item: &K) {
+        self.database.consume(merchant, item).await;
     }
 
     /// Fails unless every order of the store is held exactly as Salla has it, and no other is held that is not marked
     /// as gone.
     pub async fn assert_equal(&self, merchant: i64) {
-        let sql = format!(
-            "SELECT salla_order_id, reference_id, status, currency, CAST(total_amount AS text) AS total, \
-             salla_created_at, salla_updated_at, CAST(payload AS text) AS payload FROM orders WHERE merchant_id = {merchant} AND deleted_at IS NULL"
-        );
-        let rows = self.database.rows(&sql).await;
-        let (theirs, documented): (BTreeMap<i64, Order>, bool) = {
+        self.assert_equal_of::<Order>(merchant).await;
+    }
+
+    /// The same for any kind of record.
+    pub async fn assert_equal_of<K: Kind>(&self, merchant: i64) {
+        let (theirs, documented): (BTreeMap<i64, K>, bool) = {
             let mut world = self.salla.world();
             let documented = world.documented;
-            let orders = world.shop(merchant).orders.iter().filter(|order| !order.draft);
-            (orders.map(|order| (order.id, order.clone())).collect(), documented)
+            (K::all(world.shop(merchant)).iter().map(|item| (item.id(), item.clone())).collect(), documented)
         };
-        assert_eq!(rows.len(), theirs.len(), "rows of merchant {merchant}");
+        let rows = self.held_of::<K>(merchant).await;
+        let listed = theirs.values().filter(|item| item.is_to_be_held()).count();
+        assert_eq!(rows.len(), listed, "{} of merchant {merchant}", K::TABLE);
         for row in rows {
-            let id: i64 = row.try_get("", "salla_order_id").unwrap();
-            let order = &theirs[&id];
-            let text = |column: &str| row.try_get::<String>("", column).unwrap();
-            let instant = |column: &str| row.try_get::<DateTime<Utc>>("", column).unwrap();
-            assert_eq!(row.try_get::<i64>("", "reference_id").unwrap(), order.reference_id, "{id}");
-            assert_eq!(text("status"), order.slug(), "{id}");
-            assert_eq!(text("currency"), order.currency, "{id}");
-            assert_eq!(text("total"), amount(order), "{id}");
-            assert_eq!(instant("salla_created_at"), order.created_at, "{id}");
-            assert_eq!(instant("salla_updated_at"), order.updated_at, "{id}");
-            let payload: Value = serde_json::from_str(&text("payload")).unwrap();
-            let shown = if documented { order.detail(Utc::now()) } else { order.json() };
-            assert_eq!(without_signed_links(payload), without_signed_links(shown), "{id}");
+            let id: i64 = row.try_get("", K::ID).unwrap();
+            let item = &theirs[&id];
+            for (column, cell) in item.columns() {
+                assert_eq!(cell.held(&row, column), cell, "{column} of {id}");
+            }
+            assert_eq!(row.try_get::<DateTime<Utc>>("", "salla_updated_at").unwrap(), item.updated_at(), "{id}");
+            let payload: Value = serde_json::from_str(&row.try_get::<String>("", "payload").unwrap()).unwrap();
+            assert_eq!(without_signed_links(payload), without_signed_links(item.shown(documented)), "{id}");
         }
+    }
+
+    /// What is held of a store and not marked as gone.
+    async fn held_of<K: Kind>(&self, merchant: i64) -> Vec<sea_orm::QueryResult> {
+        let any = K::all(self.salla.world().shop(merchant)).first().map(Kind::columns);
+        let own = any.unwrap_or_default().into_iter().map(|(name, cell)| match cell {
+            Cell::Amount(_) => format!(", CAST({name} AS text) AS {name}"),
+            _ => format!(", {name}"),
+        });
+        let sql = format!(
+            "SELECT {id}, salla_updated_at, CAST(payload AS text) AS payload{own} FROM {table} \
+             WHERE merchant_id = {merchant} AND deleted_at IS NULL",
+            id = K::ID,
+            table = K::TABLE,
+            own = own.collect::<String>(),
+        );
+        self.database.rows(&sql).await
     }
 }
 
@@ -262,10 +282,6 @@ impl Drop for Site {
 fn without_signed_links(mut order: Value) -> Value {
     order.as_object_mut().unwrap().remove("urls");
     order
-}
-
-pub fn amount(order: &Order) -> String {
-    format!("{}.{:02}", order.total / 100, order.total % 100)
 }
 
 /// A store with `old` orders of the last months and `fresh` ones of the last hours.

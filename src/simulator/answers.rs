@@ -1,6 +1,6 @@
-//! `GET /admin/v2/orders` and `GET /admin/v2/orders/{id}`: who may ask, what goes wrong, and the answer.
+//! The lists of records, and single ones: who may ask, what goes wrong, and the answer.
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -14,60 +14,76 @@ use serde_json::json;
 
 use super::{
     fault::Fault,
+    item::{Item, Params},
     limit::Announces,
     pages::{detail, page},
     world::{Seen, World},
 };
 
 /// What is asked for.
-#[derive(Clone)]
 struct Asked {
     merchant_id: i64,
-    order: Option<i64>,
-    query: HashMap<String, String>,
+    kind: Kind,
+    id: Option<i64>,
+    query: Params,
+}
+
+/// How one kind of record is answered for.
+#[derive(Clone, Copy)]
+struct Kind {
+    list: &'static str,
+    scope: &'static str,
+    page: fn(&World, i64, &Params, usize) -> Option<String>,
+    detail: fn(&World, i64, i64) -> Option<String>,
+}
+
+impl Kind {
+    fn of<I: Item>() -> Self {
+        Self { list: I::LIST, scope: I::SCOPE, page: page::<I>, detail: detail::<I> }
+    }
 }
 
 impl Asked {
     /// The right answer; `pages_back`: to the request for an earlier page.
     fn right(&self, world: &World, pages_back: usize) -> Result<String, Fault> {
         let number = self.query.get("page").and_then(|text| text.parse().ok()).unwrap_or(1usize);
-        match self.order {
-            Some(id) => detail(world, self.merchant_id, id).ok_or_else(Fault::no_such_order),
-            None => page(world, self.merchant_id, &self.query, number.saturating_sub(pages_back).max(1))
+        match self.id {
+            Some(id) => (self.kind.detail)(world, self.merchant_id, id).ok_or_else(Fault::no_such_record),
+            None => (self.kind.page)(world, self.merchant_id, &self.query, number.saturating_sub(pages_back).max(1))
                 .ok_or_else(|| Fault::status(422)),
         }
     }
 }
 
 /// Answers a request for a page.
-pub async fn list(
+pub async fn list<I: Item>(
     State(world): State<Arc<Mutex<World>>>,
-    Query(query): Query<HashMap<String, String>>,
+    Query(query): Query<Params>,
     headers: HeaderMap,
 ) -> Response {
-    ask(&world, None, query, &headers).await
+    ask(&world, (Kind::of::<I>(), None), query, &headers).await
 }
 
-/// Answers a request for an order.
-pub async fn one(
+/// Answers a request for a record.
+pub async fn one<I: Item>(
     State(world): State<Arc<Mutex<World>>>,
     Path(id): Path<i64>,
-    Query(query): Query<HashMap<String, String>>,
+    Query(query): Query<Params>,
     headers: HeaderMap,
 ) -> Response {
-    ask(&world, Some(id), query, &headers).await
+    ask(&world, (Kind::of::<I>(), Some(id)), query, &headers).await
 }
 
 async fn ask(
     world: &Arc<Mutex<World>>,
-    order: Option<i64>,
-    query: HashMap<String, String>,
+    (kind, id): (Kind, Option<i64>),
+    query: Params,
     headers: &HeaderMap,
 ) -> Response {
     let date = text(&httpdate::fmt_http_date(world.lock().now().into()));
     let known = bearer(&world.lock(), headers);
     let mut response = match known {
-        Some(merchant_id) => admitted(world, &Asked { merchant_id, order, query }).await,
+        Some(merchant_id) => admitted(world, &Asked { merchant_id, kind, id, query }).await,
         None => refusal("The access token is invalid"),
     };
     response.headers_mut().insert(header::DATE, date);
@@ -80,6 +96,10 @@ async fn admitted(world: &Arc<Mutex<World>>, asked: &Asked) -> Response {
     let mut response = match (fault, limited) {
         (Some(fault), _) => fail(world, asked, fault).await,
         (None, Some(seconds)) => answer(&Fault::too_many(&seconds.to_string())),
+        (None, None) if world.lock().lacks(asked.merchant_id, asked.kind.scope) => {
+            let scope = asked.kind.scope;
+            refusal(&format!("The access token should have access to one of those scopes: {scope}"))
+        }
         (None, None) => asked.right(&world.lock(), 0).map_or_else(|refusal| answer(&refusal), json_response),
     };
     world.lock().turn();
@@ -94,7 +114,7 @@ type Rate = Vec<(&'static str, HeaderValue)>;
 /// Takes note of a request, and decides what becomes of it: a fault, or, after so many seconds, another try.
 fn admit(world: &mut World, asked: &Asked) -> (Option<Fault>, Option<i64>, Rate) {
     let (at, merchant_id) = (world.now(), asked.merchant_id);
-    world.seen.push(Seen { merchant_id, order: asked.order, query: asked.query.clone(), at });
+    world.seen.push(Seen { merchant_id, list: asked.kind.list, id: asked.id, query: asked.query.clone(), at });
     let (mut rate, mut limited) = (Rate::new(), None);
     if let Some(limit) = world.limit {
         let verdict = world.spend(merchant_id, limit);

@@ -1,0 +1,117 @@
+//! What a run does about one kind of record.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Failure, InvalidWindow, Listing, Resource, RunStatus, Totals, Window};
+
+/// A run's work at one kind of record. A run goes through its parts one after the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Part {
+    /// Which kind.
+    pub resource: Resource,
+    /// Where it stands. In a run that has ended, `cancelled`: it was stopped, or not come to.
+    pub status: RunStatus,
+    /// How its records were found; absent until it begins.
+    pub listing: Option<Listing>,
+    /// What it covers; absent until the run begins.
+    pub window: Option<Window>,
+    /// What Salla's clock showed when its list began to be read: what changed up to then is covered. Absent until it
+    /// begins, and where Salla's answers carry no date.
+    pub observed_at: Option<DateTime<Utc>>,
+    /// What it counted so far.
+    pub totals: Totals,
+    /// Why it failed, though the run went on.
+    pub error: Option<Failure>,
+}
+
+impl Part {
+    /// One that waits its turn.
+    #[must_use]
+    pub fn waiting(resource: Resource, window: Option<Window>) -> Self {
+        let totals = Totals::default();
+        Self { resource, status: RunStatus::Queued, listing: None, window, observed_at: None, totals, error: None }
+    }
+
+    /// A part for each of `resources`, each with the window that `plan` gives it.
+    ///
+    /// # Errors
+    /// When one of the windows has nothing in it.
+    pub fn plan(
+        resources: impl IntoIterator<Item = Resource>,
+        plan: impl Fn(Resource) -> Result<Window, InvalidWindow>,
+    ) -> Result<Vec<Self>, InvalidWindow> {
+        resources.into_iter().map(|resource| Ok(Self::waiting(resource, Some(plan(resource)?)))).collect()
+    }
+
+    /// What they counted together.
+    #[must_use]
+    pub fn sum(parts: &[Self]) -> Totals {
+        parts.iter().fold(Totals::default(), |mut sum, part| {
+            sum += part.totals;
+            sum
+        })
+    }
+
+    /// From where the first of their windows begins to where the last one ends.
+    #[must_use]
+    pub fn hull(parts: &[Self]) -> Option<Window> {
+        parts
+            .iter()
+            .filter_map(|part| part.window)
+            .reduce(|hull, window| Window { since: hull.since.min(window.since), until: hull.until.max(window.until) })
+    }
+
+    /// How the records of the first that has begun were found.
+    #[must_use]
+    pub fn first_listing(parts: &[Self]) -> Option<Listing> {
+        parts.iter().find_map(|part| part.listing)
+    }
+
+    /// What a run has come to that has gone through all of its parts, and what kept it from coming to more: failed when
+    /// all of them have, partial when some have or left records out.
+    #[must_use]
+    pub fn outcome(parts: &[Self]) -> (RunStatus, Option<Failure>) {
+        let error = parts.iter().find_map(|part| {
+            let error = part.error.clone()?;
+            let of_several = parts.len() > 1;
+            let message = if of_several { format!("{}: {}", part.resource, error.message) } else { error.message };
+            Some(Failure { message, ..error })
+        });
+        let all = |status: RunStatus| parts.iter().all(|part| part.status == status);
+        let status = if all(RunStatus::Succeeded) {
+            RunStatus::Succeeded
+        } else if all(RunStatus::Failed) {
+            RunStatus::Failed
+        } else {
+            RunStatus::Partial
+        };
+        (status, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::FailureKind;
+
+    #[test]
+    fn what_a_run_comes_to() {
+        let part = |status| {
+            let error = (status == RunStatus::Failed)
+                .then(|| Failure { kind: FailureKind::MissingScope, message: "no".to_owned() });
+            Part { status, error, ..Part::waiting(Resource::Orders, None) }
+        };
+        let of = |statuses: &[RunStatus]| {
+            let (status, error) = Part::outcome(&statuses.iter().map(|status| part(*status)).collect::<Vec<_>>());
+            (status, error.map(|error| error.message))
+        };
+        use RunStatus::{Failed, Partial, Succeeded};
+        assert_eq!(of(&[Succeeded]), (Succeeded, None));
+        assert_eq!(of(&[Succeeded, Partial]), (Partial, None));
+        assert_eq!(of(&[Failed]), (Failed, Some("no".to_owned())));
+        assert_eq!(of(&[Failed, Failed]).0, Failed);
+        assert_eq!(of(&[Succeeded, Failed]), (Partial, Some("orders: no".to_owned())));
+    }
+}

@@ -1,0 +1,34 @@
+//! A product, as the platform knows it.
+
+use rust_decimal::Decimal;
+
+use super::record::{Remote, columns};
+
+columns! {
+    /// The columns of a product. What a variant of it has of its own is in the payload.
+    ProductColumns of Products {
+        /// In the store's language.
+        name: String,
+        /// The merchant's own number for it.
+        sku: String,
+        /// Salla's word for what it is, such as `product`, `service` or `digital`.
+        product_type: String,
+        /// Salla's word for where it stands, such as `sale`, `out` or `hidden`.
+        status: String,
+        /// ISO 4217, of the three amounts.
+        currency: String,
+        /// What it costs, exact.
+        price_amount: Decimal,
+        /// What it costs while it is on sale, exact.
+        sale_price_amount: Decimal,
+        /// What it costs the merchant, exact.
+        cost_amount: Decimal,
+        /// In stock, of all its variants; absent where that is not counted.
+        quantity: i64,
+        /// Whether it can be bought.
+        is_available: bool,
+    }
+}
+
+/// A product as Salla has it.
+pub type Product = Remote<ProductColumns>;

@@ -1,0 +1,60 @@
+//! Enums whose variants are words of the database, the API and the metrics.
+
+/// A word from outside that names nothing we know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {what}: {word:?}")]
+pub struct UnknownWord {
+    what: &'static str,
+    word: String,
+}
+
+impl UnknownWord {
+    /// `word` was read where a `what` belongs.
+    #[must_use]
+    pub fn new(what: &'static str, word: &str) -> Self {
+        Self { what, word: word.to_owned() }
+    }
+}
+
+/// An enum that is spelt in `snake_case` in the database, the API and the metrics.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident ($what:literal) { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+        // utoipa does not see the words; each is its variant's name in this case.
+        #[schema(rename_all = "snake_case")]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+
+        }
+
+        impl $name {
+            /// Every one of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The word for it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::domain::UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err($crate::domain::UnknownWord::new($what, text)),
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+pub(super) use words;

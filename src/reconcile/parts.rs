@@ -1,0 +1,145 @@
+//! A run's way through the kinds of record: one part after the other, for Salla's limits are a store's. What is wrong
+//! with one kind leaves the others alone.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    engine::{EngineError, Work, reconcile},
+    policy::spares_other_kinds,
+    ports::{Claim, Ledger, RequestCount, Sources, Targets},
+    turn::Turn,
+};
+use crate::domain::{
+    self, Failure, InvalidWindow, Outcome, Part, Resource, Resources, RunStatus, Window, WindowPolicy, with_resources,
+};
+
+/// What a run got done: kept up to date page by page, so that it is known whatever ends the run.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// What it does about each kind of record.
+    pub parts: Vec<Part>,
+    /// The part that it is at.
+    pub at: usize,
+    pub requests: RequestCount,
+    /// What was committed since the claim.
+    pub commits: u32,
+    /// What was committed since the run began.
+    pub commits_ever: u32,
+    /// What earlier runs could not settle and this part did not come to.
+    pub unsettled: usize,
+    /// For how long it may go on while others wait; `None`: to its end.
+    pub turn: Option<Turn>,
+}
+
+impl Done {
+    /// The part that the run is at.
+    pub fn part(&mut self) -> &mut Part {
+        &mut self.parts[self.at]
+    }
+}
+
+macro_rules! each_kind {
+    ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal;)+) => {
+        /// Does the part that the run is at.
+        pub async fn reconcile_part<S, T>(work: &Work<'_, S, T>, done: &mut Done) -> Result<(), EngineError>
+        where
+            S: Sources,
+            T: Targets + Ledger,
+        {
+            match done.part().resource {
+                $(Resource::$kind => reconcile::<domain::$record, S, T>(work, done).await,)+
+            }
+        }
+    };
+}
+with_resources!(each_kind);
+
+/// Where a claimed run begins, or goes on; it covers `configured` unless it was asked for others.
+pub fn begin(claim: &Claim, configured: Resources, policy: WindowPolicy) -> Result<Done, InvalidWindow> {
+    if let Some(earlier) = &claim.resumed {
+        let is_over = |part: &&Part| part.status.is_end();
+        return Ok(Done {
+            at: earlier.parts.iter().take_while(is_over).count(),
+            parts: earlier.parts.clone(),
+            requests: RequestCount::from(earlier.requests),
+            commits_ever: earlier.cursor.commits,
+            ..Done::default()
+        });
+    }
+    let plan = |resource| Window::plan(claim.now, claim.watermark(resource), policy, &claim.request);
+    let parts = Part::plan(claim.request.resources.or(configured).iter(), plan)?;
+    Ok(Done { parts, ..Done::default() })
+}
+
+/// Ends the part that the run is at and moves on to the next; or says that the run cannot go on.
+pub fn settle(done: &mut Done, failed: Option<Failure>) -> Result<(), Failure> {
+    if let Some(failure) = &failed
+        && !spares_other_kinds(failure.kind)
+    {
+        return Err(failure.clone());
+    }
+    let alone = done.parts.len() == 1;
+    let part = &mut done.parts[done.at];
+    part.status = match &failed {
+        Some(failure) => {
+            if !alone {
+                tracing::error!(resource = %part.resource, error.kind = %failure.kind, error = failure.message, "the store's {} could not be reconciled; its other records can be", part.resource);
+            }
+            RunStatus::Failed
+        }
+        None if part.totals.incomplete() || done.unsettled > 0 => RunStatus::Partial,
+        None => RunStatus::Succeeded,
+    };
+    part.error = failed;
+    done.unsettled = 0;
+    done.at += 1;
+    Ok(())
+}
+
+/// What another run has to do that takes up the rest of this one, which has not gone through all of its parts. It counts
+/// anew.
+pub fn rest(done: &Done) -> Vec<Part> {
+    let anew = |(number, part): (usize, &Part)| Part {
+        status: if number < done.at { part.status } else { RunStatus::Queued },
+        listing: part.listing.filter(|_| number < done.at),
+        observed_at: part.observed_at.filter(|_| number < done.at),
+        error: part.error.clone().filter(|_| number < done.at),
+        ..Part::waiting(part.resource, part.window)
+    };
+    done.parts.iter().enumerate().map(anew).collect()
+}
+
+/// Says of the parts that a run did not come to the end of how the run ended.
+pub fn close(done: &mut Done, status: RunStatus) {
+    for (number, part) in done.parts.iter_mut().enumerate().skip(done.at) {
+        part.status = if number == done.at { status } else { RunStatus::Cancelled };
+    }
+}
+
+/// The watermarks move only where everything was read, and never by a dry run. They move to what Salla's clock showed;
+/// where Salla showed none, they stay.
+pub fn watermarks(claim: &Claim, parts: &[Part], status: RunStatus) -> Vec<(Resource, DateTime<Utc>)> {
+    let is_well = |status| matches!(status, RunStatus::Succeeded | RunStatus::Partial);
+    if !is_well(status) || claim.request.dry_run {
+        return Vec::new();
+    }
+    let advance = |part: &Part| {
+        if part.observed_at.is_none() {
+            tracing::warn!(resource = %part.resource, "Salla's answers carry no Date header: the watermark stays where it is");
+        }
+        let watermark = part.window?.advance(claim.watermark(part.resource), part.observed_at?, claim.request.until)?;
+        Some((part.resource, watermark))
+    };
+    parts.iter().filter(|part| is_well(part.status)).filter_map(advance).collect()
+}
+
+/// What was counted since the claim.
+pub fn counted(claim: &Claim, parts: &[Part]) -> Vec<(Resource, Outcome, u64)> {
+    let earlier = claim.resumed.as_ref().map_or(&[][..], |earlier| &earlier.parts);
+    let before = |resource| earlier.iter().find(|part| part.resource == resource).map(|part| part.totals);
+    let of_part = |part: &Part| {
+        let (resource, before, after) = (part.resource, before(part.resource).unwrap_or_default(), part.totals);
+        Outcome::ALL.map(|outcome| (resource, outcome, after.of(outcome) - before.of(outcome)))
+    };
+    parts.iter().flat_map(of_part).collect()
+}

@@ -1,0 +1,95 @@
+//! From Salla's row to our record. Every field is taken apart by hand, from the JSON's own text, so that a trouble is
+//! known by its path and an amount never passes through a float.
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    date,
+    wire::{integer, present, scalar},
+};
+use crate::domain::{Columns, Fingerprint, Remote, Unreadable};
+
+/// Where the trouble is, and what it is.
+pub type Trouble = (&'static str, &'static str);
+
+/// What is wrong with a row that does not tell when it was changed: it may be a summary.
+pub const MISSING_STAMP: Trouble = ("updated_at", "is missing");
+
+/// The fields of a row that are looked at; all others stay in the payload.
+pub trait Wire<'a>: Deserialize<'a> {
+    /// What they become.
+    type Columns: Columns;
+
+    /// Salla's id.
+    fn id(&self) -> Option<&'a RawValue>;
+
+    /// When it was last changed.
+    fn updated_at(&self) -> Option<&'a RawValue>;
+
+    /// It is in no list.
+    fn is_unlisted(&self) -> bool {
+        false
+    }
+
+    /// The columns.
+    ///
+    /// # Errors
+    /// When a field that is there cannot be read.
+    fn columns(&self) -> Result<Self::Columns, Trouble>;
+}
+
+/// Transforms one row of a list, or one record's details.
+///
+/// # Errors
+/// When the id or `updated_at` is missing, or a field that is there cannot be read.
+pub fn transform<'a, W: Wire<'a>>(row: &'a RawValue) -> Result<Remote<W::Columns>, Unreadable> {
+    let json = row.get();
+    let whole = |id, error| Unreadable { id, path: String::new(), reason: reason::<W>(&error) };
+    let wire: W = serde_json::from_str(json).map_err(|error| whole(None, error))?;
+    let id = present(wire.id()).and_then(integer);
+    let trouble = |(path, reason): Trouble| Unreadable { id, path: path.to_owned(), reason: reason.to_owned() };
+    let id = id.ok_or_else(|| {
+        trouble(("id", if present(wire.id()).is_some() { "is not a 64-bit integer" } else { "is missing" }))
+    })?;
+    let updated_at =
+        instant(wire.updated_at(), "updated_at").and_then(|at| at.ok_or(MISSING_STAMP)).map_err(trouble)?;
+    let columns = wire.columns().map_err(trouble)?;
+    let fingerprint = Fingerprint::of_json(json).map_err(|error| whole(Some(id), error))?;
+    Ok(Remote { id, updated_at, unlisted: wire.is_unlisted(), columns, payload: json.to_owned(), fingerprint })
+}
+
+/// What serde says is wrong, which names positions and types but may quote a short value.
+fn reason<'a, W: Wire<'a>>(error: &serde_json::Error) -> String {
+    let place = format!("line {} column {}", error.line(), error.column());
+    match error.classify() {
+        serde_json::error::Category::Data => format!("is not an object of {} ({place})", W::Columns::RESOURCE),
+        _ => format!("is not JSON that can be read ({place})"),
+    }
+}
+
+/// A text, or a number as it was spelt.
+pub fn text(raw: Option<&RawValue>, path: &'static str) -> Result<Option<String>, Trouble> {
+    present(raw).map(|raw| scalar(raw).ok_or((path, "is not a text"))).transpose()
+}
+
+/// A whole number, sent as one or as a text.
+pub fn whole_number(raw: Option<&RawValue>, path: &'static str) -> Result<Option<i64>, Trouble> {
+    present(raw).map(|raw| integer(raw).ok_or((path, "is not a 64-bit integer"))).transpose()
+}
+
+/// A date.
+pub fn instant(raw: Option<&RawValue>, path: &'static str) -> Result<Option<DateTime<Utc>>, Trouble> {
+    present(raw).map(|raw| date::parse(raw).ok_or((path, "is not a date"))).transpose()
+}
+
+/// Whether.
+pub fn flag(raw: Option<&RawValue>, path: &'static str) -> Result<Option<bool>, Trouble> {
+    let flag = |raw: &RawValue| match raw.get() {
+        "true" | "1" | "\"1\"" => Ok(true),
+        "false" | "0" | "\"0\"" => Ok(false),
+        _ => Err((path, "is neither true nor false")),
+    };
+    present(raw).map(flag).transpose()
+}

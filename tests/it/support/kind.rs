@@ -1,0 +1,197 @@
+//! Kinds of record, so that one definition of a suite tries each of them.
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use salla_reconciler::{
+    domain::Resource,
+    simulator::{Item, Order, Product, Shop},
+};
+use sea_orm::QueryResult;
+use serde_json::Value;
+
+/// A kind of record on both sides.
+pub trait Kind: Item + Clone + PartialEq {
+    const RESOURCE: Resource;
+
+    /// Where the platform keeps them, and in which column Salla's id stands.
+    const TABLE: &'static str;
+    const ID: &'static str;
+
+    /// What belongs into the columns of its own.
+    fn columns(&self) -> Vec<(&'static str, Cell)>;
+
+    /// Whether it is to be held: Salla lists no drafts.
+    fn is_to_be_held(&self) -> bool {
+        true
+    }
+
+    /// What Salla sends of it; `documented`: as its own address does where lists hold summaries.
+    fn shown(&self, documented: bool) -> Value;
+
+    /// What a webhook brings of it.
+    fn payload(&self) -> Value {
+        self.shown(false)
+    }
+
+    /// What belongs into the column `status`.
+    fn status(&self) -> String;
+
+    /// A number of the record's that its payload shows.
+    fn note(&self) -> i64;
+
+    /// That number in a payload.
+    fn note_in(payload: &Value) -> i64;
+
+    /// Whether a list shows no more than a summary of it, by which `note` cannot be seen to change.
+    fn is_summarised(&self, documented: bool) -> bool;
+
+    /// Changes nothing but `note`, if that is something that happens.
+    fn whisper(shop: &mut Shop, id: i64, at: DateTime<Utc>);
+}
+
+/// A value of a column.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    Number(Option<i64>),
+    Text(Option<String>),
+    Amount(Option<Decimal>),
+    Instant(Option<DateTime<Utc>>),
+    Flag(Option<bool>),
+}
+
+impl Cell {
+    /// What stands in a column where this belongs.
+    pub fn held(&self, row: &QueryResult, column: &str) -> Self {
+        match self {
+            Self::Number(_) => Self::Number(row.try_get("", column).unwrap()),
+            Self::Text(_) => Self::Text(row.try_get("", column).unwrap()),
+            Self::Instant(_) => Self::Instant(row.try_get("", column).unwrap()),
+            Self::Flag(_) => Self::Flag(row.try_get("", column).unwrap()),
+            Self::Amount(_) => {
+                let text: Option<String> = row.try_get("", column).unwrap();
+                Self::Amount(text.map(|text| text.parse().unwrap()))
+            }
+        }
+    }
+
+    /// As a parameter; an amount goes as a text.
+    pub fn value(&self) -> sea_orm::Value {
+        match self.clone() {
+            Self::Number(number) => number.into(),
+            Self::Text(text) => text.into(),
+            Self::Instant(instant) => instant.into(),
+            Self::Flag(flag) => flag.into(),
+            Self::Amount(amount) => amount.map(|amount| amount.to_string()).into(),
+        }
+    }
+}
+
+/// An amount as the simulator writes it.
+fn decimal(value: &Value) -> Option<Decimal> {
+    match value {
+        Value::String(text) => Some(text.parse().unwrap()),
+        Value::Number(number) => Some(number.to_string().parse().unwrap()),
+        _ => None,
+    }
+}
+
+fn text(value: &Value) -> Cell {
+    Cell::Text(value.as_str().map(str::to_owned))
+}
+
+impl Kind for Order {
+    const RESOURCE: Resource = Resource::Orders;
+    const TABLE: &'static str = "orders";
+    const ID: &'static str = "salla_order_id";
+
+    fn columns(&self) -> Vec<(&'static str, Cell)> {
+        vec![
+            ("reference_id", Cell::Number(Some(self.reference_id))),
+            ("status", Cell::Text(Some(self.slug().to_owned()))),
+            ("currency", Cell::Text(Some(self.currency.to_owned()))),
+            ("total_amount", Cell::Amount(Some(Decimal::new(self.total, 2)))),
+            ("salla_created_at", Cell::Instant(Some(self.created_at))),
+        ]
+    }
+
+    fn is_to_be_held(&self) -> bool {
+        !self.draft
+    }
+
+    fn shown(&self, documented: bool) -> Value {
+        if documented { self.detail(Utc::now()) } else { self.json() }
+    }
+
+    fn status(&self) -> String {
+        self.slug().to_owned()
+    }
+
+    fn note(&self) -> i64 {
+        i64::from(self.note)
+    }
+
+    fn note_in(payload: &Value) -> i64 {
+        payload["receiver"]["note"].as_i64().unwrap()
+    }
+
+    fn is_summarised(&self, documented: bool) -> bool {
+        documented && self.note > 0
+    }
+
+    fn whisper(shop: &mut Shop, id: i64, at: DateTime<Utc>) {
+        shop.whisper(id, at);
+    }
+}
+
+impl Kind for Product {
+    const RESOURCE: Resource = Resource::Products;
+    const TABLE: &'static str = "products";
+    const ID: &'static str = "salla_product_id";
+
+    fn columns(&self) -> Vec<(&'static str, Cell)> {
+        let json = self.json();
+        vec![
+            ("name", text(&json["name"])),
+            ("sku", text(&json["sku"])),
+            ("product_type", text(&json["type"])),
+            ("status", Cell::Text(Some(self.status()))),
+            ("currency", Cell::Text(Some("SAR".to_owned()))),
+            ("price_amount", Cell::Amount(Some(Decimal::new(self.price, 2)))),
+            ("sale_price_amount", Cell::Amount(decimal(&json["sale_price"]["amount"]))),
+            ("cost_amount", Cell::Amount(decimal(&json["cost_price"]))),
+            ("quantity", Cell::Number(Some(self.quantity))),
+            ("is_available", Cell::Flag(Some(self.status == 0))),
+        ]
+    }
+
+    fn shown(&self, _: bool) -> Value {
+        self.json()
+    }
+
+    fn status(&self) -> String {
+        self.word().to_owned()
+    }
+
+    fn note(&self) -> i64 {
+        self.quantity
+    }
+
+    fn note_in(payload: &Value) -> i64 {
+        let quantity = &payload["quantity"];
+        quantity.as_i64().or_else(|| quantity.as_str()?.parse().ok()).unwrap()
+    }
+
+    fn is_summarised(&self, _: bool) -> bool {
+        false
+    }
+
+    fn whisper(shop: &mut Shop, id: i64, at: DateTime<Utc>) {
+        Self::change(shop, id, at);
+    }
+}
+
+/// Ids of a store's, in no order.
+pub fn any_id<K: Kind>(shop: &Shop, pick: impl FnOnce(usize) -> usize) -> Option<i64> {
+    let all = K::all(shop);
+    (!all.is_empty()).then(|| all[pick(all.len())].id())
+}
