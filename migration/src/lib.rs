@@ -21,6 +21,7 @@ mod m20261127_000012_queue;
 mod m20261127_000013_outbox;
 mod m20261128_000014_resources;
 mod m20261128_000015_products;
+mod m20261128_000016_turns;
 mod records;
 
 /// Applies and reverts the migrations, in their order.
@@ -46,6 +47,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000013_outbox::Migration),
             Box::new(m20261128_000014_resources::Migration),
             Box::new(m20261128_000015_products::Migration),
+            Box::new(m20261128_000016_turns::Migration),
         ]
     }
 }

@@ -46,7 +46,7 @@ pub enum Verdict {
         /// Which columns differ, and `payload` when the raw JSON does.
         fields: Vec<&'static str>,
     },
-    /// We hold it as gone, and as new or newer: it is there all the same.
+    /// We hold it as gone, and as it is or newer: it is there all the same.
     Restore,
     /// We hold it, as new or newer.
     Unchanged,
@@ -63,7 +63,7 @@ pub fn assess<R: Record>(remote: &R, held: Option<&Held<R>>) -> Verdict {
     let same_age = held.updated_at == Some(remote.updated_at());
     let other_content = held.fingerprint != Some(remote.fingerprint());
     let mut fields = remote.columns().differing(&held.columns);
-    if older || same_age && (other_content || held.deleted || !fields.is_empty()) {
+    if older || same_age && (other_content || !fields.is_empty()) {
         if other_content {
             fields.push("payload");
         }
@@ -140,7 +140,9 @@ mod tests {
     fn a_deleted_row_that_salla_lists_again_comes_back() {
         let mut ours = held(&order(1, "a"));
         ours.deleted = true;
-        assert_eq!(assess(&order(1, "a"), Some(&ours)), Verdict::Update { fields: vec!["restored"] });
+        assert_eq!(assess(&order(1, "a"), Some(&ours)), Verdict::Restore);
+        let fields = vec!["status", "payload", "restored"];
+        assert_eq!(assess(&order(2, "b"), Some(&ours)), Verdict::Update { fields });
     }
 
     #[test]

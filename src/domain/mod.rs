@@ -35,5 +35,5 @@ pub use resource::{Resource, Resources};
 pub use run::{Failure, FailureKind, Listing, Run, RunId, RunStatus, Trigger};
 pub use scope::Scope;
 pub use totals::{Outcome, Totals};
-pub use window::{InvalidWindow, Request, Window, WindowPolicy};
+pub use window::{Covered, InvalidWindow, Request, Window, WindowPolicy};
 pub use words::UnknownWord;

@@ -33,6 +33,15 @@ pub struct Request {
     pub resources: Resources,
 }
 
+/// What is known of a merchant's records of one kind before a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Covered {
+    /// All that Salla changed before this instant has been read back.
+    UpTo(DateTime<Utc>),
+    /// Nothing, since the merchant was registered at this instant.
+    NothingSince(DateTime<Utc>),
+}
+
 /// How far a window reaches back when nobody says.
 #[derive(Debug, Clone, Copy)]
 pub struct WindowPolicy {
@@ -65,15 +74,14 @@ impl Request {
 }
 
 impl Window {
-    /// Plans the window of a run that begins `now`, for a merchant covered up to `watermark`: back to the
-    /// last success, and at least as far as the policy's lookback. A night that failed or was missed thus
-    /// widens the next one.
+    /// Plans the window of a run that begins `now`: back to where what is `covered` ends, and at least as far as the
+    /// policy's lookback. A night that failed or was missed thus widens the next one.
     ///
     /// # Errors
     /// When the request's own bounds leave nothing between them.
     pub fn plan(
         now: DateTime<Utc>,
-        watermark: Option<DateTime<Utc>>,
+        covered: Covered,
         policy: WindowPolicy,
         request: &Request,
     ) -> Result<Self, InvalidWindow> {
@@ -85,27 +93,34 @@ impl Window {
             request.since.unwrap_or_else(|| {
                 let back = |from: DateTime<Utc>, span| from.checked_sub_signed(span).unwrap_or(DateTime::UNIX_EPOCH);
                 let lookback = back(until.min(now), policy.lookback);
-                watermark.map_or(lookback, |mark| lookback.min(back(mark, policy.overlap)))
+                lookback.min(match covered {
+                    Covered::UpTo(watermark) => back(watermark, policy.overlap),
+                    Covered::NothingSince(registered) => back(registered, policy.lookback),
+                })
             })
         };
         if since < until { Ok(Self { since, until }) } else { Err(InvalidWindow { since, until }) }
     }
 
     /// The watermark after this window was covered by a walk that began when Salla's clock showed
-    /// `observed_at`. It never moves back, and not over a gap.
+    /// `observed_at`. It never moves back, and not over a gap: what Salla made visible late lies before the last
+    /// watermark, so the window must begin before it, too.
     #[must_use]
     pub fn advance(
         &self,
-        watermark: Option<DateTime<Utc>>,
+        covered: Covered,
+        overlap: TimeDelta,
         observed_at: DateTime<Utc>,
         until_requested: Option<DateTime<Utc>>,
     ) -> Option<DateTime<Utc>> {
-        let covered = until_requested.map_or(observed_at, |until| until.min(observed_at));
-        match watermark {
+        let now_covered = until_requested.map_or(observed_at, |until| until.min(observed_at));
+        match covered {
             // A first window that ends in the past says nothing about what came after it.
-            None => until_requested.is_none().then_some(covered),
-            Some(mark) if self.since <= mark => Some(mark.max(covered)),
-            gap => gap,
+            Covered::NothingSince(registered) => {
+                (until_requested.is_none() && self.since <= registered).then_some(now_covered)
+            }
+            Covered::UpTo(watermark) if self.since <= watermark - overlap => Some(watermark.max(now_covered)),
+            Covered::UpTo(watermark) => Some(watermark),
         }
     }
 }
@@ -124,25 +139,41 @@ mod tests {
 
     #[test]
     fn reaches_back_to_the_last_success_when_that_is_longer_ago() {
-        let plan = |mark| Window::plan(at(0), mark, POLICY, &Request::default()).unwrap().since;
-        assert_eq!(plan(None), at(-24));
-        assert_eq!(plan(Some(at(-2))), at(-24));
-        assert_eq!(plan(Some(at(-72))), at(-72) - TimeDelta::minutes(10));
+        let plan = |covered| Window::plan(at(0), covered, POLICY, &Request::default()).unwrap().since;
+        assert_eq!(plan(Covered::UpTo(at(-2))), at(-24));
+        assert_eq!(plan(Covered::UpTo(at(-72))), at(-72) - TimeDelta::minutes(10));
+    }
+
+    /// Nights that failed before the first that did not are made good for, too.
+    #[test]
+    fn reaches_back_to_a_day_before_the_registration_when_nothing_ever_succeeded() {
+        let plan = |registered| {
+            let covered = Covered::NothingSince(registered);
+            Window::plan(at(0), covered, POLICY, &Request::default()).unwrap().since
+        };
+        assert_eq!(plan(at(0)), at(-24));
+        assert_eq!(plan(at(-72)), at(-96));
+        // By the database's clock a store may be registered a moment from now.
+        assert_eq!(plan(at(1)), at(-24));
     }
 
     #[test]
     fn a_window_that_ends_before_it_begins_is_refused() {
         let request = Request { since: Some(at(1)), until: Some(at(0)), ..Request::default() };
-        assert!(Window::plan(at(2), None, POLICY, &request).is_err());
+        assert!(Window::plan(at(2), Covered::NothingSince(at(0)), POLICY, &request).is_err());
     }
 
     #[test]
     fn the_watermark_moves_forward_only_and_over_no_gap() {
         let window = Window { since: at(-24), until: at(0) };
-        assert_eq!(window.advance(None, at(0), None), Some(at(0)));
-        assert_eq!(window.advance(None, at(0), Some(at(-5))), None);
-        assert_eq!(window.advance(Some(at(-2)), at(0), None), Some(at(0)));
-        assert_eq!(window.advance(Some(at(-48)), at(0), None), Some(at(-48)));
-        assert_eq!(window.advance(Some(at(-2)), at(0), Some(at(-5))), Some(at(-2)));
+        let advance = |covered, until| window.advance(covered, POLICY.overlap, at(0), until);
+        assert_eq!(advance(Covered::NothingSince(at(-3)), None), Some(at(0)));
+        assert_eq!(advance(Covered::NothingSince(at(-3)), Some(at(-5))), None);
+        assert_eq!(advance(Covered::NothingSince(at(-48)), None), None, "of the first day nothing was read");
+        assert_eq!(advance(Covered::UpTo(at(-2)), None), Some(at(0)));
+        assert_eq!(advance(Covered::UpTo(at(-48)), None), Some(at(-48)));
+        assert_eq!(advance(Covered::UpTo(at(-24)), None), Some(at(-24)), "what came late before it was not read again");
+        assert_eq!(advance(Covered::UpTo(at(-24) + POLICY.overlap), None), Some(at(0)));
+        assert_eq!(advance(Covered::UpTo(at(-2)), Some(at(-5))), Some(at(-2)));
     }
 }

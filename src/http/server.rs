@@ -31,6 +31,9 @@ const MAX_CONNECTIONS: usize = 512;
 /// Of one address: a stranger that takes all it can get leaves room for others.
 const OF_ONE_ADDRESS: usize = 128;
 
+/// Of a request's head, in bytes: so much is kept for each connection, whoever it is.
+const LONGEST_HEAD: usize = 16 * 1024;
+
 /// From a connection's begin, or the last answer on it, to the end of the next request's header.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
@@ -106,7 +109,7 @@ async fn keep(stream: TcpStream, peer: SocketAddr, router: Router, stop: Cancell
         routes.call(request)
     });
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(LONGEST_HEAD);
     let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         // Why it broke is of no interest: the client has gone, or was not one.

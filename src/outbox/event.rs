@@ -11,7 +11,8 @@ use crate::{
 /// The media type of the body.
 pub const MEDIA_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 
-const TYPE: &str = "salla-reconciler.run.succeeded";
+/// What a run's type begins with; its status follows.
+const TYPE: &str = "salla-reconciler.run";
 
 /// The attributes of the `CloudEvents` specification, and of its extension `partitionkey`: events with the same key are
 /// in order.
@@ -21,7 +22,7 @@ struct CloudEvent<'a> {
     id: RunId,
     source: &'static str,
     #[serde(rename = "type")]
-    kind: &'static str,
+    kind: String,
     subject: String,
     /// When the run ended.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,7 +43,7 @@ pub fn body(event: &OutboxEvent, merchant: MerchantId) -> Result<Vec<u8>, serde_
         specversion: "1.0",
         id: event.run_id,
         source: "/salla-reconciler",
-        kind: TYPE,
+        kind: format!("{TYPE}.{}", run.get("status").and_then(Value::as_str).unwrap_or("succeeded")),
         subject: format!("merchants/{merchant}"),
         time: run.get("finished_at").cloned(),
         datacontenttype: "application/json",

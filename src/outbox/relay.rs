@@ -61,7 +61,7 @@ impl<O: Outbox> Relay<O> {
             return IDLE;
         }
         let answers = join_all(taken.iter().map(|one| self.send(one))).await;
-        let (mut delivered, mut failed, mut wants) = (Vec::new(), false, Duration::ZERO);
+        let (mut delivered, mut failed, mut refused, mut wants) = (Vec::new(), false, false, Duration::ZERO);
         for (one, answer) in taken.into_iter().zip(answers) {
             let Err(error) = answer else {
                 delivered.push(one);
@@ -69,8 +69,10 @@ impl<O: Outbox> Relay<O> {
             };
             wants = wants.max(error.retry_after().unwrap_or_default());
             self.put_off(&one, &error).await;
-            failed = true;
+            if error.is_the_event_s() { refused = true } else { failed = true }
         }
+        // A receiver that takes others in has something against these, which wait by themselves.
+        failed |= refused && delivered.is_empty();
         if let Err(error) = self.outbox.delivered(&delivered).await {
             tracing::warn!(error = %error, events = delivered.len(), "events were delivered, and cannot be taken out of the outbox; they will come again");
             failed = true;

@@ -74,6 +74,18 @@ pub enum Undeliverable {
 }
 
 impl Undeliverable {
+    /// The receiver answers, and may have something against this event alone.
+    pub fn is_the_event_s(&self) -> bool {
+        match self {
+            Self::Unwritable(_) => true,
+            Self::Unanswered(_) => false,
+            Self::Refused { status, .. } => {
+                let passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+                status.is_client_error() && !passing.contains(status)
+            }
+        }
+    }
+
     /// The word for it in the metrics.
     pub fn result(&self) -> &'static str {
         match self {

@@ -1,29 +1,19 @@
 //! One run, in: what Salla lists; out: what the database now holds. The hot path.
 
-use futures::{StreamExt, stream};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
     parts::Done,
-    ports::{
-        Assessed, Batch, Checked, Claim, Ledger, PageCommit, PageRequest, Source, SourceError, Target, TargetError,
-    },
+    ports::{Assessed, Batch, Claim, Ledger, PageCommit, PageRequest, Source, SourceError, Target, TargetError},
     progress::ProgressSender,
     span,
     survey::{Admitted, Step, Survey},
     vanished::{self, MassDisappearance},
     walk::WalkError,
 };
-use crate::domain::{DeepCheck, Held, Record, RunStatus, Summary, Unreadable, Verdict, Window, assess, needs_detail};
-
-/// So many details are asked for at a time; the store's limit decides how soon.
-const AT_ONCE: usize = 4;
-
-/// So many records in a row that cannot be had are not each one's own trouble.
-const TOO_MANY: u32 = 5;
-
-const LISTED_AND_GONE: &str = "is listed, but Salla says at its own address that it is gone";
+use crate::domain::{Held, Record, RunStatus, Window, assess};
 
 /// Why a run did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -109,10 +99,11 @@ impl<S, T> Work<'_, S, T> {
         S: Source<R>,
         T: Target<R>,
     {
+        let asked_at = Instant::now();
         let page = self.unless_stopped(self.source.page(request, &done.requests)).await??;
         self.progress.page(request.merchant, request.number, page.total_pages);
         match survey.admit(page)? {
-            Step::Page(admitted) => self.settle(admitted, survey, done).await.map(|()| true),
+            Step::Page(admitted) => self.settle((admitted, asked_at), survey, done).await.map(|()| true),
             Step::Replanned(reason) => {
                 tracing::warn!(reason, "the store's list is read in another way");
                 Ok(false)
@@ -121,14 +112,19 @@ impl<S, T> Work<'_, S, T> {
     }
 
     /// Decides about what a page brought, reads what is incomplete, and commits.
-    async fn settle<R>(&self, admitted: Admitted<R>, survey: &Survey, done: &mut Done) -> Result<(), EngineError>
+    async fn settle<R>(
+        &self,
+        (admitted, asked_at): (Admitted<R>, Instant),
+        survey: &Survey,
+        done: &mut Done,
+    ) -> Result<(), EngineError>
     where
         R: Record,
         S: Source<R>,
         T: Target<R>,
     {
         let Admitted { records, repeats, summaries, unreadable, ids } = admitted;
-        let mut batch = Batch { unreadable, seen: ids, ..Batch::default() };
+        let mut batch = Batch { unreadable, seen: ids, asked_at, ..Batch::default() };
         batch.records = self.assess_all(self.in_time(records), false).await?;
         batch.records.extend(self.assess_all(self.in_time(repeats), true).await?);
         if !summaries.is_empty() {
@@ -160,79 +156,8 @@ impl<S, T> Work<'_, S, T> {
         if committed.cancel { Err(EngineError::Cancelled) } else { Ok(()) }
     }
 
-    /// Reads the details of those summaries that are not enough, some at a time.
-    async fn look_closer<R>(
-        &self,
-        summaries: Vec<Summary>,
-        batch: &mut Batch<R>,
-        (survey, done): (&Survey, &Done),
-    ) -> Result<(), EngineError>
-    where
-        R: Record,
-        S: Source<R>,
-        T: Target<R>,
-    {
-        let merchant = self.claim.lease.merchant;
-        let ids: Vec<i64> = summaries.iter().map(|summary| summary.id).collect();
-        let (held, checks) = (self.target.held(merchant, &ids).await?, self.target.checks(merchant, &ids).await?);
-        let deep = DeepCheck { now: self.claim.now, all: self.claim.request.full };
-        let (closer, enough): (Vec<_>, Vec<_>) = summaries.into_iter().partition(|summary| {
-            let unwell = survey.is_unwell(summary.id);
-            needs_detail(summary, held.get(&summary.id), checks.get(&summary.id), (deep, unwell))
-        });
-        batch.unchanged += enough.len() as u64;
-        let read = self.read_each(closer.iter().map(|summary| summary.id).collect(), done).await?;
-        if read.len() >= TOO_MANY as usize && read.iter().all(Option::is_none) {
-            return Err(SourceError::Rejected { reason: LISTED_AND_GONE.to_owned() }.into());
-        }
-        let (mut summaries, mut records) = (Vec::new(), Vec::new());
-        for (summary, record) in closer.into_iter().zip(read) {
-            match record {
-                Some(Ok(record)) => {
-                    summaries.push(summary);
-                    records.push(record);
-                }
-                Some(Err(bad)) => batch.unreadable.push(bad),
-                None => batch.unreadable.push(unreadable(summary.id, LISTED_AND_GONE)),
-            }
-        }
-        let details = self.assess_all(self.in_time(records), false).await?;
-        batch.checked.extend(summaries.into_iter().filter_map(|summary| checked(summary, &details)));
-        batch.records.extend(details);
-        Ok(())
-    }
-
-    /// Reads records at their own addresses, some at a time; the answers come in the order of `ids`. `None`: gone.
-    ///
-    /// What is wrong with one of them is its own trouble, until it is wrong with many in a row.
-    pub async fn read_each<R>(
-        &self,
-        ids: Vec<i64>,
-        done: &Done,
-    ) -> Result<Vec<Option<Result<R, Unreadable>>>, EngineError>
-    where
-        R: Record,
-        S: Source<R>,
-    {
-        let merchant = self.claim.lease.merchant;
-        let read = |id| async move { (id, self.source.record(merchant, id, &done.requests).await) };
-        let mut answers = stream::iter(ids).map(read).buffered(AT_ONCE);
-        let (mut records, mut in_a_row) = (Vec::new(), 0);
-        while let Some((id, answer)) = self.unless_stopped(answers.next()).await? {
-            in_a_row = if answer.is_err() { in_a_row + 1 } else { 0 };
-            records.push(match answer {
-                Ok(record) => record,
-                Err(error) if error.may_be_one_record_s() && in_a_row < TOO_MANY => {
-                    Some(Err(unreadable(id, &error.to_string())))
-                }
-                Err(error) => return Err(error.into()),
-            });
-        }
-        Ok(records)
-    }
-
     /// What changed after the end that was asked for is left to later runs.
-    fn in_time<R: Record>(&self, mut records: Vec<R>) -> Vec<R> {
+    pub fn in_time<R: Record>(&self, mut records: Vec<R>) -> Vec<R> {
         if let Some(until) = self.claim.request.until {
             records.retain(|record| record.updated_at() < until);
         }
@@ -262,18 +187,4 @@ impl<S, T> Work<'_, S, T> {
         };
         Ok(records.into_iter().map(assess_one).collect())
     }
-}
-
-fn unreadable(id: i64, reason: &str) -> Unreadable {
-    Unreadable { id: Some(id), path: String::new(), reason: reason.to_owned() }
-}
-
-/// What to remember of a summary once its record is as Salla has it.
-fn checked<R: Record>(summary: Summary, details: &[Assessed<R>]) -> Option<Checked> {
-    let detail = details.iter().find(|detail| detail.record.id() == summary.id)?;
-    let held = match &detail.verdict {
-        Verdict::Unchanged | Verdict::Restore => detail.held_state?,
-        Verdict::Create | Verdict::Update { .. } => Held::state_of(&detail.record),
-    };
-    Some(Checked { summary, held })
 }

@@ -2,6 +2,7 @@
 //! Salla, the database and the clock only through [`ports`].
 
 mod config;
+mod details;
 mod engine;
 mod foreground;
 mod handback;

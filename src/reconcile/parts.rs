@@ -1,7 +1,7 @@
 //! A run's way through the kinds of record: one part after the other, for Salla's limits are a store's. What is wrong
 //! with one kind leaves the others alone.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     engine::{EngineError, Work, reconcile},
@@ -66,7 +66,7 @@ pub fn begin(claim: &Claim, configured: Resources, policy: WindowPolicy) -> Resu
             ..Done::default()
         });
     }
-    let plan = |resource| Window::plan(claim.now, claim.watermark(resource), policy, &claim.request);
+    let plan = |resource| Window::plan(claim.now, claim.covered(resource), policy, &claim.request);
     let parts = Part::plan(claim.request.resources.or(configured).iter(), plan)?;
     Ok(Done { parts, ..Done::default() })
 }
@@ -118,7 +118,11 @@ pub fn close(done: &mut Done, status: RunStatus) {
 
 /// The watermarks move only where everything was read, and never by a dry run. They move to what Salla's clock showed;
 /// where Salla showed none, they stay.
-pub fn watermarks(claim: &Claim, parts: &[Part], status: RunStatus) -> Vec<(Resource, DateTime<Utc>)> {
+pub fn watermarks(
+    claim: &Claim,
+    parts: &[Part],
+    (status, overlap): (RunStatus, TimeDelta),
+) -> Vec<(Resource, DateTime<Utc>)> {
     let is_well = |status| matches!(status, RunStatus::Succeeded | RunStatus::Partial);
     if !is_well(status) || claim.request.dry_run {
         return Vec::new();
@@ -127,7 +131,8 @@ pub fn watermarks(claim: &Claim, parts: &[Part], status: RunStatus) -> Vec<(Reso
         if part.observed_at.is_none() {
             tracing::warn!(resource = %part.resource, "Salla's answers carry no Date header: the watermark stays where it is");
         }
-        let watermark = part.window?.advance(claim.watermark(part.resource), part.observed_at?, claim.request.until)?;
+        let covered = claim.covered(part.resource);
+        let watermark = part.window?.advance(covered, overlap, part.observed_at?, claim.request.until)?;
         Some((part.resource, watermark))
     };
     parts.iter().filter(|part| is_well(part.status)).filter_map(advance).collect()

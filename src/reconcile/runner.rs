@@ -159,7 +159,7 @@ where
         parts::close(&mut done, status);
         let ending = Ending {
             status,
-            watermarks: parts::watermarks(&claim, &done.parts, status),
+            watermarks: parts::watermarks(&claim, &done.parts, (status, self.policy.overlap)),
             failure,
             parts: done.parts,
             requests: done.requests.get(),

@@ -11,6 +11,9 @@ use super::{
 };
 use crate::domain::{Listing, Record, Resource, Scope, Summary, Unreadable};
 
+/// So many records are asked for to tell a store's trouble from that of others.
+const CONTROLS: usize = 3;
+
 /// Where a run is among the lists.
 #[derive(Debug)]
 pub struct Survey {
@@ -104,6 +107,14 @@ impl Survey {
         self.unwell.iter().copied().filter(|id| !self.has_seen(*id))
     }
 
+    /// Records by which to tell a store's trouble from that of `ids`: some that a list showed and that nothing is known
+    /// to be wrong with, and the last of `ids` themselves.
+    pub fn controls(&self, ids: &[i64]) -> Vec<i64> {
+        let well = self.seen.keys().filter(|id| !self.is_unwell(**id) && !ids.contains(id));
+        let last = ids.iter().rev().filter(|id| !self.is_unwell(**id));
+        well.take(CONTROLS).chain(last.take(CONTROLS)).copied().take(CONTROLS).collect()
+    }
+
     /// Whether the run has met a record.
     pub fn has_seen(&self, id: i64) -> bool {
         self.seen.contains_key(&id)
@@ -172,6 +183,12 @@ fn sort_out<R: Record>(page: Page<R>, marks: &[Option<u32>], ids: (u32, Vec<i64>
         match (listed.row, mark) {
             (Row::Whole(record), None) => admitted.records.push(record),
             (Row::Whole(record), Some(_)) => {
+                if let Some(place) = admitted.summaries.iter().position(|summary| summary.id == record.id()) {
+                    // The page tells of it twice, and here it tells all.
+                    admitted.summaries.swap_remove(place);
+                    admitted.records.push(record);
+                    continue;
+                }
                 let mut earlier = admitted.records.iter_mut().chain(&mut admitted.repeats);
                 match earlier.find(|earlier| earlier.id() == record.id()) {
                     Some(earlier) if earlier.updated_at() < record.updated_at() => *earlier = record,

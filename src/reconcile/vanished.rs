@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
 
 use super::{
     engine::{EngineError, Work},
@@ -42,6 +43,7 @@ pub struct MassDisappearance {
 }
 
 /// Keeps count of what ought to be there.
+#[derive(Clone, Copy)]
 struct Brake {
     resource: Resource,
     held: usize,
@@ -91,6 +93,9 @@ where
         // Some may be held all the same, in a version that was not asked about.
         let strangers: Vec<i64> = gone.iter().copied().filter(|id| !absent.contains_key(id)).collect();
         let strangers = work.target.held(work.claim.lease.merchant, &strangers).await?;
+        // What could not be settled before may be a crowd as well.
+        let held_and_gone = gone.iter().filter(|id| absent.contains_key(id) || strangers.contains_key(id)).count();
+        brake.check(0, held_and_gone)?;
         let version = |id: &i64| absent.get(id).copied().or_else(|| strangers.get(id).map(|held| held.updated_at));
         let batch = Batch {
             gone: gone.iter().map(|id| (*id, version(id).flatten())).collect(),
@@ -146,8 +151,9 @@ where
     S: Source<R>,
     T: Target<R>,
 {
-    let read = work.read_each::<R>(ids.to_vec(), done).await?;
-    let (mut batch, mut records, mut met) = (Batch::default(), Vec::new(), Vec::new());
+    let asked_at = Instant::now();
+    let read = work.read_each::<R>(ids, survey, done).await?;
+    let (mut batch, mut records, mut met) = (Batch { asked_at, ..Batch::default() }, Vec::new(), Vec::new());
     let (mut gone, mut listed) = (Vec::new(), Vec::new());
     for (&id, record) in ids.iter().zip(read) {
         let Some(record) = record else {

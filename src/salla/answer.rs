@@ -28,6 +28,8 @@ pub struct Call {
     pub merchant: MerchantId,
     /// It is one record that is asked for.
     pub single: bool,
+    /// That record could not be had before: that it cannot be now tells nothing of the store.
+    pub suspect: bool,
     /// Raised by every attempt.
     pub requests: RequestCount,
     /// Attempts at this one request.

@@ -17,8 +17,8 @@ use crate::domain::MerchantId;
 const FAILURES: u32 = 10;
 /// Of at least so many stores.
 const STORES: usize = 3;
-/// A record that Salla cannot show fails alone; so many requests for single ones in a row are the store's trouble.
-const SINGLE_FAILURES: u32 = 12;
+/// A record that Salla cannot show fails alone; so many in a row, tried as often as a page is, are the store's trouble.
+const SINGLE_RECORDS: u32 = 10;
 /// The pause before the first probe; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// And never longer than this, so that a Salla that is back is noticed within a minute.
@@ -201,7 +201,8 @@ impl Breakers {
         if self.host.state == State::Closed {
             let fresh = || StoreBreaker { breaker: Breaker::default(), since: now, last: trouble.clone() };
             let store = self.stores.entry(merchant).or_insert_with(fresh);
-            store.breaker.failed(if single { SINGLE_FAILURES } else { self.attempts }, now);
+            let requests = if single { SINGLE_RECORDS } else { 1 };
+            store.breaker.failed(self.attempts.saturating_mul(requests), now);
             store.last = trouble;
         }
         if self.failing.len() < STORES {
@@ -297,7 +298,7 @@ mod tests {
     #[test]
     fn a_record_that_cannot_be_shown_is_not_the_store_s_trouble() {
         let (mut breakers, now) = (Breakers::new(3), Instant::now());
-        for _ in 1..SINGLE_FAILURES {
+        for _ in 1..3 * SINGLE_RECORDS {
             breakers.failed(STORE, true, trouble(), now);
             assert_eq!(breakers.admit(STORE, now), Ok(()));
         }

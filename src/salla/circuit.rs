@@ -127,7 +127,8 @@ pub struct Guard(pub Arc<Circuit>);
 #[async_trait::async_trait]
 impl Middleware for Guard {
     async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
-        let Some((merchant, single)) = extensions.get::<Call>().map(|call| (call.merchant, call.single)) else {
+        let call = extensions.get::<Call>().map(|call| (call.merchant, call.single, call.suspect));
+        let Some((merchant, single, suspect)) = call else {
             return next.run(request, extensions).await;
         };
         while let Err(refused) = self.0.with(merchant, |breakers, now| breakers.admit(merchant, now)) {
@@ -140,10 +141,21 @@ impl Middleware for Guard {
         }
         let result = next.run(request, extensions).await;
         match trouble(&result) {
+            // The record breaks Salla, and did so before.
+            Some(_) if suspect && is_answered(&result) => {}
             Some(trouble) => self.0.with(merchant, |breakers, now| breakers.failed(merchant, single, trouble, now)),
             None => self.0.with(merchant, |breakers, now| breakers.succeeded(merchant, now)),
         }
         result
+    }
+}
+
+/// Whether anything came, be it nothing that can be used.
+fn is_answered(result: &Result<Response>) -> bool {
+    match result {
+        Ok(_) => true,
+        Err(Error::Middleware(error)) => error.is::<Broken>(),
+        Err(Error::Reqwest(_)) => false,
     }
 }
 

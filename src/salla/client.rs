@@ -65,6 +65,8 @@ pub(super) struct Get<'a> {
     /// It is one record that is asked for: if Salla refuses the token there and nowhere else, it is that record's
     /// trouble.
     pub single: bool,
+    /// That record could not be had before.
+    pub suspect: bool,
     /// Raised by every attempt.
     pub requests: &'a RequestCount,
 }
@@ -200,6 +202,7 @@ impl<C: CredentialStore> SallaClient<C> {
             .with_extension(Call {
                 merchant: get.merchant,
                 single: get.single,
+                suspect: get.suspect,
                 requests: get.requests.clone(),
                 attempts: RequestCount::default(),
             })

@@ -21,6 +21,9 @@ use crate::{
 /// Salla lets no list be read beyond this row.
 const ROWS_THAT_CAN_BE_READ: u64 = 10_000;
 
+/// By Salla's documentation no page has more.
+const MOST_ROWS: u32 = 65;
+
 /// Room for what comes in while a list is read.
 const ROOM_TO_GROW: u64 = 1_000;
 
@@ -40,10 +43,21 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
 
     async fn page(&self, request: PageRequest, requests: &RequestCount) -> Result<Page<R>, SourceError> {
         let query = self.query(&request, &R::LIST);
-        let get =
-            Get { merchant: request.merchant, path: R::PATH, scope: R::SCOPE, query: &query, single: false, requests };
+        let get = Get {
+            merchant: request.merchant,
+            path: R::PATH,
+            scope: R::SCOPE,
+            query: &query,
+            single: false,
+            suspect: false,
+            requests,
+        };
         let answer = self.get(&get).await?;
         let rows = answer.envelope.rows().map_err(malformed)?;
+        let limit = self.page_size.max(MOST_ROWS) as usize * 4;
+        if rows.len() > limit {
+            return Err(malformed(&format!("{} rows on a page of at most {}", rows.len(), self.page_size)));
+        }
         let pagination = answer.envelope.pagination();
         let rows: Vec<Listed<R>> = rows.into_iter().map(read).collect();
         let (rows, out_of_scope) = match request.scope {
@@ -64,12 +78,12 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
     async fn record(
         &self,
         merchant: MerchantId,
-        id: i64,
+        (id, suspect): (i64, bool),
         requests: &RequestCount,
     ) -> Result<Option<Result<R, Unreadable>>, SourceError> {
         let path = format!("{}/{id}", R::PATH);
         let query: Vec<_> = R::SINGLE.iter().map(|&(name, value)| (name, value.to_owned())).collect();
-        let get = Get { merchant, path: &path, scope: R::SCOPE, query: &query, single: true, requests };
+        let get = Get { merchant, path: &path, scope: R::SCOPE, query: &query, single: true, suspect, requests };
         let answer = match self.get(&get).await {
             Ok(answer) => answer,
             Err(SourceError::Gone { .. }) => return Ok(None),

@@ -127,7 +127,8 @@ fn admit(world: &mut World, asked: &Asked) -> (Option<Fault>, Option<i64>, Rate)
             rate.push(("x-ratelimit-reset", text(&verdict.reset.timestamp().to_string())));
         }
     }
-    (world.next_fault(merchant_id), limited, rate)
+    let broken = asked.id.and_then(|id| world.shops.get(&merchant_id)?.broken.get(&id).cloned());
+    (broken.or_else(|| world.next_fault(merchant_id)), limited, rate)
 }
 
 fn text(value: &str) -> HeaderValue {

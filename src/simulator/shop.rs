@@ -6,6 +6,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
+    fault::Fault,
     item::{Item, Params},
     pages::within,
     products::Product,
@@ -63,6 +64,8 @@ pub struct Shop {
     pub products: Vec<Product>,
     /// Rows that are listed as they stand here, behind the products.
     pub raw_products: Vec<String>,
+    /// What goes wrong with each request for one record, whatever its kind, by its id.
+    pub broken: HashMap<i64, Fault>,
     /// Scopes that the app was not given.
     pub withheld: Vec<&'static str>,
     /// Orders that the list shows as they once were.
@@ -85,6 +88,7 @@ impl Shop {
             raw_rows: Vec::new(),
             products: Vec::new(),
             raw_products: Vec::new(),
+            broken: HashMap::new(),
             withheld: Vec::new(),
             stale: HashMap::new(),
             numbered: 0,

@@ -26,6 +26,8 @@ impl Store {
         };
         format!(
             "{now} AS claimed_at{watermarks}, \
+             COALESCE((SELECT m.created_at FROM merchants m WHERE m.merchant_id = runs.merchant_id), runs.queued_at) \
+               AS registered_at, \
              (SELECT {pause} FROM pauses p WHERE p.merchant_id = runs.merchant_id AND p.ends_at > {now}) AS pause",
             watermarks = Resource::ALL.iter().map(of_one).collect::<String>(),
             pause = self.dialect.seconds_between(now, "p.ends_at")
@@ -56,6 +58,7 @@ impl Store {
                 request: run.request(),
                 now: row.try_get("", "claimed_at")?,
                 watermarks: watermarks(row)?,
+                registered_at: row.try_get("", "registered_at")?,
                 pause: pause.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
                 resumed: self.resumed(db, &run).await?,
             });
@@ -107,9 +110,10 @@ impl Store {
                 Ok((renewed, self.find_standstill(&self.db).await?))
             })
             .await?;
+        // A run of the foreground is its maker's, until a daemon takes it over.
+        let of_foreground = |run: &run::Model| run.trigger == Trigger::Cli.as_str() && run.epoch == 1;
         // What is to stop is renewed, so that nobody takes it over meanwhile, and shown as lost.
-        let goes_on =
-            |run: &&run::Model| !run.cancel_requested && (standstill.is_none() || run.trigger == Trigger::Cli.as_str());
+        let goes_on = |run: &&run::Model| !run.cancel_requested && (standstill.is_none() || of_foreground(run));
         Ok(renewed.iter().filter(goes_on).map(run::Model::lease).collect())
     }
 

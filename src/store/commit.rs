@@ -6,20 +6,19 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, RuntimeErr, Statement, TransactionTrait, sqlx,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, RuntimeErr, TransactionTrait, sqlx};
 use tracing::Instrument;
 
 use super::{
     connect::Store,
+    dialect::Dialect,
     discrepancies::{Written, found, health},
     entity::discrepancy,
-    error::{Trouble, json, trouble},
+    error::{Trouble, trouble},
     records::{self, Stored},
 };
 use crate::{
-    domain::{Check, Held, Listing, MerchantId, Outcome, Part, Verdict},
+    domain::{Check, Held, MerchantId, Outcome, Verdict},
     reconcile::{
         ports::{Checked, Committed, HeldVersion, Lease, PageCommit, Target, TargetError},
         span,
@@ -65,7 +64,9 @@ impl<R: Stored> Target<R> for Store {
     }
 }
 
-enum Attempt {
+const SWALLOWED: &str = "the database took the row and does not hold it: look for a trigger or a rule on the table";
+
+pub(super) enum Attempt {
     Done(Committed, HashMap<i64, Written>),
     /// The page holds a row that the database refuses; nothing was written.
     Refused,
@@ -80,10 +81,11 @@ impl Store {
         one_by_one: bool,
     ) -> Result<Attempt, DbErr> {
         let txn = self.begin_write().await?;
-        let written = match self.write(&txn, lease.merchant, page, one_by_one).await {
+        let mut written = match self.write(&txn, lease.merchant, page, one_by_one).await {
             Err(error) if !one_by_one && is_refusal(&error) => return Ok(Attempt::Refused),
             written => written?,
         };
+        self.note_swallowed(&txn, lease.merchant, page, &mut written).await?;
         let mut parts = page.parts.to_vec();
         let totals = &mut parts[page.at].totals;
         for record in page.batch.records.iter().filter(|record| !record.repeat) {
@@ -108,7 +110,11 @@ impl Store {
             return self.after_fence(txn, lease, page).await;
         };
         failpoint!("page_before_commit", lease.merchant.0);
-        txn.commit().await?;
+        match txn.commit().await {
+            // By a constraint that the platform has put off to the end.
+            Err(error) if !one_by_one && is_refusal(&error) => return Ok(Attempt::Refused),
+            committed => committed?,
+        }
         failpoint!("page_after_commit", lease.merchant.0);
         if !gone.is_empty() {
             let ids: Vec<i64> = gone.iter().map(|(id, _)| *id).collect();
@@ -129,20 +135,25 @@ impl Store {
         if page.dry_run {
             return Ok(differing.map(|record| (record.record.id(), (record.outcome(), None))).collect());
         }
+        let asked = self.dialect.now_minus(page.batch.asked_at.elapsed());
         let (restored, differing): (Vec<_>, Vec<_>) = differing.partition(|record| record.verdict == Verdict::Restore);
         let restored: Vec<i64> = restored.iter().map(|record| record.record.id()).collect();
-        let restored = records::restore::<R>(txn, self.dialect, merchant, &restored).await?;
+        let restored = records::restore::<R>(txn, self.dialect, merchant, &restored, &asked).await?;
         let mut written: HashMap<i64, Written> =
             restored.into_iter().map(|id| (id, (Outcome::Updated, None))).collect();
         let differing: Vec<&R> = differing.iter().map(|record| &record.record).collect();
         if !one_by_one {
-            let upserted = records::upsert(txn, self.dialect, merchant, &differing).await?;
+            let upserted = records::upsert(txn, self.dialect, merchant, &differing, &asked).await?;
             written.extend(upserted.into_iter().map(|(id, outcome)| (id, (outcome, None))));
             return Ok(written);
         }
+        if self.dialect == Dialect::Postgres {
+            // Each row is to be refused by itself.
+            txn.execute_unprepared("SET CONSTRAINTS ALL IMMEDIATE").await?;
+        }
         for record in differing {
             let savepoint = txn.begin().await?;
-            match records::upsert(&savepoint, self.dialect, merchant, &[record]).await {
+            match records::upsert(&savepoint, self.dialect, merchant, &[record], &asked).await {
                 Ok(one) => {
                     savepoint.commit().await?;
                     written.extend(one.into_iter().map(|(id, outcome)| (id, (outcome, None))));
@@ -157,6 +168,27 @@ impl Store {
         Ok(written)
     }
 
+    /// What was to be created and was not is there all the same, for another writer was faster; unless the platform's
+    /// database has swallowed it, as a trigger can.
+    async fn note_swallowed<R: Stored>(
+        &self,
+        txn: &DatabaseTransaction,
+        merchant: MerchantId,
+        page: &PageCommit<'_, R>,
+        written: &mut HashMap<i64, Written>,
+    ) -> Result<(), DbErr> {
+        let to_create = page.batch.records.iter().filter(|record| record.verdict == Verdict::Create);
+        let ids: Vec<i64> = to_create.map(|record| record.record.id()).filter(|id| !written.contains_key(id)).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let held = records::held::<R>(txn, self.dialect, merchant, &ids).await?;
+        for id in ids.into_iter().filter(|id| !held.contains_key(id)) {
+            written.insert(id, (Outcome::Failed, Some(SWALLOWED.to_owned())));
+        }
+        Ok(())
+    }
+
     async fn note_discrepancies(
         &self,
         txn: &DatabaseTransaction,
@@ -167,96 +199,6 @@ impl Store {
         }
         Ok(())
     }
-
-    /// Keeps the ids that were seen, as long as the run goes on.
-    async fn note_seen<R: Stored>(
-        &self,
-        txn: &DatabaseTransaction,
-        lease: &Lease,
-        page: &PageCommit<'_, R>,
-    ) -> Result<(), DbErr> {
-        let (pass, ids) = &page.batch.seen;
-        let number = i64::from(*pass) << 32 | i64::from(page.cursor.commits);
-        let ids: Vec<u8> = ids.iter().copied().flat_map(i64::to_le_bytes).collect();
-        txn.execute_raw(Statement::from_sql_and_values(
-            txn.get_database_backend(),
-            "INSERT INTO run_pages (run_id, number, ids) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-            [lease.run_id.into(), number.into(), ids.into()],
-        ))
-        .await?;
-        Ok(())
-    }
-
-    /// The fence: moves the run's cursor if the lease is still ours and the page was not committed
-    /// before. Renews the lease, too.
-    async fn advance<R: Stored>(
-        &self,
-        txn: &DatabaseTransaction,
-        lease: &Lease,
-        page: &PageCommit<'_, R>,
-        parts: &[Part],
-    ) -> Result<Option<Committed>, DbErr> {
-        let sql = format!(
-            "UPDATE runs SET next_page = $1, window_since = $2, window_until = $3, fetched = $4, created = $5, \
-             updated = $6, unchanged = $7, skipped = $8, failed = $9, requests = $10, listing = $11, resources = $12, setbacks = 0, lease_until = {} \
-             WHERE id = $13 AND epoch = $14 AND status = 'running' AND next_page IS DISTINCT FROM $1 \
-             RETURNING cancel_requested",
-            self.dialect.now_plus(self.lease)
-        );
-        let (totals, window) = (Part::sum(parts), Part::hull(parts));
-        let count = |count: u64| sea_orm::Value::from(i64::try_from(count).unwrap_or(i64::MAX));
-        let row = txn
-            .query_one_raw(Statement::from_sql_and_values(
-                txn.get_database_backend(),
-                sql,
-                [
-                    cursor_text(page)?.into(),
-                    window.map(|window| window.since).into(),
-                    window.map(|window| window.until).into(),
-                    count(totals.fetched),
-                    count(totals.created),
-                    count(totals.updated),
-                    count(totals.unchanged),
-                    count(totals.skipped),
-                    count(totals.failed),
-                    count(page.requests),
-                    Part::first_listing(parts).map(Listing::as_str).into(),
-                    json(parts)?.into(),
-                    lease.run_id.into(),
-                    lease.epoch.into(),
-                ],
-            ))
-            .await?;
-        row.map(|row| Ok(Committed { totals: parts[page.at].totals, cancel: row.try_get("", "cancel_requested")? }))
-            .transpose()
-    }
-
-    /// The fence held us back: either the lease is lost, or an earlier attempt, whose answer was lost,
-    /// has committed this very page. What it counted is in the ledger.
-    async fn after_fence<R: Stored>(
-        &self,
-        txn: DatabaseTransaction,
-        lease: &Lease,
-        page: &PageCommit<'_, R>,
-    ) -> Result<Attempt, DbErr> {
-        txn.rollback().await?;
-        let run = super::entity::run::Entity::find_by_id(lease.run_id).one(&self.db).await?;
-        let cursor = cursor_text(page)?;
-        Ok(run
-            .filter(|run| {
-                run.epoch == lease.epoch && run.status == "running" && run.next_page.as_deref() == Some(cursor.as_str())
-            })
-            .and_then(|run| {
-                let part = run.parts()?.into_iter().nth(page.at)?;
-                let committed = Committed { totals: part.totals, cancel: run.cancel_requested };
-                Some(Attempt::Done(committed, HashMap::new()))
-            })
-            .unwrap_or(Attempt::LeaseLost))
-    }
-}
-
-fn cursor_text<R: Stored>(page: &PageCommit<'_, R>) -> Result<String, DbErr> {
-    json(page.cursor)
 }
 
 /// Another unique index on the table refuses a row, too.

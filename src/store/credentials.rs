@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use chrono::{DateTime, Utc};
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Value};
 
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -88,18 +89,29 @@ impl CredentialStore<Sealed> for Store {
         Ok(self.doubt_tokens(merchant).await?)
     }
 
-    async fn ending_within(&self, span: Duration, limit: u64) -> Result<Vec<MerchantId>, CredentialError> {
+    async fn ending_within(
+        &self,
+        span: Duration,
+        after: Option<(DateTime<Utc>, MerchantId)>,
+        limit: u64,
+    ) -> Result<Vec<(DateTime<Utc>, MerchantId)>, CredentialError> {
+        let behind = if after.is_some() { "AND (c.expires_at, c.merchant_id) > ($1, $2)" } else { "" };
         let sql = format!(
-            "SELECT c.merchant_id FROM credentials c JOIN merchants m ON m.merchant_id = c.merchant_id \
+            "SELECT c.expires_at, c.merchant_id FROM credentials c JOIN merchants m ON m.merchant_id = c.merchant_id \
              WHERE c.expires_at < {} AND c.refresh_token IS NOT NULL AND c.refresh_started_at IS NULL \
-             AND c.refused_at IS NULL AND m.state IN ('active', 'paused', 'unsubscribed') ORDER BY c.expires_at LIMIT {limit}",
+             AND c.refused_at IS NULL AND m.state IN ('active', 'paused', 'unsubscribed') {behind} \
+             ORDER BY c.expires_at, c.merchant_id LIMIT {limit}",
             self.dialect.now_plus(span)
         );
         let sql = sql.as_str();
         let ending = self
             .call(|| async move {
-                let rows = self.db.query_all_raw(self.statement(sql, [])).await?;
-                rows.iter().map(|row| row.try_get("", "merchant_id").map(MerchantId)).collect()
+                let behind = after.map(|(at, merchant)| [Value::from(at), merchant.0.into()]);
+                let rows = self.db.query_all_raw(self.statement(sql, behind.into_iter().flatten())).await?;
+                let one = |row: &QueryResult| {
+                    Ok((row.try_get("", "expires_at")?, MerchantId(row.try_get("", "merchant_id")?)))
+                };
+                rows.iter().map(one).collect()
             })
             .await?;
         Ok(ending)

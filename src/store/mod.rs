@@ -13,6 +13,7 @@ mod discrepancies;
 mod drift;
 mod entity;
 mod error;
+mod fence;
 mod finish;
 mod frontier;
 mod idempotency;

@@ -99,17 +99,19 @@ impl Store {
 
     /// Adds the event of a run that has ended in `db`'s transaction, as the last of the rows that are locked there.
     pub(super) async fn announce(&self, db: &impl ConnectionTrait, row: &run::Model) -> Result<(), DbErr> {
-        let well = row.status == RunStatus::Succeeded.as_str() && !row.dry_run;
+        let well = [RunStatus::Succeeded, RunStatus::Partial].iter().any(|status| row.status == status.as_str());
+        let well = well && !row.dry_run;
         if matches!(self.hand_over, HandOver::None) || !well {
             return Ok(());
         }
         let run: Run = read(row.clone())?;
         let run_id = run.run_id;
         let run = serde_json::to_string(&run).map_err(|error| DbErr::Json(error.to_string()))?;
-        // Locks the row that is there.
-        let turn = "INSERT INTO outbox_turns (merchant_id) VALUES ($1) \
+        // Locks the row that is there. The turns of one that is not begin where none that was ever there ended.
+        let turn = "INSERT INTO outbox_turns (merchant_id, epoch) VALUES ($1, $2) \
                     ON CONFLICT (merchant_id) DO UPDATE SET merchant_id = excluded.merchant_id";
-        db.execute_raw(self.statement(turn, [row.merchant_id.into()])).await?;
+        let epoch = chrono::Utc::now().timestamp_micros();
+        db.execute_raw(self.statement(turn, [row.merchant_id.into(), epoch.into()])).await?;
         let event = "INSERT INTO outbox (merchant_id, run_id, run) VALUES ($1, $2, $3)";
         let values: [Value; 3] = [row.merchant_id.into(), run_id.into(), run.into()];
         db.execute_raw(self.statement(event, values)).await.map(drop)
@@ -135,11 +137,17 @@ impl Store {
             }
         };
         let lock = self.dialect.for_update_skip_locked();
+        // What was refused before leaves three quarters of the room to what was not tried yet.
         let sql = format!(
-            "WITH ready AS MATERIALIZED (SELECT r.merchant_id FROM outbox_turns r WHERE r.due_at <= {now} {confirmed} \
-               ORDER BY r.{order} LIMIT {limit} {lock}) \
+            "WITH fresh AS MATERIALIZED (SELECT r.merchant_id FROM outbox_turns r \
+               WHERE r.attempts = 0 AND r.due_at <= {now} {confirmed} ORDER BY r.{order} LIMIT {limit} {lock}), \
+             again AS MATERIALIZED (SELECT r.merchant_id FROM outbox_turns r \
+               WHERE r.attempts > 0 AND r.due_at <= {now} {confirmed} ORDER BY r.due_at \
+               LIMIT (SELECT CASE WHEN count(*) + {share} > {limit} THEN {share} ELSE {limit} - count(*) END FROM fresh) {lock}) \
              UPDATE outbox_turns SET epoch = epoch + 1, attempts = attempts + 1, due_at = {lapse} \
-             WHERE merchant_id IN (SELECT merchant_id FROM ready) RETURNING merchant_id, epoch, attempts",
+             WHERE merchant_id IN (SELECT merchant_id FROM fresh UNION ALL SELECT merchant_id FROM again) \
+             RETURNING merchant_id, epoch, attempts",
+            share = limit / 4,
             lapse = self.dialect.now_plus(TURN)
         );
         let head = "SELECT id, run_id, run FROM outbox WHERE merchant_id = $1 ORDER BY id LIMIT 1";
@@ -165,11 +173,12 @@ impl Store {
         Ok(events)
     }
 
-    /// Notes a position in the log of changes behind the commit of every event that can be seen by now.
+    /// Notes a position in the log of changes behind the commit of every event that can be seen by now. One that lies
+    /// ahead of the log's end is another server's: the database was restored there from a dump.
     async fn place_turns(&self) -> Result<(), DbErr> {
         let sql = format!(
             "WITH new AS MATERIALIZED (\
-               SELECT r.merchant_id FROM outbox_turns r WHERE r.lsn IS NULL LIMIT {PLACED_AT_ONCE} {lock}) \
+               SELECT r.merchant_id FROM outbox_turns r WHERE r.lsn IS NULL OR r.lsn > (SELECT pg_current_wal_insert_lsn()) LIMIT {PLACED_AT_ONCE} {lock}) \
              UPDATE outbox_turns SET lsn = pg_current_wal_insert_lsn() WHERE merchant_id IN (SELECT merchant_id FROM new)",
             lock = self.dialect.for_update_skip_locked()
         );
@@ -190,7 +199,11 @@ impl Store {
             let turn = txn.query_one_raw(self.statement(&lock, merchant())).await?;
             if let Some(event) = &one.event {
                 let delivered = "DELETE FROM outbox WHERE id = $1";
-                txn.execute_raw(self.statement(delivered, [event.id.into()])).await?;
+                if txn.execute_raw(self.statement(delivered, [event.id.into()])).await?.rows_affected() > 0 {
+                    // Whoever's turn it is by now: the position was that of this event.
+                    let unplaced = "UPDATE outbox_turns SET lsn = NULL WHERE merchant_id = $1";
+                    txn.execute_raw(self.statement(unplaced, merchant())).await?;
+                }
             }
             let epoch = turn.map(|row| row.try_get::<i64>("", "epoch")).transpose()?;
             // Otherwise it is another's turn by now.

@@ -119,16 +119,18 @@ fn read<R: Stored>(row: &QueryResult, dialect: Dialect) -> Result<Held<R>, DbErr
 }
 
 /// Writes `records`, each unless a newer one stands there by now, and returns what became of those that
-/// were written. The rest were unchanged.
+/// were written. The rest were unchanged. `asked`: when Salla was asked for them, as an expression of the database's
+/// clock; what was marked as gone since then stays so.
 pub async fn upsert<R: Stored>(
     db: &impl ConnectionTrait,
     dialect: Dialect,
     merchant: MerchantId,
     records: &[&R],
+    asked: &str,
 ) -> Result<HashMap<i64, Outcome>, DbErr> {
     let mut written = HashMap::with_capacity(records.len());
     for records in records.chunks(ROWS_A_STATEMENT) {
-        for row in db.query_all(&upsert_statement(dialect, merchant, records)?).await? {
+        for row in db.query_all(&upsert_statement(dialect, merchant, records, asked)?).await? {
             let revision: i64 = row.try_get("", "revision")?;
             let outcome = if revision == 0 { Outcome::Created } else { Outcome::Updated };
             written.insert(row.try_get("", R::id_column())?, outcome);
@@ -137,12 +139,14 @@ pub async fn upsert<R: Stored>(
     Ok(written)
 }
 
-/// Takes the mark from those of `ids` that are marked as gone, and returns which were. Their content stays.
+/// Takes the mark from those of `ids` that were marked as gone before Salla was `asked`, and returns which were. Their
+/// content stays.
 pub async fn restore<R: Stored>(
     db: &impl ConnectionTrait,
     dialect: Dialect,
     merchant: MerchantId,
     ids: &[i64],
+    asked: &str,
 ) -> Result<Vec<i64>, DbErr> {
     if ids.is_empty() {
         return Ok(Vec::new());
@@ -154,7 +158,7 @@ pub async fn restore<R: Stored>(
         .value("updated_at", Expr::cust(dialect.now()))
         .and_where(Expr::col("merchant_id").eq(merchant.0))
         .and_where(Expr::col(R::id_column()).is_in(ids.iter().copied()))
-        .and_where(Expr::col("deleted_at").is_not_null())
+        .and_where(Expr::cust(marked_before(dialect, "deleted_at", asked)))
         .returning_col(R::id_column())
         .to_owned();
     db.query_all(&restore).await?.iter().map(|row| row.try_get("", R::id_column())).collect()
@@ -214,6 +218,7 @@ fn upsert_statement<R: Stored>(
     dialect: Dialect,
     merchant: MerchantId,
     records: &[&R],
+    asked: &str,
 ) -> Result<InsertStatement, DbErr> {
     let mut statement = Query::insert();
     let own = R::COLUMNS.iter().map(IdenStatic::as_str);
@@ -235,25 +240,34 @@ fn upsert_statement<R: Stored>(
             .values(place.into_iter().chain(record.values(dialect)).chain(version))
             .map_err(|error| DbErr::Custom(error.to_string()))?;
     }
-    statement.on_conflict(newer_wins::<R>(dialect)).returning(Query::returning().columns([R::id_column(), "revision"]));
+    statement
+        .on_conflict(newer_wins::<R>(dialect, asked))
+        .returning(Query::returning().columns([R::id_column(), "revision"]));
     Ok(statement)
 }
 
 /// Newer wins; at equal age, other content does. Our `revision` tells a new row from a changed one, and
 /// tells the fingerprint's trigger that the fingerprint is maintained.
-fn newer_wins<R: Stored>(dialect: Dialect) -> OnConflict {
+fn newer_wins<R: Stored>(dialect: Dialect, asked: &str) -> OnConflict {
     let table = R::table();
     let ours = dialect.comparable(&format!("{table}.salla_updated_at"));
     let theirs = dialect.comparable("excluded.salla_updated_at");
+    let was_gone = marked_before(dialect, &format!("{table}.deleted_at"), asked);
     let own = R::COLUMNS.iter().map(IdenStatic::as_str);
     OnConflict::columns(["merchant_id", R::id_column()])
         .update_columns(own.chain(["salla_updated_at", "payload", "fingerprint"]))
-        .value("deleted_at", Expr::cust("NULL"))
+        .value("deleted_at", Expr::cust(format!("CASE WHEN NOT ({was_gone}) THEN {table}.deleted_at END")))
         .value("revision", Expr::cust(format!("{table}.revision + 1")))
         .value("updated_at", Expr::cust(dialect.now()))
         .action_and_where(Expr::cust(format!(
             "({ours}) IS NULL OR ({ours}) < ({theirs}) OR (({ours}) = ({theirs}) AND \
-             ({table}.fingerprint IS DISTINCT FROM excluded.fingerprint OR {table}.deleted_at IS NOT NULL))"
+             ({table}.fingerprint IS DISTINCT FROM excluded.fingerprint OR {was_gone}))"
         )))
         .to_owned()
+}
+
+/// Whether a row was marked as gone before an instant; what another writer made of the mark may be no instant at all.
+fn marked_before(dialect: Dialect, deleted_at: &str, instant: &str) -> String {
+    let (marked, instant) = (dialect.age(deleted_at), dialect.age(instant));
+    format!("COALESCE({marked} < {instant}, {deleted_at} IS NOT NULL)")
 }

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::ring::{KeyRing, Kind, OpenError};
@@ -117,8 +118,13 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
         self.store.doubt(merchant).await
     }
 
-    async fn ending_within(&self, span: Duration, limit: u64) -> Result<Vec<MerchantId>, CredentialError> {
-        self.store.ending_within(span, limit).await
+    async fn ending_within(
+        &self,
+        span: Duration,
+        after: Option<(DateTime<Utc>, MerchantId)>,
+        limit: u64,
+    ) -> Result<Vec<(DateTime<Utc>, MerchantId)>, CredentialError> {
+        self.store.ending_within(span, after, limit).await
     }
 }
 

@@ -14,6 +14,7 @@ use crate::support::{
 };
 
 on_every_database!(
+    a_page_of_far_too_many_rows,
     what_passes_is_tried_again,
     what_lasts_fails_the_run_with_a_reason,
     one_store_s_trouble_is_its_own,
@@ -284,4 +285,19 @@ async fn a_database_that_goes_away(engine: Engine) {
     assert_eq!(run["error"]["kind"], "database", "{run}");
     site.database.execute("ALTER TABLE orders_away RENAME TO orders", []).await;
     assert_eq!(totals(&after(&site, []).await.0), [2, 2, 0, 0, 0, 0]);
+}
+
+/// Small rows, and so many of them that they would take all the memory there is.
+async fn a_page_of_far_too_many_rows(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    let rows = vec!["{}"; 300_000].join(",");
+    let answer = Fault::ok("application/json", &format!(r#"{{"success":true,"data":[{rows}]}}"#));
+    site.salla.world().always.insert(1001, answer);
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(
+        (run["status"].as_str(), run["error"]["kind"].as_str()),
+        (Some("failed"), Some("salla_malformed")),
+        "{run}"
+    );
+    assert!(run["error"]["message"].as_str().unwrap().contains("300000 rows on a page of at most 60"), "{run}");
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use axum::http::StatusCode;
 use chrono::Utc;
 use nix::sys::signal::Signal;
 use salla_reconciler::store::{UNPUBLISHED, published as business_tables};
@@ -13,7 +14,7 @@ use crate::{
         Engine, Site,
         cluster::PASSWORD,
         database::TestDatabase,
-        receiver::Receiver,
+        receiver::{Answer, Receiver},
         server::{Server, Stop},
         site::shop,
         until,
@@ -23,6 +24,8 @@ use crate::{
 on_every_postgres!(
     a_subscriber_is_equal_when_it_is_told,
     a_slot_that_is_not_there,
+    a_position_of_another_server,
+    an_event_that_somebody_has_removed,
     a_night_without_changes,
     the_database_restarts_while_events_are_delivered,
     the_publication_is_kept,
@@ -241,4 +244,68 @@ async fn the_tables_of_others_stay_published(engine: Engine) {
     site.set("CDC__PUBLICATION", "shared");
     site.run(&["migrate", "up"]).await.exits(0);
     assert_eq!(published(&site.database, "shared").await, ["carts", "orders", "products"]);
+}
+
+/// A slot that is made of nothing but the past: its consumer has read up to here.
+async fn slot(site: &Site, name: &str) {
+    site.database.rows(&format!("SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')::text")).await;
+}
+
+/// Waits until the store's turn has a position of this server's.
+async fn placed(site: &Site) {
+    until("the event has a position", async || {
+        site.database.number("SELECT count(*) FROM outbox_turns WHERE lsn < 'FE/0'").await == 1
+    })
+    .await;
+}
+
+async fn drop_slot(site: &Site, name: &str) {
+    site.database.rows(&format!("SELECT pg_drop_replication_slot('{name}')::text")).await;
+}
+
+/// Restored from a dump of a server whose log was much longer.
+async fn a_position_of_another_server(engine: Engine) {
+    let server = Server::start(engine.major()).await;
+    let mut site = Site::on(engine, server.url(), [shop(1001, 0, 2)]).await;
+    let receiver = Receiver::start().await;
+    told(&mut site, &receiver);
+    site.set("CDC__SLOT", "moved");
+    site.reconcile(1001, &[]).await;
+    site.database.execute("UPDATE outbox_turns SET lsn = 'FF/0'", []).await;
+    let _daemon = site.serve().await;
+    placed(&site).await;
+    slot(&site, "moved").await;
+    until("it is told of", async || receiver.taken().len() == 1).await;
+    drop_slot(&site, "moved").await;
+}
+
+/// As the runbook has it: the event is gone, and the next one has its own position.
+async fn an_event_that_somebody_has_removed(engine: Engine) {
+    let server = Server::start(engine.major()).await;
+    let mut site = Site::on(engine, server.url(), [shop(1001, 0, 2)]).await;
+    let receiver = Receiver::start().await;
+    told(&mut site, &receiver);
+    site.set("CDC__SLOT", "stands");
+    receiver.answer_by(|_| Answer::Status(StatusCode::BAD_REQUEST));
+    site.reconcile(1001, &[]).await;
+    let daemon = site.serve().await;
+    placed(&site).await;
+    slot(&site, "stands").await;
+    until("it is refused", async || receiver.arrived().len() == 1).await;
+    receiver.answer_by(|_| Answer::Status(StatusCode::OK));
+    // Nobody reads the slot: what comes now is not confirmed.
+    daemon.post("/runs", r#"{"merchant_id":1001,"full":true}"#).await;
+    let run = daemon.await_run("", |run| run["trigger"] == "http" && run["status"] == "succeeded").await;
+    for sql in [
+        "DELETE FROM outbox WHERE id = (SELECT min(id) FROM outbox)",
+        "UPDATE outbox_turns SET lsn = NULL, attempts = 0, due_at = now() WHERE merchant_id = 1001",
+    ] {
+        site.database.execute(sql, []).await;
+    }
+    sleep(Duration::from_secs(3)).await;
+    assert!(receiver.taken().is_empty(), "told of before it was confirmed");
+    site.database.rows("SELECT pg_replication_slot_advance('stands', pg_current_wal_lsn())::text").await;
+    until("it is told of", async || receiver.taken().len() == 1).await;
+    assert_eq!(receiver.taken()[0].run_id(), run["run_id"].as_str().unwrap());
+    drop_slot(&site, "stands").await;
 }

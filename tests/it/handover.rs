@@ -22,6 +22,8 @@ on_every_database!(
     a_run_that_ended_well_is_told_of,
     what_is_not_taken_in_comes_again_in_order,
     a_receiver_of_every_kind,
+    events_that_are_refused_hold_up_no_other_store_s,
+    a_run_that_left_records_out_is_told_of,
     a_death_during_the_delivery,
     a_deliverer_that_stalls,
     without_a_receiver_nothing_is_kept,
@@ -268,4 +270,39 @@ mod deaths {
         assert_eq!(twice, 1, "only what was taken in before its death comes again");
         assert_eq!(site.database.number("SELECT count(*) FROM outbox_turns").await, 0);
     }
+}
+
+/// A receiver that has something against the events of some stores.
+async fn events_that_are_refused_hold_up_no_other_store_s(engine: Engine) {
+    let mut site = Site::new(engine, (1001..=1021).map(|merchant| shop(merchant, 0, 1))).await;
+    let receiver = Receiver::start().await;
+    told(&mut site, &receiver);
+    receiver.answer_by(|event| {
+        let refused = event["data"]["merchant_id"].as_i64() < Some(1013);
+        Answer::Status(if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK })
+    });
+    site.run(&["run"]).await.exits(0);
+    assert_eq!(pending(&site).await, 21);
+    let began = Instant::now();
+    let daemon = site.serve().await;
+    until("the others arrive", async || receiver.taken().len() == 9).await;
+    // One after the other, each behind a rest that doubles, would be minutes.
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+    // And so it is the next night.
+    hurry(&site).await;
+    daemon.post("/runs", r#"{"merchant_id":1020}"#).await;
+    until("the next one arrives", async || receiver.taken().len() == 10).await;
+    assert_eq!(pending(&site).await, 12);
+}
+
+async fn a_run_that_left_records_out_is_told_of(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    let receiver = Receiver::start().await;
+    told(&mut site, &receiver);
+    site.salla.world().shop(1001).raw_rows.push("[1]".to_owned());
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "partial");
+    let _daemon = site.serve().await;
+    until("the event arrives", async || receiver.taken().len() == 1).await;
+    let event = &receiver.taken()[0].body;
+    assert_eq!((&event["type"], &event["data"]["status"]), (&json!("salla-reconciler.run.partial"), &json!("partial")));
 }

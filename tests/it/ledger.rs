@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::LazyLock, time::Duration};
 
 use salla_reconciler::{
-    domain::{Listing, MerchantId, Part, Request, Resource, RunStatus, Scope, Totals, Trigger, Window},
+    domain::{Covered, Listing, MerchantId, Part, Request, Resource, RunStatus, Scope, Totals, Trigger, Window},
     reconcile::Walk,
     reconcile::ports::{
         Actor, Batch, Begun, CredentialStore, Cursor, Ending, Enqueued, Firing, IdempotencyKey, Ledger, NewRun,
@@ -203,7 +203,7 @@ async fn by_hand_goes_first_and_one_at_a_time(engine: Engine) {
     let next = store.claim(10).await.unwrap().claims;
     assert_eq!(next.len(), 1);
     assert_eq!(next[0].lease.merchant, MerchantId(1));
-    assert!(next[0].watermark(Resource::Orders).is_some());
+    assert!(matches!(next[0].covered(Resource::Orders), Covered::UpTo(_)));
 }
 
 async fn a_page_that_was_committed_before_is_not_counted_twice(engine: Engine) {

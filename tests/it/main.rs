@@ -41,6 +41,7 @@ mod onboarding;
 mod openapi;
 mod order;
 mod outbound;
+mod poison;
 mod prometheus;
 mod reference;
 mod report;

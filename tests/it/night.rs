@@ -19,6 +19,8 @@ on_every_database!(
     the_whole_history,
     a_missed_night_is_covered_by_the_next,
     a_window_of_its_own_leaves_no_gap,
+    first_nights_that_failed_are_covered_by_the_first_that_does_not,
+    a_run_by_hand_loses_nothing_that_came_late,
     many_pages_and_a_server_that_caps_them,
     a_record_listed_twice_counts_once,
     discrepancies_tell_what_was_wrong,
@@ -311,5 +313,34 @@ async fn what_another_writer_left_that_is_no_time(engine: Engine) {
         .execute(&format!("UPDATE orders SET salla_updated_at = '{odd}', salla_created_at = '{odd}', status = 'x'"), [])
         .await;
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [3, 0, 3, 0, 0, 0]);
+    site.assert_equal(1001).await;
+}
+
+/// Registered three days ago, and no night has come to its end since.
+async fn first_nights_that_failed_are_covered_by_the_first_that_does_not(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 2)]).await;
+    let registered = Utc::now() - TimeDelta::days(3);
+    site.database.execute("UPDATE merchants SET created_at = $1", [registered.into()]).await;
+    let lost = site.salla.world().shop(1001).place(Utc::now() - TimeDelta::hours(36));
+    // One by hand over the last hour says nothing of the days before it.
+    let since = (Utc::now() - TimeDelta::hours(1)).to_rfc3339();
+    assert_eq!(totals(&site.reconcile(1001, &["--since", &since]).await), [2, 2, 0, 0, 0, 0]);
+    assert_eq!(site.database.number("SELECT count(*) FROM watermarks").await, 0, "there is a gap");
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(totals(&run), [3, 1, 0, 2, 0, 0], "{run}");
+    assert_eq!(site.database.number(&format!("SELECT count(*) FROM orders WHERE salla_order_id = {lost}")).await, 1);
+    assert_eq!(site.database.number("SELECT count(*) FROM watermarks").await, 1);
+}
+
+/// Salla shows a change up to ten minutes late: a window that begins at the last watermark itself does not join it.
+async fn a_run_by_hand_loses_nothing_that_came_late(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 2)]).await;
+    site.reconcile(1001, &[]).await;
+    let watermark = Utc::now() - TimeDelta::hours(30);
+    site.database.execute("UPDATE watermarks SET watermark = $1", [watermark.into()]).await;
+    let late = site.salla.world().shop(1001).place(watermark - TimeDelta::minutes(3));
+    site.reconcile(1001, &["--since", &watermark.to_rfc3339()]).await;
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(totals(&run)[1], 1, "order {late} was lost: {run}");
     site.assert_equal(1001).await;
 }

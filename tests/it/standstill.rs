@@ -11,7 +11,12 @@ use crate::support::{
     site::{shop, totals},
 };
 
-on_every_database!(what_runs_is_given_back_and_goes_on, a_firing_waits_for_the_stores, the_api_pauses_all);
+on_every_database!(
+    a_run_that_the_foreground_has_lost_is_paused_too,
+    what_runs_is_given_back_and_goes_on,
+    a_firing_waits_for_the_stores,
+    the_api_pauses_all
+);
 
 async fn what_runs_is_given_back_and_goes_on(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 40), shop(1002, 0, 3)]).await;
@@ -96,4 +101,29 @@ async fn the_api_pauses_all(engine: Engine) {
     assert_eq!(daemon.get("/merchants/1001").await.1["state"], "paused");
     site.run(&["merchants", "pause"]).await.exits(2);
     site.run(&["merchants", "pause", "1001", "--all"]).await.exits(2);
+}
+
+/// Somebody waits for a run of the foreground; nobody does once a daemon has taken it over.
+async fn a_run_that_the_foreground_has_lost_is_paused_too(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 60)]).await;
+    site.set("RECONCILE__LEASE", "2s");
+    site.set("RECONCILE__PAGE_SIZE", "1");
+    site.salla.world().always.insert(1001, Fault::Hang(Duration::from_millis(100)));
+    let mut child = site.command(&["run"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    crate::support::until("a page is committed", async || {
+        site.database.number("SELECT count(*) FROM run_pages").await > 1
+    })
+    .await;
+    child.kill().await.unwrap();
+    let daemon = site.serve().await;
+    crate::support::until("the daemon goes on with it", async || {
+        site.database.number("SELECT max(epoch) FROM runs WHERE status = 'running'").await == 2
+    })
+    .await;
+    site.run(&["merchants", "pause", "--all"]).await.exits(0);
+    let given_back = daemon.await_run("", |run| run["status"] == "queued").await;
+    assert_eq!(given_back["trigger"], "cli");
+    let before = site.salla.world().requests_for(1001);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(site.salla.world().requests_for(1001), before);
 }

@@ -24,6 +24,7 @@ on_every_database!(
     a_clock_that_is_ahead_and_a_webhook_during_the_run,
     a_refusal_at_one_address_is_not_the_store_s,
     a_row_without_a_stamp_among_others,
+    a_page_that_lists_an_order_without_its_stamp_and_with_it,
     more_poison_than_one_run_tries,
 );
 
@@ -375,4 +376,19 @@ async fn more_poison_than_one_run_tries(engine: Engine) {
     assert_eq!(site.database.number("SELECT count(*) FROM unwell").await, 3);
     site.run(&["run", "--json"]).await.exits(0);
     assert_eq!(site.database.number("SELECT count(*) FROM unwell").await, 0);
+}
+
+async fn a_page_that_lists_an_order_without_its_stamp_and_with_it(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 5)]).await;
+    let order = site.salla.world().shop(1001).orders[4].clone();
+    let (whole, mut summary) = (order.json(), order.json());
+    summary.as_object_mut().unwrap().remove("updated_at");
+    site.salla.world().shop(1001).orders[4].draft = true;
+    for row in [summary, whole] {
+        site.salla.world().shop(1001).raw_rows.push(row.to_string());
+    }
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((run["status"].as_str(), totals(&run)), (Some("succeeded"), [5, 5, 0, 0, 0, 0]), "{run}");
+    site.salla.world().shop(1001).orders[4].draft = false;
+    site.assert_equal(1001).await;
 }

@@ -11,9 +11,20 @@ use salla_reconciler::simulator::Fault;
 use crate::support::{
     Engine, Site,
     site::{shop, totals},
+    until,
 };
 
-on_every_database!(a_webhook_writes_while_we_write);
+on_every_database!(
+    a_webhook_writes_while_we_write,
+    an_order_that_is_deleted_while_it_is_read,
+    a_row_that_the_database_swallows,
+);
+
+mod what_postgres_has {
+    use super::a_row_that_is_refused_at_the_end;
+
+    on_every_postgres!(a_row_that_is_refused_at_the_end);
+}
 
 /// README, "A webhook writes while we write". The consumer inserts and updates as fast as it can, always a little newer
 /// than what the run has read. The database itself keeps the books: no row goes back in time, and the runs' totals are
@@ -107,4 +118,93 @@ async fn keep_books(site: &Site) {
     for sql in statements {
         site.database.execute(sql, []).await;
     }
+}
+
+/// Salla's answer is on its way; the order is deleted, and the consumer marks it. It stays marked.
+async fn an_order_that_is_deleted_while_it_is_read(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 6)]).await;
+    site.set("SALLA__LISTING", "documented");
+    site.set("SALLA__REQUEST_TIMEOUT", "10s");
+    site.salla.world().documented = true;
+    site.reconcile(1001, &[]).await;
+    let (gone, slow) = {
+        let mut world = site.salla.world();
+        let shop = world.shop(1001);
+        let (gone, slow) = (shop.orders[1].id, shop.orders[4].id);
+        shop.broken.insert(slow, Fault::Hang(Duration::from_secs(3)));
+        (gone, slow)
+    };
+    let deleted = async {
+        until("the slow order is asked for", async || {
+            site.salla.world().seen.iter().any(|seen| seen.id == Some(gone))
+                && site.salla.world().seen.iter().any(|seen| seen.id == Some(slow))
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        site.salla.world().shop(1001).delete(gone);
+        let now = if site.database.is_postgres() {
+            "clock_timestamp()"
+        } else {
+            "strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')"
+        };
+        let sql = format!("UPDATE orders SET deleted_at = {now} WHERE salla_order_id = $1");
+        site.database.execute(&sql, [gone.into()]).await;
+    };
+    site.salla.world().seen.clear();
+    let (run, ()) = tokio::join!(site.reconcile(1001, &["--full"]), deleted);
+    assert_eq!(totals(&run), [6, 0, 0, 6, 0, 0], "nothing was wrong: {run}");
+    let marked = format!("SELECT count(*) FROM orders WHERE deleted_at IS NOT NULL AND salla_order_id = {gone}");
+    assert_eq!(site.database.number(&marked).await, 1, "it came back from the dead");
+    site.assert_equal(1001).await;
+}
+
+/// A trigger of the platform's lets a row vanish: that is no success.
+async fn a_row_that_the_database_swallows(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 5)]).await;
+    let id = site.salla.world().shop(1001).orders[2].id;
+    if site.database.is_postgres() {
+        let function = "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$";
+        site.database.execute(function, []).await;
+        let trigger = format!(
+            "CREATE TRIGGER swallow BEFORE INSERT ON orders FOR EACH ROW WHEN (NEW.salla_order_id = {id}) EXECUTE FUNCTION swallow()"
+        );
+        site.database.execute(&trigger, []).await;
+    } else {
+        let trigger = format!(
+            "CREATE TRIGGER swallow BEFORE INSERT ON orders WHEN NEW.salla_order_id = {id} BEGIN SELECT RAISE(IGNORE); END"
+        );
+        site.database.execute(&trigger, []).await;
+    }
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((run["status"].as_str(), totals(&run)), (Some("partial"), [5, 4, 0, 0, 0, 1]), "{run}");
+    let reason = site.database.text("SELECT reason FROM discrepancies WHERE kind = 'failed'").await;
+    assert!(reason.contains("does not hold it"), "{reason}");
+    let drop = if site.database.is_postgres() { "DROP TRIGGER swallow ON orders" } else { "DROP TRIGGER swallow" };
+    site.database.execute(drop, []).await;
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+    site.assert_equal(1001).await;
+}
+
+/// By a constraint that the platform has put off to the end of each transaction.
+async fn a_row_that_is_refused_at_the_end(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 5)]).await;
+    let odd = {
+        let mut world = site.salla.world();
+        let shop = world.shop(1001);
+        shop.orders.iter_mut().for_each(|order| order.status = 0);
+        shop.orders[3].status = 5;
+        shop.orders[3].slug()
+    };
+    for sql in [
+        "CREATE TABLE statuses (slug text PRIMARY KEY)",
+        "INSERT INTO statuses VALUES ('payment_pending')",
+        "ALTER TABLE orders ADD CONSTRAINT known FOREIGN KEY (status) REFERENCES statuses DEFERRABLE INITIALLY DEFERRED",
+    ] {
+        site.database.execute(sql, []).await;
+    }
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((run["status"].as_str(), totals(&run)), (Some("partial"), [5, 4, 0, 0, 0, 1]), "{run}");
+    site.database.execute("INSERT INTO statuses VALUES ($1)", [odd.into()]).await;
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+    site.assert_equal(1001).await;
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{Listing, MerchantId, Part, Request, Resource, RunId, Scope, Trigger},
+    domain::{Covered, Listing, MerchantId, Part, Request, Resource, RunId, Scope, Trigger},
     reconcile::walk::Walk,
 };
 
@@ -62,6 +62,8 @@ pub struct Claim {
     pub now: DateTime<Utc>,
     /// The merchant's watermarks at the claim.
     pub watermarks: Vec<(Resource, DateTime<Utc>)>,
+    /// When the merchant was registered.
+    pub registered_at: DateTime<Utc>,
     /// For how long Salla still wants the store left alone.
     pub pause: Option<Duration>,
     /// What an earlier holder got done.
@@ -73,8 +75,9 @@ pub struct Claim {
 impl Claim {
     /// Up to when the merchant's records of a kind are known to be right.
     #[must_use]
-    pub fn watermark(&self, resource: Resource) -> Option<DateTime<Utc>> {
-        self.watermarks.iter().find(|(of, _)| *of == resource).map(|(_, watermark)| *watermark)
+    pub fn covered(&self, resource: Resource) -> Covered {
+        let watermark = self.watermarks.iter().find(|(of, _)| *of == resource);
+        watermark.map_or(Covered::NothingSince(self.registered_at), |(_, watermark)| Covered::UpTo(*watermark))
     }
 }
 

@@ -106,10 +106,12 @@ pub trait CredentialStore<T = SecretString>: Send + Sync + 'static {
         merchant: Option<MerchantId>,
     ) -> impl Future<Output = Result<Vec<MerchantId>, CredentialError>> + Send;
 
-    /// Up to `limit` merchants whose tokens end within `span` and can be renewed, those that end first.
+    /// Up to `limit` merchants whose tokens end within `span` and can be renewed, those that end first, with when they
+    /// do; of these, the ones behind `after`.
     fn ending_within(
         &self,
         span: Duration,
+        after: Option<(DateTime<Utc>, MerchantId)>,
         limit: u64,
-    ) -> impl Future<Output = Result<Vec<MerchantId>, CredentialError>> + Send;
+    ) -> impl Future<Output = Result<Vec<(DateTime<Utc>, MerchantId)>, CredentialError>> + Send;
 }

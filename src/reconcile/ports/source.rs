@@ -81,11 +81,12 @@ pub trait Source<R: Record>: Send + Sync {
         requests: &RequestCount,
     ) -> impl Future<Output = Result<Page<R>, SourceError>> + Send;
 
-    /// Reads one record at its own address; `None`: Salla says that it is gone.
+    /// Reads one record at its own address; `None`: Salla says that it is gone. Beside the id: whether it could not be
+    /// had before either, so that its trouble is its own.
     fn record(
         &self,
         merchant: MerchantId,
-        id: i64,
+        which: (i64, bool),
         requests: &RequestCount,
     ) -> impl Future<Output = Result<Option<Result<R, Unreadable>>, SourceError>> + Send;
 }

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, future::Future};
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
 use super::{Cursor, Lease};
 use crate::domain::{
@@ -57,6 +58,8 @@ pub struct Batch<R: Record> {
     pub well: Vec<i64>,
     /// The number of the pass, and the ids that it saw.
     pub seen: (u32, Vec<i64>),
+    /// When Salla was first asked for any of it. What another writer has marked as gone since then is gone.
+    pub asked_at: Instant,
 }
 
 impl<R: Record> Default for Batch<R> {
@@ -69,6 +72,7 @@ impl<R: Record> Default for Batch<R> {
             gone: Vec::new(),
             well: Vec::new(),
             seen: (0, Vec::new()),
+            asked_at: Instant::now(),
         }
     }
 }

@@ -1,0 +1,149 @@
+//! Records that are read at their own addresses, and whose trouble it is when they cannot be.
+
+use futures::{StreamExt, stream};
+
+use super::{
+    engine::{EngineError, Work},
+    parts::Done,
+    ports::{Assessed, Batch, Checked, Source, SourceError, Target},
+    survey::Survey,
+};
+use crate::domain::{DeepCheck, Held, Record, Summary, Unreadable, Verdict, needs_detail};
+
+/// So many details are asked for at a time; the store's limit decides how soon.
+const AT_ONCE: usize = 4;
+
+/// So many records in a row that cannot be had are not each one's own trouble.
+const TOO_MANY: u32 = 5;
+
+const LISTED_AND_GONE: &str = "is listed, but Salla says at its own address that it is gone";
+
+impl<S, T> Work<'_, S, T> {
+    /// Reads the details of those summaries that are not enough, some at a time.
+    pub async fn look_closer<R>(
+        &self,
+        summaries: Vec<Summary>,
+        batch: &mut Batch<R>,
+        (survey, done): (&Survey, &Done),
+    ) -> Result<(), EngineError>
+    where
+        R: Record,
+        S: Source<R>,
+        T: Target<R>,
+    {
+        let merchant = self.claim.lease.merchant;
+        let ids: Vec<i64> = summaries.iter().map(|summary| summary.id).collect();
+        let (held, checks) = (self.target.held(merchant, &ids).await?, self.target.checks(merchant, &ids).await?);
+        let deep = DeepCheck { now: self.claim.now, all: self.claim.request.full };
+        let (closer, enough): (Vec<_>, Vec<_>) = summaries.into_iter().partition(|summary| {
+            let unwell = survey.is_unwell(summary.id);
+            needs_detail(summary, held.get(&summary.id), checks.get(&summary.id), (deep, unwell))
+        });
+        batch.unchanged += enough.len() as u64;
+        let asked: Vec<i64> = closer.iter().map(|summary| summary.id).collect();
+        let read = self.read_each(&asked, survey, done).await?;
+        let unknown = asked.iter().zip(&read).filter(|(id, _)| !survey.is_unwell(**id));
+        if unknown.clone().count() >= TOO_MANY as usize && unknown.clone().all(|(_, record)| record.is_none()) {
+            let error = SourceError::Rejected { reason: LISTED_AND_GONE.to_owned() };
+            self.is_theirs::<R>(&asked, survey, done, error).await?;
+        }
+        let (mut summaries, mut records) = (Vec::new(), Vec::new());
+        for (summary, record) in closer.into_iter().zip(read) {
+            match record {
+                Some(Ok(record)) => {
+                    summaries.push(summary);
+                    records.push(record);
+                }
+                Some(Err(bad)) => batch.unreadable.push(bad),
+                None => batch.unreadable.push(unreadable(summary.id, LISTED_AND_GONE)),
+            }
+        }
+        let details = self.assess_all(self.in_time(records), false).await?;
+        batch.checked.extend(summaries.into_iter().filter_map(|summary| checked(summary, &details)));
+        batch.records.extend(details);
+        Ok(())
+    }
+
+    /// Reads records at their own addresses, some at a time; the answers come in the order of `ids`. `None`: gone.
+    ///
+    /// What is wrong with one of them is its own trouble. Where it is wrong with many in a row that nothing was wrong
+    /// with before, others tell whether it is the store's.
+    pub async fn read_each<R>(
+        &self,
+        ids: &[i64],
+        survey: &Survey,
+        done: &Done,
+    ) -> Result<Vec<Option<Result<R, Unreadable>>>, EngineError>
+    where
+        R: Record,
+        S: Source<R>,
+    {
+        let merchant = self.claim.lease.merchant;
+        let suspect = |id| survey.is_unwell(id);
+        let read = |id| async move { (id, self.source.record(merchant, (id, suspect(id)), &done.requests).await) };
+        let (mut records, mut in_a_row) = (Vec::with_capacity(ids.len()), 0);
+        while records.len() < ids.len() {
+            let mut answers = stream::iter(ids[records.len()..].iter().copied()).map(read).buffered(AT_ONCE);
+            let mut doubt = None;
+            while doubt.is_none()
+                && let Some((id, answer)) = self.unless_stopped(answers.next()).await?
+            {
+                records.push(match answer {
+                    Ok(record) => {
+                        in_a_row = 0;
+                        record
+                    }
+                    Err(error) if error.may_be_one_record_s() => {
+                        let bad = unreadable(id, &error.to_string());
+                        in_a_row += u32::from(!suspect(id));
+                        doubt = (in_a_row == TOO_MANY).then_some(error);
+                        Some(Err(bad))
+                    }
+                    Err(error) => return Err(error.into()),
+                });
+            }
+            // What is on its way is asked for again: it may hold what the next request waits for.
+            drop(answers);
+            if let Some(error) = doubt {
+                self.is_theirs::<R>(ids, survey, done, error).await?;
+                in_a_row = 0;
+            }
+        }
+        Ok(records)
+    }
+
+    /// Asks for records that ought to be well; where none of them can be had, `error` is the store's trouble.
+    async fn is_theirs<R>(
+        &self,
+        ids: &[i64],
+        survey: &Survey,
+        done: &Done,
+        error: SourceError,
+    ) -> Result<(), EngineError>
+    where
+        R: Record,
+        S: Source<R>,
+    {
+        for id in survey.controls(ids) {
+            let control = self.source.record(self.claim.lease.merchant, (id, false), &done.requests);
+            if let Ok(Some(Ok(_))) = self.unless_stopped(control).await? {
+                return Ok(());
+            }
+        }
+        Err(error.into())
+    }
+}
+
+fn unreadable(id: i64, reason: &str) -> Unreadable {
+    Unreadable { id: Some(id), path: String::new(), reason: reason.to_owned() }
+}
+
+/// What to remember of a summary once its record is as Salla has it.
+fn checked<R: Record>(summary: Summary, details: &[Assessed<R>]) -> Option<Checked> {
+    let detail = details.iter().find(|detail| detail.record.id() == summary.id)?;
+    let held = match &detail.verdict {
+        Verdict::Unchanged | Verdict::Restore => detail.held_state?,
+        Verdict::Create | Verdict::Update { .. } => Held::state_of(&detail.record),
+    };
+    Some(Checked { summary, held })
+}
