@@ -22,6 +22,7 @@ mod m20261127_000013_outbox;
 mod m20261128_000014_resources;
 mod m20261128_000015_products;
 mod m20261128_000016_turns;
+mod m20261128_000017_spent;
 mod records;
 
 /// Applies and reverts the migrations, in their order.
@@ -48,6 +49,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000014_resources::Migration),
             Box::new(m20261128_000015_products::Migration),
             Box::new(m20261128_000016_turns::Migration),
+            Box::new(m20261128_000017_spent::Migration),
         ]
     }
 }

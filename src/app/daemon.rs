@@ -49,7 +49,7 @@ pub fn openapi() -> String {
 pub async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
     let address = config.http.listen;
     TcpListener::bind(address).await.with_context(|| {
-        format!("http.listen: {address} cannot be bound; end the program that has it, or set another (port 0 takes a free one)")
+        format!("http.listen: {address} cannot be bound; end the program that has it, or choose another (`http.listen`, for the demo `--listen`; port 0 takes a free one)")
     })
 }
 

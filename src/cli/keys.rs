@@ -139,7 +139,7 @@ impl Census {
         let all = known.chain(strange.map(|(id, tokens)| (id.as_str(), *tokens)));
         let told: Vec<String> = all
             .map(|(id, tokens)| match tokens {
-                0 if id != vault.key_id() => format!("none under {id:?}, which may go"),
+                0 if id != vault.key_id() => format!("none under {id:?}, which may go unless it is to be the next"),
                 _ => format!("{tokens} under {id:?}"),
             })
             .collect();

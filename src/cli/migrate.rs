@@ -1,5 +1,7 @@
 //! `migrate`: the schema.
 
+use std::io::IsTerminal as _;
+
 use super::{Exit, table::table};
 use crate::{app, config::Config, store::Store};
 
@@ -23,12 +25,26 @@ pub enum Command {
     Status,
 }
 
+/// Whoever sits at a terminal is asked; a script knows what it does.
+fn confirmed() -> std::io::Result<bool> {
+    eprint!("This removes every table of this program, with all orders, runs and tokens in them. Type yes to go on: ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}
+
 /// Does what was asked of the schema.
 pub async fn migrate(config: &Config, command: Command) -> anyhow::Result<Exit> {
     let store = Store::connect(&config.database.url, 2, config.reconcile.lease).await?;
     match command {
         Command::Up => app::migrate(config, &store).await?,
-        Command::Down => store.revert().await?,
+        Command::Down => {
+            if std::io::stdin().is_terminal() && !confirmed()? {
+                say!("Nothing was removed.");
+                return Ok(Exit::Failure);
+            }
+            store.revert().await?;
+        }
         Command::Status => {}
     }
     let rows = store.migrations().await?.into_iter().map(|(name, applied)| {

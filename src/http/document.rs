@@ -95,6 +95,7 @@ where
 /// end in.
 fn complete(document: &mut OpenApi, guarded: bool) {
     for operation in document.paths.paths.values_mut().flat_map(operations) {
+        let id = operation.operation_id.clone().unwrap_or_default();
         let shared = ALWAYS.into_iter().chain(GUARDED.into_iter().filter(|_| guarded));
         for (status, description) in shared {
             let response = || RefOr::T(Response::new(description));
@@ -116,7 +117,7 @@ fn complete(document: &mut OpenApi, guarded: bool) {
         }
         for (status, response) in &mut operation.responses.responses {
             if let RefOr::T(response) = response {
-                exemplify(status, response);
+                exemplify(&id, status, response);
             }
         }
         if guarded {
@@ -126,7 +127,7 @@ fn complete(document: &mut OpenApi, guarded: bool) {
 }
 
 /// Shows what the answer looks like.
-fn exemplify(status: &str, response: &mut Response) {
+fn exemplify(operation: &str, status: &str, response: &mut Response) {
     for content in response.content.values_mut() {
         let RefOr::T(content) = content else {
             continue;
@@ -136,7 +137,7 @@ fn exemplify(status: &str, response: &mut Response) {
             content.example = if name == Members::name() {
                 examples::problem(status, &response.description)
             } else {
-                examples::of(name)
+                examples::of(name, operation)
             };
         }
     }

@@ -5,14 +5,24 @@ use serde_json::{Value, json};
 
 const RUN_ID: &str = "01a21c7c-8c3f-7184-9480-c45b107592d7";
 
-/// An answer of this schema.
-pub fn of(schema: &str) -> Option<Value> {
+/// An answer of this schema, by this operation.
+pub fn of(schema: &str, operation: &str) -> Option<Value> {
+    Some(match (schema, operation) {
+        ("Health", "readyz") => json!({"status": "ready", "version": env!("CARGO_PKG_VERSION")}),
+        ("Pause", "resume_all") => json!({"paused": false}),
+        ("Merchant", "pause_merchant") => merchant("paused"),
+        ("Run", "create_run") => queued(),
+        (schema, _) => return by_schema(schema),
+    })
+}
+
+fn by_schema(schema: &str) -> Option<Value> {
     Some(match schema {
         "AuditPage" => json!({"entries": [audited()], "next_cursor": 10}),
         "DiscrepancyPage" => json!({"discrepancies": [found()], "next_cursor": null}),
         "Health" => json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}),
-        "Merchant" => merchant(),
-        "MerchantPage" => json!({"merchants": [merchant()], "next_cursor": 1001}),
+        "Merchant" => merchant("active"),
+        "MerchantPage" => json!({"merchants": [merchant("active")], "next_cursor": 1001}),
         "Pause" => json!({"paused": true}),
         "Receipt" => json!({"result": "applied"}),
         "Report" => json!({"since": "2026-10-28T00:00:00Z", "until": "2026-11-27T00:00:00Z", "merchants": [drift()]}),
@@ -56,6 +66,20 @@ fn run() -> Value {
     })
 }
 
+/// A run that was just asked for.
+fn queued() -> Value {
+    let mut run = run();
+    run["status"] = json!("queued");
+    run["trigger"] = json!("http");
+    run["totals"] = json!({"fetched": 0, "created": 0, "updated": 0, "unchanged": 0, "skipped": 0, "failed": 0});
+    run["resources"] = json!([]);
+    run["requests"] = json!(0);
+    for absent in ["listing", "window", "started_at", "finished_at"] {
+        run[absent] = Value::Null;
+    }
+    run
+}
+
 fn totals() -> Value {
     json!({"fetched": 41, "created": 4, "updated": 7, "unchanged": 30, "skipped": 0, "failed": 0})
 }
@@ -74,11 +98,11 @@ fn found() -> Value {
     })
 }
 
-fn merchant() -> Value {
+fn merchant(state: &str) -> Value {
     json!({
         "merchant_id": 1001,
         "name": "متجر التجربة",
-        "state": "active",
+        "state": state,
         "watermark": "2026-11-26T23:00:00Z",
         "watermarks": {"orders": "2026-11-26T23:00:00Z"},
     })

@@ -70,8 +70,7 @@ pub async fn create<L: Ledger>(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    let create: Create = serde_json::from_slice(&body)
-        .map_err(|error| bad_request(format!("the body is not what a run takes: {error}")))?;
+    let create = read(&body)?;
     if api.draining.is_cancelled() {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down"));
     }
@@ -110,6 +109,20 @@ pub async fn create<L: Ledger>(
         Enqueued::UnknownMerchant => Err(no_merchant(create.merchant_id)),
         Enqueued::Retired => Err(Problem::new(StatusCode::CONFLICT, MerchantState::Retired.advice())),
     }
+}
+
+/// What is wrong with a body is told by the member it is wrong with.
+fn read(body: &[u8]) -> Result<Create, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let read =
+        serde_path_to_error::deserialize(&mut json).map_err(|error| match error.path().to_string().as_str() {
+            member @ ("since" | "until") => {
+                bad_request(format!("{member} is no instant in RFC 3339, such as 2026-11-20T00:00:00Z"))
+            }
+            _ => bad_request(format!("the body is not what a run takes: {}", error.inner())),
+        })?;
+    json.end().map_err(|error| bad_request(format!("the body is not what a run takes: {error}")))?;
+    Ok(read)
 }
 
 async fn accepted<L: Ledger>(api: &Api<L>, id: RunId) -> Answer {

@@ -41,6 +41,12 @@ impl Pace {
         *self = Self { at_once: (self.at_once * 2).min(MOST_AT_ONCE), rest: Duration::ZERO };
     }
 
+    /// The receiver answers, and has something against each of them, which wait by themselves; gives the rest until the
+    /// next round. It may be all there are.
+    pub fn refused(&self) -> Duration {
+        SHORTEST_REST
+    }
+
     /// Some were not; gives the rest until the next round.
     pub fn went_wrong(&mut self) -> Duration {
         *self = Self { at_once: 1, rest: (self.rest * 2).clamp(SHORTEST_REST, LONGEST_REST) };

@@ -71,8 +71,6 @@ impl<O: Outbox> Relay<O> {
             self.put_off(&one, &error).await;
             if error.is_the_event_s() { refused = true } else { failed = true }
         }
-        // A receiver that takes others in has something against these, which wait by themselves.
-        failed |= refused && delivered.is_empty();
         if let Err(error) = self.outbox.delivered(&delivered).await {
             tracing::warn!(error = %error, events = delivered.len(), "events were delivered, and cannot be taken out of the outbox; they will come again");
             failed = true;
@@ -81,6 +79,9 @@ impl<O: Outbox> Relay<O> {
             let rest = pace.went_wrong().max(wants);
             tracing::info!(rest = %humantime::format_duration(rest), "events rest; then one is tried");
             return rest;
+        }
+        if refused && delivered.is_empty() {
+            return pace.refused().max(wants);
         }
         if pace.is_troubled() {
             tracing::info!("events are delivered again");

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     policy::{database_failure, failure},
-    ports::{Begun, Ledger, NewRun, Sources, Targets},
+    ports::{Begun, Ledger, Limits, NewRun, PauseStore, Sources, Targets},
     runner::{Ended, Runner},
 };
 use crate::domain::FailureKind;
@@ -16,8 +16,8 @@ const LEASE_POLL: Duration = Duration::from_secs(5);
 
 impl<S, T> Runner<S, T>
 where
-    S: Sources + 'static,
-    T: Targets + Ledger,
+    S: Sources + Limits + 'static,
+    T: Targets + Ledger + PauseStore,
 {
     /// Makes a run and executes it here. Where the merchant's last holder is gone without a word, its
     /// lease is waited for.

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     parts::Done,
-    ports::{Claim, Ledger, MAX_SETBACKS, Sources, TargetError, Targets},
+    ports::{Claim, Ledger, Limits, MAX_SETBACKS, PauseStore, Sources, TargetError, Targets},
     runner::{Ended, OnStop, Runner},
 };
 
@@ -16,14 +16,34 @@ const DATABASE_AWAY: Duration = Duration::from_secs(60);
 
 impl<S, T> Runner<S, T>
 where
-    S: Sources + 'static,
-    T: Targets + Ledger,
+    S: Sources + Limits + 'static,
+    T: Targets + Ledger + PauseStore,
 {
     /// The lease is lost.
     pub(super) fn let_go(&self, claim: &Claim) -> Ended {
         tracing::warn!("another process has taken the run over, or it was ended; this one wrote nothing more");
         self.metrics.leases_lost.inc();
         Ended::Elsewhere(claim.lease.merchant)
+    }
+
+    /// Takes up what whoever had the store before has spent of its limit.
+    pub(super) fn arrive(&self, claim: &Claim) {
+        // Who went away without a word has told nobody.
+        let spent = if claim.setbacks > 0 { None } else { Some(claim.spent) };
+        if spent != Some(0) {
+            self.source.inherit(claim.lease.merchant, spent);
+        }
+    }
+
+    /// Leaves on record what is spent of the store's limit, for whoever has it next.
+    pub(super) async fn leave(&self, claim: &Claim) {
+        let merchant = claim.lease.merchant;
+        let spent = self.source.spent(merchant);
+        if spent > 0
+            && let Err(error) = self.store.spent(merchant, spent).await
+        {
+            tracing::warn!(error = %error, "what is spent of the store's limit could not be left on record");
+        }
     }
 
     /// Nobody would take up a run of the foreground, and one that always comes to nothing is not the database's outage.
@@ -38,6 +58,7 @@ where
         in_vain: bool,
         (pause, stop): (Duration, &CancellationToken),
     ) -> Ended {
+        self.leave(claim).await;
         let deadline = Instant::now() + DATABASE_AWAY;
         let given_back = loop {
             let given_back = if in_vain {
@@ -60,6 +81,7 @@ where
 
     /// Gives the run back, to be taken up after `pause`.
     pub(super) async fn give_back(&self, claim: &Claim, pause: Duration) -> Ended {
+        self.leave(claim).await;
         match self.store.release(&claim.lease, pause).await {
             Ok(true) if pause.is_zero() => tracing::info!("run given back at its cursor"),
             Ok(true) => tracing::info!("run waits at its cursor for {} s: its store does not answer", pause.as_secs()),

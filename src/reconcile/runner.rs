@@ -13,7 +13,7 @@ use super::{
     metrics::Metrics,
     parts::{self, Done, reconcile_part},
     policy::{Disposition, database_failure, dispose, failure},
-    ports::{Claim, Ending, Ledger, SourceError, Sources, TargetError, Targets},
+    ports::{Claim, Ending, Ledger, Limits, PauseStore, SourceError, Sources, TargetError, Targets},
     progress::ProgressSender,
     span,
     summary::summarise,
@@ -104,8 +104,8 @@ impl<S, T: Clone> Clone for Runner<S, T> {
 
 impl<S, T> Runner<S, T>
 where
-    S: Sources + 'static,
-    T: Targets + Ledger,
+    S: Sources + Limits + 'static,
+    T: Targets + Ledger + PauseStore,
 {
     /// Executes a claimed run to its end, whatever that is.
     pub async fn execute(&self, claim: Claim, stop: &CancellationToken) -> Ended {
@@ -122,6 +122,7 @@ where
 
     async fn settle(&self, claim: Claim, stop: &CancellationToken) -> Ended {
         let began = Instant::now();
+        self.arrive(&claim);
         let (mut done, disposition) = match parts::begin(&claim, self.resources, self.policy) {
             Err(error) => (Done::default(), Some(Disposition::Fail(failure(FailureKind::InvalidWindow, &error)))),
             Ok(mut done) => {
@@ -150,6 +151,7 @@ where
             Some(Disposition::Cancel) => (RunStatus::Cancelled, None),
             Some(Disposition::LetGo) => return self.let_go(&claim),
             Some(Disposition::MadeWay) => {
+                self.leave(&claim).await;
                 tracing::info!("run made way for others at its cursor; it goes on behind them");
                 return Ended::Elsewhere(claim.lease.merchant);
             }
@@ -165,6 +167,7 @@ where
             requests: done.requests.get(),
             again,
         };
+        self.leave(&claim).await;
         self.end(&claim, ending, began).await
     }
 

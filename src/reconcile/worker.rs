@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Pulse,
-    ports::{Ledger, Sources, Targets},
+    ports::{Ledger, Limits, PauseStore, Sources, Targets},
     runner::{Ended, Runner},
     sweep,
 };
@@ -35,8 +35,8 @@ const TURN: Duration = Duration::from_secs(30);
 
 impl<S, T> Worker<S, T>
 where
-    S: Sources + 'static,
-    T: Targets + Ledger,
+    S: Sources + Limits + 'static,
+    T: Targets + Ledger + PauseStore,
 {
     /// Works until `stop` is called, then gives back what it holds and returns when nothing is left.
     pub async fn work(self, stop: CancellationToken) {

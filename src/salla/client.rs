@@ -34,7 +34,7 @@ use crate::{
     foreign::{retry_after, served_at},
     reconcile::{
         Metrics,
-        ports::{CredentialStore, PauseStore, RequestCount, SourceError},
+        ports::{CredentialStore, Limits, PauseStore, RequestCount, SourceError},
     },
 };
 
@@ -47,6 +47,7 @@ pub struct SallaClient<C> {
     http: ClientWithMiddleware,
     auth: Auth<C>,
     circuit: Arc<Circuit>,
+    limiters: Arc<Limiters>,
     api_url: Url,
     pub(super) listing: ListingChoice,
     pub(super) page_size: u32,
@@ -79,6 +80,16 @@ pub(super) struct Answer {
     pub served_at: Option<DateTime<Utc>>,
 }
 
+impl<C: CredentialStore> Limits for SallaClient<C> {
+    fn spent(&self, merchant: MerchantId) -> u32 {
+        self.limiters.spent(merchant)
+    }
+
+    fn inherit(&self, merchant: MerchantId, spent: Option<u32>) {
+        self.limiters.inherit(merchant, spent);
+    }
+}
+
 impl<C: CredentialStore> SallaClient<C> {
     /// Builds the client; connections are made when they are needed. Pauses that Salla asks for are kept in `pauses`.
     ///
@@ -104,7 +115,7 @@ impl<C: CredentialStore> SallaClient<C> {
                 longest: config.max_retry_after,
             })
             .with(Throttle {
-                limiters,
+                limiters: Arc::clone(&limiters),
                 pauses,
                 process: ProcessLimit::new(config.process_requests_per_minute),
                 metrics: Arc::clone(&metrics),
@@ -124,6 +135,7 @@ impl<C: CredentialStore> SallaClient<C> {
             http,
             auth: Auth::new(credentials, endpoint, metrics),
             circuit,
+            limiters,
             api_url: config.api_url.clone(),
             listing: config.listing,
             page_size,

@@ -58,6 +58,16 @@ impl Limiters {
         self.with(merchant, |store, now| store.limiter.pause(pause, now));
     }
 
+    /// What others have to know of the last minute.
+    pub fn spent(&self, merchant: MerchantId) -> u32 {
+        self.with(merchant, |store, now| store.limiter.spent(now))
+    }
+
+    /// What another process has sent in it.
+    pub fn inherit(&self, merchant: MerchantId, spent: Option<u32>) {
+        self.with(merchant, |store, now| store.limiter.inherit(spent, now));
+    }
+
     /// Waits for leave to send a request.
     async fn admit(&self, merchant: MerchantId) -> Admitted<'_> {
         loop {

@@ -28,8 +28,10 @@ impl Store {
             "{now} AS claimed_at{watermarks}, \
              COALESCE((SELECT m.created_at FROM merchants m WHERE m.merchant_id = runs.merchant_id), runs.queued_at) \
                AS registered_at, \
+             (SELECT p.spent FROM pauses p WHERE p.merchant_id = runs.merchant_id AND p.spent_at > {minute_ago}) AS spent, \
              (SELECT {pause} FROM pauses p WHERE p.merchant_id = runs.merchant_id AND p.ends_at > {now}) AS pause",
             watermarks = Resource::ALL.iter().map(of_one).collect::<String>(),
+            minute_ago = self.dialect.now_minus(Duration::from_secs(60)),
             pause = self.dialect.seconds_between(now, "p.ends_at")
         )
     }
@@ -60,6 +62,7 @@ impl Store {
                 watermarks: watermarks(row)?,
                 registered_at: row.try_get("", "registered_at")?,
                 pause: pause.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+                spent: row.try_get::<Option<i64>>("", "spent")?.and_then(|spent| spent.try_into().ok()).unwrap_or(0),
                 resumed: self.resumed(db, &run).await?,
             });
         }

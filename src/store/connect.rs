@@ -56,6 +56,11 @@ pub enum StoreError {
     /// It does not answer.
     #[error("the database cannot be reached: {0}; check database.url, and that the server is up")]
     Unreachable(String),
+    /// Another program has tables of our names.
+    #[error(
+        "the schema holds tables that this program did not make: {0}; give it a schema of its own, by ?options=-c%20search_path%3Dreconciler at the end of database.url (CREATE SCHEMA reconciler before), or a database"
+    )]
+    Occupied(String),
     /// It has room for one connection.
     #[error(
         "database.url: one connection can be had and no second: {0}; raise the pooler's pool_size, the role's CONNECTION LIMIT or max_connections"
@@ -127,6 +132,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn migrate(&self) -> Result<(), StoreError> {
+        self.require_room().await?;
         let mut pauses = PAUSES.iter();
         while self.pending().await? > 0 {
             if let Err(error) = in_time(MIGRATION_TIMEOUT, Migrator::up(&self.db, None)).await {

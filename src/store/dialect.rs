@@ -95,6 +95,16 @@ impl Dialect {
         }
     }
 
+    /// A query for the names of the tables of the schema that is worked in.
+    pub fn table_names(self) -> &'static str {
+        match self {
+            Self::Postgres => {
+                "SELECT CAST(tablename AS text) AS name FROM pg_tables WHERE schemaname = current_schema()"
+            }
+            Self::Sqlite => "SELECT name FROM sqlite_master WHERE type = 'table'",
+        }
+    }
+
     /// Locks the rows that are read, and passes over those that another transaction has locked. SQLite
     /// has one writer, who holds the lock already.
     pub fn for_update_skip_locked(self) -> &'static str {

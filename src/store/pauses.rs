@@ -25,4 +25,19 @@ impl PauseStore for Store {
         })
         .await
     }
+
+    async fn spent(&self, merchant: MerchantId, requests: u32) -> Result<(), TargetError> {
+        let now = self.dialect.now();
+        let sql = format!(
+            "INSERT INTO pauses (merchant_id, ends_at, spent, spent_at) \
+             SELECT merchant_id, {now}, $2, {now} FROM merchants WHERE merchant_id = $1 \
+             ON CONFLICT (merchant_id) DO UPDATE SET spent = excluded.spent, spent_at = excluded.spent_at"
+        );
+        let sql = sql.as_str();
+        self.call(|| async move {
+            self.db.execute_raw(self.statement(sql, [merchant.0.into(), i64::from(requests).into()])).await?;
+            Ok(())
+        })
+        .await
+    }
 }

@@ -42,6 +42,24 @@ pub const UNPUBLISHED: [&str; 18] = [
 ];
 
 impl Store {
+    /// Before the first migration: tables of another's with the names of ours would be half of a schema.
+    ///
+    /// # Errors
+    /// When there are any.
+    pub(super) async fn require_room(&self) -> Result<(), StoreError> {
+        let look = || async {
+            let rows = self.db.query_all_raw(self.statement(self.dialect.table_names(), [])).await?;
+            rows.iter().map(|row| row.try_get("", "name")).collect::<Result<Vec<String>, DbErr>>()
+        };
+        let there = self.call(look).await.map_err(|error| StoreError::Unreachable(error.to_string()))?;
+        if there.iter().any(|table| table == "seaql_migrations") {
+            return Ok(());
+        }
+        let ours = published().into_iter().chain(UNPUBLISHED);
+        let taken: Vec<&str> = ours.filter(|table| there.iter().any(|other| other == table)).collect();
+        if taken.is_empty() { Ok(()) } else { Err(StoreError::Occupied(taken.join(", "))) }
+    }
+
     /// Makes the publication if there is none, and adds the tables that it lacks. Another process may do the same at the
     /// same moment. Tables of others, and what it publishes of them, are left as they are.
     ///

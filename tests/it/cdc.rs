@@ -296,12 +296,10 @@ async fn an_event_that_somebody_has_removed(engine: Engine) {
     // Nobody reads the slot: what comes now is not confirmed.
     daemon.post("/runs", r#"{"merchant_id":1001,"full":true}"#).await;
     let run = daemon.await_run("", |run| run["trigger"] == "http" && run["status"] == "succeeded").await;
-    for sql in [
-        "DELETE FROM outbox WHERE id = (SELECT min(id) FROM outbox)",
-        "UPDATE outbox_turns SET lsn = NULL, attempts = 0, due_at = now() WHERE merchant_id = 1001",
-    ] {
-        site.database.execute(sql, []).await;
-    }
+    let sql = "WITH gone AS (DELETE FROM outbox WHERE id = (SELECT min(id) FROM outbox) RETURNING merchant_id) \
+               UPDATE outbox_turns SET lsn = NULL, attempts = 0, due_at = now() \
+               WHERE merchant_id IN (SELECT merchant_id FROM gone)";
+    site.database.execute(sql, []).await;
     sleep(Duration::from_secs(3)).await;
     assert!(receiver.taken().is_empty(), "told of before it was confirmed");
     site.database.rows("SELECT pg_replication_slot_advance('stands', pg_current_wal_lsn())::text").await;

@@ -10,11 +10,13 @@ use tokio::time::Instant;
 use crate::support::{
     Engine, Site,
     site::{shop, totals},
+    until,
 };
 
 on_every_database!(
     a_429,
     a_pause_survives_a_restart,
+    a_deploy_keeps_a_limit_that_nobody_announces,
     a_limit_that_does_not_say_for_how_long,
     one_store_does_not_answer,
     a_store_that_stays_away_holds_up_nobody,
@@ -240,4 +242,23 @@ async fn one_broken_token_endpoint_costs_one_merchant(engine: Engine) {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(site.database.number("SELECT count(*) FROM merchants WHERE state <> 'active'").await, 1);
     assert_eq!(site.salla.world().token_faults.len(), 19);
+}
+
+/// A server that does not say what is left of a limit says nothing of what another process has spent, either.
+async fn a_deploy_keeps_a_limit_that_nobody_announces(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 90)]).await;
+    site.set("RECONCILE__PAGE_SIZE", "1");
+    site.set("SALLA__REQUESTS_PER_MINUTE", "40");
+    site.salla.world().always.insert(1001, Fault::Hang(Duration::from_millis(50)));
+    let mut daemon = site.serve().await;
+    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    until("some of the limit is spent", async || site.salla.world().requests_for(1001) >= 25).await;
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait().await, Some(0));
+    let daemon = site.serve().await;
+    until("the run goes on", async || site.salla.world().requests_for(1001) >= 36).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // One that was on its way may have been counted by neither.
+    assert!(site.salla.world().requests_for(1001) <= 42, "{}", site.salla.world().requests_for(1001));
+    drop(daemon);
 }

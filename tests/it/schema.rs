@@ -4,7 +4,7 @@ use crate::support::{Engine, Site, site::shop};
 
 on_every_database!(up_down_up, the_columns_of_the_contract, a_row_of_others_needs_no_column_of_ours);
 
-const MIGRATIONS: usize = 16;
+const MIGRATIONS: usize = 17;
 
 async fn up_down_up(engine: Engine) {
     let site = Site::unregistered(engine, []).await;

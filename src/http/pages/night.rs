@@ -13,12 +13,14 @@ use super::{
     words::{self, counted, day, instant, number, span},
 };
 use crate::{
-    domain::{MerchantState, RunStatus},
-    reconcile::ports::{Attention, Gauges, Ledger, Night, Overview, Register, Standstill},
+    domain::{MerchantState, Run, RunStatus},
+    reconcile::ports::{Attention, Gauges, Ledger, Night, Overview, Register, RunFilter, Standstill},
 };
 
 const NIGHTS: u64 = 30;
 const STORES: u64 = 25;
+/// Runs that are named whatever they came to, by hand or by the schedule.
+const LATEST: u64 = 8;
 /// An event that waits for so long is worth a look.
 const EVENTS_LATE: TimeDelta = TimeDelta::hours(1);
 /// While a sweep is under way.
@@ -27,10 +29,12 @@ const REFRESH: u32 = 10;
 /// The page.
 pub async fn show<L: Ledger + Overview, R: Register>(State(desk): State<Desk<L, R>>, Extension(visitor): Of) -> Page {
     let ledger = &desk.api.ledger;
-    let (gauges, nights, attention, standstill, now) = tokio::try_join!(
+    let latest = RunFilter { limit: LATEST, ..RunFilter::default() };
+    let (gauges, nights, attention, latest, standstill, now) = tokio::try_join!(
         ledger.gauges(),
         ledger.nights(NIGHTS),
         ledger.attention(STORES),
+        ledger.runs(latest),
         ledger.standstill(),
         ledger.now()
     )?;
@@ -47,6 +51,7 @@ pub async fn show<L: Ledger + Overview, R: Register>(State(desk): State<Desk<L, 
         (numbers(&gauges, now))
         (hands(&attention, &visitor, now))
         (history(&nights, now))
+        (latest_runs(&latest, now))
         @if visitor.operates && standstill.is_none() {
             section {
                 h2 { "Everything" }
@@ -56,6 +61,28 @@ pub async fn show<L: Ledger + Overview, R: Register>(State(desk): State<Desk<L, 
         }
     };
     Ok(shell::page("Tonight", &visitor, again, &content).into_response())
+}
+
+/// Runs by hand are in no night.
+fn latest_runs(runs: &[Run], now: DateTime<Utc>) -> Markup {
+    html! {
+        section {
+            h2 { "The latest runs" }
+            @if runs.is_empty() { p { "None yet." } }
+            @else { div.wide { table.cards {
+                thead { tr { th { "Asked for" } th { "Store" } th { "Status" } th { "Trigger" } th { "Read" } th { "Created" } th { "Updated" } } }
+                tbody { @for run in runs { tr {
+                    td data-label="Asked for" { a href=(words::run_address(run.run_id)) { (instant(run.queued_at, now)) } }
+                    td data-label="Store" { a href=(words::store_address(run.merchant_id)) { (run.merchant_id) } }
+                    td data-label="Status" { (words::status(run.status)) }
+                    td data-label="Trigger" { (run.trigger.as_str()) }
+                    td data-label="Read" { (number(run.totals.fetched)) }
+                    td data-label="Created" { (number(run.totals.created)) }
+                    td data-label="Updated" { (number(run.totals.updated)) }
+                } } }
+            } } }
+        }
+    }
 }
 
 /// In one sentence: must somebody do something?

@@ -66,6 +66,8 @@ pub struct Claim {
     pub registered_at: DateTime<Utc>,
     /// For how long Salla still wants the store left alone.
     pub pause: Option<Duration>,
+    /// What another process has sent to the store within the last minute, as far as it said so.
+    pub spent: u32,
     /// What an earlier holder got done.
     pub resumed: Option<Resumed>,
     /// How often in a row it was taken up, this time not counted, and came to nothing: no page was committed.

@@ -12,4 +12,17 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(7 * 86_400);
 pub trait PauseStore: Send + Sync + 'static {
     /// Nobody sends anything to the store for `pause` from now; a pause on record that ends later stays.
     fn pause(&self, merchant: MerchantId, pause: Duration) -> impl Future<Output = Result<(), TargetError>> + Send;
+
+    /// So many requests were sent to the store within the last minute, whose answers do not say what is left.
+    fn spent(&self, merchant: MerchantId, requests: u32) -> impl Future<Output = Result<(), TargetError>> + Send;
+}
+
+/// What is known of the stores' limits in this process and nowhere else.
+pub trait Limits: Send + Sync {
+    /// How many requests were sent to a store within the last minute; 0 where its answers say what is left, or where it
+    /// is too little to matter.
+    fn spent(&self, merchant: MerchantId) -> u32;
+
+    /// Another process has sent so many within the last minute; `None`: nobody knows how many.
+    fn inherit(&self, merchant: MerchantId, spent: Option<u32>);
 }

@@ -78,7 +78,12 @@ pub struct Limiter {
     /// The reset is one that every request moves on: no end of anything, but "in a minute", or "when all has leaked".
     reset_moves: bool,
     paused_until: Option<Instant>,
+    /// Answers have said what is left.
+    announced: bool,
 }
+
+/// Less than this part of a limit is not worth telling others of.
+const WORTH_TELLING: u32 = 10;
 
 /// What is left, by the server's own account, and until when that is all.
 #[derive(Debug)]
@@ -103,6 +108,23 @@ impl Limiter {
             window: None,
             reset_moves: false,
             paused_until: None,
+            announced: false,
+        }
+    }
+
+    /// What others have to know of the last minute, who are told nothing by the server: requests that still count.
+    pub fn spent(&mut self, now: Instant) -> u32 {
+        self.forget(now);
+        let sent = u32::try_from(self.log.len()).unwrap_or(u32::MAX).saturating_add(self.in_flight);
+        if self.announced || sent <= usable(self.limit, self.share) / WORTH_TELLING { 0 } else { sent }
+    }
+
+    /// Another process has sent so many requests within the last minute, and it is not known when; `None`: nor how many,
+    /// which is taken for half of what it could have.
+    pub fn inherit(&mut self, spent: Option<u32>, now: Instant) {
+        let usable = usable(self.limit, self.share);
+        if self.log.is_empty() && self.in_flight == 0 {
+            self.log.extend(std::iter::repeat_n(now, spent.unwrap_or(usable / 2).min(usable) as usize));
         }
     }
 
@@ -132,6 +154,7 @@ impl Limiter {
         if let Some(limit) = announced.limit.filter(|_| news) {
             self.limit = limit;
         }
+        self.announced |= announced.remaining.is_some();
         let Some(remaining) = announced.remaining.or(announced.refused.then_some(0)) else {
             return;
         };

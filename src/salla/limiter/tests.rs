@@ -496,3 +496,38 @@ fn a_pause_is_kept() {
     assert!(!limiter.idle(now));
     assert!(limiter.idle(now + MINUTE));
 }
+
+/// What one process hands over, the next one has not got.
+#[test]
+fn what_is_spent_is_handed_over_where_nobody_announces_it() {
+    let now = Instant::now();
+    let mut first = Limiter::new(20, 1.0);
+    assert_eq!(first.spent(now), 0);
+    for _ in 0..15 {
+        let grant = first.take(now).unwrap();
+        first.answered(grant, Announced::default(), now);
+    }
+    assert_eq!(first.spent(now), 15);
+    let mut next = Limiter::new(20, 1.0);
+    next.inherit(Some(15), now);
+    assert_eq!(room(&mut next, now), 5);
+    assert!(next.take(now + MINUTE).is_ok());
+    // Who died has told nobody.
+    let mut heir = Limiter::new(20, 1.0);
+    heir.inherit(None, now);
+    assert_eq!(room(&mut heir, now), 10);
+    // The server tells whoever asks.
+    let grant = first.take(now).unwrap();
+    first.answered(grant, answer(20, 4, None), now);
+    assert_eq!(first.spent(now), 0);
+}
+
+/// How many requests go out at once.
+fn room(limiter: &mut Limiter, now: Instant) -> usize {
+    let mut sent = 0;
+    while let Ok(grant) = limiter.take(now) {
+        limiter.answered(grant, Announced::default(), now);
+        sent += 1;
+    }
+    sent
+}
