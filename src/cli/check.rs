@@ -50,7 +50,8 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
     match Store::connect(&config.database.url, 2, config.reconcile.lease).await {
         Err(error) => report.line("database", Err(error.to_string())),
         Ok(store) => {
-            report.line("database", Ok(format!("{} answers", store.engine())));
+            let place = place(config.database.url.expose_secret());
+            report.line("database", Ok(format!("{} answers: {place}", store.engine())));
             let schema = store.require_schema().await;
             let schema_fits = schema.is_ok();
             report.line("schema", schema.map(|()| "is this version's".to_owned()).map_err(|e| e.to_string()));
@@ -82,6 +83,26 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
         (None, true) => Exit::Failure,
         (None, false) => Exit::Success,
     })
+}
+
+/// Which database it is, without what opens it.
+fn place(url: &str) -> String {
+    let file = url.trim_start_matches("sqlite:").trim_start_matches("//").split('?').next().unwrap_or_default();
+    let of_server = |url: url::Url| {
+        let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+        url.host_str().map(|host| format!("{}{} on {host}{port}", url.path().trim_start_matches('/'), schema(&url)))
+    };
+    if url.starts_with("sqlite:") {
+        return format!("the file {file}");
+    }
+    url::Url::parse(url).ok().and_then(of_server).unwrap_or_else(|| "as database.url says".to_owned())
+}
+
+/// The schema, where the address names one.
+fn schema(url: &url::Url) -> String {
+    let options = url.query_pairs().find(|(name, _)| name == "options").map(|(_, value)| value.into_owned());
+    let path = options.and_then(|options| Some(options.split("search_path=").nth(1)?.split(' ').next()?.to_owned()));
+    path.map_or_else(String::new, |path| format!(", schema {path},"))
 }
 
 async fn tokens(vault: &Vault<Store>, store: &Store) -> Result<String, String> {
@@ -185,4 +206,21 @@ async fn salla(config: &Config, database_clock: Option<DateTime<Utc>>, report: &
         "clocks",
         if skew.abs() > SKEW { Err(format!("{shown}; let NTP set the database's host")) } else { Ok(shown) },
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_named_without_its_password() {
+        for (url, named) in [
+            ("postgres://me:secret@db.example:6432/platform?sslmode=require", "platform on db.example:6432"),
+            ("postgres://db/platform?options=-c%20search_path%3Dreconciler", "platform, schema reconciler, on db"),
+            ("sqlite://data/here.db?mode=rwc", "the file data/here.db"),
+            ("sqlite::memory:", "the file :memory:"),
+        ] {
+            assert_eq!(place(url), named);
+        }
+    }
 }

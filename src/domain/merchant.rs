@@ -99,8 +99,8 @@ pub struct Merchant {
     pub name: Option<String>,
     /// Whether sweeps cover it.
     pub state: MerchantState,
-    /// Everything that Salla changed before this instant has been read back, of every kind of record that ever was: from
-    /// a day before the store was registered on, and what it had before if a run took the whole history.
+    /// Everything that Salla changed before this instant has been read back, of every kind of record that ever was: since
+    /// the store was registered, and what it had before if a run took the whole history.
     pub watermark: Option<DateTime<Utc>>,
     /// The same, by kind of record.
     pub watermarks: BTreeMap<Resource, DateTime<Utc>>,

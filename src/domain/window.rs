@@ -95,7 +95,7 @@ impl Window {
                 let lookback = back(until.min(now), policy.lookback);
                 lookback.min(match covered {
                     Covered::UpTo(watermark) => back(watermark, policy.overlap),
-                    Covered::NothingSince(registered) => back(registered, policy.lookback),
+                    Covered::NothingSince(registered) => registered,
                 })
             })
         };
@@ -146,13 +146,13 @@ mod tests {
 
     /// Nights that failed before the first that did not are made good for, too.
     #[test]
-    fn reaches_back_to_a_day_before_the_registration_when_nothing_ever_succeeded() {
+    fn reaches_back_to_the_registration_when_nothing_ever_succeeded() {
         let plan = |registered| {
             let covered = Covered::NothingSince(registered);
             Window::plan(at(0), covered, POLICY, &Request::default()).unwrap().since
         };
         assert_eq!(plan(at(0)), at(-24));
-        assert_eq!(plan(at(-72)), at(-96));
+        assert_eq!(plan(at(-72)), at(-72));
         // By the database's clock a store may be registered a moment from now.
         assert_eq!(plan(at(1)), at(-24));
     }

@@ -539,7 +539,8 @@ async fn the_register_over_http(engine: Engine) {
     line.as_object_mut().unwrap().remove("merchant_id");
     let (status, headers, merchant) = daemon.call(Method::PUT, "/merchants/1001", Some(&line.to_string())).await;
     assert_eq!((status.as_u16(), headers["location"].to_str().unwrap()), (201, "/merchants/1001"));
-    let shown = json!({"merchant_id": 1001, "name": line["name"], "state": "active", "watermark": null});
+    let shown =
+        json!({"merchant_id": 1001, "name": line["name"], "state": "active", "watermark": null, "watermarks": {}});
     assert_eq!(merchant, shown);
     assert_eq!(daemon.get("/merchants/1001").await, (StatusCode::OK, shown.clone()));
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [2, 2, 0, 0, 0, 0]);

@@ -12,7 +12,7 @@ mod store;
 mod stores;
 mod words;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -24,6 +24,7 @@ use axum::{
 };
 use chrono::Utc;
 use subtle::ConstantTimeEq;
+use tokio::time::timeout;
 
 use super::{
     Api, Onboarding,
@@ -59,6 +60,11 @@ pub(super) struct Visitor {
 
 /// A page, or why there is none.
 type Page = Result<Response, Oops>;
+
+/// People wait no longer.
+const PAGE_WITHIN: Duration = Duration::from_secs(10);
+
+const NO_ANSWER: &str = "the database does not answer; runs go on when it does. /readyz tells what is the matter. Load the page again in a while";
 
 /// Where a sign-in begins.
 const SIGN_IN: &str = "/dashboard/sign-in";
@@ -114,7 +120,10 @@ async fn require<L: Ledger, R: Register>(State(desk): State<Desk<L, R>>, mut req
     match visitor {
         Ok(visitor) => {
             request.extensions_mut().insert(visitor);
-            next.run(request).await
+            match timeout(PAGE_WITHIN, next.run(request)).await {
+                Ok(page) => page,
+                Err(_) => Oops::new(StatusCode::SERVICE_UNAVAILABLE, NO_ANSWER).into_response(),
+            }
         }
         Err(oops) => oops.into_response(),
     }

@@ -120,11 +120,11 @@ impl Limiter {
     }
 
     /// Another process has sent so many requests within the last minute, and it is not known when; `None`: nor how many,
-    /// which is taken for half of what it could have.
+    /// which is taken for what it could have sent after it last renewed its lease: a quarter.
     pub fn inherit(&mut self, spent: Option<u32>, now: Instant) {
         let usable = usable(self.limit, self.share);
         if self.log.is_empty() && self.in_flight == 0 {
-            self.log.extend(std::iter::repeat_n(now, spent.unwrap_or(usable / 2).min(usable) as usize));
+            self.log.extend(std::iter::repeat_n(now, spent.unwrap_or(usable / 4).min(usable) as usize));
         }
     }
 

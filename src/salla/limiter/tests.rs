@@ -515,7 +515,7 @@ fn what_is_spent_is_handed_over_where_nobody_announces_it() {
     // Who died has told nobody.
     let mut heir = Limiter::new(20, 1.0);
     heir.inherit(None, now);
-    assert_eq!(room(&mut heir, now), 10);
+    assert_eq!(room(&mut heir, now), 15);
     // The server tells whoever asks.
     let grant = first.take(now).unwrap();
     first.answered(grant, answer(20, 4, None), now);
