@@ -7,7 +7,7 @@ use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{DiscrepancyKind, MerchantId, RunStatus};
+use super::{DiscrepancyKind, MerchantId, Resource, RunStatus};
 
 /// How far back a report reaches when nobody says.
 const USUAL: TimeDelta = TimeDelta::days(30);
@@ -108,6 +108,8 @@ impl Lateness {
 /// Discrepancies of one kind and with the same fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tally {
+    /// Of which kind of record.
+    pub resource: Resource,
     /// What was wrong.
     pub kind: DiscrepancyKind,
     /// Which columns differed.
@@ -120,7 +122,7 @@ pub struct Tally {
     pub lateness: Lateness,
 }
 
-/// What runs found of one merchant over a period. A dry run does not count, and an order that several runs
+/// What runs found of one merchant over a period. A dry run does not count, and a record that several runs
 /// found wrong in the same version of Salla's counts once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Drift {
@@ -132,23 +134,23 @@ pub struct Drift {
     pub period: Period,
     /// The runs that looked.
     pub runs: EndedRuns,
-    /// Orders that were not held.
+    /// Records that were not held.
     pub missing: u64,
-    /// Orders of which an older version or another content was held.
+    /// Records of which an older version or another content was held.
     pub stale: u64,
     /// Those of the stale that Salla says are gone, and were held as if they were there: with `deleted_at` among the
     /// fields.
     pub deleted: u64,
-    /// Orders that were held in the right version and in another writer's spelling; no webhook was lost.
+    /// Records that were held in the right version and in another writer's spelling; no webhook was lost.
     pub rewritten: u64,
-    /// Orders that could not be transformed.
+    /// Records that could not be transformed.
     pub skipped: u64,
-    /// Orders that could not be written, and were not later.
+    /// Records that could not be written, and were not later.
     pub failed: u64,
     /// How often each column differed, among the stale.
     pub fields: BTreeMap<String, u64>,
     /// How many of Salla's webhooks must have been lost, by the event's name.
-    pub lost_webhooks: BTreeMap<&'static str, u64>,
+    pub lost_webhooks: BTreeMap<String, u64>,
     /// How late the missing and the stale were corrected.
     pub lateness: Lateness,
 }
@@ -180,7 +182,7 @@ impl Drift {
             self.rewritten += tally.count;
             return;
         }
-        let lost = lost_webhook(tally.kind, &tally.fields);
+        let lost = lost_webhook(tally.resource, tally.kind, &tally.fields);
         *match tally.kind {
             DiscrepancyKind::Missing => &mut self.missing,
             DiscrepancyKind::Stale => &mut self.stale,
@@ -191,10 +193,10 @@ impl Drift {
             return;
         };
         *self.lost_webhooks.entry(lost).or_default() += tally.count;
-        if lost == DELETED {
-            self.deleted += tally.count;
-        }
         if tally.kind == DiscrepancyKind::Stale {
+            if is_gone(&tally.fields) {
+                self.deleted += tally.count;
+            }
             for field in &tally.fields {
                 *self.fields.entry(field.clone()).or_default() += tally.count;
             }
@@ -206,32 +208,36 @@ impl Drift {
         self.lateness.max_seconds = self.lateness.max_seconds.max(tally.lateness.max_seconds);
     }
 
-    /// Orders that were not as Salla had them.
+    /// Records that were not as Salla had them.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.missing + self.stale
     }
 }
 
-const DELETED: &str = "order.deleted";
+/// Salla says that it is gone, and it was held as if it were there.
+fn is_gone(fields: &[String]) -> bool {
+    fields.iter().any(|field| field == "deleted_at")
+}
 
 /// The webhook that would have prevented a discrepancy, by Salla's name of the event.
 ///
 /// One discrepancy stands for one webhook, the first that fits: missing is `order.created`; stale is
 /// `order.deleted` when `deleted_at` differed, `order.status.updated` when `status` did,
-/// `order.total.price.updated` when `total_amount` did, and else `order.updated`. What was skipped or failed says
-/// nothing about webhooks.
+/// `order.total.price.updated` when `total_amount` did, and else `order.updated`. For other kinds of record there is no
+/// more than `created`, `deleted` and `updated`. What was skipped or failed says nothing about webhooks.
 #[must_use]
-pub fn lost_webhook(kind: DiscrepancyKind, fields: &[String]) -> Option<&'static str> {
-    let differed = |name: &str| fields.iter().any(|field| field == name);
-    match kind {
-        DiscrepancyKind::Missing => Some("order.created"),
-        DiscrepancyKind::Stale if differed("deleted_at") => Some(DELETED),
-        DiscrepancyKind::Stale if differed("status") => Some("order.status.updated"),
-        DiscrepancyKind::Stale if differed("total_amount") => Some("order.total.price.updated"),
-        DiscrepancyKind::Stale => Some("order.updated"),
-        DiscrepancyKind::Skipped | DiscrepancyKind::Failed => None,
-    }
+pub fn lost_webhook(resource: Resource, kind: DiscrepancyKind, fields: &[String]) -> Option<String> {
+    let differed = |name: &str| resource == Resource::Orders && fields.iter().any(|field| field == name);
+    let event = match kind {
+        DiscrepancyKind::Missing => "created",
+        DiscrepancyKind::Stale if is_gone(fields) => "deleted",
+        DiscrepancyKind::Stale if differed("status") => "status.updated",
+        DiscrepancyKind::Stale if differed("total_amount") => "total.price.updated",
+        DiscrepancyKind::Stale => "updated",
+        DiscrepancyKind::Skipped | DiscrepancyKind::Failed => return None,
+    };
+    Some(format!("{}.{event}", resource.one()))
 }
 
 #[cfg(test)]
@@ -268,16 +274,21 @@ mod tests {
 
     #[test]
     fn a_discrepancy_stands_for_the_first_webhook_that_fits() {
-        let stale = |fields: &[&str]| lost_webhook(DiscrepancyKind::Stale, &names(fields));
-        assert_eq!(lost_webhook(DiscrepancyKind::Missing, &[]), Some("order.created"));
-        assert_eq!(stale(&["deleted_at"]), Some("order.deleted"));
-        assert_eq!(stale(&["status", "payload", "deleted_at"]), Some("order.deleted"));
-        assert_eq!(stale(&["total_amount", "status", "payload"]), Some("order.status.updated"));
-        assert_eq!(stale(&["total_amount", "payload"]), Some("order.total.price.updated"));
-        assert_eq!(stale(&["payload"]), Some("order.updated"));
-        assert_eq!(stale(&[]), Some("order.updated"));
-        assert_eq!(lost_webhook(DiscrepancyKind::Skipped, &names(&["status"])), None);
-        assert_eq!(lost_webhook(DiscrepancyKind::Failed, &names(&["status"])), None);
+        let of = |resource, kind, fields: &[&str]| lost_webhook(resource, kind, &names(fields)).unwrap_or_default();
+        let stale = |fields: &[&str]| of(Resource::Orders, DiscrepancyKind::Stale, fields);
+        assert_eq!(of(Resource::Orders, DiscrepancyKind::Missing, &[]), "order.created");
+        assert_eq!(stale(&["deleted_at"]), "order.deleted");
+        assert_eq!(stale(&["status", "payload", "deleted_at"]), "order.deleted");
+        assert_eq!(stale(&["total_amount", "status", "payload"]), "order.status.updated");
+        assert_eq!(stale(&["total_amount", "payload"]), "order.total.price.updated");
+        assert_eq!(stale(&["payload"]), "order.updated");
+        assert_eq!(stale(&[]), "order.updated");
+        assert_eq!(of(Resource::Products, DiscrepancyKind::Missing, &[]), "product.created");
+        assert_eq!(of(Resource::Products, DiscrepancyKind::Stale, &["status", "payload"]), "product.updated");
+        assert_eq!(of(Resource::Products, DiscrepancyKind::Stale, &["deleted_at"]), "product.deleted");
+        for kind in [DiscrepancyKind::Skipped, DiscrepancyKind::Failed] {
+            assert_eq!(lost_webhook(Resource::Orders, kind, &names(&["status"])), None);
+        }
     }
 
     #[test]
@@ -293,7 +304,8 @@ mod tests {
             (DiscrepancyKind::Skipped, &["updated_at"], 4, Lateness::default()),
             (DiscrepancyKind::Failed, &["status"], 5, Lateness::default()),
         ] {
-            drift.count(&Tally { rewritten: false, kind, fields: names(fields), count, lateness });
+            let resource = Resource::Orders;
+            drift.count(&Tally { resource, rewritten: false, kind, fields: names(fields), count, lateness });
         }
         assert_eq!((drift.missing, drift.stale, drift.deleted, drift.skipped, drift.failed), (2, 5, 1, 4, 5));
         assert_eq!(drift.total(), 7);

@@ -181,7 +181,7 @@ async fn what_counts_and_what_does_not(engine: Engine) {
     assert_eq!(told.runs, EndedRuns { succeeded: 1, partial: 1, failed: 0, cancelled: 0 });
     let counts = [told.missing, told.stale, told.deleted, told.skipped, told.failed];
     assert_eq!(counts, [1, 4, 1, 3, 1], "{told:?}");
-    let lost: Vec<_> = told.lost_webhooks.iter().map(|(event, count)| (*event, *count)).collect();
+    let lost: Vec<_> = told.lost_webhooks.iter().map(|(event, count)| (event.as_str(), *count)).collect();
     assert_eq!(
         lost,
         [

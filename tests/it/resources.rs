@@ -143,6 +143,10 @@ async fn drifts_and_is_corrected<K: Kind>(engine: Engine) {
     let gone = format!("SELECT count(*) FROM {} WHERE deleted_at IS NOT NULL AND {} = {}", K::TABLE, K::ID, ids[5]);
     assert_eq!(site.database.number(&gone).await, 1);
 
+    let report = site.run(&["report", "--json"]).await.exits(0).object();
+    let lost: Vec<&String> = report["lost_webhooks"].as_object().unwrap().keys().collect();
+    assert!(lost.iter().all(|event| event.starts_with(K::RESOURCE.one())) && lost.len() >= 3, "{report}");
+
     let versions = format!("SELECT sum(revision) FROM {}", K::TABLE);
     let before = site.database.text(&format!("SELECT CAST(({versions}) AS text)")).await;
     assert_eq!(totals(&site.reconcile(1001, &full).await), [40, 0, 0, 40, 0, 0]);
