@@ -45,7 +45,7 @@ impl<S, T> Work<'_, S, T> {
         let unknown = asked.iter().zip(&read).filter(|(id, _)| !survey.is_unwell(**id));
         if unknown.clone().count() >= TOO_MANY as usize && unknown.clone().all(|(_, record)| record.is_none()) {
             let error = SourceError::Rejected { reason: LISTED_AND_GONE.to_owned() };
-            self.is_theirs::<R>(&asked, survey, done, error).await?;
+            self.is_theirs::<R>(survey.controls(&asked, &done.bad), done, error).await?;
         }
         let (mut summaries, mut records) = (Vec::new(), Vec::new());
         for (summary, record) in closer.into_iter().zip(read) {
@@ -81,7 +81,7 @@ impl<S, T> Work<'_, S, T> {
         let merchant = self.claim.lease.merchant;
         let suspect = |id| survey.is_unwell(id);
         let read = |id| async move { (id, self.source.record(merchant, (id, suspect(id)), &done.requests).await) };
-        let (mut records, mut in_a_row) = (Vec::with_capacity(ids.len()), 0);
+        let (mut records, mut in_a_row, mut readable) = (Vec::with_capacity(ids.len()), 0, None);
         while records.len() < ids.len() {
             let mut answers = stream::iter(ids[records.len()..].iter().copied()).map(read).buffered(AT_ONCE);
             let mut doubt = None;
@@ -91,6 +91,7 @@ impl<S, T> Work<'_, S, T> {
                 records.push(match answer {
                     Ok(record) => {
                         in_a_row = 0;
+                        readable = matches!(record, Some(Ok(_))).then_some(id).or(readable);
                         record
                     }
                     Err(error) if error.may_be_one_record_s() => {
@@ -105,7 +106,8 @@ impl<S, T> Work<'_, S, T> {
             // What is on its way is asked for again: it may hold what the next request waits for.
             drop(answers);
             if let Some(error) = doubt {
-                self.is_theirs::<R>(ids, survey, done, error).await?;
+                let controls = readable.into_iter().chain(survey.controls(ids, &done.bad));
+                self.is_theirs::<R>(controls, done, error).await?;
                 in_a_row = 0;
             }
         }
@@ -115,8 +117,7 @@ impl<S, T> Work<'_, S, T> {
     /// Asks for records that ought to be well; where none of them can be had, `error` is the store's trouble.
     async fn is_theirs<R>(
         &self,
-        ids: &[i64],
-        survey: &Survey,
+        controls: impl IntoIterator<Item = i64>,
         done: &Done,
         error: SourceError,
     ) -> Result<(), EngineError>
@@ -124,7 +125,7 @@ impl<S, T> Work<'_, S, T> {
         R: Record,
         S: Source<R>,
     {
-        for id in survey.controls(ids) {
+        for id in controls {
             let control = self.source.record(self.claim.lease.merchant, (id, false), &done.requests);
             if let Ok(Some(Ok(_))) = self.unless_stopped(control).await? {
                 return Ok(());

@@ -151,6 +151,7 @@ impl<S, T> Work<'_, S, T> {
         };
         let committed = self.target.commit(&self.claim.lease, commit).await?;
         done.part().totals = committed.totals;
+        done.bad.extend(batch.unreadable.iter().filter_map(|bad| bad.id));
         done.commits += 1;
         done.commits_ever = survey.cursor().commits;
         if committed.cancel { Err(EngineError::Cancelled) } else { Ok(()) }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -10,6 +10,9 @@ use super::{
     ports::{Claim, Ledger, Limits, MAX_SETBACKS, PauseStore, Sources, TargetError, Targets},
     runner::{Ended, OnStop, Runner},
 };
+
+/// What is left on record is not worth more of a shutdown's time than this.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// So long a run waits to be given back to a database that is away.
 const DATABASE_AWAY: Duration = Duration::from_secs(60);
@@ -39,10 +42,15 @@ where
     pub(super) async fn leave(&self, claim: &Claim) {
         let merchant = claim.lease.merchant;
         let spent = self.source.spent(merchant);
-        if spent > 0
-            && let Err(error) = self.store.spent(merchant, spent).await
-        {
-            tracing::warn!(error = %error, "what is spent of the store's limit could not be left on record");
+        if spent == 0 {
+            return;
+        }
+        match timeout(LEAVING, self.store.spent(merchant, spent)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = %error, "what is spent of the store's limit could not be left on record");
+            }
+            Err(_) => tracing::warn!("what is spent of the store's limit could not be left on record in time"),
         }
     }
 

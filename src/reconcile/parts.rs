@@ -1,6 +1,8 @@
 //! A run's way through the kinds of record: one part after the other, for Salla's limits are a store's. What is wrong
 //! with one kind leaves the others alone.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
@@ -27,6 +29,8 @@ pub struct Done {
     pub commits_ever: u32,
     /// What earlier runs could not settle and this part did not come to.
     pub unsettled: usize,
+    /// What this part could not read.
+    pub bad: HashSet<i64>,
     /// For how long it may go on while others wait; `None`: to its end.
     pub turn: Option<Turn>,
 }
@@ -92,6 +96,7 @@ pub fn settle(done: &mut Done, failed: Option<Failure>) -> Result<(), Failure> {
     };
     part.error = failed;
     done.unsettled = 0;
+    done.bad.clear();
     done.at += 1;
     Ok(())
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::domain::{Listing, Record, Resource, Scope, Summary, Unreadable};
 
-/// So many records are asked for to tell a store's trouble from that of others.
+/// So many records of each kind are asked for to tell a store's trouble from that of others.
 const CONTROLS: usize = 3;
 
 /// Where a run is among the lists.
@@ -108,11 +108,11 @@ impl Survey {
     }
 
     /// Records by which to tell a store's trouble from that of `ids`: some that a list showed and that nothing is known
-    /// to be wrong with, and the last of `ids` themselves.
-    pub fn controls(&self, ids: &[i64]) -> Vec<i64> {
-        let well = self.seen.keys().filter(|id| !self.is_unwell(**id) && !ids.contains(id));
-        let last = ids.iter().rev().filter(|id| !self.is_unwell(**id));
-        well.take(CONTROLS).chain(last.take(CONTROLS)).copied().take(CONTROLS).collect()
+    /// to be wrong with, by earlier runs or, `bad`, by this one; and the last of `ids` themselves.
+    pub fn controls(&self, ids: &[i64], bad: &HashSet<i64>) -> Vec<i64> {
+        let well = |id: &&i64| !self.is_unwell(**id) && !bad.contains(id);
+        let others = self.seen.keys().filter(|id| !ids.contains(id)).filter(well).take(CONTROLS);
+        others.chain(ids.iter().rev().filter(well).take(CONTROLS)).copied().collect()
     }
 
     /// Whether the run has met a record.

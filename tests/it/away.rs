@@ -16,7 +16,12 @@ use crate::support::{
 
 const SHOPS: [i64; 3] = [1001, 1002, 1003];
 
-on_every_postgres!(the_server_is_restarted, connections_are_cut_in_a_commit, the_database_fails_over);
+on_every_postgres!(
+    a_page_tells_that_the_database_is_away,
+    the_server_is_restarted,
+    connections_are_cut_in_a_commit,
+    the_database_fails_over
+);
 
 /// A site whose runs take some seconds, a page an order; the daemon's lease is short.
 async fn site(engine: Engine, server: &Server, orders: usize) -> Site {
@@ -190,4 +195,21 @@ async fn the_database_fails_over(engine: Engine) {
     let ready = up.elapsed();
     all_is_well(&site, &first, 25).await;
     println!("both ready {ready:?}, and all done {:?}, after the server was back", up.elapsed());
+}
+
+/// Who looks at the dashboard meanwhile gets a page, and not for ever nothing.
+async fn a_page_tells_that_the_database_is_away(engine: Engine) {
+    let server = Server::start(engine.major()).await;
+    let site = Site::on(engine, server.url(), [shop(1001, 0, 1)]).await;
+    let daemon = site.serve().await;
+    assert_eq!(daemon.get("/").await.0, 200);
+    server.down(Stop::Fast);
+    let began = Instant::now();
+    let (status, page) = daemon.get("/").await;
+    let page = page.as_str().unwrap_or_else(|| panic!("no page: {page}"));
+    assert!(status == 503 && page.contains("<h1>") && page.contains("the database"), "{status}: {page}");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    server.up();
+    await_ready(&daemon, 200).await;
+    assert_eq!(daemon.get("/").await.0, 200);
 }

@@ -786,3 +786,20 @@ async fn bodies_that_never_end() {
     let counted = r#"salla_reconciler_webhooks_total{event="other",result="late"}"#;
     assert!(metrics.as_str().unwrap().contains(counted), "{metrics}");
 }
+
+/// What is kept of a head is little, for anybody may open a connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_is_too_long() {
+    let site = Site::unregistered(Engine::Sqlite, [shop(1001, 0, 1)]).await;
+    let daemon = site.serve().await;
+    let address = daemon.url.strip_prefix("http://").unwrap().to_owned();
+    for (length, status) in [(8_000, "200"), (40_000, "431")] {
+        let mut stranger = TcpStream::connect(&address).await.unwrap();
+        let head = format!("GET /healthz HTTP/1.1\r\nhost: {address}\r\nx-long: {}\r\n\r\n", "a".repeat(length));
+        // It may be refused before all of it is sent.
+        let _ = stranger.write_all(head.as_bytes()).await;
+        let mut answer = [0; 12];
+        stranger.read_exact(&mut answer).await.unwrap();
+        assert_eq!(std::str::from_utf8(&answer).unwrap(), format!("HTTP/1.1 {status}"));
+    }
+}

@@ -54,6 +54,12 @@ async fn poison_that_lies_together_costs_its_neighbours_nothing(engine: Engine) 
         site.set("RECONCILE__PAGE_SIZE", "20");
         assert_nights(&site, 14, &[]).await;
     }
+    // Most of what the first page shows, and all of what the second does.
+    let (mut site, _) = poisoned(engine, 40, 34, Fault::status(422)).await;
+    site.set("SALLA__LISTING", "documented");
+    site.salla.world().documented = true;
+    site.set("RECONCILE__PAGE_SIZE", "20");
+    assert_nights(&site, 34, &[]).await;
 }
 
 /// Three attempts at each of many, one after the other, and others of the store are read.

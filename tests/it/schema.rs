@@ -2,7 +2,12 @@
 
 use crate::support::{Engine, Site, site::shop};
 
-on_every_database!(up_down_up, the_columns_of_the_contract, a_row_of_others_needs_no_column_of_ours);
+on_every_database!(
+    up_down_up,
+    a_schema_that_holds_another_s_tables,
+    the_columns_of_the_contract,
+    a_row_of_others_needs_no_column_of_ours
+);
 
 const MIGRATIONS: usize = 17;
 
@@ -41,4 +46,23 @@ async fn a_row_of_others_needs_no_column_of_ours(engine: Engine) {
     site.run(&["migrate", "up"]).await.exits(0);
     site.database.execute("INSERT INTO orders (merchant_id, salla_order_id, status) VALUES (1, 2, 'x')", []).await;
     assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE revision = 0 AND fingerprint IS NULL").await, 1);
+}
+
+/// Nothing is made there, and what is said is what to do.
+async fn a_schema_that_holds_another_s_tables(engine: Engine) {
+    let site = Site::unregistered(engine, []).await;
+    site.database.execute("CREATE TABLE orders (number bigint)", []).await;
+    for _ in 0..2 {
+        let refused = site.run(&["migrate", "up"]).await.exits(1).stderr;
+        assert!(
+            refused.contains("tables that this program did not make: orders") && refused.contains("search_path"),
+            "{refused}"
+        );
+    }
+    let tables = if site.database.is_postgres() {
+        "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()"
+    } else {
+        "SELECT count(*) FROM sqlite_master WHERE type = 'table'"
+    };
+    assert_eq!(site.database.number(tables).await, 1, "half a schema is left behind");
 }

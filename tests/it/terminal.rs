@@ -124,3 +124,21 @@ async fn tables_fit_the_terminal() {
     let whole = site.run(&["merchants", "list"]).await.exits(0).stdout;
     assert!(whole.lines().any(|line| line.contains(name.trim())), "{whole}");
 }
+
+/// Whoever sits there is asked before everything is removed.
+#[tokio::test(flavor = "multi_thread")]
+async fn migrate_down_asks_first() {
+    let site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
+    for (answer, left) in [("no", 1), ("yes", 0)] {
+        let terminal = openpty(None, None).unwrap();
+        let slave = || Stdio::from(terminal.slave.try_clone().unwrap());
+        let mut command = site.command(&["migrate", "down"]);
+        let mut child = command.stdin(slave()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut master = File::from(terminal.master.try_clone().unwrap());
+        std::io::Write::write_all(&mut master, format!("{answer}\n").as_bytes()).unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(60), child.wait()).await.unwrap().unwrap();
+        assert_eq!(ended.success(), answer == "yes");
+        let tables = "SELECT count(*) FROM sqlite_master WHERE name = 'orders'";
+        assert_eq!(site.database.number(tables).await, left, "{answer}");
+    }
+}

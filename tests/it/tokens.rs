@@ -22,6 +22,7 @@ on_every_database!(
     five_kinds_of_401,
     a_refused_merchant_is_not_asked_about_again,
     a_paused_store_s_token_is_kept_alive,
+    tokens_that_cannot_be_read_keep_no_other_from_being_kept_alive,
     trouble_at_the_token_endpoint_costs_one_token,
     a_token_endpoint_that_wants_to_be_left_alone,
     new_tokens_outlast_a_database_that_takes_nothing,
@@ -308,4 +309,26 @@ async fn new_tokens_outlast_a_database_that_takes_nothing(engine: Engine) {
     until("they are saved", async || renewed(&site).await == 1).await;
     assert_eq!(site.salla.world().refreshes, 1);
     assert_eq!(state(&site).await, "active");
+}
+
+/// More of them than are renewed at once, all of them ending first.
+async fn tokens_that_cannot_be_read_keep_no_other_from_being_kept_alive(engine: Engine) {
+    let mut site = Site::unregistered(engine, [shop(1001, 0, 1)]).await;
+    let lines: Vec<String> = (2001..=2060)
+        .map(|merchant| {
+            json!({"merchant_id": merchant, "access_token": "a-canary", "refresh_token": "r-canary", "expires_at": Utc::now()})
+                .to_string()
+        })
+        .collect();
+    site.import(&lines.join("\n")).await.exits(0);
+    expires_soon(&site).await;
+    let key = site.new_key("other").await;
+    site.set("VAULT__KEYS", &key);
+    site.register(1001).await;
+    let (later, then) = (Utc::now() + TimeDelta::hours(2), Utc::now() - TimeDelta::days(13));
+    let sql = "UPDATE credentials SET expires_at = $1, obtained_at = $2 WHERE merchant_id = 1001";
+    site.database.execute(sql, [later.into(), then.into()]).await;
+    site.run(&["merchants", "pause", "1001"]).await.exits(0);
+    let _daemon = site.serve().await;
+    until("its token is renewed", async || site.salla.world().refreshes == 1).await;
 }
