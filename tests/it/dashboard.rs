@@ -27,12 +27,14 @@ const READER: &str = "reader-canary-0123";
 async fn a_site_after_a_night(engine: Engine) -> (Site, Daemon) {
     let mut site = Site::new(engine, [shop(1001, 5, 3), shop(1002, 0, 1)]).await;
     site.database.execute("UPDATE merchants SET name = 'متجر <b>الورد</b>' WHERE merchant_id = 1001", []).await;
-    let hour = (Utc::now() - TimeDelta::hours(1)).format("%H").to_string();
+    // In the first hour of a day, the slot that was missed is yesterday's.
+    let missed = Utc::now() - TimeDelta::hours(1);
+    let hour = missed.format("%H").to_string();
     site.set("SCHEDULE__CRON", &format!("0 0 {hour} * * *"));
     site.set("SCHEDULE__TIMEZONE", "UTC");
     let pattern = format!("0 0 {hour} * * * UTC");
     for days in 2..30_i64 {
-        let slot = (Utc::now() - TimeDelta::days(days))
+        let slot = (missed - TimeDelta::days(days))
             .date_naive()
             .and_hms_opt(hour.parse().unwrap(), 0, 0)
             .unwrap()
