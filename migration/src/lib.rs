@@ -23,6 +23,7 @@ mod m20261128_000014_resources;
 mod m20261128_000015_products;
 mod m20261128_000016_turns;
 mod m20261128_000017_spent;
+mod m20261128_000018_customers;
 mod records;
 
 /// Applies and reverts the migrations, in their order.
@@ -50,6 +51,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000015_products::Migration),
             Box::new(m20261128_000016_turns::Migration),
             Box::new(m20261128_000017_spent::Migration),
+            Box::new(m20261128_000018_customers::Migration),
         ]
     }
 }

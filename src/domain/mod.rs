@@ -3,6 +3,7 @@
 
 mod assess;
 mod check;
+mod customer;
 mod discrepancy;
 mod drift;
 mod fingerprint;
@@ -22,6 +23,7 @@ mod words;
 
 pub use assess::{Held, Verdict, assess};
 pub use check::{Check, DEEP_CHECK_NIGHTS, DeepCheck, Summary, needs_detail};
+pub use customer::{Customer, CustomerColumns};
 pub use discrepancy::{Discrepancy, DiscrepancyKind, Found};
 pub use drift::{Drift, EndedRuns, Lateness, Tally, lost_webhook};
 pub use fingerprint::Fingerprint;

@@ -15,6 +15,8 @@ macro_rules! with_resources {
             Orders(Order) = "orders", one "order";
             /// A store's products.
             Products(Product) = "products", one "product";
+            /// A store's customers.
+            Customers(Customer) = "customers", one "customer";
         }
     };
 }

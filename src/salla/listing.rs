@@ -150,7 +150,7 @@ impl<C: CredentialStore> SallaClient<C> {
 }
 
 /// The first and the last day of a list that is too long, as far as its first page shows them.
-fn too_long<R>(
+fn too_long<R: Offered>(
     request: &PageRequest,
     total: Option<u64>,
     rows: &[Listed<R>],
@@ -165,7 +165,8 @@ fn too_long<R>(
         return None;
     }
     let created = |listed: &Listed<R>| listed.key.created_at;
-    let ascending = rows.first().and_then(created) <= rows.last().and_then(created);
+    // A list that cannot be asked for in an order tells nothing by its first row.
+    let ascending = R::LIST.oldest_first.is_some() && rows.first().and_then(created) <= rows.last().and_then(created);
     let oldest = rows.first().and_then(created).filter(|_| ascending).map(date::day_of);
     Some((oldest.or(NaiveDate::from_yo_opt(FIRST_YEAR, 1))?, date::day_of(now)))
 }

@@ -8,6 +8,7 @@ mod breaker;
 mod circuit;
 mod client;
 mod config;
+mod customers;
 mod date;
 mod error;
 mod events;

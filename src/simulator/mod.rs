@@ -5,6 +5,7 @@
 //! servers fail. And it judges its client: what must not happen is kept in [`World::violations`].
 
 mod answers;
+mod customers;
 mod fault;
 mod item;
 mod limit;
@@ -16,6 +17,7 @@ mod shop;
 mod tokens;
 mod world;
 
+pub use customers::Customer;
 pub use fault::Fault;
 pub use item::{Item, Params};
 pub use limit::{Announces, Limit, LimitKind};

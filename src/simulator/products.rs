@@ -34,7 +34,7 @@ pub struct Product {
 impl Product {
     /// Salla's word for where it stands.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn status_word(&self) -> &'static str {
         STATUSES[self.status]
     }
 
@@ -49,7 +49,7 @@ impl Product {
             "type": "product", "price": money(self.price), "taxed_price": money(self.price * 115 / 100),
             "sale_price": if kind % 3 == 0 { money(self.price / 2) } else { json!({}) }, "sale_end": {},
             "cost_price": if kind % 4 == 0 { Value::Null } else { json!(format!("{}", self.price / 300)) },
-            "quantity": stock, "status": self.word(), "is_available": self.status == 0, "views": kind % 97,
+            "quantity": stock, "status": self.status_word(), "is_available": self.status == 0, "views": kind % 97,
             "weight_label": "١ كجم", "calories": "350", "options": [],
             "urls": {"customer": format!("https://shop.example/p{}", self.id)},
             "skus": [{"id": self.id + 1, "sale_price": {}, "stock_quantity": self.quantity}],

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tower_http::compression::CompressionLayer;
 
-use super::{answers, item::Item, products::Product, shop::Order, tokens, world::World};
+use super::{answers, customers::Customer, item::Item, products::Product, shop::Order, tokens, world::World};
 
 /// A running simulated Salla; it ends when this is dropped.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ impl Simulator {
         let router = Router::new()
             .merge(records::<Order>())
             .merge(records::<Product>())
+            .merge(records::<Customer>())
             .route("/oauth2/token", post(tokens::refresh))
             .layer(CompressionLayer::new())
             .with_state(Arc::clone(&world));

@@ -39,7 +39,7 @@ pub fn day(at: DateTime<Utc>) -> NaiveDate {
 }
 
 /// Salla's way of writing an instant.
-fn date(at: DateTime<Utc>) -> Value {
+pub fn date(at: DateTime<Utc>) -> Value {
     let text = riyadh(at).format("%Y-%m-%d %H:%M:%S.000000");
     json!({"date": text.to_string(), "timezone_type": 3, "timezone": "Asia/Riyadh"})
 }

@@ -6,6 +6,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
+    customers::Customer,
     fault::Fault,
     item::{Item, Params},
     pages::within,
@@ -64,6 +65,10 @@ pub struct Shop {
     pub products: Vec<Product>,
     /// Rows that are listed as they stand here, behind the products.
     pub raw_products: Vec<String>,
+    /// Who buys.
+    pub customers: Vec<Customer>,
+    /// Rows that are listed as they stand here, behind the customers.
+    pub raw_customers: Vec<String>,
     /// What goes wrong with each request for one record, whatever its kind, by its id.
     pub broken: HashMap<i64, Fault>,
     /// Scopes that the app was not given.
@@ -88,6 +93,8 @@ impl Shop {
             raw_rows: Vec::new(),
             products: Vec::new(),
             raw_products: Vec::new(),
+            customers: Vec::new(),
+            raw_customers: Vec::new(),
             broken: HashMap::new(),
             withheld: Vec::new(),
             stale: HashMap::new(),

@@ -8,6 +8,7 @@ mod commit;
 mod config;
 mod connect;
 mod credentials;
+mod customers;
 mod dialect;
 mod discrepancies;
 mod drift;

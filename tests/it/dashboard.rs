@@ -34,11 +34,8 @@ async fn a_site_after_a_night(engine: Engine) -> (Site, Daemon) {
     site.set("SCHEDULE__TIMEZONE", "UTC");
     let pattern = format!("0 0 {hour} * * * UTC");
     for days in 2..30_i64 {
-        let slot = (missed - TimeDelta::days(days))
-            .date_naive()
-            .and_hms_opt(hour.parse().unwrap(), 0, 0)
-            .unwrap()
-            .and_utc();
+        let slot =
+            (missed - TimeDelta::days(days)).date_naive().and_hms_opt(hour.parse().unwrap(), 0, 0).unwrap().and_utc();
         let counted = json!({"fetched": 90, "created": 40 + days * 7 % 50, "updated": days * 11 % 30, "unchanged": 5, "skipped": 0, "failed": 0});
         let tally = json!([["succeeded", 2, counted]]).to_string();
         let values = [slot.into(), pattern.clone().into(), tally.into(), (slot + TimeDelta::seconds(60 + days)).into()];

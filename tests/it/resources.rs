@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use salla_reconciler::simulator::{Fault, Item, Order, Product, Shop};
+use salla_reconciler::simulator::{Customer, Fault, Item, Order, Product, Shop};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -109,11 +109,12 @@ async fn a_missing_scope_is_one_kind_s_trouble(engine: Engine) {
 async fn every_kind_drifts_and_is_corrected(engine: Engine) {
     drifts_and_is_corrected::<Order>(engine).await;
     drifts_and_is_corrected::<Product>(engine).await;
+    drifts_and_is_corrected::<Customer>(engine).await;
 }
 
 /// What changed, came and went is made good and on record, and a night without changes writes nothing.
 async fn drifts_and_is_corrected<K: Kind>(engine: Engine) {
-    let site = Site::new(engine, [both(1001, 40, 40)]).await;
+    let site = Site::new(engine, [both(1001, 40, 40).visited(40, chrono::Utc::now())]).await;
     let (kind, now) = (K::RESOURCE.as_str(), chrono::Utc::now());
     let full = ["--full", "--resource", kind];
     assert_eq!(totals(&site.reconcile(1001, &full).await), [40, 40, 0, 0, 0, 0]);
@@ -126,7 +127,7 @@ async fn drifts_and_is_corrected<K: Kind>(engine: Engine) {
         K::add(shop, now);
     }
     // Of the same age, and not what Salla has.
-    let sql = format!("UPDATE {} SET status = 'odd' WHERE {} = $1", K::TABLE, K::ID);
+    let sql = format!("UPDATE {} SET {} = 'odd' WHERE {} = $1", K::TABLE, K::WORD, K::ID);
     site.database.execute(&sql, [ids[7].into()]).await;
     let run = site.reconcile(1001, &full).await;
     assert_eq!((&run["status"], totals(&run)), (&json!("succeeded"), [40, 1, 2, 37, 0, 0]), "{run}");
@@ -138,7 +139,7 @@ async fn drifts_and_is_corrected<K: Kind>(engine: Engine) {
     let one =
         |id: i64| found.iter().find(|one| one["salla_id"] == json!(id)).unwrap_or_else(|| panic!("{id}: {found:?}"));
     assert!(found.iter().all(|one| one["resource"] == json!(kind)), "{found:?}");
-    assert_eq!(one(ids[7])["fields"], json!(["status"]));
+    assert_eq!(one(ids[7])["fields"], json!([K::WORD]));
     assert_eq!((&one(ids[3])["kind"], &one(ids[5])["kind"]), (&json!("stale"), &json!("stale")));
     let gone = format!("SELECT count(*) FROM {} WHERE deleted_at IS NOT NULL AND {} = {}", K::TABLE, K::ID, ids[5]);
     assert_eq!(site.database.number(&gone).await, 1);
@@ -253,12 +254,13 @@ async fn a_limit_in_the_middle_is_sat_out_and_both_end(engine: Engine) {
 async fn another_writer_of_every_kind(engine: Engine) {
     another_writer::<Order>(engine).await;
     another_writer::<Product>(engine).await;
+    another_writer::<Customer>(engine).await;
 }
 
 /// A webhook consumer writes the same table, knowing nothing of our columns: its newer row stays, and what it wrote as
 /// Salla has it is left alone.
 async fn another_writer<K: Kind>(engine: Engine) {
-    let site = Site::new(engine, [both(1001, 12, 12)]).await;
+    let site = Site::new(engine, [both(1001, 12, 12).visited(12, chrono::Utc::now())]).await;
     let items: Vec<K> = K::all(site.salla.world().shop(1001)).to_vec();
     for item in &items[..6] {
         site.consume(1001, item).await;
@@ -267,13 +269,13 @@ async fn another_writer<K: Kind>(engine: Engine) {
     assert_eq!(totals(&run), [12, 6, 0, 6, 0, 0], "{}: {run}", K::RESOURCE);
     site.assert_equal_of::<K>(1001).await;
     // Later than what Salla lists.
-    let sql = format!("UPDATE {} SET salla_updated_at = $1, status = 'ahead' WHERE {} = $2", K::TABLE, K::ID);
+    let sql = format!("UPDATE {} SET salla_updated_at = $1, {} = 'ahead' WHERE {} = $2", K::TABLE, K::WORD, K::ID);
     let later = chrono::Utc::now() + chrono::TimeDelta::days(1);
     site.database.execute(&sql, [later.into(), items[0].id().into()]).await;
     let run = site.reconcile(1001, &["--full", "--resource", K::RESOURCE.as_str()]).await;
     assert_eq!(totals(&run), [12, 0, 0, 12, 0, 0], "{}: {run}", K::RESOURCE);
-    let status = format!("SELECT status FROM {} WHERE {} = {}", K::TABLE, K::ID, items[0].id());
-    assert_eq!(site.database.text(&status).await, "ahead");
+    let word = format!("SELECT {} FROM {} WHERE {} = {}", K::WORD, K::TABLE, K::ID, items[0].id());
+    assert_eq!(site.database.text(&word).await, "ahead");
 }
 
 /// A kind that is added later begins at its own beginning, and one that is given up holds nothing back.

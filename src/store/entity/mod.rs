@@ -1,6 +1,7 @@
 //! The tables as SeaORM entities, private to the store.
 
 pub mod credential;
+pub mod customer;
 pub mod discrepancy;
 pub mod merchant;
 pub mod order;

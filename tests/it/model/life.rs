@@ -100,7 +100,7 @@ pub struct Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
     pub updated_at: DateTime<Utc>,
-    pub status: String,
+    pub word: String,
     pub note: i64,
     pub deleted: bool,
 }
@@ -217,12 +217,12 @@ impl<K: Kind> Life<K> {
                 // What only the details show may take the documented listing 28 nights.
                 let seen = copy.updated_at == order.updated_at() || order.is_summarised(self.plan.documented);
                 let whole = order.is_summarised(self.plan.documented) || copy.note == order.note();
-                seen && whole && copy.status == order.status() && !copy.deleted
+                seen && whole && copy.word == order.word() && !copy.deleted
             });
             if !right {
                 self.broken.push(format!(
                     "night {night}: order {id} is {} of {}, and held as {:?}",
-                    order.status(),
+                    order.word(),
                     order.updated_at(),
                     held.get(id)
                 ));
@@ -358,9 +358,10 @@ impl<K: Kind> Life<K> {
             return held;
         }
         let sql = format!(
-            "SELECT {id}, salla_updated_at, status, CAST(payload AS text) AS payload, \
+            "SELECT {id}, salla_updated_at, {word}, CAST(payload AS text) AS payload, \
              deleted_at IS NOT NULL AS deleted FROM {table}",
             id = K::ID,
+            word = K::WORD,
             table = K::TABLE
         );
         let copy = |row: &sea_orm::QueryResult| {
@@ -368,7 +369,7 @@ impl<K: Kind> Life<K> {
                 serde_json::from_str(&row.try_get::<String>("", "payload").unwrap()).unwrap();
             Copy {
                 updated_at: row.try_get("", "salla_updated_at").unwrap(),
-                status: row.try_get("", "status").unwrap(),
+                word: row.try_get("", K::WORD).unwrap(),
                 note: K::note_in(&payload),
                 deleted: row.try_get("", "deleted").unwrap(),
             }

@@ -12,7 +12,7 @@ use life::{Life, Outcome, Reconciler};
 
 use salla_reconciler::{
     domain::Resource,
-    simulator::{Order, Product},
+    simulator::{Customer, Order, Product},
 };
 
 use crate::support::{Engine, kind::Kind};
@@ -20,7 +20,12 @@ use crate::support::{Engine, kind::Kind};
 /// So many lives go on at a time.
 const AT_ONCE: usize = 4;
 
-on_every_database!(no_untouched_order_is_lost, no_untouched_product_is_lost, a_row_moves_while_we_read);
+on_every_database!(
+    no_untouched_order_is_lost,
+    no_untouched_product_is_lost,
+    no_untouched_customer_is_lost,
+    a_row_moves_while_we_read
+);
 
 /// How many seeds are tried where nobody says.
 fn usual(engine: Engine) -> u64 {
@@ -54,9 +59,13 @@ async fn no_untouched_product_is_lost(engine: Engine) {
     nothing_untouched_is_lost::<Product>(engine).await;
 }
 
+async fn no_untouched_customer_is_lost(engine: Engine) {
+    nothing_untouched_is_lost::<Customer>(engine).await;
+}
+
 async fn nothing_untouched_is_lost<K: Kind>(engine: Engine) {
     // Whatever the kind of record, the same code walks its list: what is newer than the orders is tried less often.
-    let usual = if K::RESOURCE == Resource::Orders { usual(engine) } else { usual(engine) / 2 };
+    let usual = if K::RESOURCE == Resource::Orders { usual(engine) } else { usual(engine) / 3 };
     let seeds = seeds(usual);
     let outcomes = live_all::<K>(engine, seeds.clone(), Reconciler::Ours).await;
     let broken: Vec<_> = outcomes.iter().filter(|(_, outcome)| !outcome.broken.is_empty()).collect();

@@ -103,6 +103,6 @@ fn read(row: &Value) -> (i64, Copy) {
     let text = row["updated_at"]["date"].as_str().unwrap();
     let naive = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").unwrap();
     let updated_at = FixedOffset::east_opt(3 * 3600).unwrap().from_local_datetime(&naive).unwrap().to_utc();
-    let status = row["status"]["slug"].as_str().unwrap().to_owned();
-    (id, Copy { updated_at, status, note: row["receiver"]["note"].as_i64().unwrap(), deleted: false })
+    let word = row["status"]["slug"].as_str().unwrap().to_owned();
+    (id, Copy { updated_at, word, note: row["receiver"]["note"].as_i64().unwrap(), deleted: false })
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use salla_reconciler::{
     domain::Resource,
-    simulator::{Item, Order, Product, Shop},
+    simulator::{Customer, Item, Order, Product, Shop},
 };
 use sea_orm::QueryResult;
 use serde_json::Value;
@@ -33,8 +33,11 @@ pub trait Kind: Item + Clone + PartialEq {
         self.shown(false)
     }
 
-    /// What belongs into the column `status`.
-    fn status(&self) -> String;
+    /// A column that holds a text, which a change changes.
+    const WORD: &'static str;
+
+    /// What belongs into that column.
+    fn word(&self) -> String;
 
     /// A number of the record's that its payload shows.
     fn note(&self) -> i64;
@@ -122,7 +125,9 @@ impl Kind for Order {
         if documented { self.detail(Utc::now()) } else { self.json() }
     }
 
-    fn status(&self) -> String {
+    const WORD: &'static str = "status";
+
+    fn word(&self) -> String {
         self.slug().to_owned()
     }
 
@@ -154,7 +159,7 @@ impl Kind for Product {
             ("name", text(&json["name"])),
             ("sku", text(&json["sku"])),
             ("product_type", text(&json["type"])),
-            ("status", Cell::Text(Some(self.status()))),
+            ("status", Cell::Text(Some(self.word()))),
             ("currency", Cell::Text(Some("SAR".to_owned()))),
             ("price_amount", Cell::Amount(Some(Decimal::new(self.price, 2)))),
             ("sale_price_amount", Cell::Amount(decimal(&json["sale_price"]["amount"]))),
@@ -168,8 +173,10 @@ impl Kind for Product {
         self.json()
     }
 
-    fn status(&self) -> String {
-        self.word().to_owned()
+    const WORD: &'static str = "status";
+
+    fn word(&self) -> String {
+        self.status_word().to_owned()
     }
 
     fn note(&self) -> i64 {
@@ -179,6 +186,62 @@ impl Kind for Product {
     fn note_in(payload: &Value) -> i64 {
         let quantity = &payload["quantity"];
         quantity.as_i64().or_else(|| quantity.as_str()?.parse().ok()).unwrap()
+    }
+
+    fn is_summarised(&self, _: bool) -> bool {
+        false
+    }
+
+    fn whisper(shop: &mut Shop, id: i64, at: DateTime<Utc>) {
+        Self::change(shop, id, at);
+    }
+}
+
+impl Kind for Customer {
+    const RESOURCE: Resource = Resource::Customers;
+    const TABLE: &'static str = "customers";
+    const ID: &'static str = "salla_customer_id";
+
+    fn columns(&self) -> Vec<(&'static str, Cell)> {
+        let json = self.json();
+        let mobile = json["mobile"]
+            .as_i64()
+            .map_or_else(|| text(&json["mobile"]), |mobile| Cell::Text(Some(mobile.to_string())));
+        let born = json["birthday"]["date"].as_str().map(|born| born[..10].to_owned());
+        let country = json["country"].as_str().filter(|country| *country != "null").map(str::to_owned);
+        vec![
+            ("first_name", text(&json["first_name"])),
+            ("last_name", text(&json["last_name"])),
+            ("email", text(&json["email"])),
+            ("mobile", mobile),
+            ("mobile_code", text(&json["mobile_code"])),
+            ("gender", text(&json["gender"])),
+            ("birthday", Cell::Text(born)),
+            ("city", text(&json["city"])),
+            ("country", Cell::Text(country)),
+            ("country_code", text(&json["country_code"])),
+            ("currency", text(&json["currency"])),
+            ("language", text(&json["lang"])),
+            ("salla_created_at", Cell::Instant(Some(self.created_at))),
+        ]
+    }
+
+    fn shown(&self, _: bool) -> Value {
+        self.json()
+    }
+
+    const WORD: &'static str = "city";
+
+    fn word(&self) -> String {
+        self.city_name().to_owned()
+    }
+
+    fn note(&self) -> i64 {
+        self.points
+    }
+
+    fn note_in(payload: &Value) -> i64 {
+        payload["total_points"].as_i64().unwrap()
     }
 
     fn is_summarised(&self, _: bool) -> bool {

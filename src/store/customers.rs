@@ -1,0 +1,89 @@
+//! The table of customers.
+
+use sea_orm::{DbErr, QueryResult, sea_query::Expr};
+
+use super::{
+    dialect::Dialect,
+    entity::customer::{Column, Entity},
+    records::{Stored, instant},
+};
+use crate::domain::{Customer, CustomerColumns};
+
+impl Stored for Customer {
+    type Entity = Entity;
+
+    const ID: Column = Column::SallaCustomerId;
+
+    const CREATED_AT: Option<Column> = Some(Column::SallaCreatedAt);
+
+    const COLUMNS: &'static [Column] = &[
+        Column::FirstName,
+        Column::LastName,
+        Column::Email,
+        Column::Mobile,
+        Column::MobileCode,
+        Column::Gender,
+        Column::Birthday,
+        Column::City,
+        Column::Country,
+        Column::CountryCode,
+        Column::Currency,
+        Column::Language,
+        Column::SallaCreatedAt,
+    ];
+
+    fn values(&self, _: Dialect) -> Vec<Expr> {
+        let columns = self.columns.clone();
+        vec![
+            Expr::val(columns.first_name),
+            Expr::val(columns.last_name),
+            Expr::val(columns.email),
+            Expr::val(columns.mobile),
+            Expr::val(columns.mobile_code),
+            Expr::val(columns.gender),
+            Expr::val(columns.birthday),
+            Expr::val(columns.city),
+            Expr::val(columns.country),
+            Expr::val(columns.country_code),
+            Expr::val(columns.currency),
+            Expr::val(columns.language),
+            Expr::val(columns.salla_created_at),
+        ]
+    }
+
+    fn selected(dialect: Dialect) -> Vec<(Expr, &'static str)> {
+        vec![
+            (Expr::col(Column::FirstName), "first_name"),
+            (Expr::col(Column::LastName), "last_name"),
+            (Expr::col(Column::Email), "email"),
+            (Expr::col(Column::Mobile), "mobile"),
+            (Expr::col(Column::MobileCode), "mobile_code"),
+            (Expr::col(Column::Gender), "gender"),
+            (Expr::col(Column::Birthday), "birthday"),
+            (Expr::col(Column::City), "city"),
+            (Expr::col(Column::Country), "country"),
+            (Expr::col(Column::CountryCode), "country_code"),
+            (Expr::col(Column::Currency), "currency"),
+            (Expr::col(Column::Language), "language"),
+            (Expr::cust(dialect.finite("salla_created_at")), "salla_created_at"),
+        ]
+    }
+
+    fn columns_of(row: &QueryResult, dialect: Dialect) -> Result<CustomerColumns, DbErr> {
+        Ok(CustomerColumns {
+            first_name: row.try_get("", "first_name")?,
+            last_name: row.try_get("", "last_name")?,
+            email: row.try_get("", "email")?,
+            mobile: row.try_get("", "mobile")?,
+            mobile_code: row.try_get("", "mobile_code")?,
+            gender: row.try_get("", "gender")?,
+            birthday: row.try_get("", "birthday")?,
+            city: row.try_get("", "city")?,
+            country: row.try_get("", "country")?,
+            country_code: row.try_get("", "country_code")?,
+            currency: row.try_get("", "currency")?,
+            language: row.try_get("", "language")?,
+            salla_created_at: instant(row, "salla_created_at", dialect)?,
+        })
+    }
+}
