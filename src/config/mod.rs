@@ -124,6 +124,7 @@ impl Config {
             ("salla.requests_per_minute", self.salla.requests_per_minute),
             ("http.requests_per_second", self.http.requests_per_second),
             ("salla.process_requests_per_minute", self.salla.process_requests_per_minute),
+            ("salla.address_requests_per_10_minutes", self.salla.address_requests_per_10_minutes),
             ("reconcile.concurrency", self.reconcile.concurrency),
             ("reconcile.page_size", self.reconcile.page_size),
         ] {

@@ -2,6 +2,7 @@
 //! local row to be missing or stale. No I/O, no clock, no database, no shape of Salla's.
 
 mod assess;
+mod budget;
 mod check;
 mod customer;
 mod discrepancy;
@@ -22,6 +23,7 @@ mod window;
 mod words;
 
 pub use assess::{Held, Verdict, assess};
+pub use budget::Budget;
 pub use check::{Check, DEEP_CHECK_NIGHTS, DeepCheck, Summary, needs_detail};
 pub use customer::{Customer, CustomerColumns};
 pub use discrepancy::{Discrepancy, DiscrepancyKind, Found};

@@ -92,7 +92,10 @@ where
         self.leave(claim).await;
         match self.store.release(&claim.lease, pause).await {
             Ok(true) if pause.is_zero() => tracing::info!("run given back at its cursor"),
-            Ok(true) => tracing::info!("run waits at its cursor for {} s: its store does not answer", pause.as_secs()),
+            Ok(true) => tracing::info!(
+                "run waits at its cursor for {} s: Salla wants it left alone, or does not answer for its store",
+                pause.as_secs()
+            ),
             Ok(false) => return self.let_go(claim),
             Err(error) => tracing::warn!(error = %error, "run could not be given back; its lease will lapse"),
         }

@@ -2,6 +2,8 @@
 
 use std::{fmt::Display, time::Duration};
 
+use rand::RngExt;
+
 use super::{
     engine::EngineError,
     ports::{CredentialError, LONGEST_PAUSE, SourceError, TargetError},
@@ -33,6 +35,9 @@ pub enum Disposition {
 /// A run that a limit has ended is not taken up earlier, whatever the limit says.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(120);
 
+/// Those that wait for what Salla permits an address come back within this time of each other.
+const AFTER_ADDRESS_LIMIT: Duration = Duration::from_secs(60);
+
 /// A database that went away has to start, or another to take its place.
 const AFTER_DATABASE_TROUBLE: Duration = Duration::from_secs(5);
 
@@ -43,6 +48,10 @@ pub fn dispose(error: &EngineError) -> Disposition {
         EngineError::Stopped => return Disposition::GiveBack,
         EngineError::MadeWay => return Disposition::MadeWay,
         EngineError::Source(SourceError::Resting { pause, .. }) => return Disposition::Rest(*pause),
+        // Not all at the same moment.
+        EngineError::Source(SourceError::AddressLimit { pause }) => {
+            return Disposition::Rest(*pause + AFTER_ADDRESS_LIMIT.mul_f64(rand::rng().random_range(0.0..1.0)));
+        }
         EngineError::Source(SourceError::RateLimited { retry_after }) => {
             let pause = retry_after.unwrap_or_default().clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
             return Disposition::Postpone(failure(FailureKind::RateLimited, error), pause);
@@ -111,7 +120,7 @@ fn of_source(error: &SourceError) -> FailureKind {
         SourceError::Unauthorized { .. } => FailureKind::NeedsReauthorization,
         SourceError::MissingScope { .. } => FailureKind::MissingScope,
         SourceError::ClientCredentials(_) => FailureKind::ClientCredentials,
-        SourceError::RateLimited { .. } => FailureKind::RateLimited,
+        SourceError::RateLimited { .. } | SourceError::AddressLimit { .. } => FailureKind::RateLimited,
         SourceError::Unavailable { .. } | SourceError::Resting { .. } | SourceError::NotAsked => {
             FailureKind::SallaUnavailable
         }

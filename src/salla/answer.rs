@@ -30,6 +30,8 @@ pub struct Call {
     pub single: bool,
     /// That record could not be had before: that it cannot be now tells nothing of the store.
     pub suspect: bool,
+    /// Salla counts it by the address that it comes from.
+    pub counted_by_address: bool,
     /// Raised by every attempt.
     pub requests: RequestCount,
     /// Attempts at this one request.

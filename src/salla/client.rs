@@ -1,7 +1,7 @@
 //! One request to Salla, from token to envelope.
 //!
 //! Through the middlewares it passes, outermost first: retry of what is transient → the count of attempts →
-//! `Retry-After` → the store's limit and the process's → the circuit → reading and checking the answer. Every attempt
+//! `Retry-After` → the store's limit and the process's → what an address may send → the circuit → reading and checking the answer. Every attempt
 //! thus pays its limit, a probe is a request that is sent, and a broken answer is tried again like a broken connection.
 
 use std::{sync::Arc, time::Duration};
@@ -25,6 +25,7 @@ use super::{
     refusal::{Refusal, complaint, is_salla_s, refusal},
     retry::{CountAttempts, Enough, ObeyRetryAfter, transient},
     secret::wiped,
+    shared::SharedLimit,
     throttle::{Limiters, ProcessLimit, Throttle},
     token::TokenEndpoint,
     wire::Envelope,
@@ -34,7 +35,7 @@ use crate::{
     foreign::{retry_after, served_at},
     reconcile::{
         Metrics,
-        ports::{CredentialStore, Limits, PauseStore, RequestCount, SourceError},
+        ports::{BudgetStore, CredentialStore, Limits, PauseStore, RequestCount, SourceError},
     },
 };
 
@@ -68,6 +69,8 @@ pub(super) struct Get<'a> {
     pub single: bool,
     /// That record could not be had before.
     pub suspect: bool,
+    /// Salla counts it by the address that it comes from.
+    pub counted_by_address: bool,
     /// Raised by every attempt.
     pub requests: &'a RequestCount,
 }
@@ -99,7 +102,7 @@ impl<C: CredentialStore> SallaClient<C> {
         config: &Config,
         page_size: u32,
         when_open: WhenOpen,
-        (credentials, pauses): (Arc<C>, Arc<impl PauseStore>),
+        (credentials, pauses): (Arc<C>, Arc<impl PauseStore + BudgetStore>),
         metrics: Arc<Metrics>,
     ) -> Result<Self, reqwest::Error> {
         let plain = plain_client(config)?;
@@ -116,8 +119,14 @@ impl<C: CredentialStore> SallaClient<C> {
             })
             .with(Throttle {
                 limiters: Arc::clone(&limiters),
-                pauses,
+                pauses: Arc::clone(&pauses),
                 process: ProcessLimit::new(config.process_requests_per_minute),
+                metrics: Arc::clone(&metrics),
+            })
+            .with(SharedLimit {
+                budget: pauses,
+                allowance: config.address_requests_per_10_minutes,
+                when_open,
                 metrics: Arc::clone(&metrics),
             })
             .with(Guard(Arc::clone(&circuit)))
@@ -215,6 +224,7 @@ impl<C: CredentialStore> SallaClient<C> {
                 merchant: get.merchant,
                 single: get.single,
                 suspect: get.suspect,
+                counted_by_address: get.counted_by_address,
                 requests: get.requests.clone(),
                 attempts: RequestCount::default(),
             })

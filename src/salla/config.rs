@@ -25,6 +25,7 @@ pub struct Config {
     pub requests_per_minute: u32,
     pub limit_share: f64,
     pub process_requests_per_minute: u32,
+    pub address_requests_per_10_minutes: u32,
     pub proxy: SecretString,
 }
 

@@ -94,6 +94,8 @@ impl Offered for Customer {
         summaries: false,
     };
 
+    const COUNTED_BY_ADDRESS: bool = true;
+
     const SINGLE: &'static [(&'static str, &'static str)] = &[];
 
     fn transform(row: &RawValue) -> Result<Self, Unreadable> {

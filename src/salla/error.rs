@@ -2,7 +2,7 @@
 
 use reqwest_retry::RetryError;
 
-use super::retry::LastAttempt;
+use super::{retry::LastAttempt, shared::UsedUp};
 use crate::{
     foreign::{causes, clip},
     reconcile::ports::SourceError,
@@ -41,6 +41,8 @@ pub fn spent(error: &reqwest_middleware::Error) -> SourceError {
                 spent(last)
             } else if let Some(RetryError::WithRetries { err, .. } | RetryError::Error(err)) = error.downcast_ref() {
                 spent(err)
+            } else if let Some(UsedUp(pause)) = error.downcast_ref() {
+                SourceError::AddressLimit { pause: *pause }
             } else if error.is::<CircuitOpen>() {
                 SourceError::NotAsked
             } else if let Some(broken) = error.downcast_ref::<Broken>() {

@@ -50,6 +50,7 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
             query: &query,
             single: false,
             suspect: false,
+            counted_by_address: R::COUNTED_BY_ADDRESS,
             requests,
         };
         let answer = self.get(&get).await?;
@@ -83,7 +84,16 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
     ) -> Result<Option<Result<R, Unreadable>>, SourceError> {
         let path = format!("{}/{id}", R::PATH);
         let query: Vec<_> = R::SINGLE.iter().map(|&(name, value)| (name, value.to_owned())).collect();
-        let get = Get { merchant, path: &path, scope: R::SCOPE, query: &query, single: true, suspect, requests };
+        let get = Get {
+            merchant,
+            path: &path,
+            scope: R::SCOPE,
+            query: &query,
+            single: true,
+            suspect,
+            counted_by_address: R::COUNTED_BY_ADDRESS,
+            requests,
+        };
         let answer = match self.get(&get).await {
             Ok(answer) => answer,
             Err(SourceError::Gone { .. }) => return Ok(None),

@@ -24,6 +24,7 @@ mod refusal;
 mod retry;
 mod rows;
 mod secret;
+mod shared;
 mod throttle;
 mod token;
 mod trace;

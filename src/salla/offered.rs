@@ -16,6 +16,9 @@ pub trait Offered: Record + Sized {
     /// What that list can be asked for.
     const LIST: Capabilities;
 
+    /// Salla counts what is asked of them by the address that it comes from, all stores together.
+    const COUNTED_BY_ADDRESS: bool = false;
+
     /// What a single record is asked with.
     const SINGLE: &'static [(&'static str, &'static str)];
 

@@ -127,6 +127,7 @@ fn admit(world: &mut World, asked: &Asked) -> (Option<Fault>, Option<i64>, Rate)
             rate.push(("x-ratelimit-reset", text(&verdict.reset.timestamp().to_string())));
         }
     }
+    limited = limited.or(world.spend_address(asked.kind.list));
     let broken = asked.id.and_then(|id| world.shops.get(&merchant_id)?.broken.get(&id).cloned());
     (broken.or_else(|| world.next_fault(merchant_id)), limited, rate)
 }

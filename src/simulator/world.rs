@@ -70,7 +70,9 @@ pub struct World {
     pub token_faults: VecDeque<Fault>,
     /// Requests a minute and store; beyond it 429. `None`: no limit, and no headers that announce one.
     pub limit: Option<Limit>,
-    /// What the stores have spent of it.
+    /// Requests for customers in ten minutes, whatever the store; beyond it 429.
+    pub customers_limit: Option<usize>,
+    /// What the stores have spent of the limit of each.
     meters: HashMap<i64, Meter>,
     /// Rows a page at the most, whatever is asked for.
     pub page_cap: usize,
@@ -167,6 +169,18 @@ impl World {
             .get_mut(&merchant_id)
             .and_then(VecDeque::pop_front)
             .or_else(|| self.always.get(&merchant_id).cloned())
+    }
+
+    /// Counts a request for customers against what an address may send, and judges: after how many seconds another is
+    /// admitted.
+    pub(super) fn spend_address(&mut self, list: &str) -> Option<i64> {
+        let limit = self.customers_limit.filter(|_| list == "customers")?;
+        let since = self.now() - TimeDelta::minutes(10);
+        let sent = self.seen.iter().filter(|seen| seen.list == list && seen.at > since).count();
+        (sent > limit).then(|| {
+            self.violations.push(format!("more than {limit} requests for customers in ten minutes"));
+            600
+        })
     }
 
     /// Counts a request against the store's limit, and judges.

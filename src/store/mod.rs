@@ -2,6 +2,7 @@
 //! plain ones.
 
 mod audit;
+mod budget;
 mod checks;
 mod claims;
 mod commit;

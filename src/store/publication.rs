@@ -20,7 +20,8 @@ macro_rules! tables {
 with_resources!(tables);
 
 /// Tokens, the register, and this program's own affairs.
-pub const UNPUBLISHED: [&str; 18] = [
+pub const UNPUBLISHED: [&str; 19] = [
+    "address_budget",
     "audit",
     "credentials",
     "discrepancies",

@@ -18,7 +18,7 @@ fn the_defaults_load_and_every_key_has_a_comment() {
             commented = true;
         }
     }
-    assert_eq!(keys().len(), 41);
+    assert_eq!(keys().len(), 42);
     assert_eq!(variable("http.api_token"), "SALLA_RECONCILER__HTTP__API_TOKEN");
 }
 
@@ -30,6 +30,7 @@ async fn bad_values_are_named_with_their_source_and_the_mend() {
         ("SALLA__MAX_ATTEMPTS", "-1", "salla.max_attempts"),
         ("SALLA__LIMIT_SHARE", "1.5", "salla.limit_share"),
         ("SALLA__PROCESS_REQUESTS_PER_MINUTE", "0", "salla.process_requests_per_minute"),
+        ("SALLA__ADDRESS_REQUESTS_PER_10_MINUTES", "0", "salla.address_requests_per_10_minutes"),
         ("RECONCILE__MAX_DISAPPEARED", "1.5", "reconcile.max_disappeared"),
         ("SALLA__PROXY", "proxy:3128", "salla.proxy"),
         ("SALLA__LISTING", "documentd", "salla.listing"),

@@ -13,6 +13,7 @@
 mod support;
 
 mod access;
+mod address;
 mod architecture;
 mod away;
 mod bad_input;

@@ -27,7 +27,7 @@ pub use ledger::{
 };
 pub use outbox::{Backlog, Outbox, OutboxEvent, Undelivered};
 pub use overview::{Attention, Night, Overview, TokenState};
-pub use pauses::{LONGEST_PAUSE, Limits, PauseStore};
+pub use pauses::{BudgetStore, LONGEST_PAUSE, Limits, PauseStore};
 pub use register::{
     AppEvent, Applied, Changed, MerchantFilter, ReadEvent, Register, Registered, Registration, Told, UnreadableEvent,
 };

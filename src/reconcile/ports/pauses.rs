@@ -17,6 +17,15 @@ pub trait PauseStore: Send + Sync + 'static {
     fn spent(&self, merchant: MerchantId, requests: u32) -> impl Future<Output = Result<(), TargetError>> + Send;
 }
 
+/// What Salla counts by the address that requests come from: all stores' together, whichever process sends them.
+pub trait BudgetStore: Send + Sync + 'static {
+    /// Takes one request of `allowance` in ten minutes; or after how long, at the earliest, there is another.
+    fn take(&self, allowance: u32) -> impl Future<Output = Result<Result<(), Duration>, TargetError>> + Send;
+
+    /// Nobody sends such a request for `pause` from now.
+    fn close(&self, pause: Duration) -> impl Future<Output = Result<(), TargetError>> + Send;
+}
+
 /// What is known of the stores' limits in this process and nowhere else.
 pub trait Limits: Send + Sync {
     /// How many requests were sent to a store within the last minute; 0 where its answers say what is left, or where it

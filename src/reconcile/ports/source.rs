@@ -162,6 +162,12 @@ pub enum SourceError {
         /// What happened to the last request.
         reason: String,
     },
+    /// All that may be asked for from one address has been, for whichever store.
+    #[error("what Salla permits an address is used up for {}", humantime::format_duration(Duration::from_secs(pause.as_secs())))]
+    AddressLimit {
+        /// Until some of it is there again, at the earliest.
+        pause: Duration,
+    },
     /// Salla has not been answering, and was not asked again.
     #[error("Salla is unavailable: the circuit is open: Salla has not been answering, and was not asked again")]
     NotAsked,

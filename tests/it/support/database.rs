@@ -82,6 +82,13 @@ impl TestDatabase {
         self.rows(sql).await[0].try_get_by_index(0).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
+    /// The same, of a query with values.
+    pub async fn number_of(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> i64 {
+        let statement = Statement::from_sql_and_values(self.db.get_database_backend(), sql, values);
+        let row = self.db.query_one_raw(statement).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        row.unwrap().try_get_by_index(0).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
     /// The first column of the first row, as a text; NULL reads `NULL`.
     pub async fn text(&self, sql: &str) -> String {
         let text: Option<String> =
