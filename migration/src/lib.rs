@@ -25,6 +25,7 @@ mod m20261128_000016_turns;
 mod m20261128_000017_spent;
 mod m20261128_000018_customers;
 mod m20261128_000019_budget;
+mod m20261128_000020_erasures;
 mod records;
 
 /// Applies and reverts the migrations, in their order.
@@ -54,6 +55,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000017_spent::Migration),
             Box::new(m20261128_000018_customers::Migration),
             Box::new(m20261128_000019_budget::Migration),
+            Box::new(m20261128_000020_erasures::Migration),
         ]
     }
 }

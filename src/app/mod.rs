@@ -1,16 +1,18 @@
 //! The composition: the only place, beside the command line, that knows every adapter.
 
 mod daemon;
+mod erasure;
 
 use std::sync::Arc;
 
 pub use daemon::{bind, openapi, serve};
+pub use erasure::{Rewritten, erase, redact};
 use secrecy::ExposeSecret;
 
 use crate::{
     config::{Config, ConfigError},
     reconcile::{Leases, Metrics, OnStop, ProgressSender, Runner},
-    salla::{SallaClient, WhenOpen},
+    salla::{Privacy, SallaClient, WhenOpen},
     store::{Store, StoreError},
     vault::{KeyRing, Vault},
 };
@@ -92,7 +94,7 @@ impl Services {
         let vault = Vault::new(ring, store.clone());
         let salla = Arc::new(SallaClient::new(
             &config.salla,
-            config.reconcile.page_size,
+            (config.reconcile.page_size, Privacy::new(&config.privacy)),
             when_open,
             (Arc::new(vault.clone()), Arc::new(store.clone())),
             Arc::clone(&metrics),

@@ -10,6 +10,7 @@ macro_rules! say {
 
 mod actor;
 mod check;
+mod customers;
 #[cfg(feature = "demo")]
 mod demo;
 mod healthcheck;
@@ -87,6 +88,9 @@ enum Command {
     /// The register of stores.
     #[command(subcommand)]
     Merchants(merchants::Command),
+    /// The people that orders and customers tell of.
+    #[command(subcommand)]
+    Customers(customers::Command),
     /// The database's schema.
     #[command(subcommand)]
     Migrate(migrate::Command),
@@ -162,6 +166,7 @@ async fn with_telemetry(command: Command, config: &Config) -> anyhow::Result<Exi
         Command::Run(args) => run::run(config, args).await,
         Command::Report(args) => report::report(config, args).await,
         Command::Merchants(command) => merchants::merchants(config, command).await,
+        Command::Customers(command) => customers::customers(config, command).await,
         Command::Migrate(command) => migrate::migrate(config, command).await,
         Command::Keys(_) => keys::rotate(config).await,
         #[cfg(feature = "demo")]

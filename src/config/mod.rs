@@ -29,6 +29,7 @@ pub struct Config {
     pub reconcile: reconcile::Config,
     pub http: http::Config,
     pub vault: vault::Config,
+    pub privacy: salla::PrivacyConfig,
     pub shutdown: Shutdown,
     pub cdc: outbox::Config,
     pub telemetry: telemetry::Config,
@@ -143,6 +144,11 @@ impl Config {
     }
 
     fn check_secrets(&self) -> Result<(), (&'static str, String, &'static str)> {
+        if self.privacy.has_weak_key() {
+            let problem = "is so short that pseudonyms could be guessed".to_owned();
+            let mend = "set 32 random characters or more: openssl rand -base64 32";
+            return Err(("privacy.pseudonym_key", problem, mend));
+        }
         let keys = &self.vault.keys;
         if let Some(error) = vault::KeyRing::parse(keys).err().filter(|_| !keys.expose_secret().is_empty()) {
             return Err(("vault.keys", error.to_string(), "`salla-reconciler keys generate` prints a key"));

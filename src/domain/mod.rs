@@ -13,6 +13,7 @@ mod merchant;
 mod order;
 mod part;
 mod period;
+mod privacy;
 mod product;
 mod record;
 mod resource;
@@ -34,6 +35,7 @@ pub use merchant::{Change, Merchant, MerchantId, MerchantState, Obstacle, Standi
 pub use order::{Order, OrderColumns};
 pub use part::Part;
 pub use period::{InvalidPeriod, Period};
+pub use privacy::CustomerFields;
 pub use product::{Product, ProductColumns};
 pub use record::{Columns, Record, Remote, Unreadable};
 pub(crate) use resource::with_resources;

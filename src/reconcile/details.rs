@@ -78,9 +78,9 @@ impl<S, T> Work<'_, S, T> {
         R: Record,
         S: Source<R>,
     {
-        let merchant = self.claim.lease.merchant;
+        let whose = self.whose();
         let suspect = |id| survey.is_unwell(id);
-        let read = |id| async move { (id, self.source.record(merchant, (id, suspect(id)), &done.requests).await) };
+        let read = |id| async move { (id, self.source.record(whose, (id, suspect(id)), &done.requests).await) };
         let (mut records, mut in_a_row, mut readable) = (Vec::with_capacity(ids.len()), 0, None);
         while records.len() < ids.len() {
             let mut answers = stream::iter(ids[records.len()..].iter().copied()).map(read).buffered(AT_ONCE);
@@ -126,7 +126,7 @@ impl<S, T> Work<'_, S, T> {
         S: Source<R>,
     {
         for id in controls {
-            let control = self.source.record(self.claim.lease.merchant, (id, false), &done.requests);
+            let control = self.source.record(self.whose(), (id, false), &done.requests);
             if let Ok(Some(Ok(_))) = self.unless_stopped(control).await? {
                 return Ok(());
             }

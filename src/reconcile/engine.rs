@@ -6,7 +6,7 @@ use tracing::Instrument;
 
 use super::{
     parts::Done,
-    ports::{Assessed, Batch, Claim, Ledger, PageCommit, PageRequest, Source, SourceError, Target, TargetError},
+    ports::{Assessed, Batch, Claim, Ledger, PageCommit, PageRequest, Source, SourceError, Target, TargetError, Whose},
     progress::ProgressSender,
     span,
     survey::{Admitted, Step, Survey},
@@ -74,7 +74,7 @@ where
         let Some((scope, number)) = survey.next() else {
             return vanished::ask(work, &mut survey, done).instrument(span::of_vanished()).await;
         };
-        let request = PageRequest { merchant: work.claim.lease.merchant, scope, number };
+        let request = PageRequest { whose: work.whose(), scope, number };
         let committed = work.page(request, &mut survey, done).instrument(span::of_page(number)).await?;
         // A page that is committed is progress: runs that make way for each other come to their ends.
         if committed
@@ -87,13 +87,18 @@ where
 }
 
 impl<S, T> Work<'_, S, T> {
+    /// The store, as Salla's side has to know it.
+    pub fn whose(&self) -> Whose<'_> {
+        Whose { merchant: self.claim.lease.merchant, erased: &self.claim.erased }
+    }
+
     /// A fetch, which may be dropped.
     pub async fn unless_stopped<F: Future>(&self, fetch: F) -> Result<F::Output, EngineError> {
         self.stop.run_until_cancelled(fetch).await.ok_or(EngineError::Stopped)
     }
 
     /// Gets a page and settles it; false: the list is read in another way from here on.
-    async fn page<R>(&self, request: PageRequest, survey: &mut Survey, done: &mut Done) -> Result<bool, EngineError>
+    async fn page<R>(&self, request: PageRequest<'_>, survey: &mut Survey, done: &mut Done) -> Result<bool, EngineError>
     where
         R: Record,
         S: Source<R>,
@@ -101,7 +106,7 @@ impl<S, T> Work<'_, S, T> {
     {
         let asked_at = Instant::now();
         let page = self.unless_stopped(self.source.page(request, &done.requests)).await??;
-        self.progress.page(request.merchant, request.number, page.total_pages);
+        self.progress.page(request.whose.merchant, request.number, page.total_pages);
         match survey.admit(page)? {
             Step::Page(admitted) => self.settle((admitted, asked_at), survey, done).await.map(|()| true),
             Step::Replanned(reason) => {

@@ -22,6 +22,7 @@ use super::{
     config::{Config, ListingChoice},
     error::{malformed, spent},
     outbound::plain_client,
+    privacy::Privacy,
     refusal::{Refusal, complaint, is_salla_s, refusal},
     retry::{CountAttempts, Enough, ObeyRetryAfter, transient},
     secret::wiped,
@@ -52,6 +53,7 @@ pub struct SallaClient<C> {
     api_url: Url,
     pub(super) listing: ListingChoice,
     pub(super) page_size: u32,
+    pub(super) privacy: Privacy,
 }
 
 /// What is asked of Salla.
@@ -100,7 +102,7 @@ impl<C: CredentialStore> SallaClient<C> {
     /// When the TLS of this machine cannot be set up.
     pub fn new(
         config: &Config,
-        page_size: u32,
+        (page_size, privacy): (u32, Privacy),
         when_open: WhenOpen,
         (credentials, pauses): (Arc<C>, Arc<impl PauseStore + BudgetStore>),
         metrics: Arc<Metrics>,
@@ -148,6 +150,7 @@ impl<C: CredentialStore> SallaClient<C> {
             api_url: config.api_url.clone(),
             listing: config.listing,
             page_size,
+            privacy,
         })
     }
 

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use super::{
     date,
     offered::{Capabilities, Offered},
+    privacy::{Personal, Tells},
     transform::{Trouble, Wire, instant, text, transform},
     wire::{integer, present},
 };
@@ -93,6 +94,28 @@ impl Offered for Customer {
         oldest_first: None,
         summaries: false,
     };
+
+    const PERSONAL_FIELDS: Option<Personal> = Some(Personal {
+        customer: "id",
+        fields: &[
+            ("id", Tells::Nothing),
+            ("created_at", Tells::Nothing),
+            ("updated_at", Tells::Nothing),
+            ("gender", Tells::What),
+            ("city", Tells::What),
+            ("country", Tells::What),
+            ("country_code", Tells::What),
+            ("currency", Tells::What),
+            ("lang", Tells::What),
+            ("groups", Tells::What),
+            ("is_blocked", Tells::What),
+            ("is_inactive", Tells::What),
+            ("total_points", Tells::What),
+            ("mobile_code", Tells::What),
+            ("mobile", Tells::How),
+            ("email", Tells::How),
+        ],
+    });
 
     const COUNTED_BY_ADDRESS: bool = true;
 

@@ -4,6 +4,7 @@
 //! are summaries without `updated_at`; there the whole store is listed by the days of creation.
 
 use chrono::{DateTime, Days, NaiveDate, SecondsFormat, Utc};
+use serde_json::value::RawValue;
 
 use super::{
     client::{Get, SallaClient},
@@ -14,8 +15,10 @@ use super::{
     rows::read,
 };
 use crate::{
-    domain::{Listing, MerchantId, Scope, Unreadable},
-    reconcile::ports::{CredentialStore, Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError},
+    domain::{Listing, Scope, Unreadable},
+    reconcile::ports::{
+        CredentialStore, Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError, Whose,
+    },
 };
 
 /// Salla lets no list be read beyond this row.
@@ -41,10 +44,10 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
         }
     }
 
-    async fn page(&self, request: PageRequest, requests: &RequestCount) -> Result<Page<R>, SourceError> {
+    async fn page(&self, request: PageRequest<'_>, requests: &RequestCount) -> Result<Page<R>, SourceError> {
         let query = self.query(&request, &R::LIST);
         let get = Get {
-            merchant: request.merchant,
+            merchant: request.whose.merchant,
             path: R::PATH,
             scope: R::SCOPE,
             query: &query,
@@ -60,7 +63,7 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
             return Err(malformed(&format!("{} rows on a page of at most {}", rows.len(), self.page_size)));
         }
         let pagination = answer.envelope.pagination();
-        let rows: Vec<Listed<R>> = rows.into_iter().map(read).collect();
+        let rows: Vec<Listed<R>> = rows.into_iter().map(|row| self.read(request.whose, row)).collect();
         let (rows, out_of_scope) = match request.scope {
             Scope::Changed { since } => self.changed_only(rows, since)?,
             Scope::Created { .. } => (rows, None),
@@ -78,14 +81,14 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
 
     async fn record(
         &self,
-        merchant: MerchantId,
+        whose: Whose<'_>,
         (id, suspect): (i64, bool),
         requests: &RequestCount,
     ) -> Result<Option<Result<R, Unreadable>>, SourceError> {
         let path = format!("{}/{id}", R::PATH);
         let query: Vec<_> = R::SINGLE.iter().map(|&(name, value)| (name, value.to_owned())).collect();
         let get = Get {
-            merchant,
+            merchant: whose.merchant,
             path: &path,
             scope: R::SCOPE,
             query: &query,
@@ -103,7 +106,7 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
         let unreadable = |path: &str, reason: &str| {
             Err(Unreadable { id: Some(id), path: path.to_owned(), reason: reason.to_owned() })
         };
-        Ok(Some(match read::<R>(data).row {
+        Ok(Some(match self.read::<R>(whose, data).row {
             Row::Whole(record) if record.id() == id => Ok(record),
             Row::Whole(_) => unreadable("id", &format!("is another {}'s", R::RESOURCE.one())),
             Row::Summary(_) => unreadable("updated_at", "is missing"),
@@ -113,7 +116,12 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
 }
 
 impl<C: CredentialStore> SallaClient<C> {
-    fn query(&self, request: &PageRequest, list: &Capabilities) -> Vec<(&'static str, String)> {
+    /// Reads what is to be known of a row.
+    fn read<R: Offered>(&self, whose: Whose<'_>, row: &RawValue) -> Listed<R> {
+        read(&self.privacy.keep::<R>(whose.merchant, row, whose.erased))
+    }
+
+    fn query(&self, request: &PageRequest<'_>, list: &Capabilities) -> Vec<(&'static str, String)> {
         let mut query = Vec::new();
         match request.scope {
             Scope::Changed { since } => {
@@ -161,7 +169,7 @@ impl<C: CredentialStore> SallaClient<C> {
 
 /// The first and the last day of a list that is too long, as far as its first page shows them.
 fn too_long<R: Offered>(
-    request: &PageRequest,
+    request: &PageRequest<'_>,
     total: Option<u64>,
     rows: &[Listed<R>],
     now: DateTime<Utc>,

@@ -19,6 +19,7 @@ mod money;
 mod offered;
 mod orders;
 mod outbound;
+mod privacy;
 mod products;
 mod refusal;
 mod retry;
@@ -37,6 +38,7 @@ pub use config::Config;
 pub use events::read_event;
 pub use offered::Offered;
 pub use outbound::plain_client;
+pub use privacy::{Config as PrivacyConfig, Personal, Privacy};
 /// For `fuzz/`, and nobody else: what the client reads an answer with.
 #[doc(hidden)]
 pub use wire::Envelope;

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
+use super::privacy::Personal;
 use crate::domain::{Record, Unreadable};
 
 /// A kind of record that Salla has a list of.
@@ -18,6 +19,9 @@ pub trait Offered: Record + Sized {
 
     /// Salla counts what is asked of them by the address that it comes from, all stores together.
     const COUNTED_BY_ADDRESS: bool = false;
+
+    /// Where it tells of persons; `None`: nowhere.
+    const PERSONAL_FIELDS: Option<Personal> = None;
 
     /// What a single record is asked with.
     const SINGLE: &'static [(&'static str, &'static str)];

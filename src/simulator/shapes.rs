@@ -60,6 +60,12 @@ impl Order {
         STATUSES[self.status].0
     }
 
+    /// Who placed it; one that has none all the same shows no customer.
+    #[must_use]
+    pub fn customer_id(&self) -> i64 {
+        1_473_353_380 + self.id % 1000
+    }
+
     /// All of the order.
     #[must_use]
     pub fn json(&self) -> Value {
@@ -84,8 +90,13 @@ impl Order {
             "is_pending_payment": self.status == 0,
             "pending_payment_ends_at": 0,
             "total_weight": "٠٫٥١ كجم",
-            "customer": {"id": 1_473_353_380 + kind % 1000, "first_name": buyer, "city": city, "country": "السعودية", "country_code": "SA", "birthday": {}, "location": "null"},
-            "receiver": {"name": buyer, "note": self.note},
+            "source": "store", "source_details": {"type": "direct", "device": "mobile", "ip": "198.51.100.7"},
+            "customer": {
+                "id": self.customer_id(), "first_name": buyer, "last_name": "العتيبي", "city": city, "country": "السعودية",
+                "country_code": "SA", "birthday": {}, "location": "null", "mobile": 500_000_000 + self.customer_id() % 100_000_000,
+                "mobile_code": "+966", "email": format!("customer-{}@example.com", self.customer_id()),
+            },
+            "receiver": {"name": buyer, "note": self.note, "phone": format!("966{}", 500_000_000 + self.customer_id() % 100_000_000)},
             "items": [{"name": GOODS[kind % GOODS.len()], "quantity": 1 + kind % 4}],
             "tags": [], "bank": null,
         });

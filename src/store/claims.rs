@@ -10,7 +10,7 @@ use sea_orm::{
 
 use super::{connect::Store, entity::run, queries::read};
 use crate::{
-    domain::{Resource, Run, RunId, Trigger},
+    domain::{MerchantId, Resource, Run, RunId, Trigger},
     reconcile::ports::{Claim, Cursor, Lease, Resumed, TargetError},
 };
 
@@ -64,6 +64,7 @@ impl Store {
                 pause: pause.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
                 spent: row.try_get::<Option<i64>>("", "spent")?.and_then(|spent| spent.try_into().ok()).unwrap_or(0),
                 resumed: self.resumed(db, &run).await?,
+                erased: self.erased(db, MerchantId(run.merchant_id)).await?,
             });
         }
         Ok(claims)

@@ -32,6 +32,21 @@ impl Stored for Customer {
         Column::SallaCreatedAt,
     ];
 
+    const PERSONAL: &'static [Column] = &[
+        Column::FirstName,
+        Column::LastName,
+        Column::Email,
+        Column::Mobile,
+        Column::MobileCode,
+        Column::Gender,
+        Column::Birthday,
+        Column::City,
+        Column::Country,
+        Column::CountryCode,
+        Column::Currency,
+        Column::Language,
+    ];
+
     fn values(&self, _: Dialect) -> Vec<Expr> {
         let columns = self.columns.clone();
         vec![

@@ -195,6 +195,16 @@ impl Dialect {
         }
     }
 
+    /// The text, or the number as a text, at a path of names in a column of JSON; NULL where there is none.
+    pub fn text_at(self, column: &str, path: &str) -> String {
+        match self {
+            Self::Postgres => format!("({column} #>> '{{{}}}')", path.replace('.', ",")),
+            Self::Sqlite => {
+                format!("CASE WHEN json_valid({column}) THEN CAST(json_extract({column}, '$.{path}') AS text) END")
+            }
+        }
+    }
+
     /// An exact decimal; SQLite keeps it as text.
     pub fn exact(self, decimal: Option<Decimal>) -> Value {
         match self {

@@ -14,6 +14,7 @@ mod dialect;
 mod discrepancies;
 mod drift;
 mod entity;
+mod erasures;
 mod error;
 mod fence;
 mod finish;
@@ -39,5 +40,7 @@ mod take;
 
 pub use config::Config;
 pub use connect::{Store, StoreError};
+pub use erasures::Which;
 pub use merchants::StoredTokens;
 pub use publication::{UNPUBLISHED, published};
+pub use records::Stored;

@@ -20,11 +20,12 @@ macro_rules! tables {
 with_resources!(tables);
 
 /// Tokens, the register, and this program's own affairs.
-pub const UNPUBLISHED: [&str; 19] = [
+pub const UNPUBLISHED: [&str; 20] = [
     "address_budget",
     "audit",
     "credentials",
     "discrepancies",
+    "erasures",
     "firings",
     "idempotency_keys",
     "installations",

@@ -40,6 +40,9 @@ pub trait Stored: Record {
         Self::ID.as_str()
     }
 
+    /// Those of them that tell of a person.
+    const PERSONAL: &'static [<Self::Entity as EntityTrait>::Column] = &[];
+
     /// What is written into them.
     fn values(&self, dialect: Dialect) -> Vec<Expr>;
 

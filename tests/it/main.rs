@@ -43,6 +43,7 @@ mod openapi;
 mod order;
 mod outbound;
 mod poison;
+mod privacy;
 mod prometheus;
 mod reference;
 mod report;

@@ -55,6 +55,8 @@ pub enum Action {
     AllResume,
     /// An app event was applied.
     WebhookApply,
+    /// A customer was erased.
+    CustomerErase,
     /// Tokens were encrypted anew.
     KeysRotate,
 }
@@ -73,6 +75,7 @@ impl Action {
             Self::AllPause => "all.pause",
             Self::AllResume => "all.resume",
             Self::WebhookApply => "webhook.apply",
+            Self::CustomerErase => "customer.erase",
             Self::KeysRotate => "keys.rotate",
         }
     }

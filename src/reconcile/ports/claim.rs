@@ -70,6 +70,8 @@ pub struct Claim {
     pub spent: u32,
     /// What an earlier holder got done.
     pub resumed: Option<Resumed>,
+    /// Customers of whom nothing is to be kept. Who is added meanwhile takes the lease away.
+    pub erased: Vec<i64>,
     /// How often in a row it was taken up, this time not counted, and came to nothing: no page was committed.
     pub setbacks: u32,
 }

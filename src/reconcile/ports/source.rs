@@ -7,11 +7,20 @@ use chrono::{DateTime, NaiveDate, Utc};
 use super::CredentialError;
 use crate::domain::{Listing, MerchantId, Record, Scope, Summary, Unreadable};
 
+/// Whose records.
+#[derive(Debug, Clone, Copy)]
+pub struct Whose<'a> {
+    /// The store.
+    pub merchant: MerchantId,
+    /// Customers of the store of whom nothing is to be told.
+    pub erased: &'a [i64],
+}
+
 /// Which page of which list.
 #[derive(Debug, Clone, Copy)]
-pub struct PageRequest {
+pub struct PageRequest<'a> {
     /// Whose list.
-    pub merchant: MerchantId,
+    pub whose: Whose<'a>,
     /// What the list is to hold.
     pub scope: Scope,
     /// Counted from 1.
@@ -77,7 +86,7 @@ pub trait Source<R: Record>: Send + Sync {
     /// Reads one page.
     fn page(
         &self,
-        request: PageRequest,
+        request: PageRequest<'_>,
         requests: &RequestCount,
     ) -> impl Future<Output = Result<Page<R>, SourceError>> + Send;
 
@@ -85,7 +94,7 @@ pub trait Source<R: Record>: Send + Sync {
     /// had before either, so that its trouble is its own.
     fn record(
         &self,
-        merchant: MerchantId,
+        whose: Whose<'_>,
         which: (i64, bool),
         requests: &RequestCount,
     ) -> impl Future<Output = Result<Option<Result<R, Unreadable>>, SourceError>> + Send;

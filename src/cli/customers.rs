@@ -1,0 +1,55 @@
+//! `customers`: the people that orders and customers tell of.
+
+use super::{Exit, actor::actor};
+use crate::{
+    app::{self, Rewritten, open_store},
+    config::Config,
+    domain::MerchantId,
+    salla::Privacy,
+};
+
+/// What `customers` takes.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Takes one person out of all that is held of a store, and keeps it from coming back: customers, and orders.
+    #[command(
+        after_help = "What stays of the person is Salla's id, without which it would come back. Backups, copies and logs of others are theirs.\n\n\
+                            Examples:\n\x20 salla-reconciler customers erase 1001 1473353380\n\n\
+                            Environment: SALLA_RECONCILER__DATABASE__URL"
+    )]
+    Erase {
+        /// The store.
+        merchant: MerchantId,
+        /// Salla's id of the customer.
+        #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+        id: i64,
+    },
+    /// Applies `privacy.customer_fields` to all that is held, of which runs see again only what Salla still lists.
+    #[command(
+        after_help = "Examples:\n\x20 SALLA_RECONCILER__PRIVACY__CUSTOMER_FIELDS=none salla-reconciler customers redact\n\n\
+                            Environment: SALLA_RECONCILER__DATABASE__URL, __PRIVACY__CUSTOMER_FIELDS, __PRIVACY__PSEUDONYM_KEY"
+    )]
+    Redact,
+}
+
+/// Does it.
+pub async fn customers(config: &Config, command: Command) -> anyhow::Result<Exit> {
+    let (store, privacy) = (open_store(config).await?, Privacy::new(&config.privacy));
+    match command {
+        Command::Erase { merchant, id } => {
+            let rewritten = app::erase((&store, &privacy), (merchant, id), &actor()).await?;
+            say!("Customer {id} of store {merchant} is erased, and will not come back: {}", told(&rewritten));
+        }
+        Command::Redact => {
+            let rewritten = app::redact(&store, &privacy).await?;
+            say!("With privacy.customer_fields = {:?}: {}", config.privacy.customer_fields.as_str(), told(&rewritten));
+        }
+    }
+    store.close().await?;
+    Ok(Exit::Success)
+}
+
+fn told(rewritten: &Rewritten) -> String {
+    let kinds: Vec<String> = rewritten.iter().map(|(resource, count)| format!("{count} {resource}")).collect();
+    format!("{} rewritten", kinds.join(" and "))
+}
