@@ -26,6 +26,7 @@ mod m20261128_000017_spent;
 mod m20261128_000018_customers;
 mod m20261128_000019_budget;
 mod m20261128_000020_erasures;
+mod m20261128_000021_order_statuses;
 mod records;
 
 /// Applies and reverts the migrations, in their order.
@@ -56,6 +57,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000018_customers::Migration),
             Box::new(m20261128_000019_budget::Migration),
             Box::new(m20261128_000020_erasures::Migration),
+            Box::new(m20261128_000021_order_statuses::Migration),
         ]
     }
 }

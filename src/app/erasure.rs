@@ -11,7 +11,7 @@ use crate::{
 pub type Rewritten = Vec<(Resource, u64)>;
 
 macro_rules! of_every_kind {
-    ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal;)+) => {
+    ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal, told $told:expr;)+) => {
         /// Takes a customer out of all that is held of a store, and keeps it from coming back.
         ///
         /// # Errors

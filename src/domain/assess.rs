@@ -27,7 +27,7 @@ impl<R: Record> Held<R> {
     /// What a copy of `record` hashes to.
     #[must_use]
     pub fn state_of(record: &R) -> Fingerprint {
-        state::<R>(Some(record.updated_at()), record.fingerprint(), record.columns())
+        state::<R>(record.updated_at(), record.fingerprint(), record.columns())
     }
 }
 
@@ -59,8 +59,9 @@ pub fn assess<R: Record>(remote: &R, held: Option<&Held<R>>) -> Verdict {
     let Some(held) = held else {
         return Verdict::Create;
     };
-    let older = held.updated_at.is_none_or(|ours| ours < remote.updated_at());
-    let same_age = held.updated_at == Some(remote.updated_at());
+    let theirs = remote.updated_at();
+    let older = theirs.is_some() && held.updated_at < theirs;
+    let same_age = theirs.is_none() || held.updated_at == theirs;
     let other_content = held.fingerprint != Some(remote.fingerprint());
     let mut fields = remote.columns().differing(&held.columns);
     if older || same_age && (other_content || !fields.is_empty()) {
@@ -101,7 +102,7 @@ mod tests {
         let payload = format!(r#"{{"status":"{status}"}}"#);
         Order {
             id: 1,
-            updated_at: Utc.timestamp_opt(at, 0).unwrap(),
+            updated_at: Utc.timestamp_opt(at, 0).single(),
             unlisted: false,
             columns: columns(status),
             fingerprint: Fingerprint::of_json(&payload).unwrap(),
@@ -111,7 +112,7 @@ mod tests {
 
     fn held(order: &Order) -> Held<Order> {
         Held {
-            updated_at: Some(order.updated_at),
+            updated_at: order.updated_at,
             fingerprint: Some(order.fingerprint),
             deleted: false,
             columns: order.columns.clone(),
@@ -152,6 +153,21 @@ mod tests {
         assert_eq!(assess(&order(1, "a"), Some(&ours)), Verdict::Restore);
     }
 
+    /// Of a kind that tells no time, whatever another writer has put there.
+    #[test]
+    fn without_a_time_the_content_decides() {
+        let mut theirs = order(1, "b");
+        theirs.updated_at = None;
+        for at in [0, 5] {
+            let mut ours = held(&order(at, "a"));
+            assert_eq!(assess(&theirs, Some(&ours)), Verdict::Update { fields: vec!["status", "payload"] });
+            ours = held(&order(at, "b"));
+            assert_eq!(assess(&theirs, Some(&ours)), Verdict::Unchanged);
+            ours.deleted = true;
+            assert_eq!(assess(&theirs, Some(&ours)), Verdict::Restore);
+        }
+    }
+
     proptest! {
         #[test]
         fn after_it_was_applied_nothing_is_left_to_do(remote_at in 0i64..4, local_at in proptest::option::of(0i64..4), remote in "[ab]", local in "[ab]") {
@@ -161,7 +177,7 @@ mod tests {
                 ours = Some(held(&theirs));
             }
             prop_assert_eq!(assess(&theirs, ours.as_ref()), Verdict::Unchanged);
-            prop_assert!(ours.unwrap().updated_at >= Some(theirs.updated_at));
+            prop_assert!(ours.unwrap().updated_at >= theirs.updated_at);
         }
     }
 }

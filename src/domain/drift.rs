@@ -147,10 +147,12 @@ impl Drift {
             DiscrepancyKind::Skipped => &mut self.skipped,
             DiscrepancyKind::Failed => &mut self.failed,
         } += tally.count;
-        let Some(lost) = lost else {
+        if matches!(tally.kind, DiscrepancyKind::Skipped | DiscrepancyKind::Failed) {
             return;
-        };
-        *self.lost_webhooks.entry(lost).or_default() += tally.count;
+        }
+        if let Some(lost) = lost {
+            *self.lost_webhooks.entry(lost).or_default() += tally.count;
+        }
         if tally.kind == DiscrepancyKind::Stale {
             if is_gone(&tally.fields) {
                 self.deleted += tally.count;
@@ -183,19 +185,20 @@ fn is_gone(fields: &[String]) -> bool {
 /// One discrepancy stands for one webhook, the first that fits: missing is `order.created`; stale is
 /// `order.deleted` when `deleted_at` differed, `order.status.updated` when `status` did,
 /// `order.total.price.updated` when `total_amount` did, and else `order.updated`. For other kinds of record there is no
-/// more than `created`, `deleted` and `updated`. What was skipped or failed says nothing about webhooks.
+/// more than `created`, `deleted` and `updated`, as far as Salla tells of them at all. What was skipped or failed says
+/// nothing about webhooks.
 #[must_use]
 pub fn lost_webhook(resource: Resource, kind: DiscrepancyKind, fields: &[String]) -> Option<String> {
     let differed = |name: &str| resource == Resource::Orders && fields.iter().any(|field| field == name);
-    let event = match kind {
-        DiscrepancyKind::Missing => "created",
-        DiscrepancyKind::Stale if is_gone(fields) => "deleted",
-        DiscrepancyKind::Stale if differed("status") => "status.updated",
-        DiscrepancyKind::Stale if differed("total_amount") => "total.price.updated",
-        DiscrepancyKind::Stale => "updated",
+    let (what, event) = match kind {
+        DiscrepancyKind::Missing => ("created", "created"),
+        DiscrepancyKind::Stale if is_gone(fields) => ("deleted", "deleted"),
+        DiscrepancyKind::Stale if differed("status") => ("updated", "status.updated"),
+        DiscrepancyKind::Stale if differed("total_amount") => ("updated", "total.price.updated"),
+        DiscrepancyKind::Stale => ("updated", "updated"),
         DiscrepancyKind::Skipped | DiscrepancyKind::Failed => return None,
     };
-    Some(format!("{}.{event}", resource.one()))
+    resource.told().contains(&what).then(|| format!("{}.{event}", resource.one()))
 }
 
 #[cfg(test)]
@@ -226,6 +229,8 @@ mod tests {
         assert_eq!(of(Resource::Products, DiscrepancyKind::Missing, &[]), "product.created");
         assert_eq!(of(Resource::Products, DiscrepancyKind::Stale, &["status", "payload"]), "product.updated");
         assert_eq!(of(Resource::Products, DiscrepancyKind::Stale, &["deleted_at"]), "product.deleted");
+        assert_eq!(of(Resource::Customers, DiscrepancyKind::Missing, &[]), "customer.created");
+        assert_eq!(of(Resource::Customers, DiscrepancyKind::Stale, &["deleted_at"]), "", "Salla tells nobody");
         for kind in [DiscrepancyKind::Skipped, DiscrepancyKind::Failed] {
             assert_eq!(lost_webhook(Resource::Orders, kind, &names(&["status"])), None);
         }

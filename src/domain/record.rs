@@ -18,8 +18,9 @@ pub trait Record: Send + Sync + 'static {
     /// Salla's id, unique within a merchant and a resource.
     fn id(&self) -> i64;
 
-    /// When Salla last changed it. One-second grain: equal stamps do not prove equal content.
-    fn updated_at(&self) -> DateTime<Utc>;
+    /// When Salla last changed it. One-second grain: equal stamps do not prove equal content. `None`: of this kind Salla
+    /// does not say, and what is read later counts.
+    fn updated_at(&self) -> Option<DateTime<Utc>>;
 
     /// The JSON text that Salla sent.
     fn payload(&self) -> &str;
@@ -51,8 +52,8 @@ pub trait Columns: fmt::Debug + Clone + PartialEq + Send + Sync + 'static {
 pub struct Remote<C> {
     /// Salla's id.
     pub id: i64,
-    /// When Salla last changed it.
-    pub updated_at: DateTime<Utc>,
+    /// When Salla last changed it, of a kind of which it says so.
+    pub updated_at: Option<DateTime<Utc>>,
     /// It exists, and Salla shows it in no list.
     pub unlisted: bool,
     /// What an analyst asks for.
@@ -72,7 +73,7 @@ impl<C: Columns> Record for Remote<C> {
         self.id
     }
 
-    fn updated_at(&self) -> DateTime<Utc> {
+    fn updated_at(&self) -> Option<DateTime<Utc>> {
         self.updated_at
     }
 

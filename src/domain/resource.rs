@@ -12,18 +12,20 @@ macro_rules! with_resources {
     ($callback:ident) => {
         $callback! {
             /// A store's orders.
-            Orders(Order) = "orders", one "order";
+            Orders(Order) = "orders", one "order", told ["created", "updated", "deleted"];
             /// A store's products.
-            Products(Product) = "products", one "product";
+            Products(Product) = "products", one "product", told ["created", "updated", "deleted"];
             /// A store's customers.
-            Customers(Customer) = "customers", one "customer";
+            Customers(Customer) = "customers", one "customer", told ["created", "updated"];
+            /// The statuses that a store gives its orders.
+            OrderStatuses(OrderStatus) = "order_statuses", one "order status", told [];
         }
     };
 }
 pub(crate) use with_resources;
 
 macro_rules! define {
-    ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal;)+) => {
+    ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal, told $told:expr;)+) => {
         words! {
             /// A kind of record; its name labels metrics and discrepancies.
             Resource ("resource") {
@@ -36,6 +38,12 @@ macro_rules! define {
             #[must_use]
             pub fn one(self) -> &'static str {
                 match self { $(Self::$kind => $one,)+ }
+            }
+
+            /// What Salla sends webhooks about, when it happens to one of them.
+            #[must_use]
+            pub fn told(self) -> &'static [&'static str] {
+                match self { $(Self::$kind => &$told,)+ }
             }
         }
     };

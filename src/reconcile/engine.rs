@@ -165,7 +165,7 @@ impl<S, T> Work<'_, S, T> {
     /// What changed after the end that was asked for is left to later runs.
     pub fn in_time<R: Record>(&self, mut records: Vec<R>) -> Vec<R> {
         if let Some(until) = self.claim.request.until {
-            records.retain(|record| record.updated_at() < until);
+            records.retain(|record| record.updated_at().is_none_or(|at| at < until));
         }
         records
     }

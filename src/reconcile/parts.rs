@@ -43,7 +43,7 @@ impl Done {
 }
 
 macro_rules! each_kind {
-    ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal;)+) => {
+    ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal, told $told:expr;)+) => {
         /// Does the part that the run is at.
         pub async fn reconcile_part<S, T>(work: &Work<'_, S, T>, done: &mut Done) -> Result<(), EngineError>
         where

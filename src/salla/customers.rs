@@ -92,6 +92,7 @@ impl Offered for Customer {
         changed_since: None,
         created_days: Some(["date_from", "date_to"]),
         oldest_first: None,
+        paged: true,
         summaries: false,
     };
 
@@ -119,7 +120,7 @@ impl Offered for Customer {
 
     const COUNTED_BY_ADDRESS: bool = true;
 
-    const SINGLE: &'static [(&'static str, &'static str)] = &[];
+    const SINGLE: Option<&'static [(&'static str, &'static str)]> = Some(&[]);
 
     fn transform(row: &RawValue) -> Result<Self, Unreadable> {
         transform::<Row<'_>>(row)
@@ -154,7 +155,7 @@ mod tests {
     fn a_row_of_the_list() {
         let customer = of(ROW).unwrap();
         assert_eq!(
-            (customer.id, customer.updated_at.to_rfc3339().as_str()),
+            (customer.id, customer.updated_at.unwrap().to_rfc3339().as_str()),
             (2_075_683_582, "2024-02-15T08:23:05+00:00")
         );
         assert_eq!(customer.created_at().unwrap().to_rfc3339(), "2024-02-15T05:23:05+00:00");

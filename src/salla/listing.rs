@@ -13,6 +13,7 @@ use super::{
     error::malformed,
     offered::{Capabilities, Offered},
     rows::read,
+    wire::Pagination,
 };
 use crate::{
     domain::{Listing, Scope, Unreadable},
@@ -26,6 +27,9 @@ const ROWS_THAT_CAN_BE_READ: u64 = 10_000;
 
 /// By Salla's documentation no page has more.
 const MOST_ROWS: u32 = 65;
+
+/// A list that has no pages is a short one.
+const MOST_IN_ONE: u32 = 10_000;
 
 /// Room for what comes in while a list is read.
 const ROOM_TO_GROW: u64 = 1_000;
@@ -58,11 +62,11 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
         };
         let answer = self.get(&get).await?;
         let rows = answer.envelope.rows().map_err(malformed)?;
-        let limit = self.page_size.max(MOST_ROWS) as usize * 4;
+        let limit = if R::LIST.paged { self.page_size.max(MOST_ROWS) * 4 } else { MOST_IN_ONE } as usize;
         if rows.len() > limit {
             return Err(malformed(&format!("{} rows on a page of at most {}", rows.len(), self.page_size)));
         }
-        let pagination = answer.envelope.pagination();
+        let pagination = if R::LIST.paged { answer.envelope.pagination() } else { Pagination::whole(rows.len()) };
         let rows: Vec<Listed<R>> = rows.into_iter().map(|row| self.read(request.whose, row)).collect();
         let (rows, out_of_scope) = match request.scope {
             Scope::Changed { since } => self.changed_only(rows, since)?,
@@ -85,8 +89,11 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
         (id, suspect): (i64, bool),
         requests: &RequestCount,
     ) -> Result<Option<Result<R, Unreadable>>, SourceError> {
+        let Some(single) = R::SINGLE else {
+            return self.look_for(whose, id, requests).await;
+        };
         let path = format!("{}/{id}", R::PATH);
-        let query: Vec<_> = R::SINGLE.iter().map(|&(name, value)| (name, value.to_owned())).collect();
+        let query: Vec<_> = single.iter().map(|&(name, value)| (name, value.to_owned())).collect();
         let get = Get {
             merchant: whose.merchant,
             path: &path,
@@ -103,19 +110,40 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
             Err(error) => return Err(error),
         };
         let data = answer.envelope.data.as_deref().ok_or_else(|| malformed("`data` is missing"))?;
-        let unreadable = |path: &str, reason: &str| {
-            Err(Unreadable { id: Some(id), path: path.to_owned(), reason: reason.to_owned() })
-        };
         Ok(Some(match self.read::<R>(whose, data).row {
             Row::Whole(record) if record.id() == id => Ok(record),
-            Row::Whole(_) => unreadable("id", &format!("is another {}'s", R::RESOURCE.one())),
-            Row::Summary(_) => unreadable("updated_at", "is missing"),
+            Row::Whole(_) => Err(unreadable(id, "id", &format!("is another {}'s", R::RESOURCE.one()))),
+            Row::Summary(_) => Err(unreadable(id, "updated_at", "is missing")),
             Row::Unreadable(bad) => Err(Unreadable { id: Some(id), ..bad }),
         }))
     }
 }
 
 impl<C: CredentialStore> SallaClient<C> {
+    /// Looks for a record in the list, anew, where it has no address of its own: what is not there is gone.
+    async fn look_for<R: Offered>(
+        &self,
+        whose: Whose<'_>,
+        id: i64,
+        requests: &RequestCount,
+    ) -> Result<Option<Result<R, Unreadable>>, SourceError> {
+        let mut request = PageRequest { whose, scope: Scope::EVERYTHING, number: 1 };
+        loop {
+            let page: Page<R> = self.page(request, requests).await?;
+            if let Some(listed) = page.rows.into_iter().find(|listed| listed.key.id == id) {
+                return Ok(match listed.row {
+                    Row::Whole(record) => Some(Ok(record)),
+                    Row::Summary(_) => Some(Err(unreadable(id, "updated_at", "is missing"))),
+                    Row::Unreadable(bad) => Some(Err(bad)),
+                });
+            }
+            if request.number >= page.total_pages.unwrap_or(1) {
+                return Ok(None);
+            }
+            request.number += 1;
+        }
+    }
+
     /// Reads what is to be known of a row.
     fn read<R: Offered>(&self, whose: Whose<'_>, row: &RawValue) -> Listed<R> {
         read(&self.privacy.keep::<R>(whose.merchant, row, whose.erased))
@@ -137,7 +165,9 @@ impl<C: CredentialStore> SallaClient<C> {
                 query.extend(days.filter_map(|(name, day)| Some((name, day?.to_string()))));
             }
         }
-        query.extend([("page", request.number.to_string()), ("per_page", self.page_size.to_string())]);
+        if list.paged {
+            query.extend([("page", request.number.to_string()), ("per_page", self.page_size.to_string())]);
+        }
         query
     }
 
@@ -165,6 +195,10 @@ impl<C: CredentialStore> SallaClient<C> {
             ListingChoice::Auto | ListingChoice::Documented => Ok((rows, Some(why))),
         }
     }
+}
+
+fn unreadable(id: i64, path: &str, reason: &str) -> Unreadable {
+    Unreadable { id: Some(id), path: path.to_owned(), reason: reason.to_owned() }
 }
 
 /// The first and the last day of a list that is too long, as far as its first page shows them.

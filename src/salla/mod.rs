@@ -17,6 +17,7 @@ mod limiter;
 mod listing;
 mod money;
 mod offered;
+mod order_statuses;
 mod orders;
 mod outbound;
 mod privacy;

@@ -11,7 +11,7 @@ pub trait Offered: Record + Sized {
     /// What an app needs to be allowed to read them.
     const SCOPE: &'static str;
 
-    /// Its list; each record is at its id below it.
+    /// Its list; a record that has an address is at its id below it.
     const PATH: &'static str;
 
     /// What that list can be asked for.
@@ -23,8 +23,8 @@ pub trait Offered: Record + Sized {
     /// Where it tells of persons; `None`: nowhere.
     const PERSONAL_FIELDS: Option<Personal> = None;
 
-    /// What a single record is asked with.
-    const SINGLE: &'static [(&'static str, &'static str)];
+    /// What a single record is asked with; `None`: it has no address of its own, and is looked for in the list.
+    const SINGLE: Option<&'static [(&'static str, &'static str)]>;
 
     /// Transforms one row of the list, or one record's details.
     ///
@@ -49,6 +49,8 @@ pub struct Capabilities {
     pub created_days: Option<[&'static str; 2]>,
     /// The oldest first: its name and value. Without it a list is read over and over until two readings agree.
     pub oldest_first: Option<(&'static str, &'static str)>,
+    /// Whether it comes in pages. Otherwise all of it is one.
+    pub paged: bool,
     /// Whether the rows of a list that is not filtered by change may be summaries, which lack `updated_at`.
     pub summaries: bool,
 }

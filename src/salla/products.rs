@@ -89,9 +89,9 @@ impl Offered for Product {
 
     // No filter by date and no order.
     const LIST: Capabilities =
-        Capabilities { changed_since: None, created_days: None, oldest_first: None, summaries: false };
+        Capabilities { changed_since: None, created_days: None, oldest_first: None, paged: true, summaries: false };
 
-    const SINGLE: &'static [(&'static str, &'static str)] = &[];
+    const SINGLE: Option<&'static [(&'static str, &'static str)]> = Some(&[]);
 
     fn transform(row: &RawValue) -> Result<Self, Unreadable> {
         transform::<Row<'_>>(row)
@@ -123,7 +123,7 @@ mod tests {
     fn a_row_of_the_list() {
         let product = of(ROW).unwrap();
         assert_eq!(
-            (product.id, product.updated_at.to_rfc3339().as_str()),
+            (product.id, product.updated_at.unwrap().to_rfc3339().as_str()),
             (1_672_932_878, "2024-03-06T10:50:32+00:00")
         );
         let columns = product.columns;

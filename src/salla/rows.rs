@@ -24,7 +24,7 @@ fn guarded<R: Offered>(raw: &RawValue, transform: impl Fn(&RawValue) -> Result<R
     let key = |id: Option<i64>| RowKey { id: id.unwrap_or_else(|| stand_in(raw)), updated_at: None, created_at: None };
     match read {
         Ok(Ok(record)) => Listed {
-            key: RowKey { id: record.id(), updated_at: Some(record.updated_at()), created_at: record.created_at() },
+            key: RowKey { id: record.id(), updated_at: record.updated_at(), created_at: record.created_at() },
             row: Row::Whole(record),
         },
         Ok(Err(bad)) => match summary::<R>(raw, &bad) {

@@ -22,11 +22,16 @@ pub trait Wire<'a>: Deserialize<'a> {
     /// What they become.
     type Columns: Columns;
 
+    /// Whether Salla says of this kind when one was last changed.
+    const DATED: bool = true;
+
     /// Salla's id.
     fn id(&self) -> Option<&'a RawValue>;
 
     /// When it was last changed.
-    fn updated_at(&self) -> Option<&'a RawValue>;
+    fn updated_at(&self) -> Option<&'a RawValue> {
+        None
+    }
 
     /// It is in no list.
     fn is_unlisted(&self) -> bool {
@@ -53,8 +58,10 @@ pub fn transform<'a, W: Wire<'a>>(row: &'a RawValue) -> Result<Remote<W::Columns
     let id = id.ok_or_else(|| {
         trouble(("id", if present(wire.id()).is_some() { "is not a 64-bit integer" } else { "is missing" }))
     })?;
-    let updated_at =
-        instant(wire.updated_at(), "updated_at").and_then(|at| at.ok_or(MISSING_STAMP)).map_err(trouble)?;
+    let updated_at = instant(wire.updated_at(), "updated_at").map_err(trouble)?;
+    if W::DATED && updated_at.is_none() {
+        return Err(trouble(MISSING_STAMP));
+    }
     let columns = wire.columns().map_err(trouble)?;
     let fingerprint = Fingerprint::of_json(json).map_err(|error| whole(Some(id), error))?;
     Ok(Remote { id, updated_at, unlisted: wire.is_unlisted(), columns, payload: json.to_owned(), fingerprint })

@@ -28,6 +28,13 @@ pub struct Pagination {
     pub total: Option<u64>,
 }
 
+impl Pagination {
+    /// Of a list that has no pages.
+    pub fn whole(rows: usize) -> Self {
+        Self { total_pages: Some(1), total: Some(rows as u64) }
+    }
+}
+
 impl Envelope {
     /// Reads a body.
     ///

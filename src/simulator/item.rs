@@ -17,6 +17,12 @@ pub trait Item: Send + Sync + Sized + 'static {
     /// Without which a token may not ask for it.
     const SCOPE: &'static str;
 
+    /// Whether its list comes in pages; otherwise nothing is said about any.
+    const PAGED: bool = true;
+
+    /// Whether one of them has an address of its own.
+    const HAS_ADDRESS: bool = true;
+
     /// A store's.
     fn all(shop: &Shop) -> &[Self];
 

@@ -16,8 +16,9 @@ pub fn page<I: Item>(world: &World, merchant_id: i64, query: &Params, number: us
     let raw = I::raw(shop);
     let rows = listed.len() + raw.len();
     let asked = query.get("per_page").and_then(|text| text.parse().ok()).unwrap_or(15usize);
-    let per_page = asked.clamp(1, world.page_cap);
-    if number * per_page > world.row_window + per_page - 1 {
+    let per_page = if I::PAGED { asked.clamp(1, world.page_cap) } else { rows.max(1) };
+    let number = if I::PAGED { number } else { 1 };
+    if I::PAGED && number * per_page > world.row_window + per_page - 1 {
         return None;
     }
     let total_pages = rows.div_ceil(per_page);
@@ -30,6 +31,9 @@ pub fn page<I: Item>(world: &World, merchant_id: i64, query: &Params, number: us
             Row::Raw(text) => text.clone(),
         })
         .collect();
+    if !I::PAGED {
+        return Some(format!(r#"{{"status":200,"success":true,"data":[{}]}}"#, shown.join(",")));
+    }
     let pagination = json!({
         "count": shown.len(), "total": rows, "perPage": per_page,
         "currentPage": number, "totalPages": total_pages, "links": if number < total_pages { json!({"next": "elsewhere"}) } else { json!([]) },

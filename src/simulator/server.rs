@@ -13,7 +13,10 @@ use serde_json::json;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tower_http::compression::CompressionLayer;
 
-use super::{answers, customers::Customer, item::Item, products::Product, shop::Order, tokens, world::World};
+use super::{
+    answers, customers::Customer, item::Item, order_statuses::OrderStatus, products::Product, shop::Order, tokens,
+    world::World,
+};
 
 /// A running simulated Salla; it ends when this is dropped.
 #[derive(Debug)]
@@ -36,6 +39,7 @@ impl Simulator {
             .merge(records::<Order>())
             .merge(records::<Product>())
             .merge(records::<Customer>())
+            .merge(records::<OrderStatus>())
             .route("/oauth2/token", post(tokens::refresh))
             .layer(CompressionLayer::new())
             .with_state(Arc::clone(&world));
@@ -102,7 +106,8 @@ impl Simulator {
 /// The list of a kind of record, and each one's own address.
 fn records<I: Item>() -> Router<Arc<Mutex<World>>> {
     let list = format!("/admin/v2/{}", I::LIST);
-    Router::new().route(&list, get(answers::list::<I>)).route(&format!("{list}/{{id}}"), get(answers::one::<I>))
+    let router = Router::new().route(&list, get(answers::list::<I>));
+    if I::HAS_ADDRESS { router.route(&format!("{list}/{{id}}"), get(answers::one::<I>)) } else { router }
 }
 
 impl Drop for Simulator {

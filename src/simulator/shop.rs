@@ -9,6 +9,7 @@ use super::{
     customers::Customer,
     fault::Fault,
     item::{Item, Params},
+    order_statuses::OrderStatus,
     pages::within,
     products::Product,
     shapes::day,
@@ -65,6 +66,10 @@ pub struct Shop {
     pub products: Vec<Product>,
     /// Rows that are listed as they stand here, behind the products.
     pub raw_products: Vec<String>,
+    /// The statuses that it gives its orders.
+    pub order_statuses: Vec<OrderStatus>,
+    /// Rows that are listed as they stand here, behind the statuses.
+    pub raw_order_statuses: Vec<String>,
     /// Who buys.
     pub customers: Vec<Customer>,
     /// Rows that are listed as they stand here, behind the customers.
@@ -93,6 +98,8 @@ impl Shop {
             raw_rows: Vec::new(),
             products: Vec::new(),
             raw_products: Vec::new(),
+            order_statuses: Vec::new(),
+            raw_order_statuses: Vec::new(),
             customers: Vec::new(),
             raw_customers: Vec::new(),
             broken: HashMap::new(),

@@ -71,7 +71,7 @@ fn of_record<R: Record>(
             salla_id: Some(record.record.id()),
             kind,
             local_updated_at: record.held_updated_at,
-            remote_updated_at: Some(record.record.updated_at()),
+            remote_updated_at: record.record.updated_at(),
             fields,
             reason,
         },

@@ -22,6 +22,7 @@ mod frontier;
 mod idempotency;
 mod ledger;
 mod merchants;
+mod order_statuses;
 mod orders;
 mod outbox;
 mod overview;

@@ -9,7 +9,7 @@ use super::{
 use crate::domain::{self, with_resources};
 
 macro_rules! tables {
-    ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal;)+) => {
+    ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal, told $told:expr;)+) => {
         /// What a platform's warehouse is fed with: the records of every kind.
         #[must_use]
         pub fn published() -> Vec<&'static str> {

@@ -249,7 +249,7 @@ fn upsert_statement<R: Stored>(
     Ok(statement)
 }
 
-/// Newer wins; at equal age, other content does. Our `revision` tells a new row from a changed one, and
+/// Newer wins; at equal age, and where no age is told, other content does. Our `revision` tells a new row from a changed one, and
 /// tells the fingerprint's trigger that the fingerprint is maintained.
 fn newer_wins<R: Stored>(dialect: Dialect, asked: &str) -> OnConflict {
     let table = R::table();
@@ -263,7 +263,7 @@ fn newer_wins<R: Stored>(dialect: Dialect, asked: &str) -> OnConflict {
         .value("revision", Expr::cust(format!("{table}.revision + 1")))
         .value("updated_at", Expr::cust(dialect.now()))
         .action_and_where(Expr::cust(format!(
-            "({ours}) IS NULL OR ({ours}) < ({theirs}) OR (({ours}) = ({theirs}) AND \
+            "({ours}) IS NULL OR ({ours}) < ({theirs}) OR ((({ours}) = ({theirs}) OR ({theirs}) IS NULL) AND \
              ({table}.fingerprint IS DISTINCT FROM excluded.fingerprint OR {was_gone}))"
         )))
         .to_owned()

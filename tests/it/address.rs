@@ -25,8 +25,9 @@ const ALLOWED: usize = 8;
 
 /// Stores that have more pages of customers than may be asked for at once.
 async fn site(engine: Engine) -> Site {
-    let shops = STORES.map(|id| shop(id, 0, 2).visited(4, Utc::now()));
-    let mut site = Site::new(engine, shops.into_iter().chain([shop(1004, 0, 3)])).await;
+    let mut shops = vec![shop(1004, 0, 3)];
+    shops.extend(STORES.map(|id| shop(id, 0, 2).visited(4, Utc::now())));
+    let mut site = Site::new(engine, shops).await;
     site.set("RECONCILE__RESOURCES", "orders,customers");
     site.set("RECONCILE__PAGE_SIZE", "1");
     site.set("SALLA__ADDRESS_REQUESTS_PER_10_MINUTES", &ALLOWED.to_string());

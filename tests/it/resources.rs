@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use salla_reconciler::simulator::{Customer, Fault, Item, Order, Product, Shop};
+use salla_reconciler::simulator::{Customer, Fault, Item, Order, OrderStatus, Product, Shop};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -38,6 +38,12 @@ fn of(run: &Value, resource: &str) -> [u64; 6] {
 /// A store that has both.
 fn both(merchant: i64, orders: usize, products: usize) -> Shop {
     shop(merchant, 0, orders).stocked(products, chrono::Utc::now())
+}
+
+/// A store that has so many of each kind.
+fn everything(merchant: i64, of_each: usize) -> Shop {
+    let now = chrono::Utc::now();
+    both(merchant, of_each, of_each).visited(of_each, now).with_statuses(of_each, now)
 }
 
 async fn both_in_one_run(engine: Engine) {
@@ -110,11 +116,12 @@ async fn every_kind_drifts_and_is_corrected(engine: Engine) {
     drifts_and_is_corrected::<Order>(engine).await;
     drifts_and_is_corrected::<Product>(engine).await;
     drifts_and_is_corrected::<Customer>(engine).await;
+    drifts_and_is_corrected::<OrderStatus>(engine).await;
 }
 
 /// What changed, came and went is made good and on record, and a night without changes writes nothing.
 async fn drifts_and_is_corrected<K: Kind>(engine: Engine) {
-    let site = Site::new(engine, [both(1001, 40, 40).visited(40, chrono::Utc::now())]).await;
+    let site = Site::new(engine, [everything(1001, 40)]).await;
     let (kind, now) = (K::RESOURCE.as_str(), chrono::Utc::now());
     let full = ["--full", "--resource", kind];
     assert_eq!(totals(&site.reconcile(1001, &full).await), [40, 40, 0, 0, 0, 0]);
@@ -146,7 +153,9 @@ async fn drifts_and_is_corrected<K: Kind>(engine: Engine) {
 
     let report = site.run(&["report", "--json"]).await.exits(0).object();
     let lost: Vec<&String> = report["lost_webhooks"].as_object().unwrap().keys().collect();
-    assert!(lost.iter().all(|event| event.starts_with(K::RESOURCE.one())) && lost.len() >= 3, "{report}");
+    // As far as Salla sends any.
+    assert!(lost.iter().all(|event| event.starts_with(K::RESOURCE.one())), "{report}");
+    assert_eq!(lost.len(), K::RESOURCE.told().len(), "{report}");
 
     let versions = format!("SELECT sum(revision) FROM {}", K::TABLE);
     let before = site.database.text(&format!("SELECT CAST(({versions}) AS text)")).await;
@@ -255,12 +264,13 @@ async fn another_writer_of_every_kind(engine: Engine) {
     another_writer::<Order>(engine).await;
     another_writer::<Product>(engine).await;
     another_writer::<Customer>(engine).await;
+    another_writer::<OrderStatus>(engine).await;
 }
 
 /// A webhook consumer writes the same table, knowing nothing of our columns: its newer row stays, and what it wrote as
 /// Salla has it is left alone.
 async fn another_writer<K: Kind>(engine: Engine) {
-    let site = Site::new(engine, [both(1001, 12, 12).visited(12, chrono::Utc::now())]).await;
+    let site = Site::new(engine, [everything(1001, 12)]).await;
     let items: Vec<K> = K::all(site.salla.world().shop(1001)).to_vec();
     for item in &items[..6] {
         site.consume(1001, item).await;
@@ -273,6 +283,11 @@ async fn another_writer<K: Kind>(engine: Engine) {
     let later = chrono::Utc::now() + chrono::TimeDelta::days(1);
     site.database.execute(&sql, [later.into(), items[0].id().into()]).await;
     let run = site.reconcile(1001, &["--full", "--resource", K::RESOURCE.as_str()]).await;
+    if !K::DATED {
+        // Nothing tells that it would be later: what Salla has counts.
+        assert_eq!(totals(&run), [12, 0, 1, 11, 0, 0], "{}: {run}", K::RESOURCE);
+        return;
+    }
     assert_eq!(totals(&run), [12, 0, 0, 12, 0, 0], "{}: {run}", K::RESOURCE);
     let word = format!("SELECT {} FROM {} WHERE {} = {}", K::WORD, K::TABLE, K::ID, items[0].id());
     assert_eq!(site.database.text(&word).await, "ahead");

@@ -4,7 +4,7 @@ use super::{Source, Target};
 use crate::domain::{self, with_resources};
 
 macro_rules! every {
-    ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal;)+) => {
+    ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal, told $told:expr;)+) => {
         /// Salla's side, whatever the kind of record.
         pub trait Sources: $(Source<domain::$record> +)+ Sized {}
 

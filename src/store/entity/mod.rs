@@ -5,6 +5,7 @@ pub mod customer;
 pub mod discrepancy;
 pub mod merchant;
 pub mod order;
+pub mod order_status;
 pub mod product;
 pub mod run;
 pub mod watermark;

@@ -395,6 +395,7 @@ pub fn happen<K: Kind>(rng: &mut StdRng, shop: &mut Shop, now: DateTime<Utc>) {
 fn config(simulator: &Simulator, database: &TestDatabase, plan: Plan) -> Config {
     let mut config = Config::defaults().unwrap();
     config.database.url = database.url.clone().into();
+    config.salla.address_requests_per_10_minutes = 1_000_000;
     config.salla.api_url = simulator.api_url().parse().unwrap();
     config.salla.token_url = simulator.token_url().parse().unwrap();
     config.salla.requests_per_minute = 1_000_000;

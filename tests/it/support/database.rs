@@ -148,7 +148,12 @@ impl TestDatabase {
              salla_updated_at = excluded.salla_updated_at, payload = excluded.payload \
              WHERE {table}.salla_updated_at < excluded.salla_updated_at"
         );
-        let common = [merchant.into(), item.id().into(), item.updated_at().into(), item.payload().to_string().into()];
+        let common = [
+            merchant.into(),
+            item.id().into(),
+            K::DATED.then(|| item.updated_at()).into(),
+            item.payload().to_string().into(),
+        ];
         let values: Vec<sea_orm::Value> = common.into_iter().chain(own.iter().map(|(_, cell)| cell.value())).collect();
         self.execute(&sql, values).await;
     }

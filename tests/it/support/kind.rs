@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use salla_reconciler::{
     domain::Resource,
-    simulator::{Customer, Item, Order, Product, Shop},
+    simulator::{Customer, Item, Order, OrderStatus, Product, Shop},
 };
 use sea_orm::QueryResult;
 use serde_json::Value;
@@ -16,6 +16,9 @@ pub trait Kind: Item + Clone + PartialEq {
     /// Where the platform keeps them, and in which column Salla's id stands.
     const TABLE: &'static str;
     const ID: &'static str;
+
+    /// Whether Salla says when one was last changed.
+    const DATED: bool = true;
 
     /// What belongs into the columns of its own.
     fn columns(&self) -> Vec<(&'static str, Cell)>;
@@ -242,6 +245,52 @@ impl Kind for Customer {
 
     fn note_in(payload: &Value) -> i64 {
         payload["total_points"].as_i64().unwrap()
+    }
+
+    fn is_summarised(&self, _: bool) -> bool {
+        false
+    }
+
+    fn whisper(shop: &mut Shop, id: i64, at: DateTime<Utc>) {
+        Self::change(shop, id, at);
+    }
+}
+
+impl Kind for OrderStatus {
+    const RESOURCE: Resource = Resource::OrderStatuses;
+    const TABLE: &'static str = "order_statuses";
+    const ID: &'static str = "salla_status_id";
+    const DATED: bool = false;
+
+    fn columns(&self) -> Vec<(&'static str, Cell)> {
+        let json = self.json();
+        let original = &json["original"]["id"];
+        let original = original.as_i64().or_else(|| original.as_str()?.parse().ok());
+        vec![
+            ("name", Cell::Text(Some(self.name()))),
+            ("slug", text(&json["slug"])),
+            ("status_type", text(&json["type"])),
+            ("parent_id", Cell::Number(json["parent"]["id"].as_i64())),
+            ("original_id", Cell::Number(original)),
+        ]
+    }
+
+    fn shown(&self, _: bool) -> Value {
+        self.json()
+    }
+
+    const WORD: &'static str = "name";
+
+    fn word(&self) -> String {
+        self.name()
+    }
+
+    fn note(&self) -> i64 {
+        self.json()["name"].as_str().unwrap().split(' ').next_back().unwrap().parse().unwrap()
+    }
+
+    fn note_in(payload: &Value) -> i64 {
+        payload["name"].as_str().unwrap().split(' ').next_back().unwrap().parse().unwrap()
     }
 
     fn is_summarised(&self, _: bool) -> bool {

@@ -1,0 +1,52 @@
+//! The table of order statuses.
+
+use sea_orm::{DbErr, QueryResult, sea_query::Expr};
+
+use super::{
+    dialect::Dialect,
+    entity::order_status::{Column, Entity},
+    records::Stored,
+};
+use crate::domain::{OrderStatus, OrderStatusColumns};
+
+impl Stored for OrderStatus {
+    type Entity = Entity;
+
+    const ID: Column = Column::SallaStatusId;
+
+    const CREATED_AT: Option<Column> = None;
+
+    const COLUMNS: &'static [Column] =
+        &[Column::Name, Column::Slug, Column::StatusType, Column::ParentId, Column::OriginalId];
+
+    fn values(&self, _: Dialect) -> Vec<Expr> {
+        let columns = self.columns.clone();
+        vec![
+            Expr::val(columns.name),
+            Expr::val(columns.slug),
+            Expr::val(columns.status_type),
+            Expr::val(columns.parent_id),
+            Expr::val(columns.original_id),
+        ]
+    }
+
+    fn selected(_: Dialect) -> Vec<(Expr, &'static str)> {
+        vec![
+            (Expr::col(Column::Name), "name"),
+            (Expr::col(Column::Slug), "slug"),
+            (Expr::col(Column::StatusType), "status_type"),
+            (Expr::col(Column::ParentId), "parent_id"),
+            (Expr::col(Column::OriginalId), "original_id"),
+        ]
+    }
+
+    fn columns_of(row: &QueryResult, _: Dialect) -> Result<OrderStatusColumns, DbErr> {
+        Ok(OrderStatusColumns {
+            name: row.try_get("", "name")?,
+            slug: row.try_get("", "slug")?,
+            status_type: row.try_get("", "status_type")?,
+            parent_id: row.try_get("", "parent_id")?,
+            original_id: row.try_get("", "original_id")?,
+        })
+    }
+}
