@@ -27,6 +27,7 @@ mod m20261128_000018_customers;
 mod m20261128_000019_budget;
 mod m20261128_000020_erasures;
 mod m20261128_000021_order_statuses;
+mod m20261128_000022_order_items;
 mod records;
 
 /// Applies and reverts the migrations, in their order.
@@ -58,6 +59,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000019_budget::Migration),
             Box::new(m20261128_000020_erasures::Migration),
             Box::new(m20261128_000021_order_statuses::Migration),
+            Box::new(m20261128_000022_order_items::Migration),
         ]
     }
 }

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use crate::{
     config::{Config, ConfigError},
     reconcile::{Leases, Metrics, OnStop, ProgressSender, Runner},
-    salla::{Privacy, SallaClient, WhenOpen},
+    salla::{Privacy, Reading, SallaClient, WhenOpen},
     store::{Store, StoreError},
     vault::{KeyRing, Vault},
 };
@@ -94,7 +94,11 @@ impl Services {
         let vault = Vault::new(ring, store.clone());
         let salla = Arc::new(SallaClient::new(
             &config.salla,
-            (config.reconcile.page_size, Privacy::new(&config.privacy)),
+            Reading {
+                page_size: config.reconcile.page_size,
+                privacy: Privacy::new(&config.privacy),
+                order_items: config.reconcile.order_items,
+            },
             when_open,
             (Arc::new(vault.clone()), Arc::new(store.clone())),
             Arc::clone(&metrics),

@@ -15,6 +15,8 @@ pub struct Held<R: Record> {
     pub deleted: bool,
     /// The columns beside the payload.
     pub columns: R::Columns,
+    /// Of which version its lines are, of a kind that has some.
+    pub lines_of: Option<DateTime<Utc>>,
 }
 
 impl<R: Record> Held<R> {
@@ -116,6 +118,7 @@ mod tests {
             fingerprint: Some(order.fingerprint),
             deleted: false,
             columns: order.columns.clone(),
+            lines_of: None,
         }
     }
 

@@ -79,6 +79,7 @@ mod tests {
 
     fn held(status: &str) -> Held<Order> {
         Held {
+            lines_of: None,
             updated_at: Some(DateTime::UNIX_EPOCH),
             fingerprint: Some(print("payload")),
             deleted: false,

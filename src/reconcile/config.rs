@@ -25,6 +25,7 @@ pub struct Config {
     pub max_disappeared: f64,
     #[serde(deserialize_with = "crate::config::parsed")]
     pub resources: Resources,
+    pub order_items: bool,
 }
 
 impl Config {

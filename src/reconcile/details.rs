@@ -45,7 +45,8 @@ impl<S, T> Work<'_, S, T> {
         let unknown = asked.iter().zip(&read).filter(|(id, _)| !survey.is_unwell(**id));
         if unknown.clone().count() >= TOO_MANY as usize && unknown.clone().all(|(_, record)| record.is_none()) {
             let error = SourceError::Rejected { reason: LISTED_AND_GONE.to_owned() };
-            self.is_theirs::<R>(survey.controls(&asked, &done.bad), done, error).await?;
+            let fetch = |id, suspect| self.source.record(self.whose(), (id, suspect), &done.requests);
+            self.is_theirs(survey.controls(&asked, &done.bad), fetch, error).await?;
         }
         let (mut summaries, mut records) = (Vec::new(), Vec::new());
         for (summary, record) in closer.into_iter().zip(read) {
@@ -79,8 +80,23 @@ impl<S, T> Work<'_, S, T> {
         S: Source<R>,
     {
         let whose = self.whose();
+        self.each(ids, (survey, done), |id, suspect| self.source.record(whose, (id, suspect), &done.requests)).await
+    }
+
+    /// The same of whatever can be had of one record at a time.
+    pub async fn each<X, F, Fut>(
+        &self,
+        ids: &[i64],
+        (survey, done): (&Survey, &Done),
+        fetch: F,
+    ) -> Result<Vec<Option<Result<X, Unreadable>>>, EngineError>
+    where
+        F: Fn(i64, bool) -> Fut,
+        Fut: Future<Output = Result<Option<Result<X, Unreadable>>, SourceError>>,
+    {
         let suspect = |id| survey.is_unwell(id);
-        let read = |id| async move { (id, self.source.record(whose, (id, suspect(id)), &done.requests).await) };
+        let fetch = &fetch;
+        let read = |id| async move { (id, fetch(id, suspect(id)).await) };
         let (mut records, mut in_a_row, mut readable) = (Vec::with_capacity(ids.len()), 0, None);
         while records.len() < ids.len() {
             let mut answers = stream::iter(ids[records.len()..].iter().copied()).map(read).buffered(AT_ONCE);
@@ -107,7 +123,7 @@ impl<S, T> Work<'_, S, T> {
             drop(answers);
             if let Some(error) = doubt {
                 let controls = readable.into_iter().chain(survey.controls(ids, &done.bad));
-                self.is_theirs::<R>(controls, done, error).await?;
+                self.is_theirs(controls, fetch, error).await?;
                 in_a_row = 0;
             }
         }
@@ -115,19 +131,18 @@ impl<S, T> Work<'_, S, T> {
     }
 
     /// Asks for records that ought to be well; where none of them can be had, `error` is the store's trouble.
-    async fn is_theirs<R>(
+    async fn is_theirs<X, F, Fut>(
         &self,
         controls: impl IntoIterator<Item = i64>,
-        done: &Done,
+        fetch: F,
         error: SourceError,
     ) -> Result<(), EngineError>
     where
-        R: Record,
-        S: Source<R>,
+        F: Fn(i64, bool) -> Fut,
+        Fut: Future<Output = Result<Option<Result<X, Unreadable>>, SourceError>>,
     {
         for id in controls {
-            let control = self.source.record(self.whose(), (id, false), &done.requests);
-            if let Ok(Some(Ok(_))) = self.unless_stopped(control).await? {
+            if let Ok(Some(Ok(_))) = self.unless_stopped(fetch(id, false)).await? {
                 return Ok(());
             }
         }

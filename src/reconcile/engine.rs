@@ -135,6 +135,7 @@ impl<S, T> Work<'_, S, T> {
         if !summaries.is_empty() {
             self.look_closer(summaries, &mut batch, (survey, done)).await?;
         }
+        self.read_lines(&mut batch, (survey, done)).await?;
         self.commit(survey, done, batch).await
     }
 
@@ -187,6 +188,7 @@ impl<S, T> Work<'_, S, T> {
                 verdict: assess(&record, held),
                 held_updated_at: held.and_then(|held| held.updated_at),
                 held_state: held.and_then(Held::state),
+                lines_of: held.and_then(|held| held.lines_of),
                 record,
                 repeat,
             }

@@ -7,6 +7,7 @@ mod engine;
 mod foreground;
 mod handback;
 mod leases;
+mod lines;
 mod metrics;
 mod parts;
 mod policy;

@@ -168,6 +168,7 @@ where
         }
     }
     batch.records = work.assess_all(records, false).await?;
+    work.read_lines(&mut batch, (survey, done)).await?;
     batch.seen = survey.meet(met);
     work.commit(survey, done, batch).await?;
     Ok((gone, listed))

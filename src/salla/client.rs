@@ -21,8 +21,8 @@ use super::{
     circuit::{Circuit, Guard, LOOK_AGAIN, Then, WhenOpen},
     config::{Config, ListingChoice},
     error::{malformed, spent},
+    offered::Reading,
     outbound::plain_client,
-    privacy::Privacy,
     refusal::{Refusal, complaint, is_salla_s, refusal},
     retry::{CountAttempts, Enough, ObeyRetryAfter, transient},
     secret::wiped,
@@ -52,8 +52,7 @@ pub struct SallaClient<C> {
     limiters: Arc<Limiters>,
     api_url: Url,
     pub(super) listing: ListingChoice,
-    pub(super) page_size: u32,
-    pub(super) privacy: Privacy,
+    pub(super) reading: Reading,
 }
 
 /// What is asked of Salla.
@@ -102,7 +101,7 @@ impl<C: CredentialStore> SallaClient<C> {
     /// When the TLS of this machine cannot be set up.
     pub fn new(
         config: &Config,
-        (page_size, privacy): (u32, Privacy),
+        reading: Reading,
         when_open: WhenOpen,
         (credentials, pauses): (Arc<C>, Arc<impl PauseStore + BudgetStore>),
         metrics: Arc<Metrics>,
@@ -149,8 +148,7 @@ impl<C: CredentialStore> SallaClient<C> {
             limiters,
             api_url: config.api_url.clone(),
             listing: config.listing,
-            page_size,
-            privacy,
+            reading,
         })
     }
 

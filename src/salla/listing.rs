@@ -18,7 +18,7 @@ use super::{
 use crate::{
     domain::{Listing, Scope, Unreadable},
     reconcile::ports::{
-        CredentialStore, Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError, Whose,
+        CredentialStore, LinesRead, Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError, Whose,
     },
 };
 
@@ -62,9 +62,9 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
         };
         let answer = self.get(&get).await?;
         let rows = answer.envelope.rows().map_err(malformed)?;
-        let limit = if R::LIST.paged { self.page_size.max(MOST_ROWS) * 4 } else { MOST_IN_ONE } as usize;
+        let limit = if R::LIST.paged { self.reading.page_size.max(MOST_ROWS) * 4 } else { MOST_IN_ONE } as usize;
         if rows.len() > limit {
-            return Err(malformed(&format!("{} rows on a page of at most {}", rows.len(), self.page_size)));
+            return Err(malformed(&format!("{} rows on a page of at most {}", rows.len(), self.reading.page_size)));
         }
         let pagination = if R::LIST.paged { answer.envelope.pagination() } else { Pagination::whole(rows.len()) };
         let rows: Vec<Listed<R>> = rows.into_iter().map(|row| self.read(request.whose, row)).collect();
@@ -117,7 +117,61 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
             Row::Unreadable(bad) => Err(Unreadable { id: Some(id), ..bad }),
         }))
     }
+
+    fn has_lines(&self) -> bool {
+        self.reading.order_items && R::LINES.is_some()
+    }
+
+    async fn lines(
+        &self,
+        whose: Whose<'_>,
+        (id, suspect): (i64, bool),
+        requests: &RequestCount,
+    ) -> Result<LinesRead, SourceError> {
+        let Some((path, parameter, line)) = R::LINES else {
+            return Ok(Some(Ok(Vec::new())));
+        };
+        let (mut lines, mut number) = (Vec::new(), 1);
+        loop {
+            let query =
+                [(parameter, id.to_string()), ("page", number.to_string()), ("per_page", MOST_ROWS.to_string())];
+            // The first page needs no number, and where there are no pages, nobody says how many.
+            let query = if number == 1 { &query[..1] } else { &query[..] };
+            let get = Get {
+                merchant: whose.merchant,
+                path,
+                scope: R::SCOPE,
+                query,
+                single: true,
+                suspect,
+                counted_by_address: R::COUNTED_BY_ADDRESS,
+                requests,
+            };
+            let answer = match self.get(&get).await {
+                Ok(answer) => answer,
+                Err(SourceError::Gone { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            for row in answer.envelope.rows().map_err(malformed)? {
+                match line(row) {
+                    Ok(line) => lines.push(line),
+                    Err((path, reason)) => return Ok(Some(Err(unreadable(id, path, reason)))),
+                }
+            }
+            let pages = answer.envelope.pagination().total_pages.unwrap_or(1);
+            if number >= pages {
+                return Ok(Some(Ok(lines)));
+            }
+            if pages > MOST_PAGES_OF_LINES {
+                return Ok(Some(Err(unreadable(id, "items", "are more than can be believed"))));
+            }
+            number += 1;
+        }
+    }
 }
+
+/// An order of more pages of lines is none.
+const MOST_PAGES_OF_LINES: u32 = 100;
 
 impl<C: CredentialStore> SallaClient<C> {
     /// Looks for a record in the list, anew, where it has no address of its own: what is not there is gone.
@@ -146,7 +200,7 @@ impl<C: CredentialStore> SallaClient<C> {
 
     /// Reads what is to be known of a row.
     fn read<R: Offered>(&self, whose: Whose<'_>, row: &RawValue) -> Listed<R> {
-        read(&self.privacy.keep::<R>(whose.merchant, row, whose.erased))
+        read(&self.reading.privacy.keep::<R>(whose.merchant, row, whose.erased))
     }
 
     fn query(&self, request: &PageRequest<'_>, list: &Capabilities) -> Vec<(&'static str, String)> {
@@ -166,7 +220,7 @@ impl<C: CredentialStore> SallaClient<C> {
             }
         }
         if list.paged {
-            query.extend([("page", request.number.to_string()), ("per_page", self.page_size.to_string())]);
+            query.extend([("page", request.number.to_string()), ("per_page", self.reading.page_size.to_string())]);
         }
         query
     }

@@ -17,6 +17,7 @@ mod limiter;
 mod listing;
 mod money;
 mod offered;
+mod order_items;
 mod order_statuses;
 mod orders;
 mod outbound;
@@ -37,7 +38,7 @@ pub use circuit::WhenOpen;
 pub use client::SallaClient;
 pub use config::Config;
 pub use events::read_event;
-pub use offered::Offered;
+pub use offered::{Offered, Reading};
 pub use outbound::plain_client;
 pub use privacy::{Config as PrivacyConfig, Personal, Privacy};
 /// For `fuzz/`, and nobody else: what the client reads an answer with.

@@ -22,7 +22,7 @@ pub fn money(
         #[serde(borrow)]
         currency: Option<&'a RawValue>,
     }
-    let amount = |raw: &RawValue| decimal(raw).ok_or((amount_path, "is not an amount that can be kept exactly"));
+    let amount = |raw: &RawValue| exact(raw).ok_or((amount_path, "is not an amount that can be kept exactly"));
     if !raw.get().starts_with('{') {
         return Ok((Some(amount(raw)?), None));
     }
@@ -34,7 +34,7 @@ pub fn money(
 }
 
 /// Exact, or nothing: 28 digits, from a number or a string, plain or with an exponent.
-fn decimal(raw: &RawValue) -> Option<Decimal> {
+pub fn exact(raw: &RawValue) -> Option<Decimal> {
     let text = scalar(raw)?;
     let text = text.trim();
     if text.contains('_') {
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     fn amount(json: &str) -> Option<String> {
-        decimal(&serde_json::from_str::<Box<RawValue>>(json).unwrap()).map(|d| d.to_string())
+        exact(&serde_json::from_str::<Box<RawValue>>(json).unwrap()).map(|d| d.to_string())
     }
 
     #[test]

@@ -3,8 +3,11 @@
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
-use super::privacy::Personal;
-use crate::domain::{Record, Unreadable};
+use super::{
+    privacy::{Personal, Privacy},
+    transform::Trouble,
+};
+use crate::domain::{Line, Record, Unreadable};
 
 /// A kind of record that Salla has a list of.
 pub trait Offered: Record + Sized {
@@ -23,6 +26,10 @@ pub trait Offered: Record + Sized {
     /// Where it tells of persons; `None`: nowhere.
     const PERSONAL_FIELDS: Option<Personal> = None;
 
+    /// The lines of one, which are at an address of their own, if it has any: the path, the parameter that names the record,
+    /// and how a line is read.
+    const LINES: Option<Lines> = None;
+
     /// What a single record is asked with; `None`: it has no address of its own, and is looked for in the list.
     const SINGLE: Option<&'static [(&'static str, &'static str)]>;
 
@@ -39,6 +46,9 @@ pub trait Offered: Record + Sized {
     fn created_at(&self) -> Option<DateTime<Utc>>;
 }
 
+/// Where lines are, by which parameter, and how one is read.
+pub type Lines = (&'static str, &'static str, fn(&RawValue) -> Result<Line, Trouble>);
+
 /// What a list can be asked for, by the names of the parameters. How a store is listed, and what that guarantees, follows
 /// from it.
 #[derive(Debug, Clone, Copy)]
@@ -53,4 +63,15 @@ pub struct Capabilities {
     pub paged: bool,
     /// Whether the rows of a list that is not filtered by change may be summaries, which lack `updated_at`.
     pub summaries: bool,
+}
+
+/// What is read, and how much of it.
+#[derive(Debug)]
+pub struct Reading {
+    /// Rows a page.
+    pub page_size: u32,
+    /// What is kept of customers.
+    pub privacy: Privacy,
+    /// Orders with their lines.
+    pub order_items: bool,
 }

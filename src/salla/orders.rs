@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 use super::{
     date,
     money::money,
-    offered::{Capabilities, Offered},
+    offered::{Capabilities, Lines, Offered},
+    order_items,
     privacy::{Personal, Tells},
     transform::{Trouble, Wire, instant, text, transform, whole_number},
     wire::{integer, present, scalar},
@@ -134,6 +135,8 @@ impl Offered for Order {
             ("receiver.phone", Tells::How),
         ],
     });
+
+    const LINES: Option<Lines> = Some((order_items::PATH, order_items::OF_ORDER, order_items::line));
 
     // The full form is deprecated, and what a store answers without `format` is changing to the light one.
     const SINGLE: Option<&'static [(&'static str, &'static str)]> = Some(&[("format", "light")]);

@@ -16,7 +16,9 @@ use super::{
     fault::Fault,
     item::{Item, Params},
     limit::Announces,
+    order_items,
     pages::{detail, page},
+    shop::Order,
     world::{Seen, World},
 };
 
@@ -74,6 +76,17 @@ pub async fn one<I: Item>(
     ask(&world, (Kind::of::<I>(), Some(id)), query, &headers).await
 }
 
+/// Answers a request for an order's lines.
+pub async fn lines(
+    State(world): State<Arc<Mutex<World>>>,
+    Query(query): Query<Params>,
+    headers: HeaderMap,
+) -> Response {
+    let kind = Kind { list: order_items::LIST, detail: order_items::of_order, ..Kind::of::<Order>() };
+    let id = query.get("order_id").and_then(|text| text.parse().ok()).unwrap_or(0);
+    ask(&world, (kind, Some(id)), query, &headers).await
+}
+
 async fn ask(
     world: &Arc<Mutex<World>>,
     (kind, id): (Kind, Option<i64>),
@@ -128,7 +141,11 @@ fn admit(world: &mut World, asked: &Asked) -> (Option<Fault>, Option<i64>, Rate)
         }
     }
     limited = limited.or(world.spend_address(asked.kind.list));
-    let broken = asked.id.and_then(|id| world.shops.get(&merchant_id)?.broken.get(&id).cloned());
+    let broken = asked.id.and_then(|id| {
+        let shop = world.shops.get(&merchant_id)?;
+        let broken = if asked.kind.list == order_items::LIST { &shop.broken_lines } else { &shop.broken };
+        broken.get(&id).cloned()
+    });
     (broken.or_else(|| world.next_fault(merchant_id)), limited, rate)
 }
 

@@ -9,6 +9,7 @@ mod customers;
 mod fault;
 mod item;
 mod limit;
+mod order_items;
 mod order_statuses;
 mod pages;
 mod products;

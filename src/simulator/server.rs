@@ -14,8 +14,8 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tower_http::compression::CompressionLayer;
 
 use super::{
-    answers, customers::Customer, item::Item, order_statuses::OrderStatus, products::Product, shop::Order, tokens,
-    world::World,
+    answers, customers::Customer, item::Item, order_items, order_statuses::OrderStatus, products::Product, shop::Order,
+    tokens, world::World,
 };
 
 /// A running simulated Salla; it ends when this is dropped.
@@ -40,6 +40,7 @@ impl Simulator {
             .merge(records::<Product>())
             .merge(records::<Customer>())
             .merge(records::<OrderStatus>())
+            .route(&format!("/admin/v2/{}", order_items::LIST), get(answers::lines))
             .route("/oauth2/token", post(tokens::refresh))
             .layer(CompressionLayer::new())
             .with_state(Arc::clone(&world));

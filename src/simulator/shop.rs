@@ -76,6 +76,8 @@ pub struct Shop {
     pub raw_customers: Vec<String>,
     /// What goes wrong with each request for one record, whatever its kind, by its id.
     pub broken: HashMap<i64, Fault>,
+    /// What goes wrong with each request for an order's lines, by its id.
+    pub broken_lines: HashMap<i64, Fault>,
     /// Scopes that the app was not given.
     pub withheld: Vec<&'static str>,
     /// Orders that the list shows as they once were.
@@ -103,6 +105,7 @@ impl Shop {
             customers: Vec::new(),
             raw_customers: Vec::new(),
             broken: HashMap::new(),
+            broken_lines: HashMap::new(),
             withheld: Vec::new(),
             stale: HashMap::new(),
             numbered: 0,

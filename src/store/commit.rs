@@ -86,6 +86,10 @@ impl Store {
             written => written?,
         };
         self.note_swallowed(&txn, lease.merchant, page, &mut written).await?;
+        match self.write_lines(&txn, lease.merchant, page, (one_by_one, &mut written)).await {
+            Err(error) if !one_by_one && is_refusal(&error) => return Ok(Attempt::Refused),
+            lines => lines?,
+        }
         let mut parts = page.parts.to_vec();
         let totals = &mut parts[page.at].totals;
         for record in page.batch.records.iter().filter(|record| !record.repeat) {
@@ -202,12 +206,12 @@ impl Store {
 }
 
 /// Another unique index on the table refuses a row, too.
-fn is_refusal(error: &DbErr) -> bool {
+pub(super) fn is_refusal(error: &DbErr) -> bool {
     matches!(trouble(error), Trouble::Row | Trouble::Taken)
 }
 
 /// The database's message, without its detail, which quotes values.
-fn refusal(error: &DbErr) -> String {
+pub(super) fn refusal(error: &DbErr) -> String {
     match error {
         DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
             match error.as_ref() {

@@ -21,6 +21,7 @@ mod finish;
 mod frontier;
 mod idempotency;
 mod ledger;
+mod lines;
 mod merchants;
 mod order_statuses;
 mod orders;

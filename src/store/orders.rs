@@ -20,6 +20,8 @@ impl Stored for Order {
 
     const CREATED_AT: Option<Column> = Some(Column::SallaCreatedAt);
 
+    const LINES_OF: Option<Column> = Some(Column::ItemsOf);
+
     const COLUMNS: &'static [Column] =
         &[Column::ReferenceId, Column::Status, Column::Currency, Column::TotalAmount, Column::SallaCreatedAt];
 

@@ -4,16 +4,17 @@ use sea_orm::{ConnectionTrait, DbErr};
 
 use super::{
     connect::{Store, StoreError},
+    lines,
     records::Stored,
 };
 use crate::domain::{self, with_resources};
 
 macro_rules! tables {
     ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal, told $told:expr;)+) => {
-        /// What a platform's warehouse is fed with: the records of every kind.
+        /// What a platform's warehouse is fed with: the records of every kind, and the lines of orders.
         #[must_use]
         pub fn published() -> Vec<&'static str> {
-            vec![$(<domain::$record as Stored>::table()),+]
+            vec![$(<domain::$record as Stored>::table()),+, lines::TABLE]
         }
     };
 }

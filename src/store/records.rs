@@ -25,6 +25,9 @@ pub trait Stored: Record {
     /// Where it stands when it was created, if that is known.
     const CREATED_AT: Option<<Self::Entity as EntityTrait>::Column>;
 
+    /// Where it stands of which version its lines are, if it has any.
+    const LINES_OF: Option<<Self::Entity as EntityTrait>::Column> = None;
+
     /// The columns of its own, in the order of [`Stored::values`].
     const COLUMNS: &'static [<Self::Entity as EntityTrait>::Column];
 
@@ -104,6 +107,9 @@ fn select_held<R: Stored>(dialect: Dialect, merchant: MerchantId, ids: &[i64]) -
         .from(R::table())
         .and_where(Expr::col("merchant_id").eq(merchant.0))
         .and_where(Expr::col(R::id_column()).is_in(ids.iter().copied()));
+    if let Some(lines_of) = R::LINES_OF {
+        select.expr_as(Expr::cust(dialect.finite(lines_of.as_str())), "lines_of");
+    }
     for (expression, name) in R::selected(dialect) {
         select.expr_as(expression, name);
     }
@@ -118,6 +124,7 @@ fn read<R: Stored>(row: &QueryResult, dialect: Dialect) -> Result<Held<R>, DbErr
         fingerprint: stored.and_then(|text| text.parse().ok()).or_else(|| Fingerprint::of_json(&payload?).ok()),
         deleted: row.try_get("", "deleted")?,
         columns: R::columns_of(row, dialect)?,
+        lines_of: if R::LINES_OF.is_some() { instant(row, "lines_of", dialect)? } else { None },
     })
 }
 

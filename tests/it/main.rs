@@ -41,6 +41,7 @@ mod night;
 mod onboarding;
 mod openapi;
 mod order;
+mod order_items;
 mod outbound;
 mod poison;
 mod privacy;

@@ -31,5 +31,5 @@ pub use pauses::{BudgetStore, LONGEST_PAUSE, Limits, PauseStore};
 pub use register::{
     AppEvent, Applied, Changed, MerchantFilter, ReadEvent, Register, Registered, Registration, Told, UnreadableEvent,
 };
-pub use source::{Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError, Whose};
+pub use source::{LinesRead, Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError, Whose};
 pub use target::{Assessed, Batch, Cause, Checked, Committed, HeldVersion, PageCommit, Target, TargetError};

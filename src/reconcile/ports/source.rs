@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::CredentialError;
-use crate::domain::{Listing, MerchantId, Record, Scope, Summary, Unreadable};
+use crate::domain::{Line, Listing, MerchantId, Record, Scope, Summary, Unreadable};
 
 /// Whose records.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +98,21 @@ pub trait Source<R: Record>: Send + Sync {
         which: (i64, bool),
         requests: &RequestCount,
     ) -> impl Future<Output = Result<Option<Result<R, Unreadable>>, SourceError>> + Send;
+
+    /// Whether records of this kind have lines, and are to be read with them.
+    fn has_lines(&self) -> bool;
+
+    /// Reads the lines of one record; otherwise as [`Source::record`].
+    fn lines(
+        &self,
+        whose: Whose<'_>,
+        which: (i64, bool),
+        requests: &RequestCount,
+    ) -> impl Future<Output = Result<LinesRead, SourceError>> + Send;
 }
+
+/// The lines of one record, as [`Source::record`] has it.
+pub type LinesRead = Option<Result<Vec<Line>, Unreadable>>;
 
 /// How many requests a run has sent.
 #[derive(Debug, Clone, Default)]

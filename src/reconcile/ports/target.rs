@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Cursor, Lease};
 use crate::domain::{
-    Check, Fingerprint, Held, MerchantId, Outcome, Part, Record, RunId, Summary, Totals, Unreadable, Verdict,
+    Check, Fingerprint, Held, Line, MerchantId, Outcome, Part, Record, RunId, Summary, Totals, Unreadable, Verdict,
 };
 
 /// Any error of an adapter, kept as the cause.
@@ -27,6 +27,8 @@ pub struct Assessed<R: Record> {
     pub held_updated_at: Option<DateTime<Utc>>,
     /// What our copy hashed to then.
     pub held_state: Option<Fingerprint>,
+    /// Of which version the lines are that are held of it.
+    pub lines_of: Option<DateTime<Utc>>,
     /// The run has counted it before: it is written if it is newer, and not counted again.
     pub repeat: bool,
 }
@@ -47,6 +49,8 @@ pub struct Batch<R: Record> {
     pub records: Vec<Assessed<R>>,
     /// Rows that could not be transformed.
     pub unreadable: Vec<Unreadable>,
+    /// The lines of some of them, by their ids: they replace those that are held.
+    pub lines: HashMap<i64, Vec<Line>>,
     /// Summaries that were enough: their records are as they were.
     pub unchanged: u64,
     /// Summaries that were not, for later runs to compare with.
@@ -67,6 +71,7 @@ impl<R: Record> Default for Batch<R> {
         Self {
             records: Vec::new(),
             unreadable: Vec::new(),
+            lines: HashMap::new(),
             unchanged: 0,
             checked: Vec::new(),
             gone: Vec::new(),

@@ -1,0 +1,25 @@
+//! A line of an order.
+
+use rust_decimal::Decimal;
+
+/// What was ordered. Salla leaves most of its fields out now and then, so all but the id are optional. It tells of goods
+/// and of no person: what a customer wrote on a line is not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Salla's id of the line.
+    pub id: i64,
+    /// Salla's id of the product; absent when the merchant has deleted it.
+    pub product_id: Option<i64>,
+    /// The merchant's own number for it.
+    pub sku: Option<String>,
+    /// In the store's language.
+    pub name: Option<String>,
+    /// How many.
+    pub quantity: Option<Decimal>,
+    /// ISO 4217, of both amounts.
+    pub currency: Option<String>,
+    /// Of one, before tax, exact.
+    pub price_amount: Option<Decimal>,
+    /// Of the line, exact.
+    pub total_amount: Option<Decimal>,
+}

@@ -1,0 +1,48 @@
+//! The lines of orders that are new or have changed: a request more for each.
+
+use super::{
+    engine::{EngineError, Work},
+    parts::Done,
+    ports::{Assessed, Batch, Source},
+    survey::Survey,
+};
+use crate::domain::{Record, Unreadable, Verdict};
+
+impl<S, T> Work<'_, S, T> {
+    /// Reads the lines of those records that are held without, or with those of another version. One whose lines cannot be
+    /// had is not written without them: it is skipped, and tried again.
+    pub async fn read_lines<R>(&self, batch: &mut Batch<R>, (survey, done): (&Survey, &Done)) -> Result<(), EngineError>
+    where
+        R: Record,
+        S: Source<R>,
+    {
+        if !self.source.has_lines() || self.claim.request.dry_run {
+            return Ok(());
+        }
+        let wanting: Vec<i64> =
+            batch.records.iter().filter(|one| wants_lines(one)).map(|one| one.record.id()).collect();
+        let whose = self.whose();
+        let read = |id, suspect| self.source.lines(whose, (id, suspect), &done.requests);
+        let lines = self.each(&wanting, (survey, done), read).await?;
+        for (id, lines) in wanting.into_iter().zip(lines) {
+            let bad = match lines {
+                Some(Ok(lines)) => {
+                    batch.lines.insert(id, lines);
+                    continue;
+                }
+                Some(Err(bad)) => bad,
+                None => Unreadable { id: Some(id), path: "items".to_owned(), reason: "are gone".to_owned() },
+            };
+            batch.records.retain(|one| one.record.id() != id);
+            batch.checked.retain(|checked| checked.summary.id != id);
+            batch.unreadable.push(bad);
+        }
+        Ok(())
+    }
+}
+
+/// What is held may be newer than what was read; its lines are not these.
+fn wants_lines<R: Record>(one: &Assessed<R>) -> bool {
+    let ours_is_newer = one.verdict == Verdict::Unchanged && one.held_updated_at > one.record.updated_at();
+    !ours_is_newer && one.lines_of != one.record.updated_at()
+}

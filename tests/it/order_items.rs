@@ -1,0 +1,177 @@
+//! The lines of orders: whole, in the transaction of their order, at a request each, and only where they are asked for.
+
+use std::collections::BTreeMap;
+
+use chrono::Utc;
+use rust_decimal::Decimal;
+use salla_reconciler::simulator::{Fault, Order};
+use serde_json::{Value, json};
+
+use crate::support::{
+    Engine, Site,
+    site::{shop, totals},
+};
+
+on_every_database!(
+    lines_follow_their_orders,
+    another_writer_s_order_has_no_lines_that_hold,
+    lines_that_cannot_be_had,
+    lines_that_the_database_refuses,
+    a_server_as_documented
+);
+
+async fn site(engine: Engine, orders: usize) -> Site {
+    let mut site = Site::new(engine, [shop(1001, 0, orders)]).await;
+    site.set("RECONCILE__ORDER_ITEMS", "true");
+    site
+}
+
+fn asked_for(site: &Site) -> usize {
+    site.salla.world().seen.iter().filter(|seen| seen.list == "orders/items").count()
+}
+
+fn number(value: &Value) -> Option<Decimal> {
+    value.as_str().map_or_else(|| value.to_string().parse().ok(), |text| text.parse().ok())
+}
+
+/// Every order has the lines that Salla has, in their order, and no other has any.
+async fn assert_lines(site: &Site) {
+    let mut theirs = BTreeMap::new();
+    for order in &site.salla.world().shop(1001).orders {
+        for (position, line) in order.lines().into_iter().enumerate() {
+            let amount = |name: &str| number(&line["amounts"][name]["amount"]);
+            let texts = [&line["sku"], &line["name"], &line["currency"]].map(|text| text.as_str().unwrap().to_owned());
+            let numbers = [amount("price_without_tax"), amount("total"), number(&line["quantity"])];
+            let ids = (line["id"].as_i64().unwrap(), line["product"]["id"].as_i64());
+            theirs.insert((order.id, i64::try_from(position).unwrap()), (ids, texts, numbers));
+        }
+    }
+    let sql = "SELECT salla_order_id, position, salla_item_id, product_id, sku, name, currency, \
+               CAST(price_amount AS text) AS price, CAST(total_amount AS text) AS total, CAST(quantity AS text) AS quantity \
+               FROM order_items WHERE merchant_id = 1001";
+    let mut ours = BTreeMap::new();
+    for row in site.database.rows(sql).await {
+        let amount =
+            |name: &str| row.try_get::<Option<String>>("", name).unwrap().map(|text| text.parse::<Decimal>().unwrap());
+        let texts = ["sku", "name", "currency"].map(|name| row.try_get::<String>("", name).unwrap());
+        let ids = (row.try_get("", "salla_item_id").unwrap(), row.try_get("", "product_id").unwrap());
+        let key: (i64, i64) = (row.try_get("", "salla_order_id").unwrap(), row.try_get("", "position").unwrap());
+        ours.insert(key, (ids, texts, [amount("price"), amount("total"), amount("quantity")]));
+    }
+    assert_eq!(ours, theirs);
+}
+
+async fn lines_follow_their_orders(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 12)]).await;
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [12, 12, 0, 0, 0, 0]);
+    assert_eq!(
+        (asked_for(&site), site.database.number("SELECT count(*) FROM order_items").await),
+        (0, 0),
+        "off by default"
+    );
+    site.set("RECONCILE__ORDER_ITEMS", "true");
+    let run = site.reconcile(1001, &["--dry-run"]).await;
+    assert_eq!((totals(&run), asked_for(&site)), ([12, 0, 0, 12, 0, 0], 0), "{run}");
+    // What was stored before gets its lines, and that is no drift.
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((totals(&run), asked_for(&site)), ([12, 0, 0, 12, 0, 0], 12), "{run}");
+    assert_lines(&site).await;
+    let drift = site.database.number("SELECT count(*) FROM discrepancies WHERE kind <> 'missing'").await;
+    assert_eq!(drift, 0);
+
+    // A quiet night costs nothing, a change a request.
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((totals(&run), asked_for(&site)), ([12, 0, 0, 12, 0, 0], 12), "{run}");
+    {
+        let mut world = site.salla.world();
+        let shop = world.shop(1001);
+        let id = shop.orders[3].id;
+        shop.touch(id, Utc::now());
+        shop.orders[3].total += 1;
+        shop.place(Utc::now());
+    }
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((totals(&run), asked_for(&site)), ([13, 1, 1, 11, 0, 0], 14), "{run}");
+    assert_lines(&site).await;
+    site.assert_equal(1001).await;
+    site.salla.world().shop(1001).withheld.push("orders.read");
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(run["error"]["kind"], "missing_scope", "{run}");
+}
+
+async fn another_writer_s_order_has_no_lines_that_hold(engine: Engine) {
+    let site = site(engine, 4).await;
+    site.reconcile(1001, &[]).await;
+    let order = {
+        let mut world = site.salla.world();
+        let shop = world.shop(1001);
+        let id = shop.orders[1].id;
+        shop.touch(id, Utc::now());
+        shop.orders[1].total += 1;
+        shop.orders[1].clone()
+    };
+    // Its webhook came: the order is as Salla has it, and its lines are those of before.
+    site.consume::<Order>(1001, &order).await;
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((totals(&run), asked_for(&site)), ([4, 0, 0, 4, 0, 0], 5), "{run}");
+    assert_lines(&site).await;
+    // A row that is newer than what Salla lists keeps what it has.
+    let later = (Utc::now() + chrono::TimeDelta::days(1)).into();
+    site.database.execute("UPDATE orders SET salla_updated_at = $1", [later]).await;
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((totals(&run), asked_for(&site)), ([4, 0, 0, 4, 0, 0], 5), "{run}");
+}
+
+async fn lines_that_cannot_be_had(engine: Engine) {
+    let site = site(engine, 9).await;
+    let ids: Vec<i64> = site.salla.world().shop(1001).orders.iter().map(|order| order.id).collect();
+    {
+        let mut world = site.salla.world();
+        let broken = &mut world.shop(1001).broken_lines;
+        broken.insert(ids[1], Fault::status(422));
+        broken.insert(ids[2], Fault::status(404));
+        let odd = r#"{"status":200,"success":true,"data":[{"id":1,"quantity":"many"}]}"#;
+        broken.insert(ids[3], Fault::ok("application/json", odd));
+    }
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((&run["status"], totals(&run)), (&json!("partial"), [9, 6, 0, 0, 3, 0]), "{run}");
+    assert_eq!(site.database.number("SELECT count(*) FROM orders").await, 6, "none is written without its lines");
+    let reason = format!("SELECT fields FROM discrepancies WHERE salla_id = {}", ids[3]);
+    assert!(site.database.text(&reason).await.contains("items.quantity"));
+    site.salla.world().shop(1001).broken_lines.clear();
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((&run["status"], totals(&run)), (&json!("succeeded"), [9, 3, 0, 6, 0, 0]), "{run}");
+    assert_lines(&site).await;
+}
+
+async fn lines_that_the_database_refuses(engine: Engine) {
+    let site = site(engine, 5).await;
+    let refused = site.salla.world().shop(1001).orders[2].id;
+    let rule = if site.database.is_postgres() {
+        format!("ALTER TABLE order_items ADD CONSTRAINT odd CHECK (salla_order_id <> {refused})")
+    } else {
+        format!(
+            "CREATE TRIGGER odd BEFORE INSERT ON order_items WHEN NEW.salla_order_id = {refused} \
+             BEGIN SELECT RAISE(ABORT, 'not this one'); END"
+        )
+    };
+    site.database.execute(&rule, []).await;
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((&run["status"], totals(&run)), (&json!("partial"), [5, 4, 0, 0, 0, 1]), "{run}");
+    let rule =
+        if site.database.is_postgres() { "ALTER TABLE order_items DROP CONSTRAINT odd" } else { "DROP TRIGGER odd" };
+    site.database.execute(rule, []).await;
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(run["status"], "succeeded", "{run}");
+    assert_lines(&site).await;
+}
+
+async fn a_server_as_documented(engine: Engine) {
+    let site = site(engine, 6).await;
+    site.salla.world().documented = true;
+    let run = site.reconcile(1001, &["--full"]).await;
+    assert_eq!((totals(&run), asked_for(&site)), ([6, 6, 0, 0, 0, 0], 6), "{run}");
+    assert_lines(&site).await;
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((totals(&run), asked_for(&site)), ([6, 0, 0, 6, 0, 0], 6), "{run}");
+}
