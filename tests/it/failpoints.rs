@@ -13,7 +13,11 @@ use serde_json::json;
 
 use crate::{
     onboarding::{SECRET, installation, signature},
-    support::{Engine, Site, daemon::Daemon, site::shop},
+    support::{
+        Engine, Site,
+        daemon::Daemon,
+        site::{EVERYTHING, everything, shop},
+    },
 };
 
 on_every_database!(a_death_at_each_commit, a_store_that_kills_its_process_is_parked_and_no_other);
@@ -73,7 +77,10 @@ async fn a_death_at_each_commit(engine: Engine) {
 }
 
 async fn die_at(engine: Engine, point: &str, way: Way, action: &str) {
-    let mut site = Site::new(engine, [shop(1001, 0, 12), shop(1002, 0, 12)]).await;
+    let mut site = Site::new(engine, [everything(1001, 8, 4), everything(1002, 8, 4)]).await;
+    for (key, value) in EVERYTHING {
+        site.set(key, value);
+    }
     site.set("RECONCILE__PAGE_SIZE", "3");
     site.set("RECONCILE__LEASE", "2s");
     let before = site.salla.world().refreshes;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Engine, Site,
     kind::Kind,
-    site::{shop, totals},
+    site::{everything, shop, totals},
 };
 
 on_every_database!(
@@ -38,12 +38,6 @@ fn of(run: &Value, resource: &str) -> [u64; 6] {
 /// A store that has both.
 fn both(merchant: i64, orders: usize, products: usize) -> Shop {
     shop(merchant, 0, orders).stocked(products, chrono::Utc::now())
-}
-
-/// A store that has so many of each kind.
-fn everything(merchant: i64, of_each: usize) -> Shop {
-    let now = chrono::Utc::now();
-    both(merchant, of_each, of_each).visited(of_each, now).with_statuses(of_each, now)
 }
 
 async fn both_in_one_run(engine: Engine) {
@@ -121,7 +115,7 @@ async fn every_kind_drifts_and_is_corrected(engine: Engine) {
 
 /// What changed, came and went is made good and on record, and a night without changes writes nothing.
 async fn drifts_and_is_corrected<K: Kind>(engine: Engine) {
-    let site = Site::new(engine, [everything(1001, 40)]).await;
+    let site = Site::new(engine, [everything(1001, 40, 40)]).await;
     let (kind, now) = (K::RESOURCE.as_str(), chrono::Utc::now());
     let full = ["--full", "--resource", kind];
     assert_eq!(totals(&site.reconcile(1001, &full).await), [40, 40, 0, 0, 0, 0]);
@@ -270,7 +264,7 @@ async fn another_writer_of_every_kind(engine: Engine) {
 /// A webhook consumer writes the same table, knowing nothing of our columns: its newer row stays, and what it wrote as
 /// Salla has it is left alone.
 async fn another_writer<K: Kind>(engine: Engine) {
-    let site = Site::new(engine, [everything(1001, 12)]).await;
+    let site = Site::new(engine, [everything(1001, 12, 12)]).await;
     let items: Vec<K> = K::all(site.salla.world().shop(1001)).to_vec();
     for item in &items[..6] {
         site.consume(1001, item).await;

@@ -5,12 +5,16 @@ use std::{ops::Range, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use nix::sys::signal::Signal;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use salla_reconciler::simulator::{Fault, Order};
+use salla_reconciler::simulator::{Customer, Fault, Order, OrderStatus, Product};
 use serde_json::json;
 
 use crate::{
     model::happen,
-    support::{Engine, Site, daemon::Daemon, site::shop},
+    support::{
+        Engine, Site,
+        daemon::Daemon,
+        site::{EVERYTHING, everything},
+    },
 };
 
 const MERCHANTS: Range<i64> = 1001..1007;
@@ -36,8 +40,8 @@ impl Storm {
         let seed = number("SEED").unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
         println!("{engine:?}: SEED={seed}");
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut site = Site::new(engine, MERCHANTS.map(|merchant| shop(merchant, 0, 24))).await;
-        for (key, value) in [
+        let mut site = Site::new(engine, MERCHANTS.map(|merchant| everything(merchant, 20, 4))).await;
+        for (key, value) in EVERYTHING.into_iter().chain([
             ("RECONCILE__LEASE", "2s"),
             ("RECONCILE__PAGE_SIZE", "4"),
             // What the watermark does not cover is covered by nothing.
@@ -46,7 +50,7 @@ impl Storm {
             ("RECONCILE__MAX_DISAPPEARED", "1"),
             ("SCHEDULE__CRON", "*/3 * * * * *"),
             ("SCHEDULE__SPREAD", "0s"),
-        ] {
+        ]) {
             site.set(key, value);
         }
         // The first night finds what was there; from then on only what changed is asked for.
@@ -60,7 +64,12 @@ impl Storm {
             world.between_answers(move |shops, _| {
                 if life.random_bool(0.5) {
                     let shop = shops.get_mut(&life.random_range(MERCHANTS)).unwrap();
-                    happen::<Order>(&mut life, shop, Utc::now());
+                    match life.random_range(0..8) {
+                        0 => happen::<Product>(&mut life, shop, Utc::now()),
+                        1 => happen::<Customer>(&mut life, shop, Utc::now()),
+                        2 => happen::<OrderStatus>(&mut life, shop, Utc::now()),
+                        _ => happen::<Order>(&mut life, shop, Utc::now()),
+                    }
                 }
             });
         }

@@ -295,6 +295,19 @@ pub fn shop(merchant: i64, old: usize, fresh: usize) -> Shop {
     shop
 }
 
+/// What a site is set to that reconciles all there is.
+pub const EVERYTHING: [(&str, &str); 3] = [
+    ("RECONCILE__RESOURCES", "orders,products,customers,order_statuses"),
+    ("RECONCILE__ORDER_ITEMS", "true"),
+    ("SALLA__ADDRESS_REQUESTS_PER_10_MINUTES", "1000000"),
+];
+
+/// A store with so many orders of the last hours, and so many records of each other kind.
+pub fn everything(merchant: i64, orders: usize, of_each: usize) -> Shop {
+    let now = Utc::now();
+    shop(merchant, 0, orders).stocked(of_each, now).visited(of_each, now).with_statuses(of_each, now)
+}
+
 /// `totals` in the order fetched, created, updated, unchanged, skipped, failed; checks their sum.
 #[track_caller]
 pub fn totals(run: &Value) -> [u64; 6] {
