@@ -1,11 +1,8 @@
 //! The lines of orders: whole, in the transaction of their order, at a request each, and only where they are asked for.
 
-use std::collections::BTreeMap;
-
 use chrono::Utc;
-use rust_decimal::Decimal;
 use salla_reconciler::simulator::{Fault, Order};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{
     Engine, Site,
@@ -30,37 +27,6 @@ fn asked_for(site: &Site) -> usize {
     site.salla.world().seen.iter().filter(|seen| seen.list == "orders/items").count()
 }
 
-fn number(value: &Value) -> Option<Decimal> {
-    value.as_str().map_or_else(|| value.to_string().parse().ok(), |text| text.parse().ok())
-}
-
-/// Every order has the lines that Salla has, in their order, and no other has any.
-async fn assert_lines(site: &Site) {
-    let mut theirs = BTreeMap::new();
-    for order in &site.salla.world().shop(1001).orders {
-        for (position, line) in order.lines().into_iter().enumerate() {
-            let amount = |name: &str| number(&line["amounts"][name]["amount"]);
-            let texts = [&line["sku"], &line["name"], &line["currency"]].map(|text| text.as_str().unwrap().to_owned());
-            let numbers = [amount("price_without_tax"), amount("total"), number(&line["quantity"])];
-            let ids = (line["id"].as_i64().unwrap(), line["product"]["id"].as_i64());
-            theirs.insert((order.id, i64::try_from(position).unwrap()), (ids, texts, numbers));
-        }
-    }
-    let sql = "SELECT salla_order_id, position, salla_item_id, product_id, sku, name, currency, \
-               CAST(price_amount AS text) AS price, CAST(total_amount AS text) AS total, CAST(quantity AS text) AS quantity \
-               FROM order_items WHERE merchant_id = 1001";
-    let mut ours = BTreeMap::new();
-    for row in site.database.rows(sql).await {
-        let amount =
-            |name: &str| row.try_get::<Option<String>>("", name).unwrap().map(|text| text.parse::<Decimal>().unwrap());
-        let texts = ["sku", "name", "currency"].map(|name| row.try_get::<String>("", name).unwrap());
-        let ids = (row.try_get("", "salla_item_id").unwrap(), row.try_get("", "product_id").unwrap());
-        let key: (i64, i64) = (row.try_get("", "salla_order_id").unwrap(), row.try_get("", "position").unwrap());
-        ours.insert(key, (ids, texts, [amount("price"), amount("total"), amount("quantity")]));
-    }
-    assert_eq!(ours, theirs);
-}
-
 async fn lines_follow_their_orders(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 12)]).await;
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [12, 12, 0, 0, 0, 0]);
@@ -75,7 +41,7 @@ async fn lines_follow_their_orders(engine: Engine) {
     // What was stored before gets its lines, and that is no drift.
     let run = site.reconcile(1001, &[]).await;
     assert_eq!((totals(&run), asked_for(&site)), ([12, 0, 0, 12, 0, 0], 12), "{run}");
-    assert_lines(&site).await;
+    site.assert_lines(1001).await;
     let drift = site.database.number("SELECT count(*) FROM discrepancies WHERE kind <> 'missing'").await;
     assert_eq!(drift, 0);
 
@@ -92,7 +58,7 @@ async fn lines_follow_their_orders(engine: Engine) {
     }
     let run = site.reconcile(1001, &[]).await;
     assert_eq!((totals(&run), asked_for(&site)), ([13, 1, 1, 11, 0, 0], 14), "{run}");
-    assert_lines(&site).await;
+    site.assert_lines(1001).await;
     site.assert_equal(1001).await;
     site.salla.world().shop(1001).withheld.push("orders.read");
     let run = site.reconcile(1001, &[]).await;
@@ -114,7 +80,7 @@ async fn another_writer_s_order_has_no_lines_that_hold(engine: Engine) {
     site.consume::<Order>(1001, &order).await;
     let run = site.reconcile(1001, &[]).await;
     assert_eq!((totals(&run), asked_for(&site)), ([4, 0, 0, 4, 0, 0], 5), "{run}");
-    assert_lines(&site).await;
+    site.assert_lines(1001).await;
     // A row that is newer than what Salla lists keeps what it has.
     let later = (Utc::now() + chrono::TimeDelta::days(1)).into();
     site.database.execute("UPDATE orders SET salla_updated_at = $1", [later]).await;
@@ -141,7 +107,7 @@ async fn lines_that_cannot_be_had(engine: Engine) {
     site.salla.world().shop(1001).broken_lines.clear();
     let run = site.reconcile(1001, &[]).await;
     assert_eq!((&run["status"], totals(&run)), (&json!("succeeded"), [9, 3, 0, 6, 0, 0]), "{run}");
-    assert_lines(&site).await;
+    site.assert_lines(1001).await;
 }
 
 async fn lines_that_the_database_refuses(engine: Engine) {
@@ -163,7 +129,7 @@ async fn lines_that_the_database_refuses(engine: Engine) {
     site.database.execute(rule, []).await;
     let run = site.reconcile(1001, &[]).await;
     assert_eq!(run["status"], "succeeded", "{run}");
-    assert_lines(&site).await;
+    site.assert_lines(1001).await;
 }
 
 async fn a_server_as_documented(engine: Engine) {
@@ -171,7 +137,7 @@ async fn a_server_as_documented(engine: Engine) {
     site.salla.world().documented = true;
     let run = site.reconcile(1001, &["--full"]).await;
     assert_eq!((totals(&run), asked_for(&site)), ([6, 6, 0, 0, 0, 0], 6), "{run}");
-    assert_lines(&site).await;
+    site.assert_lines(1001).await;
     let run = site.reconcile(1001, &[]).await;
     assert_eq!((totals(&run), asked_for(&site)), ([6, 0, 0, 6, 0, 0], 6), "{run}");
 }

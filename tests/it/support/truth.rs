@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
 
 use salla_reconciler::simulator::{Customer, Order, OrderStatus, Product};
+use serde_json::Value;
 
 use super::{Site, kind::Kind};
 
@@ -59,6 +61,38 @@ impl Site {
         self.assert_equal_of::<OrderStatus>(merchant).await;
     }
 
+    /// Every order that is held, and not marked as gone, has the lines that Salla has, in their order.
+    pub async fn assert_lines(&self, merchant: i64) {
+        let mut theirs = BTreeMap::new();
+        for order in self.salla.world().shop(merchant).orders.iter().filter(|order| !order.draft) {
+            for (position, line) in order.lines().into_iter().enumerate() {
+                let amount = |name: &str| number(&line["amounts"][name]["amount"]);
+                let texts =
+                    [&line["sku"], &line["name"], &line["currency"]].map(|text| text.as_str().unwrap().to_owned());
+                let numbers = [amount("price_without_tax"), amount("total"), number(&line["quantity"])];
+                let ids = (line["id"].as_i64().unwrap(), line["product"]["id"].as_i64());
+                theirs.insert((order.id, i64::try_from(position).unwrap()), (ids, texts, numbers));
+            }
+        }
+        let sql = format!(
+            "SELECT salla_order_id, position, salla_item_id, product_id, sku, name, currency, \
+               CAST(price_amount AS text) AS price, CAST(total_amount AS text) AS total, CAST(quantity AS text) AS quantity \
+               FROM order_items WHERE merchant_id = {merchant} AND salla_order_id IN \
+             (SELECT salla_order_id FROM orders WHERE merchant_id = {merchant} AND deleted_at IS NULL)"
+        );
+        let mut ours = BTreeMap::new();
+        for row in self.database.rows(&sql).await {
+            let amount = |name: &str| {
+                row.try_get::<Option<String>>("", name).unwrap().map(|text| text.parse::<Decimal>().unwrap())
+            };
+            let texts = ["sku", "name", "currency"].map(|name| row.try_get::<String>("", name).unwrap());
+            let ids = (row.try_get("", "salla_item_id").unwrap(), row.try_get("", "product_id").unwrap());
+            let key: (i64, i64) = (row.try_get("", "salla_order_id").unwrap(), row.try_get("", "position").unwrap());
+            ours.insert(key, (ids, texts, [amount("price"), amount("total"), amount("quantity")]));
+        }
+        assert_eq!(ours, theirs);
+    }
+
     /// Waits until no run waits or goes on, which a daemon must see to.
     pub async fn await_settled(&self) {
         let open = "SELECT count(*) FROM runs WHERE status IN ('queued', 'running')";
@@ -81,6 +115,9 @@ impl Site {
         self.assert_no_watermark_ahead().await;
         for merchant in merchants {
             self.assert_all_equal(merchant).await;
+            if self.database.number("SELECT count(*) FROM order_items").await > 0 {
+                self.assert_lines(merchant).await;
+            }
         }
         for (what, sql) in [
             (
@@ -103,4 +140,8 @@ impl Site {
         }
         assert_eq!(self.salla.world().violations, Vec::<String>::new());
     }
+}
+
+fn number(value: &Value) -> Option<Decimal> {
+    value.as_str().map_or_else(|| value.to_string().parse().ok(), |text| text.parse().ok())
 }
