@@ -28,6 +28,7 @@ mod m20261128_000019_budget;
 mod m20261128_000020_erasures;
 mod m20261128_000021_order_statuses;
 mod m20261128_000022_order_items;
+mod m20261128_000023_turns_of_history;
 mod records;
 
 /// Applies and reverts the migrations, in their order.
@@ -60,6 +61,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000020_erasures::Migration),
             Box::new(m20261128_000021_order_statuses::Migration),
             Box::new(m20261128_000022_order_items::Migration),
+            Box::new(m20261128_000023_turns_of_history::Migration),
         ]
     }
 }

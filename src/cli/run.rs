@@ -11,7 +11,7 @@ use super::{Exit, actor::actor, progress::show_progress, signal, table::table};
 use crate::{
     app::Services,
     config::Config,
-    domain::{MerchantId, Request, Resource, RunStatus, Totals, Trigger},
+    domain::{MerchantId, Part, Request, Resource, RunStatus, Totals, Trigger},
     reconcile::{
         Ended, OnStop, ProgressSender, Sweep,
         ports::{Ledger, NewRun},
@@ -165,7 +165,8 @@ fn object(ended: &Ended) -> serde_json::Value {
     }
 }
 
-/// A row a merchant, and under them the reasons of those that failed.
+/// A row a merchant, with one for each kind of record below it where there are several, and under them all the reasons of
+/// those that failed.
 pub fn summary(ended: &[Ended]) -> String {
     let head = ["merchant", "status", "fetched", "created", "updated", "unchanged", "skipped", "failed", "requests"];
     let mut rows = Vec::new();
@@ -174,13 +175,14 @@ pub fn summary(ended: &[Ended]) -> String {
         let value = object(ended);
         let totals = ended.run().map(|run| run.totals).unwrap_or_default();
         let merchant = value["merchant_id"].to_string();
-        let mut row = vec![merchant.clone(), value["status"].as_str().unwrap_or_default().to_owned()];
-        row.extend(
-            [totals.fetched, totals.created, totals.updated, totals.unchanged, totals.skipped, totals.failed]
-                .map(|count| count.to_string()),
-        );
-        row.push(ended.run().map_or(0, |run| run.requests).to_string());
-        rows.push(row);
+        let requests = ended.run().map_or(0, |run| run.requests).to_string();
+        let mut of_merchant = vec![row([&merchant, value["status"].as_str().unwrap_or_default()], totals, requests)];
+        let parts = ended.run().map_or(&[][..], |run| &run.resources);
+        if parts.len() > 1 {
+            let of_part = |part: &Part| row([part.resource.as_str(), part.status.as_str()], part.totals, String::new());
+            of_merchant.extend(parts.iter().map(of_part));
+        }
+        rows.push(of_merchant);
         if let (Some(kind), Some(message)) = (value["error"]["kind"].as_str(), value["error"]["message"].as_str()) {
             reasons.push(format!(
                 "
@@ -190,7 +192,13 @@ merchant {merchant}: {kind}: {message}"
     }
     rows.sort();
     reasons.sort();
-    format!("{}{}", table(&head, rows), reasons.concat())
+    format!("{}{}", table(&head, rows.concat()), reasons.concat())
+}
+
+fn row(begins: [&str; 2], totals: Totals, requests: String) -> Vec<String> {
+    let counts = [totals.fetched, totals.created, totals.updated, totals.unchanged, totals.skipped, totals.failed];
+    let counts = counts.map(|count| count.to_string());
+    begins.map(str::to_owned).into_iter().chain(counts).chain([requests]).collect()
 }
 
 /// The worst of them counts.

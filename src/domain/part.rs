@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Failure, InvalidWindow, Listing, Resource, RunStatus, Totals, Window};
+use super::{Failure, InvalidWindow, Listing, Resource, RunStatus, Slice, Totals, Window};
 
 /// A run's work at one kind of record. A run goes through its parts one after the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -17,6 +17,10 @@ pub struct Part {
     pub listing: Option<Listing>,
     /// What it covers; absent until the run begins.
     pub window: Option<Window>,
+    /// With the listing `rotating`: which part of the older records was read beside what is new; the next run that covers
+    /// the store reads the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<Slice>,
     /// What Salla's clock showed when its list began to be read: what changed up to then is covered. Absent until it
     /// begins, and where Salla's answers carry no date.
     pub observed_at: Option<DateTime<Utc>>,
@@ -31,7 +35,16 @@ impl Part {
     #[must_use]
     pub fn waiting(resource: Resource, window: Option<Window>) -> Self {
         let totals = Totals::default();
-        Self { resource, status: RunStatus::Queued, listing: None, window, observed_at: None, totals, error: None }
+        Self {
+            resource,
+            status: RunStatus::Queued,
+            listing: None,
+            window,
+            slice: None,
+            observed_at: None,
+            totals,
+            error: None,
+        }
     }
 
     /// A part for each of `resources`, each with the window that `plan` gives it.

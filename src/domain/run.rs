@@ -56,6 +56,8 @@ words! {
         Documented = "documented",
         /// By the whole list, whose rows are complete: every change up to now.
         Full = "full",
+        /// By the days of creation: what is new, and a part of what is older, all of which is read within 28 nights.
+        Rotating = "rotating",
     }
 }
 

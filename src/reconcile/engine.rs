@@ -13,7 +13,7 @@ use super::{
     vanished::{self, MassDisappearance},
     walk::WalkError,
 };
-use crate::domain::{Held, Record, RunStatus, Window, assess};
+use crate::domain::{Covered, Held, Record, RunStatus, Slice, Window, assess};
 
 /// Why a run did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,11 @@ where
     let resumed = work.claim.resumed.as_ref().filter(|earlier| earlier.cursor.resource == R::RESOURCE);
     let start = match resumed {
         Some(earlier) => (earlier.cursor.clone(), earlier.seen.clone()),
-        None => Survey::start(R::RESOURCE, work.source.begin(work.window.since), done.commits_ever),
+        None => {
+            let slice = work.slice::<R>().await?;
+            done.part().slice = slice;
+            Survey::start(R::RESOURCE, work.source.begin(work.window.since, slice), done.commits_ever)
+        }
     };
     let unwell = work.target.unwell(work.claim.lease.merchant).await?;
     let mut survey = Survey::new(start, unwell, work.claim.now);
@@ -90,6 +94,21 @@ impl<S, T> Work<'_, S, T> {
     /// The store, as Salla's side has to know it.
     pub fn whose(&self) -> Whose<'_> {
         Whose { merchant: self.claim.lease.merchant, erased: &self.claim.erased }
+    }
+
+    /// The part of the older records that is due, where they are read in turns: of a store whose list has been read whole
+    /// before, and unless that is asked for.
+    async fn slice<R>(&self) -> Result<Option<Slice>, TargetError>
+    where
+        R: Record,
+        S: Source<R>,
+        T: Target<R>,
+    {
+        let known = matches!(self.claim.covered(R::RESOURCE), Covered::UpTo(_));
+        if !self.source.takes_turns() || !known || self.claim.request.full {
+            return Ok(None);
+        }
+        self.target.slice(self.claim.lease.merchant).await
     }
 
     /// A fetch, which may be dropped.

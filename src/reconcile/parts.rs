@@ -51,7 +51,8 @@ macro_rules! each_kind {
             T: Targets + Ledger,
         {
             match done.part().resource {
-                $(Resource::$kind => reconcile::<domain::$record, S, T>(work, done).await,)+
+                // Boxed, or the future of a run would hold those of all kinds beside each other.
+                $(Resource::$kind => Box::pin(reconcile::<domain::$record, S, T>(work, done)).await,)+
             }
         }
     };

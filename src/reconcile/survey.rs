@@ -73,16 +73,17 @@ impl Survey {
     }
 
     /// Where a run begins to read a kind of record, after so many commits.
-    pub fn start(resource: Resource, (first, listing): (Scope, Listing), commits: u32) -> (Cursor, Seen) {
+    pub fn start(resource: Resource, (scopes, listing): (Vec<Scope>, Listing), commits: u32) -> (Cursor, Seen) {
+        let entered_by_change = scopes.last().is_some_and(Scope::is_entered_by_change);
         let cursor = Cursor {
             resource,
             commits,
             commits_before: commits,
             observed_at: None,
             listing,
-            scopes: vec![first],
+            scopes,
             left_out: 0,
-            walk: Walk::new(first.is_entered_by_change(), 1),
+            walk: Walk::new(entered_by_change, 1),
         };
         (cursor, Seen::new())
     }

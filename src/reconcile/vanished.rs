@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     engine::{EngineError, Work},
     parts::Done,
-    ports::{Batch, Source, Target},
+    ports::{Batch, Ought, Source, Target},
     survey::Survey,
 };
 use crate::domain::{Listing, Record, Resource};
@@ -74,7 +74,12 @@ where
     let since = (survey.cursor().listing == Listing::UpdatedAtMin).then_some(work.window.since);
     let until = work.claim.request.until.map_or(began, |until| until.min(began));
     let has_seen = |id| survey.has_seen(id);
-    let (held, absent) = work.target.unseen(work.claim.lease.merchant, (since, until), &has_seen).await?;
+    let ought = match (since, done.part().slice) {
+        (Some(since), _) => Ought::Changed(since, until),
+        (None, Some(slice)) => Ought::InTurn(slice, work.window.since, until),
+        (None, None) => Ought::Created(until),
+    };
+    let (held, absent) = work.target.unseen(work.claim.lease.merchant, ought, &has_seen).await?;
     let absent: BTreeMap<i64, Version> = absent.into_iter().collect();
     let brake = Brake { resource: R::RESOURCE, held, absent: absent.len(), share: work.max_disappeared };
 

@@ -16,7 +16,7 @@ use super::{
     wire::Pagination,
 };
 use crate::{
-    domain::{Listing, Scope, Unreadable},
+    domain::{Listing, Scope, Slice, Unreadable},
     reconcile::ports::{
         CredentialStore, LinesRead, Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError, Whose,
     },
@@ -38,14 +38,23 @@ const ROOM_TO_GROW: u64 = 1_000;
 const FIRST_YEAR: i32 = 2016;
 
 impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
-    fn begin(&self, since: DateTime<Utc>) -> (Scope, Listing) {
-        match self.listing {
+    fn takes_turns(&self) -> bool {
+        R::LIST.changed_since.is_none() && R::LIST.created_days.is_some() && !R::LIST.summaries
+    }
+
+    fn begin(&self, since: DateTime<Utc>, slice: Option<Slice>) -> (Vec<Scope>, Listing) {
+        if let Some(slice) = slice {
+            let older = Scope::Created { from: slice.from.map(date::day_of), to: slice.to.map(date::day_of) };
+            return (vec![older, Scope::Created { from: Some(date::day_of(since)), to: None }], Listing::Rotating);
+        }
+        let (scope, listing) = match self.listing {
             ListingChoice::Auto | ListingChoice::UpdatedAtMin if R::LIST.changed_since.is_some() => {
                 (Scope::Changed { since }, Listing::UpdatedAtMin)
             }
             _ if R::LIST.summaries => (Scope::EVERYTHING, Listing::Documented),
             _ => (Scope::EVERYTHING, Listing::Full),
-        }
+        };
+        (vec![scope], listing)
     }
 
     async fn page(&self, request: PageRequest<'_>, requests: &RequestCount) -> Result<Page<R>, SourceError> {

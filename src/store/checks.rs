@@ -9,7 +9,7 @@ use sea_orm::{ConnectionTrait, DbErr, IdenStatic, StreamTrait, Value};
 use super::{connect::Store, records::Stored};
 use crate::{
     domain::{Check, MerchantId, Resource},
-    reconcile::ports::{Checked, HeldVersion, TargetError},
+    reconcile::ports::{Checked, HeldVersion, Ought, TargetError},
 };
 
 /// Far below the number of parameters that a statement may have.
@@ -73,23 +73,41 @@ impl Store {
     pub(super) async fn held_and_unseen<R: Stored>(
         &self,
         merchant: MerchantId,
-        (since, until): (Option<DateTime<Utc>>, DateTime<Utc>),
+        ought: Ought,
         seen: &(dyn Fn(i64) -> bool + Sync),
     ) -> Result<(usize, Vec<HeldVersion>), TargetError> {
         let age = |what: &str| self.dialect.age(what);
-        let (within, bounds): (String, Vec<DateTime<Utc>>) =
-            match (since, R::CREATED_AT.as_ref().map(IdenStatic::as_str)) {
-                (Some(since), _) => {
-                    let changed = age("salla_updated_at");
-                    (format!("AND {changed} < {} AND {changed} >= {}", age("$2"), age("$3")), vec![until, since])
-                }
-                // Another writer may have left out when one was created: it is one of the whole store all the same.
-                (None, Some(created)) => (
-                    format!("AND ({age} < {until} OR {age} IS NULL)", age = age(created), until = age("$2")),
-                    vec![until],
-                ),
-                (None, None) => (String::new(), Vec::new()),
-            };
+        let created = R::CREATED_AT.as_ref().map(IdenStatic::as_str);
+        let (within, bounds): (String, Vec<DateTime<Utc>>) = match (ought, created) {
+            (Ought::Changed(since, until), _) => {
+                let changed = age("salla_updated_at");
+                (format!("AND {changed} < {} AND {changed} >= {}", age("$2"), age("$3")), vec![until, since])
+            }
+            // Another writer may have left out when one was created: it is one of the whole store all the same.
+            (Ought::Created(until), Some(created)) => {
+                (format!("AND ({age} < {until} OR {age} IS NULL)", age = age(created), until = age("$2")), vec![until])
+            }
+            (Ought::InTurn(slice, since, until), Some(created)) => {
+                let created = age(created);
+                let mut bounds = vec![until, since];
+                let mut bound = |at: Option<DateTime<Utc>>, sign: &str| {
+                    at.map_or_else(String::new, |at| {
+                        bounds.push(at);
+                        format!(" AND {created} {sign} {}", age(&format!("${}", bounds.len() + 1)))
+                    })
+                };
+                let (from, to) = (bound(slice.from, ">="), bound(slice.to, "<"));
+                (
+                    format!(
+                        "AND {created} < {} AND ({created} >= {} OR ({created} IS NOT NULL{from}{to}))",
+                        age("$2"),
+                        age("$3")
+                    ),
+                    bounds,
+                )
+            }
+            (Ought::Created(_) | Ought::InTurn(..), None) => (String::new(), Vec::new()),
+        };
         let sql = format!(
             "SELECT {id}, {version} AS version FROM {table} WHERE merchant_id = $1 AND deleted_at IS NULL {within}",
             id = R::id_column(),

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, RuntimeErr, TransactionTrait, sqlx};
 use tracing::Instrument;
 
@@ -18,9 +17,9 @@ use super::{
     records::{self, Stored},
 };
 use crate::{
-    domain::{Check, Held, MerchantId, Outcome, Verdict},
+    domain::{Check, Held, MerchantId, Outcome, Slice, Verdict},
     reconcile::{
-        ports::{Checked, Committed, HeldVersion, Lease, PageCommit, Target, TargetError},
+        ports::{Checked, Committed, HeldVersion, Lease, Ought, PageCommit, Target, TargetError},
         span,
     },
 };
@@ -37,10 +36,14 @@ impl<R: Stored> Target<R> for Store {
     async fn unseen(
         &self,
         merchant: MerchantId,
-        period: (Option<DateTime<Utc>>, DateTime<Utc>),
+        ought: Ought,
         seen: &(dyn Fn(i64) -> bool + Sync),
     ) -> Result<(usize, Vec<HeldVersion>), TargetError> {
-        self.held_and_unseen::<R>(merchant, period, seen).await
+        self.held_and_unseen::<R>(merchant, ought, seen).await
+    }
+
+    async fn slice(&self, merchant: MerchantId) -> Result<Option<Slice>, TargetError> {
+        self.due_slice::<R>(merchant).await
     }
 
     async fn unwell(&self, merchant: MerchantId) -> Result<Vec<i64>, TargetError> {

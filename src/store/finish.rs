@@ -63,6 +63,7 @@ impl Store {
                        WHERE watermarks.watermark < excluded.watermark";
             let values: [Value; 3] = [lease.merchant.0.into(), resource.as_str().into(), (*watermark).into()];
             txn.execute_raw(self.statement(sql, values)).await?;
+            self.rotate(&txn, lease.merchant, (*resource, &ending.parts)).await?;
         }
         if let (Some(again), Some(state)) = (&ending.again, state) {
             self.take_up_later(&txn, lease.run_id, again, state).await?;

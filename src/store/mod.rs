@@ -36,6 +36,7 @@ mod queue;
 mod records;
 mod renewal;
 mod schedule;
+mod slices;
 mod standing;
 mod standstill;
 mod take;

@@ -49,6 +49,7 @@ mod prometheus;
 mod reference;
 mod report;
 mod resources;
+mod rotating;
 mod samples;
 mod schema;
 mod secrets;

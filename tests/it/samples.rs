@@ -2,7 +2,7 @@
 //! is not part of the project; where it is named, its orders must go through the main job.
 
 use salla_reconciler::{
-    domain::Order,
+    domain::{Customer, Order, OrderStatus, Product},
     salla::Offered,
     simulator::{Fault, Shop},
 };
@@ -11,6 +11,14 @@ use serde_json::{Value, value::RawValue};
 use crate::support::{Engine, Site, site::totals};
 
 on_every_database!(orders_in_salla_s_own_shapes);
+
+/// Whatever else there is goes through its transform.
+fn reads<R: Offered>(rows: &Value) {
+    for row in rows["data"].as_array().unwrap() {
+        let raw: Box<RawValue> = serde_json::value::to_raw_value(row).unwrap();
+        R::transform(&raw).unwrap_or_else(|bad| panic!("{bad}: {row}"));
+    }
+}
 
 async fn orders_in_salla_s_own_shapes(engine: Engine) {
     let Ok(folder) = std::env::var("SALLA_SAMPLES") else {
@@ -24,6 +32,15 @@ async fn orders_in_salla_s_own_shapes(engine: Engine) {
         )
         .unwrap()
     };
+    reads::<Product>(&read("product-list-1.json"));
+    reads::<Customer>(&read("customer-list-1.json"));
+    reads::<OrderStatus>(&read("order-statuses-1.json"));
+    let (_, _, line) = Order::LINES.unwrap();
+    for row in read("order-items-1.json")["data"].as_array().unwrap() {
+        let raw: Box<RawValue> = serde_json::value::to_raw_value(row).unwrap();
+        let line = line(&raw).unwrap();
+        assert!(line.sku.is_some() && line.price_amount.is_some() && line.quantity.is_some(), "{line:?}");
+    }
     let mut orders: Vec<Value> = ["orders-list-1.json", "orders-list-3.json"]
         .iter()
         .flat_map(|name| read(name)["data"].as_array().unwrap().clone())

@@ -136,6 +136,9 @@ fn guarantee(status: RunStatus, listing: Option<Listing>) -> &'static str {
         (_, Some(Listing::Documented)) => {
             "every change that the store's summaries show has been read back, and any other will be within 28 nights."
         }
+        (_, Some(Listing::Rotating)) => {
+            "what was created within the window has been read back, and a part of what is older; all of it is within 28 nights."
+        }
         (_, Some(Listing::Full)) => "all that the store has were read back, as they were when this began or later.",
     }
 }

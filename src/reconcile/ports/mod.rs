@@ -32,4 +32,4 @@ pub use register::{
     AppEvent, Applied, Changed, MerchantFilter, ReadEvent, Register, Registered, Registration, Told, UnreadableEvent,
 };
 pub use source::{LinesRead, Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError, Whose};
-pub use target::{Assessed, Batch, Cause, Checked, Committed, HeldVersion, PageCommit, Target, TargetError};
+pub use target::{Assessed, Batch, Cause, Checked, Committed, HeldVersion, Ought, PageCommit, Target, TargetError};

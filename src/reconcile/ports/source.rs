@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::CredentialError;
-use crate::domain::{Line, Listing, MerchantId, Record, Scope, Summary, Unreadable};
+use crate::domain::{Line, Listing, MerchantId, Record, Scope, Slice, Summary, Unreadable};
 
 /// Whose records.
 #[derive(Debug, Clone, Copy)]
@@ -80,8 +80,13 @@ pub enum Row<R> {
 /// Retries, limits and tokens are the adapter's own affair: an error is its last word. Every call may be dropped at
 /// any await without loss, and raises `requests` by each request sent.
 pub trait Source<R: Record>: Send + Sync {
-    /// The list to begin with, for what changed at or after `since`, and what it promises.
-    fn begin(&self, since: DateTime<Utc>) -> (Scope, Listing);
+    /// Whether a store's list can only be read whole or by the days of creation, so that the older records of a large one
+    /// are better read in turns.
+    fn takes_turns(&self) -> bool;
+
+    /// The lists to read, the first one last, for what changed at or after `since`, and what they promise. With a `slice`:
+    /// that, and what was created since.
+    fn begin(&self, since: DateTime<Utc>, slice: Option<Slice>) -> (Vec<Scope>, Listing);
 
     /// Reads one page.
     fn page(

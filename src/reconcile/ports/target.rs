@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::{Cursor, Lease};
 use crate::domain::{
-    Check, Fingerprint, Held, Line, MerchantId, Outcome, Part, Record, RunId, Summary, Totals, Unreadable, Verdict,
+    Check, Fingerprint, Held, Line, MerchantId, Outcome, Part, Record, RunId, Slice, Summary, Totals, Unreadable,
+    Verdict,
 };
 
 /// Any error of an adapter, kept as the cause.
@@ -108,6 +109,17 @@ pub struct Committed {
     pub cancel: bool,
 }
 
+/// What ought to be listed.
+#[derive(Debug, Clone, Copy)]
+pub enum Ought {
+    /// What by its own time stamp was last changed at or after the first instant, and before the second.
+    Changed(DateTime<Utc>, DateTime<Utc>),
+    /// What was created before an instant, or it is not known when.
+    Created(DateTime<Utc>),
+    /// What was created in a slice, or from the first instant on and before the second.
+    InTurn(Slice, DateTime<Utc>, DateTime<Utc>),
+}
+
 /// The platform's own copy of the records of one kind.
 pub trait Target<R: Record>: Send + Sync {
     /// What is held under each of `ids` (in any order, without duplicates); one query.
@@ -124,13 +136,16 @@ pub trait Target<R: Record>: Send + Sync {
         ids: &[i64],
     ) -> impl Future<Output = Result<HashMap<i64, Check>, TargetError>> + Send;
 
-    /// How much is held, not marked as gone, and by its own time stamp was last changed in `[since, until)`; `since`
-    /// absent: how much was created before `until`. And of that the ids and versions of what was not `seen`: a store may
-    /// hold more than fits into memory.
+    /// The part of the older records that is due; `None`: there are few, or of some it is not known when they were
+    /// created, so that all are to be read.
+    fn slice(&self, merchant: MerchantId) -> impl Future<Output = Result<Option<Slice>, TargetError>> + Send;
+
+    /// How much is held, not marked as gone, and ought to be listed. And of that the ids and versions of what was not
+    /// `seen`: a store may hold more than fits into memory.
     fn unseen(
         &self,
         merchant: MerchantId,
-        period: (Option<DateTime<Utc>>, DateTime<Utc>),
+        ought: Ought,
         seen: &(dyn Fn(i64) -> bool + Sync),
     ) -> impl Future<Output = Result<(usize, Vec<HeldVersion>), TargetError>> + Send;
 
