@@ -96,7 +96,7 @@ async fn what_it_makes_of_us() {
         up["data"]["result"].as_array().is_some_and(|found| !found.is_empty())
     })
     .await;
-    let created = prometheus.query(r#"salla_reconciler_records_total{outcome="created"}"#).await;
+    let created = prometheus.query(r#"salla_reconciler_records_total{outcome="created",resource="orders"}"#).await;
     assert_eq!(created[0]["value"][1], "3", "{created:?}");
 
     until("every rule is evaluated", async || {
