@@ -144,13 +144,11 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
         loop {
             let query =
                 [(parameter, id.to_string()), ("page", number.to_string()), ("per_page", MOST_ROWS.to_string())];
-            // The first page needs no number, and where there are no pages, nobody says how many.
-            let query = if number == 1 { &query[..1] } else { &query[..] };
             let get = Get {
                 merchant: whose.merchant,
                 path,
                 scope: R::SCOPE,
-                query,
+                query: &query,
                 single: true,
                 suspect,
                 counted_by_address: R::COUNTED_BY_ADDRESS,
@@ -167,6 +165,7 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
                     Err((path, reason)) => return Ok(Some(Err(unreadable(id, path, reason)))),
                 }
             }
+            // Where there are no pages, nobody says how many.
             let pages = answer.envelope.pagination().total_pages.unwrap_or(1);
             if number >= pages {
                 return Ok(Some(Ok(lines)));

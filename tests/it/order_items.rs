@@ -14,6 +14,7 @@ on_every_database!(
     another_writer_s_order_has_no_lines_that_hold,
     lines_that_cannot_be_had,
     lines_that_the_database_refuses,
+    lines_on_several_pages,
     a_server_as_documented
 );
 
@@ -130,6 +131,25 @@ async fn lines_that_the_database_refuses(engine: Engine) {
     let run = site.reconcile(1001, &[]).await;
     assert_eq!(run["status"], "succeeded", "{run}");
     site.assert_lines(1001).await;
+}
+
+/// Each page is asked for in the same size, or lines between two of them would be lost.
+async fn lines_on_several_pages(engine: Engine) {
+    let site = site(engine, 1).await;
+    let page = |line: i64| {
+        let body = json!({"status": 200, "success": true, "data": [{"id": line, "sku": "a"}],
+            "pagination": {"count": 1, "total": 2, "perPage": 1, "currentPage": line, "totalPages": 2}});
+        Fault::ok("application/json", &body.to_string())
+    };
+    site.salla.world().script(1001, [Fault::Hang(std::time::Duration::ZERO), page(1), page(2)]);
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((&run["status"], totals(&run)), (&json!("succeeded"), [1, 1, 0, 0, 0, 0]), "{run}");
+    let positions = "SELECT count(*) FROM order_items WHERE position + 1 = salla_item_id";
+    assert_eq!(site.database.number(positions).await, 2);
+    let world = site.salla.world();
+    let asked: Vec<_> = world.seen.iter().filter(|seen| seen.list == "orders/items").map(|seen| &seen.query).collect();
+    assert_eq!(asked.iter().map(|query| query["page"].as_str()).collect::<Vec<_>>(), ["1", "2"]);
+    assert_eq!(asked[0]["per_page"], asked[1]["per_page"]);
 }
 
 async fn a_server_as_documented(engine: Engine) {
