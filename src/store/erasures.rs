@@ -114,6 +114,7 @@ impl Store {
         select
             .column(R::id_column())
             .expr_as(Expr::col("payload").cast_as("text"), "payload")
+            .expr_as(Expr::cust(any_is_set(R::PERSONAL.iter().map(IdenStatic::as_str))), "told")
             .from(R::table())
             .cond_where(self.these::<R>(merchant, which))
             .order_by(R::id_column(), sea_orm::Order::Asc)
@@ -131,7 +132,8 @@ impl Store {
             let record = payload.as_deref().and_then(less);
             last = Some(id);
             // Beside a payload that is missing there may be columns all the same.
-            if payload.is_none() || !same(payload.as_deref(), record.as_ref().map(R::payload)) {
+            let told = payload.is_none() && row.try_get("", "told")?;
+            if told || !same(payload.as_deref(), record.as_ref().map(R::payload)) {
                 self.overwrite(&txn, (merchant, id), record.as_ref()).await?;
                 rewritten += 1;
             }
@@ -181,6 +183,12 @@ impl Store {
         txn.execute(&update).await?;
         Ok(())
     }
+}
+
+/// Whether one of these columns holds anything.
+fn any_is_set<'a>(columns: impl Iterator<Item = &'a str>) -> String {
+    let set: Vec<String> = columns.map(|column| format!("{column} IS NOT NULL")).collect();
+    if set.is_empty() { "1 = 0".to_owned() } else { set.join(" OR ") }
 }
 
 /// Whether two payloads say the same, however they are spelt.

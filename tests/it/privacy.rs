@@ -218,4 +218,7 @@ async fn what_another_writer_left(engine: Engine) {
     let left = held(&site).await;
     assert!(personal(&left).is_empty(), "{:?}", personal(&left));
     assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE status = 'completed'").await, 2);
+    // Rows that tell nothing any more are left alone, payload or not.
+    let redacted = site.run(&["customers", "redact"]).await.exits(0);
+    assert!(redacted.stdout.contains("0 orders and 0 customers"), "{}", redacted.stdout);
 }
