@@ -14,7 +14,7 @@ use crate::{
     reconcile::{Leases, Metrics, OnStop, ProgressSender, Runner},
     salla::{Privacy, Reading, SallaClient, WhenOpen},
     store::{Store, StoreError},
-    vault::{KeyRing, Vault},
+    vault::{Choice, Keepers, KeyRing, KeyRingError, Vault},
 };
 
 /// Salla as this program sees it.
@@ -33,14 +33,27 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
 }
 
-/// The key ring, which everything that reads or stores tokens needs.
+/// Who seals and opens tokens, which everything needs that reads or stores some.
 ///
 /// # Errors
-/// When `vault.keys` is missing or cannot be read.
-pub fn key_ring(config: &Config) -> Result<KeyRing, ConfigError> {
-    KeyRing::parse(&config.vault.keys).map_err(|error| {
-        ConfigError::needed("vault.keys", &error.to_string(), "`salla-reconciler keys generate` prints a key")
-    })
+/// When keys seal and `vault.keys` is missing, or when it cannot be read.
+pub fn keepers(config: &Config) -> Result<Keepers, ConfigError> {
+    if config.vault.keeper == Choice::Keys {
+        KeyRing::parse(&config.vault.keys).map_err(|error| about_keys(&error))?;
+    }
+    keepers_at_hand(config)
+}
+
+/// The same for what may do without: nothing is sealed or opened under keys that are not given.
+///
+/// # Errors
+/// When `vault.keys` cannot be read.
+pub fn keepers_at_hand(config: &Config) -> Result<Keepers, ConfigError> {
+    Keepers::new(&config.vault).map_err(|error| about_keys(&error))
+}
+
+fn about_keys(error: &KeyRingError) -> ConfigError {
+    ConfigError::needed("vault.keys", &error.to_string(), "`salla-reconciler keys generate` prints a key")
 }
 
 /// Connects to the database, and brings its schema up to date or insists that somebody did.
@@ -88,10 +101,10 @@ impl Services {
     /// # Errors
     /// When a setting is missing, or the database cannot be used.
     pub async fn build(config: &Config, when_open: WhenOpen) -> anyhow::Result<Self> {
-        let ring = Arc::new(key_ring(config)?);
+        let keepers = keepers(config)?;
         let store = open_store(config).await?;
         let metrics = Arc::new(Metrics::new()?);
-        let vault = Vault::new(ring, store.clone());
+        let vault = Vault::new(keepers, store.clone());
         let salla = Arc::new(SallaClient::new(
             &config.salla,
             Reading {

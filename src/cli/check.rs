@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 
 use super::{Exit, keys::Census};
 use crate::{
-    app::key_ring,
+    app::keepers,
     config::{Config, ConfigError},
     domain::MerchantState,
     foreign::causes,
@@ -44,8 +44,8 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
     let config = config?;
     let mut report = Report::default();
     report.line("configuration", Ok("every key is known and every value can be used".to_owned()));
-    let ring = key_ring(&config).map(std::sync::Arc::new);
-    let key_problem = ring.as_ref().err().cloned();
+    let keepers = keepers(&config);
+    let key_problem = keepers.as_ref().err().cloned();
     let mut database_clock = None;
     match Store::connect(&config.database.url, 2, config.reconcile.lease).await {
         Err(error) => report.line("database", Err(error.to_string())),
@@ -56,12 +56,12 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
             let schema_fits = schema.is_ok();
             report.line("schema", schema.map(|()| "is this version's".to_owned()).map_err(|e| e.to_string()));
             database_clock = store.now().await.ok();
-            match ring {
+            match keepers {
                 Ok(_) if !schema_fits => {
                     report.line("vault", Err("not looked at, for the schema is missing".to_owned()));
                 }
-                Ok(ring) => {
-                    report.line("vault", tokens(&Vault::new(ring, store.clone()), &store).await);
+                Ok(keepers) => {
+                    report.line("vault", tokens(&Vault::new(keepers, store.clone()), &store).await);
                     report.line("merchants", register(&store).await);
                     report.line("schedule", schedule(&config, &store).await);
                     hand_over(&config, &store, &mut report).await;
@@ -107,7 +107,7 @@ fn schema(url: &url::Url) -> String {
 
 async fn tokens(vault: &Vault<Store>, store: &Store) -> Result<String, String> {
     let census = Census::take(vault, store).await.map_err(|error| error.to_string())?;
-    let by_key = census.by_key(vault);
+    let by_key = census.by_key();
     match census.unreadable.first() {
         None => Ok(format!("the tokens of all {} merchant(s) can be read; {by_key}", census.merchants)),
         Some(first) => Err(format!(

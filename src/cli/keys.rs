@@ -1,17 +1,18 @@
 //! `keys`: what tokens are encrypted under.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, iter};
 
+use futures::{StreamExt, stream};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::{Exit, actor::actor};
 use crate::{
-    app::{key_ring, open_store},
+    app::{keepers, open_store},
     config::Config,
-    reconcile::ports::{Action, Audit, CredentialError, TargetError},
-    store::Store,
-    vault::{self, KeyRing, Vault},
+    reconcile::ports::{Action, Audit, CredentialError},
+    store::{Store, StoredTokens},
+    vault::{self, Vault},
 };
 
 /// What `keys` takes.
@@ -33,8 +34,9 @@ pub enum Command {
     Rotate,
 }
 
-/// Rows at a time.
+/// Rows at a time, and merchants at a time: who has the keys may be far away.
 const BATCH: u64 = 500;
+const AT_ONCE: usize = 16;
 
 fn today() -> String {
     format!("k{}", chrono::Utc::now().format("%Y%m%d"))
@@ -50,61 +52,92 @@ pub fn generate(id: &str) -> anyhow::Result<Exit> {
 
 /// Walks over all tokens. May be stopped and begun again at any time, beside running daemons.
 pub async fn rotate(config: &Config) -> anyhow::Result<Exit> {
-    let ring = std::sync::Arc::new(key_ring(config)?);
+    let keepers = keepers(config)?;
     let store = open_store(config).await?;
-    let vault = Vault::new(ring, store.clone());
+    let vault = Vault::new(keepers, store.clone());
+    let key = vault.key().await?;
     // An entry at the beginning and one at the end: what lies between is many transactions, and may be cut short.
     let audit = |detail| Audit { actor: actor(), action: Action::KeysRotate, merchant: None, run: None, detail };
-    store.note(&audit(json!({"key": vault.key_id(), "begun": true}))).await?;
-    let mut done = Walk::default();
+    store.note(&audit(json!({"key": key, "begun": true}))).await?;
+    let mut done = Walk { vault: &vault, store: &store, key: &key, resealed: 0 };
     // A daemon that renews a token in between may not have the new key first yet.
-    while done.walk(&vault, &store).await? {}
-    store.note(&audit(json!({"key": vault.key_id(), "merchants": done.resealed}))).await?;
+    while done.walk().await? {}
+    store.note(&audit(json!({"key": key, "merchants": done.resealed}))).await?;
     let census = Census::take(&vault, &store).await?;
     for error in &census.unreadable {
         eprintln!("{error}");
     }
     say!(
-        "{} encrypted anew under {:?}, {} were already, {} cannot be read",
+        "{} encrypted anew under {key:?}, {} were already, {} cannot be read",
         done.resealed,
-        vault.key_id(),
         census.merchants.saturating_sub(done.resealed + census.unreadable.len()),
         census.unreadable.len()
     );
-    say!("Tokens: {}", census.by_key(&vault));
+    say!("Tokens: {}", census.by_key());
     store.close().await?;
     Ok(if census.unreadable.is_empty() { Exit::Success } else { Exit::Failure })
 }
 
-/// What was done so far.
-#[derive(Default)]
-struct Walk {
+/// A way over all tokens.
+struct Walk<'a> {
+    vault: &'a Vault<Store>,
+    store: &'a Store,
+    /// The key that seals.
+    key: &'a str,
+    /// What was done so far.
     resealed: usize,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// Goes over all tokens once. True when some changed under its hands, and are to be looked at again.
-    async fn walk(&mut self, vault: &Vault<Store>, store: &Store) -> anyhow::Result<bool> {
+    async fn walk(&mut self) -> anyhow::Result<bool> {
         let (mut after, mut changed) = (None, false);
         loop {
-            let batch = store.stored_tokens(after, BATCH).await?;
+            let batch = self.store.stored_tokens(after, BATCH).await?;
             let Some(last) = batch.last() else { return Ok(changed) };
             after = Some(last.merchant);
-            for stored in batch.iter().filter(|stored| !vault.is_current(&stored.tokens)) {
-                let Ok(tokens) = vault.open(stored.merchant, &stored.tokens) else { continue };
-                if store.reseal(stored, &vault.seal(stored.merchant, &tokens)).await? {
-                    self.resealed += 1;
-                } else {
-                    changed = true;
+            let old = batch.iter().filter(|stored| !self.vault.is_under(self.key, &stored.tokens));
+            let old: Vec<_> = old.map(|stored| reseal(self.vault, self.store, stored)).collect();
+            let mut resealed = stream::iter(old).buffer_unordered(AT_ONCE);
+            while let Some(outcome) = resealed.next().await {
+                match outcome? {
+                    Resealed::Done => self.resealed += 1,
+                    Resealed::Changed => changed = true,
+                    Resealed::Unreadable => {}
                 }
             }
         }
     }
 }
 
+async fn reseal(vault: &Vault<Store>, store: &Store, stored: &StoredTokens) -> Result<Resealed, CredentialError> {
+    let tokens = match vault.open(stored.merchant, &stored.tokens).await {
+        Ok(tokens) => tokens,
+        // The census tells of it.
+        Err(CredentialError::Unreadable { .. }) => return Ok(Resealed::Unreadable),
+        Err(error) => return Err(error),
+    };
+    let sealed = vault.seal(stored.merchant, &tokens).await?;
+    let done = store.reseal(stored, &sealed).await?;
+    vault.settle(stored.merchant, Some(&stored.tokens)).await?;
+    Ok(if done { Resealed::Done } else { Resealed::Changed })
+}
+
+/// What became of a merchant's tokens.
+enum Resealed {
+    Done,
+    /// They were replaced meanwhile.
+    Changed,
+    Unreadable,
+}
+
 /// Which keys are still needed.
 #[derive(Default)]
 pub struct Census {
+    /// The key that seals.
+    key: String,
+    /// Further keys that are at hand.
+    others: Vec<String>,
     /// How many merchants have tokens.
     pub merchants: usize,
     /// Tokens under each key, by its id.
@@ -115,31 +148,44 @@ pub struct Census {
 
 impl Census {
     /// Reads all tokens.
-    pub async fn take(vault: &Vault<Store>, store: &Store) -> Result<Self, TargetError> {
-        let (mut census, mut after) = (Self::default(), None);
+    ///
+    /// # Errors
+    /// When the database cannot be read, or who has the keys does not answer.
+    pub async fn take(vault: &Vault<Store>, store: &Store) -> Result<Self, CredentialError> {
+        let mut census = Self { key: vault.key().await?, others: vault.other_keys(), ..Self::default() };
+        let mut after = None;
         loop {
             let batch = store.stored_tokens(after, BATCH).await?;
             let Some(last) = batch.last() else { return Ok(census) };
             after = Some(last.merchant);
-            for stored in batch {
+            for stored in &batch {
                 census.merchants += 1;
                 for token in [Some(&stored.tokens.access), stored.tokens.refresh.as_ref()].into_iter().flatten() {
-                    let id = KeyRing::id_of(token).unwrap_or("no key").to_owned();
+                    let id = vault.key_of(token).unwrap_or_else(|| "no key".to_owned());
                     *census.under.entry(id).or_default() += 1;
                 }
-                census.unreadable.extend(vault.open(stored.merchant, &stored.tokens).err());
+            }
+            let opened: Vec<_> = batch.iter().map(|stored| vault.open(stored.merchant, &stored.tokens)).collect();
+            let mut opened = stream::iter(opened).buffered(AT_ONCE);
+            while let Some(opened) = opened.next().await {
+                match opened {
+                    Ok(_) => {}
+                    Err(error @ CredentialError::Unreadable { .. }) => census.unreadable.push(error),
+                    Err(error) => return Err(error),
+                }
             }
         }
     }
 
     /// For people: the first key, then the others, those that nothing is under any more included.
-    pub fn by_key(&self, vault: &Vault<Store>) -> String {
-        let known = vault.key_ids().map(|id| (id, self.under.get(id).copied().unwrap_or(0)));
-        let strange = self.under.iter().filter(|(id, _)| vault.key_ids().all(|known| known != id.as_str()));
+    pub fn by_key(&self) -> String {
+        let known = || iter::once(&self.key).chain(self.others.iter().filter(|id| **id != self.key));
+        let strange = self.under.iter().filter(|(id, _)| known().all(|known| known != *id));
+        let known = known().map(|id| (id.as_str(), self.under.get(id).copied().unwrap_or(0)));
         let all = known.chain(strange.map(|(id, tokens)| (id.as_str(), *tokens)));
         let told: Vec<String> = all
             .map(|(id, tokens)| match tokens {
-                0 if id != vault.key_id() => format!("none under {id:?}, which may go unless it is to be the next"),
+                0 if id != self.key => format!("none under {id:?}, which may go unless it is to be the next"),
                 _ => format!("{tokens} under {id:?}"),
             })
             .collect();

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{Exit, actor::actor, table::table};
 use crate::{
-    app::{key_ring, open_store},
+    app::{keepers, keepers_at_hand, open_store},
     config::Config,
     domain::{Change, MerchantId, MerchantState},
     reconcile::ports::{Changed, Ledger, Register, Registration, Sealed, Tokens},
@@ -95,17 +95,16 @@ pub async fn merchants(config: &Config, command: Command) -> anyhow::Result<Exit
         Command::List { json } => list(&store, json).await?,
         Command::Pause(whom) => change(&store, whom, Change::Pause).await?,
         Command::Resume(whom) => change(&store, whom, Change::Resume).await?,
-        Command::Remove { id } if store.remove(id, &actor()).await? => {}
-        Command::Remove { id } => return Err(unknown(id)),
+        Command::Remove { id } => remove(config, &store, id).await?,
     }
     store.close().await?;
     Ok(Exit::Success)
 }
 
 async fn import(config: &Config, file: PathBuf) -> anyhow::Result<Exit> {
-    let ring = std::sync::Arc::new(key_ring(config)?);
+    let keepers = keepers(config)?;
     let store = open_store(config).await?;
-    let vault = Vault::new(ring, store.clone());
+    let vault = Vault::new(keepers, store.clone());
     let input: Box<dyn BufRead> = if file.as_os_str() == "-" {
         Box::new(std::io::stdin().lock())
     } else {
@@ -182,6 +181,12 @@ async fn change(register: &impl Register<Sealed>, whom: Whom, change: Change) ->
         Changed::Impossible(obstacle) => bail!("merchant {id}: {obstacle}"),
         Changed::Unknown => Err(unknown(id)),
     }
+}
+
+async fn remove(config: &Config, store: &Store, id: MerchantId) -> anyhow::Result<()> {
+    // Its tokens may be kept elsewhere; what the key ring holds is not needed to destroy them.
+    let vault = Vault::new(keepers_at_hand(config)?, store.clone());
+    if vault.remove(id, &actor()).await? { Ok(()) } else { Err(unknown(id)) }
 }
 
 fn unknown(id: MerchantId) -> anyhow::Error {

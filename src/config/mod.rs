@@ -149,9 +149,8 @@ impl Config {
             let mend = "set 32 random characters or more: openssl rand -base64 32";
             return Err(("privacy.pseudonym_key", problem, mend));
         }
-        let keys = &self.vault.keys;
-        if let Some(error) = vault::KeyRing::parse(keys).err().filter(|_| !keys.expose_secret().is_empty()) {
-            return Err(("vault.keys", error.to_string(), "`salla-reconciler keys generate` prints a key"));
+        if let Some(problem) = self.vault.problem() {
+            return Err(problem);
         }
         if !self.http.api_token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) {
             let problem = "holds what no header carries, such as a space or a line's end".to_owned();

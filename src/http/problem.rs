@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::reconcile::ports::TargetError;
+use crate::reconcile::ports::{CredentialError, TargetError};
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -110,6 +110,22 @@ pub async fn everywhere(response: Response) -> Response {
         _ => "the request cannot be read",
     };
     Problem::new(status, detail).into_response()
+}
+
+impl From<CredentialError> for Problem {
+    fn from(error: CredentialError) -> Self {
+        match error {
+            CredentialError::Store(error) => error.into(),
+            CredentialError::Unavailable { .. } => {
+                tracing::error!(error = %error, "a request could not be answered");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "what keeps the tokens does not answer; try again")
+            }
+            CredentialError::Unreadable { .. } => {
+                tracing::error!(error = %error, "a request could not be answered");
+                Self::internal()
+            }
+        }
+    }
 }
 
 impl From<TargetError> for Problem {

@@ -38,6 +38,9 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(120);
 /// Those that wait for what Salla permits an address come back within this time of each other.
 const AFTER_ADDRESS_LIMIT: Duration = Duration::from_secs(60);
 
+/// What keeps the tokens is asked again after once to twice so long: other runs' tokens may be at hand meanwhile.
+const AFTER_KEEPER_TROUBLE: Duration = Duration::from_secs(30);
+
 /// A database that went away has to start, or another to take its place.
 const AFTER_DATABASE_TROUBLE: Duration = Duration::from_secs(5);
 
@@ -51,6 +54,9 @@ pub fn dispose(error: &EngineError) -> Disposition {
         // Not all at the same moment.
         EngineError::Source(SourceError::AddressLimit { pause }) => {
             return Disposition::Rest(*pause + AFTER_ADDRESS_LIMIT.mul_f64(rand::rng().random_range(0.0..1.0)));
+        }
+        EngineError::Source(SourceError::Credentials(CredentialError::Unavailable { .. })) => {
+            return Disposition::Rest(AFTER_KEEPER_TROUBLE.mul_f64(rand::rng().random_range(1.0..2.0)));
         }
         EngineError::Source(SourceError::RateLimited { retry_after }) => {
             let pause = retry_after.unwrap_or_default().clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
@@ -115,7 +121,9 @@ pub fn failure(kind: FailureKind, what: &impl Display) -> Failure {
 fn of_source(error: &SourceError) -> FailureKind {
     match error {
         SourceError::NoToken(_) => FailureKind::NoToken,
-        SourceError::Credentials(CredentialError::Unreadable { .. }) => FailureKind::TokenUnreadable,
+        SourceError::Credentials(CredentialError::Unreadable { .. } | CredentialError::Unavailable { .. }) => {
+            FailureKind::TokenUnreadable
+        }
         SourceError::Credentials(CredentialError::Store(_)) => FailureKind::Database,
         SourceError::Unauthorized { .. } => FailureKind::NeedsReauthorization,
         SourceError::MissingScope { .. } => FailureKind::MissingScope,
@@ -136,7 +144,7 @@ pub fn advice(kind: FailureKind) -> &'static str {
         FailureKind::UnknownMerchant => "`merchants list` tells who is registered",
         FailureKind::NoToken => "the merchant installs the app, or import it with its tokens: `merchants import`",
         FailureKind::TokenUnreadable => {
-            "put the key that encrypted it back into vault.keys, or import the merchant again"
+            "see to what the message names: put the key back into vault.keys, or let AWS answer; or import the merchant again"
         }
         FailureKind::NeedsReauthorization => "the merchant must install the app again",
         FailureKind::MissingScope => "grant the app that scope, and have the merchant approve it",

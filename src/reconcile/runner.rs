@@ -13,7 +13,7 @@ use super::{
     metrics::Metrics,
     parts::{self, Done, reconcile_part},
     policy::{Disposition, database_failure, dispose, failure},
-    ports::{Claim, Ending, Ledger, Limits, PauseStore, SourceError, Sources, TargetError, Targets},
+    ports::{Claim, CredentialError, Ending, Ledger, Limits, PauseStore, SourceError, Sources, TargetError, Targets},
     progress::ProgressSender,
     span,
     summary::summarise,
@@ -224,6 +224,15 @@ where
     fn disposition(&self, error: &EngineError) -> Disposition {
         match error {
             EngineError::Stopped if self.on_stop == OnStop::Cancel => Disposition::Cancel,
+            EngineError::Source(SourceError::Credentials(CredentialError::Unavailable { .. })) => {
+                self.metrics.tokens_unavailable.inc();
+                tracing::error!(error = %error, "what keeps the tokens does not answer");
+                match self.on_stop {
+                    OnStop::GiveBack => dispose(error),
+                    // Nobody would take it up.
+                    OnStop::Cancel => Disposition::Fail(failure(FailureKind::TokenUnreadable, error)),
+                }
+            }
             error => dispose(error),
         }
     }

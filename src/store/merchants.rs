@@ -13,8 +13,8 @@ use super::{
 use crate::{
     domain::{Change, Merchant, MerchantId, Resource, Resources, UnknownWord},
     reconcile::ports::{
-        Action, Actor, AppEvent, Applied, Audit, Changed, MerchantFilter, Register, Registered, Registration, Sealed,
-        TargetError, Tokens,
+        Action, Actor, AppEvent, Applied, Audit, Changed, CredentialError, MerchantFilter, Register, Registered,
+        Registration, Sealed, TargetError, Tokens,
     },
 };
 
@@ -30,17 +30,17 @@ pub struct StoredTokens {
 }
 
 impl Register<Sealed> for Store {
-    async fn register(&self, registration: &Registration<Sealed>, by: &Actor) -> Result<Registered, TargetError> {
-        self.call(|| self.register_once(registration, by)).await
+    async fn register(&self, registration: &Registration<Sealed>, by: &Actor) -> Result<Registered, CredentialError> {
+        Ok(self.call(|| self.register_once(registration, by)).await?)
     }
 
-    async fn change(&self, id: MerchantId, change: Change, by: &Actor) -> Result<Changed, TargetError> {
-        self.call(|| self.change_once(id, change, by)).await
+    async fn change(&self, id: MerchantId, change: Change, by: &Actor) -> Result<Changed, CredentialError> {
+        Ok(self.call(|| self.change_once(id, change, by)).await?)
     }
 
-    async fn remove(&self, id: MerchantId, by: &Actor) -> Result<bool, TargetError> {
+    async fn remove(&self, id: MerchantId, by: &Actor) -> Result<bool, CredentialError> {
         let audit = &Audit::of_merchant(by, Action::MerchantRemove, id, json!({}));
-        self.call(|| async move {
+        let removed = self.call(|| async move {
             let txn = self.begin_write().await?;
             self.cancel_runs(&txn, id, "status = 'queued'").await?;
             let removed = merchant::Entity::delete_by_id(id.0).exec(&txn).await?.rows_affected > 0;
@@ -50,8 +50,8 @@ impl Register<Sealed> for Store {
                 audit.tell();
             }
             Ok(removed)
-        })
-        .await
+        });
+        Ok(removed.await?)
     }
 
     async fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>, TargetError> {
@@ -79,8 +79,8 @@ impl Register<Sealed> for Store {
         self.call(|| self.set_standstill_once(still, by)).await
     }
 
-    async fn apply(&self, event: &AppEvent<Sealed>) -> Result<Applied, TargetError> {
-        self.call(|| self.apply_once(event)).await
+    async fn apply(&self, event: &AppEvent<Sealed>) -> Result<Applied, CredentialError> {
+        Ok(self.call(|| self.apply_once(event)).await?)
     }
 }
 

@@ -1,11 +1,22 @@
-//! Tokens at rest: XChaCha20-Poly1305 under a ring of keys, bound to the merchant and the kind of token,
-//! so that a stored text moved to another row does not open.
+//! Tokens at rest: sealed by one of several [keepers](Keepers), each text bound to the merchant and the kind of token, so
+//! that one that is moved to another row does not open.
 //!
-//! A sealed token reads `v1.KEY_ID.NONCE.CIPHERTEXT`, the last two in unpadded base64url.
+//! | Sealed by | A sealed token reads |
+//! |---|---|
+//! | a ring of keys of one's own | `v1.KEY_ID.NONCE.CIPHERTEXT` |
+//! | a key in AWS KMS, which wraps a data key a merchant | `kms1.KEY_ID.WRAPPED_KEY.NONCE.CIPHERTEXT` |
+//! | AWS Secrets Manager, which keeps the tokens themselves | `sm1.VERSION_ID` |
+//!
+//! Nonces, ciphertexts (XChaCha20-Poly1305) and wrapped keys are in unpadded base64url.
 
+#[cfg(feature = "aws")]
+mod aws;
+mod keeper;
 mod ring;
 mod store;
+mod text;
 
+pub use keeper::Keepers;
 pub use ring::{KeyRing, KeyRingError, OpenError, generate};
 pub use store::Vault;
 
@@ -18,11 +29,26 @@ use zeroize::Zeroizing;
 /// No ring comes near this.
 const LARGEST_FILE: u64 = 64 << 10;
 
+/// Who seals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Choice {
+    /// The first key of `vault.keys`.
+    Keys,
+    /// `vault.kms_key`.
+    Kms,
+    /// AWS Secrets Manager, under `vault.secrets_prefix`.
+    SecretsManager,
+}
+
 /// The section `vault`; `config/default.toml` tells what each key is for.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents every key")]
 pub struct Config {
+    pub keeper: Choice,
+    pub kms_key: String,
+    pub secrets_prefix: String,
     pub keys: SecretString,
     pub keys_file: PathBuf,
 }
@@ -49,5 +75,27 @@ impl Config {
         }
         self.keys = text.trim().into();
         Ok(())
+    }
+
+    /// What is wrong with it: the key, the problem, and what mends it.
+    pub(crate) fn problem(&self) -> Option<(&'static str, String, &'static str)> {
+        if !keeper::is_built_with(self.keeper) {
+            let mend = "build with --features aws, or set it to keys";
+            return Some(("vault.keeper", "names what this program was built without".to_owned(), mend));
+        }
+        if self.keeper == Choice::Kms && self.kms_key.is_empty() {
+            let mend = "name a symmetric key: its id, its ARN, or alias/NAME";
+            return Some(("vault.kms_key", "is needed where vault.keeper is kms".to_owned(), mend));
+        }
+        let of_secrets = |c: char| c.is_ascii_alphanumeric() || "/_+=.@-".contains(c);
+        if self.secrets_prefix.is_empty()
+            || self.secrets_prefix.len() > 400
+            || !self.secrets_prefix.chars().all(of_secrets)
+        {
+            let problem = format!("{:?} is nothing that a secret's name can begin with", self.secrets_prefix);
+            return Some(("vault.secrets_prefix", problem, "use letters, digits and / _ + = . @ -"));
+        }
+        let keys = KeyRing::parse(&self.keys).err().filter(|error| *error != KeyRingError::Empty);
+        keys.map(|error| ("vault.keys", error.to_string(), "`salla-reconciler keys generate` prints a key"))
     }
 }

@@ -2,29 +2,22 @@
 
 use std::fmt;
 
-use base64::{
-    Engine as _,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
-use chacha20poly1305::{
-    KeyInit, XChaCha20Poly1305, XNonce,
-    aead::{Aead, Payload},
-};
+use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use crate::{domain::MerchantId, reconcile::ports::Sealed};
+use super::{
+    keeper::Keeper,
+    text::{KEY_BYTES, Kind, TextError, decrypt, each, encrypt},
+};
+use crate::{
+    domain::MerchantId,
+    reconcile::ports::{CredentialError, Sealed, Tokens},
+};
 
-const KEY_BYTES: usize = 32;
-const NONCE_BYTES: usize = 24;
 const LONGEST_ID: usize = 32;
-
-/// Which of a merchant's tokens a sealed text is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Access,
-    Refresh,
-}
 
 /// Keys by their ids. The first seals, all open.
 pub struct KeyRing {
@@ -90,59 +83,72 @@ impl KeyRing {
         Ok(Self { keys })
     }
 
-    /// The id of the key that seals.
-    #[must_use]
-    pub fn first_id(&self) -> &str {
-        &self.keys[0].0
+    /// A ring without a key: nothing is sealed, and of what was it is said under which key.
+    pub(super) fn empty() -> Self {
+        Self { keys: Vec::new() }
     }
 
-    /// Every key's id, the one that seals first.
-    pub fn ids(&self) -> impl Iterator<Item = &str> {
-        self.keys.iter().map(|(id, _)| id.as_str())
-    }
-
-    /// The id of the key that a sealed token names.
-    #[must_use]
-    pub fn id_of(sealed: &Sealed) -> Option<&str> {
+    fn id_of(sealed: &Sealed) -> Option<&str> {
         sealed.0.strip_prefix("v1.")?.split('.').next()
     }
 
-    pub(super) fn seal(&self, merchant: MerchantId, kind: Kind, token: &SecretString) -> Sealed {
-        let (id, cipher) = &self.keys[0];
-        let nonce: [u8; NONCE_BYTES] = rand::random();
-        let payload = Payload { msg: token.expose_secret().as_bytes(), aad: &associated(merchant, kind) };
-        let ciphertext = cipher
-            .encrypt(&XNonce::from(nonce), payload)
-            .unwrap_or_else(|_| unreachable!("a token is far below the cipher's limit of 256 GiB"));
-        Sealed(format!("v1.{id}.{}.{}", URL_SAFE_NO_PAD.encode(nonce), URL_SAFE_NO_PAD.encode(ciphertext)))
+    fn seal_one(&self, merchant: MerchantId, kind: Kind, token: &SecretString) -> Option<Sealed> {
+        let (id, cipher) = self.keys.first()?;
+        Some(Sealed(format!("v1.{id}.{}", encrypt(cipher, merchant, kind, token))))
     }
 
-    pub(super) fn open(&self, merchant: MerchantId, kind: Kind, sealed: &Sealed) -> Result<SecretString, OpenError> {
+    fn open_one(&self, merchant: MerchantId, kind: Kind, sealed: &Sealed) -> Result<SecretString, OpenError> {
         let parts: Vec<&str> = sealed.0.split('.').collect();
         let ["v1", id, nonce, ciphertext] = parts[..] else {
             return Err(OpenError::Shape);
         };
-        let decode = |text| URL_SAFE_NO_PAD.decode(text).map_err(|_| OpenError::Shape);
-        let nonce: [u8; NONCE_BYTES] = decode(nonce)?.try_into().map_err(|_| OpenError::Shape)?;
-        let ciphertext = decode(ciphertext)?;
         let (_, cipher) =
             self.keys.iter().find(|(known, _)| known == id).ok_or_else(|| OpenError::UnknownKey(id.to_owned()))?;
-        let payload = Payload { msg: &ciphertext, aad: &associated(merchant, kind) };
-        let plain = cipher
-            .decrypt(&XNonce::from(nonce), payload)
-            .map(Zeroizing::new)
-            .map_err(|_| OpenError::DoesNotOpen(id.to_owned()))?;
-        std::str::from_utf8(&plain).map(SecretString::from).map_err(|_| OpenError::Shape)
+        decrypt(cipher, merchant, kind, (nonce, ciphertext)).map_err(|error| match error {
+            TextError::Shape => OpenError::Shape,
+            TextError::DoesNotOpen => OpenError::DoesNotOpen(id.to_owned()),
+        })
     }
 }
 
-/// What a sealed token is bound to.
-fn associated(merchant: MerchantId, kind: Kind) -> Vec<u8> {
-    let kind = match kind {
-        Kind::Access => "access_token",
-        Kind::Refresh => "refresh_token",
-    };
-    format!("salla-reconciler/credentials/{kind}/{merchant}").into_bytes()
+#[async_trait]
+impl Keeper for KeyRing {
+    fn scheme(&self) -> &'static str {
+        "v1"
+    }
+
+    async fn key(&self) -> Result<String, CredentialError> {
+        self.keys.first().map(|(id, _)| id.clone()).ok_or_else(no_key)
+    }
+
+    fn other_keys(&self) -> Vec<String> {
+        self.keys.iter().map(|(id, _)| id.clone()).collect()
+    }
+
+    fn key_of(&self, sealed: &Sealed) -> Option<String> {
+        Self::id_of(sealed).map(str::to_owned)
+    }
+
+    async fn seal(
+        &self,
+        merchant: MerchantId,
+        tokens: &Tokens,
+        _renewed: Option<&Tokens<Sealed>>,
+    ) -> Result<Tokens<Sealed>, CredentialError> {
+        each(tokens, |kind, token| self.seal_one(merchant, kind, token).ok_or_else(no_key))
+    }
+
+    async fn open(&self, merchant: MerchantId, sealed: &Tokens<Sealed>) -> Result<Tokens, CredentialError> {
+        each(sealed, |kind, sealed| {
+            self.open_one(merchant, kind, sealed)
+                .map_err(|error| CredentialError::Unreadable { merchant, reason: error.to_string() })
+        })
+    }
+}
+
+/// The command line and the daemon look for one before they begin.
+fn no_key() -> CredentialError {
+    CredentialError::Unavailable { reason: "vault.keys is not set".to_owned() }
 }
 
 fn cipher(key: &str) -> Option<XChaCha20Poly1305> {
@@ -186,32 +192,32 @@ mod tests {
     #[test]
     fn opens_what_it_sealed_under_any_key_of_the_ring() {
         let (old, new) = (key("old"), key("new"));
-        let sealed = ring(&old).seal(STORE, Kind::Access, &"canary".into());
+        let sealed = ring(&old).seal_one(STORE, Kind::Access, &"canary".into()).unwrap();
         assert_eq!(KeyRing::id_of(&sealed), Some("old"));
         let both = ring(&format!("{new},{old}"));
-        assert_eq!(both.open(STORE, Kind::Access, &sealed).unwrap().expose_secret(), "canary");
-        let resealed = both.seal(STORE, Kind::Access, &"canary".into());
+        assert_eq!(both.open_one(STORE, Kind::Access, &sealed).unwrap().expose_secret(), "canary");
+        let resealed = both.seal_one(STORE, Kind::Access, &"canary".into()).unwrap();
         assert_eq!(KeyRing::id_of(&resealed), Some("new"));
     }
 
     #[test]
     fn a_text_that_was_moved_or_changed_does_not_open() {
         let ring = ring(&key("k"));
-        let sealed = ring.seal(STORE, Kind::Access, &"canary".into());
-        assert!(ring.open(MerchantId(1002), Kind::Access, &sealed).is_err());
-        assert!(ring.open(STORE, Kind::Refresh, &sealed).is_err());
+        let sealed = ring.seal_one(STORE, Kind::Access, &"canary".into()).unwrap();
+        assert!(ring.open_one(MerchantId(1002), Kind::Access, &sealed).is_err());
+        assert!(ring.open_one(STORE, Kind::Refresh, &sealed).is_err());
         let mut text = sealed.0.clone();
         let last = if text.pop() == Some('A') { 'B' } else { 'A' };
         text.push(last);
-        assert!(ring.open(STORE, Kind::Access, &Sealed(text)).is_err());
-        assert_eq!(ring.open(STORE, Kind::Access, &Sealed("x".to_owned())).unwrap_err(), OpenError::Shape);
+        assert!(ring.open_one(STORE, Kind::Access, &Sealed(text)).is_err());
+        assert_eq!(ring.open_one(STORE, Kind::Access, &Sealed("x".to_owned())).unwrap_err(), OpenError::Shape);
     }
 
     #[test]
     fn a_missing_key_is_named() {
-        let sealed = ring(&key("gone")).seal(STORE, Kind::Access, &"canary".into());
+        let sealed = ring(&key("gone")).seal_one(STORE, Kind::Access, &"canary".into()).unwrap();
         assert_eq!(
-            ring(&key("k")).open(STORE, Kind::Access, &sealed).unwrap_err(),
+            ring(&key("k")).open_one(STORE, Kind::Access, &sealed).unwrap_err(),
             OpenError::UnknownKey("gone".to_owned())
         );
     }
@@ -223,7 +229,7 @@ mod tests {
         assert_eq!(of("abc"), KeyRingError::Shape(1));
         assert_eq!(of("k:short"), KeyRingError::Key("k".to_owned()));
         assert_eq!(of(&format!("k:{}", STANDARD.encode([7; 33]))), KeyRingError::Key("k".to_owned()));
-        let reversed = format!("{}:k", URL_SAFE_NO_PAD.encode([7; 32]));
+        let reversed = format!("{}:k", STANDARD.encode([7; 32]).trim_end_matches('='));
         assert_eq!(of(&reversed), KeyRingError::Shape(1), "an error would quote the key as an id");
         assert_eq!(of(&format!("{},{}", key("k"), key("k"))), KeyRingError::Twice("k".to_owned()));
         assert!(!format!("{:?}", ring(&key("k"))).contains(':'));

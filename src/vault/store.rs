@@ -1,12 +1,12 @@
 //! The credential store as everyone else sees it: tokens in the clear, sealed on their way in and opened
 //! on their way out.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::ring::{KeyRing, Kind, OpenError};
+use super::keeper::{Keeper, Keepers};
 use crate::{
     domain::{Change, Merchant, MerchantId},
     reconcile::ports::{
@@ -18,73 +18,134 @@ use crate::{
 /// Seals and opens what `S` keeps.
 #[derive(Debug, Clone)]
 pub struct Vault<S> {
-    ring: Arc<KeyRing>,
+    keepers: Keepers,
     store: S,
 }
 
 impl<S> Vault<S> {
     /// A vault over `store`.
-    pub fn new(ring: Arc<KeyRing>, store: S) -> Self {
-        Self { ring, store }
+    pub fn new(keepers: Keepers, store: S) -> Self {
+        Self { keepers, store }
     }
 
-    /// The key that seals.
+    /// The key that seals, as people are shown it.
+    ///
+    /// # Errors
+    /// When it is kept elsewhere and cannot be had.
+    pub async fn key(&self) -> Result<String, CredentialError> {
+        self.keepers.chosen().key().await
+    }
+
+    /// Further keys that are at hand here, and open.
     #[must_use]
-    pub fn key_id(&self) -> &str {
-        self.ring.first_id()
+    pub fn other_keys(&self) -> Vec<String> {
+        self.keepers.other_keys()
     }
 
-    /// Every key's id, the one that seals first.
-    pub fn key_ids(&self) -> impl Iterator<Item = &str> {
-        self.ring.ids()
-    }
-
-    /// Seals a merchant's tokens under the first key.
+    /// The key that a sealed token names.
     #[must_use]
-    pub fn seal(&self, merchant: MerchantId, tokens: &Tokens) -> Tokens<Sealed> {
-        let refresh = tokens.refresh.as_ref();
-        Tokens {
-            access: self.ring.seal(merchant, Kind::Access, &tokens.access),
-            refresh: refresh.map(|token| self.ring.seal(merchant, Kind::Refresh, token)),
-            expires_at: tokens.expires_at,
-        }
+    pub fn key_of(&self, sealed: &Sealed) -> Option<String> {
+        self.keepers.of(sealed)?.key_of(sealed)
+    }
+
+    /// Seals a merchant's tokens under the key that seals now.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub async fn seal(&self, merchant: MerchantId, tokens: &Tokens) -> Result<Tokens<Sealed>, CredentialError> {
+        self.keepers.chosen().seal(merchant, tokens, None).await
     }
 
     /// Opens a merchant's tokens.
     ///
     /// # Errors
-    /// When a key is missing or wrong, or the text was changed; names the merchant and the key.
-    pub fn open(&self, merchant: MerchantId, sealed: &Tokens<Sealed>) -> Result<Tokens, CredentialError> {
-        let open = |kind, sealed: &Sealed| {
-            self.ring
-                .open(merchant, kind, sealed)
-                .map_err(|error: OpenError| CredentialError::Unreadable { merchant, reason: error.to_string() })
-        };
-        let refresh = sealed.refresh.as_ref();
-        Ok(Tokens {
-            access: open(Kind::Access, &sealed.access)?,
-            refresh: refresh.map(|token| open(Kind::Refresh, token)).transpose()?,
-            expires_at: sealed.expires_at,
-        })
+    /// When a key is missing or wrong, or the text was changed; names the merchant and the key. When who has the key does
+    /// not answer.
+    pub async fn open(&self, merchant: MerchantId, sealed: &Tokens<Sealed>) -> Result<Tokens, CredentialError> {
+        match self.keepers.of(&sealed.access) {
+            Some(keeper) => keeper.open(merchant, sealed).await,
+            None => Err(CredentialError::Unreadable { merchant, reason: Self::strangeness(&sealed.access).to_owned() }),
+        }
     }
 
-    /// Whether every token is under the first key already.
+    fn strangeness(sealed: &Sealed) -> &'static str {
+        if cfg!(not(feature = "aws")) && (sealed.0.starts_with("kms1.") || sealed.0.starts_with("sm1.")) {
+            return "AWS keeps it, and this program was built without the feature aws";
+        }
+        "the stored text is not a sealed token"
+    }
+
+    /// Whether every token is under `key` already.
     #[must_use]
-    pub fn is_current(&self, sealed: &Tokens<Sealed>) -> bool {
+    pub fn is_under(&self, key: &str, sealed: &Tokens<Sealed>) -> bool {
         [Some(&sealed.access), sealed.refresh.as_ref()]
             .into_iter()
             .flatten()
-            .all(|token| KeyRing::id_of(token) == Some(self.key_id()))
+            .all(|token| self.key_of(token).as_deref() == Some(key))
+    }
+}
+
+impl<S: CredentialStore<Sealed>> Vault<S> {
+    /// Lets what is kept outside of the database follow what the database holds now. `before`: what it held.
+    ///
+    /// # Errors
+    /// When something is left where it should not be.
+    pub async fn settle(&self, merchant: MerchantId, before: Option<&Tokens<Sealed>>) -> Result<(), CredentialError> {
+        let of_before = before.and_then(|tokens| self.keepers.of(&tokens.access));
+        let touched = [Some(self.keepers.chosen()), of_before];
+        if !touched.into_iter().flatten().any(Keeper::is_outside) {
+            return Ok(());
+        }
+        let held = self.store.load(merchant).await?.map(|held| held.tokens);
+        for keeper in self.keepers.outside() {
+            keeper.settle(merchant, held.as_ref()).await?;
+        }
+        Ok(())
+    }
+
+    /// The same, where what was to be done is done; if it fails, the next who reads the tokens mends it.
+    async fn settle_if_possible(&self, merchant: MerchantId, before: Option<&Tokens<Sealed>>) {
+        if let Err(error) = self.settle(merchant, before).await {
+            tracing::warn!(merchant.id = merchant.0, error = %error, "what is kept outside of the database does not follow it yet");
+        }
+    }
+
+    /// What the database holds of a merchant, if anything is kept outside.
+    async fn before(&self, merchant: MerchantId) -> Result<Option<Tokens<Sealed>>, CredentialError> {
+        if self.keepers.outside().next().is_none() {
+            return Ok(None);
+        }
+        Ok(self.store.load(merchant).await?.map(|held| held.tokens))
+    }
+
+    /// Tells the database of tokens that a process which went away has sealed, and had no time to tell it of. True: there
+    /// were some.
+    async fn recover(&self, merchant: MerchantId, stored: &Credentials<Sealed>) -> Result<bool, CredentialError> {
+        let Some(keeper) = self.keepers.of(&stored.tokens.access).filter(|_| stored.refreshing_for.is_some()) else {
+            return Ok(false);
+        };
+        let Some(successor) = keeper.successor(merchant, &stored.tokens).await? else {
+            return Ok(false);
+        };
+        self.store.complete_refresh(merchant, stored.version, &successor).await?;
+        tracing::info!(merchant.id = merchant.0, "the tokens of a refresh that was cut short are found and saved");
+        Ok(true)
     }
 }
 
 impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
     async fn load(&self, merchant: MerchantId) -> Result<Option<Credentials>, CredentialError> {
-        let Some(stored) = self.store.load(merchant).await? else {
+        let Some(mut stored) = self.store.load(merchant).await? else {
             return Ok(None);
         };
+        if self.recover(merchant, &stored).await? {
+            match self.store.load(merchant).await? {
+                Some(recovered) => stored = recovered,
+                None => return Ok(None),
+            }
+        }
         Ok(Some(Credentials {
-            tokens: self.open(merchant, &stored.tokens)?,
+            tokens: self.open(merchant, &stored.tokens).await?,
             obtained_at: stored.obtained_at,
             version: stored.version,
             refreshing_for: stored.refreshing_for,
@@ -93,6 +154,10 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
     }
 
     async fn begin_refresh(&self, merchant: MerchantId, version: i64, attempt: Uuid) -> Result<bool, CredentialError> {
+        // Once the refresh token is used, nothing may be in the way of keeping its successor.
+        if let Some(stored) = self.store.load(merchant).await? {
+            self.keepers.chosen().prepare(merchant, &stored.tokens).await?;
+        }
         self.store.begin_refresh(merchant, version, attempt).await
     }
 
@@ -102,8 +167,14 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
         version: i64,
         tokens: &Tokens,
     ) -> Result<(), CredentialError> {
-        let sealed = self.seal(merchant, tokens);
-        self.store.complete_refresh(merchant, version, &sealed).await
+        let Some(stored) = self.store.load(merchant).await?.filter(|stored| stored.version == version) else {
+            // They are saved already, or others have come since.
+            return Ok(());
+        };
+        let sealed = self.keepers.chosen().seal(merchant, tokens, Some(&stored.tokens)).await?;
+        self.store.complete_refresh(merchant, version, &sealed).await?;
+        self.settle_if_possible(merchant, Some(&stored.tokens)).await;
+        Ok(())
     }
 
     async fn abandon_refresh(&self, merchant: MerchantId, attempt: Uuid) -> Result<(), CredentialError> {
@@ -115,7 +186,17 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
     }
 
     async fn doubt(&self, merchant: Option<MerchantId>) -> Result<Vec<MerchantId>, CredentialError> {
-        self.store.doubt(merchant).await
+        let mut doubted = Vec::new();
+        for merchant in self.store.doubt(merchant).await? {
+            let recovered = match self.store.load(merchant).await? {
+                Some(stored) => self.recover(merchant, &stored).await.unwrap_or(false),
+                None => false,
+            };
+            if !recovered {
+                doubted.push(merchant);
+            }
+        }
+        Ok(doubted)
     }
 
     async fn ending_within(
@@ -128,22 +209,29 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
     }
 }
 
-impl<S: Register<Sealed>> Register for Vault<S> {
-    async fn register(&self, registration: &Registration, by: &Actor) -> Result<Registered, TargetError> {
-        let sealed = Registration {
-            merchant_id: registration.merchant_id,
-            name: registration.name.clone(),
-            tokens: self.seal(registration.merchant_id, &registration.tokens),
-        };
-        self.store.register(&sealed, by).await
+impl<S: Register<Sealed> + CredentialStore<Sealed>> Register for Vault<S> {
+    async fn register(&self, registration: &Registration, by: &Actor) -> Result<Registered, CredentialError> {
+        let id = registration.merchant_id;
+        let before = self.before(id).await?;
+        let tokens = self.seal(id, &registration.tokens).await?;
+        let sealed = Registration { merchant_id: id, name: registration.name.clone(), tokens };
+        let registered = self.store.register(&sealed, by).await?;
+        self.settle_if_possible(id, before.as_ref()).await;
+        Ok(registered)
     }
 
-    async fn change(&self, id: MerchantId, change: Change, by: &Actor) -> Result<Changed, TargetError> {
-        self.store.change(id, change, by).await
+    async fn change(&self, id: MerchantId, change: Change, by: &Actor) -> Result<Changed, CredentialError> {
+        let before = self.before(id).await?;
+        let changed = self.store.change(id, change, by).await?;
+        self.settle_if_possible(id, before.as_ref()).await;
+        Ok(changed)
     }
 
-    async fn remove(&self, id: MerchantId, by: &Actor) -> Result<bool, TargetError> {
-        self.store.remove(id, by).await
+    async fn remove(&self, id: MerchantId, by: &Actor) -> Result<bool, CredentialError> {
+        let before = self.before(id).await?;
+        let removed = self.store.remove(id, by).await?;
+        self.settle(id, before.as_ref()).await?;
+        Ok(removed)
     }
 
     async fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>, TargetError> {
@@ -158,15 +246,22 @@ impl<S: Register<Sealed>> Register for Vault<S> {
         self.store.stand_still(still, by).await
     }
 
-    async fn apply(&self, event: &AppEvent) -> Result<Applied, TargetError> {
+    async fn apply(&self, event: &AppEvent) -> Result<Applied, CredentialError> {
+        let before = self.before(event.merchant).await?;
+        let tokens = match &event.tokens {
+            Some(tokens) => Some(self.seal(event.merchant, tokens).await?),
+            None => None,
+        };
         let sealed = AppEvent {
             hash: event.hash.clone(),
             name: event.name,
             merchant: event.merchant,
             made: event.made,
             notice: event.notice,
-            tokens: event.tokens.as_ref().map(|tokens| self.seal(event.merchant, tokens)),
+            tokens,
         };
-        self.store.apply(&sealed).await
+        let applied = self.store.apply(&sealed).await?;
+        self.settle_if_possible(event.merchant, before.as_ref()).await;
+        Ok(applied)
     }
 }

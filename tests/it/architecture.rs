@@ -13,7 +13,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("reconcile", &["domain"]),
     ("salla", &["domain", "foreign", "reconcile"]),
     ("store", &["domain", "reconcile"]),
-    ("vault", &["domain", "reconcile"]),
+    ("vault", &["domain", "foreign", "reconcile"]),
     ("http", &["domain", "reconcile"]),
     ("outbox", &["domain", "foreign", "reconcile"]),
     ("schedule", &["domain", "reconcile"]),

@@ -16,6 +16,8 @@ mod access;
 mod address;
 mod architecture;
 mod away;
+#[cfg(feature = "aws")]
+mod aws;
 mod bad_input;
 mod cdc;
 mod chaos;

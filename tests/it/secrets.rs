@@ -1,6 +1,6 @@
 //! Tokens: renewed once, never shown.
 
-use std::{cell::RefCell, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{cell::RefCell, panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     body::Bytes,
@@ -210,8 +210,8 @@ async fn bad_settings_are_not_quoted() {
     site.output(command, "").await.exits(0);
 }
 
-#[test]
-fn what_holds_a_secret_does_not_show_it_to_a_debugger() {
+#[tokio::test]
+async fn what_holds_a_secret_does_not_show_it_to_a_debugger() {
     let watch = Watch::new();
     let mut config = Config::defaults().unwrap();
     config.database.url = "postgres://user:debug-canary@host/x".into();
@@ -220,10 +220,10 @@ fn what_holds_a_secret_does_not_show_it_to_a_debugger() {
     config.vault.keys = KEYS.into();
     config.telemetry.otlp_endpoint = "http://user:debug-canary@host".into();
     watch.sow_key(KEYS);
-    let ring = Arc::new(KeyRing::parse(&config.vault.keys).unwrap());
+    let ring = KeyRing::parse(&config.vault.keys).unwrap();
     let tokens = Tokens { access: "debug-canary".into(), refresh: Some("debug-canary".into()), expires_at: None };
-    let vault = Vault::new(ring.clone(), ());
-    let sealed = vault.seal(MerchantId(1001), &tokens);
+    let vault = Vault::new(KeyRing::parse(&config.vault.keys).unwrap().into(), ());
+    let sealed = vault.seal(MerchantId(1001), &tokens).await.unwrap();
     let credentials = Credentials {
         tokens: tokens.clone(),
         obtained_at: Utc::now(),

@@ -33,7 +33,7 @@ use super::{
     problem::Problem,
     tokens::Scope,
 };
-use crate::reconcile::ports::{Actor, Ledger, Overview, Register, TargetError};
+use crate::reconcile::ports::{Actor, CredentialError, Ledger, Overview, Register, TargetError};
 
 /// What the pages are made of.
 #[derive(Debug)]
@@ -185,6 +185,12 @@ impl Oops {
 impl From<Problem> for Oops {
     fn from(problem: Problem) -> Self {
         Self::Told { status: problem.status(), detail: problem.detail().to_owned() }
+    }
+}
+
+impl From<CredentialError> for Oops {
+    fn from(error: CredentialError) -> Self {
+        Problem::from(error).into()
     }
 }
 

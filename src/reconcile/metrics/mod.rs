@@ -30,10 +30,12 @@ pub struct Metrics {
     events: IntCounterVec,
     /// Runs that another process took over from this one.
     pub leases_lost: IntCounter,
+    /// Runs that had to wait, or failed in the foreground, for what keeps the tokens did not answer.
+    pub tokens_unavailable: IntCounter,
 }
 
 /// What each metric of this process tells whom, by its name behind the project's prefix.
-const HELP: [(&str, &str); 14] = [
+const HELP: [(&str, &str); 15] = [
     ("build_info", "Always 1; the label tells the version."),
     ("runs_total", "Runs that ended in this process, by how they ended and who asked for them."),
     (
@@ -66,6 +68,10 @@ const HELP: [(&str, &str); 14] = [
         "Tries to deliver an event to cdc.webhook_url, by result; `refused` and `unanswered` are made again: the log tells what came back.",
     ),
     ("leases_lost_total", "Runs that another process took over; look for stalls of this one."),
+    (
+        "tokens_unavailable_total",
+        "Runs that had to wait because what keeps the tokens (AWS) did not answer; the log tells why.",
+    ),
 ];
 
 const RUN_BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0];
@@ -131,6 +137,7 @@ impl Metrics {
             webhooks: make.counters("webhooks_total", &["event", "result"])?,
             events: make.counters("events_total", &["result"])?,
             leases_lost: make.register(IntCounter::with_opts(make.opts("leases_lost_total"))?)?,
+            tokens_unavailable: make.register(IntCounter::with_opts(make.opts("tokens_unavailable_total"))?)?,
             registry,
         };
         metrics.begin_at_zero();

@@ -20,7 +20,7 @@ pub struct Tokens<T = SecretString> {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// An encrypted token, as the database keeps it.
+/// A sealed token, as the database keeps it: encrypted, or the name under which another keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed(pub String);
 
@@ -52,6 +52,12 @@ pub enum CredentialError {
         /// Whose.
         merchant: MerchantId,
         /// Which key, and what is wrong.
+        reason: String,
+    },
+    /// What opens or seals it does not answer.
+    #[error("{reason}")]
+    Unavailable {
+        /// Who does not answer, and why.
         reason: String,
     },
     /// The database failed.

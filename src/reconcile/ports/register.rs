@@ -5,7 +5,7 @@ use std::future::Future;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 
-use super::{Actor, TargetError, Tokens};
+use super::{Actor, CredentialError, TargetError, Tokens};
 use crate::domain::{Change, Merchant, MerchantId, MerchantState, Notice, Obstacle};
 
 /// A store to be put into the register by a person, or to be replaced there.
@@ -137,7 +137,7 @@ pub trait Register<T = SecretString>: Clone + Send + Sync + 'static {
         &self,
         registration: &Registration<T>,
         by: &Actor,
-    ) -> impl Future<Output = Result<Registered, TargetError>> + Send;
+    ) -> impl Future<Output = Result<Registered, CredentialError>> + Send;
 
     /// Changes where a merchant stands.
     fn change(
@@ -145,11 +145,11 @@ pub trait Register<T = SecretString>: Clone + Send + Sync + 'static {
         id: MerchantId,
         change: Change,
         by: &Actor,
-    ) -> impl Future<Output = Result<Changed, TargetError>> + Send;
+    ) -> impl Future<Output = Result<Changed, CredentialError>> + Send;
 
     /// Takes a store out of the register and destroys its tokens; its orders and runs stay. False when it is not
     /// registered.
-    fn remove(&self, id: MerchantId, by: &Actor) -> impl Future<Output = Result<bool, TargetError>> + Send;
+    fn remove(&self, id: MerchantId, by: &Actor) -> impl Future<Output = Result<bool, CredentialError>> + Send;
 
     /// One merchant.
     fn merchant(&self, id: MerchantId) -> impl Future<Output = Result<Option<Merchant>, TargetError>> + Send;
@@ -162,5 +162,5 @@ pub trait Register<T = SecretString>: Clone + Send + Sync + 'static {
     fn stand_still(&self, still: bool, by: &Actor) -> impl Future<Output = Result<bool, TargetError>> + Send;
 
     /// Takes an app event. The same body changes nothing a second time, whichever processes it reaches.
-    fn apply(&self, event: &AppEvent<T>) -> impl Future<Output = Result<Applied, TargetError>> + Send;
+    fn apply(&self, event: &AppEvent<T>) -> impl Future<Output = Result<Applied, CredentialError>> + Send;
 }

@@ -13,10 +13,20 @@ pub struct Companion {
 impl Companion {
     /// Starts `program` with `arguments`, as nobody in particular.
     pub fn start(program: &str, arguments: &[String]) -> Self {
+        Self::start_by(unprivileged(&mut Command::new("sh")), program, arguments)
+    }
+
+    /// The same as whoever runs the tests, who alone may be able to read what it is made of.
+    #[cfg(feature = "aws")]
+    pub fn start_as_oneself(program: &str, arguments: &[String]) -> Self {
+        Self::start_by(&mut Command::new("sh"), program, arguments)
+    }
+
+    fn start_by(shell: &mut Command, program: &str, arguments: &[String]) -> Self {
         let found =
             Command::new("sh").arg("-c").arg(format!("PATH=$PATH:/usr/sbin command -v {program}")).output().unwrap();
         assert!(found.status.success(), "{program} is not on this machine: `tests/run` installs it");
-        let shell = unprivileged(&mut Command::new("sh"))
+        let shell = shell
             .arg("-c")
             .arg("PATH=$PATH:/usr/sbin; \"$@\" & cat >/dev/null; kill -TERM $!; wait")
             .arg("sh")

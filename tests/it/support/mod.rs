@@ -1,5 +1,7 @@
 //! What the suites stand on.
 
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod browser;
 pub mod canary;
 pub mod cluster;

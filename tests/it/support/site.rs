@@ -116,6 +116,11 @@ impl Site {
         self.env.insert(format!("SALLA_RECONCILER__{key}"), value.to_owned());
     }
 
+    /// Sets a variable that is not this program's own.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.env.insert(name.to_owned(), value.to_owned());
+    }
+
     /// The settings, as variables.
     pub fn environment(&self) -> &BTreeMap<String, String> {
         &self.env

@@ -1,0 +1,295 @@
+//! Tokens in AWS Secrets Manager, a secret a merchant. The database keeps which version of the secret holds the tokens that
+//! count, so that the mark of a refresh, and whoever wins it, mean the same as everywhere else.
+//!
+//! New tokens are put as `AWSPENDING`, the database is told, and then they become `AWSCURRENT`. A process may go away between
+//! any two of these:
+//! - The version that a refresh makes has a name that follows from the one before it, so it is found by whoever reads next
+//!   ([`Keeper::successor`]).
+//! - A version that the database names and that is not current yet becomes it when it is read.
+//! - A version that the database was never told of stays pending until the next one is put, and nobody reads it.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueOutput;
+use zeroize::Zeroizing;
+
+use super::{
+    super::keeper::Keeper,
+    Aws, Trouble,
+    recent::Recent,
+    version::{CURRENT, Content, PENDING, SCHEME, Version, id_of, is_to_be_current, reference, successor_of},
+};
+use crate::{
+    domain::MerchantId,
+    reconcile::ports::{CredentialError, Sealed, Tokens},
+};
+
+const SERVICE: &str = "AWS Secrets Manager";
+
+/// A secret that is deleted can be restored this long: a store that comes back at the same moment finds it again.
+const RECOVERY_DAYS: i64 = 7;
+
+/// A secret that is being deleted or made by another is looked at again so often.
+const PUT_AT_MOST: u32 = 3;
+
+/// Nobody's number.
+const NOBODY: MerchantId = MerchantId(0);
+
+#[derive(Debug)]
+pub(super) struct Secrets {
+    aws: Arc<Aws>,
+    prefix: String,
+    /// What new secrets are encrypted under; empty: the account's own key.
+    kms_key: String,
+    recent: Recent<Version>,
+}
+
+/// What came of a request for a version.
+enum Read {
+    Found(Version),
+    /// There is no such secret, or no such version of it.
+    None(String),
+}
+
+fn unreadable(merchant: MerchantId, reason: impl Into<String>) -> CredentialError {
+    CredentialError::Unreadable { merchant, reason: reason.into() }
+}
+
+impl Secrets {
+    pub fn new(aws: Arc<Aws>, prefix: String, kms_key: String) -> Self {
+        Self { aws, prefix, kms_key, recent: Recent::default() }
+    }
+
+    fn name(&self, merchant: MerchantId) -> String {
+        format!("{}{merchant}", self.prefix)
+    }
+
+    /// The version of that id.
+    async fn read(&self, merchant: MerchantId, id: &str) -> Result<Read, CredentialError> {
+        let mut restored = false;
+        loop {
+            let request = self.aws.secrets().await?.get_secret_value();
+            let answer = request.secret_id(self.name(merchant)).version_id(id).send().await;
+            return match answer.map_err(|error| Trouble::of(SERVICE, &error)) {
+                Ok(answer) => self.version(merchant, id, answer).map(Read::Found),
+                Err(Trouble::Refused { code, message }) if code == "ResourceNotFoundException" => {
+                    Ok(Read::None(message))
+                }
+                // It was about to be deleted when the store came back.
+                Err(Trouble::Refused { code, .. }) if code == "InvalidRequestException" && !restored => {
+                    self.restore(merchant).await?;
+                    restored = true;
+                    continue;
+                }
+                Err(trouble) => Err(trouble.about(merchant)),
+            };
+        }
+    }
+
+    fn version(
+        &self,
+        merchant: MerchantId,
+        id: &str,
+        answer: GetSecretValueOutput,
+    ) -> Result<Version, CredentialError> {
+        let is_to_be_current = is_to_be_current(answer.version_stages.as_deref().unwrap_or_default());
+        let text = Zeroizing::new(answer.secret_string.unwrap_or_default());
+        let content: Content = serde_json::from_str(&text).map_err(|error| {
+            // The error may quote what stands there.
+            unreadable(
+                merchant,
+                format!("the secret {} is not what was put there (column {})", self.name(merchant), error.column()),
+            )
+        })?;
+        if content.merchant_id != merchant {
+            return Err(unreadable(
+                merchant,
+                format!("the secret {} is of merchant {}", self.name(merchant), content.merchant_id),
+            ));
+        }
+        let tokens =
+            Tokens { access: content.access_token, refresh: content.refresh_token, expires_at: content.expires_at };
+        Ok(Version { id: id.to_owned(), tokens, is_to_be_current })
+    }
+
+    async fn restore(&self, merchant: MerchantId) -> Result<(), CredentialError> {
+        let request = self.aws.secrets().await?.restore_secret().secret_id(self.name(merchant));
+        let restored = request.send().await.map_err(|error| kept_back(Trouble::of(SERVICE, &error)));
+        restored
+            .map(|_| tracing::warn!(merchant.id = merchant.0, "its secret was about to be deleted, and is restored"))
+    }
+
+    /// Puts a version; the same one any number of times.
+    async fn put(&self, merchant: MerchantId, id: &str, tokens: &Tokens) -> Result<(), CredentialError> {
+        let content = Content {
+            merchant_id: merchant,
+            access_token: tokens.access.clone(),
+            refresh_token: tokens.refresh.clone(),
+            expires_at: tokens.expires_at,
+        };
+        let text = serde_json::to_string(&content).map(Zeroizing::new);
+        let text = text.map_err(|_| unreadable(merchant, "the tokens cannot be written as JSON"))?;
+        for _ in 0..PUT_AT_MOST {
+            let request = self.aws.secrets().await?.put_secret_value().secret_id(self.name(merchant));
+            let request = request.client_request_token(id).version_stages(PENDING).secret_string(text.as_str());
+            match request.send().await.map_err(|error| Trouble::of(SERVICE, &error)) {
+                Ok(_) => return Ok(()),
+                Err(Trouble::Refused { code, .. }) if code == "ResourceNotFoundException" => {
+                    if self.create(merchant, id, &text).await? {
+                        return Ok(());
+                    }
+                    // Another was first, and this is one version of several.
+                }
+                Err(Trouble::Refused { code, .. }) if code == "InvalidRequestException" => {
+                    self.restore(merchant).await?;
+                }
+                Err(trouble) => return Err(kept_back(trouble)),
+            }
+        }
+        Err(CredentialError::Unavailable { reason: format!("{SERVICE}: {} comes and goes", self.name(merchant)) })
+    }
+
+    /// False: there is one.
+    async fn create(&self, merchant: MerchantId, id: &str, text: &str) -> Result<bool, CredentialError> {
+        let kms_key = Some(self.kms_key.clone()).filter(|key| !key.is_empty());
+        let request = self.aws.secrets().await?.create_secret().name(self.name(merchant)).set_kms_key_id(kms_key);
+        let request = request.client_request_token(id).secret_string(text);
+        let request = request.description(format!("Salla tokens of merchant {merchant}, kept by salla-reconciler"));
+        match request.send().await.map_err(|error| Trouble::of(SERVICE, &error)) {
+            Ok(_) => Ok(true),
+            Err(Trouble::Refused { code, .. }) if code == "ResourceExistsException" => Ok(false),
+            Err(trouble) => Err(kept_back(trouble)),
+        }
+    }
+
+    /// Makes the version current, if it is to be.
+    async fn promote(&self, merchant: MerchantId, id: &str) -> Result<(), CredentialError> {
+        let client = self.aws.secrets().await?;
+        let name = self.name(merchant);
+        let described = client.describe_secret().secret_id(&name).send().await;
+        let described = described.map_err(|error| kept_back(Trouble::of(SERVICE, &error)))?;
+        let versions = described.version_ids_to_stages.unwrap_or_default();
+        if !versions.get(id).is_some_and(|stages| is_to_be_current(stages)) {
+            return Ok(());
+        }
+        let mut others = versions.iter().filter(|(_, stages)| stages.iter().any(|stage| stage == CURRENT));
+        let current = others.next().map(|(version, _)| version.clone());
+        let request = client.update_secret_version_stage().secret_id(&name).version_stage(CURRENT);
+        let request = request.move_to_version_id(id).set_remove_from_version_id(current);
+        request.send().await.map_err(|error| kept_back(Trouble::of(SERVICE, &error)))?;
+        Ok(())
+    }
+
+    /// The same, where the tokens are had either way.
+    async fn promote_if_possible(&self, merchant: MerchantId, id: &str) {
+        if let Err(error) = self.promote(merchant, id).await {
+            tracing::warn!(merchant.id = merchant.0, error = %error, "the version of its secret that counts is not marked as current yet");
+        }
+    }
+
+    async fn delete(&self, merchant: MerchantId) -> Result<(), CredentialError> {
+        self.recent.forget(merchant);
+        let request = self.aws.secrets().await?.delete_secret().secret_id(self.name(merchant));
+        match request.recovery_window_in_days(RECOVERY_DAYS).send().await.map_err(|error| Trouble::of(SERVICE, &error))
+        {
+            Ok(_) => Ok(()),
+            Err(Trouble::Refused { code, .. })
+                if code == "ResourceNotFoundException" || code == "InvalidRequestException" =>
+            {
+                // It was never there, or is deleted already.
+                Ok(())
+            }
+            Err(Trouble::Away(reason) | Trouble::Refused { message: reason, .. }) => {
+                let reason =
+                    format!("the secret {} is not deleted: {reason}; remove the store again", self.name(merchant));
+                Err(CredentialError::Unavailable { reason })
+            }
+        }
+    }
+}
+
+/// Nothing is wrong with any stored token: what was to be written could not be.
+fn kept_back(trouble: Trouble) -> CredentialError {
+    let (Trouble::Away(reason) | Trouble::Refused { message: reason, .. }) = trouble;
+    CredentialError::Unavailable { reason }
+}
+
+#[async_trait]
+impl Keeper for Secrets {
+    fn scheme(&self) -> &'static str {
+        SCHEME
+    }
+
+    async fn key(&self) -> Result<String, CredentialError> {
+        // Whether it may be asked at all.
+        self.read(NOBODY, &successor_of("")).await.map_err(|error| match error {
+            CredentialError::Unreadable { reason, .. } => CredentialError::Unavailable { reason },
+            error => error,
+        })?;
+        Ok(SERVICE.to_owned())
+    }
+
+    fn key_of(&self, sealed: &Sealed) -> Option<String> {
+        id_of(sealed).map(|_| SERVICE.to_owned())
+    }
+
+    async fn seal(
+        &self,
+        merchant: MerchantId,
+        tokens: &Tokens,
+        renewed: Option<&Tokens<Sealed>>,
+    ) -> Result<Tokens<Sealed>, CredentialError> {
+        let id = match renewed.and_then(|present| id_of(&present.access)) {
+            Some(present) => successor_of(present),
+            None => hex::encode(rand::random::<[u8; 32]>()),
+        };
+        self.put(merchant, &id, tokens).await?;
+        Ok(reference(&id, tokens))
+    }
+
+    async fn open(&self, merchant: MerchantId, sealed: &Tokens<Sealed>) -> Result<Tokens, CredentialError> {
+        let id = id_of(&sealed.access).ok_or_else(|| unreadable(merchant, "the stored text is not a sealed token"))?;
+        if sealed.refresh.as_ref().is_some_and(|refresh| *refresh != sealed.access) {
+            return Err(unreadable(merchant, "the two stored texts name different versions of a secret"));
+        }
+        let version = match self.recent.get(merchant, Duration::ZERO).filter(|version| version.id == id) {
+            Some(version) => version,
+            None => match self.read(merchant, id).await? {
+                Read::Found(version) => {
+                    if version.is_to_be_current {
+                        self.promote_if_possible(merchant, id).await;
+                    }
+                    self.recent.put(merchant, version)
+                }
+                Read::None(message) => return Err(unreadable(merchant, message)),
+            },
+        };
+        // Whether there is one to be used is the database's to say.
+        let refresh = sealed.refresh.as_ref().and(version.tokens.refresh.clone());
+        Ok(Tokens { access: version.tokens.access.clone(), refresh, expires_at: sealed.expires_at })
+    }
+
+    async fn successor(
+        &self,
+        merchant: MerchantId,
+        present: &Tokens<Sealed>,
+    ) -> Result<Option<Tokens<Sealed>>, CredentialError> {
+        let Some(id) = id_of(&present.access).map(successor_of) else { return Ok(None) };
+        match self.read(merchant, &id).await? {
+            Read::Found(version) => Ok(Some(reference(&id, &version.tokens))),
+            Read::None(_) => Ok(None),
+        }
+    }
+
+    fn is_outside(&self) -> bool {
+        true
+    }
+
+    async fn settle(&self, merchant: MerchantId, held: Option<&Tokens<Sealed>>) -> Result<(), CredentialError> {
+        match held.and_then(|tokens| id_of(&tokens.access)) {
+            Some(id) => self.promote(merchant, id).await,
+            None => self.delete(merchant).await,
+        }
+    }
+}

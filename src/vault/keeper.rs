@@ -1,0 +1,135 @@
+//! Who seals tokens, and who can open what was sealed.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+
+use super::{Choice, Config, KeyRing, KeyRingError};
+use crate::{
+    domain::MerchantId,
+    reconcile::ports::{CredentialError, Sealed, Tokens},
+};
+
+/// One way of keeping tokens.
+///
+/// A sealed text begins with its keeper's [`scheme`](Self::scheme) and a dot, and is bound to its merchant and to which
+/// of the two tokens it is.
+#[async_trait]
+pub(super) trait Keeper: fmt::Debug + Send + Sync {
+    /// What its texts begin with.
+    fn scheme(&self) -> &'static str;
+
+    /// The key that seals now, as people are shown it. Asks for it where it is kept elsewhere.
+    async fn key(&self) -> Result<String, CredentialError>;
+
+    /// Further keys that open.
+    fn other_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The key that a text names.
+    fn key_of(&self, sealed: &Sealed) -> Option<String>;
+
+    /// Seals a merchant's tokens. `renewed`: those that they are the successors of; the same successors of the same
+    /// tokens may be sealed any number of times.
+    async fn seal(
+        &self,
+        merchant: MerchantId,
+        tokens: &Tokens,
+        renewed: Option<&Tokens<Sealed>>,
+    ) -> Result<Tokens<Sealed>, CredentialError>;
+
+    /// Opens what it sealed.
+    async fn open(&self, merchant: MerchantId, sealed: &Tokens<Sealed>) -> Result<Tokens, CredentialError>;
+
+    /// Sees to it that the successors of `present` can be sealed, whatever goes away in the next two minutes.
+    async fn prepare(&self, _: MerchantId, _present: &Tokens<Sealed>) -> Result<(), CredentialError> {
+        Ok(())
+    }
+
+    /// The successors of `present` that were sealed and of which the database was not told.
+    async fn successor(
+        &self,
+        _: MerchantId,
+        _present: &Tokens<Sealed>,
+    ) -> Result<Option<Tokens<Sealed>>, CredentialError> {
+        Ok(None)
+    }
+
+    /// Whether anything of what it seals is kept outside of the database.
+    fn is_outside(&self) -> bool {
+        false
+    }
+
+    /// Lets what is kept outside follow what the database holds now.
+    async fn settle(&self, _: MerchantId, _held: Option<&Tokens<Sealed>>) -> Result<(), CredentialError> {
+        Ok(())
+    }
+}
+
+/// All keepers. One seals, all open.
+#[derive(Debug, Clone)]
+pub struct Keepers {
+    chosen: Arc<dyn Keeper>,
+    all: Vec<Arc<dyn Keeper>>,
+}
+
+/// Keys of one's own, and nothing else.
+impl From<KeyRing> for Keepers {
+    fn from(ring: KeyRing) -> Self {
+        let ring: Arc<dyn Keeper> = Arc::new(ring);
+        Self { chosen: Arc::clone(&ring), all: vec![ring] }
+    }
+}
+
+impl Keepers {
+    /// The keepers that the configuration names. Those that are elsewhere are not asked yet.
+    ///
+    /// # Errors
+    /// When there are keys and they cannot be read. Without any, nothing is sealed or opened under one.
+    pub fn new(config: &Config) -> Result<Self, KeyRingError> {
+        let ring: Arc<dyn Keeper> = Arc::new(match KeyRing::parse(&config.keys) {
+            Err(KeyRingError::Empty) => KeyRing::empty(),
+            ring => ring?,
+        });
+        #[cfg(not(feature = "aws"))]
+        let (all, chosen) = (vec![ring], 0);
+        #[cfg(feature = "aws")]
+        let (all, chosen) = {
+            let [kms, secrets] = super::aws::keepers(config);
+            let chosen = match config.keeper {
+                Choice::Keys => 0,
+                Choice::Kms => 1,
+                Choice::SecretsManager => 2,
+            };
+            (vec![ring, kms, secrets], chosen)
+        };
+        Ok(Self { chosen: Arc::clone(&all[chosen]), all })
+    }
+
+    /// The one that seals.
+    pub(super) fn chosen(&self) -> &dyn Keeper {
+        &*self.chosen
+    }
+
+    /// The one that a text names.
+    pub(super) fn of(&self, sealed: &Sealed) -> Option<&dyn Keeper> {
+        let (scheme, _) = sealed.0.split_once('.')?;
+        self.all.iter().find(|keeper| keeper.scheme() == scheme).map(|keeper| &**keeper)
+    }
+
+    /// Those that keep anything outside of the database.
+    pub(super) fn outside(&self) -> impl Iterator<Item = &dyn Keeper> {
+        self.all.iter().map(|keeper| &**keeper).filter(|keeper| keeper.is_outside())
+    }
+
+    /// Every key that is known here and does not seal.
+    pub(super) fn other_keys(&self) -> Vec<String> {
+        self.all.iter().flat_map(|keeper| keeper.other_keys()).collect()
+    }
+}
+
+/// Whether this program was built with `choice`.
+pub(super) fn is_built_with(choice: Choice) -> bool {
+    choice == Choice::Keys || cfg!(feature = "aws")
+}
