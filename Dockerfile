@@ -5,7 +5,7 @@ FROM rust:1.95.0-bookworm AS build
 RUN cargo install --locked cargo-auditable@0.7.7
 WORKDIR /source
 COPY . .
-RUN cargo auditable build --release --locked --no-default-features
+RUN cargo auditable build --release --locked --no-default-features --features aws
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # The program, the libraries that it is linked with, and the certificates that Salla's is checked against.
 RUN mkdir -p /image/etc/ssl/certs /image/usr/local/bin /image/data \

@@ -353,6 +353,11 @@ async fn a_secret_follows_its_store(engine: Engine) {
     site.register(1001).await;
     assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
     assert!(aws.is_kept(&secret).await);
+    // As does one whose secret somebody has deleted.
+    let asked = json!({"SecretId": secret, "RecoveryWindowInDays": 7});
+    aws.ask("secretsmanager", "DeleteSecret", &asked).await.unwrap();
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+    assert!(aws.is_kept(&secret).await);
     // What could not be deleted is told of, and deleted by saying it again.
     proxy.set(Mode::Refuse);
     let told = site.run(&["merchants", "remove", "1001"]).await.exits(1).stderr;

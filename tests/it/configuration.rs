@@ -99,6 +99,36 @@ async fn keys_may_come_from_a_file() {
     assert!(told.contains("entry 1 is not ID:BASE64"), "{told}");
 }
 
+/// A keeper that cannot be is told of before anything begins.
+#[cfg(feature = "aws")]
+#[tokio::test]
+async fn a_keeper_has_what_it_needs() {
+    for (settings, words) in [
+        (vec![("VAULT__KEEPER", "vault")], "vault.keeper"),
+        (vec![("VAULT__KEEPER", "kms")], "vault.kms_key: is needed where vault.keeper is kms"),
+        (
+            vec![("VAULT__SECRETS_PREFIX", "")],
+            "vault.secrets_prefix: \"\" is nothing that a secret's name can begin with",
+        ),
+        (vec![("VAULT__SECRETS_PREFIX", "my secrets/")], "vault.secrets_prefix"),
+    ] {
+        let mut site = Site::unregistered(Engine::Sqlite, []).await;
+        for (key, value) in settings {
+            site.set(key, value);
+        }
+        let told = site.run(&["check"]).await.exits(78).stderr;
+        assert!(told.contains(words), "{told}");
+    }
+    // With a keeper elsewhere, keys of one's own are not needed.
+    let mut site = Site::unregistered(Engine::Sqlite, []).await;
+    site.set("VAULT__KEEPER", "secrets_manager");
+    site.unset("VAULT__KEYS");
+    site.set_variable("AWS_EC2_METADATA_DISABLED", "true");
+    site.run(&["migrate", "up"]).await.exits(0);
+    let check = site.run(&["check"]).await.exits(1).stdout;
+    assert!(check.contains("FAIL  vault: no AWS region is set; AWS_REGION names it"), "{check}");
+}
+
 /// The keys of the hand-over go together.
 #[tokio::test]
 async fn a_hand_over_is_whole() {

@@ -150,6 +150,7 @@ async fn its_check_finds_what_is_wrong() {
             "salla_requests_total",
             "token_refreshes_total",
             "leases_lost_total",
+            "tokens_unavailable_total",
         ];
         let grafana = [
             "runs_queued",
