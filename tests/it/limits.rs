@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use nix::sys::signal::Signal;
-use salla_reconciler::simulator::Fault;
+use salla_reconciler::simulator::{Fault, Limit};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::support::{
     Engine, Site,
-    site::{shop, totals},
+    kind::Kind,
+    site::{everything, shop, totals},
     until,
 };
 
@@ -23,11 +25,16 @@ on_every_database!(
     a_thousand_stores_while_salla_is_down,
     what_is_cancelled_is_not_taken_up_again,
     one_broken_token_endpoint_costs_one_merchant,
+    a_pause_is_kept_for_every_kind,
+    every_kind_waits_for_a_store_that_does_not_answer,
+    a_limit_is_kept_for_every_kind,
 );
 
 /// Everything that waits for a pause is due now.
 async fn the_pause_is_over(site: &Site) {
     site.database.execute("DELETE FROM pauses", []).await;
+    // What Salla counts by address is closed for all by one such answer.
+    site.database.execute("DELETE FROM address_budget", []).await;
     let long_ago = Utc::now() - TimeDelta::hours(2);
     site.database.execute("UPDATE runs SET run_at = $1 WHERE status = 'queued'", [long_ago.into()]).await;
 }
@@ -70,6 +77,95 @@ async fn a_429(engine: Engine) {
     assert_eq!(totals(&rest)[0] + read, 5, "{rest}");
     site.assert_equal(1001).await;
     assert_eq!(site.database.number("SELECT count(*) FROM run_pages").await, 0);
+}
+
+async fn a_pause_is_kept_for_every_kind(engine: Engine) {
+    of_every_kind!(a_pause_is_kept(engine));
+}
+
+/// A short one is waited for; a long one ends the run, and whoever comes keeps it until it is over.
+async fn a_pause_is_kept<K: Kind>(engine: Engine) {
+    let mut site = Site::new(engine, [everything(1001, 9, 9)]).await;
+    site.set("RECONCILE__RESOURCES", K::RESOURCE.as_str());
+    site.set("RECONCILE__PAGE_SIZE", "4");
+    let mut daemon = site.serve().await;
+    let (began, asked) = (Instant::now(), r#"{"merchant_id":1001,"full":true}"#);
+    site.salla.world().script(1001, [Fault::too_many("2")]);
+    daemon.post("/runs", asked).await;
+    let run = daemon.await_run("status=succeeded", |_| true).await;
+    assert_eq!(totals(&run), [9, 9, 0, 0, 0, 0], "{run}");
+    assert!(began.elapsed() > Duration::from_millis(1900), "{}: {:?}", K::RESOURCE, began.elapsed());
+
+    site.salla.world().script(1001, [Fault::too_many("3600")]);
+    daemon.post("/runs", asked).await;
+    let failed = daemon.await_run("status=failed", |_| true).await;
+    assert_eq!(failed["error"]["kind"], "rate_limited", "{failed}");
+    let waits = daemon.await_run("status=queued", |_| true).await;
+    let sent = site.salla.world().requests_for(1001);
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait().await;
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((&run["error"]["kind"], &run["requests"]), (&json!("rate_limited"), &json!(0)), "{run}");
+    let daemon = site.serve().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(site.salla.world().requests_for(1001), sent, "{}", K::RESOURCE);
+    the_pause_is_over(&site).await;
+    let ended = daemon.await_run("status=succeeded", |run| run["run_id"] == waits["run_id"]).await;
+    assert_eq!(totals(&ended), [9, 0, 0, 9, 0, 0], "{ended}");
+    site.assert_equal_of::<K>(1001).await;
+}
+
+async fn every_kind_waits_for_a_store_that_does_not_answer(engine: Engine) {
+    of_every_kind!(waits_for_a_store_that_does_not_answer(engine));
+}
+
+/// Three attempts, a probe now and then, and the same run ends well when it answers again.
+async fn waits_for_a_store_that_does_not_answer<K: Kind>(engine: Engine) {
+    let mut site = Site::new(engine, [everything(1001, 2, 2), everything(1002, 2, 2)]).await;
+    site.set("RECONCILE__RESOURCES", K::RESOURCE.as_str());
+    site.salla.world().always.insert(1001, Fault::status(503));
+    let daemon = site.serve().await;
+    for merchant in [1001, 1002] {
+        daemon.post("/runs", &format!(r#"{{"merchant_id":{merchant},"full":true}}"#)).await;
+    }
+    let waits = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("run waits at its cursor"));
+    daemon.await_line(waits).await;
+    daemon.await_run("merchant_id=1002", |run| run["status"] == "succeeded").await;
+    let seen = site.salla.world().requests_for(1001);
+    assert!((3..=6).contains(&seen), "{}: {seen}", K::RESOURCE);
+    site.salla.world().always.clear();
+    let run = daemon.await_run("merchant_id=1001", |run| run["status"] == "succeeded").await;
+    assert_eq!(totals(&run), [2, 2, 0, 0, 0, 0], "{run}");
+    assert_eq!(site.database.number("SELECT attempt FROM runs WHERE merchant_id = 1001").await, 1);
+    site.assert_equal_of::<K>(1001).await;
+}
+
+async fn a_limit_is_kept_for_every_kind(engine: Engine) {
+    of_every_kind!(a_limit_is_kept(engine));
+}
+
+/// Whether it takes one run of many requests, or many runs of one.
+async fn a_limit_is_kept<K: Kind>(engine: Engine) {
+    const LIMIT: usize = 30;
+    let mut site = Site::new(engine, [everything(1001, 60, 60)]).await;
+    site.salla.world().limit = Some(Limit::a_minute(30));
+    site.set("RECONCILE__RESOURCES", K::RESOURCE.as_str());
+    site.set("RECONCILE__PAGE_SIZE", "1");
+    let daemon = site.serve().await;
+    let began = Instant::now();
+    let mut enough_since = None;
+    while enough_since.is_none_or(|since: Instant| since.elapsed() < Duration::from_secs(2)) {
+        assert!(began.elapsed() < Duration::from_secs(50), "{}: the limit is not used", K::RESOURCE);
+        // Refused while the one before is under way.
+        daemon.post("/runs", r#"{"merchant_id":1001,"full":true}"#).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if site.salla.world().requests_for(1001) >= LIMIT * 8 / 10 {
+            enough_since.get_or_insert_with(Instant::now);
+        }
+    }
+    let world = site.salla.world();
+    assert_eq!(world.violations, [""; 0], "{}", K::RESOURCE);
+    assert!(world.requests_for(1001) <= LIMIT, "{}: {}", K::RESOURCE, world.requests_for(1001));
 }
 
 async fn a_pause_survives_a_restart(engine: Engine) {

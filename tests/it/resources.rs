@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use salla_reconciler::simulator::{Customer, Fault, Item, Order, OrderStatus, Product, Shop};
+use salla_reconciler::simulator::{Fault, Item, Product, Shop};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -107,10 +107,7 @@ async fn a_missing_scope_is_one_kind_s_trouble(engine: Engine) {
 }
 
 async fn every_kind_drifts_and_is_corrected(engine: Engine) {
-    drifts_and_is_corrected::<Order>(engine).await;
-    drifts_and_is_corrected::<Product>(engine).await;
-    drifts_and_is_corrected::<Customer>(engine).await;
-    drifts_and_is_corrected::<OrderStatus>(engine).await;
+    of_every_kind!(drifts_and_is_corrected(engine));
 }
 
 /// What changed, came and went is made good and on record, and a night without changes writes nothing.
@@ -255,10 +252,7 @@ async fn a_limit_in_the_middle_is_sat_out_and_both_end(engine: Engine) {
 }
 
 async fn another_writer_of_every_kind(engine: Engine) {
-    another_writer::<Order>(engine).await;
-    another_writer::<Product>(engine).await;
-    another_writer::<Customer>(engine).await;
-    another_writer::<OrderStatus>(engine).await;
+    of_every_kind!(another_writer(engine));
 }
 
 /// A webhook consumer writes the same table, knowing nothing of our columns: its newer row stays, and what it wrote as

@@ -46,7 +46,20 @@ macro_rules! on_every_database {
     };
 }
 
-/// The same for what only a server has.
+/// Calls a function that is written for any kind of record once for each kind, all at the same time.
+macro_rules! of_every_kind {
+    ($name:ident($($argument:expr),*)) => {{
+        use salla_reconciler::simulator::{Customer, Order, OrderStatus, Product};
+        tokio::join!(
+            $name::<Order>($($argument),*),
+            $name::<Product>($($argument),*),
+            $name::<Customer>($($argument),*),
+            $name::<OrderStatus>($($argument),*),
+        )
+    }};
+}
+
+/// Makes each test of a suite once for every PostgreSQL, for what only a server has.
 macro_rules! on_every_postgres {
     ($($test:ident),+ $(,)?) => {
         on_every_database!(@ postgres_15, Postgres15, $($test),+);
