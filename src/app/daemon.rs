@@ -100,6 +100,13 @@ pub async fn serve(
         }
         Err(_) => tracing::warn!("the grace is over; what still runs will be taken up again when its lease lapses"),
     }
+    let cut_short = services.salla.refreshes_under_way();
+    if cut_short > 0 {
+        tracing::error!(
+            refreshes = cut_short,
+            "the grace is over and tokens that Salla has issued are not saved: their stores may have to install the app again"
+        );
+    }
     end(server, deadline).await;
     heartbeat.abort();
     if timeout_at(deadline, services.store.close()).await.is_err() {

@@ -1,6 +1,6 @@
 //! `keys`: what tokens are encrypted under.
 
-use std::{collections::BTreeMap, iter};
+use std::{collections::BTreeMap, iter, time::Duration};
 
 use futures::{StreamExt, stream};
 use secrecy::ExposeSecret;
@@ -37,6 +37,7 @@ pub enum Command {
 /// Rows at a time, and merchants at a time: who has the keys may be far away.
 const BATCH: u64 = 500;
 const AT_ONCE: usize = 16;
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 fn today() -> String {
     format!("k{}", chrono::Utc::now().format("%Y%m%d"))
@@ -61,7 +62,10 @@ pub async fn rotate(config: &Config) -> anyhow::Result<Exit> {
     store.note(&audit(json!({"key": key, "begun": true}))).await?;
     let mut done = Walk { vault: &vault, store: &store, key: &key, resealed: 0 };
     // A daemon that renews a token in between may not have the new key first yet.
-    while done.walk().await? {}
+    // One whose token is being renewed is looked at again.
+    while done.walk().await? {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
     store.note(&audit(json!({"key": key, "merchants": done.resealed}))).await?;
     let census = Census::take(&vault, &store).await?;
     for error in &census.unreadable {
@@ -111,6 +115,9 @@ impl Walk<'_> {
 }
 
 async fn reseal(vault: &Vault<Store>, store: &Store, stored: &StoredTokens) -> Result<Resealed, CredentialError> {
+    if vault.find_lost(stored.merchant).await? {
+        return Ok(Resealed::Changed);
+    }
     let tokens = match vault.open(stored.merchant, &stored.tokens).await {
         Ok(tokens) => tokens,
         // The census tells of it.

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -65,7 +66,12 @@ impl<C: CredentialStore> Auth<C> {
         Self { store, endpoint, metrics, refreshes: TaskTracker::new(), backoff: Arc::default(), turn: Arc::default() }
     }
 
-    /// Waits until no refresh is under way.
+    /// How many refreshes are under way.
+    pub fn under_way(&self) -> usize {
+        self.refreshes.len()
+    }
+
+    /// Until no refresh is under way.
     pub async fn drain(&self) {
         self.refreshes.close();
         self.refreshes.wait().await;
@@ -127,13 +133,13 @@ impl<C: CredentialStore> Auth<C> {
 
     /// Marks the refresh token as being used, and uses it; `None`: another is at it.
     async fn begin(&self, merchant: MerchantId, stale: Credentials) -> Result<Option<Credentials>, SourceError> {
-        let _turn = self.turn.lock().await;
+        let turn = Arc::clone(&self.turn).lock_owned().await;
         if let Some(pause) = self.endpoint_rests() {
             return Err(SourceError::Resting { pause, reason: "the token endpoint is in trouble".to_owned() });
         }
         let attempt = Uuid::new_v4();
         match self.store.begin_refresh(merchant, stale.version, attempt).await {
-            Ok(true) => self.exchange(merchant, stale, attempt).await.map(Some),
+            Ok(true) => self.exchange(merchant, stale, attempt, turn).await.map(Some),
             Ok(false) => Ok(None),
             Err(error) => {
                 // The mark may be set although the answer says otherwise.
@@ -150,12 +156,14 @@ impl<C: CredentialStore> Auth<C> {
         persist(merchant, "the mark of a refresh that was not sent", hope, abandon).await
     }
 
-    /// Uses the refresh token and saves what comes back. The mark is set.
+    /// Uses the refresh token and saves what comes back. The mark is set. The turn ends with the answer: what cannot be
+    /// saved is one store's trouble.
     async fn exchange(
         &self,
         merchant: MerchantId,
         stale: Credentials,
         attempt: Uuid,
+        turn: OwnedMutexGuard<()>,
     ) -> Result<Credentials, SourceError> {
         let version = stale.version;
         let Some(refresh_token) = &stale.tokens.refresh else {
@@ -173,6 +181,7 @@ impl<C: CredentialStore> Auth<C> {
         let answered = matches!(refresh, Refresh::Renewed(_) | Refresh::Refused(_));
         let wants = if let Refresh::NotUsed { retry_after, .. } = &refresh { *retry_after } else { None };
         self.backoff.lock().heard(answered, wants, Instant::now());
+        drop(turn);
         match refresh {
             Refresh::Renewed(tokens) => {
                 let save = || self.store.complete_refresh(merchant, version, &tokens);
@@ -202,12 +211,8 @@ impl<C: CredentialStore> Auth<C> {
             }
             Refresh::Unknown(reason) => {
                 self.doubt(Some(merchant)).await?;
-                Err(unauthorized(
-                    merchant,
-                    &format!(
-                        "the outcome of the token refresh is unknown ({reason}), and trying again could revoke the installation"
-                    ),
-                ))
+                let outcome = format!("the outcome of the token refresh is unknown ({reason})");
+                Err(unauthorized(merchant, &format!("{outcome}, and trying again could revoke the installation")))
             }
         }
     }

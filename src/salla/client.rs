@@ -157,6 +157,12 @@ impl<C: CredentialStore> SallaClient<C> {
         self.auth.keep(stop).await;
     }
 
+    /// How many token refreshes are under way.
+    #[must_use]
+    pub fn refreshes_under_way(&self) -> usize {
+        self.auth.under_way()
+    }
+
     /// Waits until no token refresh is under way.
     pub async fn drain(&self) {
         self.auth.drain().await;

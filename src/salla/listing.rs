@@ -3,7 +3,9 @@
 //! The filter `updated_at_min` is the specified one. Salla's public documentation knows no such filter, and its rows
 //! are summaries without `updated_at`; there the whole store is listed by the days of creation.
 
-use chrono::{DateTime, Days, NaiveDate, SecondsFormat, Utc};
+use std::collections::HashSet;
+
+use chrono::{DateTime, Days, SecondsFormat, Utc};
 use serde_json::value::RawValue;
 
 use super::{
@@ -13,29 +15,21 @@ use super::{
     error::malformed,
     offered::{Capabilities, Offered},
     rows::read,
+    too_long::too_long,
     wire::Pagination,
 };
 use crate::{
-    domain::{Listing, Scope, Slice, Unreadable},
+    domain::{Line, Listing, Scope, Slice, Unreadable},
     reconcile::ports::{
         CredentialStore, LinesRead, Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError, Whose,
     },
 };
-
-/// Salla lets no list be read beyond this row.
-const ROWS_THAT_CAN_BE_READ: u64 = 10_000;
 
 /// By Salla's documentation no page has more.
 const MOST_ROWS: u32 = 65;
 
 /// A list that has no pages is a short one.
 const MOST_IN_ONE: u32 = 10_000;
-
-/// Room for what comes in while a list is read.
-const ROOM_TO_GROW: u64 = 1_000;
-
-/// No order is older than Salla.
-const FIRST_YEAR: i32 = 2016;
 
 impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
     fn takes_turns(&self) -> bool {
@@ -75,7 +69,12 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
         if rows.len() > limit {
             return Err(malformed(&format!("{} rows on a page of at most {}", rows.len(), self.reading.page_size)));
         }
-        let pagination = if R::LIST.paged { answer.envelope.pagination() } else { Pagination::whole(rows.len()) };
+        let announced = answer.envelope.pagination();
+        let is_more = announced.total.is_some_and(|total| total > rows.len() as u64) || announced.total_pages > Some(1);
+        if !R::LIST.paged && is_more {
+            return Err(malformed("a list that comes in one piece announces more than it shows"));
+        }
+        let pagination = if R::LIST.paged { announced } else { Pagination::whole(rows.len()) };
         let rows: Vec<Listed<R>> = rows.into_iter().map(|row| self.read(request.whose, row)).collect();
         let (rows, out_of_scope) = match request.scope {
             Scope::Changed { since } => self.changed_only(rows, since)?,
@@ -140,7 +139,8 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
         let Some((path, parameter, line)) = R::LINES else {
             return Ok(Some(Ok(Vec::new())));
         };
-        let (mut lines, mut number) = (Vec::new(), 1);
+        let (mut lines, mut number): (Vec<Line>, u32) = (Vec::new(), 1);
+        let mut known = HashSet::new();
         loop {
             let query =
                 [(parameter, id.to_string()), ("page", number.to_string()), ("per_page", MOST_ROWS.to_string())];
@@ -161,7 +161,14 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
             };
             for row in answer.envelope.rows().map_err(malformed)? {
                 match line(row) {
-                    Ok(line) => lines.push(line),
+                    Ok(line) if known.insert(line.id) => lines.push(line),
+                    Ok(_) => {
+                        return Ok(Some(Err(unreadable(
+                            id,
+                            "items",
+                            "are listed twice, so that the pages tell nothing",
+                        ))));
+                    }
                     Err((path, reason)) => return Ok(Some(Err(unreadable(id, path, reason)))),
                 }
             }
@@ -190,8 +197,11 @@ impl<C: CredentialStore> SallaClient<C> {
         requests: &RequestCount,
     ) -> Result<Option<Result<R, Unreadable>>, SourceError> {
         let mut request = PageRequest { whose, scope: Scope::EVERYTHING, number: 1 };
+        let mut is_nameless = false;
         loop {
             let page: Page<R> = self.page(request, requests).await?;
+            is_nameless |=
+                page.rows.iter().any(|listed| matches!(&listed.row, Row::Unreadable(bad) if bad.id.is_none()));
             if let Some(listed) = page.rows.into_iter().find(|listed| listed.key.id == id) {
                 return Ok(match listed.row {
                     Row::Whole(record) => Some(Ok(record)),
@@ -200,7 +210,10 @@ impl<C: CredentialStore> SallaClient<C> {
                 });
             }
             if request.number >= page.total_pages.unwrap_or(1) {
-                return Ok(None);
+                // A row whose id cannot be read may be the one.
+                return Ok(
+                    is_nameless.then(|| Err(unreadable(id, "id", "may be that of a row whose id cannot be read")))
+                );
             }
             request.number += 1;
         }
@@ -261,26 +274,4 @@ impl<C: CredentialStore> SallaClient<C> {
 
 fn unreadable(id: i64, path: &str, reason: &str) -> Unreadable {
     Unreadable { id: Some(id), path: path.to_owned(), reason: reason.to_owned() }
-}
-
-/// The first and the last day of a list that is too long, as far as its first page shows them.
-fn too_long<R: Offered>(
-    request: &PageRequest<'_>,
-    total: Option<u64>,
-    rows: &[Listed<R>],
-    now: DateTime<Utc>,
-) -> Option<(NaiveDate, NaiveDate)> {
-    let Scope::Created { from, to } = request.scope else {
-        return None;
-    };
-    let one_day = from.is_some() && from == to;
-    let limit = if one_day { ROWS_THAT_CAN_BE_READ } else { ROWS_THAT_CAN_BE_READ - ROOM_TO_GROW };
-    if request.number > 1 || total? <= limit {
-        return None;
-    }
-    let created = |listed: &Listed<R>| listed.key.created_at;
-    // A list that cannot be asked for in an order tells nothing by its first row.
-    let ascending = R::LIST.oldest_first.is_some() && rows.first().and_then(created) <= rows.last().and_then(created);
-    let oldest = rows.first().and_then(created).filter(|_| ascending).map(date::day_of);
-    Some((oldest.or(NaiveDate::from_yo_opt(FIRST_YEAR, 1))?, date::day_of(now)))
 }

@@ -30,6 +30,7 @@ mod secret;
 mod shared;
 mod throttle;
 mod token;
+mod too_long;
 mod trace;
 mod transform;
 mod wire;

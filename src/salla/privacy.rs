@@ -91,13 +91,15 @@ impl Privacy {
         R::transform(&self.keep::<R>(merchant, row, erased)).ok()
     }
 
-    /// What is kept of a row; of one that tells of somebody who is `erased`, what tells of nobody.
+    /// What is kept of a row; of one that tells of somebody who is `erased`, what tells of nobody. Where somebody is, a row
+    /// that does not say of whom it tells may tell of them.
     #[must_use]
     pub fn keep<'a, R: Offered>(&self, merchant: MerchantId, row: &'a RawValue, erased: &[i64]) -> Cow<'a, RawValue> {
         let Some(personal) = R::PERSONAL_FIELDS else {
             return Cow::Borrowed(row);
         };
-        let gone = !erased.is_empty() && customer(row, personal.customer).is_some_and(|id| erased.contains(&id));
+        let is_of_another = || customer(row, personal.customer).is_some_and(|id| !erased.contains(&id));
+        let gone = !erased.is_empty() && !is_of_another();
         let fields = if gone { CustomerFields::None } else { self.fields };
         if fields == CustomerFields::Full {
             return Cow::Borrowed(row);
@@ -219,6 +221,18 @@ mod tests {
     fn everything() {
         let row = kept::<Customer>(CustomerFields::Full, CUSTOMER, &[]);
         assert_eq!(row, CUSTOMER);
+    }
+
+    #[test]
+    fn where_somebody_is_erased_an_order_says_of_whom_it_tells_or_tells_of_nobody() {
+        let named = r#""customer":{"id":77,"#;
+        for customer in ["\"customer\":{\"id\":77.5,", "\"customer\":{\"id\":null,", "\"buyer\":{\"id\":77,"] {
+            let row = kept::<Order>(CustomerFields::Full, &ORDER.replace(named, customer), &[78]);
+            assert!(SECRETS.iter().all(|secret| !row.contains(secret)), "{customer}: {row}");
+        }
+        assert_eq!(kept::<Order>(CustomerFields::Full, ORDER, &[78]), ORDER);
+        let nameless = ORDER.replace(named, r#""customer":{"#);
+        assert_eq!(kept::<Order>(CustomerFields::Full, &nameless, &[]), nameless, "nobody is erased");
     }
 
     #[test]

@@ -13,8 +13,8 @@ use super::{
 use crate::{
     domain::{Change, Merchant, MerchantId, Resource, Resources, UnknownWord},
     reconcile::ports::{
-        Action, Actor, AppEvent, Applied, Audit, Changed, CredentialError, MerchantFilter, Register, Registered,
-        Registration, Sealed, TargetError, Tokens,
+        Action, Actor, AppEvent, Applied, Audit, Changed, CredentialError, MerchantFilter, REFRESH_TAKES_AT_MOST,
+        Register, Registered, Registration, Sealed, TargetError, Tokens,
     },
 };
 
@@ -202,15 +202,20 @@ impl Store {
         .await
     }
 
-    /// Replaces sealed tokens by the same tokens sealed anew; false when they have changed meanwhile, and nothing
-    /// was replaced.
+    /// Replaces sealed tokens by the same tokens sealed anew; false when they have changed meanwhile or are being
+    /// renewed, and nothing was replaced.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn reseal(&self, stored: &StoredTokens, tokens: &Tokens<Sealed>) -> Result<bool, TargetError> {
         self.call(|| async {
-            let sql = "UPDATE credentials SET access_token = $1, refresh_token = $2 \
-                       WHERE merchant_id = $3 AND version = $4 AND access_token = $5";
+            // Their successors are looked for by what stands here.
+            let sql = format!(
+                "UPDATE credentials SET access_token = $1, refresh_token = $2 \
+                 WHERE merchant_id = $3 AND version = $4 AND access_token = $5 \
+                 AND (refresh_started_at IS NULL OR refresh_started_at < {})",
+                self.dialect.now_minus(REFRESH_TAKES_AT_MOST)
+            );
             let values: [Value; 5] = [
                 tokens.access.0.clone().into(),
                 tokens.refresh.as_ref().map(|token| token.0.clone()).into(),
@@ -218,7 +223,7 @@ impl Store {
                 stored.version.into(),
                 stored.tokens.access.0.clone().into(),
             ];
-            let done = self.db.execute_raw(self.statement(sql, values)).await?;
+            let done = self.db.execute_raw(self.statement(&sql, values)).await?;
             Ok(done.rows_affected() > 0)
         })
         .await

@@ -79,9 +79,14 @@ pub fn init(config: &Config, filter: &str) -> anyhow::Result<Telemetry> {
     Ok(Telemetry { traces })
 }
 
-/// Below this level the spans of sea-orm carry the database's address with its password, whatever `RUST_LOG` asks for.
+/// Below these levels the spans of sea-orm carry the database's address with its password, and the AWS SDK may show bodies,
+/// whatever `RUST_LOG` and `LOG_SENSITIVE_BODIES` ask for.
 fn is_discreet(what: &Metadata<'_>) -> bool {
-    !what.target().starts_with("sea_orm::") || *what.level() <= Level::INFO
+    match what.target() {
+        target if target.starts_with("sea_orm::") => *what.level() <= Level::INFO,
+        target if target.starts_with("aws_") => *what.level() <= Level::DEBUG,
+        _ => true,
+    }
 }
 
 impl Telemetry {

@@ -118,6 +118,18 @@ impl<S: CredentialStore<Sealed>> Vault<S> {
         Ok(self.store.load(merchant).await?.map(|held| held.tokens))
     }
 
+    /// Finds tokens that a process which went away has sealed, and of which the database was not told. True: there were
+    /// some, and it is told now.
+    ///
+    /// # Errors
+    /// When the database or the keeper cannot be asked.
+    pub async fn find_lost(&self, merchant: MerchantId) -> Result<bool, CredentialError> {
+        match self.store.load(merchant).await? {
+            Some(stored) => self.recover(merchant, &stored).await,
+            None => Ok(false),
+        }
+    }
+
     /// Tells the database of tokens that a process which went away has sealed, and had no time to tell it of. True: there
     /// were some.
     async fn recover(&self, merchant: MerchantId, stored: &Credentials<Sealed>) -> Result<bool, CredentialError> {
@@ -188,12 +200,13 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
     async fn doubt(&self, merchant: Option<MerchantId>) -> Result<Vec<MerchantId>, CredentialError> {
         let mut doubted = Vec::new();
         for merchant in self.store.doubt(merchant).await? {
-            let recovered = match self.store.load(merchant).await? {
-                Some(stored) => self.recover(merchant, &stored).await.unwrap_or(false),
-                None => false,
-            };
-            if !recovered {
-                doubted.push(merchant);
+            match self.find_lost(merchant).await {
+                Ok(true) => {}
+                Ok(false) => doubted.push(merchant),
+                // Whoever reads them next finds out.
+                Err(error) => {
+                    tracing::warn!(merchant.id = merchant.0, error = %error, "whether the tokens of its refresh were kept is not known yet");
+                }
             }
         }
         Ok(doubted)

@@ -420,6 +420,7 @@ async fn goes_well(own: &Aws, keeper: &str, actions: &[&str]) -> bool {
     let within = |tag: &str| made.split(&format!("<{tag}>")).nth(1).unwrap().split('<').next().unwrap().to_owned();
     site.set_variable("AWS_ACCESS_KEY_ID", &within("AccessKeyId"));
     site.set_variable("AWS_SECRET_ACCESS_KEY", &within("SecretAccessKey"));
+    site.set_variable("AWS_SESSION_TOKEN", "");
     own.enforce_policies(true).await;
 
     let line = site.salla.registration(1001).unwrap();
@@ -437,7 +438,23 @@ async fn goes_well(own: &Aws, keeper: &str, actions: &[&str]) -> bool {
 mod killed {
     use super::*;
 
-    on_every_database!(a_kill_beside_the_save_of_a_secret_loses_nothing);
+    on_every_database!(a_kill_beside_the_save_of_a_secret_loses_nothing, a_rotation_finds_what_a_kill_has_left,);
+
+    /// The old tokens are not taken for the ones that count, and what was put in their place is not deleted.
+    async fn a_rotation_finds_what_a_kill_has_left(engine: Engine) {
+        let (mut site, prefix, _proxy) = in_secrets_manager(engine, &[1001]).await;
+        expires_soon(&site).await;
+        let mut daemon = site.serve_until("refresh_save_before_commit=return").await;
+        daemon.wait_for_death().await;
+        site.set("VAULT__KEYS", crate::support::site::KEYS);
+        site.set("VAULT__KEEPER", "keys");
+        let rotated = site.run(&["keys", "rotate"]).await.exits(0).stdout;
+        assert!(rotated.contains(r#"1 encrypted anew under "test""#), "{rotated}");
+        assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+        assert!(!aws().await.is_kept(&format!("{prefix}1001")).await);
+        assert_eq!(site.salla.world().refreshes, 1);
+        assert_eq!(site.salla.world().violations, [""; 0]);
+    }
 
     /// Before the save the new tokens are in Secrets Manager, and in the database nothing tells of them; after it they are not
     /// current yet.

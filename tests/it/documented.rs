@@ -129,6 +129,8 @@ async fn a_list_longer_than_can_be_read() {
         }
         site.set("SALLA__LISTING", "documented");
         site.set("RECONCILE__PAGE_SIZE", "500");
+        // The simulator sorts ten thousand orders for each page.
+        site.set("SALLA__REQUEST_TIMEOUT", "20s");
         site.salla.world().page_cap = 500;
         let run = site.reconcile(1001, &["--dry-run"]).await;
         assert_eq!(totals(&run)[0], 10_400, "{bounds:?}: {run}");

@@ -149,6 +149,19 @@ async fn one_person_is_erased(engine: Engine) {
     );
     assert_eq!(site.database.number(&bare).await, 1);
 
+    // An order that names nobody may be of whoever is erased.
+    site.reconcile(1001, &["--full"]).await;
+    let nameless = site.database.rows("SELECT CAST(payload AS text) AS payload FROM orders").await;
+    let mut found = 0;
+    for row in nameless {
+        let text: String = row.try_get("", "payload").unwrap();
+        let order: Value = serde_json::from_str(&text).unwrap();
+        if order["customer"]["id"].is_null() {
+            found += 1;
+            assert!(personal(&text).is_empty(), "{text}");
+        }
+    }
+    assert!(found > 0, "the test could not fail");
     // It does not come back, whatever changes, and no night is restless for it.
     let run = site.reconcile(1001, &["--full"]).await;
     assert_eq!((&run["status"], totals(&run)), (&json!("succeeded"), [24, 0, 0, 24, 0, 0]), "{run}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use salla_reconciler::simulator::{Fault, Item, Product, Shop};
+use salla_reconciler::simulator::{Fault, Item, OrderStatus, Product, Shop};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -13,6 +13,7 @@ use crate::support::{
 };
 
 on_every_database!(
+    a_list_in_one_piece_is_whole_or_proves_nothing,
     both_in_one_run,
     a_missing_scope_is_one_kind_s_trouble,
     every_kind_drifts_and_is_corrected,
@@ -249,6 +250,34 @@ async fn a_limit_in_the_middle_is_sat_out_and_both_end(engine: Engine) {
     assert_eq!(site.database.number("SELECT count(*) FROM watermarks").await, 2);
     site.assert_equal(1001).await;
     site.assert_equal_of::<Product>(1001).await;
+}
+
+/// A list that comes in one piece proves nothing about who is not on it, if it may have been on it.
+async fn a_list_in_one_piece_is_whole_or_proves_nothing(engine: Engine) {
+    let mut site = Site::new(engine, [everything(1001, 1, 5)]).await;
+    site.set("RECONCILE__RESOURCES", "order_statuses");
+    site.reconcile(1001, &["--full"]).await;
+    let whole: Vec<Value> =
+        OrderStatus::all(site.salla.world().shop(1001)).iter().map(|status| status.shown(false)).collect();
+    let answer = |rows: &[Value], pagination: Value| {
+        let body = json!({"status": 200, "success": true, "data": rows, "pagination": pagination});
+        Fault::ok("application/json", &body.to_string())
+    };
+    let mut nameless = whole.clone();
+    nameless[2]["id"] = Value::Null;
+    let more = json!({"count": 4, "total": 5, "perPage": 4, "currentPage": 1, "totalPages": 2, "links": []});
+    for (what, fault, status) in [
+        ("a row without an id", answer(&nameless, Value::Null), "partial"),
+        ("another page", answer(&whole[..4], more), "failed"),
+    ] {
+        site.salla.world().always.insert(1001, fault);
+        let run = site.reconcile(1001, &["--full"]).await;
+        assert_eq!(run["status"], status, "{what}: {run}");
+        let gone = "SELECT count(*) FROM order_statuses WHERE deleted_at IS NOT NULL";
+        assert_eq!(site.database.number(gone).await, 0, "{what}");
+    }
+    site.salla.world().always.clear();
+    assert_eq!(site.reconcile(1001, &["--full"]).await["status"], "succeeded");
 }
 
 async fn another_writer_of_every_kind(engine: Engine) {

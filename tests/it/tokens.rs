@@ -26,6 +26,7 @@ on_every_database!(
     trouble_at_the_token_endpoint_costs_one_token,
     a_token_endpoint_that_wants_to_be_left_alone,
     new_tokens_outlast_a_database_that_takes_nothing,
+    tokens_that_cannot_be_saved_hold_up_no_other_s,
 );
 
 /// A token of a fortnight, on its last hour.
@@ -309,6 +310,40 @@ async fn new_tokens_outlast_a_database_that_takes_nothing(engine: Engine) {
     until("they are saved", async || renewed(&site).await == 1).await;
     assert_eq!(site.salla.world().refreshes, 1);
     assert_eq!(state(&site).await, "active");
+}
+
+async fn tokens_that_cannot_be_saved_hold_up_no_other_s(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 2), shop(1002, 0, 2)]).await;
+    site.set("SHUTDOWN__GRACE", "2s");
+    if site.database.is_postgres() {
+        let refuse = "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS \
+                      $$ BEGIN RAISE EXCEPTION 'disk full' USING ERRCODE = '53100'; END $$";
+        site.database.execute(refuse, []).await;
+        let trigger = "CREATE TRIGGER no_room BEFORE UPDATE OF access_token ON credentials FOR EACH ROW \
+                       WHEN (NEW.merchant_id = 1001) EXECUTE FUNCTION nothing()";
+        site.database.execute(trigger, []).await;
+    } else {
+        let trigger = "CREATE TRIGGER no_room BEFORE UPDATE OF access_token ON credentials WHEN NEW.merchant_id = 1001 \
+                       BEGIN SELECT RAISE(ABORT, 'disk full'); END";
+        site.database.execute(trigger, []).await;
+    }
+    expires_soon(&site).await;
+    let daemon = site.serve().await;
+    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    let in_vain = |line: &serde_json::Value| {
+        line["message"].as_str().is_some_and(|message| message.contains("new tokens could not be written"))
+    };
+    daemon.await_line(in_vain).await;
+    daemon.post("/runs", r#"{"merchant_id":1002}"#).await;
+    daemon.await_run("merchant_id=1002", |run| run["status"] == "succeeded").await;
+    assert_eq!(renewed(&site).await, 1);
+    assert_eq!(site.salla.world().refreshes, 2);
+    assert_eq!(site.salla.world().violations, [""; 0]);
+    // Who ends it meanwhile is told what that costs.
+    let mut daemon = daemon;
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait().await;
+    assert!(daemon.log_text().contains("tokens that Salla has issued are not saved"), "{}", daemon.log_text());
 }
 
 /// More of them than are renewed at once, all of them ending first.

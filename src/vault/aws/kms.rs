@@ -125,6 +125,9 @@ impl Kms {
             trouble => trouble.about(merchant),
         })?;
         let id = id_of(opened.key_id.as_deref());
+        if id.is_empty() {
+            return Err(CredentialError::Unavailable { reason: "AWS KMS gave an empty answer".to_owned() });
+        }
         if id != parts.id {
             return Err(unreadable(merchant, format!("it names the key {:?} and was wrapped under {id:?}", parts.id)));
         }

@@ -80,14 +80,19 @@ enum Trouble {
     Refused { code: String, message: String },
 }
 
-/// Codes that say nothing about what was asked.
-const NOT_NOW: [&str; 11] = [
+/// Codes that say nothing about what was asked, but about the moment, or about who asks.
+const NOT_NOW: [&str; 16] = [
     "DependencyTimeoutException",
+    "ExpiredToken",
+    "ExpiredTokenException",
     "InternalFailure",
     "InternalServiceError",
     "KMSInternalException",
     "KeyUnavailableException",
+    "LimitExceededException",
+    "RequestExpired",
     "RequestLimitExceeded",
+    "RequestTimeTooSkewed",
     "ServiceUnavailable",
     "SlowDown",
     "Throttling",
@@ -102,8 +107,11 @@ impl Trouble {
     {
         if let SdkError::ServiceError(refusal) = error {
             let status = refusal.raw().status();
-            let code = refusal.err().code().map_or_else(|| format!("HTTP {status}"), str::to_owned);
             let message = clip(refusal.err().message().unwrap_or_default());
+            let Some(code) = refusal.err().code().map(str::to_owned) else {
+                // It is not AWS that answers.
+                return Self::Away(format!("{service}: HTTP {status} without a code of AWS's {message}"));
+            };
             if !NOT_NOW.contains(&code.as_str()) && status.as_u16() != 429 && !status.is_server_error() {
                 let message = format!("{service}: {code}: {message}");
                 return Self::Refused { code, message };
@@ -112,7 +120,11 @@ impl Trouble {
         }
         let (mut text, mut cause) = (format!("{service} does not answer"), Error::source(error));
         while let Some(this) = cause {
-            let _ = write!(text, ": {this}");
+            let told = this.to_string();
+            // Some show all of the request.
+            if !told.contains("SdkBody") {
+                let _ = write!(text, ": {told}");
+            }
             cause = this.source();
         }
         Self::Away(clip(&text))
@@ -124,5 +136,11 @@ impl Trouble {
             Self::Away(reason) => CredentialError::Unavailable { reason },
             Self::Refused { message, .. } => CredentialError::Unreadable { merchant, reason: message },
         }
+    }
+
+    /// Nothing is wrong with any stored token: what was to be done could not be.
+    fn of_ours(self) -> CredentialError {
+        let (Self::Away(reason) | Self::Refused { message: reason, .. }) = self;
+        CredentialError::Unavailable { reason }
     }
 }

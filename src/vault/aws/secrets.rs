@@ -18,7 +18,10 @@ use super::{
     super::keeper::Keeper,
     Aws, Trouble,
     recent::Recent,
-    version::{CURRENT, Content, PENDING, SCHEME, Version, id_of, is_to_be_current, reference, successor_of},
+    version::{
+        CURRENT, Content, NOT_FOR_US, PENDING, Read, SCHEME, Version, id_of, is_to_be_current, reference, successor_of,
+        text_of, unreadable,
+    },
 };
 use crate::{
     domain::MerchantId,
@@ -43,17 +46,6 @@ pub(super) struct Secrets {
     /// What new secrets are encrypted under; empty: the account's own key.
     kms_key: String,
     recent: Recent<Version>,
-}
-
-/// What came of a request for a version.
-enum Read {
-    Found(Version),
-    /// There is no such secret, or no such version of it.
-    None(String),
-}
-
-fn unreadable(merchant: MerchantId, reason: impl Into<String>) -> CredentialError {
-    CredentialError::Unreadable { merchant, reason: reason.into() }
 }
 
 impl Secrets {
@@ -115,21 +107,14 @@ impl Secrets {
 
     async fn restore(&self, merchant: MerchantId) -> Result<(), CredentialError> {
         let request = self.aws.secrets().await?.restore_secret().secret_id(self.name(merchant));
-        let restored = request.send().await.map_err(|error| kept_back(Trouble::of(SERVICE, &error)));
+        let restored = request.send().await.map_err(|error| Trouble::of(SERVICE, &error).of_ours());
         restored
             .map(|_| tracing::warn!(merchant.id = merchant.0, "its secret was about to be deleted, and is restored"))
     }
 
     /// Puts a version; the same one any number of times.
     async fn put(&self, merchant: MerchantId, id: &str, tokens: &Tokens) -> Result<(), CredentialError> {
-        let content = Content {
-            merchant_id: merchant,
-            access_token: tokens.access.clone(),
-            refresh_token: tokens.refresh.clone(),
-            expires_at: tokens.expires_at,
-        };
-        let text = serde_json::to_string(&content).map(Zeroizing::new);
-        let text = text.map_err(|_| unreadable(merchant, "the tokens cannot be written as JSON"))?;
+        let text = text_of(merchant, tokens)?;
         for _ in 0..PUT_AT_MOST {
             let request = self.aws.secrets().await?.put_secret_value().secret_id(self.name(merchant));
             let request = request.client_request_token(id).version_stages(PENDING).secret_string(text.as_str());
@@ -144,10 +129,21 @@ impl Secrets {
                 Err(Trouble::Refused { code, .. }) if code == "InvalidRequestException" => {
                     self.restore(merchant).await?;
                 }
-                Err(trouble) => return Err(kept_back(trouble)),
+                Err(trouble) => return Err(trouble.of_ours()),
             }
         }
         Err(CredentialError::Unavailable { reason: format!("{SERVICE}: {} comes and goes", self.name(merchant)) })
+    }
+
+    /// Whether a version may be put: what is there already is not put twice, and nothing is made.
+    async fn may_put(&self, merchant: MerchantId, id: &str, text: &str) -> Result<(), CredentialError> {
+        let request = self.aws.secrets().await?.put_secret_value().secret_id(self.name(merchant));
+        let request = request.client_request_token(id).secret_string(text);
+        match request.send().await.map_err(|error| Trouble::of(SERVICE, &error)) {
+            Ok(_) => Ok(()),
+            Err(Trouble::Refused { code, .. }) if NOT_FOR_US.contains(&code.as_str()) => Ok(()),
+            Err(trouble) => Err(trouble.of_ours()),
+        }
     }
 
     /// False: there is one.
@@ -159,7 +155,7 @@ impl Secrets {
         match request.send().await.map_err(|error| Trouble::of(SERVICE, &error)) {
             Ok(_) => Ok(true),
             Err(Trouble::Refused { code, .. }) if code == "ResourceExistsException" => Ok(false),
-            Err(trouble) => Err(kept_back(trouble)),
+            Err(trouble) => Err(trouble.of_ours()),
         }
     }
 
@@ -168,7 +164,7 @@ impl Secrets {
         let client = self.aws.secrets().await?;
         let name = self.name(merchant);
         let described = client.describe_secret().secret_id(&name).send().await;
-        let described = described.map_err(|error| kept_back(Trouble::of(SERVICE, &error)))?;
+        let described = described.map_err(|error| Trouble::of(SERVICE, &error).of_ours())?;
         let versions = described.version_ids_to_stages.unwrap_or_default();
         if !versions.get(id).is_some_and(|stages| is_to_be_current(stages)) {
             return Ok(());
@@ -177,7 +173,7 @@ impl Secrets {
         let current = others.next().map(|(version, _)| version.clone());
         let request = client.update_secret_version_stage().secret_id(&name).version_stage(CURRENT);
         let request = request.move_to_version_id(id).set_remove_from_version_id(current);
-        request.send().await.map_err(|error| kept_back(Trouble::of(SERVICE, &error)))?;
+        request.send().await.map_err(|error| Trouble::of(SERVICE, &error).of_ours())?;
         Ok(())
     }
 
@@ -201,18 +197,14 @@ impl Secrets {
                 Ok(())
             }
             Err(Trouble::Away(reason) | Trouble::Refused { message: reason, .. }) => {
-                let reason =
-                    format!("the secret {} is not deleted: {reason}; remove the store again", self.name(merchant));
+                let reason = format!(
+                    "the secret {} is not deleted: {reason}; delete it in AWS if the command does not when it is repeated",
+                    self.name(merchant)
+                );
                 Err(CredentialError::Unavailable { reason })
             }
         }
     }
-}
-
-/// Nothing is wrong with any stored token: what was to be written could not be.
-fn kept_back(trouble: Trouble) -> CredentialError {
-    let (Trouble::Away(reason) | Trouble::Refused { message: reason, .. }) = trouble;
-    CredentialError::Unavailable { reason }
 }
 
 #[async_trait]
@@ -222,11 +214,12 @@ impl Keeper for Secrets {
     }
 
     async fn key(&self) -> Result<String, CredentialError> {
-        // Whether it may be asked at all.
+        // Whether it may be asked at all, and told.
         self.read(NOBODY, &successor_of("")).await.map_err(|error| match error {
             CredentialError::Unreadable { reason, .. } => CredentialError::Unavailable { reason },
             error => error,
         })?;
+        self.may_put(NOBODY, &successor_of(""), "{}").await?;
         Ok(SERVICE.to_owned())
     }
 
@@ -268,6 +261,15 @@ impl Keeper for Secrets {
         // Whether there is one to be used is the database's to say.
         let refresh = sealed.refresh.as_ref().and(version.tokens.refresh.clone());
         Ok(Tokens { access: version.tokens.access.clone(), refresh, expires_at: sealed.expires_at })
+    }
+
+    async fn prepare(&self, merchant: MerchantId, present: &Tokens<Sealed>) -> Result<(), CredentialError> {
+        let Some(id) = id_of(&present.access) else { return Ok(()) };
+        let Some(version) = self.recent.get(merchant, Duration::ZERO).filter(|version| version.id == id) else {
+            // It was read a moment ago, unless there are more stores than are kept.
+            return Ok(());
+        };
+        self.may_put(merchant, id, &text_of(merchant, &version.tokens)?).await
     }
 
     async fn successor(

@@ -4,10 +4,11 @@ use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::{
     domain::MerchantId,
-    reconcile::ports::{Sealed, Tokens},
+    reconcile::ports::{CredentialError, Sealed, Tokens},
 };
 
 /// What its references begin with.
@@ -17,11 +18,21 @@ pub const PENDING: &str = "AWSPENDING";
 pub const CURRENT: &str = "AWSCURRENT";
 const PREVIOUS: &str = "AWSPREVIOUS";
 
+/// Refusals of what was put, by which it is known that it may be: no such secret, one that is deleted, another text.
+pub const NOT_FOR_US: [&str; 3] = ["ResourceNotFoundException", "InvalidRequestException", "ResourceExistsException"];
+
 /// A version of a secret.
 pub struct Version {
     pub id: String,
     pub tokens: Tokens,
     pub is_to_be_current: bool,
+}
+
+/// What came of a request for a version.
+pub enum Read {
+    Found(Version),
+    /// There is no such secret, or no such version of it.
+    None(String),
 }
 
 /// What a secret reads: a line of an import.
@@ -64,6 +75,23 @@ pub fn is_to_be_current(stages: &[String]) -> bool {
 pub fn reference(id: &str, tokens: &Tokens) -> Tokens<Sealed> {
     let text = || Sealed(format!("{SCHEME}.{id}"));
     Tokens { access: text(), refresh: tokens.refresh.as_ref().map(|_| text()), expires_at: tokens.expires_at }
+}
+
+/// What a secret reads.
+pub fn text_of(merchant: MerchantId, tokens: &Tokens) -> Result<Zeroizing<String>, CredentialError> {
+    let content = Content {
+        merchant_id: merchant,
+        access_token: tokens.access.clone(),
+        refresh_token: tokens.refresh.clone(),
+        expires_at: tokens.expires_at,
+    };
+    let text = serde_json::to_string(&content).map(Zeroizing::new);
+    text.map_err(|_| unreadable(merchant, "the tokens cannot be written as JSON"))
+}
+
+/// A token that cannot be had, and why.
+pub fn unreadable(merchant: MerchantId, reason: impl Into<String>) -> CredentialError {
+    CredentialError::Unreadable { merchant, reason: reason.into() }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub const REGION: &str = "me-south-1";
 /// Credentials that moto takes as long as it asks for none.
 const ACCESS_KEY: &str = "AKIATESTTESTTESTTEST";
 const SECRET_KEY: &str = "aws-secret-canary-0123456789";
+const SESSION_TOKEN: &str = "aws-session-canary-0123456789";
 
 /// One that runs.
 pub struct Aws {
@@ -123,10 +124,14 @@ impl Aws {
     /// Lets a site use it, by way of `port`.
     pub fn lend(&self, site: &mut Site, port: Option<u16>) {
         site.watch.sow("the secret key of AWS", SECRET_KEY.as_bytes());
+        site.watch.sow("the session token of AWS", SESSION_TOKEN.as_bytes());
         for (name, value) in [
             ("AWS_REGION", REGION),
             ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
             ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+            ("AWS_SESSION_TOKEN", SESSION_TOKEN),
+            // At trace level, which all tests are at, the SDK would show what it is answered.
+            ("LOG_SENSITIVE_BODIES", "true"),
             ("AWS_EC2_METADATA_DISABLED", "true"),
             ("AWS_ENDPOINT_URL", &format!("http://127.0.0.1:{}", port.unwrap_or(self.port))),
         ] {
