@@ -182,6 +182,10 @@ async fn fail(world: &Arc<Mutex<World>>, asked: &Asked, fault: Fault) -> Respons
             tokio::time::sleep(pause).await;
             asked.right(&world.lock(), 0).map_or_else(|refusal| answer(&refusal), json_response)
         }
+        Fault::Hold(gate) => {
+            gate.wait().await;
+            asked.right(&world.lock(), 0).map_or_else(|refusal| answer(&refusal), json_response)
+        }
         Fault::Endless => {
             let drip = stream::unfold((), |()| async {
                 tokio::time::sleep(Duration::from_millis(1)).await;

@@ -1,6 +1,8 @@
 //! The ways in which a server fails.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
 
 /// One answer that goes wrong.
 #[derive(Debug, Clone)]
@@ -20,6 +22,8 @@ pub enum Fault {
     CutOff,
     /// No answer for this long.
     Hang(Duration),
+    /// No answer until the gate is open.
+    Hold(Gate),
     /// A body that never ends, a little at a time.
     Endless,
     /// The page before the one that was asked for.
@@ -28,6 +32,28 @@ pub enum Fault {
     FirstPage,
     /// As if the access token had ended.
     TokenEnded,
+}
+
+/// What answers wait at; shut at first, and then open for good.
+#[derive(Debug, Clone)]
+pub struct Gate(Arc<Semaphore>);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+}
+
+impl Gate {
+    /// Lets pass who waits, and whoever comes.
+    pub fn open(&self) {
+        self.0.close();
+    }
+
+    pub(super) async fn wait(&self) {
+        // There are no permits: it ends by being closed.
+        let _closed = self.0.acquire().await;
+    }
 }
 
 impl Fault {

@@ -25,6 +25,7 @@ pub async fn refresh(State(world): State<Arc<Mutex<World>>>, Form(form): Form<Ha
     let fault = world.lock().token_faults.pop_front();
     match fault {
         Some(Fault::Hang(pause)) => tokio::time::sleep(pause).await,
+        Some(Fault::Hold(gate)) => gate.wait().await,
         // The refresh token is used up all the same.
         Some(Fault::CutOff) => {
             let answer = exchange(&mut world.lock(), form.get("refresh_token").map_or("", String::as_str));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
-use salla_reconciler::simulator::Fault;
+use salla_reconciler::simulator::{Fault, Gate};
 use serde_json::{Value, json};
 
 use crate::{
@@ -229,10 +229,12 @@ async fn a_refresh_needs_kms_before_and_not_after(engine: Engine) {
     assert_eq!(site.salla.world().refreshes, 0, "a refresh token was used whose successor could not be kept");
 
     proxy.set(Mode::Pass);
-    site.salla.world().token_faults.push_back(Fault::Hang(Duration::from_secs(2)));
+    let answer = Gate::default();
+    site.salla.world().token_faults.push_back(Fault::Hold(answer.clone()));
     take_up(&site).await;
     until("the refresh is marked", async || site.database.number(marked).await == 1).await;
     proxy.set(Mode::Refuse);
+    answer.open();
     daemon.await_run("", |run| run["status"] == "succeeded").await;
     assert_eq!(site.salla.world().refreshes, 1);
     assert!(stored(&site, 1001).await.0.starts_with(&format!("kms1.{}.", key_id(&key))));
@@ -322,11 +324,13 @@ async fn new_tokens_outlast_a_secrets_manager_that_is_away(engine: Engine) {
     site.set("SALLA__REQUEST_TIMEOUT", "15s");
     let before = named(&site, 1001).await;
     expires_soon(&site).await;
-    site.salla.world().token_faults.push_back(Fault::Hang(Duration::from_secs(2)));
+    let answer = Gate::default();
+    site.salla.world().token_faults.push_back(Fault::Hold(answer.clone()));
     let daemon = site.serve().await;
     let marked = "SELECT count(*) FROM credentials WHERE refresh_started_at IS NOT NULL";
     until("the refresh is marked", async || site.database.number(marked).await == 1).await;
     proxy.set(Mode::Refuse);
+    answer.open();
     daemon
         .await_line(|line| {
             line["message"].as_str().is_some_and(|text| text.contains("new tokens could not be written"))

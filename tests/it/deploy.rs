@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use salla_reconciler::simulator::Fault;
+use salla_reconciler::simulator::{Fault, Gate};
 use tokio::time::Instant;
 
 use crate::support::{Engine, Site, daemon::Daemon, site::shop, until};
@@ -54,7 +54,8 @@ async fn a_deploy(engine: Engine) {
 async fn readiness_goes_first(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     site.salla.world().script(1001, [Fault::TokenEnded]);
-    site.salla.world().token_faults.push_back(Fault::Hang(Duration::from_millis(1500)));
+    let answer = Gate::default();
+    site.salla.world().token_faults.push_back(Fault::Hold(answer.clone()));
     let daemon = site.serve().await;
     daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
     let begun = "SELECT count(*) FROM credentials WHERE refresh_started_at IS NOT NULL";
@@ -62,6 +63,7 @@ async fn readiness_goes_first(engine: Engine) {
     daemon.signal(Signal::SIGTERM);
     until("it is not ready any more", async || daemon.get("/readyz").await.0 == 503).await;
     assert_eq!(daemon.get("/healthz").await.0, 200);
+    answer.open();
     end(daemon).await;
     assert_eq!(site.database.number(begun).await, 0);
     assert_eq!(site.salla.world().refreshes, 1);

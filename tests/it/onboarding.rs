@@ -10,7 +10,7 @@ use reqwest::{Method, StatusCode};
 use salla_reconciler::{
     domain::{MerchantId, Trigger},
     reconcile::ports::{CredentialStore, Firing, Ledger},
-    simulator::Fault,
+    simulator::{Fault, Gate},
     store::Store,
     vault::{KeyRing, Vault},
 };
@@ -334,7 +334,8 @@ async fn an_authorization_during_a_refresh(engine: Engine) {
         site.import(&format!(r#"{{"merchant_id":1001,"access_token":"old","refresh_token":"{refresh_token}"}}"#))
             .await
             .exits(0);
-        site.salla.world().token_faults.push_back(Fault::Hang(Duration::from_millis(1200)));
+        let gate = Gate::default();
+        site.salla.world().token_faults.push_back(Fault::Hold(gate.clone()));
         expires_soon(&site).await;
         let mut daemon = site.serve().await;
         await_refresh(&site).await;
@@ -343,6 +344,8 @@ async fn an_authorization_during_a_refresh(engine: Engine) {
         let asked = site.salla.world().refreshes;
         // Who is asked to end ends once the refresh is through.
         daemon.signal(Signal::SIGTERM);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        gate.open();
         assert_eq!(daemon.wait().await, Some(0));
         assert_eq!(site.salla.world().refreshes - asked, usize::from(result == "renewed"), "{result}");
         assert_eq!(stored(&site, 1001).await, event, "{result}: the event's tokens stay");
@@ -354,8 +357,9 @@ async fn an_uninstallation_during_a_refresh(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     let daemon = site.serve().await;
     // Whoever is first at it, the run or who keeps the tokens: the run is under way when the store uninstalls the app.
-    site.salla.world().script(1001, [Fault::Hang(Duration::from_millis(1500))]);
-    site.salla.world().token_faults.push_back(Fault::Hang(Duration::from_millis(1500)));
+    let gate = Gate::default();
+    site.salla.world().script(1001, [Fault::Hold(gate.clone())]);
+    site.salla.world().token_faults.push_back(Fault::Hold(gate.clone()));
     expires_soon(&site).await;
     let (_, run) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
     await_refresh(&site).await;
@@ -365,6 +369,7 @@ async fn an_uninstallation_during_a_refresh(engine: Engine) {
     assert_eq!(stored(&site, 1001).await, None);
     let again = Utc::now() + TimeDelta::seconds(1);
     assert_eq!(deliver(&daemon, &authorization(1001, "ory_at_new", "ory_rt_new", again)).await, "applied");
+    gate.open();
     daemon.await_line(|line| line["message"] == "token renewed").await;
     assert_eq!(stored(&site, 1001).await, Some(("ory_at_new".to_owned(), "ory_rt_new".to_owned(), false)));
     assert_eq!(state(&daemon, 1001).await, "active");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use nix::sys::signal::Signal;
-use salla_reconciler::simulator::Fault;
+use salla_reconciler::simulator::{Fault, Gate};
 use sea_orm::{ConnectionTrait, TransactionTrait};
 use serde_json::json;
 
@@ -68,13 +68,15 @@ async fn killed_between_the_answer_and_the_save(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 3)]).await;
     site.set("SALLA__REQUEST_TIMEOUT", "15s");
     expires_soon(&site).await;
-    site.salla.world().token_faults.push_back(Fault::Hang(Duration::from_secs(2)));
+    let answer = Gate::default();
+    site.salla.world().token_faults.push_back(Fault::Hold(answer.clone()));
     let mut daemon = site.serve().await;
     let marked = "SELECT count(*) FROM credentials WHERE refresh_started_at IS NOT NULL";
     until("the refresh is marked", async || site.database.number(marked).await == 1).await;
     // The new tokens come, and cannot be saved.
     let lock = site.database.db.begin().await.unwrap();
     lock.execute_unprepared("UPDATE credentials SET version = version").await.unwrap();
+    answer.open();
     until("Salla has answered", async || site.salla.world().refreshes == 1).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     daemon.signal(Signal::SIGKILL);

@@ -129,7 +129,11 @@ impl Site {
                 "SELECT count(*) FROM (SELECT 1 FROM discrepancies GROUP BY run_id, resource, salla_id, kind, remote_updated_at HAVING count(*) > 1) t",
             ),
             ("runs are open", "SELECT count(*) FROM runs WHERE status IN ('queued', 'running')"),
-            ("runs kept what they had seen", "SELECT count(*) FROM run_pages"),
+            (
+                // What an abandoned run had seen goes with the next cleaning up.
+                "runs kept what they had seen",
+                "SELECT count(*) FROM run_pages p JOIN runs r ON r.id = p.run_id WHERE COALESCE(r.error_kind, '') <> 'abandoned'",
+            ),
             (
                 "runs counted what is not on record",
                 "SELECT count(*) FROM runs r WHERE r.created + r.updated > \
