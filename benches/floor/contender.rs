@@ -1,0 +1,106 @@
+//! Who does the work.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use futures::{StreamExt, stream};
+use reqwest::Client;
+use sea_orm::sqlx::{PgPool, postgres::PgPoolOptions};
+
+use crate::{
+    floor,
+    night::{AT_ONCE, TOKEN},
+    pages::PAGE_SIZE,
+    rows,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Contender {
+    /// This one.
+    Daemon,
+    /// Nothing but the work.
+    Floor,
+    /// Each order looked up, and then inserted or updated.
+    RowByRow,
+    /// The pages, and nothing is done with them.
+    Download,
+}
+
+impl Contender {
+    pub const ALL: &'static [Self] = &[Self::Download, Self::Floor, Self::Daemon, Self::RowByRow];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Daemon => "daemon",
+            Self::Floor => "floor",
+            Self::RowByRow => "row by row",
+            Self::Download => "download",
+        }
+    }
+}
+
+/// What the programs beside the daemon are told.
+#[derive(Debug, Args)]
+pub struct Work {
+    #[arg(long)]
+    pub contender: Contender,
+    #[arg(long)]
+    pub database: String,
+    #[arg(long)]
+    pub salla: String,
+    #[arg(long)]
+    pub stores: i64,
+}
+
+/// A store's work.
+pub struct Job {
+    pub pool: PgPool,
+    client: Client,
+    address: String,
+    pub merchant: i64,
+}
+
+impl Work {
+    /// Does it, so many stores at a time.
+    pub async fn go(&self) {
+        let pool = PgPoolOptions::new().max_connections(AT_ONCE).acquire_timeout(Duration::from_secs(60));
+        let (pool, client) = (pool.connect(&self.database).await.unwrap(), Client::new());
+        let jobs = (1..=self.stores).map(|merchant| {
+            let address = format!("{}/admin/v2/orders?per_page={PAGE_SIZE}&page=", self.salla);
+            Job { pool: pool.clone(), client: client.clone(), address, merchant }
+        });
+        let contender = self.contender;
+        stream::iter(jobs).for_each_concurrent(AT_ONCE as usize, |job| run(job, contender)).await;
+    }
+}
+
+async fn run(job: Job, contender: Contender) {
+    let done = tokio::spawn(async move {
+        match contender {
+            Contender::Daemon => unreachable!("it is a program of its own"),
+            Contender::Floor => floor::work(&job).await,
+            Contender::RowByRow => rows::work(&job).await,
+            Contender::Download => {
+                let mut number = 1;
+                while !is_last(&job.page(number).await) {
+                    number += 1;
+                }
+            }
+        }
+    });
+    done.await.unwrap();
+}
+
+impl Job {
+    pub async fn page(&self, number: usize) -> bytes::Bytes {
+        let request = self.client.get(format!("{}{number}", self.address));
+        let answer = request.bearer_auth(format!("{TOKEN}{}", self.merchant)).send().await.unwrap();
+        answer.error_for_status().unwrap().bytes().await.unwrap()
+    }
+}
+
+/// What a page says of itself at its end, which need not be taken apart.
+fn is_last(page: &[u8]) -> bool {
+    let end = &page[page.len().saturating_sub(200)..];
+    String::from_utf8_lossy(end).contains(r#""links":[]"#)
+}

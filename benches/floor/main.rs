@@ -1,0 +1,111 @@
+//! The daemon beside two programs that do the same work: the floor, which does nothing but the work, and one that goes
+//! row by row: `cargo bench --bench floor`. Prints the ratios as a table, draws them, and exits with 1 when one is beyond its
+//! target.
+//!
+//! Each program is a process of its own, as is the Salla that they ask, whose pages lie ready; the server of the
+//! database is started by itself, and does not wait for its disk.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a benchmark that cannot go on may panic"
+)]
+
+#[path = "../../tests/it/support/cluster.rs"]
+mod cluster;
+mod contender;
+mod floor;
+mod night;
+mod pages;
+mod plot;
+mod process;
+mod report;
+mod rows;
+mod salla;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    contender::{Contender, Work},
+    night::{Night, Shape},
+};
+
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    role: Option<Role>,
+    /// Of the ten stores together.
+    #[arg(long, default_value_t = 100_000)]
+    orders: usize,
+    /// Small ones, with three orders each; 0: they are left out.
+    #[arg(long, default_value_t = 20_000)]
+    stores: usize,
+    /// How often each is measured, in turns; the least counts.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// How often the program that goes row by row is, which takes its time; 0: not at all.
+    #[arg(long, default_value_t = 1)]
+    row_by_row: usize,
+    /// Of the server that is started.
+    #[arg(long, default_value_t = 16)]
+    postgres: u32,
+    /// Where the plot goes.
+    #[arg(long)]
+    plot: Option<PathBuf>,
+    /// What cargo says to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What this program is when it is started by itself.
+#[derive(Subcommand)]
+enum Role {
+    /// The Salla that is asked.
+    #[command(hide = true)]
+    Salla(Shape),
+    /// One of those that ask.
+    #[command(hide = true)]
+    Work(Work),
+}
+
+async fn measure(args: &Args) -> bool {
+    let postgres = args.postgres;
+    let server = tokio::task::spawn_blocking(move || cluster::cluster(postgres).url.clone()).await.unwrap();
+    let mut costs = Vec::new();
+    let shapes = [Shape { stores: 10, orders: args.orders / 10 }, Shape { stores: args.stores, orders: 3 }];
+    for shape in shapes.into_iter().filter(|shape| shape.stores > 0 && shape.orders > 0) {
+        let night = Night::begin(&server, shape).await;
+        for round in 0..args.rounds.max(args.row_by_row) {
+            for &contender in Contender::ALL {
+                let times = if contender == Contender::RowByRow { args.row_by_row } else { args.rounds };
+                if round < times && !(contender == Contender::RowByRow && shape.is_small()) {
+                    costs.extend(night.measure(contender).await);
+                }
+            }
+        }
+    }
+    let table = report::Table::of(&costs);
+    table.print();
+    if let Some(path) = &args.plot {
+        plot::draw(&table, path);
+        println!("drawn: {}", path.display());
+    }
+    table.kept()
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let well = runtime.block_on(async {
+        match &args.role {
+            Some(Role::Salla(shape)) => salla::serve(*shape).await,
+            Some(Role::Work(work)) => work.go().await,
+            None => return measure(&args).await,
+        }
+        true
+    });
+    ExitCode::from(u8::from(!well))
+}

@@ -1,0 +1,331 @@
+//! One night's work: the same for all who do it, each in a database of its own.
+
+use std::{
+    collections::HashMap,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use futures::{StreamExt, stream};
+use parking_lot::Mutex;
+use salla_reconciler::{
+    domain::{MerchantId, Request, Trigger},
+    reconcile::ports::{Actor, Enqueued, Ledger, NewRun},
+    store::Store,
+};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, Statement};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+};
+
+use crate::{
+    contender::Contender,
+    pages::PAGE_SIZE,
+    process::{cpu, cpu_of_family, has_ended, peak_mib},
+};
+
+/// What stands before a store's number in its token.
+pub const TOKEN: &str = "bench-";
+
+/// Stores, and connections.
+pub const AT_ONCE: u32 = 10;
+
+const KEYS: &str = "bench:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+/// What every write of an order becomes, whoever did it.
+const CONTENT: &str = "SELECT COALESCE(md5(string_agg(md5(CAST((merchant_id, salla_order_id, reference_id, status, \
+     currency, total_amount, salla_created_at, salla_updated_at, payload, fingerprint, revision) AS text)), '' \
+     ORDER BY merchant_id, salla_order_id)), '') FROM orders";
+
+/// How many stores, and the orders of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct Shape {
+    #[arg(long)]
+    pub stores: usize,
+    #[arg(long)]
+    pub orders: usize,
+}
+
+impl Shape {
+    pub fn merchants(self) -> impl Iterator<Item = i64> {
+        1..=i64::try_from(self.stores).unwrap()
+    }
+
+    pub fn is_small(self) -> bool {
+        self.orders < PAGE_SIZE
+    }
+}
+
+/// What of it is news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum News {
+    All,
+    Nothing,
+    Some,
+}
+
+impl News {
+    pub const ALL: [Self; 3] = [Self::All, Self::Nothing, Self::Some];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "all new",
+            Self::Nothing => "unchanged",
+            Self::Some => "5 % changed",
+        }
+    }
+}
+
+/// What one program needed for it.
+#[derive(Debug, Clone)]
+pub struct Cost {
+    pub shape: Shape,
+    pub news: News,
+    pub contender: Contender,
+    pub wall: Duration,
+    /// Of the program.
+    pub cpu: Duration,
+    /// Of the database's server.
+    pub database_cpu: Duration,
+    pub peak_mib: f64,
+    pub requests: u64,
+    pub wal: u64,
+    /// Rows of orders that were inserted, updated or deleted.
+    pub written: u64,
+}
+
+pub struct Night {
+    server: String,
+    shape: Shape,
+    admin: DatabaseConnection,
+    postmaster: u32,
+    salla: String,
+    /// A hash of what whoever was first has written.
+    contents: Mutex<HashMap<News, String>>,
+    // It ends when its stdin does.
+    _salla: Child,
+}
+
+impl Night {
+    /// Starts the Salla, and makes a database in which the stores are registered.
+    pub async fn begin(server: &str, shape: Shape) -> Self {
+        let admin = connect(&format!("{server}/postgres")).await;
+        // Neither a checkpoint nor a vacuum comes in between: both are done before.
+        for setting in ["max_wal_size = '16GB'", "checkpoint_timeout = '1h'", "autovacuum = off"] {
+            admin.execute_unprepared(&format!("ALTER SYSTEM SET {setting}")).await.unwrap();
+        }
+        admin.execute_unprepared("SELECT pg_reload_conf()").await.unwrap();
+        let mut salla = Command::new(std::env::current_exe().unwrap())
+            .args(["salla", "--stores", &shape.stores.to_string(), "--orders", &shape.orders.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let address = BufReader::new(salla.stdout.take().unwrap()).lines().next_line().await.unwrap().unwrap();
+        let backend = number(&admin, "SELECT pg_backend_pid()").await;
+        let status = std::fs::read_to_string(format!("/proc/{backend}/status")).unwrap();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+        let night = Self {
+            server: server.to_owned(),
+            shape,
+            admin,
+            postmaster: parent.trim().parse().unwrap(),
+            salla: format!("http://{address}"),
+            contents: Mutex::default(),
+            _salla: salla,
+        };
+        night.admin.execute_unprepared("DROP DATABASE IF EXISTS registered").await.unwrap();
+        night.admin.execute_unprepared("CREATE DATABASE registered").await.unwrap();
+        night.register().await;
+        night
+    }
+
+    async fn register(&self) {
+        let url = format!("{}/registered", self.server);
+        let store = Store::connect(&url.clone().into(), 2, Duration::from_secs(60)).await.unwrap();
+        store.migrate().await.unwrap();
+        store.close().await.unwrap();
+        let mut import = self.program(&url, &["merchants", "import", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = import.stdin.take().unwrap();
+        for merchant in self.shape.merchants() {
+            let line = format!("{{\"merchant_id\":{merchant},\"access_token\":\"{TOKEN}{merchant}\"}}\n");
+            stdin.write_all(line.as_bytes()).await.unwrap();
+        }
+        drop(stdin);
+        assert!(import.wait().await.unwrap().success(), "the stores could not be registered");
+    }
+
+    fn program(&self, database: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_salla-reconciler"));
+        command.args(args).env_clear().current_dir(std::env::temp_dir()).kill_on_drop(true);
+        for (key, value) in [
+            ("DATABASE__URL", database),
+            ("SALLA__API_URL", &format!("{}/admin", self.salla)),
+            ("SALLA__TOKEN_URL", &format!("{}/oauth2/token", self.salla)),
+            ("SALLA__CLIENT_ID", "bench"),
+            ("SALLA__CLIENT_SECRET", "bench-secret"),
+            ("SALLA__REQUESTS_PER_MINUTE", "100000"),
+            ("SALLA__PROCESS_REQUESTS_PER_MINUTE", "6000000"),
+            ("RECONCILE__CONCURRENCY", &AT_ONCE.to_string()),
+            ("RECONCILE__PAGE_SIZE", &PAGE_SIZE.to_string()),
+            ("VAULT__KEYS", KEYS),
+            ("HTTP__LISTEN", "127.0.0.1:0"),
+        ] {
+            command.env(format!("SALLA_RECONCILER__{key}"), value);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// One program's whole night: all is new, then nothing, then some.
+    pub async fn measure(&self, contender: Contender) -> Vec<Cost> {
+        self.admin.execute_unprepared("DROP DATABASE IF EXISTS night WITH (FORCE)").await.unwrap();
+        self.admin.execute_unprepared("CREATE DATABASE night TEMPLATE registered").await.unwrap();
+        let url = format!("{}/night", self.server);
+        let mut costs = Vec::new();
+        for news in News::ALL {
+            self.post("changed", &(news == News::Some).to_string()).await;
+            let db = connect(&url).await;
+            if contender == Contender::Daemon {
+                self.ask_for_runs(&url).await;
+            }
+            for sql in ["VACUUM ANALYZE", "SELECT pg_stat_reset()", "CHECKPOINT"] {
+                db.execute_unprepared(sql).await.unwrap();
+            }
+            costs.push(self.measure_once((contender, news), (&url, &db)).await);
+            if contender != Contender::Download {
+                self.check(news, &db).await;
+            }
+            db.close().await.unwrap();
+            if contender == Contender::Download {
+                break;
+            }
+        }
+        costs
+    }
+
+    async fn measure_once(
+        &self,
+        (contender, news): (Contender, News),
+        (url, db): (&str, &DatabaseConnection),
+    ) -> Cost {
+        self.requests().await;
+        let (wal, database_cpu) = (number(db, WAL).await, cpu_of_family(self.postmaster));
+        let (mut most, mut used) = (0.0, Duration::ZERO);
+        let began = Instant::now();
+        let mut child = self.start(contender, url);
+        let id = child.id().unwrap();
+        let open = "SELECT count(*) FROM (SELECT 1 FROM runs WHERE status IN ('queued', 'running') LIMIT 1) t";
+        let mut wall = None;
+        while !has_ended(id) {
+            most = peak_mib(id).unwrap_or(most).max(most);
+            used = cpu(id, false).unwrap_or(used);
+            if contender == Contender::Daemon {
+                if number(db, open).await == 0 {
+                    wall = Some(began.elapsed());
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            } else {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+        let wall = wall.unwrap_or(began.elapsed());
+        let cost = Cost {
+            shape: self.shape,
+            news,
+            contender,
+            wall,
+            cpu: cpu(id, false).unwrap_or(used),
+            database_cpu: cpu_of_family(self.postmaster) - database_cpu,
+            peak_mib: peak_mib(id).unwrap_or(most).max(most),
+            requests: self.requests().await,
+            wal: number(db, WAL).await - wal,
+            written: 0,
+        };
+        if contender == Contender::Daemon {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(id.cast_signed()), nix::sys::signal::Signal::SIGTERM)
+                .unwrap();
+        }
+        assert!(child.wait().await.unwrap().success(), "{} failed", contender.name());
+        // A server's process tells what it has done when it ends.
+        let written = "SELECT n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_user_tables WHERE relname = 'orders'";
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Cost { written: number(db, written).await, ..cost }
+    }
+
+    fn start(&self, contender: Contender, url: &str) -> Child {
+        if contender == Contender::Daemon {
+            return self.program(url, &["serve"]).spawn().unwrap();
+        }
+        Command::new(std::env::current_exe().unwrap())
+            .args(["work", "--contender", &contender.name().replace(' ', "-"), "--database", url])
+            .args(["--salla", &self.salla, "--stores", &self.shape.stores.to_string()])
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
+    }
+
+    async fn ask_for_runs(&self, url: &str) {
+        let store = Store::connect(&url.to_owned().into(), AT_ONCE, Duration::from_secs(60)).await.unwrap();
+        let asked = self.shape.merchants().map(|merchant| {
+            let run = NewRun {
+                merchant: MerchantId(merchant),
+                trigger: Trigger::Http,
+                request: Request { full: true, ..Request::default() },
+                by: Actor::Local,
+                key: None,
+            };
+            let store = &store;
+            async move { assert!(matches!(store.enqueue(run).await.unwrap(), Enqueued::Queued(_))) }
+        });
+        stream::iter(asked).for_each_concurrent(AT_ONCE as usize, |asked| asked).await;
+        store.close().await.unwrap();
+    }
+
+    /// Whoever did it, the same stands there afterwards, and of the daemon's runs all went well.
+    async fn check(&self, news: News, db: &DatabaseConnection) {
+        let (held, all) = (number(db, "SELECT count(*) FROM orders").await, self.shape.stores * self.shape.orders);
+        assert_eq!(held, all as u64, "{news:?}: orders");
+        assert_eq!(number(db, "SELECT count(*) FROM runs WHERE status <> 'succeeded'").await, 0, "{news:?}: runs");
+        let content = text(db, CONTENT).await;
+        let known = self.contents.lock().entry(news).or_insert_with(|| content.clone()).clone();
+        assert_eq!(content, known, "{news:?}: what stands there is not what the others wrote");
+    }
+
+    async fn post(&self, what: &str, body: &str) {
+        let client = reqwest::Client::new();
+        client.post(format!("{}/{what}", self.salla)).body(body.to_owned()).send().await.unwrap();
+    }
+
+    async fn requests(&self) -> u64 {
+        let answer = reqwest::get(format!("{}/requests", self.salla)).await.unwrap().text().await.unwrap();
+        answer.split_whitespace().next().unwrap().parse().unwrap()
+    }
+}
+
+const WAL: &str = "SELECT CAST(pg_current_wal_insert_lsn() - '0/0' AS bigint)";
+
+async fn connect(url: &str) -> DatabaseConnection {
+    let mut options = ConnectOptions::new(url);
+    options.sqlx_logging(false).max_connections(1).acquire_timeout(Duration::from_secs(600));
+    for _ in 0..100 {
+        // A server that has just opened its port may still refuse.
+        if let Ok(db) = Database::connect(options.clone()).await {
+            return db;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("no connection to the server within 10 s");
+}
+
+async fn text(db: &DatabaseConnection, sql: &str) -> String {
+    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await;
+    row.unwrap_or_else(|error| panic!("{sql}: {error}")).unwrap().try_get_by_index(0).unwrap()
+}
+
+async fn number(db: &DatabaseConnection, sql: &str) -> u64 {
+    text(db, &format!("SELECT CAST(({sql}) AS text)")).await.parse().unwrap()
+}
