@@ -3,7 +3,7 @@
 //! target.
 //!
 //! Each program is a process of its own, as is the Salla that they ask, whose pages lie ready; the server of the
-//! database is started by itself, and does not wait for its disk.
+//! database is started by itself, and waits for its disk as it does anywhere.
 
 #![allow(
     clippy::unwrap_used,

@@ -112,8 +112,8 @@ impl Night {
     /// Starts the Salla, and makes a database in which the stores are registered.
     pub async fn begin(server: &str, shape: Shape) -> Self {
         let admin = connect(&format!("{server}/postgres")).await;
-        // Neither a checkpoint nor a vacuum comes in between: both are done before.
-        for setting in ["max_wal_size = '16GB'", "checkpoint_timeout = '1h'", "autovacuum = off"] {
+        // Commits wait for the disk, as anywhere; neither a checkpoint nor a vacuum comes in between: both are done before.
+        for setting in ["fsync = on", "max_wal_size = '16GB'", "checkpoint_timeout = '1h'", "autovacuum = off"] {
             admin.execute_unprepared(&format!("ALTER SYSTEM SET {setting}")).await.unwrap();
         }
         admin.execute_unprepared("SELECT pg_reload_conf()").await.unwrap();
@@ -206,11 +206,7 @@ impl Night {
         costs
     }
 
-    async fn measure_once(
-        &self,
-        (contender, news): (Contender, News),
-        (url, db): (&str, &DatabaseConnection),
-    ) -> Cost {
+    async fn measure_once(&self, (contender, news): (Contender, News), (url, db): (&str, &DatabaseConnection)) -> Cost {
         self.requests().await;
         let (wal, database_cpu) = (number(db, WAL).await, cpu_of_family(self.postmaster));
         let (mut most, mut used) = (0.0, Duration::ZERO);

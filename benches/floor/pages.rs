@@ -31,19 +31,20 @@ pub struct Pages {
 impl Pages {
     pub fn of(merchant_id: i64, orders: usize, now: DateTime<Utc>) -> Self {
         let mut shop = Shop::seeded(merchant_id, orders, now - TimeDelta::hours(1));
-        shop.orders.sort_by_key(|order| order.id);
-        let before = pages(&shop);
+        let before = pages(&mut shop);
         let mut rng = StdRng::seed_from_u64(merchant_id.cast_unsigned());
         let first = rng.random_range(0..CHANGES);
         let changing: Vec<i64> = shop.orders.iter().skip(first).step_by(CHANGES).map(|order| order.id).collect();
         for id in changing {
             shop.touch(id, now);
         }
-        Self { before, after: pages(&shop) }
+        Self { before, after: pages(&mut shop) }
     }
 }
 
-fn pages(shop: &Shop) -> Vec<Bytes> {
+/// In the order of Salla's list, in which what changes last comes last.
+fn pages(shop: &mut Shop) -> Vec<Bytes> {
+    shop.orders.sort_by_key(|order| (order.updated_at, order.id));
     let (total, pages) = (shop.orders.len(), shop.orders.len().div_ceil(PAGE_SIZE));
     let chunks = shop.orders.chunks(PAGE_SIZE).enumerate();
     chunks

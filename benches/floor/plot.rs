@@ -4,7 +4,11 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-use crate::{contender::Contender, night::{Cost, News, Shape}, report::Table};
+use crate::{
+    contender::Contender,
+    night::{Cost, News, Shape},
+    report::Table,
+};
 
 const SHOWN: [(Contender, RGBColor); 3] = [
     (Contender::Floor, RGBColor(0x9a, 0xa5, 0xb1)),
@@ -61,28 +65,23 @@ fn panel(
         .y_label_area_size(48)
         .build_cartesian_2d(0.0..nights.len() as f64, (0.5..most).log_scale())
         .unwrap();
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .x_labels(0)
-        .y_label_formatter(&|value| format!("{value}"))
-        .draw()
-        .unwrap();
+    chart.configure_mesh().disable_x_mesh().x_labels(0).y_label_formatter(&|value| format!("{value}")).draw().unwrap();
     for (at, (contender, colour)) in SHOWN.into_iter().enumerate() {
         let bar = |(number, night)| {
             let (left, height) = (number as f64 + 0.14 + 0.24 * at as f64, ratio(night, contender)?);
             Some((left, height))
         };
         let bars: Vec<(f64, f64)> = nights.iter().enumerate().filter_map(bar).collect();
-        let drawn = bars.iter().map(|&(left, height)| Rectangle::new([(left, 0.5), (left + 0.22, height)], colour.filled()));
+        let drawn =
+            bars.iter().map(|&(left, height)| Rectangle::new([(left, 0.5), (left + 0.22, height)], colour.filled()));
         chart
             .draw_series(drawn)
             .unwrap()
             .label(contender.name())
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour.filled()));
-        let figures = bars.iter().map(|&(left, height)| {
-            Text::new(format!("{height:.1}"), (left + 0.02, height * 1.16), ("sans-serif", 12))
-        });
+        let figures = bars
+            .iter()
+            .map(|&(left, height)| Text::new(format!("{height:.1}"), (left + 0.02, height * 1.16), ("sans-serif", 12)));
         chart.draw_series(figures).unwrap();
     }
     chart.configure_series_labels().border_style(BLACK.mix(0.2)).background_style(WHITE).draw().unwrap();

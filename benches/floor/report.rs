@@ -40,9 +40,8 @@ impl Table {
     pub fn of(costs: &[Cost]) -> Self {
         let mut lines: Vec<Cost> = Vec::new();
         for cost in costs {
-            let same = |line: &&mut Cost| {
-                (line.shape, line.news, line.contender) == (cost.shape, cost.news, cost.contender)
-            };
+            let same =
+                |line: &&mut Cost| (line.shape, line.news, line.contender) == (cost.shape, cost.news, cost.contender);
             match lines.iter_mut().find(same) {
                 Some(line) => {
                     line.wall = line.wall.min(cost.wall);
@@ -83,7 +82,9 @@ impl Table {
         for line in &self.lines {
             let floor = self.line(line.shape, line.news, Contender::Floor);
             let over = |of: fn(&Cost) -> f64| {
-                floor.filter(|floor| of(floor) > 0.0).map_or(String::new(), |floor| format!("{:.2}", of(line) / of(floor)))
+                floor
+                    .filter(|floor| of(floor) > 0.0)
+                    .map_or(String::new(), |floor| format!("{:.2}", of(line) / of(floor)))
             };
             shown.add_row([
                 format!("{} × {}", line.shape.stores, line.shape.orders),
@@ -116,7 +117,11 @@ impl Table {
     }
 
     fn broken(&self) -> Vec<String> {
-        self.lines.iter().filter(|line| line.contender == Contender::Daemon).flat_map(|line| self.beyond(line)).collect()
+        self.lines
+            .iter()
+            .filter(|line| line.contender == Contender::Daemon)
+            .flat_map(|line| self.beyond(line))
+            .collect()
     }
 
     fn beyond(&self, daemon: &Cost) -> Vec<String> {

@@ -44,11 +44,7 @@ async fn reconcile(job: &Job, order: &Order<'_>) {
     bound(statement, job.merchant, order).execute(&job.pool).await.unwrap();
 }
 
-fn bound<'q>(
-    statement: &'static str,
-    merchant: i64,
-    order: &Order<'q>,
-) -> Query<'q, sqlx::Postgres, PgArguments> {
+fn bound<'q>(statement: &'static str, merchant: i64, order: &Order<'q>) -> Query<'q, sqlx::Postgres, PgArguments> {
     sqlx::query(statement)
         .bind(merchant)
         .bind(order.id)

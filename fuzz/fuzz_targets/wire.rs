@@ -21,9 +21,9 @@ fuzz_target!(|body: &[u8]| {
     assert!(!envelope.complaint().contains(char::is_control), "a complaint is one line");
     check_pagination(&envelope);
     match envelope.rows() {
-        Ok(rows) => rows.into_iter().for_each(check_row),
-        Err(_) => match envelope.data.as_deref() {
-            Some(detail) => check_row(detail),
+        Ok(rows) => rows.iter().for_each(|row| check_row(row)),
+        Err(_) => match envelope.data() {
+            Some(detail) => check_row(&detail),
             None => {
                 if let Ok(row) = serde_json::from_slice::<&RawValue>(body) {
                     check_row(row);

@@ -2,18 +2,14 @@
 
 use std::{fmt, str::FromStr};
 
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::UnknownWord;
+use super::{UnknownWord, canonical::Canonical};
 
 /// Raised whenever the same JSON would hash to something else, so that rows hashed by an older rule are
 /// compared by content instead of being taken for changed; and whenever a column is derived otherwise, for a
 /// row whose fingerprint stands is not written again.
 const VERSION: u8 = 2;
-
-/// Fields whose value changes though nobody changed the record: countdowns, counters, signed addresses.
-const VOLATILE: [&str; 6] = ["pending_payment_ends_at", "read", "unread", "views", "urls", "thumbnail"];
 
 /// The first 128 bits of the SHA-256 of a JSON document in canonical form: keys sorted, numbers
 /// normalised, volatile fields left out.
@@ -38,9 +34,9 @@ impl Fingerprint {
     /// # Errors
     /// When `json` is not JSON.
     pub fn of_json(json: &str) -> Result<Self, serde_json::Error> {
-        let value: Value = serde_json::from_str(json)?;
+        let value: Canonical<'_> = serde_json::from_str(json)?;
         let mut hasher = Sha256::new();
-        feed(&mut hasher, &value);
+        value.feed(&mut hasher);
         Ok(Self::take(hasher.finalize().as_slice()))
     }
 }
@@ -57,58 +53,6 @@ impl Fingerprint {
         bytes.copy_from_slice(&digest[..16]);
         Self(bytes)
     }
-}
-
-/// Each value is fed behind a tag, and each text behind its length, so that no two documents meet.
-fn feed(hasher: &mut Sha256, value: &Value) {
-    match value {
-        Value::Null => hasher.update(b"n"),
-        Value::Bool(false) => hasher.update(b"f"),
-        Value::Bool(true) => hasher.update(b"t"),
-        Value::Number(number) => feed_text(hasher, b'd', &canonical(number.as_str())),
-        Value::String(text) => feed_text(hasher, b's', text),
-        Value::Array(items) => {
-            hasher.update(b"[");
-            items.iter().for_each(|item| feed(hasher, item));
-            hasher.update(b"]");
-        }
-        Value::Object(fields) => {
-            hasher.update(b"{");
-            for (name, value) in fields {
-                if !VOLATILE.contains(&name.as_str()) {
-                    feed_text(hasher, b'k', name);
-                    feed(hasher, value);
-                }
-            }
-            hasher.update(b"}");
-        }
-    }
-}
-
-fn feed_text(hasher: &mut Sha256, tag: u8, text: &str) {
-    hasher.update([tag]);
-    hasher.update((text.len() as u64).to_le_bytes());
-    hasher.update(text);
-}
-
-/// `1e-2`, `0.01` and `0.010` are one number, and databases rewrite the one as the other: its digits without the
-/// zeros at either end, and the power of ten that they count. By hand, for a decimal type rounds or gives up where
-/// a database does not.
-fn canonical(number: &str) -> String {
-    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let unsigned = mantissa.strip_prefix('-').unwrap_or(mantissa);
-    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
-    let digits = format!("{whole}{fraction}");
-    let led = digits.trim_end_matches('0');
-    let significant = led.trim_start_matches('0');
-    if significant.is_empty() {
-        return "0".to_owned();
-    }
-    let Ok(exponent) = exponent.parse::<i64>() else {
-        return number.to_ascii_lowercase();
-    };
-    let power = i128::from(exponent) + (digits.len() - led.len()) as i128 - fraction.len() as i128;
-    format!("{}{significant}e{power}", if mantissa.starts_with('-') { "-" } else { "" })
 }
 
 impl fmt::Display for Fingerprint {

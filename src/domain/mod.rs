@@ -3,6 +3,7 @@
 
 mod assess;
 mod budget;
+mod canonical;
 mod check;
 mod customer;
 mod discrepancy;

@@ -158,7 +158,7 @@ fn unreadable(id: i64, reason: &str) -> Unreadable {
 fn checked<R: Record>(summary: Summary, details: &[Assessed<R>]) -> Option<Checked> {
     let detail = details.iter().find(|detail| detail.record.id() == summary.id)?;
     let held = match &detail.verdict {
-        Verdict::Unchanged | Verdict::Restore => detail.held_state?,
+        Verdict::Unchanged | Verdict::Restore => detail.held.as_ref()?.state()?,
         Verdict::Create | Verdict::Update { .. } => Held::state_of(&detail.record),
     };
     Some(Checked { summary, held })

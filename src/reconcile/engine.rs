@@ -13,7 +13,7 @@ use super::{
     vanished::{self, MassDisappearance},
     walk::WalkError,
 };
-use crate::domain::{Covered, Held, Record, RunStatus, Slice, Window, assess};
+use crate::domain::{Covered, Record, RunStatus, Slice, Window, assess};
 
 /// Why a run did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -200,17 +200,10 @@ impl<S, T> Work<'_, S, T> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let held = self.target.held(self.claim.lease.merchant, &ids).await?;
+        let mut held = self.target.held(self.claim.lease.merchant, &ids).await?;
         let assess_one = |record: R| {
-            let held = held.get(&record.id());
-            Assessed {
-                verdict: assess(&record, held),
-                held_updated_at: held.and_then(|held| held.updated_at),
-                held_state: held.and_then(Held::state),
-                lines_of: held.and_then(|held| held.lines_of),
-                record,
-                repeat,
-            }
+            let held = held.remove(&record.id());
+            Assessed { verdict: assess(&record, held.as_ref()), held, record, repeat }
         };
         Ok(records.into_iter().map(assess_one).collect())
     }

@@ -43,6 +43,9 @@ impl<S, T> Work<'_, S, T> {
 
 /// What is held may be newer than what was read; its lines are not these.
 fn wants_lines<R: Record>(one: &Assessed<R>) -> bool {
-    let ours_is_newer = one.verdict == Verdict::Unchanged && one.held_updated_at > one.record.updated_at();
-    !ours_is_newer && one.lines_of != one.record.updated_at()
+    let Some(held) = &one.held else {
+        return true;
+    };
+    let ours_is_newer = one.verdict == Verdict::Unchanged && held.updated_at > one.record.updated_at();
+    !ours_is_newer && held.lines_of != one.record.updated_at()
 }

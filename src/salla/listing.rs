@@ -75,7 +75,7 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
             return Err(malformed("a list that comes in one piece announces more than it shows"));
         }
         let pagination = if R::LIST.paged { announced } else { Pagination::whole(rows.len()) };
-        let rows: Vec<Listed<R>> = rows.into_iter().map(|row| self.read(request.whose, row)).collect();
+        let rows: Vec<Listed<R>> = rows.iter().map(|row| self.read(request.whose, row)).collect();
         let (rows, out_of_scope) = match request.scope {
             Scope::Changed { since } => self.changed_only(rows, since)?,
             Scope::Created { .. } => (rows, None),
@@ -117,8 +117,8 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
             Err(SourceError::Gone { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let data = answer.envelope.data.as_deref().ok_or_else(|| malformed("`data` is missing"))?;
-        Ok(Some(match self.read::<R>(whose, data).row {
+        let data = answer.envelope.data().ok_or_else(|| malformed("`data` is missing"))?;
+        Ok(Some(match self.read::<R>(whose, &data).row {
             Row::Whole(record) if record.id() == id => Ok(record),
             Row::Whole(_) => Err(unreadable(id, "id", &format!("is another {}'s", R::RESOURCE.one()))),
             Row::Summary(_) => Err(unreadable(id, "updated_at", "is missing")),

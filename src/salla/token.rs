@@ -119,7 +119,7 @@ fn outcome(
         return tokens(body, now)
             .map_or_else(|| Refresh::Unknown("the answer holds no tokens".to_owned()), Refresh::Renewed);
     }
-    let mut envelope = serde_json::from_str::<Envelope>(body).ok();
+    let mut envelope = Envelope::read(body.as_bytes()).ok();
     if let Some(envelope) = &mut envelope {
         envelope.forget(sent);
     }

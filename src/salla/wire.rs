@@ -8,17 +8,33 @@ use serde_json::{Value, value::RawValue};
 use super::secret::masked;
 use crate::foreign::clip;
 
-/// The envelope. `data` is kept as the text it came as: what is stored is what Salla sent.
+/// The envelope. What was asked for is kept as the text it came as: what is stored is what Salla sent.
 #[derive(Debug, Deserialize)]
-pub struct Envelope {
+pub struct Envelope<Data = Payload> {
     /// Absent: taken for true.
     pub success: Option<bool>,
     /// What was asked for.
-    pub data: Option<Box<RawValue>>,
+    pub data: Option<Data>,
     /// Beside a list.
     pub pagination: Option<Box<RawValue>>,
     /// Beside `success: false`.
     pub error: Option<Box<RawValue>>,
+}
+
+/// What was asked for.
+#[derive(Debug)]
+pub enum Payload {
+    /// The rows of a list, each as the text it came as.
+    Rows(Vec<Box<RawValue>>),
+    /// Anything else.
+    Other(Box<RawValue>),
+}
+
+impl<Data> Envelope<Data> {
+    fn map(self, payload: impl FnOnce(Data) -> Payload) -> Envelope {
+        let Self { success, data, pagination, error } = self;
+        Envelope { success, data: data.map(payload), pagination, error }
+    }
 }
 
 /// Page numbers by the server's own account.
@@ -41,16 +57,31 @@ impl Envelope {
     /// # Errors
     /// When it is not JSON, or not an envelope.
     pub fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(body)
+        // A list, which may be long, is gone through once; what is none is short.
+        if let Ok(list) = serde_json::from_slice::<Envelope<Vec<Box<RawValue>>>>(body) {
+            return Ok(list.map(Payload::Rows));
+        }
+        serde_json::from_slice::<Envelope<Box<RawValue>>>(body).map(|other| other.map(Payload::Other))
     }
 
     /// The rows of a list, each as the text it came as.
     ///
     /// # Errors
     /// When there is no list.
-    pub fn rows(&self) -> Result<Vec<&RawValue>, &'static str> {
-        let data = self.data.as_deref().ok_or("`data` is missing")?;
-        serde_json::from_str(data.get()).map_err(|_| "`data` is not a list")
+    pub fn rows(&self) -> Result<&[Box<RawValue>], &'static str> {
+        match &self.data {
+            Some(Payload::Rows(rows)) => Ok(rows),
+            Some(Payload::Other(_)) => Err("`data` is not a list"),
+            None => Err("`data` is missing"),
+        }
+    }
+
+    /// What was asked for, whatever it is.
+    pub fn data(&self) -> Option<Cow<'_, RawValue>> {
+        match self.data.as_ref()? {
+            Payload::Rows(rows) => serde_json::value::to_raw_value(rows).ok().map(Cow::Owned),
+            Payload::Other(data) => Some(Cow::Borrowed(data)),
+        }
     }
 
     /// What the envelope says about pages; what is missing or odd is `None`.
@@ -195,15 +226,30 @@ mod tests {
         for error in
             [r#""a \u006fry_at_1/x b""#, r#"{"code":"a ory_at_1\/x b"}"#, r#"{"message":"a o\u0007ry_at_1/x b"}"#]
         {
-            let mut envelope: Envelope = serde_json::from_str(&format!(r#"{{"error":{error}}}"#)).unwrap();
+            let mut envelope = Envelope::read(format!(r#"{{"error":{error}}}"#).as_bytes()).unwrap();
             envelope.forget(&["ory_at_1/x", ""]);
             assert!(envelope.complaint().contains("a [secret] b"), "{error}: {}", envelope.complaint());
         }
     }
 
     #[test]
+    fn what_was_asked_for_is_a_list_or_one_or_neither() {
+        let of = |json: &str| Envelope::read(json.as_bytes()).unwrap();
+        let list = of(r#"{"data": [ {"a" : 1}, 2 ]}"#);
+        assert_eq!(list.rows().unwrap().iter().map(|row| row.get()).collect::<Vec<_>>(), [r#"{"a" : 1}"#, "2"]);
+        assert_eq!(list.data().unwrap().get(), r#"[{"a" : 1},2]"#);
+        let one = of(r#"{"data": {"a" : 1}}"#);
+        assert_eq!(one.rows().unwrap_err(), "`data` is not a list");
+        assert_eq!(one.data().unwrap().get(), r#"{"a" : 1}"#);
+        for nothing in ["{}", r#"{"data":null}"#] {
+            assert_eq!(of(nothing).rows().unwrap_err(), "`data` is missing", "{nothing}");
+            assert!(of(nothing).data().is_none(), "{nothing}");
+        }
+    }
+
+    #[test]
     fn complaints_have_a_word_or_a_number_or_no_envelope() {
-        let of = |json: &str| serde_json::from_str::<Envelope>(json).unwrap().complaint();
+        let of = |json: &str| Envelope::read(json.as_bytes()).unwrap().complaint();
         assert_eq!(of(r#"{"error":{"code":404,"message":"gone"}}"#), "404: gone");
         assert_eq!(of(r#"{"error":{"code":"error","message":""}}"#), "error: ");
         assert_eq!(of(r#"{"error":"invalid_grant"}"#), "invalid_grant");

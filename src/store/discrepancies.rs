@@ -70,7 +70,7 @@ fn of_record<R: Record>(
             resource: R::RESOURCE,
             salla_id: Some(record.record.id()),
             kind,
-            local_updated_at: record.held_updated_at,
+            local_updated_at: record.held.as_ref().and_then(|held| held.updated_at),
             remote_updated_at: record.record.updated_at(),
             fields,
             reason,

@@ -24,12 +24,8 @@ pub struct Assessed<R: Record> {
     pub record: R,
     /// What to do.
     pub verdict: Verdict,
-    /// The version that was held when it was assessed.
-    pub held_updated_at: Option<DateTime<Utc>>,
-    /// What our copy hashed to then.
-    pub held_state: Option<Fingerprint>,
-    /// Of which version the lines are that are held of it.
-    pub lines_of: Option<DateTime<Utc>>,
+    /// What was held of it when it was assessed.
+    pub held: Option<Held<R>>,
     /// The run has counted it before: it is written if it is newer, and not counted again.
     pub repeat: bool,
 }
