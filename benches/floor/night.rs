@@ -1,10 +1,6 @@
 //! One night's work: the same for all who do it, each in a database of its own.
 
-use std::{
-    collections::HashMap,
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, process::Stdio, time::Duration};
 
 use clap::Args;
 use futures::{StreamExt, stream};
@@ -18,6 +14,7 @@ use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, Sta
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
+    time::Instant,
 };
 
 use crate::{

@@ -1,10 +1,13 @@
 //! `customers`: the people that orders and customers tell of.
 
+use serde_json::json;
+
 use super::{Exit, actor::actor};
 use crate::{
     app::{self, Rewritten, open_store},
     config::Config,
     domain::MerchantId,
+    reconcile::ports::{Action, Audit, Register},
     salla::Privacy,
 };
 
@@ -39,10 +42,25 @@ pub async fn customers(config: &Config, command: Command) -> anyhow::Result<Exit
         Command::Erase { merchant, id } => {
             let rewritten = app::erase((&store, &privacy), (merchant, id), &actor()).await?;
             say!("Customer {id} of store {merchant} is erased, and will not come back: {}", told(&rewritten));
+            if store.merchant(merchant).await?.is_none() {
+                say!(
+                    "No store {merchant} is registered; if that is not the id that was meant, repeat it with the right one"
+                );
+            }
         }
         Command::Redact => {
+            let fields = config.privacy.customer_fields.as_str();
+            let audit =
+                |detail| Audit { actor: actor(), action: Action::CustomersRedact, merchant: None, run: None, detail };
+            // One at the beginning and one at the end: what lies between is many transactions, and may be cut short.
+            store.note(&audit(json!({"customer_fields": fields, "begun": true}))).await?;
             let rewritten = app::redact(&store, &privacy).await?;
-            say!("With privacy.customer_fields = {:?}: {}", config.privacy.customer_fields.as_str(), told(&rewritten));
+            let records: u64 = rewritten.iter().map(|(_, count)| count).sum();
+            store.note(&audit(json!({"customer_fields": fields, "records": records}))).await?;
+            say!("With privacy.customer_fields = {fields:?}: {}", told(&rewritten));
+            if privacy.keeps_all() {
+                say!("What was left out before comes back where Salla still lists it: salla-reconciler run --full");
+            }
         }
     }
     store.close().await?;

@@ -24,14 +24,22 @@ pub enum Command {
     )]
     Generate {
         /// What the key is called; letters, digits, `-` and `_`. Without it: the date.
-        #[arg(long, default_value_t = today())]
+        #[arg(long, default_value_t = today(), value_parser = key_id)]
         id: String,
     },
-    /// Encrypts every stored token anew, under the first key.
+    /// Encrypts every stored token anew by what `vault.keeper` names, such as the first key of `vault.keys`.
     #[command(after_help = "Put the new key first and keep the old one until this has ended.\n\nExamples:\n  \
                             SALLA_RECONCILER__VAULT__KEYS=new:…,old:… salla-reconciler keys rotate\n\n\
-                            It may run beside daemons that have both keys, be killed, and be begun again.\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__VAULT__KEYS")]
+                            It may run beside daemons that have both keys, be killed, and be begun again.\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__VAULT__*")]
     Rotate,
+}
+
+fn key_id(text: &str) -> Result<String, String> {
+    if vault::is_key_id(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("letters, digits, `-` and `_`, up to 32 of them".to_owned())
+    }
 }
 
 /// Rows at a time, and merchants at a time: who has the keys may be far away.

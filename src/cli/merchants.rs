@@ -27,7 +27,7 @@ pub enum Command {
         after_help = "A line: {\"merchant_id\":1001,\"name\":\"…\",\"access_token\":\"…\",\"refresh_token\":\"…\",\"expires_at\":\"2026-12-01T00:00:00Z\"}\n\n\
                             Examples:\n  salla-reconciler merchants import merchants.jsonl\n  \
                             salla-reconciler merchants import - < merchants.jsonl\n\n\
-                            Environment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__VAULT__KEYS"
+                            Environment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__VAULT__*"
     )]
     Import {
         /// The file; `-` is stdin.
@@ -54,7 +54,7 @@ pub enum Command {
     Resume(Whom),
     /// Takes a store out of the register and destroys its tokens; its orders and runs stay.
     #[command(
-        after_help = "Examples:\n\x20 salla-reconciler merchants remove 1001\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL"
+        after_help = "Examples:\n\x20 salla-reconciler merchants remove 1001\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__VAULT__*"
     )]
     Remove {
         /// Its id.

@@ -59,7 +59,7 @@ pub enum Exit {
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Exit codes: 0 everything succeeded, 1 a run failed, 2 bad usage, 3 some records were skipped or failed, 78 bad configuration.\n\
+    after_help = "Exit codes: 0 everything succeeded, 1 a run failed, 2 bad usage, 3 some records, or a whole kind of them, were skipped or failed, 78 bad configuration.\n\
                   Every setting can be given in the environment: SALLA_RECONCILER__SECTION__KEY, such as SALLA_RECONCILER__DATABASE__URL."
 )]
 pub struct Cli {
@@ -76,11 +76,11 @@ enum Command {
     #[command(after_help = "Examples:\n  salla-reconciler serve\n  \
                             SALLA_RECONCILER__HTTP__LISTEN=0.0.0.0:8080 salla-reconciler --config production.toml serve\n\n\
                             Environment: SALLA_RECONCILER__DATABASE__URL, __DATABASE__MIGRATE, __SALLA__*, __SCHEDULE__*, __RECONCILE__*,\n\
-                            __HTTP__*, __VAULT__KEYS, __SHUTDOWN__GRACE, __CDC__*, __TELEMETRY__*, __RETENTION__RUNS")]
+                            __HTTP__*, __VAULT__*, __PRIVACY__*, __SHUTDOWN__GRACE, __CDC__*, __TELEMETRY__*, __RETENTION__RUNS")]
     Serve,
     /// Runs in the foreground, for the named merchants or all active ones.
     Run(run::Args),
-    /// What was lost over a period: missing and stale orders, the webhooks they stand for, and how late it was noticed.
+    /// What was lost over a period: missing and stale records, the webhooks they stand for, and how late it was noticed.
     Report(report::Args),
     /// A simulated Salla, stores that have drifted, one sweep, and the result: offline, without configuration.
     #[cfg(feature = "demo")]
@@ -94,7 +94,7 @@ enum Command {
     /// The database's schema.
     #[command(subcommand)]
     Migrate(migrate::Command),
-    /// The keys that tokens are encrypted under.
+    /// What tokens are encrypted under.
     #[command(subcommand)]
     Keys(keys::Command),
     /// Looks at configuration, database, schema, vault and Salla, and says what to do.

@@ -124,7 +124,10 @@ fn unreadable(name: &str, error: &::config::ConfigError) -> ConfigError {
 
 fn unknown(key: &str, source_name: &str, known: &[String]) -> ConfigError {
     let likeness = |known: &String| strsim::jaro_winkler(known, key);
-    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(|near| likeness(near) > 0.8);
+    // Of keys of one section the sections alone are alike.
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    let is_meant = |near: &&String| likeness(near) > 0.8 && strsim::jaro_winkler(&last(near), &last(key)) > 0.7;
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(is_meant);
     ConfigError {
         key: key.to_owned(),
         problem: "is no key".to_owned(),

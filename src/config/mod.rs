@@ -145,7 +145,10 @@ impl Config {
 
     fn check_secrets(&self) -> Result<(), (&'static str, String, &'static str)> {
         if self.privacy.has_weak_key() {
-            let problem = "is so short that pseudonyms could be guessed".to_owned();
+            let is_set = !self.privacy.pseudonym_key.expose_secret().is_empty();
+            let problem =
+                if is_set { "is so short that pseudonyms could be guessed" } else { "is needed for pseudonyms" };
+            let problem = problem.to_owned();
             let mend = "set 32 random characters or more: openssl rand -base64 32";
             return Err(("privacy.pseudonym_key", problem, mend));
         }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 /// Fields whose value changes though nobody changed the record: countdowns, counters, signed addresses.
 const VOLATILE: [&str; 6] = ["pending_payment_ends_at", "read", "unread", "views", "urls", "thumbnail"];
 
-/// What serde_json calls the only field of a number of any size.
+/// What `serde_json` calls the only field of a number of any size.
 const NUMBER: &str = "$serde_json::private::Number";
 
 /// A value, without what is volatile in it.

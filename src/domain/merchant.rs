@@ -20,10 +20,10 @@ impl fmt::Display for MerchantId {
 }
 
 impl FromStr for MerchantId {
-    type Err = std::num::ParseIntError;
+    type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
+        text.parse().map(Self).map_err(|_| "a store's id is a whole number of Salla's, such as 1001")
     }
 }
 

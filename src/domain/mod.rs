@@ -52,3 +52,4 @@ pub use slice::Slice;
 pub use totals::{Outcome, Totals};
 pub use window::{Covered, InvalidWindow, Request, Window, WindowPolicy};
 pub use words::UnknownWord;
+pub(crate) use words::words;

@@ -70,6 +70,8 @@ words! {
         NoToken = "no_token",
         /// The stored token cannot be decrypted.
         TokenUnreadable = "token_unreadable",
+        /// What keeps the tokens does not answer.
+        KeeperUnavailable = "keeper_unavailable",
         /// Salla refuses the merchant's tokens for good.
         NeedsReauthorization = "needs_reauthorization",
         /// The app was installed without a scope that is needed.

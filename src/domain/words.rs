@@ -2,21 +2,28 @@
 
 /// A word from outside that names nothing we know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {what}: {word:?}")]
+#[error("unknown {what}: {word:?}{known}")]
 pub struct UnknownWord {
     what: &'static str,
     word: String,
+    known: String,
 }
 
 impl UnknownWord {
     /// `word` was read where a `what` belongs.
     #[must_use]
     pub fn new(what: &'static str, word: &str) -> Self {
-        Self { what, word: word.to_owned() }
+        Self { what, word: word.to_owned(), known: String::new() }
+    }
+
+    /// Where one of these does.
+    #[must_use]
+    pub fn among(self, known: &[&str]) -> Self {
+        Self { known: format!("; there are {}", known.join(", ")), ..self }
     }
 }
 
-/// An enum that is spelt in `snake_case` in the database, the API and the metrics.
+/// An enum that is spelt in `snake_case` in the settings, the database, the API and the metrics.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident ($what:literal) { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*
@@ -44,7 +51,7 @@ macro_rules! words {
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($word => Ok(Self::$variant),)+
-                    _ => Err($crate::domain::UnknownWord::new($what, text)),
+                    _ => Err($crate::domain::UnknownWord::new($what, text).among(&[$($word),+])),
                 }
             }
         }
@@ -57,4 +64,4 @@ macro_rules! words {
     };
 }
 
-pub(super) use words;
+pub(crate) use words;

@@ -93,7 +93,7 @@ where
         match self.store.release(&claim.lease, pause).await {
             Ok(true) if pause.is_zero() => tracing::info!("run given back at its cursor"),
             Ok(true) => tracing::info!(
-                "run waits at its cursor for {} s: Salla wants its store left alone, or it cannot be asked for it",
+                "run waits at its cursor for {} s: its store is to be left alone, or what it needs does not answer",
                 pause.as_secs()
             ),
             Ok(false) => return self.let_go(claim),

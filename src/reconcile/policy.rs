@@ -95,6 +95,7 @@ pub fn spares_other_kinds(kind: FailureKind) -> bool {
         FailureKind::UnknownMerchant
         | FailureKind::NoToken
         | FailureKind::TokenUnreadable
+        | FailureKind::KeeperUnavailable
         | FailureKind::NeedsReauthorization
         | FailureKind::ClientCredentials
         | FailureKind::RateLimited
@@ -121,9 +122,8 @@ pub fn failure(kind: FailureKind, what: &impl Display) -> Failure {
 fn of_source(error: &SourceError) -> FailureKind {
     match error {
         SourceError::NoToken(_) => FailureKind::NoToken,
-        SourceError::Credentials(CredentialError::Unreadable { .. } | CredentialError::Unavailable { .. }) => {
-            FailureKind::TokenUnreadable
-        }
+        SourceError::Credentials(CredentialError::Unreadable { .. }) => FailureKind::TokenUnreadable,
+        SourceError::Credentials(CredentialError::Unavailable { .. }) => FailureKind::KeeperUnavailable,
         SourceError::Credentials(CredentialError::Store(_)) => FailureKind::Database,
         SourceError::Unauthorized { .. } => FailureKind::NeedsReauthorization,
         SourceError::MissingScope { .. } => FailureKind::MissingScope,
@@ -144,7 +144,10 @@ pub fn advice(kind: FailureKind) -> &'static str {
         FailureKind::UnknownMerchant => "`merchants list` tells who is registered",
         FailureKind::NoToken => "the merchant installs the app, or import it with its tokens: `merchants import`",
         FailureKind::TokenUnreadable => {
-            "see to what the message names: put the key back into vault.keys, or let AWS answer; or import the merchant again"
+            "see to what the message names: put the key back into vault.keys, or mend what AWS refuses; or import the merchant again"
+        }
+        FailureKind::KeeperUnavailable => {
+            "nothing was sent and no token is lost: let what the message names answer, and run again"
         }
         FailureKind::NeedsReauthorization => "the merchant must install the app again",
         FailureKind::MissingScope => "grant the app that scope, and have the merchant approve it",

@@ -230,7 +230,7 @@ where
                 match self.on_stop {
                     OnStop::GiveBack => dispose(error),
                     // Nobody would take it up.
-                    OnStop::Cancel => Disposition::Fail(failure(FailureKind::TokenUnreadable, error)),
+                    OnStop::Cancel => Disposition::Fail(failure(FailureKind::KeeperUnavailable, error)),
                 }
             }
             error => dispose(error),

@@ -6,6 +6,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
 
+use crate::domain::words;
+
 /// The section `salla`; `config/default.toml` tells what each key is for.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,6 +18,7 @@ pub struct Config {
     pub client_id: String,
     pub client_secret: SecretString,
     pub webhook_secret: SecretString,
+    #[serde(deserialize_with = "crate::config::parsed")]
     pub listing: ListingChoice,
     #[serde(deserialize_with = "crate::config::duration")]
     pub request_timeout: Duration,
@@ -29,14 +32,14 @@ pub struct Config {
     pub proxy: SecretString,
 }
 
-/// How the orders that may have changed are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ListingChoice {
-    /// The filter `updated_at_min`, and what is documented for a store whose server does not honour it.
-    Auto,
-    /// The filter `updated_at_min`, which the server must honour.
-    UpdatedAtMin,
-    /// What Salla's public documentation describes: summaries of the whole store, and details where they are needed.
-    Documented,
+words! {
+    /// How the orders that may have changed are found.
+    ListingChoice ("way to list") {
+        /// The filter `updated_at_min`, and what is documented for a store whose server does not honour it.
+        Auto = "auto",
+        /// The filter `updated_at_min`, which the server must honour.
+        UpdatedAtMin = "updated_at_min",
+        /// What Salla's public documentation describes: summaries of the whole store, and details where they are needed.
+        Documented = "documented",
+    }
 }

@@ -73,7 +73,7 @@ pub enum StoreError {
     SharedSessions,
     /// It answers, and refuses the schema.
     #[error(
-        "the schema cannot be migrated: {0}; the database must be writable, its role may create tables, and none of another's may have their names"
+        "the schema cannot be migrated: {0}; the database must be writable, its role may create tables, none of another's may have their names, and a schema that search_path names has to be there (CREATE SCHEMA)"
     )]
     Migration(DbErr),
     /// The schema is older than this program.

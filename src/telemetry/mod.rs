@@ -13,7 +13,7 @@ use tracing_subscriber::{
     EnvFilter, Layer, Registry, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
-use crate::reconcile::span::TARGET;
+use crate::{domain::words, reconcile::span::TARGET};
 
 pub use terminal::{Shown, show};
 
@@ -22,21 +22,22 @@ pub use terminal::{Shown, show};
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents every key")]
 pub struct Config {
+    #[serde(deserialize_with = "crate::config::parsed")]
     pub log_format: LogFormat,
     /// It may name a user and a password.
     pub otlp_endpoint: SecretString,
 }
 
-/// How a log line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// Text where stderr is a terminal, else JSON.
-    Auto,
-    /// A JSON object a line.
-    Json,
-    /// For people.
-    Text,
+words! {
+    /// How a log line looks.
+    LogFormat ("format of log lines") {
+        /// Text where stderr is a terminal, else JSON.
+        Auto = "auto",
+        /// A JSON object a line.
+        Json = "json",
+        /// For people.
+        Text = "text",
+    }
 }
 
 /// Flushes what is pending when the program ends.

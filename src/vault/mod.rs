@@ -17,7 +17,7 @@ mod store;
 mod text;
 
 pub use keeper::Keepers;
-pub use ring::{KeyRing, KeyRingError, OpenError, generate};
+pub use ring::{KeyRing, KeyRingError, OpenError, generate, is_key_id};
 pub use store::Vault;
 
 use std::{io::Read, path::PathBuf};
@@ -26,19 +26,21 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::domain::words;
+
 /// No ring comes near this.
 const LARGEST_FILE: u64 = 64 << 10;
 
-/// Who seals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Choice {
-    /// The first key of `vault.keys`.
-    Keys,
-    /// `vault.kms_key`.
-    Kms,
-    /// AWS Secrets Manager, under `vault.secrets_prefix`.
-    SecretsManager,
+words! {
+    /// Who seals.
+    Choice ("keeper of tokens") {
+        /// The first key of `vault.keys`.
+        Keys = "keys",
+        /// `vault.kms_key`.
+        Kms = "kms",
+        /// AWS Secrets Manager, under `vault.secrets_prefix`.
+        SecretsManager = "secrets_manager",
+    }
 }
 
 /// The section `vault`; `config/default.toml` tells what each key is for.
@@ -46,6 +48,7 @@ pub enum Choice {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents every key")]
 pub struct Config {
+    #[serde(deserialize_with = "crate::config::parsed")]
     pub keeper: Choice,
     pub kms_key: String,
     pub secrets_prefix: String,

@@ -70,7 +70,8 @@ impl KeyRing {
         let mut keys: Vec<(String, XChaCha20Poly1305)> = Vec::new();
         let entries = text.expose_secret().split([',', '\n']).map(str::trim);
         for (number, entry) in entries.filter(|entry| !entry.is_empty()).enumerate() {
-            let (id, key) = entry.split_once(':').filter(|(id, _)| is_id(id)).ok_or(KeyRingError::Shape(number + 1))?;
+            let (id, key) =
+                entry.split_once(':').filter(|(id, _)| is_key_id(id)).ok_or(KeyRingError::Shape(number + 1))?;
             let cipher = cipher(key).ok_or_else(|| KeyRingError::Key(id.to_owned()))?;
             if keys.iter().any(|(known, _)| known == id) {
                 return Err(KeyRingError::Twice(id.to_owned()));
@@ -158,8 +159,9 @@ fn cipher(key: &str) -> Option<XChaCha20Poly1305> {
     XChaCha20Poly1305::new_from_slice(&bytes[..length]).ok()
 }
 
-/// An id is shown in errors. Being shorter than any key, it never is one that stands in its place.
-fn is_id(id: &str) -> bool {
+/// What a key may be called. An id is shown in errors. Being shorter than any key, it never is one that stands in its place.
+#[must_use]
+pub fn is_key_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= LONGEST_ID && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 

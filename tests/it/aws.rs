@@ -191,7 +191,7 @@ async fn runs_wait_while_kms_is_away(engine: Engine) {
     assert_eq!(site.salla.world().seen.len(), 0);
     // Whoever waits for an answer gets one.
     let run = site.reconcile(1001, &[]).await;
-    assert_eq!(run["error"]["kind"], "token_unreadable", "{run}");
+    assert_eq!(run["error"]["kind"], "keeper_unavailable", "{run}");
     assert!(run["error"]["message"].as_str().unwrap().contains("AWS KMS does not answer"), "{run}");
     let check = site.run(&["check"]).await.exits(1).stdout;
     assert!(check.contains("FAIL  vault: AWS KMS does not answer"), "{check}");

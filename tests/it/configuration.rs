@@ -34,6 +34,9 @@ async fn bad_values_are_named_with_their_source_and_the_mend() {
         ("RECONCILE__MAX_DISAPPEARED", "1.5", "reconcile.max_disappeared"),
         ("SALLA__PROXY", "proxy:3128", "salla.proxy"),
         ("SALLA__LISTING", "documentd", "salla.listing"),
+        ("SALLA__LISTING", "documentd", "there are auto, updated_at_min, documented"),
+        ("VAULT__KEEPER", "vault", "there are keys, kms, secrets_manager"),
+        ("PRIVACY__CUSTOMER_FIELDS", "anon", "there are full, pseudonymous, none"),
         ("SALLA__REQUEST_TIMEOUT", "5", "salla.request_timeout"),
         ("SALLA__API_URL", "http://api.salla.dev", "salla.api_url"),
         ("SALLA__API_URL", "nonsense", "salla.api_url"),
@@ -48,7 +51,7 @@ async fn bad_values_are_named_with_their_source_and_the_mend() {
         ("HTTP__API_TOKENS", "ci:read:0123456789abcdef,ci:read:short", "http.api_tokens: entry 2 has a token"),
         ("DATABASE__URL", "mysql://x", "database.url"),
         ("DATABASE__MIGRATE", "maybe", "database.migrate"),
-        ("TELEMETRY__LOG_FORMAT", "xml", "telemetry.log_format"),
+        ("TELEMETRY__LOG_FORMAT", "xml", "there are auto, json, text"),
         ("CDC__WEBHOOK_URL", "pipeline.example/runs", "cdc.webhook_url"),
         ("CDC__WEBHOOK_URL", "ftp://pipeline.example/runs", "cdc.webhook_url"),
         ("CDC__WEBHOOK_URL", "https://me:its-password-canary@pipeline.example/runs", "cdc.webhook_url"),
@@ -188,6 +191,8 @@ async fn without_keys_nothing_that_needs_them_begins() {
     }
     site.unset("VAULT__KEYS");
     site.run(&["keys", "generate"]).await.exits(0);
+    let nameless = site.run(&["keys", "generate", "--id", "a b"]).await.exits(2);
+    assert!(nameless.stderr.contains("--id"), "{nameless:?}");
     site.run(&["merchants", "list"]).await.exits(0);
 }
 

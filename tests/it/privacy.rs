@@ -77,6 +77,8 @@ async fn nothing_of_customers(engine: Engine) {
     assert_eq!(totals(&run), [22, 0, 0, 22, 0, 0], "a quiet night: {run}");
     let redacted = site.run(&["customers", "redact"]).await.exits(0);
     assert!(redacted.stdout.contains("0 orders and 0 customers rewritten"), "{}", redacted.stdout);
+    let noted = "SELECT count(*) FROM audit WHERE action = 'customers.redact'";
+    assert_eq!(site.database.number(noted).await, 4, "two at its beginning, and two at its end");
     let analyst =
         "SELECT count(*) FROM orders WHERE total_amount IS NOT NULL AND status IS NOT NULL AND payload IS NOT NULL";
     assert_eq!(site.database.number(analyst).await, 12);
@@ -179,8 +181,11 @@ async fn one_person_is_erased(engine: Engine) {
     assert!(!after.contains(&address));
     // Again, of somebody who is not held, and of a store that is not registered.
     for (merchant, id) in [("1001", id), ("1001", 5), ("77", 5)] {
-        site.run(&["customers", "erase", merchant, &id.to_string()]).await.exits(0);
+        let erased = site.run(&["customers", "erase", merchant, &id.to_string()]).await.exits(0);
+        assert_eq!(erased.stdout.contains("No store 77 is registered"), merchant == "77", "{erased:?}");
     }
+    let mistyped = site.run(&["customers", "erase", "abc", "5"]).await.exits(2);
+    assert!(mistyped.stderr.contains("a store's id is a whole number"), "{mistyped:?}");
     let daemon = site.serve().await;
     let (_, audit) = daemon.get("/audit").await;
     let entries: Vec<&Value> =
@@ -223,6 +228,7 @@ async fn what_another_writer_left(engine: Engine) {
     // Where all is kept, nothing is lost because it cannot be read.
     let redacted = site.run(&["customers", "redact"]).await.exits(0);
     assert!(redacted.stdout.contains("0 orders and 0 customers"), "{}", redacted.stdout);
+    assert!(redacted.stdout.contains("run --full"), "{}", redacted.stdout);
     site.run(&["customers", "erase", "1001", "9"]).await.exits(0);
     assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE payload IS NULL").await, 1);
     assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE status = 'completed'").await, 2);

@@ -57,6 +57,8 @@ pub enum Action {
     WebhookApply,
     /// A customer was erased.
     CustomerErase,
+    /// What is kept of customers was applied to all that is held.
+    CustomersRedact,
     /// Tokens were encrypted anew.
     KeysRotate,
 }
@@ -76,6 +78,7 @@ impl Action {
             Self::AllResume => "all.resume",
             Self::WebhookApply => "webhook.apply",
             Self::CustomerErase => "customer.erase",
+            Self::CustomersRedact => "customers.redact",
             Self::KeysRotate => "keys.rotate",
         }
     }

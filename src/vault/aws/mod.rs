@@ -121,8 +121,10 @@ impl Trouble {
         let (mut text, mut cause) = (format!("{service} does not answer"), Error::source(error));
         while let Some(this) = cause {
             let told = this.to_string();
+            if told.contains("loading credentials") {
+                "no AWS credentials can be had".clone_into(&mut text);
             // Some show all of the request.
-            if !told.contains("SdkBody") {
+            } else if !told.contains("SdkBody") {
                 let _ = write!(text, ": {told}");
             }
             cause = this.source();

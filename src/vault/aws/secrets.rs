@@ -198,8 +198,9 @@ impl Secrets {
             }
             Err(Trouble::Away(reason) | Trouble::Refused { message: reason, .. }) => {
                 let reason = format!(
-                    "the secret {} is not deleted: {reason}; delete it in AWS if the command does not when it is repeated",
-                    self.name(merchant)
+                    "the secret {name}, which nothing here needs any more, is not deleted: {reason}; delete it by hand: \
+                     aws secretsmanager delete-secret --secret-id {name} --recovery-window-in-days {RECOVERY_DAYS}",
+                    name = self.name(merchant)
                 );
                 Err(CredentialError::Unavailable { reason })
             }
