@@ -17,7 +17,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("http", &["domain", "reconcile"]),
     ("outbox", &["domain", "foreign", "reconcile"]),
     ("schedule", &["domain", "reconcile"]),
-    ("telemetry", &["reconcile"]),
+    ("telemetry", &["domain", "reconcile"]),
     ("simulator", &[]),
     ("config", &["http", "outbox", "reconcile", "salla", "schedule", "store", "telemetry", "vault"]),
     ("app", &["config", "domain", "http", "outbox", "reconcile", "salla", "schedule", "store", "telemetry", "vault"]),

@@ -60,15 +60,15 @@ impl Daemon {
         self.log.lock().join("\n")
     }
 
-    /// The first line of the log that fits.
+    /// The first line of the log that fits. A call of the database's is given up after 40 s.
     pub async fn await_line(&self, fits: impl Fn(&Value) -> bool) -> Value {
-        for _ in 0..600 {
+        for _ in 0..1200 {
             if let Some(line) = self.log().into_iter().find(|line| fits(line)) {
                 return line;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("no such line within 30 s:\n{}", self.log_text());
+        panic!("no such line within 60 s:\n{}", self.log_text());
     }
 
     pub async fn call(
