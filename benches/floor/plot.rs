@@ -57,7 +57,7 @@ fn panel(
         (of(floor) > 0.0).then(|| of(line) / of(floor))
     };
     let most = nights.iter().flat_map(|night| SHOWN.map(|(contender, _)| ratio(night, contender).unwrap_or(1.0)));
-    let most = most.fold(2.0, f64::max) * 1.6;
+    let most = most.fold(2.0, f64::max) * 3.0;
     let mut chart = ChartBuilder::on(area)
         .caption(name, ("sans-serif", 18))
         .margin(12)
@@ -84,7 +84,13 @@ fn panel(
             .map(|&(left, height)| Text::new(format!("{height:.1}"), (left + 0.02, height * 1.16), ("sans-serif", 12)));
         chart.draw_series(figures).unwrap();
     }
-    chart.configure_series_labels().border_style(BLACK.mix(0.2)).background_style(WHITE).draw().unwrap();
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .border_style(BLACK.mix(0.2))
+        .background_style(WHITE)
+        .draw()
+        .unwrap();
     let width = f64::from(area.dim_in_pixel().0) - 84.0;
     for (number, (shape, news)) in nights.iter().enumerate() {
         let middle = 60.0 + width * (number as f64 + 0.5) / nights.len() as f64;

@@ -10,12 +10,13 @@ use std::{
 use crate::support::{Engine, Site, daemon::Daemon, site::shop};
 
 /// Commands that are not run by these tests, by how they begin, and what stands in for that.
-const ELSEWHERE: [(&str, &str); 15] = [
+const ELSEWHERE: [(&str, &str); 16] = [
     ("cargo run --release -- demo", "`.ci/run` does, with --once, and `demo.rs` reads what it says"),
     ("tests/run", "whoever reads this"),
     ("cargo install --locked --path .", "`.ci/run` builds the same"),
     ("salla-reconciler serve", "what follows is asked of it"),
     ("cargo bench --locked --bench scale", "an hour; its results are in docs/operations.md"),
+    ("cargo bench --locked --bench floor", "ten minutes; its results are in docs/performance.md"),
     ("docker build", "no Docker on most machines; `.ci/deploy` reads the Dockerfile"),
     ("docker compose up", "the same; `.ci/deploy` reads the file"),
     ("cd deploy/compose", "the same"),
