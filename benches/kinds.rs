@@ -9,6 +9,9 @@
     reason = "a benchmark that cannot go on may panic"
 )]
 
+#[path = "support/process.rs"]
+mod process;
+
 use std::{
     process::{ExitCode, Stdio},
     time::Duration,
@@ -20,11 +23,7 @@ use salla_reconciler::{
     domain::Resource,
     simulator::{Shop, Simulator, World},
 };
-use tokio::{
-    io::AsyncWriteExt,
-    process::{Child, Command},
-    time::Instant,
-};
+use tokio::{io::AsyncWriteExt, process::Command, time::Instant};
 
 const KEYS: &str = "bench:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const MERCHANT: i64 = 1001;
@@ -34,9 +33,6 @@ const STATUSES: usize = 1_000;
 
 /// A kind may cost so much more than orders, in time a record and in memory.
 const IN_LINE: f64 = 1.5;
-
-/// Of a second, as the system counts a process's time; Linux shows it so to everybody.
-const TICKS: f64 = 100.0;
 
 #[derive(Parser)]
 struct Args {
@@ -98,36 +94,16 @@ impl Site {
     async fn run(&self, resource: Resource, records: usize) -> Cost {
         let began = Instant::now();
         let mut run = self.command(&["run", "--full", "--resource", resource.as_str()]).spawn().unwrap();
-        let (mut most, mut ticks) = (0.0, 0.0);
+        let (id, mut most) = (run.id().unwrap(), 0.0);
         // What it has used is shown until it is waited for, and its memory until it ends.
-        while let Some(shown) = shown(&run) {
-            (most, ticks) = (shown.mebibytes.unwrap_or(most).max(most), shown.ticks);
-            if shown.has_ended {
-                break;
-            }
+        while !process::has_ended(id) {
+            most = process::peak_mib(id).unwrap_or(most).max(most);
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+        let used = process::cpu(id).unwrap();
         assert!(run.wait().await.unwrap().success(), "a run of {resource} failed");
-        Cost { micros: ticks / TICKS * 1e6 / records as f64, wall: began.elapsed(), mebibytes: most }
+        Cost { micros: used.as_secs_f64() * 1e6 / records as f64, wall: began.elapsed(), mebibytes: most }
     }
-}
-
-struct Shown {
-    has_ended: bool,
-    ticks: f64,
-    mebibytes: Option<f64>,
-}
-
-fn shown(child: &Child) -> Option<Shown> {
-    let id = child.id()?;
-    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // Behind the name, which may hold anything: state, ..., utime, stime.
-    let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
-    let ticks = fields[11].parse::<f64>().ok()? + fields[12].parse::<f64>().ok()?;
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kibibytes = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
-    Some(Shown { has_ended: fields[0] == "Z", ticks, mebibytes: kibibytes.map(|number| number / 1024.0) })
 }
 
 /// A store with so many of each kind, and nothing held of it yet.

@@ -19,6 +19,7 @@ mod floor;
 mod night;
 mod pages;
 mod plot;
+#[path = "../support/process.rs"]
 mod process;
 mod report;
 mod rows;

@@ -214,7 +214,7 @@ impl Night {
         let mut wall = None;
         while !has_ended(id) {
             most = peak_mib(id).unwrap_or(most).max(most);
-            used = cpu(id, false).unwrap_or(used);
+            used = cpu(id).unwrap_or(used);
             if contender == Contender::Daemon {
                 if number(db, open).await == 0 {
                     wall = Some(began.elapsed());
@@ -231,7 +231,7 @@ impl Night {
             news,
             contender,
             wall,
-            cpu: cpu(id, false).unwrap_or(used),
+            cpu: cpu(id).unwrap_or(used),
             database_cpu: cpu_of_family(self.postmaster) - database_cpu,
             peak_mib: peak_mib(id).unwrap_or(most).max(most),
             requests: self.requests().await,
@@ -295,7 +295,7 @@ impl Night {
 
     async fn requests(&self) -> u64 {
         let answer = reqwest::get(format!("{}/requests", self.salla)).await.unwrap().text().await.unwrap();
-        answer.split_whitespace().next().unwrap().parse().unwrap()
+        answer.parse().unwrap()
     }
 }
 

@@ -16,6 +16,8 @@ mod cluster;
 mod database;
 mod outbox;
 mod plans;
+#[path = "../support/process.rs"]
+mod process;
 mod program;
 mod queue;
 mod table;

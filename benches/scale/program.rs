@@ -14,7 +14,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{database::Bench, queue, table::Table};
+use crate::{database::Bench, process, queue, table::Table};
 
 const KEYS: &str = "bench:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const MEMORY_MIB: u64 = 150;
@@ -118,7 +118,5 @@ fn command(bench: &Bench, salla: &Simulator, args: &[&str]) -> Command {
 
 /// `None`: it has ended.
 fn peak_mib(child: &Child) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()?)).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.div_ceil(1024))
+    process::peak_mib(child.id()?).map(|mib| mib.ceil() as u64)
 }

@@ -1,17 +1,15 @@
 //! What a process has used, as Linux shows it.
 
+#![allow(dead_code, reason = "each benchmark looks at what it needs")]
+
 use std::{fs::read_to_string, time::Duration};
 
 /// Of a second, as the system counts a process's time.
 const TICKS: f64 = 100.0;
 
-/// Of its processors; `with_children`: and what those of its children used that it has waited for. Until it is waited for.
-pub fn cpu(id: u32, with_children: bool) -> Option<Duration> {
-    let fields = stat(id)?;
-    let of = |at: usize| fields.get(at)?.parse::<f64>().ok();
-    let own = of(11)? + of(12)?;
-    let ticks = if with_children { own + of(13)? + of(14)? } else { own };
-    Some(Duration::from_secs_f64(ticks / TICKS))
+/// Of its processors, until it is waited for.
+pub fn cpu(id: u32) -> Option<Duration> {
+    ticks(&stat(id)?[11..13])
 }
 
 /// A server and all that it has forked.
@@ -19,8 +17,14 @@ pub fn cpu_of_family(id: u32) -> Duration {
     let parent = id.to_string();
     let living = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let children = living.filter(|child| stat(*child).is_some_and(|fields| fields.get(1) == Some(&parent)));
-    let children: Duration = children.filter_map(|child| cpu(child, false)).sum();
-    cpu(id, true).unwrap() + children
+    let children: Duration = children.filter_map(cpu).sum();
+    // Behind its own stand those of the children that it has waited for.
+    ticks(&stat(id).unwrap()[11..15]).unwrap() + children
+}
+
+fn ticks(fields: &[String]) -> Option<Duration> {
+    let ticks: Option<f64> = fields.iter().map(|field| field.parse::<f64>().ok()).sum();
+    Some(Duration::from_secs_f64(ticks? / TICKS))
 }
 
 /// Whether it has ended, and nobody has waited for it yet.
