@@ -21,8 +21,8 @@ on_every_database!(
 
 const KEY: &str = "a key of thirty-two characters!!";
 
-/// What of a store's orders and customers names or reaches somebody.
-const PERSONAL: [&str; 7] = ["نورة", "العتيبي", "عبدالله", "@example.com", "5000", "شارع العليا", "198.51.100.7"];
+/// What of a store's orders and customers names or reaches somebody, besides mobile numbers.
+const PERSONAL: [&str; 6] = ["نورة", "العتيبي", "عبدالله", "@example.com", "شارع العليا", "198.51.100.7"];
 
 fn peopled(merchant: i64) -> Shop {
     shop(merchant, 0, 12).visited(12, Utc::now())
@@ -39,14 +39,26 @@ async fn held(site: &Site) -> String {
     site.database.dump().await.into_iter().map(|(_, text)| text).collect()
 }
 
-fn personal(text: &str) -> Vec<&'static str> {
-    PERSONAL.into_iter().filter(|secret| text.contains(secret)).collect()
+/// A number of nine digits that begins with 5, with or without the country's code before it. It has to stand alone: a
+/// few digits of it are found in any fingerprint, and nine of them behind a second's point. The ids of orders' statuses
+/// look like one.
+fn is_mobile(word: &str) -> bool {
+    let number = word.strip_prefix("966").filter(|number| number.len() == 9).unwrap_or(word);
+    let status = number.starts_with("5661464");
+    number.len() == 9 && number.starts_with('5') && !status && number.bytes().all(|digit| digit.is_ascii_digit())
+}
+
+fn personal(text: &str) -> Vec<&str> {
+    let mobiles = text.split(|letter: char| !letter.is_alphanumeric() && letter != '.').filter(|word| is_mobile(word));
+    PERSONAL.into_iter().filter(|secret| text.contains(secret)).chain(mobiles).collect()
 }
 
 async fn nothing_of_customers(engine: Engine) {
     let mut site = site(engine).await;
     site.reconcile(1001, &["--full"]).await;
-    assert!(personal(&held(&site).await).len() > 4, "the test could not fail");
+    let everything = held(&site).await;
+    let found = personal(&everything);
+    assert!(found.len() > 4 && found.iter().any(|word| is_mobile(word)), "the test could not fail: {found:?}");
     // No run sees these again.
     let gone = {
         let mut world = site.salla.world();
