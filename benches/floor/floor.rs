@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, FixedOffset, NaiveDateTime, TimeZone, Utc};
 use rust_decimal::Decimal;
-use salla_reconciler::domain::Fingerprint;
+use salla_reconciler::domain::{Digest, Fingerprint};
 use sea_orm::sqlx::{self, Row as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -85,8 +85,10 @@ impl<'a> Order<'a> {
         self.updated_at.instant()
     }
 
-    pub fn fingerprint(&self) -> String {
-        Fingerprint::of_json(self.payload).unwrap().to_string()
+    /// As it is stored, and with it the digest.
+    pub fn fingerprint(&self) -> (String, Vec<u8>) {
+        let fingerprint = Fingerprint::of_json(self.payload).unwrap();
+        (fingerprint.to_string(), Digest::of(fingerprint, self.payload).as_bytes().to_vec())
     }
 }
 
@@ -139,18 +141,19 @@ async fn held(job: &Job, orders: &[Order<'_>]) -> HashMap<i64, DateTime<Utc>> {
 }
 
 async fn write(job: &Job, orders: &[&Order<'_>]) {
+    let (fingerprints, digests): (Vec<_>, Vec<_>) = orders.iter().map(|order| order.fingerprint()).unzip();
     sqlx::query(
         "INSERT INTO orders (merchant_id, salla_order_id, reference_id, status, currency, total_amount, \
-         salla_created_at, salla_updated_at, payload, fingerprint) \
-         SELECT $1, id, reference, status, currency, total, created, updated, payload::jsonb, fingerprint \
+         salla_created_at, salla_updated_at, payload, fingerprint, payload_digest) \
+         SELECT $1, id, reference, status, currency, total, created, updated, payload::jsonb, fingerprint, digest \
          FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::numeric[], $7::timestamptz[], \
-         $8::timestamptz[], $9::text[], $10::text[]) \
-         AS t(id, reference, status, currency, total, created, updated, payload, fingerprint) \
+         $8::timestamptz[], $9::text[], $10::text[], $11::bytea[]) \
+         AS t(id, reference, status, currency, total, created, updated, payload, fingerprint, digest) \
          ON CONFLICT (merchant_id, salla_order_id) DO UPDATE SET reference_id = excluded.reference_id, \
          status = excluded.status, currency = excluded.currency, total_amount = excluded.total_amount, \
          salla_created_at = excluded.salla_created_at, salla_updated_at = excluded.salla_updated_at, \
-         payload = excluded.payload, fingerprint = excluded.fingerprint, revision = orders.revision + 1, \
-         updated_at = now()",
+         payload = excluded.payload, fingerprint = excluded.fingerprint, \
+         payload_digest = excluded.payload_digest, revision = orders.revision + 1, updated_at = now()",
     )
     .bind(job.merchant)
     .bind(orders.iter().map(|order| order.id).collect::<Vec<_>>())
@@ -161,7 +164,8 @@ async fn write(job: &Job, orders: &[&Order<'_>]) {
     .bind(orders.iter().map(|order| order.created_at()).collect::<Vec<_>>())
     .bind(orders.iter().map(|order| order.updated_at()).collect::<Vec<_>>())
     .bind(orders.iter().map(|order| order.payload).collect::<Vec<_>>())
-    .bind(orders.iter().map(|order| order.fingerprint()).collect::<Vec<_>>())
+    .bind(fingerprints)
+    .bind(digests)
     .execute(&job.pool)
     .await
     .unwrap();

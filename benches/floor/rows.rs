@@ -33,18 +33,19 @@ async fn reconcile(job: &Job, order: &Order<'_>) {
         Some(_) => {
             "UPDATE orders SET reference_id = $3, status = $4, currency = $5, total_amount = $6, \
              salla_created_at = $7, salla_updated_at = $8, payload = $9::text::jsonb, fingerprint = $10, \
-             revision = revision + 1, updated_at = now() WHERE merchant_id = $1 AND salla_order_id = $2"
+             payload_digest = $11, revision = revision + 1, updated_at = now() WHERE merchant_id = $1 AND salla_order_id = $2"
         }
         None => {
             "INSERT INTO orders (merchant_id, salla_order_id, reference_id, status, currency, total_amount, \
-             salla_created_at, salla_updated_at, payload, fingerprint) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10)"
+             salla_created_at, salla_updated_at, payload, fingerprint, payload_digest) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10, $11)"
         }
     };
     bound(statement, job.merchant, order).execute(&job.pool).await.unwrap();
 }
 
 fn bound<'q>(statement: &'static str, merchant: i64, order: &Order<'q>) -> Query<'q, sqlx::Postgres, PgArguments> {
+    let (fingerprint, digest) = order.fingerprint();
     sqlx::query(statement)
         .bind(merchant)
         .bind(order.id)
@@ -55,5 +56,6 @@ fn bound<'q>(statement: &'static str, merchant: i64, order: &Order<'q>) -> Query
         .bind(order.created_at())
         .bind(order.updated_at())
         .bind(order.payload)
-        .bind(order.fingerprint())
+        .bind(fingerprint)
+        .bind(digest)
 }

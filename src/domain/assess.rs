@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Columns, Fingerprint, Record};
+use super::{Columns, Digest, Fingerprint, Record, Unreadable};
 
 /// What the platform's database holds of a record.
 #[derive(Debug, Clone)]
@@ -11,6 +11,8 @@ pub struct Held<R: Record> {
     pub updated_at: Option<DateTime<Utc>>,
     /// What the held content hashes to; `None` when it could not be hashed.
     pub fingerprint: Option<Fingerprint>,
+    /// Of the text that it was written from, and of `fingerprint`; `None` when another writer wrote it.
+    pub digest: Option<Digest>,
     /// Marked as gone on Salla's side.
     pub deleted: bool,
     /// The columns beside the payload.
@@ -24,6 +26,12 @@ impl<R: Record> Held<R> {
     #[must_use]
     pub fn state(&self) -> Option<Fingerprint> {
         Some(state::<R>(self.updated_at, self.fingerprint?, &self.columns))
+    }
+
+    /// Whether it was written from this very text.
+    #[must_use]
+    pub fn is_from(&self, payload: &str) -> bool {
+        self.digest.is_some_and(|digest| self.fingerprint.map(|print| Digest::of(print, payload)) == Some(digest))
     }
 
     /// What a copy of `record` hashes to.
@@ -56,15 +64,19 @@ pub enum Verdict {
 
 /// Decides what is to be done about one record that Salla lists. Newer wins; where the age is equal,
 /// Salla's content wins.
-#[must_use]
-pub fn assess<R: Record>(remote: &R, held: Option<&Held<R>>) -> Verdict {
+///
+/// # Errors
+/// When the payload has to be hashed and cannot be.
+pub fn assess<R: Record>(remote: &R, held: Option<&Held<R>>) -> Result<Verdict, Unreadable> {
     let Some(held) = held else {
-        return Verdict::Create;
+        remote.hash()?;
+        return Ok(Verdict::Create);
     };
     let theirs = remote.updated_at();
     let older = theirs.is_some() && held.updated_at < theirs;
     let same_age = theirs.is_none() || held.updated_at == theirs;
-    let other_content = held.fingerprint != Some(remote.fingerprint());
+    let other_content =
+        (older || same_age) && !held.is_from(remote.payload()) && held.fingerprint != Some(remote.hash()?);
     let mut fields = remote.columns().differing(&held.columns);
     if older || same_age && (other_content || !fields.is_empty()) {
         if other_content {
@@ -74,11 +86,11 @@ pub fn assess<R: Record>(remote: &R, held: Option<&Held<R>>) -> Verdict {
             // Not the column's name, which says the opposite: that Salla has deleted what we held.
             fields.push("restored");
         }
-        Verdict::Update { fields }
+        Ok(Verdict::Update { fields })
     } else if held.deleted {
-        Verdict::Restore
+        Ok(Verdict::Restore)
     } else {
-        Verdict::Unchanged
+        Ok(Verdict::Unchanged)
     }
 }
 
@@ -102,20 +114,18 @@ mod tests {
 
     fn order(at: i64, status: &str) -> Order {
         let payload = format!(r#"{{"status":"{status}"}}"#);
-        Order {
-            id: 1,
-            updated_at: Utc.timestamp_opt(at, 0).single(),
-            unlisted: false,
-            columns: columns(status),
-            fingerprint: Fingerprint::of_json(&payload).unwrap(),
-            payload,
-        }
+        Order::new(1, Utc.timestamp_opt(at, 0).single(), false, columns(status), payload)
+    }
+
+    fn judge(remote: &Order, held: Option<&Held<Order>>) -> Verdict {
+        assess(remote, held).unwrap()
     }
 
     fn held(order: &Order) -> Held<Order> {
         Held {
             updated_at: order.updated_at,
-            fingerprint: Some(order.fingerprint),
+            fingerprint: Some(order.fingerprint()),
+            digest: None,
             deleted: false,
             columns: order.columns.clone(),
             lines_of: None,
@@ -124,36 +134,55 @@ mod tests {
 
     #[test]
     fn a_record_that_is_not_held_is_created() {
-        assert_eq!(assess(&order(1, "a"), None), Verdict::Create);
+        assert_eq!(judge(&order(1, "a"), None), Verdict::Create);
     }
 
     #[test]
     fn a_newer_one_updates_and_says_what_differed() {
         assert_eq!(
-            assess(&order(2, "b"), Some(&held(&order(1, "a")))),
+            judge(&order(2, "b"), Some(&held(&order(1, "a")))),
             Verdict::Update { fields: vec!["status", "payload"] }
         );
     }
 
+    /// The text that a row was written from, and its fingerprint, say that nothing has changed; neither does alone.
+    #[test]
+    fn a_text_that_is_met_again_is_not_hashed() {
+        // It cannot be: whoever tried would find it unreadable.
+        let mut theirs = order(1, "a");
+        theirs.payload = "[".repeat(1000) + &"]".repeat(1000);
+        assert!(assess(&theirs, None).is_err() && assess(&theirs, Some(&held(&order(1, "a")))).is_err());
+        let print = order(1, "a").fingerprint();
+        let mut ours = held(&order(1, "a"));
+        ours.digest = Some(Digest::of(print, &theirs.payload));
+        assert_eq!(judge(&theirs, Some(&ours)), Verdict::Unchanged);
+        ours.fingerprint = Some(order(1, "b").fingerprint());
+        assert!(assess(&theirs, Some(&ours)).is_err(), "somebody replaced the fingerprint, and the content with it");
+        ours.fingerprint = None;
+        assert!(assess(&theirs, Some(&ours)).is_err());
+        ours.updated_at = order(2, "a").updated_at;
+        assert_eq!(judge(&theirs, Some(&ours)), Verdict::Unchanged, "what is older need not be readable");
+    }
+
     #[test]
     fn a_newer_local_row_is_left_alone() {
-        assert_eq!(assess(&order(1, "a"), Some(&held(&order(2, "b")))), Verdict::Unchanged);
+        assert_eq!(judge(&order(1, "a"), Some(&held(&order(2, "b")))), Verdict::Unchanged);
     }
 
     #[test]
     fn a_deleted_row_that_salla_lists_again_comes_back() {
         let mut ours = held(&order(1, "a"));
         ours.deleted = true;
-        assert_eq!(assess(&order(1, "a"), Some(&ours)), Verdict::Restore);
+        assert_eq!(judge(&order(1, "a"), Some(&ours)), Verdict::Restore);
         let fields = vec!["status", "payload", "restored"];
-        assert_eq!(assess(&order(2, "b"), Some(&ours)), Verdict::Update { fields });
+        assert_eq!(judge(&order(2, "b"), Some(&ours)), Verdict::Update { fields });
     }
 
     #[test]
     fn a_newer_row_that_was_marked_as_gone_keeps_its_content() {
         let mut ours = held(&order(2, "b"));
         ours.deleted = true;
-        assert_eq!(assess(&order(1, "a"), Some(&ours)), Verdict::Restore);
+        assert_eq!(judge(&order(1, "a"), Some(&ours)), Verdict::Restore);
     }
 
     /// Of a kind that tells no time, whatever another writer has put there.
@@ -163,11 +192,11 @@ mod tests {
         theirs.updated_at = None;
         for at in [0, 5] {
             let mut ours = held(&order(at, "a"));
-            assert_eq!(assess(&theirs, Some(&ours)), Verdict::Update { fields: vec!["status", "payload"] });
+            assert_eq!(judge(&theirs, Some(&ours)), Verdict::Update { fields: vec!["status", "payload"] });
             ours = held(&order(at, "b"));
-            assert_eq!(assess(&theirs, Some(&ours)), Verdict::Unchanged);
+            assert_eq!(judge(&theirs, Some(&ours)), Verdict::Unchanged);
             ours.deleted = true;
-            assert_eq!(assess(&theirs, Some(&ours)), Verdict::Restore);
+            assert_eq!(judge(&theirs, Some(&ours)), Verdict::Restore);
         }
     }
 
@@ -176,10 +205,10 @@ mod tests {
         fn after_it_was_applied_nothing_is_left_to_do(remote_at in 0i64..4, local_at in proptest::option::of(0i64..4), remote in "[ab]", local in "[ab]") {
             let theirs = order(remote_at, &remote);
             let mut ours = local_at.map(|at| held(&order(at, &local)));
-            if assess(&theirs, ours.as_ref()) != Verdict::Unchanged {
+            if judge(&theirs, ours.as_ref()) != Verdict::Unchanged {
                 ours = Some(held(&theirs));
             }
-            prop_assert_eq!(assess(&theirs, ours.as_ref()), Verdict::Unchanged);
+            prop_assert_eq!(judge(&theirs, ours.as_ref()), Verdict::Unchanged);
             prop_assert!(ours.unwrap().updated_at >= theirs.updated_at);
         }
     }

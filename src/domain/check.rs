@@ -82,6 +82,7 @@ mod tests {
             lines_of: None,
             updated_at: Some(DateTime::UNIX_EPOCH),
             fingerprint: Some(print("payload")),
+            digest: None,
             deleted: false,
             columns: OrderColumns {
                 reference_id: None,

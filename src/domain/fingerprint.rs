@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use super::{UnknownWord, canonical::Canonical};
 
@@ -52,6 +52,38 @@ impl Fingerprint {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&digest[..16]);
         Self(bytes)
+    }
+}
+
+/// A hash of a content's fingerprint and of the very text that it was taken from. A text that is met again need not be
+/// brought into canonical form again; and a row whose fingerprint was replaced without the digest has none that holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digest([u8; 16]);
+
+impl Digest {
+    /// Of a text, and of what it hashes to.
+    #[must_use]
+    pub fn of(fingerprint: Fingerprint, text: &str) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(fingerprint.0);
+        hasher.update(text);
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hasher.finalize()[..16]);
+        Self(bytes)
+    }
+
+    /// As it is stored.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl TryFrom<&[u8]> for Digest {
+    type Error = std::array::TryFromSliceError;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, Self::Error> {
+        bytes.try_into().map(Self)
     }
 }
 

@@ -33,7 +33,7 @@ pub use check::{Check, DEEP_CHECK_NIGHTS, DeepCheck, Summary, needs_detail};
 pub use customer::{Customer, CustomerColumns};
 pub use discrepancy::{Discrepancy, DiscrepancyKind, Found};
 pub use drift::{Drift, EndedRuns, Lateness, Tally, lost_webhook};
-pub use fingerprint::Fingerprint;
+pub use fingerprint::{Digest, Fingerprint};
 pub use installation::{Installation, Notice};
 pub use line::Line;
 pub use merchant::{Change, Merchant, MerchantId, MerchantState, Obstacle, Standing};

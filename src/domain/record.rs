@@ -1,6 +1,6 @@
 //! What every kind of record that is reconciled has in common.
 
-use std::fmt;
+use std::{fmt, sync::OnceLock};
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -25,8 +25,17 @@ pub trait Record: Send + Sync + 'static {
     /// The JSON text that Salla sent.
     fn payload(&self) -> &str;
 
+    /// Hashes the payload, once.
+    ///
+    /// # Errors
+    /// When it is not JSON after all: a text of half a character, or nested too deeply.
+    fn hash(&self) -> Result<Fingerprint, Unreadable>;
+
     /// What `payload` hashes to.
-    fn fingerprint(&self) -> Fingerprint;
+    fn fingerprint(&self) -> Fingerprint {
+        // Who has not asked whether it can be hashed has a payload that never changes its spelling.
+        self.hash().unwrap_or_else(|_| Fingerprint::of_text(self.payload()))
+    }
 
     /// It exists, and Salla shows it in no list: a draft.
     fn is_unlisted(&self) -> bool;
@@ -48,7 +57,7 @@ pub trait Columns: fmt::Debug + Clone + PartialEq + Send + Sync + 'static {
 }
 
 /// A record as Salla has it, with columns of its kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Remote<C> {
     /// Salla's id.
     pub id: i64,
@@ -60,8 +69,16 @@ pub struct Remote<C> {
     pub columns: C,
     /// The JSON text that Salla sent.
     pub payload: String,
-    /// What `payload` hashes to.
-    pub fingerprint: Fingerprint,
+    /// What `payload` hashes to, when somebody has asked.
+    fingerprint: OnceLock<Fingerprint>,
+}
+
+impl<C> Remote<C> {
+    /// One whose payload nobody has hashed yet.
+    #[must_use]
+    pub fn new(id: i64, updated_at: Option<DateTime<Utc>>, unlisted: bool, columns: C, payload: String) -> Self {
+        Self { id, updated_at, unlisted, columns, payload, fingerprint: OnceLock::new() }
+    }
 }
 
 impl<C: Columns> Record for Remote<C> {
@@ -81,8 +98,16 @@ impl<C: Columns> Record for Remote<C> {
         &self.payload
     }
 
-    fn fingerprint(&self) -> Fingerprint {
-        self.fingerprint
+    fn hash(&self) -> Result<Fingerprint, Unreadable> {
+        if let Some(known) = self.fingerprint.get() {
+            return Ok(*known);
+        }
+        let hashed = Fingerprint::of_json(&self.payload).map_err(|error| Unreadable {
+            id: Some(self.id),
+            path: String::new(),
+            reason: format!("is not JSON that can be read (line {} column {})", error.line(), error.column()),
+        })?;
+        Ok(*self.fingerprint.get_or_init(|| hashed))
     }
 
     fn is_unlisted(&self) -> bool {

@@ -59,7 +59,7 @@ impl<S, T> Work<'_, S, T> {
                 None => batch.unreadable.push(unreadable(summary.id, LISTED_AND_GONE)),
             }
         }
-        let details = self.assess_all(self.in_time(records), false).await?;
+        let details = self.assess_all(self.in_time(records), &mut batch.unreadable).await?;
         batch.checked.extend(summaries.into_iter().filter_map(|summary| checked(summary, &details)));
         batch.records.extend(details);
         Ok(())

@@ -1,19 +1,24 @@
 //! One run, in: what Salla lists; out: what the database now holds. The hot path.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
     parts::Done,
-    ports::{Assessed, Batch, Claim, Ledger, PageCommit, PageRequest, Source, SourceError, Target, TargetError, Whose},
+    ports::{
+        Assessed, Batch, Claim, Cursor, Ledger, PageCommit, PageRequest, Source, SourceError, Target, TargetError,
+        Whose,
+    },
     progress::ProgressSender,
     span,
     survey::{Admitted, Step, Survey},
     vanished::{self, MassDisappearance},
     walk::WalkError,
 };
-use crate::domain::{Covered, Record, RunStatus, Slice, Window, assess};
+use crate::domain::{Covered, Held, Record, RunStatus, Slice, Unreadable, Verdict, Window, assess};
 
 /// Why a run did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -70,27 +75,54 @@ where
     };
     let unwell = work.target.unwell(work.claim.lease.merchant).await?;
     let mut survey = Survey::new(start, unwell, work.claim.now);
-    loop {
-        let (cursor, part) = (survey.cursor(), done.part());
-        part.status = RunStatus::Running;
-        part.observed_at = cursor.observed_at;
-        part.listing = Some(cursor.listing);
-        let Some((scope, number)) = survey.next() else {
-            return vanished::ask(work, &mut survey, done).instrument(span::of_vanished()).await;
-        };
-        let request = PageRequest { whose: work.whose(), scope, number };
-        let committed = work.page(request, &mut survey, done).instrument(span::of_page(number)).await?;
-        // A page that is committed is progress: runs that make way for each other come to their ends.
-        if committed
-            && let Some(turn) = &mut done.turn
-            && turn.is_over(work.target, &work.claim.lease).await?
-        {
-            return Err(EngineError::MadeWay);
+    let ended = work.walk::<R>(&mut survey, done).await;
+    match &ended {
+        Ok(()) => {
+            let Done { parts, at, quiet, .. } = done;
+            quiet.absorb(&mut parts[*at].totals);
+        }
+        // What was done counts, whatever ends the run, unless the database is the trouble.
+        Err(EngineError::Target(_)) => {}
+        Err(_) => {
+            if let Some((batch, cursor)) = done.quiet.rest()
+                && let Err(error) = work.write::<R>(batch, &cursor, done).await
+            {
+                tracing::debug!(error = %error, "the last pages are not committed, and will be read again");
+            }
         }
     }
+    ended
 }
 
 impl<S, T> Work<'_, S, T> {
+    /// From page to page to the end of the lists, and then to what they do not show.
+    async fn walk<R>(&self, survey: &mut Survey, done: &mut Done) -> Result<(), EngineError>
+    where
+        R: Record,
+        S: Source<R>,
+        T: Target<R> + Ledger,
+    {
+        loop {
+            let (cursor, part) = (survey.cursor(), done.part());
+            part.status = RunStatus::Running;
+            part.observed_at = cursor.observed_at;
+            part.listing = Some(cursor.listing);
+            let Some((scope, number)) = survey.next() else {
+                return vanished::ask(self, survey, done).instrument(span::of_vanished()).await;
+            };
+            let request = PageRequest { whose: self.whose(), scope, number };
+            let settled = self.page(request, survey, done).instrument(span::of_page(number)).await?;
+            // A page that is committed is progress: runs that make way for each other come to their ends.
+            if settled
+                && done.quiet.is_empty()
+                && let Some(turn) = &mut done.turn
+                && turn.is_over(self.target, &self.claim.lease).await?
+            {
+                return Err(EngineError::MadeWay);
+            }
+        }
+    }
+
     /// The store, as Salla's side has to know it.
     pub fn whose(&self) -> Whose<'_> {
         Whose { merchant: self.claim.lease.merchant, erased: &self.claim.erased }
@@ -149,8 +181,10 @@ impl<S, T> Work<'_, S, T> {
     {
         let Admitted { records, repeats, summaries, unreadable, ids } = admitted;
         let mut batch = Batch { unreadable, seen: ids, asked_at, ..Batch::default() };
-        batch.records = self.assess_all(self.in_time(records), false).await?;
-        batch.records.extend(self.assess_all(self.in_time(repeats), true).await?);
+        batch.records = self.assess_all(self.in_time(records), &mut batch.unreadable).await?;
+        // Of one that the run has met, a copy that cannot be read tells nothing.
+        let repeats = self.assess_all(self.in_time(repeats), &mut Vec::new()).await?;
+        batch.records.extend(repeats.into_iter().map(|repeat| Assessed { repeat: true, ..repeat }));
         if !summaries.is_empty() {
             self.look_closer(summaries, &mut batch, (survey, done)).await?;
         }
@@ -158,7 +192,7 @@ impl<S, T> Work<'_, S, T> {
         self.commit(survey, done, batch).await
     }
 
-    /// Commits a batch.
+    /// Commits a batch, now or, where nothing of it differs, soon.
     pub async fn commit<R>(&self, survey: &Survey, done: &mut Done, mut batch: Batch<R>) -> Result<(), EngineError>
     where
         R: Record,
@@ -166,19 +200,35 @@ impl<S, T> Work<'_, S, T> {
     {
         let ids = batch.records.iter().map(|record| record.record.id()).chain(batch.gone.iter().map(|(id, _)| *id));
         batch.well = ids.filter(|id| survey.is_unwell(*id)).collect();
+        let cursor = survey.cursor();
+        done.commits_ever = cursor.commits;
+        match done.quiet.take(batch, cursor) {
+            Some(batch) => self.write(batch, cursor, done).await,
+            None => match done.quiet.due() {
+                Some((batch, cursor)) => self.write::<R>(batch, &cursor, done).await,
+                None => Ok(()),
+            },
+        }
+    }
+
+    async fn write<R>(&self, batch: Batch<R>, cursor: &Cursor, done: &mut Done) -> Result<(), EngineError>
+    where
+        R: Record,
+        T: Target<R>,
+    {
         let commit = PageCommit {
             batch: &batch,
             parts: &done.parts,
             at: done.at,
             requests: done.requests.get(),
-            cursor: survey.cursor(),
+            cursor,
             dry_run: self.claim.request.dry_run,
         };
         let committed = self.target.commit(&self.claim.lease, commit).await?;
         done.part().totals = committed.totals;
         done.bad.extend(batch.unreadable.iter().filter_map(|bad| bad.id));
         done.commits += 1;
-        done.commits_ever = survey.cursor().commits;
+        done.quiet.committed();
         if committed.cancel { Err(EngineError::Cancelled) } else { Ok(()) }
     }
 
@@ -190,8 +240,12 @@ impl<S, T> Work<'_, S, T> {
         records
     }
 
-    /// Reads what is held of the records, in one query, and decides about each.
-    pub async fn assess_all<R>(&self, records: Vec<R>, repeat: bool) -> Result<Vec<Assessed<R>>, TargetError>
+    /// Reads what is held of the records, in one query, and decides about each. Some turn out to be `unreadable`.
+    pub async fn assess_all<R>(
+        &self,
+        records: Vec<R>,
+        unreadable: &mut Vec<Unreadable>,
+    ) -> Result<Vec<Assessed<R>>, TargetError>
     where
         R: Record,
         T: Target<R>,
@@ -203,8 +257,21 @@ impl<S, T> Work<'_, S, T> {
         let mut held = self.target.held(self.claim.lease.merchant, &ids).await?;
         let assess_one = |record: R| {
             let held = held.remove(&record.id());
-            Assessed { verdict: assess(&record, held.as_ref()), held, record, repeat }
+            match guarded(&record, held.as_ref()) {
+                Ok(verdict) => Some(Assessed { verdict, held, record, repeat: false }),
+                Err(bad) => {
+                    unreadable.push(bad);
+                    None
+                }
+            }
         };
-        Ok(records.into_iter().map(assess_one).collect())
+        Ok(records.into_iter().filter_map(assess_one).collect())
     }
+}
+
+/// A defect that one record's content brings out is its own trouble, not the run's.
+fn guarded<R: Record>(record: &R, held: Option<&Held<R>>) -> Result<Verdict, Unreadable> {
+    let reason = || "cannot be compared: the program panicked".to_owned();
+    let panicked = |_| Err(Unreadable { id: Some(record.id()), path: String::new(), reason: reason() });
+    catch_unwind(AssertUnwindSafe(|| assess(record, held))).unwrap_or_else(panicked)
 }

@@ -14,6 +14,7 @@ mod policy;
 pub mod ports;
 mod progress;
 mod pulse;
+mod quiet;
 mod report;
 mod runner;
 pub mod span;

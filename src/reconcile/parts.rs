@@ -9,6 +9,7 @@ use super::{
     engine::{EngineError, Work, reconcile},
     policy::spares_other_kinds,
     ports::{Claim, Ledger, RequestCount, Sources, Targets},
+    quiet::Quiet,
     turn::Turn,
 };
 use crate::domain::{
@@ -33,6 +34,8 @@ pub struct Done {
     pub bad: HashSet<i64>,
     /// For how long it may go on while others wait; `None`: to its end.
     pub turn: Option<Turn>,
+    /// What is done and not committed.
+    pub quiet: Quiet,
 }
 
 impl Done {

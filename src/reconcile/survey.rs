@@ -37,8 +37,8 @@ pub struct Admitted<R> {
     pub summaries: Vec<Summary>,
     /// Rows that it has not seen.
     pub unreadable: Vec<Unreadable>,
-    /// All of the page's ids, and the number of the pass.
-    pub ids: (u32, Vec<i64>),
+    /// All of the page's ids.
+    pub ids: Seen,
 }
 
 impl<R> Default for Admitted<R> {
@@ -48,7 +48,7 @@ impl<R> Default for Admitted<R> {
             repeats: Vec::new(),
             summaries: Vec::new(),
             unreadable: Vec::new(),
-            ids: (0, Vec::new()),
+            ids: Seen::new(),
         }
     }
 }
@@ -128,11 +128,11 @@ impl Survey {
     }
 
     /// Notes records that were read at their own addresses, as of a pass after the last.
-    pub fn meet(&mut self, ids: Vec<i64>) -> (u32, Vec<i64>) {
+    pub fn meet(&mut self, ids: Vec<i64>) -> Seen {
         self.cursor.commits += 1;
         let pass = self.cursor.walk.pass() + 1;
         self.seen.extend(ids.iter().map(|&id| (id, pass)));
-        (pass, ids)
+        vec![(pass, ids)]
     }
 
     /// Takes in the page that was next, and moves on.
@@ -165,7 +165,7 @@ impl Survey {
                 self.walk_on();
             }
         }
-        let ids = (pass, keys.iter().map(|key| key.id).collect());
+        let ids = vec![(pass, keys.iter().map(|key| key.id).collect())];
         Ok(Step::Page(sort_out(page, &marks, ids)))
     }
 
@@ -178,7 +178,7 @@ impl Survey {
 }
 
 /// Tells what the run has not met from what it has. Of two copies on one page the newer one counts.
-fn sort_out<R: Record>(page: Page<R>, marks: &[Option<u32>], ids: (u32, Vec<i64>)) -> Admitted<R> {
+fn sort_out<R: Record>(page: Page<R>, marks: &[Option<u32>], ids: Seen) -> Admitted<R> {
     let mut admitted = Admitted { ids, ..Admitted::default() };
     for (listed, mark) in page.rows.into_iter().zip(marks) {
         match (listed.row, mark) {

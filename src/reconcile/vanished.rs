@@ -172,7 +172,7 @@ where
             Err(bad) => batch.unreadable.push(bad),
         }
     }
-    batch.records = work.assess_all(records, false).await?;
+    batch.records = work.assess_all(records, &mut batch.unreadable).await?;
     work.read_lines(&mut batch, (survey, done)).await?;
     batch.seen = survey.meet(met);
     work.commit(survey, done, batch).await?;

@@ -88,7 +88,7 @@ impl Privacy {
     #[must_use]
     pub fn record<R: Offered>(&self, merchant: MerchantId, payload: &str, erased: &[i64]) -> Option<R> {
         let row: &RawValue = serde_json::from_str(payload).ok()?;
-        R::transform(&self.keep::<R>(merchant, row, erased)).ok()
+        R::transform(&self.keep::<R>(merchant, row, erased)).ok().filter(|record| record.hash().is_ok())
     }
 
     /// What is kept of a row; of one that tells of somebody who is `erased`, what tells of nobody. Where somebody is, a row

@@ -110,6 +110,7 @@ impl Offered for Product {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Record;
 
     const ROW: &str = r#"{"id":"1672932878","sku":"","type":"product","name":"قميص","price":{"amount":100.50,"currency":"SAR"},
         "sale_price":{},"cost_price":"35","quantity":"50","status":"sale","is_available":true,"sale_end":{},
@@ -162,6 +163,6 @@ mod tests {
     #[test]
     fn how_often_it_was_looked_at_is_no_change() {
         let product = of(ROW).unwrap();
-        assert_eq!(of(&ROW.replace("\"views\":7", "\"views\":8")).unwrap().fingerprint, product.fingerprint);
+        assert_eq!(of(&ROW.replace("\"views\":7", "\"views\":8")).unwrap().fingerprint(), product.fingerprint());
     }
 }

@@ -9,7 +9,7 @@ use super::{
     date,
     wire::{integer, present, scalar},
 };
-use crate::domain::{Columns, Fingerprint, Remote, Unreadable};
+use crate::domain::{Columns, Remote, Unreadable};
 
 /// Where the trouble is, and what it is.
 pub type Trouble = (&'static str, &'static str);
@@ -51,8 +51,8 @@ pub trait Wire<'a>: Deserialize<'a> {
 /// When the id or `updated_at` is missing, or a field that is there cannot be read.
 pub fn transform<'a, W: Wire<'a>>(row: &'a RawValue) -> Result<Remote<W::Columns>, Unreadable> {
     let json = row.get();
-    let whole = |id, error| Unreadable { id, path: String::new(), reason: reason::<W>(&error) };
-    let wire: W = serde_json::from_str(json).map_err(|error| whole(None, error))?;
+    let whole = |error| Unreadable { id: None, path: String::new(), reason: reason::<W>(&error) };
+    let wire: W = serde_json::from_str(json).map_err(whole)?;
     let id = present(wire.id()).and_then(integer);
     let trouble = |(path, reason): Trouble| Unreadable { id, path: path.to_owned(), reason: reason.to_owned() };
     let id = id.ok_or_else(|| {
@@ -63,8 +63,7 @@ pub fn transform<'a, W: Wire<'a>>(row: &'a RawValue) -> Result<Remote<W::Columns
         return Err(trouble(MISSING_STAMP));
     }
     let columns = wire.columns().map_err(trouble)?;
-    let fingerprint = Fingerprint::of_json(json).map_err(|error| whole(Some(id), error))?;
-    Ok(Remote { id, updated_at, unlisted: wire.is_unlisted(), columns, payload: json.to_owned(), fingerprint })
+    Ok(Remote::new(id, updated_at, wire.is_unlisted(), columns, json.to_owned()))
 }
 
 /// What serde says is wrong, which names positions and types but may quote a short value.

@@ -142,15 +142,15 @@ impl Store {
         if page.dry_run {
             return Ok(differing.map(|record| (record.record.id(), (record.outcome(), None))).collect());
         }
-        let asked = self.dialect.now_minus(page.batch.asked_at.elapsed());
+        let asked = page.batch.asked_at.elapsed();
         let (restored, differing): (Vec<_>, Vec<_>) = differing.partition(|record| record.verdict == Verdict::Restore);
         let restored: Vec<i64> = restored.iter().map(|record| record.record.id()).collect();
-        let restored = records::restore::<R>(txn, self.dialect, merchant, &restored, &asked).await?;
+        let restored = records::restore::<R>(txn, self.dialect, merchant, &restored, asked).await?;
         let mut written: HashMap<i64, Written> =
             restored.into_iter().map(|id| (id, (Outcome::Updated, None))).collect();
         let differing: Vec<&R> = differing.iter().map(|record| &record.record).collect();
         if !one_by_one {
-            let upserted = records::upsert(txn, self.dialect, merchant, &differing, &asked).await?;
+            let upserted = records::upsert(txn, self.dialect, merchant, &differing, asked).await?;
             written.extend(upserted.into_iter().map(|(id, outcome)| (id, (outcome, None))));
             return Ok(written);
         }
@@ -160,7 +160,7 @@ impl Store {
         }
         for record in differing {
             let savepoint = txn.begin().await?;
-            match records::upsert(&savepoint, self.dialect, merchant, &[record], &asked).await {
+            match records::upsert(&savepoint, self.dialect, merchant, &[record], asked).await {
                 Ok(one) => {
                     savepoint.commit().await?;
                     written.extend(one.into_iter().map(|(id, outcome)| (id, (outcome, None))));

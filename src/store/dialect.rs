@@ -49,6 +49,18 @@ impl Dialect {
         self.shifted("+", span)
     }
 
+    /// The database's clock, moved back by a parameter, so that the statement's text stays the same and is prepared
+    /// once: the expression, with the dialect's placeholder in it, and the parameter.
+    pub fn now_minus_parameter(self, span: Duration) -> (&'static str, Value) {
+        let seconds = span.as_secs_f64();
+        match self {
+            Self::Postgres => ("(now() - $1 * interval '1 second')", seconds.into()),
+            Self::Sqlite => {
+                ("strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now', '-' || ? || ' seconds')", format!("{seconds:.3}").into())
+            }
+        }
+    }
+
     /// The database's clock, moved back.
     pub fn now_minus(self, span: Duration) -> String {
         self.shifted("-", span)

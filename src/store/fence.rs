@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Statement, Value};
 
 use super::{commit::Attempt, connect::Store, error::json, records::Stored};
 use crate::{
-    domain::{Listing, Part},
+    domain::{Listing, Part, Totals},
     reconcile::ports::{Committed, Lease, PageCommit},
 };
 
@@ -18,15 +18,16 @@ impl Store {
         lease: &Lease,
         page: &PageCommit<'_, R>,
     ) -> Result<(), DbErr> {
-        let (pass, ids) = &page.batch.seen;
-        let number = i64::from(*pass) << 32 | i64::from(page.cursor.commits);
-        let ids: Vec<u8> = ids.iter().copied().flat_map(i64::to_le_bytes).collect();
-        txn.execute_raw(Statement::from_sql_and_values(
-            txn.get_database_backend(),
-            "INSERT INTO run_pages (run_id, number, ids) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-            [lease.run_id.into(), number.into(), ids.into()],
-        ))
-        .await?;
+        for (pass, ids) in &page.batch.seen {
+            let number = i64::from(*pass) << 32 | i64::from(page.cursor.commits);
+            let ids: Vec<u8> = ids.iter().copied().flat_map(i64::to_le_bytes).collect();
+            txn.execute_raw(Statement::from_sql_and_values(
+                txn.get_database_backend(),
+                "INSERT INTO run_pages (run_id, number, ids) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                [lease.run_id.into(), number.into(), ids.into()],
+            ))
+            .await?;
+        }
         Ok(())
     }
 
@@ -46,8 +47,8 @@ impl Store {
              RETURNING cancel_requested",
             self.dialect.now_plus(self.lease)
         );
-        let (totals, window) = (Part::sum(parts), Part::hull(parts));
-        let count = |count: u64| sea_orm::Value::from(i64::try_from(count).unwrap_or(i64::MAX));
+        let [fetched, created, updated, unchanged, skipped, failed] = counts(Part::sum(parts));
+        let window = Part::hull(parts);
         let row = txn
             .query_one_raw(Statement::from_sql_and_values(
                 txn.get_database_backend(),
@@ -56,12 +57,12 @@ impl Store {
                     cursor_text(page)?.into(),
                     window.map(|window| window.since).into(),
                     window.map(|window| window.until).into(),
-                    count(totals.fetched),
-                    count(totals.created),
-                    count(totals.updated),
-                    count(totals.unchanged),
-                    count(totals.skipped),
-                    count(totals.failed),
+                    fetched,
+                    created,
+                    updated,
+                    unchanged,
+                    skipped,
+                    failed,
                     count(page.requests),
                     Part::first_listing(parts).map(Listing::as_str).into(),
                     json(parts)?.into(),
@@ -96,6 +97,16 @@ impl Store {
             })
             .unwrap_or(Attempt::LeaseLost))
     }
+}
+
+/// A number, as a column.
+pub(super) fn count(count: u64) -> Value {
+    i64::try_from(count).unwrap_or(i64::MAX).into()
+}
+
+/// Totals, as the columns `fetched`, `created`, `updated`, `unchanged`, `skipped` and `failed`.
+pub(super) fn counts(totals: Totals) -> [Value; 6] {
+    [totals.fetched, totals.created, totals.updated, totals.unchanged, totals.skipped, totals.failed].map(count)
 }
 
 fn cursor_text<R: Stored>(page: &PageCommit<'_, R>) -> Result<String, DbErr> {

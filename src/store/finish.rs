@@ -9,6 +9,7 @@ use super::{
     connect::Store,
     entity::run,
     error::{Trouble, json, trouble},
+    fence::{count, counts},
 };
 use crate::{
     domain::{Listing, MerchantId, MerchantState, Part, Run, RunId, RunStatus, Standing},
@@ -34,21 +35,29 @@ impl Store {
         };
         let sql = format!(
             "UPDATE runs SET status = $1, error_kind = $2, error_message = $3, requests = $4, \
-             window_since = $5, window_until = $6, listing = $7, resources = $8, finished_at = {}, lease_until = NULL \
-             WHERE id = $9 AND epoch = $10 AND status = 'running' RETURNING *",
+             window_since = $5, window_until = $6, listing = $7, resources = $8, fetched = $9, created = $10, \
+             updated = $11, unchanged = $12, skipped = $13, failed = $14, finished_at = {}, lease_until = NULL \
+             WHERE id = $15 AND epoch = $16 AND status = 'running' RETURNING *",
             self.dialect.now()
         );
         let failure = ending.failure.as_ref();
         let window = Part::hull(&ending.parts);
-        let values: [Value; 10] = [
+        let [fetched, created, updated, unchanged, skipped, failed] = counts(Part::sum(&ending.parts));
+        let values: [Value; 16] = [
             ending.status.as_str().into(),
             failure.map(|failure| failure.kind.as_str()).into(),
             failure.map(|failure| failure.message.as_str()).into(),
-            i64::try_from(ending.requests).unwrap_or(i64::MAX).into(),
+            count(ending.requests),
             window.map(|window| window.since).into(),
             window.map(|window| window.until).into(),
             Part::first_listing(&ending.parts).map(Listing::as_str).into(),
             json(&ending.parts)?.into(),
+            fetched,
+            created,
+            updated,
+            unchanged,
+            skipped,
+            failed,
             lease.run_id.into(),
             lease.epoch.into(),
         ];

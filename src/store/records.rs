@@ -1,6 +1,6 @@
 //! Where records are read and written, whatever their kind: one query a page, one conditional statement a page.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use sea_orm::{
     ConnectionTrait, DbErr, EntityName, EntityTrait, IdenStatic, QueryResult,
@@ -9,12 +9,12 @@ use sea_orm::{
 
 use super::dialect::Dialect;
 use crate::{
-    domain::{Fingerprint, Held, MerchantId, Outcome, Record},
+    domain::{Digest, Fingerprint, Held, MerchantId, Outcome, Record},
     reconcile::ports::HeldVersion,
 };
 
 /// A kind of record that has a table here. Beside the columns of its own each has `merchant_id`, `salla_updated_at`,
-/// `payload`, `deleted_at`, `fingerprint`, `revision` and `updated_at`.
+/// `payload`, `deleted_at`, `fingerprint`, `payload_digest`, `revision` and `updated_at`.
 pub trait Stored: Record {
     /// Its table.
     type Entity: EntityTrait;
@@ -94,7 +94,7 @@ pub async fn held<R: Stored>(
 fn select_held<R: Stored>(dialect: Dialect, merchant: MerchantId, ids: &[i64]) -> SelectStatement {
     let mut select = Query::select();
     select
-        .columns([R::id_column(), "fingerprint"])
+        .columns([R::id_column(), "fingerprint", "payload_digest"])
         .expr_as(Expr::cust(dialect.finite("salla_updated_at")), "salla_updated_at")
         .expr_as(Expr::col("deleted_at").is_not_null(), "deleted")
         .expr_as(
@@ -119,7 +119,9 @@ fn select_held<R: Stored>(dialect: Dialect, merchant: MerchantId, ids: &[i64]) -
 fn read<R: Stored>(row: &QueryResult, dialect: Dialect) -> Result<Held<R>, DbErr> {
     let stored: Option<String> = row.try_get("", "fingerprint")?;
     let payload: Option<String> = row.try_get("", "unhashed_payload")?;
+    let digest: Option<Vec<u8>> = row.try_get("", "payload_digest")?;
     Ok(Held {
+        digest: digest.and_then(|bytes| bytes.as_slice().try_into().ok()),
         updated_at: instant(row, "salla_updated_at", dialect)?,
         fingerprint: stored.and_then(|text| text.parse().ok()).or_else(|| Fingerprint::of_json(&payload?).ok()),
         deleted: row.try_get("", "deleted")?,
@@ -129,14 +131,14 @@ fn read<R: Stored>(row: &QueryResult, dialect: Dialect) -> Result<Held<R>, DbErr
 }
 
 /// Writes `records`, each unless a newer one stands there by now, and returns what became of those that
-/// were written. The rest were unchanged. `asked`: when Salla was asked for them, as an expression of the database's
-/// clock; what was marked as gone since then stays so.
+/// were written. The rest were unchanged. `asked`: how long ago Salla was asked for them; what was marked as gone since
+/// then stays so.
 pub async fn upsert<R: Stored>(
     db: &impl ConnectionTrait,
     dialect: Dialect,
     merchant: MerchantId,
     records: &[&R],
-    asked: &str,
+    asked: Duration,
 ) -> Result<HashMap<i64, Outcome>, DbErr> {
     let mut written = HashMap::with_capacity(records.len());
     for records in records.chunks(ROWS_A_STATEMENT) {
@@ -149,18 +151,20 @@ pub async fn upsert<R: Stored>(
     Ok(written)
 }
 
-/// Takes the mark from those of `ids` that were marked as gone before Salla was `asked`, and returns which were. Their
-/// content stays.
+/// Takes the mark from those of `ids` that were marked as gone before Salla was `asked`, so long ago, and returns which
+/// were. Their content stays.
 pub async fn restore<R: Stored>(
     db: &impl ConnectionTrait,
     dialect: Dialect,
     merchant: MerchantId,
     ids: &[i64],
-    asked: &str,
+    asked: Duration,
 ) -> Result<Vec<i64>, DbErr> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
+    let (asked_at, asked) = dialect.now_minus_parameter(asked);
+    let was_gone = marked_before(dialect, "deleted_at", asked_at);
     let restore = Query::update()
         .table(R::table())
         .value("deleted_at", Expr::cust("NULL"))
@@ -168,7 +172,7 @@ pub async fn restore<R: Stored>(
         .value("updated_at", Expr::cust(dialect.now()))
         .and_where(Expr::col("merchant_id").eq(merchant.0))
         .and_where(Expr::col(R::id_column()).is_in(ids.iter().copied()))
-        .and_where(Expr::cust(marked_before(dialect, "deleted_at", asked)))
+        .and_where(Expr::cust_with_values(was_gone, [asked]))
         .returning_col(R::id_column())
         .to_owned();
     db.query_all(&restore).await?.iter().map(|row| row.try_get("", R::id_column())).collect()
@@ -228,7 +232,7 @@ fn upsert_statement<R: Stored>(
     dialect: Dialect,
     merchant: MerchantId,
     records: &[&R],
-    asked: &str,
+    asked: Duration,
 ) -> Result<InsertStatement, DbErr> {
     let mut statement = Query::insert();
     let own = R::COLUMNS.iter().map(IdenStatic::as_str);
@@ -236,6 +240,7 @@ fn upsert_statement<R: Stored>(
         "salla_updated_at",
         "payload",
         "fingerprint",
+        "payload_digest",
     ]));
     let mut records = records.to_vec();
     records.sort_unstable_by_key(|record| record.id());
@@ -245,6 +250,7 @@ fn upsert_statement<R: Stored>(
             Expr::val(record.updated_at()),
             dialect.json(record.payload().to_owned()),
             Expr::val(record.fingerprint().to_string()),
+            Expr::val(Digest::of(record.fingerprint(), record.payload()).as_bytes().to_vec()),
         ];
         statement
             .values(place.into_iter().chain(record.values(dialect)).chain(version))
@@ -258,21 +264,26 @@ fn upsert_statement<R: Stored>(
 
 /// Newer wins; at equal age, and where no age is told, other content does. Our `revision` tells a new row from a changed one, and
 /// tells the fingerprint's trigger that the fingerprint is maintained.
-fn newer_wins<R: Stored>(dialect: Dialect, asked: &str) -> OnConflict {
+fn newer_wins<R: Stored>(dialect: Dialect, asked: Duration) -> OnConflict {
     let table = R::table();
     let ours = dialect.comparable(&format!("{table}.salla_updated_at"));
     let theirs = dialect.comparable("excluded.salla_updated_at");
-    let was_gone = marked_before(dialect, &format!("{table}.deleted_at"), asked);
+    let (asked_at, asked) = dialect.now_minus_parameter(asked);
+    let was_gone = marked_before(dialect, &format!("{table}.deleted_at"), asked_at);
+    let mark = format!("CASE WHEN NOT ({was_gone}) THEN {table}.deleted_at END");
     let own = R::COLUMNS.iter().map(IdenStatic::as_str);
     OnConflict::columns(["merchant_id", R::id_column()])
-        .update_columns(own.chain(["salla_updated_at", "payload", "fingerprint"]))
-        .value("deleted_at", Expr::cust(format!("CASE WHEN NOT ({was_gone}) THEN {table}.deleted_at END")))
+        .update_columns(own.chain(["salla_updated_at", "payload", "fingerprint", "payload_digest"]))
+        .value("deleted_at", Expr::cust_with_values(mark, [asked.clone()]))
         .value("revision", Expr::cust(format!("{table}.revision + 1")))
         .value("updated_at", Expr::cust(dialect.now()))
-        .action_and_where(Expr::cust(format!(
-            "({ours}) IS NULL OR ({ours}) < ({theirs}) OR ((({ours}) = ({theirs}) OR ({theirs}) IS NULL) AND \
-             ({table}.fingerprint IS DISTINCT FROM excluded.fingerprint OR {was_gone}))"
-        )))
+        .action_and_where(Expr::cust_with_values(
+            format!(
+                "({ours}) IS NULL OR ({ours}) < ({theirs}) OR ((({ours}) = ({theirs}) OR ({theirs}) IS NULL) AND \
+                 ({table}.fingerprint IS DISTINCT FROM excluded.fingerprint OR {was_gone}))"
+            ),
+            [asked],
+        ))
         .to_owned()
 }
 

@@ -9,7 +9,7 @@ on_every_database!(
     a_row_of_others_needs_no_column_of_ours
 );
 
-const MIGRATIONS: usize = 23;
+const MIGRATIONS: usize = 24;
 
 async fn up_down_up(engine: Engine) {
     let site = Site::unregistered(engine, []).await;

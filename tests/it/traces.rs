@@ -91,7 +91,8 @@ fn assert_whole(spans: &[Received], root: &Received, system: &str) {
     assert_eq!(again.len(), 1);
 
     let commits = named(&whole, "commit");
-    assert_eq!(commits.len(), pages.len());
+    // Pages that tell of no difference are committed with others.
+    assert!(!commits.is_empty() && commits.len() <= pages.len(), "{whole:?}");
     for commit in commits {
         assert!(parents.contains(commit.span.parent_span_id.as_slice()), "{commit:?} is in no page");
         assert_eq!(commit.attribute("db.system.name"), system);

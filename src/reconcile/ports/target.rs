@@ -5,7 +5,7 @@ use std::{collections::HashMap, future::Future};
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::{Cursor, Lease};
+use super::{Cursor, Lease, Seen};
 use crate::domain::{
     Check, Fingerprint, Held, Line, MerchantId, Outcome, Part, Record, RunId, Slice, Summary, Totals, Unreadable,
     Verdict,
@@ -57,8 +57,8 @@ pub struct Batch<R: Record> {
     pub gone: Vec<HeldVersion>,
     /// Records that were unwell: those of them that are not skipped or failed now are no more.
     pub well: Vec<i64>,
-    /// The number of the pass, and the ids that it saw.
-    pub seen: (u32, Vec<i64>),
+    /// The ids that were seen; each pass at most once.
+    pub seen: Seen,
     /// When Salla was first asked for any of it. What another writer has marked as gone since then is gone.
     pub asked_at: Instant,
 }
@@ -73,9 +73,26 @@ impl<R: Record> Default for Batch<R> {
             checked: Vec::new(),
             gone: Vec::new(),
             well: Vec::new(),
-            seen: (0, Vec::new()),
+            seen: Seen::new(),
             asked_at: Instant::now(),
         }
+    }
+}
+
+impl<R: Record> Batch<R> {
+    /// Whether nothing of it differs from what is held, or from what is known of it.
+    pub fn is_quiet(&self) -> bool {
+        let Self { records, unreadable, lines, unchanged: _, checked, gone, well, seen: _, asked_at: _ } = self;
+        let nothing_else = unreadable.is_empty() && lines.is_empty() && checked.is_empty();
+        nothing_else
+            && gone.is_empty()
+            && well.is_empty()
+            && records.iter().all(|record| record.verdict == Verdict::Unchanged)
+    }
+
+    /// How many records it counts as unchanged, when it is quiet.
+    pub fn unchanged(&self) -> u64 {
+        self.unchanged + self.records.iter().filter(|record| !record.repeat).count() as u64
     }
 }
 

@@ -1,0 +1,95 @@
+//! Pages on which nothing differs. Of them only where the run stands has to be written, and that can wait for the next
+//! page that has more to write, or for a moment: whoever takes the run over reads them again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::ports::{Batch, Cursor, Seen};
+use crate::domain::{Outcome, Record, Totals};
+
+/// A run commits at least so often. At the pace that Salla permits that is every page.
+const COMMIT_EVERY: Duration = Duration::from_millis(250);
+
+/// What has not been committed since the last commit, all of it without a difference.
+#[derive(Debug)]
+pub struct Quiet {
+    committed_at: Instant,
+    waiting: Option<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    cursor: Cursor,
+    seen: Seen,
+    unchanged: u64,
+}
+
+impl Default for Quiet {
+    fn default() -> Self {
+        Self { committed_at: Instant::now(), waiting: None }
+    }
+}
+
+impl Quiet {
+    /// Whether everything is committed.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_none()
+    }
+
+    /// Takes in what a batch tells when nothing of it differs, `cursor` being behind it; and gives back one of which
+    /// something does, with what has waited before it.
+    pub fn take<R: Record>(&mut self, batch: Batch<R>, cursor: &Cursor) -> Option<Batch<R>> {
+        if batch.is_quiet() {
+            let waiting =
+                self.waiting.get_or_insert_with(|| Waiting { cursor: cursor.clone(), seen: Seen::new(), unchanged: 0 });
+            waiting.cursor = cursor.clone();
+            waiting.unchanged += batch.unchanged();
+            append(&mut waiting.seen, batch.seen);
+            return None;
+        }
+        Some(self.before(batch))
+    }
+
+    /// What waits, when it has to be committed by now, and where the run stands with it.
+    pub fn due<R: Record>(&mut self) -> Option<(Batch<R>, Cursor)> {
+        if self.committed_at.elapsed() < COMMIT_EVERY { None } else { self.rest() }
+    }
+
+    /// What waits, and where the run stands with it.
+    pub fn rest<R: Record>(&mut self) -> Option<(Batch<R>, Cursor)> {
+        let Waiting { cursor, seen, unchanged } = self.waiting.take()?;
+        Some((Batch { seen, unchanged, ..Batch::default() }, cursor))
+    }
+
+    /// Counts what waits at the end of a part: where the run stands there is of no use any more.
+    pub fn absorb(&mut self, totals: &mut Totals) {
+        if let Some(waiting) = self.waiting.take() {
+            (0..waiting.unchanged).for_each(|_| totals.count(Outcome::Unchanged));
+        }
+    }
+
+    /// Notes a commit.
+    pub fn committed(&mut self) {
+        self.committed_at = Instant::now();
+    }
+
+    fn before<R: Record>(&mut self, mut batch: Batch<R>) -> Batch<R> {
+        if let Some(Waiting { mut seen, unchanged, .. }) = self.waiting.take() {
+            append(&mut seen, std::mem::take(&mut batch.seen));
+            batch.seen = seen;
+            batch.unchanged += unchanged;
+        }
+        batch
+    }
+}
+
+/// Ids of the pass that the last ones were of are put to them.
+fn append(seen: &mut Seen, more: Seen) {
+    for (pass, ids) in more {
+        match seen.last_mut() {
+            Some((last, known)) if *last == pass => known.extend(ids),
+            _ => seen.push((pass, ids)),
+        }
+    }
+}
