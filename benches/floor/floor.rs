@@ -130,7 +130,8 @@ pub async fn work(job: &Job) {
 async fn held(job: &Job, orders: &[Order<'_>]) -> HashMap<i64, DateTime<Utc>> {
     let ids: Vec<i64> = orders.iter().map(|order| order.id).collect();
     let rows = sqlx::query(
-        "SELECT salla_order_id, salla_updated_at FROM orders WHERE merchant_id = $1 AND salla_order_id = ANY($2)",
+        "SELECT held.* FROM unnest($2::bigint[]) AS wanted CROSS JOIN LATERAL (SELECT salla_order_id, salla_updated_at \
+         FROM orders WHERE merchant_id = $1 AND salla_order_id = wanted OFFSET 0) AS held",
     )
     .bind(job.merchant)
     .bind(ids)

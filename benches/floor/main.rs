@@ -16,6 +16,7 @@
 mod cluster;
 mod contender;
 mod floor;
+mod growth;
 mod night;
 mod pages;
 mod plot;
@@ -50,6 +51,12 @@ struct Args {
     /// How often the program that goes row by row is, which takes its time; 0: not at all.
     #[arg(long, default_value_t = 1)]
     row_by_row: usize,
+    /// How the costs grow instead: from a thousand orders of one store up to so many, and from one store to a tenth of it.
+    #[arg(long, value_name = "ORDERS")]
+    growth: Option<usize>,
+    /// What it costs that the table holds so many orders of others, instead.
+    #[arg(long, value_name = "ORDERS", conflicts_with = "growth")]
+    beside: Option<u64>,
     /// Of the server that is started.
     #[arg(long, default_value_t = 16)]
     postgres: u32,
@@ -75,10 +82,22 @@ enum Role {
 async fn measure(args: &Args) -> bool {
     let postgres = args.postgres;
     let server = tokio::task::spawn_blocking(move || cluster::cluster(postgres).url.clone()).await.unwrap();
+    let large = Shape { stores: 10, orders: args.orders / 10 };
+    if let Some(most) = args.growth {
+        let (table, straight) = growth::measure(&server, most).await;
+        if let Some(path) = &args.plot {
+            plot::draw_growth(&table, path);
+            println!("drawn: {}", path.display());
+        }
+        return straight;
+    }
+    if let Some(rows) = args.beside {
+        return growth::beside(&server, large, rows, args.rounds).await;
+    }
     let mut costs = Vec::new();
-    let shapes = [Shape { stores: 10, orders: args.orders / 10 }, Shape { stores: args.stores, orders: 3 }];
+    let shapes = [large, Shape { stores: args.stores, orders: 3 }];
     for shape in shapes.into_iter().filter(|shape| shape.stores > 0 && shape.orders > 0) {
-        let night = Night::begin(&server, shape).await;
+        let night = Night::begin(&server, shape, 0).await;
         for round in 0..args.rounds.max(args.row_by_row) {
             for &contender in Contender::ALL {
                 let times = if contender == Contender::RowByRow { args.row_by_row } else { args.rounds };

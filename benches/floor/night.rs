@@ -33,7 +33,7 @@ const KEYS: &str = "bench:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 /// What every write of an order becomes, whoever did it.
 const CONTENT: &str = "SELECT COALESCE(md5(string_agg(md5(CAST((merchant_id, salla_order_id, reference_id, status, \
-     currency, total_amount, salla_created_at, salla_updated_at, payload, fingerprint, revision) AS text)), '' \
+     currency, total_amount, salla_created_at, salla_updated_at, payload, fingerprint, payload_digest, revision) AS text)), '' \
      ORDER BY merchant_id, salla_order_id)), '') FROM orders";
 
 /// How many stores, and the orders of each.
@@ -96,6 +96,8 @@ pub struct Cost {
 pub struct Night {
     server: String,
     shape: Shape,
+    /// Orders of other stores.
+    beside: u64,
     admin: DatabaseConnection,
     postmaster: u32,
     salla: String,
@@ -106,8 +108,8 @@ pub struct Night {
 }
 
 impl Night {
-    /// Starts the Salla, and makes a database in which the stores are registered.
-    pub async fn begin(server: &str, shape: Shape) -> Self {
+    /// Starts the Salla, and makes a database in which the stores are registered, `beside` as many orders of others.
+    pub async fn begin(server: &str, shape: Shape, beside: u64) -> Self {
         let admin = connect(&format!("{server}/postgres")).await;
         // Commits wait for the disk, as anywhere; neither a checkpoint nor a vacuum comes in between: both are done before.
         for setting in ["fsync = on", "max_wal_size = '16GB'", "checkpoint_timeout = '1h'", "autovacuum = off"] {
@@ -127,6 +129,7 @@ impl Night {
         let night = Self {
             server: server.to_owned(),
             shape,
+            beside,
             admin,
             postmaster: parent.trim().parse().unwrap(),
             salla: format!("http://{address}"),
@@ -152,6 +155,15 @@ impl Night {
         }
         drop(stdin);
         assert!(import.wait().await.unwrap().success(), "the stores could not be registered");
+        let db = connect(&url).await;
+        let others = format!(
+            "INSERT INTO orders (merchant_id, salla_order_id, status, currency, total_amount, \
+             salla_created_at, salla_updated_at) SELECT 1000000 + i % 5000, 2000000000 + i, 'completed', 'SAR', 99.5, \
+             now() - interval '1 second' * i, now() - interval '1 second' * i FROM generate_series(1, {}) i",
+            self.beside
+        );
+        db.execute_unprepared(&others).await.unwrap();
+        db.close().await.unwrap();
     }
 
     fn program(&self, database: &str, args: &[&str]) -> Command {
@@ -281,7 +293,7 @@ impl Night {
     /// Whoever did it, the same stands there afterwards, and of the daemon's runs all went well.
     async fn check(&self, news: News, db: &DatabaseConnection) {
         let (held, all) = (number(db, "SELECT count(*) FROM orders").await, self.shape.stores * self.shape.orders);
-        assert_eq!(held, all as u64, "{news:?}: orders");
+        assert_eq!(held, all as u64 + self.beside, "{news:?}: orders");
         assert_eq!(number(db, "SELECT count(*) FROM runs WHERE status <> 'succeeded'").await, 0, "{news:?}: runs");
         let content = text(db, CONTENT).await;
         let known = self.contents.lock().entry(news).or_insert_with(|| content.clone()).clone();

@@ -6,6 +6,7 @@ use plotters::prelude::*;
 
 use crate::{
     contender::Contender,
+    growth::units,
     night::{Cost, News, Shape},
     report::Table,
 };
@@ -104,4 +105,76 @@ fn panel(
             area.draw_text(text, &style, (middle as i32, bottom - 54 + 16 * line as i32)).unwrap();
         }
     }
+}
+
+const COLOURS: [(News, RGBColor); 3] = [
+    (News::All, RGBColor(0x1f, 0x6f, 0xb2)),
+    (News::Nothing, RGBColor(0x2e, 0x8b, 0x57)),
+    (News::Some, RGBColor(0xd9, 0x8a, 0x29)),
+];
+
+/// How costs grow: on the left with the orders of one store, on the right with the number of small ones.
+pub fn draw_growth(table: &Table, path: &Path) {
+    let root = SVGBackend::new(path, (1200, 880)).into_drawing_area();
+    root.fill(&WHITE).unwrap();
+    let each: fn(&Cost) -> f64 = |cost| cost.wall.as_secs_f64() * 1e3 / units(cost.shape) as f64;
+    let panels: [(&str, bool, fn(&Cost) -> f64); 4] = [
+        ("one store: milliseconds an order", false, each),
+        ("small stores: milliseconds a store", true, each),
+        ("one store: peak MiB", false, |cost| cost.peak_mib),
+        ("small stores: peak MiB", true, |cost| cost.peak_mib),
+    ];
+    for (area, panel) in root.split_evenly((2, 2)).iter().zip(panels) {
+        growth_panel(table, panel, area);
+    }
+    root.present().unwrap();
+}
+
+fn growth_panel(
+    table: &Table,
+    (name, small, of): (&str, bool, fn(&Cost) -> f64),
+    area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
+) {
+    let lines: Vec<&Cost> = table.lines.iter().filter(|line| line.shape.is_small() == small).collect();
+    let (mut sizes, mut most): ((f64, f64), f64) = ((f64::MAX, 1.0), 0.0);
+    for line in &lines {
+        let size = units(line.shape) as f64;
+        sizes = (sizes.0.min(size), sizes.1.max(size));
+        most = most.max(of(line));
+    }
+    if lines.is_empty() {
+        return;
+    }
+    let least = lines.iter().map(|line| of(line)).fold(f64::MAX, f64::min);
+    let mut chart = ChartBuilder::on(area)
+        .caption(name, ("sans-serif", 18))
+        .margin(12)
+        .x_label_area_size(36)
+        .y_label_area_size(56)
+        .build_cartesian_2d((sizes.0..sizes.1.max(sizes.0 * 10.0)).log_scale(), (least / 3.0..most * 3.0).log_scale())
+        .unwrap();
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .x_desc(if small { "stores" } else { "orders" })
+        .x_label_formatter(&|size| format!("{size}"))
+        .y_label_formatter(&|value| format!("{value}"))
+        .draw()
+        .unwrap();
+    for (news, colour) in COLOURS {
+        let points: Vec<(f64, f64)> =
+            lines.iter().filter(|line| line.news == news).map(|line| (units(line.shape) as f64, of(line))).collect();
+        chart
+            .draw_series(LineSeries::new(points, colour.stroke_width(2)).point_size(3))
+            .unwrap()
+            .label(news.name())
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .border_style(BLACK.mix(0.2))
+        .background_style(WHITE)
+        .draw()
+        .unwrap();
 }

@@ -73,7 +73,7 @@ where
             Survey::start(R::RESOURCE, work.source.begin(work.window.since, slice), done.commits_ever)
         }
     };
-    let unwell = work.target.unwell(work.claim.lease.merchant).await?;
+    let unwell = if work.claim.ails { work.target.unwell(work.claim.lease.merchant).await? } else { Vec::new() };
     let mut survey = Survey::new(start, unwell, work.claim.now);
     let ended = work.walk::<R>(&mut survey, done).await;
     match &ended {

@@ -33,6 +33,10 @@ pub struct Worker<S, T> {
 /// The loop turns at least this often, so that it can be seen to be alive.
 const TURN: Duration = Duration::from_secs(30);
 
+/// Runs that end within so short a time of each other are followed by others of one claim, as long as half of the room
+/// is taken.
+const GATHER: Duration = Duration::from_millis(3);
+
 impl<S, T> Worker<S, T>
 where
     S: Sources + Limits + 'static,
@@ -61,7 +65,10 @@ where
                 () = stop.cancelled() => break,
                 Some(joined) = running.join_next(), if !running.is_empty() => {
                     died(joined.err());
-                    next_claim = Instant::now();
+                    while let Some(joined) = running.try_join_next() {
+                        died(joined.err());
+                    }
+                    next_claim = if running.len() <= self.concurrency / 2 { Instant::now() } else { soon(next_claim) };
                 }
                 () = self.wake.notified() => next_claim = Instant::now(),
                 () = sleep_until(wake_at) => {}
@@ -91,6 +98,12 @@ where
         }
         took
     }
+}
+
+/// When what has ended by then is made up for by one claim.
+fn soon(next_claim: Instant) -> Instant {
+    let (now, soon) = (Instant::now(), Instant::now() + GATHER);
+    if next_claim > now { next_claim.min(soon) } else { soon }
 }
 
 fn died(error: Option<tokio::task::JoinError>) {

@@ -29,6 +29,7 @@ impl Store {
              COALESCE((SELECT m.created_at FROM merchants m WHERE m.merchant_id = runs.merchant_id), runs.queued_at) \
                AS registered_at, \
              EXISTS (SELECT 1 FROM erasures e WHERE e.merchant_id = runs.merchant_id) AS forgets, \
+             EXISTS (SELECT 1 FROM unwell u WHERE u.merchant_id = runs.merchant_id) AS ails, \
              (SELECT p.spent FROM pauses p WHERE p.merchant_id = runs.merchant_id AND p.spent_at > {minute_ago}) AS spent, \
              (SELECT {pause} FROM pauses p WHERE p.merchant_id = runs.merchant_id AND p.ends_at > {now}) AS pause",
             watermarks = Resource::ALL.iter().map(of_one).collect::<String>(),
@@ -64,6 +65,7 @@ impl Store {
                 registered_at: row.try_get("", "registered_at")?,
                 pause: pause.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
                 spent: row.try_get::<Option<i64>>("", "spent")?.and_then(|spent| spent.try_into().ok()).unwrap_or(0),
+                ails: row.try_get("", "ails")?,
                 resumed: self.resumed(db, &run).await?,
                 // Few stores have any, and a claim is not to wait for one answer more.
                 erased: if row.try_get("", "forgets")? {

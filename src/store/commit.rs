@@ -112,7 +112,6 @@ impl Store {
             let (unwell, well) = health(page.batch, &written);
             self.note_unwell(&txn, (lease.merchant, R::RESOURCE), &unwell, &well).await?;
         }
-        self.note_seen(&txn, lease, page).await?;
         let Some(committed) = self.advance(&txn, lease, page, &parts).await? else {
             return self.after_fence(txn, lease, page).await;
         };

@@ -2,37 +2,17 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Statement, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Value};
 
-use super::{commit::Attempt, connect::Store, error::json, records::Stored};
+use super::{commit::Attempt, connect::Store, dialect::Dialect, error::json, records::Stored};
 use crate::{
     domain::{Listing, Part, Totals},
     reconcile::ports::{Committed, Lease, PageCommit},
 };
 
 impl Store {
-    /// Keeps the ids that were seen, as long as the run goes on.
-    pub(super) async fn note_seen<R: Stored>(
-        &self,
-        txn: &DatabaseTransaction,
-        lease: &Lease,
-        page: &PageCommit<'_, R>,
-    ) -> Result<(), DbErr> {
-        for (pass, ids) in &page.batch.seen {
-            let number = i64::from(*pass) << 32 | i64::from(page.cursor.commits);
-            let ids: Vec<u8> = ids.iter().copied().flat_map(i64::to_le_bytes).collect();
-            txn.execute_raw(Statement::from_sql_and_values(
-                txn.get_database_backend(),
-                "INSERT INTO run_pages (run_id, number, ids) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-                [lease.run_id.into(), number.into(), ids.into()],
-            ))
-            .await?;
-        }
-        Ok(())
-    }
-
     /// The fence: moves the run's cursor if the lease is still ours and the page was not committed
-    /// before. Renews the lease, too.
+    /// before, and keeps the ids that were seen, as long as the run goes on. Renews the lease, too.
     pub(super) async fn advance<R: Stored>(
         &self,
         txn: &DatabaseTransaction,
@@ -40,37 +20,54 @@ impl Store {
         page: &PageCommit<'_, R>,
         parts: &[Part],
     ) -> Result<Option<Committed>, DbErr> {
-        let sql = format!(
+        let moved = format!(
             "UPDATE runs SET next_page = $1, window_since = $2, window_until = $3, fetched = $4, created = $5, \
-             updated = $6, unchanged = $7, skipped = $8, failed = $9, requests = $10, listing = $11, resources = $12, setbacks = 0, lease_until = {} \
+             updated = $6, unchanged = $7, skipped = $8, failed = $9, requests = $10, listing = $11, resources = $12, \
+             setbacks = 0, lease_until = {} \
              WHERE id = $13 AND epoch = $14 AND status = 'running' AND next_page IS DISTINCT FROM $1 \
-             RETURNING cancel_requested",
+             RETURNING id, cancel_requested",
             self.dialect.now_plus(self.lease)
         );
         let [fetched, created, updated, unchanged, skipped, failed] = counts(Part::sum(parts));
         let window = Part::hull(parts);
-        let row = txn
-            .query_one_raw(Statement::from_sql_and_values(
-                txn.get_database_backend(),
-                sql,
-                [
-                    cursor_text(page)?.into(),
-                    window.map(|window| window.since).into(),
-                    window.map(|window| window.until).into(),
-                    fetched,
-                    created,
-                    updated,
-                    unchanged,
-                    skipped,
-                    failed,
-                    count(page.requests),
-                    Part::first_listing(parts).map(Listing::as_str).into(),
-                    json(parts)?.into(),
-                    lease.run_id.into(),
-                    lease.epoch.into(),
-                ],
-            ))
-            .await?;
+        let values: [Value; 14] = [
+            cursor_text(page)?.into(),
+            window.map(|window| window.since).into(),
+            window.map(|window| window.until).into(),
+            fetched,
+            created,
+            updated,
+            unchanged,
+            skipped,
+            failed,
+            count(page.requests),
+            Part::first_listing(parts).map(Listing::as_str).into(),
+            json(parts)?.into(),
+            lease.run_id.into(),
+            lease.epoch.into(),
+        ];
+        let seen = seen(page);
+        let row = match self.dialect {
+            Dialect::Postgres => {
+                let (numbers, ids): (Vec<i64>, Vec<Vec<u8>>) = seen.unzip();
+                let sql = format!(
+                    "WITH moved AS ({moved}), seen AS (INSERT INTO run_pages (run_id, number, ids) \
+                       SELECT moved.id, s.number, s.ids FROM moved, unnest($15::bigint[], $16::bytea[]) AS s(number, ids) \
+                       ON CONFLICT DO NOTHING) \
+                     SELECT cancel_requested FROM moved"
+                );
+                let values = values.into_iter().chain([numbers.into(), ids.into()]);
+                txn.query_one_raw(self.statement(&sql, values)).await?
+            }
+            Dialect::Sqlite => {
+                let sql = "INSERT INTO run_pages (run_id, number, ids) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+                for (number, ids) in seen {
+                    let values: [Value; 3] = [lease.run_id.into(), number.into(), ids.into()];
+                    txn.execute_raw(self.statement(sql, values)).await?;
+                }
+                txn.query_one_raw(self.statement(&moved, values)).await?
+            }
+        };
         row.map(|row| Ok(Committed { totals: parts[page.at].totals, cancel: row.try_get("", "cancel_requested")? }))
             .transpose()
     }
@@ -97,6 +94,14 @@ impl Store {
             })
             .unwrap_or(Attempt::LeaseLost))
     }
+}
+
+/// The ids that were seen, under numbers that sort by pass and commit.
+fn seen<R: Stored>(page: &PageCommit<'_, R>) -> impl Iterator<Item = (i64, Vec<u8>)> {
+    let commits = i64::from(page.cursor.commits);
+    page.batch.seen.iter().map(move |(pass, ids)| {
+        (i64::from(*pass) << 32 | commits, ids.iter().copied().flat_map(i64::to_le_bytes).collect())
+    })
 }
 
 /// A number, as a column.

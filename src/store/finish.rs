@@ -7,9 +7,11 @@ use uuid::Uuid;
 
 use super::{
     connect::Store,
+    dialect::Dialect,
     entity::run,
     error::{Trouble, json, trouble},
     fence::{count, counts},
+    outbox::HandOver,
 };
 use crate::{
     domain::{Listing, MerchantId, MerchantState, Part, Run, RunId, RunStatus, Standing},
@@ -27,51 +29,27 @@ impl Store {
 
     /// `None`: the lease is lost.
     async fn end_once(&self, lease: &Lease, ending: &Ending) -> Result<Option<run::Model>, DbErr> {
+        if self.can_end_in_one_statement(ending) {
+            return self.end_in_one_statement(lease, ending).await;
+        }
         let txn = self.begin_write().await?;
         // Before the run's row, as whoever changes where a merchant stands.
         let state = match ending.again {
             Some(_) => self.standing(&txn, lease.merchant).await?.map(Standing::state),
             None => None,
         };
-        let sql = format!(
-            "UPDATE runs SET status = $1, error_kind = $2, error_message = $3, requests = $4, \
-             window_since = $5, window_until = $6, listing = $7, resources = $8, fetched = $9, created = $10, \
-             updated = $11, unchanged = $12, skipped = $13, failed = $14, finished_at = {}, lease_until = NULL \
-             WHERE id = $15 AND epoch = $16 AND status = 'running' RETURNING *",
-            self.dialect.now()
-        );
-        let failure = ending.failure.as_ref();
-        let window = Part::hull(&ending.parts);
-        let [fetched, created, updated, unchanged, skipped, failed] = counts(Part::sum(&ending.parts));
-        let values: [Value; 16] = [
-            ending.status.as_str().into(),
-            failure.map(|failure| failure.kind.as_str()).into(),
-            failure.map(|failure| failure.message.as_str()).into(),
-            count(ending.requests),
-            window.map(|window| window.since).into(),
-            window.map(|window| window.until).into(),
-            Part::first_listing(&ending.parts).map(Listing::as_str).into(),
-            json(&ending.parts)?.into(),
-            fetched,
-            created,
-            updated,
-            unchanged,
-            skipped,
-            failed,
-            lease.run_id.into(),
-            lease.epoch.into(),
-        ];
-        let Some(row) = txn.query_one_raw(self.statement(&sql, values)).await? else {
+        let sql = format!("{} RETURNING *", self.ended());
+        let Some(row) = txn.query_one_raw(self.statement(&sql, values_of(lease, ending)?)).await? else {
             txn.rollback().await?;
             return self.ended_before(lease, ending.status).await;
         };
         for (resource, watermark) in &ending.watermarks {
-            let sql = "INSERT INTO watermarks (merchant_id, resource, watermark) \
-                       SELECT merchant_id, $2, $3 FROM merchants WHERE merchant_id = $1 \
-                       ON CONFLICT (merchant_id, resource) DO UPDATE SET watermark = excluded.watermark \
-                       WHERE watermarks.watermark < excluded.watermark";
+            let sql = format!(
+                "INSERT INTO watermarks (merchant_id, resource, watermark) \
+                       SELECT merchant_id, $2, $3 FROM merchants WHERE merchant_id = $1 {NEVER_BACK}"
+            );
             let values: [Value; 3] = [lease.merchant.0.into(), resource.as_str().into(), (*watermark).into()];
-            txn.execute_raw(self.statement(sql, values)).await?;
+            txn.execute_raw(self.statement(&sql, values)).await?;
             self.rotate(&txn, lease.merchant, (*resource, &ending.parts)).await?;
         }
         if let (Some(again), Some(state)) = (&ending.again, state) {
@@ -85,6 +63,48 @@ impl Store {
         txn.commit().await?;
         failpoint!("finish_after_commit", lease.merchant.0);
         Ok(Some(row))
+    }
+
+    /// Whether the end of a run has nothing to it but its row, its pages and watermarks, in a database that can write
+    /// all of them at once. For a store with a few records the end is most of the work.
+    fn can_end_in_one_statement(&self, ending: &Ending) -> bool {
+        self.dialect == Dialect::Postgres
+            && matches!(self.hand_over, HandOver::None)
+            && ending.again.is_none()
+            && ending.parts.iter().all(|part| part.slice.is_none())
+    }
+
+    async fn end_in_one_statement(&self, lease: &Lease, ending: &Ending) -> Result<Option<run::Model>, DbErr> {
+        let (resources, watermarks): (Vec<_>, Vec<_>) =
+            ending.watermarks.iter().map(|(resource, watermark)| (resource.as_str().to_owned(), *watermark)).unzip();
+        let sql = format!(
+            "WITH ended AS ({ended} RETURNING *), \
+             moved AS (INSERT INTO watermarks (merchant_id, resource, watermark) \
+               SELECT m.merchant_id, w.resource, w.watermark FROM ended JOIN merchants m USING (merchant_id), \
+                 unnest($17::text[], $18::timestamptz[]) AS w(resource, watermark) {NEVER_BACK}), \
+             forgotten AS (DELETE FROM run_pages USING ended WHERE run_pages.run_id = ended.id) \
+             SELECT * FROM ended",
+            ended = self.ended(),
+        );
+        let values = values_of(lease, ending)?.into_iter().chain([resources.into(), watermarks.into()]);
+        failpoint!("finish_before_commit", lease.merchant.0);
+        let row = self.db.query_one_raw(self.statement(&sql, values)).await?;
+        failpoint!("finish_after_commit", lease.merchant.0);
+        match row {
+            Some(row) => run::Model::from_query_result(&row, "").map(Some),
+            None => self.ended_before(lease, ending.status).await,
+        }
+    }
+
+    /// Ends a run that is still ours, with [`values_of`] it.
+    fn ended(&self) -> String {
+        format!(
+            "UPDATE runs SET status = $1, error_kind = $2, error_message = $3, requests = $4, \
+             window_since = $5, window_until = $6, listing = $7, resources = $8, fetched = $9, created = $10, \
+             updated = $11, unchanged = $12, skipped = $13, failed = $14, finished_at = {}, lease_until = NULL \
+             WHERE id = $15 AND epoch = $16 AND status = 'running'",
+            self.dialect.now()
+        )
     }
 
     /// An earlier attempt, whose answer was lost, may have ended the run.
@@ -217,4 +237,33 @@ impl Store {
         })
         .await
     }
+}
+
+/// How a watermark is written where one stands: it never moves back.
+const NEVER_BACK: &str = "ON CONFLICT (merchant_id, resource) DO UPDATE SET watermark = excluded.watermark \
+                          WHERE watermarks.watermark < excluded.watermark";
+
+/// The parameters of [`Store::ended`].
+fn values_of(lease: &Lease, ending: &Ending) -> Result<[Value; 16], DbErr> {
+    let failure = ending.failure.as_ref();
+    let window = Part::hull(&ending.parts);
+    let [fetched, created, updated, unchanged, skipped, failed] = counts(Part::sum(&ending.parts));
+    Ok([
+        ending.status.as_str().into(),
+        failure.map(|failure| failure.kind.as_str()).into(),
+        failure.map(|failure| failure.message.as_str()).into(),
+        count(ending.requests),
+        window.map(|window| window.since).into(),
+        window.map(|window| window.until).into(),
+        Part::first_listing(&ending.parts).map(Listing::as_str).into(),
+        json(&ending.parts)?.into(),
+        fetched,
+        created,
+        updated,
+        unchanged,
+        skipped,
+        failed,
+        lease.run_id.into(),
+        lease.epoch.into(),
+    ])
 }

@@ -4,7 +4,10 @@ use std::{collections::HashMap, time::Duration};
 
 use sea_orm::{
     ConnectionTrait, DbErr, EntityName, EntityTrait, IdenStatic, QueryResult,
-    sea_query::{Condition, Expr, ExprTrait, InsertStatement, LockType, OnConflict, Query, SelectStatement},
+    sea_query::{
+        Asterisk, Condition, Expr, ExprTrait, Func, InsertStatement, JoinType, LockType, OnConflict, Query,
+        SelectStatement,
+    },
 };
 
 use super::dialect::Dialect;
@@ -91,7 +94,25 @@ pub async fn held<R: Stored>(
     Ok(held)
 }
 
+/// PostgreSQL is asked for one record after the other, in one statement: about a table that it has not looked at yet, as
+/// before a first load, its planner believes that a merchant has few rows, and would go through all of them for each
+/// page (measured in `docs/performance.md`). `OFFSET 0` keeps it from merging the two parts.
 fn select_held<R: Stored>(dialect: Dialect, merchant: MerchantId, ids: &[i64]) -> SelectStatement {
+    match dialect {
+        Dialect::Sqlite => select_those::<R>(dialect, merchant, Expr::col(R::id_column()).is_in(ids.iter().copied())),
+        Dialect::Postgres => {
+            let wanted = Expr::col(R::id_column()).eq(Expr::col("wanted"));
+            let one = select_those::<R>(dialect, merchant, wanted).offset(0).to_owned();
+            Query::select()
+                .column(("held", Asterisk))
+                .from_function(Func::cust("unnest").arg(ids.to_vec()), "wanted")
+                .join_lateral(JoinType::InnerJoin, one, "held", Condition::all())
+                .to_owned()
+        }
+    }
+}
+
+fn select_those<R: Stored>(dialect: Dialect, merchant: MerchantId, which: Expr) -> SelectStatement {
     let mut select = Query::select();
     select
         .columns([R::id_column(), "fingerprint", "payload_digest"])
@@ -106,7 +127,7 @@ fn select_held<R: Stored>(dialect: Dialect, merchant: MerchantId, ids: &[i64]) -
         )
         .from(R::table())
         .and_where(Expr::col("merchant_id").eq(merchant.0))
-        .and_where(Expr::col(R::id_column()).is_in(ids.iter().copied()));
+        .and_where(which);
     if let Some(lines_of) = R::LINES_OF {
         select.expr_as(Expr::cust(dialect.finite(lines_of.as_str())), "lines_of");
     }

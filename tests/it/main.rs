@@ -23,6 +23,7 @@ mod cdc;
 mod chaos;
 mod clock;
 mod configuration;
+mod cost;
 mod crash;
 mod crowded;
 mod daemon;

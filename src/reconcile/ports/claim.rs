@@ -68,6 +68,8 @@ pub struct Claim {
     pub pause: Option<Duration>,
     /// What another process has sent to the store within the last minute, as far as it said so.
     pub spent: u32,
+    /// Whether earlier runs could not read or write any of the merchant's records.
+    pub ails: bool,
     /// What an earlier holder got done.
     pub resumed: Option<Resumed>,
     /// Customers of whom nothing is to be kept. Who is added meanwhile takes the lease away.
