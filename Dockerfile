@@ -5,12 +5,12 @@ FROM rust:1.95.0-bookworm AS build
 RUN cargo install --locked cargo-auditable@0.7.7
 WORKDIR /source
 COPY . .
-RUN cargo auditable build --release --locked --no-default-features --features aws
+RUN cargo auditable build --profile dist --locked --no-default-features --features aws
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # The program, the libraries that it is linked with, and the certificates that Salla's is checked against.
 RUN mkdir -p /image/etc/ssl/certs /image/usr/local/bin /image/data \
-    && cp target/release/salla-reconciler /image/usr/local/bin/ \
-    && ldd target/release/salla-reconciler | grep -o '/[^ ]*' | xargs -I{} cp --parents -L {} /image \
+    && cp target/dist/salla-reconciler /image/usr/local/bin/ \
+    && ldd target/dist/salla-reconciler | grep -o '/[^ ]*' | xargs -I{} cp --parents -L {} /image \
     && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
     && chown 65532:65532 /image/data
 

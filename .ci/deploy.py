@@ -265,7 +265,7 @@ def check_image(keys):
         complain("Dockerfile", "the image has more than the program")
     if f"{PREFIX}HTTP__LISTEN=0.0.0.0:{PORT}" not in text or f"EXPOSE {PORT}" not in text:
         complain("Dockerfile", f"the port is not {PORT} throughout")
-    if "cargo auditable build --release --locked --no-default-features --features aws" not in text:
+    if "cargo auditable build --profile dist --locked --no-default-features --features aws" not in text:
         complain("Dockerfile", "the program has no bill of materials, or is not built as released")
     toolchain = tomllib.loads(Path("rust-toolchain.toml").read_text())["toolchain"]["channel"]
     if not re.search(rf"^FROM rust:{re.escape(toolchain)}[-.\w]* AS build$", text, re.M):
