@@ -3,11 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark that cannot go on may panic")]
 
-use std::{
-    hint::black_box,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{hint::black_box, process::ExitCode, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use salla_reconciler::{
@@ -17,6 +13,7 @@ use salla_reconciler::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 const ORDERS: usize = 60;
 
@@ -40,6 +37,9 @@ struct Key<'a> {
 
 /// What is done with a page: its name, how often the least it may cost at the most, and the work.
 type Work<'a> = (&'static str, f64, Box<dyn Fn() -> usize + 'a>);
+
+/// What is held of the order at a place.
+type Lookup = fn(&[Held<Order>], usize) -> Option<&Held<Order>>;
 
 fn page() -> String {
     let shop = Shop::seeded(1001, ORDERS, Utc::now() - TimeDelta::days(1));
@@ -73,7 +73,7 @@ fn best(work: &dyn Fn() -> usize, best: &mut Duration) {
 fn main() -> ExitCode {
     let page = page();
     let known: Vec<Held<Order>> = orders(&page).iter().map(|order| held(order, order.updated_at)).collect();
-    let verdicts = |verdict: Verdict, held: fn(&[Held<Order>], usize) -> Option<&Held<Order>>| {
+    let verdicts = |verdict: Verdict, held: Lookup| {
         let (page, known) = (&page, &known);
         move || {
             let orders = orders(page);

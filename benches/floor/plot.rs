@@ -113,12 +113,15 @@ const COLOURS: [(News, RGBColor); 3] = [
     (News::Some, RGBColor(0xd9, 0x8a, 0x29)),
 ];
 
+/// A figure: its name, whether it is of small stores, and what it is.
+type Grown = (&'static str, bool, fn(&Cost) -> f64);
+
 /// How costs grow: on the left with the orders of one store, on the right with the number of small ones.
 pub fn draw_growth(table: &Table, path: &Path) {
     let root = SVGBackend::new(path, (1200, 880)).into_drawing_area();
     root.fill(&WHITE).unwrap();
     let each: fn(&Cost) -> f64 = |cost| cost.wall.as_secs_f64() * 1e3 / units(cost.shape) as f64;
-    let panels: [(&str, bool, fn(&Cost) -> f64); 4] = [
+    let panels: [Grown; 4] = [
         ("one store: milliseconds an order", false, each),
         ("small stores: milliseconds a store", true, each),
         ("one store: peak MiB", false, |cost| cost.peak_mib),
@@ -130,11 +133,7 @@ pub fn draw_growth(table: &Table, path: &Path) {
     root.present().unwrap();
 }
 
-fn growth_panel(
-    table: &Table,
-    (name, small, of): (&str, bool, fn(&Cost) -> f64),
-    area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
-) {
+fn growth_panel(table: &Table, (name, small, of): Grown, area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>) {
     let lines: Vec<&Cost> = table.lines.iter().filter(|line| line.shape.is_small() == small).collect();
     let (mut sizes, mut most): ((f64, f64), f64) = ((f64::MAX, 1.0), 0.0);
     for line in &lines {

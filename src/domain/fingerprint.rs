@@ -55,8 +55,9 @@ impl Fingerprint {
     }
 }
 
-/// A hash of a content's fingerprint and of the very text that it was taken from. A text that is met again need not be
-/// brought into canonical form again; and a row whose fingerprint was replaced without the digest has none that holds.
+/// A hash of a content's fingerprint and of the very text that it was taken from.
+///
+/// A text that is met again need not be brought into canonical form again; and a row whose fingerprint was replaced without the digest has none that holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Digest([u8; 16]);
 
