@@ -14,6 +14,7 @@ use super::{
     discrepancies::{Written, found, health},
     entity::discrepancy,
     error::{Trouble, trouble},
+    held,
     records::{self, Stored},
 };
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
 
 impl<R: Stored> Target<R> for Store {
     async fn held(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, Held<R>>, TargetError> {
-        self.call(|| records::held(&self.db, self.dialect, merchant, ids)).await
+        self.call(|| held::look_up(&self.db, self.dialect, merchant, ids)).await
     }
 
     async fn checks(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, Check>, TargetError> {
@@ -188,7 +189,7 @@ impl Store {
         if ids.is_empty() {
             return Ok(());
         }
-        let held = records::held::<R>(txn, self.dialect, merchant, &ids).await?;
+        let held = held::look_up::<R>(txn, self.dialect, merchant, &ids).await?;
         for id in ids.into_iter().filter(|id| !held.contains_key(id)) {
             written.insert(id, (Outcome::Failed, Some(SWALLOWED.to_owned())));
         }

@@ -19,6 +19,7 @@ mod error;
 mod fence;
 mod finish;
 mod frontier;
+mod held;
 mod idempotency;
 mod ledger;
 mod lines;

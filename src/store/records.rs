@@ -1,18 +1,15 @@
-//! Where records are read and written, whatever their kind: one query a page, one conditional statement a page.
+//! Where records are written, whatever their kind: one conditional statement a page.
 
 use std::{collections::HashMap, time::Duration};
 
 use sea_orm::{
     ConnectionTrait, DbErr, EntityName, EntityTrait, IdenStatic, QueryResult,
-    sea_query::{
-        Asterisk, Condition, Expr, ExprTrait, Func, InsertStatement, JoinType, LockType, OnConflict, Query,
-        SelectStatement,
-    },
+    sea_query::{Condition, Expr, ExprTrait, InsertStatement, LockType, OnConflict, Query},
 };
 
 use super::dialect::Dialect;
 use crate::{
-    domain::{Digest, Fingerprint, Held, MerchantId, Outcome, Record},
+    domain::{Digest, MerchantId, Outcome, Record},
     reconcile::ports::HeldVersion,
 };
 
@@ -76,80 +73,7 @@ pub fn instant(
 }
 
 /// Far below the number of parameters that a statement may have (32,766 in SQLite, the smaller).
-const ROWS_A_STATEMENT: usize = 500;
-
-/// What is held under `ids`. The payload comes along only where no fingerprint stands for it.
-pub async fn held<R: Stored>(
-    db: &impl ConnectionTrait,
-    dialect: Dialect,
-    merchant: MerchantId,
-    ids: &[i64],
-) -> Result<HashMap<i64, Held<R>>, DbErr> {
-    let mut held = HashMap::with_capacity(ids.len());
-    for ids in ids.chunks(ROWS_A_STATEMENT) {
-        for row in db.query_all(&select_held::<R>(dialect, merchant, ids)).await? {
-            held.insert(row.try_get("", R::id_column())?, read(&row, dialect)?);
-        }
-    }
-    Ok(held)
-}
-
-/// PostgreSQL is asked for one record after the other, in one statement: about a table that it has not looked at yet, as
-/// before a first load, its planner believes that a merchant has few rows, and would go through all of them for each
-/// page (measured in `docs/performance.md`). `OFFSET 0` keeps it from merging the two parts.
-fn select_held<R: Stored>(dialect: Dialect, merchant: MerchantId, ids: &[i64]) -> SelectStatement {
-    match dialect {
-        Dialect::Sqlite => select_those::<R>(dialect, merchant, Expr::col(R::id_column()).is_in(ids.iter().copied())),
-        Dialect::Postgres => {
-            let wanted = Expr::col(R::id_column()).eq(Expr::col("wanted"));
-            let one = select_those::<R>(dialect, merchant, wanted).offset(0).to_owned();
-            Query::select()
-                .column(("held", Asterisk))
-                .from_function(Func::cust("unnest").arg(ids.to_vec()), "wanted")
-                .join_lateral(JoinType::InnerJoin, one, "held", Condition::all())
-                .to_owned()
-        }
-    }
-}
-
-fn select_those<R: Stored>(dialect: Dialect, merchant: MerchantId, which: Expr) -> SelectStatement {
-    let mut select = Query::select();
-    select
-        .columns([R::id_column(), "fingerprint", "payload_digest"])
-        .expr_as(Expr::cust(dialect.finite("salla_updated_at")), "salla_updated_at")
-        .expr_as(Expr::col("deleted_at").is_not_null(), "deleted")
-        .expr_as(
-            Expr::cust(format!(
-                "CASE WHEN fingerprint LIKE '{}%' THEN NULL ELSE CAST(payload AS text) END",
-                Fingerprint::prefix()
-            )),
-            "unhashed_payload",
-        )
-        .from(R::table())
-        .and_where(Expr::col("merchant_id").eq(merchant.0))
-        .and_where(which);
-    if let Some(lines_of) = R::LINES_OF {
-        select.expr_as(Expr::cust(dialect.finite(lines_of.as_str())), "lines_of");
-    }
-    for (expression, name) in R::selected(dialect) {
-        select.expr_as(expression, name);
-    }
-    select
-}
-
-fn read<R: Stored>(row: &QueryResult, dialect: Dialect) -> Result<Held<R>, DbErr> {
-    let stored: Option<String> = row.try_get("", "fingerprint")?;
-    let payload: Option<String> = row.try_get("", "unhashed_payload")?;
-    let digest: Option<Vec<u8>> = row.try_get("", "payload_digest")?;
-    Ok(Held {
-        digest: digest.and_then(|bytes| bytes.as_slice().try_into().ok()),
-        updated_at: instant(row, "salla_updated_at", dialect)?,
-        fingerprint: stored.and_then(|text| text.parse().ok()).or_else(|| Fingerprint::of_json(&payload?).ok()),
-        deleted: row.try_get("", "deleted")?,
-        columns: R::columns_of(row, dialect)?,
-        lines_of: if R::LINES_OF.is_some() { instant(row, "lines_of", dialect)? } else { None },
-    })
-}
+pub(super) const ROWS_A_STATEMENT: usize = 500;
 
 /// Writes `records`, each unless a newer one stands there by now, and returns what became of those that
 /// were written. The rest were unchanged. `asked`: how long ago Salla was asked for them; what was marked as gone since
