@@ -62,6 +62,8 @@ where
             let turn = Instant::now() + TURN;
             let wake_at = if running.len() < self.concurrency { turn.min(next_claim) } else { turn };
             tokio::select! {
+                // First: what was given back is not to be claimed again.
+                biased;
                 () = stop.cancelled() => break,
                 Some(joined) = running.join_next(), if !running.is_empty() => {
                     died(joined.err());

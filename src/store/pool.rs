@@ -81,15 +81,15 @@ pub fn postgres(url: &str, connections: u32) -> ConnectOptions {
                 Box::pin(async move {
                     if usage.idle_for >= FRESH {
                         silence.presume(usage.idle_for)?;
-                        silence.ping(connection).await?;
+                        silence.limit(connection.ping()).await?;
                     }
                     Ok(true)
                 })
             })
-            // Whoever gave up a call gives back a connection that may be silent.
+            // Whoever gave up a call gives back a connection that may be silent, or in the middle of a transaction.
             .after_release(move |connection, _| {
                 let silence = released.clone();
-                Box::pin(async move { silence.ping(connection).await.map(|()| true) })
+                Box::pin(async move { silence.limit(is_at_rest(connection)).await })
             })
     });
     options
@@ -120,12 +120,21 @@ impl Silence {
         }
     }
 
-    async fn ping(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        timeout(PING_TIMEOUT, connection.ping()).await.unwrap_or_else(|_| {
+    /// Waits for the answer to a question that any connection can answer at once.
+    async fn limit<T>(&self, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+        timeout(PING_TIMEOUT, answer).await.unwrap_or_else(|_| {
             *self.0.lock() = Some(Instant::now());
             Err(silent())
         })
     }
+}
+
+/// Whether no transaction is open. Whoever gives up while `BEGIN` is on its way leaves one behind that the driver does
+/// not know of (sqlx 0.9.0, its issue 4385): what the next one wrote on the connection would be said to be done, and
+/// undone when the connection is closed. The driver knows the session's state and does not tell it; a transaction that
+/// was begun by an earlier message is older than this statement, as long as that is one message: the simple protocol.
+async fn is_at_rest(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    connection.fetch_one("SELECT transaction_timestamp() = statement_timestamp()").await?.try_get(0)
 }
 
 fn silent() -> sqlx::Error {

@@ -1,16 +1,18 @@
 //! The ledger's contract, on the store itself: claims, leases, fences.
 
-use std::{collections::HashSet, sync::LazyLock, time::Duration};
+use std::{collections::HashSet, pin::pin, sync::LazyLock, time::Duration};
 
+use futures::poll;
 use salla_reconciler::{
     domain::{Covered, Listing, MerchantId, Part, Request, Resource, RunStatus, Scope, Totals, Trigger, Window},
     reconcile::Walk,
     reconcile::ports::{
         Actor, Batch, Begun, CredentialStore, Cursor, Ending, Enqueued, Firing, IdempotencyKey, Ledger, NewRun,
-        PageCommit, Register, Registration, Sealed, Target, TargetError, Tokens,
+        PageCommit, PauseStore, Register, Registration, Sealed, Target, TargetError, Tokens,
     },
     store::Store,
 };
+use tokio::time::sleep;
 
 use crate::support::{Engine, database::TestDatabase};
 
@@ -34,6 +36,7 @@ on_every_database!(
     five_setbacks_in_a_row_park_a_run,
     a_process_holds_one_suspect_at_a_time,
     the_foreground_counts_setbacks_too,
+    what_is_given_up_half_way_takes_nothing_with_it,
 );
 
 struct Fixture {
@@ -494,4 +497,35 @@ async fn the_foreground_counts_setbacks_too(engine: Engine) {
     lapse(&fixture).await;
     assert!(matches!(store.begin(by(Trigger::Cli, 1)).await.unwrap(), Begun::Claimed { .. }));
     assert_eq!(fixture.database.number("SELECT count(*) FROM runs WHERE error_kind = 'abandoned'").await, 1);
+}
+
+/// Whoever gives up a call at any of its awaits, `BEGIN` among them, leaves no transaction behind in which the next
+/// one's writes would be said to be done.
+async fn what_is_given_up_half_way_takes_nothing_with_it(engine: Engine) {
+    let fixture = fixture(engine, 1, 1, LONG).await;
+    let store = Store::connect(&fixture.database.url.clone().into(), 1, LONG).await.unwrap();
+    for polls in 1..=16 {
+        {
+            let mut call = pin!(store.enqueue(by(Trigger::Http, 1)));
+            for _ in 0..polls {
+                if poll!(&mut call).is_ready() {
+                    break;
+                }
+                sleep(Duration::from_millis(2)).await;
+            }
+        }
+        store.spent(MerchantId(1), polls).await.unwrap();
+        let spent = fixture.database.number("SELECT CAST(spent AS bigint) FROM pauses").await;
+        assert_eq!(spent, i64::from(polls), "given up after {polls} polls");
+    }
+    if engine != Engine::Sqlite {
+        // What was not given up is used again.
+        let sessions = "SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_stat_activity \
+                        WHERE datname = current_database() AND application_name = 'salla-reconciler'";
+        let before = fixture.database.text(sessions).await;
+        for spent in 1..=3 {
+            store.spent(MerchantId(1), spent).await.unwrap();
+        }
+        assert_eq!(fixture.database.text(sessions).await, before);
+    }
 }

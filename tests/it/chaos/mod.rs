@@ -23,7 +23,7 @@ const KILLS: u64 = 20;
 /// README, "A crash": three replicas, or the one that SQLite is for.
 async fn killed_again_and_again(engine: Engine) {
     let replicas = if engine == Engine::Sqlite { 1 } else { 3 };
-    let mut storm = Storm::new(engine, replicas).await;
+    let mut storm = Storm::new(engine, replicas, "2s").await;
     for _ in 0..number("CHAOS_KILLS").unwrap_or(KILLS) {
         storm.ask_for_runs().await;
         let pause = storm.random(50..1200);
@@ -35,7 +35,8 @@ async fn killed_again_and_again(engine: Engine) {
 
 /// README, "Commands": an orderly end costs no run an attempt, however much goes on.
 async fn sigterm_again_and_again(engine: Engine) {
-    let mut storm = Storm::new(engine, 1).await;
+    // So long that none lapses on a slow machine, which costs an attempt, too.
+    let mut storm = Storm::new(engine, 1, "10s").await;
     let mut slowest = Duration::ZERO;
     for _ in 0..10 {
         let next = Instant::now() + Duration::from_secs(2);
@@ -57,7 +58,7 @@ async fn sigterm_again_and_again(engine: Engine) {
             ),
             ("setbacks were counted", "SELECT count(*) FROM runs WHERE setbacks > 0"),
         ] {
-            assert_eq!(database.number(sql).await, 0, "{}: {what}", storm.plan());
+            assert_eq!(database.number(sql).await, 0, "{}: {what}: {}", storm.plan(), daemon.log_text());
         }
         storm.start_one().await;
     }

@@ -15,7 +15,7 @@ use crate::support::{
 on_every_database!(@ postgres: one_of_three_dies_every_two_seconds, a_stopped_process_that_wakes_up_writes_nothing);
 
 async fn one_of_three_dies_every_two_seconds(engine: Engine) {
-    let mut storm = Storm::new(engine, 3).await;
+    let mut storm = Storm::new(engine, 3, "2s").await;
     let mut next = Instant::now();
     for _ in 0..number("CHAOS_KILLS").unwrap_or(KILLS) / 2 {
         next += Duration::from_secs(2);

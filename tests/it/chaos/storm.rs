@@ -1,8 +1,9 @@
 //! Stores that live, replicas that die, and the last look.
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, panic::AssertUnwindSafe, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::FutureExt;
 use nix::sys::signal::Signal;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use salla_reconciler::simulator::{Customer, Fault, Order, OrderStatus, Product};
@@ -35,14 +36,14 @@ pub struct Storm {
 }
 
 impl Storm {
-    /// Six stores that change between answers, a schedule of every three seconds, and so many daemons.
-    pub async fn new(engine: Engine, replicas: usize) -> Self {
+    /// Six stores that change between answers, a schedule of every three seconds, and so many daemons with such leases.
+    pub async fn new(engine: Engine, replicas: usize, lease: &str) -> Self {
         let seed = number("SEED").unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
         println!("{engine:?}: SEED={seed}");
         let mut rng = StdRng::seed_from_u64(seed);
         let mut site = Site::new(engine, MERCHANTS.map(|merchant| everything(merchant, 20, 4))).await;
         for (key, value) in EVERYTHING.into_iter().chain([
-            ("RECONCILE__LEASE", "2s"),
+            ("RECONCILE__LEASE", lease),
             ("RECONCILE__PAGE_SIZE", "4"),
             // What the watermark does not cover is covered by nothing.
             ("RECONCILE__LOOKBACK", "1s"),
@@ -132,7 +133,8 @@ impl Storm {
         }
         self.site.unset("SCHEDULE__CRON");
         let mut daemon = self.site.serve().await;
-        self.site.await_settled().await;
+        let settled = AssertUnwindSafe(self.site.await_settled()).catch_unwind().await;
+        assert!(settled.is_ok(), "{plan}: {}", daemon.log_text());
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.wait().await, Some(0), "{plan}");
 

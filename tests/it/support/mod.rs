@@ -68,12 +68,18 @@ macro_rules! on_every_postgres {
 }
 
 /// Waits for a state.
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..1200 {
+pub async fn until(what: &str, holds: impl AsyncFnMut() -> bool) {
+    within(Duration::from_secs(30), what, holds).await;
+}
+
+/// Waits for a state that other work of the machine may keep waiting.
+pub async fn within(limit: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    const LOOK_EVERY: Duration = Duration::from_millis(25);
+    for _ in 0..limit.as_millis() / LOOK_EVERY.as_millis() {
         if holds().await {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(25)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
-    panic!("not within 30 s: {what}");
+    panic!("not within {limit:?}: {what}");
 }
