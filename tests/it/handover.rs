@@ -46,8 +46,14 @@ async fn pending(site: &Site) -> i64 {
 
 /// As if the time until the next try had passed.
 async fn hurry(site: &Site) {
-    let now = if site.database.is_postgres() { "now()" } else { "strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')" };
-    site.database.execute(&format!("UPDATE outbox_turns SET due_at = {now}"), []).await;
+    let sql = if site.database.is_postgres() {
+        // In the order in which a deliverer locks them.
+        "WITH turns AS (SELECT merchant_id FROM outbox_turns ORDER BY merchant_id FOR UPDATE) \
+         UPDATE outbox_turns SET due_at = now() WHERE merchant_id IN (SELECT merchant_id FROM turns)"
+    } else {
+        "UPDATE outbox_turns SET due_at = strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')"
+    };
+    site.database.execute(sql, []).await;
 }
 
 async fn a_run_that_ended_well_is_told_of(engine: Engine) {
