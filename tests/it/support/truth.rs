@@ -93,18 +93,24 @@ impl Site {
         assert_eq!(ours, theirs);
     }
 
-    /// Waits until no run waits or goes on, which a daemon must see to.
+    /// Waits until no run waits or goes on, which a daemon must see to, however slow the machine is: one after the other
+    /// they have to end.
     pub async fn await_settled(&self) {
         let open = "SELECT count(*) FROM runs WHERE status IN ('queued', 'running')";
-        for _ in 0..1200 {
-            if self.database.number(open).await == 0 {
+        let mut left = i64::MAX;
+        let mut looks_in_vain = 0;
+        while looks_in_vain < 1200 {
+            let now = self.database.number(open).await;
+            if now == 0 {
                 return;
             }
+            looks_in_vain = if now < left { 0 } else { looks_in_vain + 1 };
+            left = left.min(now);
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         let runs = "SELECT COALESCE(max(status || ' epoch ' || epoch || ' setbacks ' || setbacks), '') FROM runs \
                     WHERE status IN ('queued', 'running')";
-        panic!("runs are left after 60 s, such as: {}", self.database.text(runs).await);
+        panic!("none of the runs that are left has ended for 60 s, such as: {}", self.database.text(runs).await);
     }
 
     /// Once nothing goes on: a last run a store (`run` with these arguments) finds what there is, and afterwards nothing is amiss.
