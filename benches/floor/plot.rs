@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use plotters::prelude::*;
+use plotters::{coord::CoordTranslate, prelude::*};
 
 use crate::{
     contender::Contender,
@@ -37,6 +37,16 @@ pub fn draw(table: &Table, path: &Path) {
     root.present().unwrap();
 }
 
+fn legend<C: CoordTranslate>(chart: &mut ChartContext<'_, SVGBackend<'_>, C>) {
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .border_style(BLACK.mix(0.2))
+        .background_style(WHITE)
+        .draw()
+        .unwrap();
+}
+
 fn nights(table: &Table) -> Vec<(Shape, News)> {
     let mut nights = Vec::new();
     for line in table.lines.iter().filter(|line| line.contender == Contender::Daemon) {
@@ -66,7 +76,14 @@ fn panel(
         .y_label_area_size(48)
         .build_cartesian_2d(0.0..nights.len() as f64, (0.5..most).log_scale())
         .unwrap();
-    chart.configure_mesh().disable_x_mesh().x_labels(0).y_label_formatter(&|value| format!("{value}")).draw().unwrap();
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .max_light_lines(0)
+        .x_labels(0)
+        .y_label_formatter(&|value| format!("{value}"))
+        .draw()
+        .unwrap();
     for (at, (contender, colour)) in SHOWN.into_iter().enumerate() {
         let bar = |(number, night)| {
             let (left, height) = (number as f64 + 0.14 + 0.24 * at as f64, ratio(night, contender)?);
@@ -85,13 +102,7 @@ fn panel(
             .map(|&(left, height)| Text::new(format!("{height:.1}"), (left + 0.02, height * 1.16), ("sans-serif", 12)));
         chart.draw_series(figures).unwrap();
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .border_style(BLACK.mix(0.2))
-        .background_style(WHITE)
-        .draw()
-        .unwrap();
+    legend(&mut chart);
     let width = f64::from(area.dim_in_pixel().0) - 84.0;
     for (number, (shape, news)) in nights.iter().enumerate() {
         let middle = 60.0 + width * (number as f64 + 0.5) / nights.len() as f64;
@@ -154,7 +165,7 @@ fn growth_panel(table: &Table, (name, small, of): Grown, area: &DrawingArea<SVGB
         .unwrap();
     chart
         .configure_mesh()
-        .light_line_style(WHITE)
+        .max_light_lines(0)
         .x_desc(if small { "stores" } else { "orders" })
         .x_label_formatter(&|size| format!("{size}"))
         .y_label_formatter(&|value| format!("{value}"))
@@ -169,11 +180,5 @@ fn growth_panel(table: &Table, (name, small, of): Grown, area: &DrawingArea<SVGB
             .label(news.name())
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .border_style(BLACK.mix(0.2))
-        .background_style(WHITE)
-        .draw()
-        .unwrap();
+    legend(&mut chart);
 }

@@ -15,13 +15,15 @@ use uuid::Uuid;
 
 use super::{
     backoff::Backoff,
+    known::KnownTokens,
+    persist::persist,
     token::{Refresh, TokenEndpoint},
 };
 use crate::{
     domain::MerchantId,
     reconcile::{
         Metrics,
-        ports::{CredentialError, CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, SourceError},
+        ports::{CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, SourceError},
     },
 };
 
@@ -32,10 +34,6 @@ pub(super) const RENEW_AHEAD: TimeDelta = TimeDelta::days(1);
 const WAIT_FOR_OTHERS: Duration = Duration::from_secs(45);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Pauses before what could not be written is written again: they double from one to the other.
-const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
-const SAVE_AGAIN_AT_LEAST_EVERY: Duration = Duration::from_secs(16);
-
 /// Keeps the tokens of all merchants usable.
 #[derive(Debug)]
 pub struct Auth<C> {
@@ -44,6 +42,7 @@ pub struct Auth<C> {
     metrics: Arc<Metrics>,
     refreshes: TaskTracker,
     backoff: Arc<Mutex<Backoff>>,
+    known: Arc<KnownTokens>,
     /// Whoever holds it may ask the token endpoint: what is sent to one in trouble may be lost, and is one token.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -56,6 +55,7 @@ impl<C> Clone for Auth<C> {
             metrics: Arc::clone(&self.metrics),
             refreshes: self.refreshes.clone(),
             backoff: Arc::clone(&self.backoff),
+            known: Arc::clone(&self.known),
             turn: Arc::clone(&self.turn),
         }
     }
@@ -63,7 +63,8 @@ impl<C> Clone for Auth<C> {
 
 impl<C: CredentialStore> Auth<C> {
     pub fn new(store: Arc<C>, endpoint: TokenEndpoint, metrics: Arc<Metrics>) -> Self {
-        Self { store, endpoint, metrics, refreshes: TaskTracker::new(), backoff: Arc::default(), turn: Arc::default() }
+        let (refreshes, backoff, known, turn) = (TaskTracker::new(), Arc::default(), Arc::default(), Arc::default());
+        Self { store, endpoint, metrics, refreshes, backoff, known, turn }
     }
 
     /// How many refreshes are under way.
@@ -80,6 +81,9 @@ impl<C: CredentialStore> Auth<C> {
     /// The merchant's token, renewed ahead of its end where that works; where it does not, the old one
     /// is used while it lasts.
     pub async fn credentials(&self, merchant: MerchantId) -> Result<Credentials, SourceError> {
+        if let Some(known) = self.known.get(merchant) {
+            return Ok(known);
+        }
         let current = self.store.load(merchant).await?.ok_or(SourceError::NoToken(merchant))?;
         if current.refused {
             // It may have come back into sweeps by a way that does not know of that.
@@ -90,6 +94,9 @@ impl<C: CredentialStore> Auth<C> {
         let lasts = current.tokens.expires_at > Some(now);
         let ends_soon = current.tokens.expires_at.is_some_and(|end| end - now < renew_ahead(current.obtained_at, end));
         let idle = current.tokens.refresh.is_none() || current.refreshing_for.is_some();
+        if !ends_soon {
+            self.known.put(merchant, current.clone());
+        }
         if !ends_soon || idle || lasts && self.endpoint_rests().is_some() {
             return Ok(current);
         }
@@ -118,6 +125,7 @@ impl<C: CredentialStore> Auth<C> {
 
     /// Replaces a token that Salla no longer takes.
     pub async fn renew(&self, merchant: MerchantId, stale: Credentials) -> Result<Credentials, SourceError> {
+        self.known.forget(merchant);
         let version = stale.version;
         // All of it in a task that nobody drops: a mark that nobody stands behind would cost the installation.
         let this = self.clone();
@@ -255,34 +263,8 @@ impl<C: CredentialStore> Auth<C> {
 
     /// Salla says that nothing will come of the tokens of `version` any more.
     pub async fn give_up(&self, merchant: MerchantId, version: i64) -> Result<(), SourceError> {
+        self.known.forget(merchant);
         Ok(self.store.revoked(merchant, version).await?)
-    }
-}
-
-/// Writes what is known nowhere else: again and again, until `hope` ends; `None`: as long as the process lives.
-async fn persist<F>(
-    merchant: MerchantId,
-    what: &str,
-    hope: Option<Instant>,
-    write: impl Fn() -> F,
-) -> Result<(), SourceError>
-where
-    F: Future<Output = Result<(), CredentialError>>,
-{
-    let mut pause = SAVE_AGAIN_AFTER;
-    loop {
-        match write().await {
-            Ok(()) => return Ok(()),
-            Err(error) if hope.is_none_or(|hope| Instant::now() < hope) => {
-                tracing::error!(merchant.id = merchant.0, error = %error, "{what} could not be written; trying again");
-                sleep(pause).await;
-                pause = (pause * 2).min(SAVE_AGAIN_AT_LEAST_EVERY);
-            }
-            Err(error) => {
-                tracing::error!(merchant.id = merchant.0, error = %error, "{what} could not be written, and is given up");
-                return Err(error.into());
-            }
-        }
     }
 }
 
