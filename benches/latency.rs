@@ -13,6 +13,8 @@
 mod cluster;
 #[path = "support/process.rs"]
 mod process;
+#[path = "support/site.rs"]
+mod site;
 
 use std::{
     path::Path,
@@ -22,19 +24,18 @@ use std::{
 
 use chrono::{TimeDelta, Utc};
 use clap::Parser;
-use futures::{StreamExt, stream};
 use salla_reconciler::{
-    domain::{MerchantId, Request, Trigger},
-    reconcile::ports::{Actor, Enqueued, Ledger, NewRun},
     simulator::{Fault, Limit, Shop, Simulator, World},
     store::Store,
 };
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, Statement};
+use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use tokio::{
     io::AsyncWriteExt,
     process::{Child, Command},
     time::{Instant, sleep},
 };
+
+use crate::site::{ask_for_runs, connect};
 
 const KEYS: &str = "bench:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
@@ -92,14 +93,14 @@ impl Args {
 }
 
 /// Where the night takes place.
-struct Site<'a> {
+struct Scene<'a> {
     args: &'a Args,
     salla: Simulator,
     folder: &'a Path,
     database: String,
 }
 
-impl Site<'_> {
+impl Scene<'_> {
     fn program(&self, command: &[&str]) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_salla-reconciler"));
         program.args(command).env_clear().current_dir(self.folder).kill_on_drop(true);
@@ -135,19 +136,8 @@ impl Site<'_> {
         }
         drop(stdin);
         assert!(import.wait().await.unwrap().success(), "the stores could not be registered");
-        let asked = self.args.merchants().map(|merchant| {
-            let run = NewRun {
-                merchant: MerchantId(merchant),
-                trigger: Trigger::Http,
-                request: Request { full: true, ..Request::default() },
-                by: Actor::Local,
-                key: None,
-            };
-            let store = &store;
-            async move { assert!(matches!(store.enqueue(run).await.unwrap(), Enqueued::Queued(_))) }
-        });
-        stream::iter(asked).for_each_concurrent(10, |asked| asked).await;
         store.close().await.unwrap();
+        ask_for_runs(&self.database, self.args.merchants()).await;
     }
 
     /// From the first request to the end of the last run.
@@ -195,15 +185,15 @@ async fn measure(args: &Args) -> bool {
     world.always = args.merchants().map(|id| (id, Fault::Hang(Duration::from_millis(args.latency)))).collect();
     let folder = tempfile::tempdir().unwrap();
     let salla = Simulator::start(world).await.unwrap();
-    let site = Site { args, salla, folder: folder.path(), database: format!("{server}/latency") };
-    site.prepare().await;
+    let scene = Scene { args, salla, folder: folder.path(), database: format!("{server}/latency") };
+    scene.prepare().await;
 
-    let db = connect(&site.database).await;
-    let (took, used) = site.night(&db).await;
+    let db = connect(&scene.database).await;
+    let (took, used) = scene.night(&db).await;
     let held = number(&db, "SELECT count(*) FROM orders").await;
     assert_eq!(held, args.stores * i64::from(args.pages), "orders");
     assert_eq!(number(&db, "SELECT count(*) FROM runs WHERE status <> 'succeeded'").await, 0, "runs");
-    let world = site.salla.world();
+    let world = scene.salla.world();
     assert_eq!(world.seen.len(), args.requests() * usize::try_from(args.stores).unwrap(), "requests");
     let (bound, refused) = (args.bound(), world.violations.len());
     let ratio = took.as_secs_f64() / bound.as_secs_f64();
@@ -219,19 +209,6 @@ async fn measure(args: &Args) -> bool {
         used.peak_mib,
     );
     ratio <= TARGET && refused == 0
-}
-
-async fn connect(url: &str) -> DatabaseConnection {
-    let mut options = ConnectOptions::new(url);
-    options.sqlx_logging(false).max_connections(1);
-    for _ in 0..100 {
-        // A server that has just opened its port may still refuse.
-        if let Ok(db) = Database::connect(options.clone()).await {
-            return db;
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
-    panic!("no connection to the server within 10 s");
 }
 
 async fn number(db: &DatabaseConnection, sql: &str) -> i64 {

@@ -25,6 +25,8 @@ mod process;
 mod report;
 mod rows;
 mod salla;
+#[path = "../support/site.rs"]
+mod site;
 
 use std::{path::PathBuf, process::ExitCode};
 

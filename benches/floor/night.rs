@@ -3,14 +3,9 @@
 use std::{collections::HashMap, process::Stdio, time::Duration};
 
 use clap::Args;
-use futures::{StreamExt, stream};
 use parking_lot::Mutex;
-use salla_reconciler::{
-    domain::{MerchantId, Request, Trigger},
-    reconcile::ports::{Actor, Enqueued, Ledger, NewRun},
-    store::Store,
-};
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, Statement};
+use salla_reconciler::store::Store;
+use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
@@ -21,6 +16,7 @@ use crate::{
     contender::Contender,
     pages::PAGE_SIZE,
     process::{cpu, cpu_of_family, has_ended, peak_mib},
+    site::{ask_for_runs, connect},
 };
 
 /// What stands before a store's number in its token.
@@ -198,7 +194,7 @@ impl Night {
             self.post("changed", &(news == News::Some).to_string()).await;
             let db = connect(&url).await;
             if contender == Contender::Daemon {
-                self.ask_for_runs(&url).await;
+                ask_for_runs(&url, self.shape.merchants()).await;
             }
             for sql in ["VACUUM ANALYZE", "SELECT pg_stat_reset()", "CHECKPOINT"] {
                 db.execute_unprepared(sql).await.unwrap();
@@ -273,23 +269,6 @@ impl Night {
             .unwrap()
     }
 
-    async fn ask_for_runs(&self, url: &str) {
-        let store = Store::connect(&url.to_owned().into(), AT_ONCE, Duration::from_secs(60)).await.unwrap();
-        let asked = self.shape.merchants().map(|merchant| {
-            let run = NewRun {
-                merchant: MerchantId(merchant),
-                trigger: Trigger::Http,
-                request: Request { full: true, ..Request::default() },
-                by: Actor::Local,
-                key: None,
-            };
-            let store = &store;
-            async move { assert!(matches!(store.enqueue(run).await.unwrap(), Enqueued::Queued(_))) }
-        });
-        stream::iter(asked).for_each_concurrent(AT_ONCE as usize, |asked| asked).await;
-        store.close().await.unwrap();
-    }
-
     /// Whoever did it, the same stands there afterwards, and of the daemon's runs all went well.
     async fn check(&self, news: News, db: &DatabaseConnection) {
         let (held, all) = (number(db, "SELECT count(*) FROM orders").await, self.shape.stores * self.shape.orders);
@@ -312,19 +291,6 @@ impl Night {
 }
 
 const WAL: &str = "SELECT CAST(pg_current_wal_insert_lsn() - '0/0' AS bigint)";
-
-async fn connect(url: &str) -> DatabaseConnection {
-    let mut options = ConnectOptions::new(url);
-    options.sqlx_logging(false).max_connections(1).acquire_timeout(Duration::from_secs(600));
-    for _ in 0..100 {
-        // A server that has just opened its port may still refuse.
-        if let Ok(db) = Database::connect(options.clone()).await {
-            return db;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("no connection to the server within 10 s");
-}
 
 async fn text(db: &DatabaseConnection, sql: &str) -> String {
     let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await;

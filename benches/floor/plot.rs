@@ -37,7 +37,7 @@ pub fn draw(table: &Table, path: &Path) {
     root.present().unwrap();
 }
 
-fn legend<C: CoordTranslate>(chart: &mut ChartContext<'_, SVGBackend<'_>, C>) {
+fn legend<'a, C: CoordTranslate>(chart: &mut ChartContext<'a, SVGBackend<'a>, C>) {
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::UpperRight)
