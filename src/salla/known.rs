@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use crate::{domain::MerchantId, reconcile::ports::Credentials};
 
-/// For so long they are used without reading them again. What becomes of them meanwhile, here or in another process,
-/// is told by Salla's answer, as it is to a request that was under way.
+/// For so long they are used without reading them again. What becomes of them meanwhile, in another process or in a call
+/// that ran beside the one that read them, is told by Salla's answer, as it is to a request that was under way.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Those of the last second, and hardly more: each time, what is older is wiped.
