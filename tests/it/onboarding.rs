@@ -356,14 +356,18 @@ async fn an_authorization_during_a_refresh(engine: Engine) {
 async fn an_uninstallation_during_a_refresh(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 3)]).await;
     site.set("RECONCILE__LEASE", "8s");
+    // The answer is held until the run has heard of its end, which is when its lease is to be renewed.
+    site.set("SALLA__REQUEST_TIMEOUT", "30s");
     let daemon = site.serve().await;
-    // Whoever is first at it, the run or who keeps the tokens: the run is under way when the store uninstalls the app.
+    // Whoever is first at it, the run or who keeps the tokens, waits for Salla.
     let gate = Gate::default();
     site.salla.world().script(1001, [Fault::Hold(gate.clone())]);
     site.salla.world().token_faults.push_back(Fault::Hold(gate.clone()));
     expires_soon(&site).await;
     let (_, run) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
     await_refresh(&site).await;
+    // A run that nobody has claimed yet would be cancelled without a word.
+    daemon.await_run("merchant_id=1001", |run| run["status"] == "running").await;
     // Out and in again, before the refresh of the tokens from before is answered.
     assert_eq!(deliver(&daemon, &event("app.uninstalled", 1001, Utc::now())).await, "applied");
     assert_eq!(status_of(&site, &run).await, "cancelled");
