@@ -19,6 +19,9 @@ use crate::{
 const MAX_MIB: usize = 8;
 const ROOM: usize = 16 << 10;
 
+/// What an announced length is believed to at once.
+const MOST_ROOM: usize = 1 << 20;
+
 /// Before the token.
 pub const BEARER: &str = "Bearer ";
 
@@ -73,7 +76,8 @@ impl Middleware for ReadAnswer {
 /// Reads a body, as long as it is not absurdly large.
 pub async fn whole_body(mut response: Response) -> Result<Vec<u8>> {
     // A buffer that grows leaves what it held behind: the token endpoint's answers are smaller than this.
-    let mut body = Vec::with_capacity(ROOM);
+    let announced = response.content_length().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
+    let mut body = Vec::with_capacity(announced.clamp(ROOM, MOST_ROOM));
     while let Some(chunk) = response.chunk().await.map_err(Error::Reqwest)? {
         if body.len() + chunk.len() > MAX_MIB << 20 {
             return Err(Error::middleware(Broken::TooLarge(MAX_MIB)));

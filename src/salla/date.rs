@@ -57,24 +57,27 @@ fn zone(raw: &RawValue) -> Option<Zone> {
 
 fn text(text: &str, zone: Zone) -> Option<DateTime<Utc>> {
     let text = text.trim();
-    if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
-        return plausible(instant.to_utc());
-    }
-    let javascript = text.split(" (").next().unwrap_or(text);
-    if let Ok(instant) = DateTime::parse_from_str(javascript, "%a %b %d %Y %H:%M:%S GMT%z") {
-        return plausible(instant.to_utc());
-    }
+    // Salla's own form first: no text has two of them, and lists are full of it.
     let naive = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"]
         .iter()
         .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-        .or_else(|| {
-            let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
-            Some(day.and_time(NaiveTime::MIN))
-        })?;
+        .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().map(|day| day.and_time(NaiveTime::MIN)));
+    let Some(naive) = naive else {
+        return with_offset(text).and_then(plausible);
+    };
     plausible(match zone {
         Zone::Named(zone) => zone.from_local_datetime(&naive).earliest()?.to_utc(),
         Zone::Offset(offset) => offset.from_local_datetime(&naive).earliest()?.to_utc(),
     })
+}
+
+/// RFC 3339, or JavaScript's text.
+fn with_offset(text: &str) -> Option<DateTime<Utc>> {
+    let javascript = text.split(" (").next().unwrap_or(text);
+    DateTime::parse_from_rfc3339(text)
+        .or_else(|_| DateTime::parse_from_str(javascript, "%a %b %d %Y %H:%M:%S GMT%z"))
+        .map(|instant| instant.to_utc())
+        .ok()
 }
 
 /// PHP writes a date that was never set as `0000-00-00` or `-0001-11-30`; a year has four digits. What is finer than

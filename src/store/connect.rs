@@ -17,7 +17,7 @@ use super::{
     error::{CALL_TIMEOUT, Trouble, target_error, trouble},
     frontier::Frontier,
     outbox::HandOver,
-    pool,
+    pool::{self, Begins},
 };
 use crate::{
     domain::{Resource, Resources},
@@ -45,6 +45,7 @@ pub struct Store {
     pub(super) resources: Resources,
     pub(super) frontier: Frontier,
     pub(super) hand_over: HandOver,
+    begins: Begins,
 }
 
 /// Why the database cannot be used.
@@ -90,7 +91,7 @@ impl Store {
     /// # Errors
     /// When the URL names no database that is known, it does not answer, or a pooler before it does not keep sessions.
     pub async fn connect(url: &SecretString, connections: u32, lease: Duration) -> Result<Self, StoreError> {
-        let url = url.expose_secret();
+        let (url, begins) = (url.expose_secret(), Begins::default());
         let options = if url.starts_with("sqlite:") {
             pool::sqlite(url)
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
@@ -102,7 +103,7 @@ impl Store {
                     "the database allows this role few connections: runs wait for each other"
                 );
             }
-            pool::postgres(url, connections.min(allowed))
+            pool::postgres(url, connections.min(allowed), &begins)
         } else {
             return Err(StoreError::Scheme);
         };
@@ -115,6 +116,7 @@ impl Store {
             resources: Resource::ALL.iter().copied().collect(),
             frontier: Frontier::default(),
             hand_over: HandOver::default(),
+            begins,
         })
     }
 
@@ -135,7 +137,8 @@ impl Store {
         self.require_room().await?;
         let mut pauses = PAUSES.iter();
         while self.pending().await? > 0 {
-            if let Err(error) = in_time(MIGRATION_TIMEOUT, Migrator::up(&self.db, None)).await {
+            let up = self.begins.watch(Migrator::up(&self.db, None));
+            if let Err(error) = in_time(MIGRATION_TIMEOUT, up).await {
                 let pause = pauses.next().ok_or(error)?;
                 sleep(*pause).await;
             }
@@ -148,7 +151,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn revert(&self) -> Result<(), StoreError> {
-        in_time(MIGRATION_TIMEOUT, Migrator::down(&self.db, None)).await
+        in_time(MIGRATION_TIMEOUT, self.begins.watch(Migrator::down(&self.db, None))).await
     }
 
     /// Each migration's name, and whether it is applied. Only reads: the role may have no right to more.
@@ -210,12 +213,20 @@ impl Store {
 
     /// Begins a transaction that may write.
     pub(super) async fn begin_write(&self) -> Result<DatabaseTransaction, DbErr> {
-        self.db
-            .begin_with_options(TransactionOptions {
-                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-                ..TransactionOptions::default()
-            })
-            .await
+        self.begin(TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        })
+        .await
+    }
+
+    /// Begins a transaction that only reads.
+    pub(super) async fn begin_read(&self) -> Result<DatabaseTransaction, DbErr> {
+        self.begin(TransactionOptions::default()).await
+    }
+
+    async fn begin(&self, options: TransactionOptions) -> Result<DatabaseTransaction, DbErr> {
+        self.begins.watch(self.db.begin_with_options(options)).await
     }
 
     /// Makes a call that may be repeated; again after a passing trouble, within the time limit.

@@ -4,7 +4,7 @@
 //! an hour. So nothing here waits for an answer without a limit: a connection that gives none is thrown away, and its
 //! place in the pool is free again.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{pin::pin, str::FromStr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use sea_orm::{
@@ -29,6 +29,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// One that was in use a moment ago is not asked before it is used again.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// By then whatever was given up has long come back to the pool.
+const IN_DOUBT: Duration = Duration::from_mins(10);
 
 /// Said to each session: as parameters of its start they would be refused by PgBouncer.
 ///
@@ -66,14 +69,14 @@ pub fn sqlite(url: &str) -> ConnectOptions {
     options
 }
 
-/// Up to so many connections.
-pub fn postgres(url: &str, connections: u32) -> ConnectOptions {
+/// Up to so many connections; `begins` knows of transactions that were given up while they were begun.
+pub fn postgres(url: &str, connections: u32, begins: &Begins) -> ConnectOptions {
     let mut options = options(url);
     options.max_connections(connections).min_connections(0);
     options.map_sqlx_postgres_opts(of_session);
-    let silence = Silence::default();
+    let (silence, begins) = (Silence::default(), begins.clone());
     options.map_sqlx_postgres_pool_opts(move |pool: PgPoolOptions| {
-        let (idle, released) = (silence.clone(), silence.clone());
+        let (idle, released, begins) = (silence.clone(), silence.clone(), begins.clone());
         pool.test_before_acquire(false)
             .after_connect(|connection, _| Box::pin(async move { connection.execute(LIMITS).await.map(drop) }))
             .before_acquire(move |connection, usage| {
@@ -88,8 +91,13 @@ pub fn postgres(url: &str, connections: u32) -> ConnectOptions {
             })
             // Whoever gave up a call gives back a connection that may be silent, or in the middle of a transaction.
             .after_release(move |connection, _| {
-                let silence = released.clone();
-                Box::pin(async move { silence.limit(is_at_rest(connection)).await })
+                let (silence, begins) = (released.clone(), begins.clone());
+                Box::pin(async move {
+                    if begins.are_in_doubt() {
+                        return silence.limit(is_at_rest(connection)).await;
+                    }
+                    silence.limit(connection.ping()).await.map(|()| true)
+                })
             })
     });
     options
@@ -129,10 +137,44 @@ impl Silence {
     }
 }
 
-/// Whether no transaction is open. Whoever gives up while `BEGIN` is on its way leaves one behind that the driver does
-/// not know of (sqlx 0.9.0, its issue 4385): what the next one wrote on the connection would be said to be done, and
-/// undone when the connection is closed. The driver knows the session's state and does not tell it; a transaction that
-/// was begun by an earlier message is older than this statement, as long as that is one message: the simple protocol.
+/// Transactions that are being begun. Whoever gives up while `BEGIN` is on its way leaves a transaction behind that the
+/// driver does not know of (sqlx 0.9.0, its issue 4385): what the next one wrote on the connection would be said to be
+/// done, and undone when the connection is closed. So from then on each connection that comes back is looked at, for
+/// long enough that the one in question is among them. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Begins(Arc<Mutex<Option<Instant>>>);
+
+impl Begins {
+    /// Waits for a transaction to be begun, and takes note if the caller does not.
+    pub async fn watch<T>(&self, begin: impl Future<Output = T>) -> T {
+        let begin = pin!(begin);
+        // What is declared last is dropped first: the note is there before the connection comes back.
+        let mut watched = Watched { begins: self, is_over: false };
+        let begun = begin.await;
+        watched.is_over = true;
+        begun
+    }
+
+    fn are_in_doubt(&self) -> bool {
+        self.0.lock().is_some_and(|given_up| given_up.elapsed() < IN_DOUBT)
+    }
+}
+
+struct Watched<'a> {
+    begins: &'a Begins,
+    is_over: bool,
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            *self.begins.0.lock() = Some(Instant::now());
+        }
+    }
+}
+
+/// Whether no transaction is open. The driver knows the session's state and does not tell it; a transaction that was
+/// begun by an earlier message is older than this statement, as long as that is one message: the simple protocol.
 async fn is_at_rest(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     connection.fetch_one("SELECT transaction_timestamp() = statement_timestamp()").await?.try_get(0)
 }

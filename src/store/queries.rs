@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect,
-    TransactionTrait,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect};
 
 use super::{
     audit::KEEP_AUDIT,
@@ -65,7 +62,7 @@ impl Store {
     }
 
     async fn read_gauges_once(&self) -> Result<Gauges, DbErr> {
-        let txn = self.db.begin().await?;
+        let txn = self.begin_read().await?;
         if self.dialect == Dialect::Postgres {
             // The one thing that reads the register whole: see `pool` for why nothing else may.
             txn.execute_unprepared("SET LOCAL enable_seqscan = on").await?;

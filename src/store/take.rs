@@ -88,36 +88,37 @@ impl Store {
         let found = format!(
             "suspect AS MATERIALIZED (SELECT r.id FROM runs r WHERE {suspect} LIMIT 1 {skip_locked}), \
              lapsed AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.setbacks = 0 AND {lapsed} ORDER BY r.lease_until \
-               LIMIT ({limit} - (SELECT count(*) FROM suspect)) {skip_locked}), \
+               LIMIT ($2 - (SELECT count(*) FROM suspect)) {skip_locked}), \
              due AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.setbacks = 0 AND {due} {IN_ORDER} \
-               LIMIT ({limit} - (SELECT count(*) FROM suspect) - (SELECT count(*) FROM lapsed)) {skip_locked})",
+               LIMIT ($2 - (SELECT count(*) FROM suspect) - (SELECT count(*) FROM lapsed)) {skip_locked})",
             suspect = self.suspect(),
             lapsed = self.lapsed(),
             due = self.due(),
         );
-        self.take_found(&found, &["suspect", "lapsed", "due"], []).await
+        self.take_found((&found, &["suspect", "lapsed", "due"]), limit, []).await
     }
 
     /// From behind a place in it, and those that have a higher priority than what is there.
     async fn take_behind(&self, from: Place, limit: u32) -> Result<Vec<QueryResult>, DbErr> {
         let (due, skip_locked) = (self.due(), self.dialect.for_update_skip_locked());
         let found = format!(
-            "ahead AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.setbacks = 0 AND r.priority > $2 AND {due} {IN_ORDER} \
-               LIMIT {limit} {skip_locked}), \
-             behind AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.setbacks = 0 AND r.priority = $2 \
-               AND (r.run_at, r.covered_until, r.id) >= ($3, $4, $5) AND {due} {IN_ORDER} \
-               LIMIT ({limit} - (SELECT count(*) FROM ahead)) {skip_locked})"
+            "ahead AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.setbacks = 0 AND r.priority > $3 AND {due} {IN_ORDER} \
+               LIMIT $2 {skip_locked}), \
+             behind AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.setbacks = 0 AND r.priority = $3 \
+               AND (r.run_at, r.covered_until, r.id) >= ($4, $5, $6) AND {due} {IN_ORDER} \
+               LIMIT ($2 - (SELECT count(*) FROM ahead)) {skip_locked})"
         );
         let from = [from.priority.into(), from.run_at.into(), from.covered_until.into(), from.id.into()];
-        self.take_found(&found, &["ahead", "behind"], from).await
+        self.take_found((&found, &["ahead", "behind"]), limit, from).await
     }
 
     /// In one statement, which is a transaction of its own: others that claim at the same moment may lock what is taken,
-    /// in its new version, before they see that it is, and whoever ends it waits for them.
+    /// in its new version, before they see that it is, and whoever ends it waits for them. `$2` is the limit, which is
+    /// no part of the text: each text is prepared, and planned, once a session.
     async fn take_found(
         &self,
-        found: &str,
-        names: &[&str],
+        (found, names): (&str, &[&str]),
+        limit: u32,
         values: impl IntoIterator<Item = Value>,
     ) -> Result<Vec<QueryResult>, DbErr> {
         let sql = format!(
@@ -131,7 +132,7 @@ impl Store {
             now = self.dialect.now(),
             beside = self.beside(),
         );
-        let values = std::iter::once(self.owner.into()).chain(values);
+        let values = [self.owner.into(), i64::from(limit).into()].into_iter().chain(values);
         match self.db.query_all_raw(self.statement(&sql, values)).await {
             // Another process took a run of the same merchant at this very moment.
             Err(error) if trouble(&error) == Trouble::Taken => Ok(Vec::new()),
