@@ -3,7 +3,12 @@
 //! A naive time is in the zone that stands beside it, and in `Asia/Riyadh` where none does (Salla labels
 //! every time so). A local time that a zone skips or repeats is taken for the earlier instant.
 
-use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc};
+use std::sync::LazyLock;
+
+use chrono::{
+    DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc,
+    format::{self, Item, Parsed, StrftimeItems},
+};
 use chrono_tz::{Asia::Riyadh, Tz};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -17,6 +22,12 @@ struct Zoned<'a> {
     #[serde(borrow)]
     timezone: Option<&'a RawValue>,
 }
+
+/// The forms of a time without a zone, Salla's own first. Taken apart once: each row has some.
+static NAIVE_TIMES: LazyLock<Vec<Vec<Item<'static>>>> = LazyLock::new(|| {
+    let forms = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"];
+    forms.into_iter().filter_map(|form| StrftimeItems::new(form).parse().ok()).collect()
+});
 
 /// Reads a date in any of the forms of `docs.salla.dev`: the object `{date, timezone_type, timezone}`, a
 /// naive time, a day, JavaScript's text, RFC 3339, or a list of one of these. `None`: it is none of them.
@@ -58,17 +69,23 @@ fn zone(raw: &RawValue) -> Option<Zone> {
 fn text(text: &str, zone: Zone) -> Option<DateTime<Utc>> {
     let text = text.trim();
     // Salla's own form first: no text has two of them, and lists are full of it.
-    let naive = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"]
-        .iter()
-        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-        .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().map(|day| day.and_time(NaiveTime::MIN)));
-    let Some(naive) = naive else {
+    let Some(naive) = naive(text) else {
         return with_offset(text).and_then(plausible);
     };
     plausible(match zone {
         Zone::Named(zone) => zone.from_local_datetime(&naive).earliest()?.to_utc(),
         Zone::Offset(offset) => offset.from_local_datetime(&naive).earliest()?.to_utc(),
     })
+}
+
+/// A time or a day without a zone.
+fn naive(text: &str) -> Option<NaiveDateTime> {
+    let time = NAIVE_TIMES.iter().find_map(|form| {
+        let mut fields = Parsed::new();
+        format::parse(&mut fields, text, form.iter()).ok()?;
+        fields.to_naive_datetime_with_offset(0).ok()
+    });
+    time.or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().map(|day| day.and_time(NaiveTime::MIN)))
 }
 
 /// RFC 3339, or JavaScript's text.
@@ -111,6 +128,7 @@ mod tests {
             (r#""2022-12-31 12:31:25""#, "2022-12-31T09:31:25+00:00"),
             (r#""2021-10-06T21:00:00.000000Z""#, "2021-10-06T21:00:00+00:00"),
             (r#"["2022-12-31"]"#, "2022-12-30T21:00:00+00:00"),
+            (r#""2022-12-31T12:31:25""#, "2022-12-31T09:31:25+00:00"),
         ] {
             assert_eq!(of(json).as_deref(), Some(utc), "{json}");
         }

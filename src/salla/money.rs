@@ -1,5 +1,7 @@
 //! Amounts, exact from the JSON's own text, or refused.
 
+use std::borrow::Cow;
+
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -29,7 +31,9 @@ pub fn money(
     let money: Money<'_> = serde_json::from_str(raw.get()).map_err(|_| (amount_path, "is not an object of money"))?;
     Ok((
         present(money.amount).map(amount).transpose()?,
-        present(money.currency).map(|raw| scalar(raw).ok_or((currency_path, "is not a text"))).transpose()?,
+        present(money.currency)
+            .map(|raw| scalar(raw).map(Cow::into_owned).ok_or((currency_path, "is not a text")))
+            .transpose()?,
     ))
 }
 

@@ -1,5 +1,7 @@
 //! Orders: from Salla's row to ours.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::Deserialize;
@@ -168,7 +170,7 @@ fn status(raw: &RawValue) -> Result<Option<String>, Trouble> {
     } else {
         Some(raw)
     };
-    slug.map(|slug| scalar(slug).ok_or(("status.slug", "is not a text"))).transpose()
+    slug.map(|slug| scalar(slug).map(Cow::into_owned).ok_or(("status.slug", "is not a text"))).transpose()
 }
 
 fn total(wire: &Row<'_>) -> Result<(Option<Decimal>, Option<String>), Trouble> {

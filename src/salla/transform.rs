@@ -1,6 +1,8 @@
 //! From Salla's row to our record. Every field is taken apart by hand, from the JSON's own text, so that a trouble is
 //! known by its path and an amount never passes through a float.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -77,7 +79,7 @@ fn reason<'a, W: Wire<'a>>(error: &serde_json::Error) -> String {
 
 /// A text, or a number as it was spelt.
 pub fn text(raw: Option<&RawValue>, path: &'static str) -> Result<Option<String>, Trouble> {
-    present(raw).map(|raw| scalar(raw).ok_or((path, "is not a text"))).transpose()
+    present(raw).map(|raw| scalar(raw).map(Cow::into_owned).ok_or((path, "is not a text"))).transpose()
 }
 
 /// A whole number, sent as one or as a text.

@@ -182,12 +182,14 @@ fn is_empty(text: &str, open: char, close: char) -> bool {
     text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)).is_some_and(|inner| inner.trim().is_empty())
 }
 
-/// The text of a JSON string, or of a number as it was spelt.
-pub fn scalar(raw: &RawValue) -> Option<String> {
+/// The text of a JSON string, or of a number as it was spelt; copied where it is escaped, which few are.
+pub fn scalar(raw: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     let text = raw.get();
     match text.as_bytes().first()? {
-        b'"' => serde_json::from_str(text).ok(),
-        b'-' | b'0'..=b'9' => Some(text.to_owned()),
+        b'"' => serde_json::from_str(text).ok().map(|Text(text)| text),
+        b'-' | b'0'..=b'9' => Some(Cow::Borrowed(text)),
         _ => None,
     }
 }
@@ -219,6 +221,15 @@ mod tests {
         assert_eq!(integer(&raw("\"9007199254740993\"")), Some(9_007_199_254_740_993));
         assert_eq!(integer(&raw("1.5")), None);
         assert_eq!(integer(&raw("true")), None);
+    }
+
+    #[test]
+    fn a_text_is_what_it_says_escaped_or_not() {
+        assert!(matches!(scalar(&raw(r#""plain""#)), Some(Cow::Borrowed("plain"))));
+        assert_eq!(scalar(&raw(r#""a\u0020\"b\"""#)).as_deref(), Some(r#"a "b""#));
+        assert_eq!(scalar(&raw("1.50")).as_deref(), Some("1.50"));
+        assert_eq!(scalar(&raw(r#""\ud800""#)), None);
+        assert_eq!(scalar(&raw("true")), None);
     }
 
     #[test]
