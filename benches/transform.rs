@@ -5,6 +5,7 @@
 
 use std::{hint::black_box, process::ExitCode, time::Duration};
 
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use salla_reconciler::{
     domain::{Digest, Held, Order, Record, Verdict, assess},
@@ -41,14 +42,14 @@ type Work<'a> = (&'static str, f64, Box<dyn Fn() -> usize + 'a>);
 /// What is held of the order at a place.
 type Lookup = fn(&[Held<Order>], usize) -> Option<&Held<Order>>;
 
-fn page() -> String {
+fn page() -> Bytes {
     let shop = Shop::seeded(1001, ORDERS, Utc::now() - TimeDelta::days(1));
     let rows: Vec<String> = shop.orders.iter().map(|order| order.json().to_string()).collect();
-    format!(r#"{{"status":200,"success":true,"data":[{}],"pagination":{{"totalPages":1}}}}"#, rows.join(","))
+    format!(r#"{{"status":200,"success":true,"data":[{}],"pagination":{{"totalPages":1}}}}"#, rows.join(",")).into()
 }
 
-fn orders(page: &str) -> Vec<Order> {
-    let envelope = Envelope::read(page.as_bytes()).unwrap();
+fn orders(page: &Bytes) -> Vec<Order> {
+    let envelope = Envelope::read(page.clone()).unwrap();
     envelope.rows().unwrap().iter().map(|row| Order::transform(row).unwrap()).collect()
 }
 
@@ -82,7 +83,7 @@ fn main() -> ExitCode {
         }
     };
     let least = || {
-        let page: Least<'_> = serde_json::from_str(&page).unwrap();
+        let page: Least<'_> = serde_json::from_slice(&page).unwrap();
         page.data.iter().filter(|key| !key.id.get().is_empty() && !key.updated_at.get().is_empty()).count()
     };
     let works: [Work<'_>; 2] = [

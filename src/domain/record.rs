@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::OnceLock};
 
+use bytestring::ByteString;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 
@@ -67,8 +68,8 @@ pub struct Remote<C> {
     pub unlisted: bool,
     /// What an analyst asks for.
     pub columns: C,
-    /// The JSON text that Salla sent.
-    pub payload: String,
+    /// The JSON text that Salla sent, in the memory of the answer that it came with.
+    pub payload: ByteString,
     /// What `payload` hashes to, when somebody has asked.
     fingerprint: OnceLock<Fingerprint>,
 }
@@ -76,8 +77,14 @@ pub struct Remote<C> {
 impl<C> Remote<C> {
     /// One whose payload nobody has hashed yet.
     #[must_use]
-    pub fn new(id: i64, updated_at: Option<DateTime<Utc>>, unlisted: bool, columns: C, payload: String) -> Self {
-        Self { id, updated_at, unlisted, columns, payload, fingerprint: OnceLock::new() }
+    pub fn new(
+        id: i64,
+        updated_at: Option<DateTime<Utc>>,
+        unlisted: bool,
+        columns: C,
+        payload: impl Into<ByteString>,
+    ) -> Self {
+        Self { id, updated_at, unlisted, columns, payload: payload.into(), fingerprint: OnceLock::new() }
     }
 }
 

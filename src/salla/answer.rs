@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderValue, header};
 use reqwest::{Request, Response};
 use reqwest_middleware::{Error, Middleware, Next, Result};
@@ -91,7 +92,7 @@ pub async fn whole_body(mut response: Response) -> Result<Vec<u8>> {
 async fn read(response: Response, bearer: Option<&HeaderValue>) -> Result<Response> {
     let (status, headers) = (response.status(), response.headers().clone());
     let body = whole_body(response).await?;
-    let envelope = envelope(&headers, &body);
+    let envelope = envelope(&headers, body.into());
     let mut kept = http::Response::new(Vec::new());
     *kept.status_mut() = status;
     *kept.headers_mut() = headers;
@@ -109,7 +110,7 @@ async fn read(response: Response, bearer: Option<&HeaderValue>) -> Result<Respon
     Ok(kept.into())
 }
 
-fn envelope(headers: &HeaderMap, body: &[u8]) -> std::result::Result<Envelope, Broken> {
+fn envelope(headers: &HeaderMap, body: Bytes) -> std::result::Result<Envelope, Broken> {
     let content_type =
         headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
     if let Some(content_type) = content_type.filter(|kind| !kind.contains("json")) {
@@ -135,14 +136,19 @@ mod tests {
 
     #[test]
     fn html_is_named_for_what_it_is() {
-        let broken = envelope(&headers(&[(header::CONTENT_TYPE, "text/html; charset=utf-8")]), b"<html>");
+        let broken =
+            envelope(&headers(&[(header::CONTENT_TYPE, "text/html; charset=utf-8")]), Bytes::from_static(b"<html>"));
         assert_eq!(broken.unwrap_err().to_string(), "the answer is text/html, not JSON");
     }
 
     #[test]
     fn truncated_json_is_broken() {
-        assert!(matches!(envelope(&HeaderMap::new(), b"{\"data\":[{\"id\":1}"), Err(Broken::Syntax(_))));
-        let quoted = envelope(&HeaderMap::new(), b"{\"success\":\"a customer\"}").unwrap_err().to_string();
+        assert!(matches!(
+            envelope(&HeaderMap::new(), Bytes::from_static(b"{\"data\":[{\"id\":1}")),
+            Err(Broken::Syntax(_))
+        ));
+        let quoted =
+            envelope(&HeaderMap::new(), Bytes::from_static(b"{\"success\":\"a customer\"}")).unwrap_err().to_string();
         assert!(quoted.ends_with("no envelope at line 1 column 23"), "{quoted}");
     }
 }

@@ -1,5 +1,6 @@
 //! Customers: from Salla's row to ours. A mobile number comes as a number or as a text, a place may be the text `null`.
 
+use bytestring::ByteString;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -122,12 +123,12 @@ impl Offered for Customer {
 
     const SINGLE: Option<&'static [(&'static str, &'static str)]> = Some(&[]);
 
-    fn transform(row: &RawValue) -> Result<Self, Unreadable> {
+    fn transform(row: &ByteString) -> Result<Self, Unreadable> {
         transform::<Row<'_>>(row)
     }
 
-    fn place(row: &RawValue) -> Option<(i64, Option<DateTime<Utc>>)> {
-        let wire: Row<'_> = serde_json::from_str(row.get()).ok()?;
+    fn place(row: &str) -> Option<(i64, Option<DateTime<Utc>>)> {
+        let wire: Row<'_> = serde_json::from_str(row).ok()?;
         Some((present(wire.id).and_then(integer)?, present(wire.created_at).and_then(date::parse)))
     }
 
@@ -148,7 +149,7 @@ mod tests {
         "updated_at":{"date":"2024-02-15 11:23:05.000000","timezone_type":3,"timezone":"Asia/Riyadh"}}"#;
 
     fn of(json: &str) -> Result<Customer, Unreadable> {
-        Customer::transform(&serde_json::from_str::<Box<RawValue>>(json).unwrap())
+        Customer::transform(&json.into())
     }
 
     #[test]

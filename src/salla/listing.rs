@@ -5,8 +5,8 @@
 
 use std::collections::HashSet;
 
+use bytestring::ByteString;
 use chrono::{DateTime, Days, SecondsFormat, Utc};
-use serde_json::value::RawValue;
 
 use super::{
     client::{Get, SallaClient},
@@ -220,8 +220,8 @@ impl<C: CredentialStore> SallaClient<C> {
     }
 
     /// Reads what is to be known of a row.
-    fn read<R: Offered>(&self, whose: Whose<'_>, row: &RawValue) -> Listed<R> {
-        read(&self.reading.privacy.keep::<R>(whose.merchant, row, whose.erased))
+    fn read<R: Offered>(&self, whose: Whose<'_>, row: &ByteString) -> Listed<R> {
+        read(&self.reading.privacy.keep::<R>(whose.merchant, row.clone(), whose.erased))
     }
 
     fn query(&self, request: &PageRequest<'_>, list: &Capabilities) -> Vec<(&'static str, String)> {

@@ -1,7 +1,7 @@
 //! What Salla offers of each kind of record: where it is, how it can be asked for, and how its rows are read.
 
+use bytestring::ByteString;
 use chrono::{DateTime, Utc};
-use serde_json::value::RawValue;
 
 use super::{
     privacy::{Personal, Privacy},
@@ -37,17 +37,17 @@ pub trait Offered: Record + Sized {
     ///
     /// # Errors
     /// When its id or its time stamp is missing, or a field that is there cannot be read.
-    fn transform(row: &RawValue) -> Result<Self, Unreadable>;
+    fn transform(row: &ByteString) -> Result<Self, Unreadable>;
 
     /// A row's id, and when it says that the record was created: as much as a summary needs.
-    fn place(row: &RawValue) -> Option<(i64, Option<DateTime<Utc>>)>;
+    fn place(row: &str) -> Option<(i64, Option<DateTime<Utc>>)>;
 
     /// When it was created, if it says so.
     fn created_at(&self) -> Option<DateTime<Utc>>;
 }
 
 /// Where lines are, by which parameter, and how one is read.
-pub type Lines = (&'static str, &'static str, fn(&RawValue) -> Result<Line, Trouble>);
+pub type Lines = (&'static str, &'static str, fn(&str) -> Result<Line, Trouble>);
 
 /// What a list can be asked for, by the names of the parameters. How a store is listed, and what that guarantees, follows
 /// from it.

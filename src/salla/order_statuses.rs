@@ -1,5 +1,6 @@
 //! Order statuses: from Salla's row to ours. They come in one piece, without dates, and none has an address of its own.
 
+use bytestring::ByteString;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -72,12 +73,12 @@ impl Offered for OrderStatus {
 
     const SINGLE: Option<&'static [(&'static str, &'static str)]> = None;
 
-    fn transform(row: &RawValue) -> Result<Self, Unreadable> {
+    fn transform(row: &ByteString) -> Result<Self, Unreadable> {
         transform::<Row<'_>>(row)
     }
 
-    fn place(row: &RawValue) -> Option<(i64, Option<DateTime<Utc>>)> {
-        let wire: Row<'_> = serde_json::from_str(row.get()).ok()?;
+    fn place(row: &str) -> Option<(i64, Option<DateTime<Utc>>)> {
+        let wire: Row<'_> = serde_json::from_str(row).ok()?;
         Some((present(wire.id).and_then(integer)?, None))
     }
 
@@ -94,7 +95,7 @@ mod tests {
         "parent":{"id":1638621685,"name":"تم التنفيذ"},"original":{"id":"349994915","name":"جاري التوصيل"}}"#;
 
     fn of(json: &str) -> Result<OrderStatus, Unreadable> {
-        OrderStatus::transform(&serde_json::from_str::<Box<RawValue>>(json).unwrap())
+        OrderStatus::transform(&json.into())
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bytestring::ByteString;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::Deserialize;
@@ -143,12 +144,12 @@ impl Offered for Order {
     // The full form is deprecated, and what a store answers without `format` is changing to the light one.
     const SINGLE: Option<&'static [(&'static str, &'static str)]> = Some(&[("format", "light")]);
 
-    fn transform(row: &RawValue) -> Result<Self, Unreadable> {
+    fn transform(row: &ByteString) -> Result<Self, Unreadable> {
         transform::<Row<'_>>(row)
     }
 
-    fn place(row: &RawValue) -> Option<(i64, Option<DateTime<Utc>>)> {
-        let wire: Row<'_> = serde_json::from_str(row.get()).ok()?;
+    fn place(row: &str) -> Option<(i64, Option<DateTime<Utc>>)> {
+        let wire: Row<'_> = serde_json::from_str(row).ok()?;
         Some((present(wire.id).and_then(integer)?, present(wire.date).and_then(date::parse)))
     }
 
@@ -202,7 +203,7 @@ mod tests {
         "status":{"id":566146469,"name":"بإنتظار المراجعة","slug":"under_review","customized":null},"links":[],"new_field":{"a":1}}"#;
 
     fn of(json: &str) -> Result<Order, Unreadable> {
-        Order::transform(&serde_json::from_str::<Box<RawValue>>(json).unwrap())
+        Order::transform(&json.into())
     }
 
     #[test]

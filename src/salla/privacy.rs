@@ -4,8 +4,9 @@
 //! It is applied to a row before anything else looks at it, so that columns, payload, fingerprint, discrepancies and log
 //! are made of what is left.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
+use bytestring::ByteString;
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -87,40 +88,39 @@ impl Privacy {
     /// What is kept of a payload; `None`: it cannot be read.
     #[must_use]
     pub fn record<R: Offered>(&self, merchant: MerchantId, payload: &str, erased: &[i64]) -> Option<R> {
-        let row: &RawValue = serde_json::from_str(payload).ok()?;
-        R::transform(&self.keep::<R>(merchant, row, erased)).ok().filter(|record| record.hash().is_ok())
+        R::transform(&self.keep::<R>(merchant, payload.into(), erased)).ok().filter(|record| record.hash().is_ok())
     }
 
     /// What is kept of a row; of one that tells of somebody who is `erased`, what tells of nobody. Where somebody is, a row
     /// that does not say of whom it tells may tell of them.
     #[must_use]
-    pub fn keep<'a, R: Offered>(&self, merchant: MerchantId, row: &'a RawValue, erased: &[i64]) -> Cow<'a, RawValue> {
+    pub fn keep<R: Offered>(&self, merchant: MerchantId, row: ByteString, erased: &[i64]) -> ByteString {
         let Some(personal) = R::PERSONAL_FIELDS else {
-            return Cow::Borrowed(row);
+            return row;
         };
-        let is_of_another = || customer(row, personal.customer).is_some_and(|id| !erased.contains(&id));
+        let is_of_another = || customer(&row, personal.customer).is_some_and(|id| !erased.contains(&id));
         let gone = !erased.is_empty() && !is_of_another();
         let fields = if gone { CustomerFields::None } else { self.fields };
         if fields == CustomerFields::Full {
-            return Cow::Borrowed(row);
+            return row;
         }
         let sieve = Sieve { known: personal.fields, fields, key: &self.key, merchant };
-        let kept = sieve.of(row, "").unwrap_or_else(|| "{}".to_owned());
-        RawValue::from_string(kept).map_or(Cow::Borrowed(RawValue::NULL), Cow::Owned)
+        sieve.of(&row, "").unwrap_or_else(|| "{}".to_owned()).into()
     }
 }
 
 /// The id of the customer that a row tells of.
-fn customer(row: &RawValue, path: &str) -> Option<i64> {
-    let mut value = row;
-    for name in path.split('.') {
-        value = object(value)?.remove(name)?;
+fn customer(row: &str, path: &str) -> Option<i64> {
+    let mut names = path.split('.');
+    let mut value = object(row)?.remove(names.next()?)?;
+    for name in names {
+        value = object(value.get())?.remove(name)?;
     }
     integer(value)
 }
 
-fn object(raw: &RawValue) -> Option<BTreeMap<String, &RawValue>> {
-    serde_json::from_str(raw.get()).ok()
+fn object(json: &str) -> Option<BTreeMap<String, &RawValue>> {
+    serde_json::from_str(json).ok()
 }
 
 struct Sieve<'a> {
@@ -132,18 +132,18 @@ struct Sieve<'a> {
 
 impl Sieve<'_> {
     /// What passes of a value, whose fields are known by their paths behind `path`.
-    fn of(&self, raw: &RawValue, path: &str) -> Option<String> {
-        if raw.get().starts_with('[') {
-            let items: Vec<&RawValue> = serde_json::from_str(raw.get()).ok()?;
-            let kept: Vec<String> = items.into_iter().filter_map(|item| self.of(item, path)).collect();
+    fn of(&self, json: &str, path: &str) -> Option<String> {
+        if json.starts_with('[') {
+            let items: Vec<&RawValue> = serde_json::from_str(json).ok()?;
+            let kept: Vec<String> = items.into_iter().filter_map(|item| self.of(item.get(), path)).collect();
             return (!kept.is_empty()).then(|| format!("[{}]", kept.join(",")));
         }
         let mut kept = Vec::new();
-        for (name, value) in object(raw)? {
+        for (name, value) in object(json)? {
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             let value = match self.known.iter().find(|(known, _)| *known == path) {
                 Some((_, tells)) => self.field(*tells, &name, value),
-                None if self.known.iter().any(|(known, _)| is_within(known, &path)) => self.of(value, &path),
+                None if self.known.iter().any(|(known, _)| is_within(known, &path)) => self.of(value.get(), &path),
                 None => None,
             };
             if let (Some(value), Ok(name)) = (value, serde_json::to_string(&name)) {
@@ -198,8 +198,7 @@ mod tests {
     }
 
     fn kept<R: Offered>(fields: CustomerFields, row: &str, erased: &[i64]) -> String {
-        let row: Box<RawValue> = serde_json::from_str(row).unwrap();
-        privacy(fields).keep::<R>(MerchantId(1001), &row, erased).get().to_owned()
+        privacy(fields).keep::<R>(MerchantId(1001), row.into(), erased).into()
     }
 
     const CUSTOMER: &str = r#"{"id":77,"first_name":"نورة","last_name":"Ali","mobile":501234567,"mobile_code":"+966",
@@ -257,10 +256,8 @@ mod tests {
             "{order}"
         );
         assert_eq!(kept::<Customer>(CustomerFields::Pseudonymous, &customer, &[]), customer, "twice is once");
-        let elsewhere: Box<RawValue> = serde_json::from_str(CUSTOMER).unwrap();
-        let elsewhere =
-            privacy(CustomerFields::Pseudonymous).keep::<Customer>(MerchantId(1002), &elsewhere, &[]).into_owned();
-        assert_ne!(pseudonym(elsewhere.get()), pseudonym(&customer), "stores cannot be told to share a customer");
+        let elsewhere = privacy(CustomerFields::Pseudonymous).keep::<Customer>(MerchantId(1002), CUSTOMER.into(), &[]);
+        assert_ne!(pseudonym(&elsewhere), pseudonym(&customer), "stores cannot be told to share a customer");
     }
 
     #[test]

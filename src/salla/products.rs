@@ -1,5 +1,6 @@
 //! Products: from Salla's row to ours. Their numbers come as numbers or as texts, and their dates bare.
 
+use bytestring::ByteString;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::Deserialize;
@@ -93,12 +94,12 @@ impl Offered for Product {
 
     const SINGLE: Option<&'static [(&'static str, &'static str)]> = Some(&[]);
 
-    fn transform(row: &RawValue) -> Result<Self, Unreadable> {
+    fn transform(row: &ByteString) -> Result<Self, Unreadable> {
         transform::<Row<'_>>(row)
     }
 
-    fn place(row: &RawValue) -> Option<(i64, Option<DateTime<Utc>>)> {
-        let wire: Row<'_> = serde_json::from_str(row.get()).ok()?;
+    fn place(row: &str) -> Option<(i64, Option<DateTime<Utc>>)> {
+        let wire: Row<'_> = serde_json::from_str(row).ok()?;
         Some((present(wire.id).and_then(integer)?, None))
     }
 
@@ -117,7 +118,7 @@ mod tests {
         "updated_at":"2024-03-06 13:50:32","views":7,"skus":[{"id":1936825372,"sale_price":{}}]}"#;
 
     fn of(json: &str) -> Result<Product, Unreadable> {
-        Product::transform(&serde_json::from_str::<Box<RawValue>>(json).unwrap())
+        Product::transform(&json.into())
     }
 
     #[test]

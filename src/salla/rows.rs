@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use serde_json::value::RawValue;
+use bytestring::ByteString;
 
 use super::{offered::Offered, transform::MISSING_STAMP};
 use crate::{
@@ -12,12 +12,12 @@ use crate::{
 };
 
 /// Reads a row.
-pub fn read<R: Offered>(raw: &RawValue) -> Listed<R> {
+pub fn read<R: Offered>(raw: &ByteString) -> Listed<R> {
     guarded(raw, R::transform)
 }
 
 /// A defect of the parser's is the row's trouble, not the run's.
-fn guarded<R: Offered>(raw: &RawValue, transform: impl Fn(&RawValue) -> Result<R, Unreadable>) -> Listed<R> {
+fn guarded<R: Offered>(raw: &ByteString, transform: impl Fn(&ByteString) -> Result<R, Unreadable>) -> Listed<R> {
     let panicked =
         |id| Unreadable { id, path: String::new(), reason: "cannot be read: the parser panicked".to_owned() };
     let read = catch_unwind(AssertUnwindSafe(|| transform(raw)));
@@ -41,18 +41,18 @@ fn guarded<R: Offered>(raw: &RawValue, transform: impl Fn(&RawValue) -> Result<R
 }
 
 /// A row that lacks nothing but `updated_at`.
-fn summary<R: Offered>(raw: &RawValue, bad: &Unreadable) -> Option<(Summary, Option<chrono::DateTime<chrono::Utc>>)> {
+fn summary<R: Offered>(raw: &ByteString, bad: &Unreadable) -> Option<(Summary, Option<chrono::DateTime<chrono::Utc>>)> {
     if !R::LIST.summaries || (bad.path.as_str(), bad.reason.as_str()) != MISSING_STAMP {
         return None;
     }
     let (id, created_at) = R::place(raw)?;
-    let fingerprint = Fingerprint::of_json(raw.get()).ok()?;
+    let fingerprint = Fingerprint::of_json(raw).ok()?;
     Some((Summary { id, fingerprint }, created_at))
 }
 
 /// Tells rows without an id apart by their content. Negative: no id of Salla's.
-fn stand_in(raw: &RawValue) -> i64 {
-    let digest = Fingerprint::of_text(raw.get()).short() | 1 << 63;
+fn stand_in(raw: &ByteString) -> i64 {
+    let digest = Fingerprint::of_text(raw).short() | 1 << 63;
     digest.cast_signed()
 }
 
@@ -61,15 +61,15 @@ mod tests {
     use super::*;
     use crate::domain::Order;
 
-    fn raw(json: &str) -> Box<RawValue> {
-        serde_json::from_str(json).unwrap()
+    fn raw(json: &str) -> ByteString {
+        json.into()
     }
 
     #[test]
     fn a_row_that_panics_the_parser_costs_itself_only() {
         let rows = [raw(r#"{"id":1,"updated_at":"2026-11-24 02:00:00"}"#), raw(r#"{"id":2}"#)];
-        let parser = |row: &RawValue| {
-            assert!(row.get().contains("updated_at"), "a defect");
+        let parser = |row: &ByteString| {
+            assert!(row.contains("updated_at"), "a defect");
             Order::transform(row)
         };
         let read: Vec<_> = rows.iter().map(|row| guarded(row, parser)).collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Datelike as _, Utc};
 use reqwest::{Client, Method, Response, StatusCode, header::CONTENT_TYPE};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use tracing::Instrument;
 use url::{Url, form_urlencoded};
@@ -119,7 +119,8 @@ fn outcome(
         return tokens(body, now)
             .map_or_else(|| Refresh::Unknown("the answer holds no tokens".to_owned()), Refresh::Renewed);
     }
-    let mut envelope = Envelope::read(body.as_bytes()).ok();
+    // Not as `Envelope::read` does, which would keep the body: it may repeat what was sent.
+    let mut envelope = serde_json::from_str::<Envelope<IgnoredAny>>(body).ok();
     if let Some(envelope) = &mut envelope {
         envelope.forget(sent);
     }

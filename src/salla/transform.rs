@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use bytestring::ByteString;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -51,10 +52,9 @@ pub trait Wire<'a>: Deserialize<'a> {
 ///
 /// # Errors
 /// When the id or `updated_at` is missing, or a field that is there cannot be read.
-pub fn transform<'a, W: Wire<'a>>(row: &'a RawValue) -> Result<Remote<W::Columns>, Unreadable> {
-    let json = row.get();
+pub fn transform<'a, W: Wire<'a>>(row: &'a ByteString) -> Result<Remote<W::Columns>, Unreadable> {
     let whole = |error| Unreadable { id: None, path: String::new(), reason: reason::<W>(&error) };
-    let wire: W = serde_json::from_str(json).map_err(whole)?;
+    let wire: W = serde_json::from_str(row).map_err(whole)?;
     let id = present(wire.id()).and_then(integer);
     let trouble = |(path, reason): Trouble| Unreadable { id, path: path.to_owned(), reason: reason.to_owned() };
     let id = id.ok_or_else(|| {
@@ -65,7 +65,7 @@ pub fn transform<'a, W: Wire<'a>>(row: &'a RawValue) -> Result<Remote<W::Columns
         return Err(trouble(MISSING_STAMP));
     }
     let columns = wire.columns().map_err(trouble)?;
-    Ok(Remote::new(id, updated_at, wire.is_unlisted(), columns, json.to_owned()))
+    Ok(Remote::new(id, updated_at, wire.is_unlisted(), columns, row.clone()))
 }
 
 /// What serde says is wrong, which names positions and types but may quote a short value.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+use bytestring::ByteString;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
@@ -9,6 +11,8 @@ use super::secret::masked;
 use crate::foreign::clip;
 
 /// The envelope. What was asked for is kept as the text it came as: what is stored is what Salla sent.
+///
+/// That text is not copied: it stays in the body's memory, which is there as long as a part of it is in use.
 #[derive(Debug, Deserialize)]
 pub struct Envelope<Data = Payload> {
     /// Absent: taken for true.
@@ -25,81 +29,15 @@ pub struct Envelope<Data = Payload> {
 #[derive(Debug)]
 pub enum Payload {
     /// The rows of a list, each as the text it came as.
-    Rows(Vec<Box<RawValue>>),
+    Rows(Vec<ByteString>),
     /// Anything else.
-    Other(Box<RawValue>),
+    Other(ByteString),
 }
 
 impl<Data> Envelope<Data> {
     fn map(self, payload: impl FnOnce(Data) -> Payload) -> Envelope {
         let Self { success, data, pagination, error } = self;
         Envelope { success, data: data.map(payload), pagination, error }
-    }
-}
-
-/// Page numbers by the server's own account.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Pagination {
-    pub total_pages: Option<u32>,
-    pub total: Option<u64>,
-}
-
-impl Pagination {
-    /// Of a list that has no pages.
-    pub fn whole(rows: usize) -> Self {
-        Self { total_pages: Some(1), total: Some(rows as u64) }
-    }
-}
-
-impl Envelope {
-    /// Reads a body.
-    ///
-    /// # Errors
-    /// When it is not JSON, or not an envelope.
-    pub fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
-        // A list, which may be long, is gone through once; what is none is short.
-        if let Ok(list) = serde_json::from_slice::<Envelope<Vec<Box<RawValue>>>>(body) {
-            return Ok(list.map(Payload::Rows));
-        }
-        serde_json::from_slice::<Envelope<Box<RawValue>>>(body).map(|other| other.map(Payload::Other))
-    }
-
-    /// The rows of a list, each as the text it came as.
-    ///
-    /// # Errors
-    /// When there is no list.
-    pub fn rows(&self) -> Result<&[Box<RawValue>], &'static str> {
-        match &self.data {
-            Some(Payload::Rows(rows)) => Ok(rows),
-            Some(Payload::Other(_)) => Err("`data` is not a list"),
-            None => Err("`data` is missing"),
-        }
-    }
-
-    /// What was asked for, whatever it is.
-    pub fn data(&self) -> Option<Cow<'_, RawValue>> {
-        match self.data.as_ref()? {
-            Payload::Rows(rows) => serde_json::value::to_raw_value(rows).ok().map(Cow::Owned),
-            Payload::Other(data) => Some(Cow::Borrowed(data)),
-        }
-    }
-
-    /// What the envelope says about pages; what is missing or odd is `None`.
-    pub fn pagination(&self) -> Pagination {
-        #[derive(Deserialize, Default)]
-        struct Wire<'a> {
-            #[serde(borrow, rename = "totalPages")]
-            total_pages: Option<&'a RawValue>,
-            #[serde(borrow)]
-            total: Option<&'a RawValue>,
-        }
-        let wire = present(self.pagination.as_deref())
-            .and_then(|raw| serde_json::from_str::<Wire<'_>>(raw.get()).ok())
-            .unwrap_or_default();
-        Pagination {
-            total_pages: wire.total_pages.and_then(integer).and_then(|pages| u32::try_from(pages).ok()),
-            total: wire.total.and_then(integer).and_then(|rows| u64::try_from(rows).ok()),
-        }
     }
 
     /// Salla itself says no.
@@ -131,6 +69,84 @@ impl Envelope {
     /// Salla's words about an error.
     pub fn complaint(&self) -> String {
         self.error.as_deref().map_or_else(|| "no reason given".to_owned(), |raw| complaint(raw.get()))
+    }
+}
+
+/// Page numbers by the server's own account.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Pagination {
+    pub total_pages: Option<u32>,
+    pub total: Option<u64>,
+}
+
+impl Pagination {
+    /// Of a list that has no pages.
+    pub fn whole(rows: usize) -> Self {
+        Self { total_pages: Some(1), total: Some(rows as u64) }
+    }
+}
+
+impl Envelope {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When it is not JSON, or not an envelope.
+    pub fn read(body: Bytes) -> Result<Self, serde_json::Error> {
+        let Ok(text) = ByteString::try_from(body.clone()) else {
+            return Err(no_text(&body));
+        };
+        let part = |raw: &RawValue| text.slice_ref(raw.get());
+        // A list, which may be long, is gone through once; what is none is short.
+        if let Ok(list) = serde_json::from_str::<Envelope<Vec<&RawValue>>>(&text) {
+            return Ok(list.map(|rows| Payload::Rows(rows.into_iter().map(part).collect())));
+        }
+        serde_json::from_str::<Envelope<&RawValue>>(&text).map(|other| other.map(|raw| Payload::Other(part(raw))))
+    }
+
+    /// The rows of a list, each as the text it came as.
+    ///
+    /// # Errors
+    /// When there is no list.
+    pub fn rows(&self) -> Result<&[ByteString], &'static str> {
+        match &self.data {
+            Some(Payload::Rows(rows)) => Ok(rows),
+            Some(Payload::Other(_)) => Err("`data` is not a list"),
+            None => Err("`data` is missing"),
+        }
+    }
+
+    /// What was asked for, whatever it is.
+    pub fn data(&self) -> Option<ByteString> {
+        Some(match self.data.as_ref()? {
+            Payload::Rows(rows) => format!("[{}]", rows.join(",")).into(),
+            Payload::Other(data) => data.clone(),
+        })
+    }
+
+    /// What the envelope says about pages; what is missing or odd is `None`.
+    pub fn pagination(&self) -> Pagination {
+        #[derive(Deserialize, Default)]
+        struct Wire<'a> {
+            #[serde(borrow, rename = "totalPages")]
+            total_pages: Option<&'a RawValue>,
+            #[serde(borrow)]
+            total: Option<&'a RawValue>,
+        }
+        let wire = present(self.pagination.as_deref())
+            .and_then(|raw| serde_json::from_str::<Wire<'_>>(raw.get()).ok())
+            .unwrap_or_default();
+        Pagination {
+            total_pages: wire.total_pages.and_then(integer).and_then(|pages| u32::try_from(pages).ok()),
+            total: wire.total.and_then(integer).and_then(|rows| u64::try_from(rows).ok()),
+        }
+    }
+}
+
+/// Where a body is no text.
+fn no_text(body: &[u8]) -> serde_json::Error {
+    match serde_json::from_slice::<Value>(body) {
+        Err(error) => error,
+        Ok(_) => serde::de::Error::custom("it is no text"),
     }
 }
 
@@ -237,7 +253,7 @@ mod tests {
         for error in
             [r#""a \u006fry_at_1/x b""#, r#"{"code":"a ory_at_1\/x b"}"#, r#"{"message":"a o\u0007ry_at_1/x b"}"#]
         {
-            let mut envelope = Envelope::read(format!(r#"{{"error":{error}}}"#).as_bytes()).unwrap();
+            let mut envelope = Envelope::read(format!(r#"{{"error":{error}}}"#).into()).unwrap();
             envelope.forget(&["ory_at_1/x", ""]);
             assert!(envelope.complaint().contains("a [secret] b"), "{error}: {}", envelope.complaint());
         }
@@ -245,13 +261,13 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_is_a_list_or_one_or_neither() {
-        let of = |json: &str| Envelope::read(json.as_bytes()).unwrap();
+        let of = |json: &'static str| Envelope::read(json.into()).unwrap();
         let list = of(r#"{"data": [ {"a" : 1}, 2 ]}"#);
-        assert_eq!(list.rows().unwrap().iter().map(|row| row.get()).collect::<Vec<_>>(), [r#"{"a" : 1}"#, "2"]);
-        assert_eq!(list.data().unwrap().get(), r#"[{"a" : 1},2]"#);
+        assert_eq!(list.rows().unwrap(), [r#"{"a" : 1}"#, "2"]);
+        assert_eq!(list.data().unwrap(), r#"[{"a" : 1},2]"#);
         let one = of(r#"{"data": {"a" : 1}}"#);
         assert_eq!(one.rows().unwrap_err(), "`data` is not a list");
-        assert_eq!(one.data().unwrap().get(), r#"{"a" : 1}"#);
+        assert_eq!(one.data().unwrap(), r#"{"a" : 1}"#);
         for nothing in ["{}", r#"{"data":null}"#] {
             assert_eq!(of(nothing).rows().unwrap_err(), "`data` is missing", "{nothing}");
             assert!(of(nothing).data().is_none(), "{nothing}");
@@ -259,8 +275,15 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_is_no_text_is_no_json() {
+        let error = Envelope::read(Bytes::from_static(b"{\"data\":[\n{\"a\":\"\xff\"}]}")).unwrap_err();
+        assert!(error.is_syntax(), "{error}");
+        assert_eq!(error.line(), 2, "{error}");
+    }
+
+    #[test]
     fn complaints_have_a_word_or_a_number_or_no_envelope() {
-        let of = |json: &str| Envelope::read(json.as_bytes()).unwrap().complaint();
+        let of = |json: &'static str| Envelope::read(json.into()).unwrap().complaint();
         assert_eq!(of(r#"{"error":{"code":404,"message":"gone"}}"#), "404: gone");
         assert_eq!(of(r#"{"error":{"code":"error","message":""}}"#), "error: ");
         assert_eq!(of(r#"{"error":"invalid_grant"}"#), "invalid_grant");
