@@ -30,6 +30,7 @@ mod m20261128_000021_order_statuses;
 mod m20261128_000022_order_items;
 mod m20261128_000023_turns_of_history;
 mod m20261128_000024_digests;
+mod m20261128_000025_compression;
 mod records;
 
 /// Applies and reverts the migrations, in their order.
@@ -64,6 +65,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000022_order_items::Migration),
             Box::new(m20261128_000023_turns_of_history::Migration),
             Box::new(m20261128_000024_digests::Migration),
+            Box::new(m20261128_000025_compression::Migration),
         ]
     }
 }

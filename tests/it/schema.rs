@@ -6,10 +6,11 @@ on_every_database!(
     up_down_up,
     a_schema_that_holds_another_s_tables,
     the_columns_of_the_contract,
-    a_row_of_others_needs_no_column_of_ours
+    a_row_of_others_needs_no_column_of_ours,
+    payloads_are_compressed_by_the_best_that_the_server_has
 );
 
-const MIGRATIONS: usize = 24;
+const MIGRATIONS: usize = 25;
 
 async fn up_down_up(engine: Engine) {
     let site = Site::unregistered(engine, []).await;
@@ -46,6 +47,25 @@ async fn a_row_of_others_needs_no_column_of_ours(engine: Engine) {
     site.run(&["migrate", "up"]).await.exits(0);
     site.database.execute("INSERT INTO orders (merchant_id, salla_order_id, status) VALUES (1, 2, 'x')", []).await;
     assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE revision = 0 AND fingerprint IS NULL").await, 1);
+}
+
+async fn payloads_are_compressed_by_the_best_that_the_server_has(engine: Engine) {
+    let site = Site::unregistered(engine, []).await;
+    site.run(&["migrate", "up"]).await.exits(0);
+    if !site.database.is_postgres() {
+        return;
+    }
+    let knows_lz4 =
+        "SELECT count(*) FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals)";
+    let knows_lz4 = site.database.number(knows_lz4).await == 1;
+    let compressed = "SELECT count(*) FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid \
+                      WHERE attname = 'payload' AND relkind = 'r' AND attcompression = 'l'";
+    assert_eq!(site.database.number(compressed).await, if knows_lz4 { 4 } else { 0 });
+    let long = "INSERT INTO orders (merchant_id, salla_order_id, payload) \
+                VALUES (1, 2, jsonb_build_object('items', repeat('the same again ', 1000)))";
+    site.database.execute(long, []).await;
+    let method = site.database.text("SELECT pg_column_compression(payload) FROM orders").await;
+    assert_eq!(method, if knows_lz4 { "lz4" } else { "pglz" });
 }
 
 /// Nothing is made there, and what is said is what to do.
