@@ -59,8 +59,8 @@ struct Args {
     /// What it costs that the table holds so many orders of others, instead.
     #[arg(long, value_name = "ORDERS", conflicts_with = "growth")]
     beside: Option<u64>,
-    /// Of the server that is started.
-    #[arg(long, default_value_t = 16)]
+    /// Of the server that is started: as a rule the one that its packages build, which has lz4.
+    #[arg(long, default_value_t = 15)]
     postgres: u32,
     /// Where the plot goes.
     #[arg(long)]

@@ -6,10 +6,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::{UnknownWord, canonical::Canonical};
 
-/// Raised whenever the same JSON would hash to something else, so that rows hashed by an older rule are
+/// Before the digits. Raised whenever the same JSON would hash to something else, so that rows hashed by an older rule are
 /// compared by content instead of being taken for changed; and whenever a column is derived otherwise, for a
 /// row whose fingerprint stands is not written again.
-const VERSION: u8 = 2;
+const VERSION: &str = "2:";
 
 /// The first 128 bits of the SHA-256 of a JSON document in canonical form: keys sorted, numbers
 /// normalised, volatile fields left out.
@@ -19,8 +19,8 @@ pub struct Fingerprint([u8; 16]);
 impl Fingerprint {
     /// What the text of every fingerprint of the present version begins with.
     #[must_use]
-    pub fn prefix() -> String {
-        format!("{VERSION}:")
+    pub fn prefix() -> &'static str {
+        VERSION
     }
 
     /// Its first 64 bits.
@@ -90,7 +90,7 @@ impl TryFrom<&[u8]> for Digest {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{VERSION}:")?;
+        f.write_str(VERSION)?;
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
@@ -107,8 +107,7 @@ impl FromStr for Fingerprint {
     /// Reads a fingerprint of the present version; one of another version is an error.
     fn from_str(text: &str) -> Result<Self, UnknownWord> {
         let unknown = || UnknownWord::new("fingerprint", text);
-        let hex =
-            text.strip_prefix(&Self::prefix()).filter(|hex| hex.len() == 32 && hex.is_ascii()).ok_or_else(unknown)?;
+        let hex = text.strip_prefix(VERSION).filter(|hex| hex.len() == 32 && hex.is_ascii()).ok_or_else(unknown)?;
         let mut bytes = [0; 16];
         for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
             let pair = std::str::from_utf8(pair).map_err(|_| unknown())?;
