@@ -265,7 +265,9 @@ impl<S, T> Work<'_, S, T> {
                 }
             }
         };
-        Ok(records.into_iter().filter_map(assess_one).collect())
+        let mut assessed = Vec::with_capacity(records.len());
+        assessed.extend(records.into_iter().filter_map(assess_one));
+        Ok(assessed)
     }
 }
 

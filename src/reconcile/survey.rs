@@ -179,7 +179,7 @@ impl Survey {
 
 /// Tells what the run has not met from what it has. Of two copies on one page the newer one counts.
 fn sort_out<R: Record>(page: Page<R>, marks: &[Option<u32>], ids: Seen) -> Admitted<R> {
-    let mut admitted = Admitted { ids, ..Admitted::default() };
+    let mut admitted = Admitted { ids, records: Vec::with_capacity(page.rows.len()), ..Admitted::default() };
     for (listed, mark) in page.rows.into_iter().zip(marks) {
         match (listed.row, mark) {
             (Row::Whole(record), None) => admitted.records.push(record),
