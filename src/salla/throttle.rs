@@ -26,8 +26,11 @@ use crate::{
     reconcile::{Metrics, ports::PauseStore},
 };
 
-/// Above this many stores, those at rest are forgotten.
+/// Above this many stores, those at rest are forgotten,
 const REMEMBERED: usize = 1024;
+
+/// and looked for at most so often: each look goes through all of them.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
 
 /// A process sends at most this part of its minute at once.
 const AT_ONCE: u32 = 600;
@@ -37,7 +40,22 @@ const AT_ONCE: u32 = 600;
 pub struct Limiters {
     per_minute: u32,
     share: f64,
-    stores: Mutex<HashMap<MerchantId, Store>>,
+    stores: Mutex<Stores>,
+}
+
+#[derive(Debug)]
+struct Stores {
+    asked: HashMap<MerchantId, Store>,
+    looked_through: Instant,
+}
+
+impl Stores {
+    fn forget_those_at_rest(&mut self, now: Instant) {
+        if self.asked.len() > REMEMBERED && now >= self.looked_through + FORGET_EVERY {
+            self.asked.retain(|_, store| !store.limiter.idle(now));
+            self.looked_through = now;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -50,7 +68,8 @@ struct Store {
 impl Limiters {
     /// `share` of `per_minute` requests for each store, until its answers say otherwise.
     pub fn new(per_minute: u32, share: f64) -> Self {
-        Self { per_minute, share, stores: Mutex::default() }
+        let stores = Stores { asked: HashMap::new(), looked_through: Instant::now() };
+        Self { per_minute, share, stores: Mutex::new(stores) }
     }
 
     /// Sends nothing to a store for `pause`.
@@ -89,10 +108,9 @@ impl Limiters {
     fn with<T>(&self, merchant: MerchantId, act: impl FnOnce(&mut Store, Instant) -> T) -> T {
         let mut stores = self.stores.lock();
         let now = Instant::now();
-        if stores.len() > REMEMBERED {
-            stores.retain(|_, store| !store.limiter.idle(now));
-        }
+        stores.forget_those_at_rest(now);
         let store = stores
+            .asked
             .entry(merchant)
             .or_insert_with(|| Store { limiter: Limiter::new(self.per_minute, self.share), answered: Arc::default() });
         act(store, now)
@@ -218,4 +236,26 @@ fn number(headers: &HeaderMap, name: &str) -> Option<i64> {
 fn until(headers: &HeaderMap, at: i64) -> Duration {
     let seconds = served_at(headers).map(|now| at.saturating_sub(now.timestamp()));
     seconds.map_or(Duration::MAX, |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn stores_at_rest_are_forgotten_and_those_that_are_asked_are_not() {
+        let limiters = Limiters::new(120, 1.0);
+        let remembered = || limiters.stores.lock().asked.len();
+        let many = i64::try_from(3 * REMEMBERED).unwrap();
+        let under_way = limiters.admit(MerchantId(7)).await;
+        (0..many).for_each(|id| limiters.pause(MerchantId(id), FORGET_EVERY));
+        assert_eq!(remembered(), 3 * REMEMBERED, "all of them have something to keep");
+        advance(FORGET_EVERY).await;
+        limiters.spent(MerchantId(many));
+        assert_eq!(remembered(), 2, "one that is under way, and one that was just asked for");
+        under_way.answered(Announced::default());
+        assert_eq!(limiters.spent(MerchantId(7)), 0, "one request is not worth telling");
+    }
 }
