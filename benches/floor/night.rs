@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     contender::Contender,
-    pages::PAGE_SIZE,
+    pages::{PAGE_SIZE, page_size},
     process::{cpu, cpu_of_family, has_ended, peak_mib},
     site::{ask_for_runs, connect},
 };
@@ -174,7 +174,7 @@ impl Night {
             ("SALLA__REQUESTS_PER_MINUTE", "100000"),
             ("SALLA__PROCESS_REQUESTS_PER_MINUTE", "6000000"),
             ("RECONCILE__CONCURRENCY", &AT_ONCE.to_string()),
-            ("RECONCILE__PAGE_SIZE", &PAGE_SIZE.to_string()),
+            ("RECONCILE__PAGE_SIZE", &page_size(self.shape.orders).to_string()),
             ("VAULT__KEYS", KEYS),
             ("HTTP__LISTEN", "127.0.0.1:0"),
         ] {

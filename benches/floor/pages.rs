@@ -9,6 +9,14 @@ use serde_json::{Value, json};
 /// As the programs ask for them.
 pub const PAGE_SIZE: usize = 50;
 
+/// A list of more than 20,000 is none to the daemon.
+const MOST_PAGES: usize = 19_000;
+
+/// Rows a page, of a store with so many orders.
+pub fn page_size(orders: usize) -> usize {
+    PAGE_SIZE.max(orders.div_ceil(MOST_PAGES))
+}
+
 /// Of the orders, one in so many changes.
 const CHANGES: usize = 20;
 
@@ -45,13 +53,13 @@ impl Pages {
 /// In the order of Salla's list, in which what changes last comes last.
 fn pages(shop: &mut Shop) -> Vec<Bytes> {
     shop.orders.sort_by_key(|order| (order.updated_at, order.id));
-    let (total, pages) = (shop.orders.len(), shop.orders.len().div_ceil(PAGE_SIZE));
-    let chunks = shop.orders.chunks(PAGE_SIZE).enumerate();
+    let (total, size) = (shop.orders.len(), page_size(shop.orders.len()));
+    let (pages, chunks) = (total.div_ceil(size), shop.orders.chunks(size).enumerate());
     chunks
         .map(|(at, orders)| {
             let rows: Vec<String> = orders.iter().map(|order| whole(order.id, order.json()).to_string()).collect();
             let pagination = json!({
-                "count": rows.len(), "total": total, "perPage": PAGE_SIZE, "currentPage": at + 1, "totalPages": pages,
+                "count": rows.len(), "total": total, "perPage": size, "currentPage": at + 1, "totalPages": pages,
                 "links": if at + 1 < pages { json!({"next": "elsewhere"}) } else { json!([]) },
             });
             let rows = rows.join(",");
