@@ -82,8 +82,9 @@ fn main() -> ExitCode {
             judged.filter(|judged| *judged == verdict).count()
         }
     };
+    let text = String::from_utf8(page.to_vec()).unwrap();
     let least = || {
-        let page: Least<'_> = serde_json::from_slice(&page).unwrap();
+        let page: Least<'_> = serde_json::from_str(&text).unwrap();
         page.data.iter().filter(|key| !key.id.get().is_empty() && !key.updated_at.get().is_empty()).count()
     };
     let works: [Work<'_>; 2] = [

@@ -23,7 +23,7 @@ fuzz_target!(|body: &[u8]| {
     assert!(!envelope.complaint().contains(char::is_control), "a complaint is one line");
     check_pagination(&envelope);
     match envelope.rows() {
-        Ok(rows) => rows.iter().for_each(|row| check_row(row)),
+        Ok(rows) => rows.iter().for_each(check_row),
         Err(_) => match envelope.data() {
             Some(detail) => check_row(&detail),
             None => {

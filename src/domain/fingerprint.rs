@@ -6,10 +6,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::{UnknownWord, canonical::Canonical};
 
-/// Before the digits. Raised whenever the same JSON would hash to something else, so that rows hashed by an older rule are
+/// Stands before the digits. Raised whenever the same JSON would hash to something else, so that rows hashed by an older rule are
 /// compared by content instead of being taken for changed; and whenever a column is derived otherwise, for a
 /// row whose fingerprint stands is not written again.
-const VERSION: &str = "2:";
+const PREFIX: &str = "2:";
 
 /// The first 128 bits of the SHA-256 of a JSON document in canonical form: keys sorted, numbers
 /// normalised, volatile fields left out.
@@ -20,7 +20,7 @@ impl Fingerprint {
     /// What the text of every fingerprint of the present version begins with.
     #[must_use]
     pub fn prefix() -> &'static str {
-        VERSION
+        PREFIX
     }
 
     /// Its first 64 bits.
@@ -90,7 +90,7 @@ impl TryFrom<&[u8]> for Digest {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(VERSION)?;
+        f.write_str(PREFIX)?;
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
@@ -107,7 +107,7 @@ impl FromStr for Fingerprint {
     /// Reads a fingerprint of the present version; one of another version is an error.
     fn from_str(text: &str) -> Result<Self, UnknownWord> {
         let unknown = || UnknownWord::new("fingerprint", text);
-        let hex = text.strip_prefix(VERSION).filter(|hex| hex.len() == 32 && hex.is_ascii()).ok_or_else(unknown)?;
+        let hex = text.strip_prefix(PREFIX).filter(|hex| hex.len() == 32 && hex.is_ascii()).ok_or_else(unknown)?;
         let mut bytes = [0; 16];
         for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
             let pair = std::str::from_utf8(pair).map_err(|_| unknown())?;

@@ -68,7 +68,8 @@ pub struct Remote<C> {
     pub unlisted: bool,
     /// What an analyst asks for.
     pub columns: C,
-    /// The JSON text that Salla sent, in the memory of the answer that it came with.
+    /// The JSON text that Salla sent, or what of it may be kept. As a rule a part of the answer that it came with, all of which
+    /// is there as long as a part is.
     pub payload: ByteString,
     /// What `payload` hashes to, when somebody has asked.
     fingerprint: OnceLock<Fingerprint>,

@@ -91,7 +91,9 @@ pub async fn whole_body(mut response: Response) -> Result<Vec<u8>> {
 /// Reads the whole answer, and leaves its envelope among the response's extensions.
 async fn read(response: Response, bearer: Option<&HeaderValue>) -> Result<Response> {
     let (status, headers) = (response.status(), response.headers().clone());
-    let body = whole_body(response).await?;
+    let mut body = whole_body(response).await?;
+    // It stays as long as its rows do.
+    body.shrink_to_fit();
     let envelope = envelope(&headers, body.into());
     let mut kept = http::Response::new(Vec::new());
     *kept.status_mut() = status;

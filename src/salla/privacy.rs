@@ -135,7 +135,9 @@ impl Sieve<'_> {
     fn of(&self, json: &str, path: &str) -> Option<String> {
         if json.starts_with('[') {
             let items: Vec<&RawValue> = serde_json::from_str(json).ok()?;
-            let kept: Vec<String> = items.into_iter().filter_map(|item| self.of(item.get(), path)).collect();
+            // One level of it: a body nests deeper than the stack is.
+            let items = items.into_iter().map(RawValue::get).filter(|item| !item.starts_with('['));
+            let kept: Vec<String> = items.filter_map(|item| self.of(item, path)).collect();
             return (!kept.is_empty()).then(|| format!("[{}]", kept.join(",")));
         }
         let mut kept = Vec::new();
@@ -289,5 +291,15 @@ mod tests {
             assert_eq!(kept::<Order>(CustomerFields::None, odd, &[]), "{}", "{odd}");
         }
         assert_eq!(kept::<Product>(CustomerFields::None, r#"{"name":"x"}"#, &[]), r#"{"name":"x"}"#);
+    }
+
+    #[test]
+    fn lists_in_lists_do_not_exhaust_the_stack() {
+        let nested = format!("{}{}", "[".repeat(1 << 20), "]".repeat(1 << 20));
+        for row in [format!(r#"{{"id":5,"items":{nested}}}"#), format!(r#"{{"id":5,"customer":{{"id":{nested}}}}}"#)] {
+            let kept = kept::<Order>(CustomerFields::None, &row, &[]);
+            assert_eq!(kept, r#"{"id":5}"#);
+        }
+        assert_eq!(kept::<Order>(CustomerFields::Pseudonymous, &nested, &[77]), "{}");
     }
 }

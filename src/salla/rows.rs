@@ -41,7 +41,7 @@ fn guarded<R: Offered>(raw: &ByteString, transform: impl Fn(&ByteString) -> Resu
 }
 
 /// A row that lacks nothing but `updated_at`.
-fn summary<R: Offered>(raw: &ByteString, bad: &Unreadable) -> Option<(Summary, Option<chrono::DateTime<chrono::Utc>>)> {
+fn summary<R: Offered>(raw: &str, bad: &Unreadable) -> Option<(Summary, Option<chrono::DateTime<chrono::Utc>>)> {
     if !R::LIST.summaries || (bad.path.as_str(), bad.reason.as_str()) != MISSING_STAMP {
         return None;
     }
@@ -51,7 +51,7 @@ fn summary<R: Offered>(raw: &ByteString, bad: &Unreadable) -> Option<(Summary, O
 }
 
 /// Tells rows without an id apart by their content. Negative: no id of Salla's.
-fn stand_in(raw: &ByteString) -> i64 {
+fn stand_in(raw: &str) -> i64 {
     let digest = Fingerprint::of_text(raw).short() | 1 << 63;
     digest.cast_signed()
 }

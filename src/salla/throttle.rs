@@ -26,10 +26,10 @@ use crate::{
     reconcile::{Metrics, ports::PauseStore},
 };
 
-/// Above this many stores, those at rest are forgotten,
+/// Above this many stores, those at rest are forgotten.
 const REMEMBERED: usize = 1024;
 
-/// and looked for at most so often: each look goes through all of them.
+/// Stores at rest are looked for at most so often: each look goes through all stores.
 const FORGET_EVERY: Duration = Duration::from_secs(1);
 
 /// A process sends at most this part of its minute at once.
@@ -245,17 +245,22 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn stores_at_rest_are_forgotten_and_those_that_are_asked_are_not() {
+    async fn stores_at_rest_are_forgotten_now_and_then_and_others_never() {
         let limiters = Limiters::new(120, 1.0);
         let remembered = || limiters.stores.lock().asked.len();
-        let many = i64::try_from(3 * REMEMBERED).unwrap();
-        let under_way = limiters.admit(MerchantId(7)).await;
-        (0..many).for_each(|id| limiters.pause(MerchantId(id), FORGET_EVERY));
-        assert_eq!(remembered(), 3 * REMEMBERED, "all of them have something to keep");
+        let ask = |ids: std::ops::Range<i64>| ids.for_each(|id| assert_eq!(limiters.spent(MerchantId(id)), 0));
+        let many = i64::try_from(2 * REMEMBERED).unwrap();
+        let under_way = limiters.admit(MerchantId(-1)).await;
+        ask(0..many);
+        assert_eq!(remembered(), 2 * REMEMBERED + 1, "nobody has looked yet");
         advance(FORGET_EVERY).await;
-        limiters.spent(MerchantId(many));
+        ask(many..many + 1);
         assert_eq!(remembered(), 2, "one that is under way, and one that was just asked for");
+        ask(0..many);
+        assert_eq!(remembered(), 2 * REMEMBERED + 2, "they were looked for a moment ago");
         under_way.answered(Announced::default());
-        assert_eq!(limiters.spent(MerchantId(7)), 0, "one request is not worth telling");
+        advance(FORGET_EVERY).await;
+        ask(many..many + 1);
+        assert_eq!(remembered(), 2, "one whose request still counts, and one that was just asked for");
     }
 }

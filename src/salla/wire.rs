@@ -10,6 +10,9 @@ use serde_json::{Value, value::RawValue};
 use super::secret::masked;
 use crate::foreign::clip;
 
+/// Longer words about an error are none: a tree of values takes a hundred times the room of its text.
+const MOST_WORDS: usize = 16 << 10;
+
 /// The envelope. What was asked for is kept as the text it came as: what is stored is what Salla sent.
 ///
 /// That text is not copied: it stays in the body's memory, which is there as long as a part of it is in use.
@@ -48,6 +51,9 @@ impl<Data> Envelope<Data> {
     /// Takes out of the server's words about an error the secrets that it was sent, however it spells them.
     pub fn forget(&mut self, secrets: &[&str]) {
         self.error = self.error.take().and_then(|error| {
+            if error.get().len() > MOST_WORDS {
+                return serde_json::value::to_raw_value("an error that is too long to be read").ok();
+            }
             let mut value = serde_json::from_str(error.get()).ok()?;
             forget(&mut value, secrets);
             serde_json::value::to_raw_value(&value).ok()
@@ -56,7 +62,8 @@ impl<Data> Envelope<Data> {
 
     /// The word of an error: its code, or the bare text of the token endpoint.
     pub fn error_word(&self) -> Option<String> {
-        match serde_json::from_str(self.error.as_deref()?.get()).ok()? {
+        let error = self.error.as_deref().map(RawValue::get).filter(|error| error.len() <= MOST_WORDS)?;
+        match serde_json::from_str(error).ok()? {
             Value::String(word) => Some(word),
             Value::Object(mut error) => match error.remove("code")? {
                 Value::String(word) => Some(word),
@@ -144,7 +151,7 @@ impl Envelope {
 
 /// Where a body is no text.
 fn no_text(body: &[u8]) -> serde_json::Error {
-    match serde_json::from_slice::<Value>(body) {
+    match serde_json::from_slice::<&RawValue>(body) {
         Err(error) => error,
         Ok(_) => serde::de::Error::custom("it is no text"),
     }
@@ -171,6 +178,9 @@ fn complaint(error: &str) -> String {
     struct Wire {
         code: Option<Value>,
         message: Option<String>,
+    }
+    if error.len() > MOST_WORDS {
+        return "an error of unknown shape".to_owned();
     }
     if let Ok(text) = serde_json::from_str::<String>(error) {
         return clip(&text);
@@ -279,6 +289,18 @@ mod tests {
         let error = Envelope::read(Bytes::from_static(b"{\"data\":[\n{\"a\":\"\xff\"}]}")).unwrap_err();
         assert!(error.is_syntax(), "{error}");
         assert_eq!(error.line(), 2, "{error}");
+        let beside = Envelope::read(Bytes::from_static(b"{\"message\":\"\xff\",\"data\":[]}")).unwrap_err();
+        assert!(beside.is_syntax(), "nor is one where it stands in what nobody looks at: {beside}");
+    }
+
+    #[test]
+    fn an_error_of_any_size_is_one() {
+        let long = format!("{{\"error\":[{}1]}}", r#"{"":0},"#.repeat(MOST_WORDS));
+        let mut envelope = Envelope::read(long.into()).unwrap();
+        assert_eq!((envelope.error_word(), &*envelope.complaint()), (None, "an error of unknown shape"));
+        envelope.forget(&["secret"]);
+        assert!(envelope.is_refusal());
+        assert_eq!(envelope.complaint(), "an error that is too long to be read");
     }
 
     #[test]

@@ -16,7 +16,7 @@ const ELSEWHERE: [(&str, &str); 16] = [
     ("cargo install --locked --path .", "`.ci/run` builds the same"),
     ("salla-reconciler serve", "what follows is asked of it"),
     ("cargo bench --locked --bench scale", "an hour; its results are in docs/operations.md"),
-    ("cargo bench --locked --bench floor", "ten minutes; its results are in docs/performance.md"),
+    ("cargo bench --locked --bench floor", "twelve minutes; its results are in docs/performance.md"),
     ("docker build", "no Docker on most machines; `.ci/deploy` reads the Dockerfile"),
     ("docker compose up", "the same; `.ci/deploy` reads the file"),
     ("cd deploy/compose", "the same"),
