@@ -159,6 +159,7 @@ fn growth_panel(table: &Table, (name, small, of): Grown, area: &DrawingArea<SVGB
     let mut chart = ChartBuilder::on(area)
         .caption(name, ("sans-serif", 18))
         .margin(12)
+        .margin_right(28)
         .x_label_area_size(36)
         .y_label_area_size(56)
         .build_cartesian_2d((sizes.0..sizes.1.max(sizes.0 * 10.0)).log_scale(), (least / 3.0..most * 3.0).log_scale())
@@ -168,7 +169,7 @@ fn growth_panel(table: &Table, (name, small, of): Grown, area: &DrawingArea<SVGB
         .max_light_lines(0)
         .x_desc(if small { "stores" } else { "orders" })
         .x_label_formatter(&|size| format!("{size}"))
-        .y_label_formatter(&|value| format!("{value}"))
+        .y_label_formatter(&|value| format!("{}", (value * 1e6).round() / 1e6))
         .draw()
         .unwrap();
     for (news, colour) in COLOURS {
