@@ -1,7 +1,7 @@
 //! Salla's dates, which come in six forms, all of them made UTC instants here.
 //!
 //! A naive time is in the zone that stands beside it, and in `Asia/Riyadh` where none does (Salla labels
-//! every time so). A local time that a zone skips or repeats is taken for the earlier instant.
+//! every time so). A local time that a zone repeats is taken for the earlier instant; one that it skips is none.
 
 use std::sync::LazyLock;
 

@@ -1,17 +1,14 @@
 //! The envelope around every answer, and Salla's way of saying nothing.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde::{Deserialize, Deserializer, de::Visitor};
+use serde_json::{Value, json, value::RawValue};
 
 use super::secret::masked;
 use crate::foreign::clip;
-
-/// Longer words about an error are none: a tree of values takes a hundred times the room of its text.
-const MOST_WORDS: usize = 16 << 10;
 
 /// The envelope. What was asked for is kept as the text it came as: what is stored is what Salla sent.
 ///
@@ -48,35 +45,98 @@ impl<Data> Envelope<Data> {
         self.success == Some(false) || present(self.error.as_deref()).is_some()
     }
 
-    /// Takes out of the server's words about an error the secrets that it was sent, however it spells them.
+    /// Takes out of the server's words about an error the secrets that it was sent, however it spells them, and all but
+    /// its words.
     pub fn forget(&mut self, secrets: &[&str]) {
         self.error = self.error.take().and_then(|error| {
-            if error.get().len() > MOST_WORDS {
-                return serde_json::value::to_raw_value("an error that is too long to be read").ok();
-            }
-            let mut value = serde_json::from_str(error.get()).ok()?;
-            forget(&mut value, secrets);
-            serde_json::value::to_raw_value(&value).ok()
+            let mut words = match Words::of(error.get()) {
+                Words::Text(text) => Value::String(text),
+                Words::Error { code, message } => json!({"code": code, "message": message}),
+                Words::Unknown => Value::String(UNKNOWN.to_owned()),
+            };
+            forget(&mut words, secrets);
+            serde_json::value::to_raw_value(&words).ok()
         });
     }
 
     /// The word of an error: its code, or the bare text of the token endpoint.
     pub fn error_word(&self) -> Option<String> {
-        let error = self.error.as_deref().map(RawValue::get).filter(|error| error.len() <= MOST_WORDS)?;
-        match serde_json::from_str(error).ok()? {
-            Value::String(word) => Some(word),
-            Value::Object(mut error) => match error.remove("code")? {
-                Value::String(word) => Some(word),
-                _ => None,
-            },
-            _ => None,
+        match Words::of(self.error.as_deref()?.get()) {
+            Words::Text(word) | Words::Error { code: Some(Value::String(word)), .. } => Some(word),
+            Words::Error { .. } | Words::Unknown => None,
         }
     }
 
     /// Salla's words about an error.
     pub fn complaint(&self) -> String {
-        self.error.as_deref().map_or_else(|| "no reason given".to_owned(), |raw| complaint(raw.get()))
+        let Some(error) = self.error.as_deref() else {
+            return "no reason given".to_owned();
+        };
+        match Words::of(error.get()) {
+            Words::Text(text) => clip(&text),
+            Words::Error { code, message } => {
+                let code =
+                    code.map_or_else(String::new, |code| code.as_str().map_or_else(|| code.to_string(), str::to_owned));
+                clip(&format!("{code}: {}", message.unwrap_or_default()))
+            }
+            Words::Unknown => UNKNOWN.to_owned(),
+        }
     }
+}
+
+/// Said of an error that says nothing.
+const UNKNOWN: &str = "an error of unknown shape";
+
+/// What an error says: `{code, message}`, or the bare text of the token endpoint. Whatever else there is, of any size and
+/// depth, must not keep anybody from reading that: by it, a token that lacks a scope is told from one that has ended.
+enum Words {
+    Text(String),
+    Error { code: Option<Value>, message: Option<String> },
+    Unknown,
+}
+
+impl Words {
+    fn of(json: &str) -> Self {
+        #[derive(Deserialize)]
+        struct Wire<'a> {
+            #[serde(borrow)]
+            code: Option<&'a RawValue>,
+            #[serde(borrow)]
+            message: Option<&'a RawValue>,
+        }
+        if json.starts_with('"') {
+            return lossy(json).map_or(Self::Unknown, Self::Text);
+        }
+        let Some(wire) = json.starts_with('{').then(|| serde_json::from_str::<Wire<'_>>(json).ok()).flatten() else {
+            return Self::Unknown;
+        };
+        let code = wire.code.and_then(|raw| match raw.get().as_bytes().first()? {
+            b'"' => lossy(raw.get()).map(Value::String),
+            b'-' | b'0'..=b'9' => serde_json::from_str(raw.get()).ok(),
+            _ => None,
+        });
+        match (code, wire.message.and_then(|raw| lossy(raw.get()))) {
+            (None, None) => Self::Unknown,
+            (code, message) => Self::Error { code, message },
+        }
+    }
+}
+
+/// A JSON string, in which half a character is a mark that one was there.
+fn lossy(json: &str) -> Option<String> {
+    struct Lossy;
+    impl Visitor<'_> for Lossy {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text")
+        }
+
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
+            Ok(String::from_utf8_lossy(bytes).into_owned())
+        }
+    }
+    json.starts_with('"').then(|| serde_json::Deserializer::from_str(json).deserialize_bytes(Lossy).ok()).flatten()
 }
 
 /// Page numbers by the server's own account.
@@ -170,30 +230,6 @@ fn forget(value: &mut Value, secrets: &[&str]) {
         Value::Object(fields) => fields.values_mut().for_each(|value| forget(value, secrets)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
-}
-
-/// Salla's words in the JSON of an error: `{code, message}`, or the bare text of the token endpoint.
-fn complaint(error: &str) -> String {
-    #[derive(Deserialize)]
-    struct Wire {
-        code: Option<Value>,
-        message: Option<String>,
-    }
-    if error.len() > MOST_WORDS {
-        return "an error of unknown shape".to_owned();
-    }
-    if let Ok(text) = serde_json::from_str::<String>(error) {
-        return clip(&text);
-    }
-    let Ok(wire) = serde_json::from_str::<Wire>(error) else {
-        return "an error of unknown shape".to_owned();
-    };
-    let code = match wire.code {
-        Some(Value::String(code)) => code,
-        Some(code) => code.to_string(),
-        None => String::new(),
-    };
-    clip(&format!("{code}: {}", wire.message.unwrap_or_default()))
 }
 
 /// A value that is there: `null`, `{}`, `[]` and a missing field all mean that there is none.
@@ -294,13 +330,30 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_any_size_is_one() {
-        let long = format!("{{\"error\":[{}1]}}", r#"{"":0},"#.repeat(MOST_WORDS));
-        let mut envelope = Envelope::read(long.into()).unwrap();
-        assert_eq!((envelope.error_word(), &*envelope.complaint()), (None, "an error of unknown shape"));
+    fn what_else_an_error_holds_keeps_nobody_from_reading_its_words() {
+        let deep = format!("{}{}", "[".repeat(1 << 20), "]".repeat(1 << 20));
+        for fields in [format!("\"{}\"", "x".repeat(1 << 20)), deep, r#"{"a":"\ud83d"}"#.to_owned()] {
+            let error =
+                format!(r#"{{"error":{{"code":"unauthorized","message":"scopes: \ud83d","fields":{fields}}}}}"#);
+            let mut envelope = Envelope::read(error.into()).unwrap();
+            for _ in 0..2 {
+                assert!(envelope.complaint().starts_with("unauthorized: scopes: "), "{}", envelope.complaint());
+                assert_eq!(envelope.error_word().as_deref(), Some("unauthorized"));
+                envelope.forget(&["secret"]);
+                assert!(envelope.is_refusal());
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_among_the_names_of_an_error_is_not_told() {
+        let mut envelope = Envelope::read(r#"{"error":{"code":{"secret":1},"message":"m"}}"#.into()).unwrap();
+        envelope.forget(&["secret"]);
+        assert_eq!(envelope.complaint(), ": m");
+        let mut envelope = Envelope::read(r#"{"error":{"secret":1}}"#.into()).unwrap();
         envelope.forget(&["secret"]);
         assert!(envelope.is_refusal());
-        assert_eq!(envelope.complaint(), "an error that is too long to be read");
+        assert_eq!(envelope.complaint(), UNKNOWN);
     }
 
     #[test]
