@@ -12,6 +12,12 @@ pub struct Migration;
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
+    /// A table after the other: each has to wait for those who read it, and nobody who reads another is to wait with it. What
+    /// was begun and not recorded is done again, to no effect.
+    fn use_transaction(&self) -> Option<bool> {
+        Some(false)
+    }
+
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         if Columns::of(manager).is_sqlite() {
             return Ok(());
