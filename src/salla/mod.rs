@@ -36,6 +36,7 @@ mod too_long;
 mod trace;
 mod transform;
 mod wire;
+mod words;
 
 pub use circuit::WhenOpen;
 pub use client::SallaClient;

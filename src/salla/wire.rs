@@ -1,14 +1,13 @@
 //! The envelope around every answer, and Salla's way of saying nothing.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use serde::{Deserialize, Deserializer, de::Visitor};
-use serde_json::{Value, json, value::RawValue};
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
 
-use super::secret::masked;
-use crate::foreign::clip;
+use super::words::Words;
 
 /// The envelope. What was asked for is kept as the text it came as: what is stored is what Salla sent.
 ///
@@ -48,15 +47,8 @@ impl<Data> Envelope<Data> {
     /// Takes out of the server's words about an error the secrets that it was sent, however it spells them, and all but
     /// its words.
     pub fn forget(&mut self, secrets: &[&str]) {
-        self.error = self.error.take().and_then(|error| {
-            let mut words = match Words::of(error.get()) {
-                Words::Text(text) => Value::String(text),
-                Words::Error { code, message } => json!({"code": code, "message": message}),
-                Words::Unknown => Value::String(UNKNOWN.to_owned()),
-            };
-            forget(&mut words, secrets);
-            serde_json::value::to_raw_value(&words).ok()
-        });
+        let error = self.error.take().filter(|error| present(Some(error)).is_some());
+        self.error = error.and_then(|error| Words::of(error.get()).without(secrets));
     }
 
     /// The word of an error: its code, or the bare text of the token endpoint.
@@ -69,74 +61,9 @@ impl<Data> Envelope<Data> {
 
     /// Salla's words about an error.
     pub fn complaint(&self) -> String {
-        let Some(error) = self.error.as_deref() else {
-            return "no reason given".to_owned();
-        };
-        match Words::of(error.get()) {
-            Words::Text(text) => clip(&text),
-            Words::Error { code, message } => {
-                let code =
-                    code.map_or_else(String::new, |code| code.as_str().map_or_else(|| code.to_string(), str::to_owned));
-                clip(&format!("{code}: {}", message.unwrap_or_default()))
-            }
-            Words::Unknown => UNKNOWN.to_owned(),
-        }
+        let words = self.error.as_deref().map(|raw| Words::of(raw.get()));
+        words.map_or_else(|| "no reason given".to_owned(), Words::complaint)
     }
-}
-
-/// Said of an error that says nothing.
-const UNKNOWN: &str = "an error of unknown shape";
-
-/// What an error says: `{code, message}`, or the bare text of the token endpoint. Whatever else there is, of any size and
-/// depth, must not keep anybody from reading that: by it, a token that lacks a scope is told from one that has ended.
-enum Words {
-    Text(String),
-    Error { code: Option<Value>, message: Option<String> },
-    Unknown,
-}
-
-impl Words {
-    fn of(json: &str) -> Self {
-        #[derive(Deserialize)]
-        struct Wire<'a> {
-            #[serde(borrow)]
-            code: Option<&'a RawValue>,
-            #[serde(borrow)]
-            message: Option<&'a RawValue>,
-        }
-        if json.starts_with('"') {
-            return lossy(json).map_or(Self::Unknown, Self::Text);
-        }
-        let Some(wire) = json.starts_with('{').then(|| serde_json::from_str::<Wire<'_>>(json).ok()).flatten() else {
-            return Self::Unknown;
-        };
-        let code = wire.code.and_then(|raw| match raw.get().as_bytes().first()? {
-            b'"' => lossy(raw.get()).map(Value::String),
-            b'-' | b'0'..=b'9' => serde_json::from_str(raw.get()).ok(),
-            _ => None,
-        });
-        match (code, wire.message.and_then(|raw| lossy(raw.get()))) {
-            (None, None) => Self::Unknown,
-            (code, message) => Self::Error { code, message },
-        }
-    }
-}
-
-/// A JSON string, in which half a character is a mark that one was there.
-fn lossy(json: &str) -> Option<String> {
-    struct Lossy;
-    impl Visitor<'_> for Lossy {
-        type Value = String;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a text")
-        }
-
-        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
-            Ok(String::from_utf8_lossy(bytes).into_owned())
-        }
-    }
-    json.starts_with('"').then(|| serde_json::Deserializer::from_str(json).deserialize_bytes(Lossy).ok()).flatten()
 }
 
 /// Page numbers by the server's own account.
@@ -214,21 +141,6 @@ fn no_text(body: &[u8]) -> serde_json::Error {
     match serde_json::from_slice::<&RawValue>(body) {
         Err(error) => error,
         Ok(_) => serde::de::Error::custom("it is no text"),
-    }
-}
-
-/// Control characters are no part of any text that is shown, and must not hide a secret either.
-fn forget(value: &mut Value, secrets: &[&str]) {
-    match value {
-        Value::String(text) => {
-            text.retain(|c| !c.is_control());
-            if let Cow::Owned(masked) = masked(text, secrets) {
-                *text = masked;
-            }
-        }
-        Value::Array(values) => values.iter_mut().for_each(|value| forget(value, secrets)),
-        Value::Object(fields) => fields.values_mut().for_each(|value| forget(value, secrets)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -346,6 +258,15 @@ mod tests {
     }
 
     #[test]
+    fn an_error_that_is_none_does_not_become_one() {
+        for none in ["null", "{}", "[]"] {
+            let mut envelope = Envelope::read(format!(r#"{{"error":{none},"data":[]}}"#).into()).unwrap();
+            envelope.forget(&["secret"]);
+            assert!(!envelope.is_refusal(), "{none}");
+        }
+    }
+
+    #[test]
     fn a_secret_among_the_names_of_an_error_is_not_told() {
         let mut envelope = Envelope::read(r#"{"error":{"code":{"secret":1},"message":"m"}}"#.into()).unwrap();
         envelope.forget(&["secret"]);
@@ -353,7 +274,7 @@ mod tests {
         let mut envelope = Envelope::read(r#"{"error":{"secret":1}}"#.into()).unwrap();
         envelope.forget(&["secret"]);
         assert!(envelope.is_refusal());
-        assert_eq!(envelope.complaint(), UNKNOWN);
+        assert_eq!(envelope.complaint(), crate::salla::words::UNKNOWN);
     }
 
     #[test]

@@ -1,0 +1,95 @@
+//! What Salla says about an error.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, de::Visitor};
+use serde_json::{Value, json, value::RawValue};
+
+use super::secret::masked;
+use crate::foreign::clip;
+
+/// Said of an error that says nothing.
+pub const UNKNOWN: &str = "an error of unknown shape";
+
+/// What an error says: `{code, message}`, or the bare text of the token endpoint. Whatever else there is, of any size and
+/// depth, must not keep anybody from reading that: by it, a token that lacks a scope is told from one that has ended.
+pub enum Words {
+    Text(String),
+    Error { code: Option<Value>, message: Option<String> },
+    Unknown,
+}
+
+impl Words {
+    pub fn of(json: &str) -> Self {
+        #[derive(Deserialize)]
+        struct Wire<'a> {
+            #[serde(borrow)]
+            code: Option<&'a RawValue>,
+            #[serde(borrow)]
+            message: Option<&'a RawValue>,
+        }
+        if json.starts_with('"') {
+            return lossy(json).map_or(Self::Unknown, Self::Text);
+        }
+        let Some(wire) = json.starts_with('{').then(|| serde_json::from_str::<Wire<'_>>(json).ok()).flatten() else {
+            return Self::Unknown;
+        };
+        let code = wire.code.and_then(|raw| match raw.get().as_bytes().first()? {
+            b'"' => lossy(raw.get()).map(Value::String),
+            b'-' | b'0'..=b'9' => serde_json::from_str(raw.get()).ok(),
+            _ => None,
+        });
+        match (code, wire.message.and_then(|raw| lossy(raw.get()))) {
+            (None, None) => Self::Unknown,
+            (code, message) => Self::Error { code, message },
+        }
+    }
+
+    /// The same without the secrets that it was sent, however they are spelt, as JSON again. Control characters are no part of
+    /// any text that is shown, and must not hide a secret either.
+    pub fn without(self, secrets: &[&str]) -> Option<Box<RawValue>> {
+        let clean = |mut text: String| {
+            text.retain(|c| !c.is_control());
+            masked(&text, secrets).into_owned()
+        };
+        let words = match self {
+            Self::Text(text) => Value::String(clean(text)),
+            Self::Error { code: Some(Value::String(code)), message } => {
+                json!({"code": clean(code), "message": message.map(clean)})
+            }
+            Self::Error { code, message } => json!({"code": code, "message": message.map(clean)}),
+            Self::Unknown => Value::String(UNKNOWN.to_owned()),
+        };
+        serde_json::value::to_raw_value(&words).ok()
+    }
+
+    /// For people.
+    pub fn complaint(self) -> String {
+        match self {
+            Self::Text(text) => clip(&text),
+            Self::Error { code, message } => {
+                let code =
+                    code.map_or_else(String::new, |code| code.as_str().map_or_else(|| code.to_string(), str::to_owned));
+                clip(&format!("{code}: {}", message.unwrap_or_default()))
+            }
+            Self::Unknown => UNKNOWN.to_owned(),
+        }
+    }
+}
+
+/// A JSON string, in which half a character is a mark that one was there.
+fn lossy(json: &str) -> Option<String> {
+    struct Lossy;
+    impl Visitor<'_> for Lossy {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text")
+        }
+
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
+            Ok(String::from_utf8_lossy(bytes).into_owned())
+        }
+    }
+    json.starts_with('"').then(|| serde_json::Deserializer::from_str(json).deserialize_bytes(Lossy).ok()).flatten()
+}
