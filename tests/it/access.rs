@@ -84,7 +84,9 @@ async fn guessing_is_slow() {
     let site = guarded(Engine::Sqlite).await;
     let daemon = site.serve().await;
     let (mut looked_at, mut refused, began) = (0, 0, Instant::now());
-    while began.elapsed() < Duration::from_secs(1) {
+    // A busy machine asks more slowly, and may have to ask for longer until it is refused.
+    while began.elapsed() < Duration::from_secs(1) || refused <= 5 {
+        assert!(began.elapsed() < Duration::from_secs(60), "{looked_at} tries, {refused} refused");
         let (status, headers, _) = with(&daemon, "not-the-token-0123", Method::GET, "/runs", "").await;
         if status == 401 {
             looked_at += 1;
@@ -94,15 +96,16 @@ async fn guessing_is_slow() {
             tokio::time::sleep(Duration::from_millis(15)).await;
         }
     }
-    assert!((5..=11).contains(&looked_at) && refused > 5, "{looked_at} tries, {refused} refused");
-    // The right one is not told from a wrong one meanwhile, and is good again afterwards.
+    // Five at once, and one more for each 200 ms.
+    let allowed = 6 + began.elapsed().as_millis() / 200;
+    assert!((5..=allowed).contains(&looked_at), "{looked_at} tries in {:?}", began.elapsed());
+    // The right one is not told from a wrong one meanwhile, and is good again afterwards. That it was asked meanwhile
+    // is known by the wrong ones before and after it: had the address been forgiven, the second would be looked at.
     let mut tries = 0;
     loop {
         while with(&daemon, "not-the-token-0123", Method::GET, "/runs", "").await.0 != 429 {}
-        let refused = Instant::now();
         let right = with(&daemon, READER, Method::GET, "/runs", "").await.0;
-        // A busy machine may take so long to ask that another try is granted.
-        if right == 429 || refused.elapsed() < Duration::from_millis(100) {
+        if with(&daemon, "not-the-token-0123", Method::GET, "/runs", "").await.0 == 429 {
             assert_eq!(right, 429);
             break;
         }
