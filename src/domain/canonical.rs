@@ -1,13 +1,12 @@
 //! JSON in canonical form: keys sorted, numbers normalised, some fields left out. Texts are borrowed from the document,
 //! for what a fingerprint costs is what a record costs that has not changed (`docs/performance.md`).
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, io::Write as _, ops::Range};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
-use sha2::{Digest, Sha256};
 
 /// Fields whose value changes though nobody changed the record: countdowns, counters, signed addresses.
 const VOLATILE: [&str; 6] = ["pending_payment_ends_at", "read", "unread", "views", "urls", "thumbnail"];
@@ -15,60 +14,69 @@ const VOLATILE: [&str; 6] = ["pending_payment_ends_at", "read", "unread", "views
 /// What `serde_json` calls the only field of a number of any size.
 const NUMBER: &str = "$serde_json::private::Number";
 
-/// A value, without what is volatile in it.
-#[derive(Debug)]
-pub enum Canonical<'a> {
-    /// `null`.
-    Null,
-    /// `true` or `false`.
-    Flag(bool),
-    /// As it was spelt.
-    Number(Cow<'a, str>),
-    /// Without its escapes.
-    Text(Cow<'a, str>),
-    /// In their order.
-    Items(Vec<Self>),
-    /// By name; of several of one name the last.
-    Fields(Vec<(Cow<'a, str>, Self)>),
+/// The form of a JSON document, as the bytes that are hashed.
+///
+/// Each value stands behind a tag, and each text behind its length, so that no two documents meet.
+///
+/// # Errors
+/// When it is not JSON.
+pub fn canonical(json: &str) -> Result<Vec<u8>, serde_json::Error> {
+    // Half as much again is what a record comes to: eight bytes of length before each name and text.
+    let mut form = Form { bytes: Vec::with_capacity(json.len() + json.len() / 2), ..Form::default() };
+    let mut document = serde_json::Deserializer::from_str(json);
+    form.deserialize(&mut document)?;
+    document.end()?;
+    Ok(form.bytes)
 }
 
-impl Canonical<'_> {
-    /// Each value is fed behind a tag, and each text behind its length, so that no two documents meet.
-    pub fn feed(&self, hasher: &mut Sha256) {
-        match self {
-            Self::Null => hasher.update(b"n"),
-            Self::Flag(false) => hasher.update(b"f"),
-            Self::Flag(true) => hasher.update(b"t"),
-            Self::Number(number) => feed_text(hasher, b'd', &normalised(number)),
-            Self::Text(text) => feed_text(hasher, b's', text),
-            Self::Items(items) => {
-                hasher.update(b"[");
-                items.iter().for_each(|item| item.feed(hasher));
-                hasher.update(b"]");
-            }
-            Self::Fields(fields) => {
-                hasher.update(b"{");
-                for (name, value) in fields {
-                    feed_text(hasher, b'k', name);
-                    value.feed(hasher);
-                }
-                hasher.update(b"}");
-            }
-        }
+/// The form of what has been read. No tree is made of a document: millions of empty lists fit into one answer.
+#[derive(Default)]
+struct Form<'a> {
+    bytes: Vec<u8>,
+    /// The fields of the objects that are being read, the innermost's last: each one's name, and where it stands.
+    fields: Vec<(Cow<'a, str>, Range<usize>)>,
+    /// Where an object's fields are put in their order.
+    sorted: Vec<u8>,
+}
+
+impl Form<'_> {
+    fn text(&mut self, tag: u8, text: &str) {
+        self.bytes.push(tag);
+        self.bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        self.bytes.extend_from_slice(text.as_bytes());
     }
-}
 
-fn feed_text(hasher: &mut Sha256, tag: u8, text: &str) {
-    let mut head = [tag; 9];
-    head[1..].copy_from_slice(&(text.len() as u64).to_le_bytes());
-    hasher.update(head);
-    hasher.update(text);
+    fn number(&mut self, number: &str) {
+        self.text(b'd', "");
+        let start = self.bytes.len();
+        normalise(number, &mut self.bytes);
+        let length = (self.bytes.len() - start) as u64;
+        self.bytes[start - 8..start].copy_from_slice(&length.to_le_bytes());
+    }
+
+    /// Puts the fields that follow `first`, whose bytes follow `start`, in the order of their names. Of several of one
+    /// name the last stays.
+    fn sort(&mut self, first: usize, start: usize) {
+        let fields = &mut self.fields[first..];
+        if !fields.is_sorted_by(|(one, _), (next, _)| one < next) {
+            fields.sort_unstable_by(|(one, at), (other, there)| one.cmp(other).then(at.start.cmp(&there.start)));
+            self.sorted.clear();
+            for (index, (name, at)) in fields.iter().enumerate() {
+                if fields.get(index + 1).is_none_or(|(next, _)| next != name) {
+                    self.sorted.extend_from_slice(&self.bytes[at.clone()]);
+                }
+            }
+            self.bytes.truncate(start);
+            self.bytes.extend_from_slice(&self.sorted);
+        }
+        self.fields.truncate(first);
+    }
 }
 
 /// `1e-2`, `0.01` and `0.010` are one number, and databases rewrite the one as the other: its digits without the
 /// zeros at either end, and the power of ten that they count. By hand, for a decimal type rounds or gives up where
 /// a database does not.
-fn normalised(number: &str) -> String {
+fn normalise(number: &str, form: &mut Vec<u8>) {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let unsigned = mantissa.strip_prefix('-').unwrap_or(mantissa);
     let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
@@ -76,13 +84,15 @@ fn normalised(number: &str) -> String {
     let led = digits.trim_end_matches('0');
     let significant = led.trim_start_matches('0');
     if significant.is_empty() {
-        return "0".to_owned();
+        return form.push(b'0');
     }
     let Ok(exponent) = exponent.parse::<i64>() else {
-        return number.to_ascii_lowercase();
+        return form.extend(number.bytes().map(|byte| byte.to_ascii_lowercase()));
     };
     let power = i128::from(exponent) + (digits.len() - led.len()) as i128 - fraction.len() as i128;
-    format!("{}{significant}e{power}", if mantissa.starts_with('-') { "-" } else { "" })
+    let sign = if mantissa.starts_with('-') { "-" } else { "" };
+    // Nothing fails that is written into memory.
+    let _ = write!(form, "{sign}{significant}e{power}");
 }
 
 /// A text that is borrowed where it has no escapes.
@@ -114,74 +124,75 @@ impl<'de> Deserialize<'de> for Text<'de> {
     }
 }
 
-impl<'de> Deserialize<'de> for Canonical<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Values)
+impl<'de> DeserializeSeed<'de> for &mut Form<'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-struct Values;
-
-impl<'de> Visitor<'de> for Values {
-    type Value = Canonical<'de>;
+impl<'de> Visitor<'de> for &mut Form<'de> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Canonical<'de>, E> {
-        Ok(Canonical::Null)
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.bytes.push(b'n');
+        Ok(())
     }
 
-    fn visit_bool<E>(self, flag: bool) -> Result<Canonical<'de>, E> {
-        Ok(Canonical::Flag(flag))
+    fn visit_bool<E>(self, flag: bool) -> Result<(), E> {
+        self.bytes.push(if flag { b't' } else { b'f' });
+        Ok(())
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Canonical<'de>, E> {
-        Ok(Canonical::Number(number.to_string().into()))
+    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
+        self.number(&number.to_string());
+        Ok(())
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Canonical<'de>, E> {
-        Ok(Canonical::Number(number.to_string().into()))
+    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
+        self.number(&number.to_string());
+        Ok(())
     }
 
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Canonical<'de>, E> {
-        Ok(Canonical::Text(Cow::Borrowed(text)))
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.text(b's', text);
+        Ok(())
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Canonical<'de>, E> {
-        Ok(Canonical::Text(Cow::Owned(text.to_owned())))
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        self.bytes.push(b'[');
+        while seq.next_element_seed(&mut *self)?.is_some() {}
+        self.bytes.push(b']');
+        Ok(())
     }
 
-    fn visit_string<E>(self, text: String) -> Result<Canonical<'de>, E> {
-        Ok(Canonical::Text(Cow::Owned(text)))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Canonical<'de>, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            items.push(item);
-        }
-        Ok(Canonical::Items(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Canonical<'de>, A::Error> {
-        let mut fields: Vec<(Cow<'de, str>, Canonical<'de>)> = Vec::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let (first, start) = (self.fields.len(), self.bytes.len() + 1);
+        self.bytes.push(b'{');
         while let Some(Text(name)) = map.next_key()? {
-            if name == NUMBER && fields.is_empty() {
-                return map.next_value::<Text<'de>>().map(|Text(number)| Canonical::Number(number));
+            if name == NUMBER && self.fields.len() == first {
+                let Text(number) = map.next_value()?;
+                self.bytes.truncate(start - 1);
+                self.number(&number);
+                return Ok(());
             }
             if VOLATILE.contains(&&*name) {
                 map.next_value::<IgnoredAny>()?;
-            } else {
-                fields.push((name, map.next_value()?));
+                continue;
             }
+            let from = self.bytes.len();
+            self.text(b'k', &name);
+            map.next_value_seed(&mut *self)?;
+            self.fields.push((name, from..self.bytes.len()));
         }
-        // The last of a name comes first, and stays.
-        fields.reverse();
-        fields.sort_by(|(one, _), (other, _)| one.cmp(other));
-        fields.dedup_by(|(later, _), (earlier, _)| later == earlier);
-        Ok(Canonical::Fields(fields))
+        self.sort(first, start);
+        self.bytes.push(b'}');
+        Ok(())
     }
 }
 
@@ -192,35 +203,47 @@ mod tests {
 
     use super::*;
 
+    fn feed_text(form: &mut Vec<u8>, tag: u8, text: &str) {
+        form.push(tag);
+        form.extend((text.len() as u64).to_le_bytes());
+        form.extend(text.bytes());
+    }
+
     /// The form by way of a tree of owned values, which sorts by itself.
-    fn by_way_of_a_tree(hasher: &mut Sha256, value: &Value) {
+    fn by_way_of_a_tree(form: &mut Vec<u8>, value: &Value) {
         match value {
-            Value::Null => hasher.update(b"n"),
-            Value::Bool(false) => hasher.update(b"f"),
-            Value::Bool(true) => hasher.update(b"t"),
-            Value::Number(number) => feed_text(hasher, b'd', &normalised(number.as_str())),
-            Value::String(text) => feed_text(hasher, b's', text),
+            Value::Null => form.push(b'n'),
+            Value::Bool(false) => form.push(b'f'),
+            Value::Bool(true) => form.push(b't'),
+            Value::Number(number) => {
+                let mut digits = Vec::new();
+                normalise(number.as_str(), &mut digits);
+                feed_text(form, b'd', std::str::from_utf8(&digits).unwrap());
+            }
+            Value::String(text) => feed_text(form, b's', text),
             Value::Array(items) => {
-                hasher.update(b"[");
-                items.iter().for_each(|item| by_way_of_a_tree(hasher, item));
-                hasher.update(b"]");
+                form.push(b'[');
+                items.iter().for_each(|item| by_way_of_a_tree(form, item));
+                form.push(b']');
             }
             Value::Object(fields) => {
-                hasher.update(b"{");
+                form.push(b'{');
                 for (name, value) in fields.iter().filter(|(name, _)| !VOLATILE.contains(&name.as_str())) {
-                    feed_text(hasher, b'k', name);
-                    by_way_of_a_tree(hasher, value);
+                    feed_text(form, b'k', name);
+                    by_way_of_a_tree(form, value);
                 }
-                hasher.update(b"}");
+                form.push(b'}');
             }
         }
     }
 
     fn both(json: &str) -> [Option<Vec<u8>>; 2] {
-        let (mut one, mut other) = (Sha256::new(), Sha256::new());
-        let canonical = serde_json::from_str::<Canonical<'_>>(json).map(|value| value.feed(&mut one));
-        let tree = serde_json::from_str::<Value>(json).map(|value| by_way_of_a_tree(&mut other, &value));
-        [canonical.ok().map(|()| one.finalize().to_vec()), tree.ok().map(|()| other.finalize().to_vec())]
+        let tree = serde_json::from_str::<Value>(json).map(|value| {
+            let mut form = Vec::new();
+            by_way_of_a_tree(&mut form, &value);
+            form
+        });
+        [canonical(json).ok(), tree.ok()]
     }
 
     fn json() -> impl Strategy<Value = String> {
@@ -270,6 +293,14 @@ mod tests {
         for json in [r#"{"a":1,"b":2,"a":3}"#, r#"{"a":[1,{"c":1,"c":2}],"a":[1,{"c":2,"d":1,"c":1}]}"#] {
             let [canonical, tree] = both(json);
             assert_eq!(canonical, tree, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_small_and_many_takes_little_memory() {
+        for small in ["[]", "{}", "null"] {
+            let json = format!("[{}]", vec![small; 1 << 20].join(","));
+            assert!(canonical(&json).unwrap().capacity() < 2 * json.len(), "{small}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{UnknownWord, canonical::Canonical};
+use super::{UnknownWord, canonical::canonical};
 
 /// Stands before the digits. Raised whenever the same JSON would hash to something else, so that rows hashed by an older rule are
 /// compared by content instead of being taken for changed; and whenever a column is derived otherwise, for a
@@ -34,10 +34,7 @@ impl Fingerprint {
     /// # Errors
     /// When `json` is not JSON.
     pub fn of_json(json: &str) -> Result<Self, serde_json::Error> {
-        let value: Canonical<'_> = serde_json::from_str(json)?;
-        let mut hasher = Sha256::new();
-        value.feed(&mut hasher);
-        Ok(Self::take(hasher.finalize().as_slice()))
+        Ok(Self::take(Sha256::digest(canonical(json)?).as_slice()))
     }
 }
 
@@ -149,6 +146,17 @@ mod tests {
     #[test]
     fn volatile_fields_do_not_count_at_any_depth() {
         assert_eq!(of(r#"{"a":{"pending_payment_ends_at":5}}"#), of(r#"{"a":{"pending_payment_ends_at":4}}"#));
+    }
+
+    #[test]
+    fn it_is_the_one_that_is_stored() {
+        let json =
+            r#"{"none":null,"name":"\u0642ميص","id":7,"draft":false,"read":true,"b":{},"amounts":[9.50,-1.2E+3,0.0]}"#;
+        assert_eq!(
+            of(json).to_string(),
+            "2:2a650100def221a4cfe779bbb440fdbc",
+            "what hashes otherwise has another prefix"
+        );
     }
 
     #[test]
