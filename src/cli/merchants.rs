@@ -14,6 +14,7 @@ use crate::{
     app::{keepers, keepers_at_hand, open_store},
     config::Config,
     domain::{Change, MerchantId, MerchantState},
+    foreign::object,
     reconcile::ports::{Changed, Ledger, Register, Registration, Sealed, Tokens},
     store::Store,
     vault::Vault,
@@ -128,7 +129,7 @@ async fn import(config: &Config, file: PathBuf) -> anyhow::Result<Exit> {
 }
 
 fn registration(line: &str) -> anyhow::Result<Registration> {
-    let line: Line = serde_json::from_str(line).map_err(|error| {
+    let line: Line = object(line).map_err(|error| {
         // The error may quote what stands there, which may be a token.
         anyhow::anyhow!("it is not a merchant as `merchants import --help` shows (column {})", error.column())
     })?;

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     domain::{Change, Merchant, MerchantId, MerchantState},
+    foreign::Object,
     reconcile::ports::{Actor, Changed, MerchantFilter, Register, Registration, Tokens, Unusable},
 };
 
@@ -115,7 +116,7 @@ pub async fn put<R: Register>(
 ) -> Answer {
     let id = merchant_id(&id)?;
     // The error may quote what stands there, which may be a token.
-    let put: Put = serde_json::from_slice(&body).map_err(|error| {
+    let Object(put): Object<Put> = serde_json::from_slice(&body).map_err(|error| {
         bad_request(format!(
             "the body is not a merchant, {{\"name\", \"access_token\", \"refresh_token\", \"expires_at\"}} (line {}, column {})",
             error.line(),

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     domain::{MerchantId, MerchantState, Request, Resource, Resources, Run, RunId, Trigger},
+    foreign::Object,
     reconcile::ports::{Enqueued, IdempotencyKey, Ledger, NewRun},
 };
 
@@ -114,7 +115,7 @@ pub async fn create<L: Ledger>(
 /// What is wrong with a body is told by the member it is wrong with.
 fn read(body: &[u8]) -> Result<Create, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    let read =
+    let Object(read) =
         serde_path_to_error::deserialize(&mut json).map_err(|error| match error.path().to_string().as_str() {
             member @ ("since" | "until") => {
                 bad_request(format!("{member} is no instant in RFC 3339, such as 2026-11-20T00:00:00Z"))

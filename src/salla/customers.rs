@@ -12,7 +12,10 @@ use super::{
     transform::{Trouble, Wire, instant, text, transform},
     wire::{integer, present},
 };
-use crate::domain::{Customer, CustomerColumns, Unreadable};
+use crate::{
+    domain::{Customer, CustomerColumns, Unreadable},
+    foreign::object,
+};
 
 /// The fields that we look at.
 #[derive(Deserialize)]
@@ -128,7 +131,7 @@ impl Offered for Customer {
     }
 
     fn place(row: &str) -> Option<(i64, Option<DateTime<Utc>>)> {
-        let wire: Row<'_> = serde_json::from_str(row).ok()?;
+        let wire: Row<'_> = object(row).ok()?;
         Some((present(wire.id).and_then(integer)?, present(wire.created_at).and_then(date::parse)))
     }
 

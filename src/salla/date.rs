@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::wire::{present, scalar};
+use crate::foreign::object;
 
 #[derive(Deserialize)]
 struct Zoned<'a> {
@@ -35,7 +36,7 @@ pub fn parse(raw: &RawValue) -> Option<DateTime<Utc>> {
     let json = raw.get();
     match json.as_bytes().first()? {
         b'{' => {
-            let zoned: Zoned<'_> = serde_json::from_str(json).ok()?;
+            let zoned: Zoned<'_> = object(json).ok()?;
             let zone = present(zoned.timezone).map_or(Some(Zone::Named(Riyadh)), zone)?;
             text(&scalar(present(zoned.date)?)?, zone)
         }

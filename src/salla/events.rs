@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     domain::{MerchantId, Notice},
+    foreign::Object,
     reconcile::ports::{AppEvent, Told, UnreadableEvent},
 };
 
@@ -51,6 +52,7 @@ pub fn read_event(body: &[u8], now: DateTime<Utc>) -> Result<Told, UnreadableEve
         data: Option<&'a RawValue>,
     }
     let wire: Wire<'_> = serde_json::from_slice(body)
+        .map(|Object(wire)| wire)
         .map_err(|_| UnreadableEvent { name: OTHER, reason: "it is not a JSON object with an `event`" })?;
     let merchant = present(wire.merchant).and_then(integer).map(MerchantId);
     let (name, notice) = KNOWN.into_iter().find(|(name, _)| *name == wire.event).unwrap_or((OTHER, None));
@@ -138,6 +140,7 @@ mod tests {
         for (body, name) in [
             ("", "other"),
             ("[]", "other"),
+            (r#"["app.uninstalled",7]"#, "other"),
             (r#"{"merchant":7}"#, "other"),
             (r#"{"event":7}"#, "other"),
             (r#"{"event":"app.uninstalled"}"#, "app.uninstalled"),

@@ -10,6 +10,7 @@ use super::{
     transform::Trouble,
     wire::{present, scalar},
 };
+use crate::foreign::object;
 
 /// `{amount, currency}`, or the bare amount.
 pub fn money(
@@ -28,7 +29,7 @@ pub fn money(
     if !raw.get().starts_with('{') {
         return Ok((Some(amount(raw)?), None));
     }
-    let money: Money<'_> = serde_json::from_str(raw.get()).map_err(|_| (amount_path, "is not an object of money"))?;
+    let money: Money<'_> = object(raw.get()).map_err(|_| (amount_path, "is not an object of money"))?;
     Ok((
         present(money.amount).map(amount).transpose()?,
         present(money.currency)

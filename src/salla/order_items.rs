@@ -8,7 +8,7 @@ use super::{
     transform::{Trouble, text, whole_number},
     wire::present,
 };
-use crate::domain::Line;
+use crate::{domain::Line, foreign::object};
 
 /// Where they are, and by which parameter an order's are asked for.
 pub const PATH: &str = "v2/orders/items";
@@ -52,7 +52,7 @@ struct Product<'a> {
 /// # Errors
 /// When its id is missing, or a field that is there cannot be read.
 pub fn line(row: &str) -> Result<Line, Trouble> {
-    let row: Row<'_> = serde_json::from_str(row).map_err(|_| ("items", "holds what is no line"))?;
+    let row: Row<'_> = object(row).map_err(|_| ("items", "holds what is no line"))?;
     let amounts: Amounts<'_> = inner(row.amounts, "items.amounts")?;
     let product: Product<'_> = inner(row.product, "items.product")?;
     let amount = |raw: Option<&RawValue>, path, currency_path| {
@@ -79,10 +79,8 @@ pub fn line(row: &str) -> Result<Line, Trouble> {
 }
 
 fn inner<'a, T: Deserialize<'a> + Default>(raw: Option<&'a RawValue>, path: &'static str) -> Result<T, Trouble> {
-    present(raw).map_or_else(
-        || Ok(T::default()),
-        |raw| serde_json::from_str(raw.get()).map_err(|_| (path, "is not what stands there")),
-    )
+    present(raw)
+        .map_or_else(|| Ok(T::default()), |raw| object(raw.get()).map_err(|_| (path, "is not what stands there")))
 }
 
 #[cfg(test)]
@@ -118,6 +116,7 @@ mod tests {
             ("150.10", "\"dear\"", "items.amounts.price_without_tax"),
             ("\"345.23\"", "{}", "items.amounts.total"),
             (r#"{"id":77,"name":"قميص"}"#, "7", "items.product"),
+            (r#"{"id":77,"name":"قميص"}"#, "[77]", "items.product"),
         ] {
             let bad = of(&ROW.replacen(from, to, 1));
             if path == "items.amounts.total" {
@@ -127,5 +126,6 @@ mod tests {
             }
         }
         assert_eq!(of("[]").unwrap_err().0, "items");
+        assert_eq!(of("[365435777]").unwrap_err().0, "items");
     }
 }

@@ -10,7 +10,10 @@ use super::{
     transform::{Trouble, Wire, text, transform, whole_number},
     wire::{integer, present},
 };
-use crate::domain::{OrderStatus, OrderStatusColumns, Unreadable};
+use crate::{
+    domain::{OrderStatus, OrderStatusColumns, Unreadable},
+    foreign::object,
+};
 
 /// The fields that we look at.
 #[derive(Deserialize)]
@@ -59,7 +62,7 @@ fn reference(raw: Option<&RawValue>, path: &'static str, id_path: &'static str) 
     let Some(raw) = present(raw) else {
         return Ok(None);
     };
-    let reference: Reference<'_> = serde_json::from_str(raw.get()).map_err(|_| (path, "is not a status"))?;
+    let reference: Reference<'_> = object(raw.get()).map_err(|_| (path, "is not a status"))?;
     whole_number(reference.id, id_path)
 }
 
@@ -78,7 +81,7 @@ impl Offered for OrderStatus {
     }
 
     fn place(row: &str) -> Option<(i64, Option<DateTime<Utc>>)> {
-        let wire: Row<'_> = serde_json::from_str(row).ok()?;
+        let wire: Row<'_> = object(row).ok()?;
         Some((present(wire.id).and_then(integer)?, None))
     }
 

@@ -17,7 +17,10 @@ use super::{
     transform::{Trouble, Wire, instant, text, transform, whole_number},
     wire::{integer, present, scalar},
 };
-use crate::domain::{Order, OrderColumns, Unreadable};
+use crate::{
+    domain::{Order, OrderColumns, Unreadable},
+    foreign::object,
+};
 
 /// The fields that we look at; all others stay in the payload.
 #[derive(Deserialize)]
@@ -149,7 +152,7 @@ impl Offered for Order {
     }
 
     fn place(row: &str) -> Option<(i64, Option<DateTime<Utc>>)> {
-        let wire: Row<'_> = serde_json::from_str(row).ok()?;
+        let wire: Row<'_> = object(row).ok()?;
         Some((present(wire.id).and_then(integer)?, present(wire.date).and_then(date::parse)))
     }
 
@@ -166,7 +169,7 @@ fn status(raw: &RawValue) -> Result<Option<String>, Trouble> {
         slug: Option<&'a RawValue>,
     }
     let slug = if raw.get().starts_with('{') {
-        let status: Status<'_> = serde_json::from_str(raw.get()).map_err(|_| ("status", "is not a status"))?;
+        let status: Status<'_> = object(raw.get()).map_err(|_| ("status", "is not a status"))?;
         present(status.slug)
     } else {
         Some(raw)
@@ -186,8 +189,7 @@ fn total(wire: &Row<'_>) -> Result<(Option<Decimal>, Option<String>), Trouble> {
     let Some(amounts) = present(wire.amounts) else {
         return Ok((None, None));
     };
-    let amounts: Amounts<'_> =
-        serde_json::from_str(amounts.get()).map_err(|_| ("amounts", "is not an object of amounts"))?;
+    let amounts: Amounts<'_> = object(amounts.get()).map_err(|_| ("amounts", "is not an object of amounts"))?;
     present(amounts.total).map_or(Ok((None, None)), |raw| money(raw, "amounts.total.amount", "amounts.total.currency"))
 }
 
@@ -238,6 +240,7 @@ mod tests {
             ("2022-06-17", "2022-99-17", "updated_at"),
             ("2022-06-16", "yesterday", "date"),
             ("\"40497536\"", "1.5", "reference_id"),
+            (r#""total":{"#, r#""amounts":[9.99],"t":{"#, "amounts"),
         ] {
             let bad = of(&ROW.replacen(from, to, 1)).unwrap_err();
             assert_eq!(bad.path, path);
@@ -247,8 +250,10 @@ mod tests {
 
     #[test]
     fn what_is_no_order_is_unreadable() {
-        for json in ["[]", "7", "\"x\"", "null", "{}"] {
-            assert!(of(json).is_err(), "{json}");
+        let by_position = r#"[5,9,"new","SAR",1,null,null,"2026-11-24 02:00:00",false]"#;
+        for json in ["[]", "7", "\"x\"", "null", "{}", by_position] {
+            let bad = of(json).unwrap_err();
+            assert_eq!((bad.id, Order::place(json)), (None, None), "{json}");
         }
     }
 

@@ -112,14 +112,14 @@ impl Privacy {
 /// The id of the customer that a row tells of.
 fn customer(row: &str, path: &str) -> Option<i64> {
     let mut names = path.split('.');
-    let mut value = object(row)?.remove(names.next()?)?;
+    let mut value = fields(row)?.remove(names.next()?)?;
     for name in names {
-        value = object(value.get())?.remove(name)?;
+        value = fields(value.get())?.remove(name)?;
     }
     integer(value)
 }
 
-fn object(json: &str) -> Option<BTreeMap<String, &RawValue>> {
+fn fields(json: &str) -> Option<BTreeMap<String, &RawValue>> {
     serde_json::from_str(json).ok()
 }
 
@@ -141,7 +141,7 @@ impl Sieve<'_> {
             return (!kept.is_empty()).then(|| format!("[{}]", kept.join(",")));
         }
         let mut kept = Vec::new();
-        for (name, value) in object(json)? {
+        for (name, value) in fields(json)? {
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             let value = match self.known.iter().find(|(known, _)| *known == path) {
                 Some((_, tells)) => self.field(*tells, &name, value),

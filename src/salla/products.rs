@@ -12,7 +12,10 @@ use super::{
     transform::{Trouble, Wire, flag, text, transform, whole_number},
     wire::{integer, present},
 };
-use crate::domain::{Product, ProductColumns, Unreadable};
+use crate::{
+    domain::{Product, ProductColumns, Unreadable},
+    foreign::object,
+};
 
 /// The fields that we look at.
 #[derive(Deserialize)]
@@ -99,7 +102,7 @@ impl Offered for Product {
     }
 
     fn place(row: &str) -> Option<(i64, Option<DateTime<Utc>>)> {
-        let wire: Row<'_> = serde_json::from_str(row).ok()?;
+        let wire: Row<'_> = object(row).ok()?;
         Some((present(wire.id).and_then(integer)?, None))
     }
 

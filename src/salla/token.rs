@@ -20,7 +20,7 @@ use super::{
     wire::{Envelope, integer, present},
 };
 use crate::{
-    foreign::{causes, retry_after},
+    foreign::{causes, object, retry_after},
     reconcile::ports::Tokens,
 };
 
@@ -157,7 +157,7 @@ pub fn granted(json: &str, now: DateTime<Utc>) -> Option<Tokens> {
         #[serde(borrow)]
         expires_in: Option<&'a RawValue>,
     }
-    let wire: Wire<'_> = serde_json::from_str(json).ok()?;
+    let wire: Wire<'_> = object(json).ok()?;
     let seconds = present(wire.expires_in).or(present(wire.expires)).and_then(integer);
     // Tokens must not be lost for an end that makes no sense, nor renewed at every turn.
     let expires_at = seconds.filter(|seconds| *seconds > 0).and_then(|seconds| {
@@ -221,6 +221,7 @@ mod tests {
         assert!(matches!(of(500, "<html>"), Refresh::Unknown(_)));
         assert!(matches!(of(200, r#"{"access_token":"a"}"#), Refresh::Unknown(_)));
         assert!(matches!(of(200, "{"), Refresh::Unknown(_)));
+        assert!(matches!(of(200, r#"["a","r",null,3600]"#), Refresh::Unknown(_)), "a list is no object");
         assert!(matches!(of(200, r#"{"access_token":"a b","refresh_token":"r"}"#), Refresh::Unknown(_)));
     }
 

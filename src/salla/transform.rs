@@ -12,7 +12,10 @@ use super::{
     date,
     wire::{integer, present, scalar},
 };
-use crate::domain::{Columns, Remote, Unreadable};
+use crate::{
+    domain::{Columns, Remote, Unreadable},
+    foreign::object,
+};
 
 /// Where the trouble is, and what it is.
 pub type Trouble = (&'static str, &'static str);
@@ -54,7 +57,7 @@ pub trait Wire<'a>: Deserialize<'a> {
 /// When the id or `updated_at` is missing, or a field that is there cannot be read.
 pub fn transform<'a, W: Wire<'a>>(row: &'a ByteString) -> Result<Remote<W::Columns>, Unreadable> {
     let whole = |error| Unreadable { id: None, path: String::new(), reason: reason::<W>(&error) };
-    let wire: W = serde_json::from_str(row).map_err(whole)?;
+    let wire: W = object(row).map_err(whole)?;
     let id = present(wire.id()).and_then(integer);
     let trouble = |(path, reason): Trouble| Unreadable { id, path: path.to_owned(), reason: reason.to_owned() };
     let id = id.ok_or_else(|| {

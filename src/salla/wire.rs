@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::words::Words;
+use crate::foreign::object;
 
 /// The envelope. What was asked for is kept as the text it came as: what is stored is what Salla sent.
 ///
@@ -91,10 +92,10 @@ impl Envelope {
         };
         let part = |raw: &RawValue| text.slice_ref(raw.get());
         // A list, which may be long, is gone through once; what is none is short.
-        if let Ok(list) = serde_json::from_str::<Envelope<Vec<&RawValue>>>(&text) {
+        if let Ok(list) = object::<Envelope<Vec<&RawValue>>>(&text) {
             return Ok(list.map(|rows| Payload::Rows(rows.into_iter().map(part).collect())));
         }
-        serde_json::from_str::<Envelope<&RawValue>>(&text).map(|other| other.map(|raw| Payload::Other(part(raw))))
+        object::<Envelope<&RawValue>>(&text).map(|other| other.map(|raw| Payload::Other(part(raw))))
     }
 
     /// The rows of a list, each as the text it came as.
@@ -126,9 +127,8 @@ impl Envelope {
             #[serde(borrow)]
             total: Option<&'a RawValue>,
         }
-        let wire = present(self.pagination.as_deref())
-            .and_then(|raw| serde_json::from_str::<Wire<'_>>(raw.get()).ok())
-            .unwrap_or_default();
+        let wire =
+            present(self.pagination.as_deref()).and_then(|raw| object::<Wire<'_>>(raw.get()).ok()).unwrap_or_default();
         Pagination {
             total_pages: wire.total_pages.and_then(integer).and_then(|pages| u32::try_from(pages).ok()),
             total: wire.total.and_then(integer).and_then(|rows| u64::try_from(rows).ok()),
@@ -230,6 +230,15 @@ mod tests {
             assert_eq!(of(nothing).rows().unwrap_err(), "`data` is missing", "{nothing}");
             assert!(of(nothing).data().is_none(), "{nothing}");
         }
+    }
+
+    #[test]
+    fn a_list_is_no_envelope() {
+        for list in ["[]", "[true,[{}],null,null]", r#"[null,{"a":1}]"#] {
+            assert!(Envelope::read(list.into()).unwrap_err().is_data(), "{list}");
+        }
+        let envelope = Envelope::read(r#"{"data":[],"pagination":[7,420]}"#.into()).unwrap();
+        assert_eq!(envelope.pagination(), Pagination::default());
     }
 
     #[test]

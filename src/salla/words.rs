@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, de::Visitor};
 use serde_json::{Value, json, value::RawValue};
 
 use super::secret::masked;
-use crate::foreign::clip;
+use crate::foreign::{clip, object};
 
 /// Said of an error that says nothing.
 pub const UNKNOWN: &str = "an error of unknown shape";
@@ -31,7 +31,7 @@ impl Words {
         if json.starts_with('"') {
             return lossy(json).map_or(Self::Unknown, Self::Text);
         }
-        let Some(wire) = json.starts_with('{').then(|| serde_json::from_str::<Wire<'_>>(json).ok()).flatten() else {
+        let Some(wire) = object::<Wire<'_>>(json).ok() else {
             return Self::Unknown;
         };
         let code = wire.code.and_then(|raw| match raw.get().as_bytes().first()? {

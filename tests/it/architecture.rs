@@ -14,7 +14,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("salla", &["domain", "foreign", "reconcile"]),
     ("store", &["domain", "reconcile"]),
     ("vault", &["domain", "foreign", "reconcile"]),
-    ("http", &["domain", "reconcile"]),
+    ("http", &["domain", "foreign", "reconcile"]),
     ("outbox", &["domain", "foreign", "reconcile"]),
     ("schedule", &["domain", "reconcile"]),
     ("telemetry", &["domain", "reconcile"]),

@@ -163,12 +163,13 @@ async fn rows_that_cannot_be_transformed(engine: Engine) {
         (format!(r#"{{"id":7,{good},"total":{{"amount":"ten"}}}}"#), json!(7), "total.amount"),
         (format!(r#"{{"id":8,{good},"total":{{"amount":1e500}}}}"#), json!(8), "total.amount"),
         ("[1,2]".to_owned(), json!(null), ""),
+        (r#"[9,77,"new","SAR",9.99,null,null,"2026-11-24 02:00:00",false]"#.to_owned(), json!(null), ""),
         ("null".to_owned(), json!(null), ""),
     ];
     site.salla.world().shop(1001).raw_rows.extend(rows.iter().map(|row| row.0.clone()));
     let (run, output) = after(&site, []).await;
     assert_eq!(output.code, 3);
-    assert_eq!(totals(&run), [11, 3, 0, 0, 8, 0]);
+    assert_eq!(totals(&run), [12, 3, 0, 0, 9, 0]);
     assert_eq!(run["status"], "partial");
     let lines: Vec<Value> = output.stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     for (_, id, path) in &rows {

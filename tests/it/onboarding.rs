@@ -614,6 +614,7 @@ async fn registrations_that_are_none(engine: Engine) {
     for (path, body, status) in [
         ("/merchants/1001", "", 400),
         ("/merchants/1001", "canary", 400),
+        ("/merchants/1001", r#"[null,"canary",null,null]"#, 400),
         ("/merchants/1001", r#"{"access_token":"canary","surprise-canary":1}"#, 400),
         ("/merchants/1001", r#"{"access_token":["canary"]}"#, 400),
         ("/merchants/1001", r#"{"refresh_token":"canary"}"#, 400),

@@ -339,8 +339,10 @@ async fn the_register(engine: Engine) {
     assert!(gone.stderr.contains("merchant 1001 is not registered"), "{}", gone.stderr);
     let unknown = site.run(&["run", "--json", "--merchant", "1001"]).await.exits(1).object();
     assert_eq!(unknown["error"]["kind"], "unknown_merchant");
-    let bad = site.import("{\"merchant_id\":5,\"access_token\":\"a\"}\nnonsense\n").await.exits(1);
-    assert!(bad.stderr.contains("line 2 is not imported; the 1 before it are"), "{}", bad.stderr);
+    for nonsense in ["nonsense", r#"[5,null,"a",null,null]"#] {
+        let bad = site.import(&format!("{{\"merchant_id\":5,\"access_token\":\"a\"}}\n{nonsense}\n")).await.exits(1);
+        assert!(bad.stderr.contains("line 2 is not imported; the 1 before it are"), "{}", bad.stderr);
+    }
     for token in ["", "two\\nlines", "ünïcode"] {
         let line = format!(r#"{{"merchant_id":5,"access_token":"{token}"}}"#);
         assert!(site.import(&line).await.exits(1).stderr.contains("access_token"), "{token}");
