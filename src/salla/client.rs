@@ -286,8 +286,13 @@ fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
         .remove::<Arc<Envelope>>()
         .and_then(Arc::into_inner)
         .ok_or_else(|| malformed("the answer has no envelope"))?;
-    if envelope.success == Some(false) {
-        return Err(SourceError::Rejected { reason: format!("success is false: {}", envelope.complaint()) });
+    let refusal = match envelope.success {
+        Some(true) => None,
+        Some(false) => Some("success is false"),
+        None => envelope.is_refusal().then_some("an error, and no word of success"),
+    };
+    if let Some(refusal) = refusal {
+        return Err(SourceError::Rejected { reason: format!("{refusal}: {}", envelope.complaint()) });
     }
     Ok(Answer { envelope, served_at: served_at(response.headers()) })
 }

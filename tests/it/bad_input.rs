@@ -67,6 +67,11 @@ async fn what_lasts_fails_the_run_with_a_reason(engine: Engine) {
         (Fault::CutOff, "salla_unavailable", "the connection broke"),
         (Fault::ok("text/html", "<html>"), "salla_malformed", "text/html"),
         (Fault::ok("application/json", refused), "salla_rejected", "لا يمكن"),
+        (
+            Fault::ok("application/json", r#"{"data":[],"error":{"code":"error","message":"e"}}"#),
+            "salla_rejected",
+            "error: e",
+        ),
         (Fault::ok("application/json", r#"{"data":{"id":1}}"#), "salla_malformed", "`data` is not a list"),
         (Fault::ok("application/json", "{}"), "salla_malformed", "`data` is missing"),
         (Fault::ok("application/json", "[]"), "salla_malformed", "shape"),
