@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     dialect::Dialect,
-    error::{CALL_TIMEOUT, Trouble, target_error, trouble},
+    error::{CALL_TIMEOUT, Trouble, is_held, target_error, trouble},
     frontier::Frontier,
     outbox::HandOver,
     pool::{self, Begins},
@@ -77,6 +77,11 @@ pub enum StoreError {
         "the schema cannot be migrated: {0}; the database must be writable, its role may create tables, none of another's may have their names, and a schema that search_path names has to be there (CREATE SCHEMA)"
     )]
     Migration(DbErr),
+    /// It waited for others, and they did not end.
+    #[error(
+        "the schema cannot be migrated while others hold what changes: {0}; a dump, a long query or a transaction that was left open may be in the way: try again when it has ended (what was applied by then stays)"
+    )]
+    Held(DbErr),
     /// The schema is older than this program.
     #[error("the schema lacks {0} migration(s); run `salla-reconciler migrate up`")]
     Outdated(usize),
@@ -255,7 +260,9 @@ impl Store {
 
 async fn in_time<T>(limit: Duration, call: impl Future<Output = Result<T, DbErr>>) -> Result<T, StoreError> {
     match timeout(limit, call).await {
-        Ok(done) => done.map_err(StoreError::Migration),
+        Ok(done) => {
+            done.map_err(|error| if is_held(&error) { StoreError::Held(error) } else { StoreError::Migration(error) })
+        }
         Err(_) => Err(StoreError::Unreachable(format!("no answer within {} s", limit.as_secs()))),
     }
 }

@@ -29,19 +29,18 @@ pub enum Trouble {
 
 /// Tells errors apart by SQLSTATE (PostgreSQL, appendix A) or SQLite's result code.
 pub fn trouble(error: &DbErr) -> Trouble {
-    let sqlx_error = match error {
-        DbErr::ConnectionAcquire(_) => return Trouble::Passing,
-        DbErr::Conn(RuntimeErr::SqlxError(error))
-        | DbErr::Exec(RuntimeErr::SqlxError(error))
-        | DbErr::Query(RuntimeErr::SqlxError(error)) => error,
-        _ => return Trouble::Lasting,
+    if matches!(error, DbErr::ConnectionAcquire(_)) {
+        return Trouble::Passing;
+    }
+    let Some(error) = of_the_driver(error) else {
+        return Trouble::Lasting;
     };
-    match sqlx_error.as_ref() {
+    match error {
         sqlx::Error::Database(error) => {
             let code = error.code().unwrap_or_default();
             if error.is_unique_violation() {
                 Trouble::Taken
-            } else if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
+            } else if is_postgres(&**error) {
                 postgres(&code)
             } else {
                 sqlite(code.parse().unwrap_or(0))
@@ -55,6 +54,34 @@ pub fn trouble(error: &DbErr) -> Trouble {
         // A value that the driver itself refuses to send.
         sqlx::Error::Encode(_) => Trouble::Row,
         _ => Trouble::Lasting,
+    }
+}
+
+/// Whether others had for too long what it waited for.
+pub fn is_held(error: &DbErr) -> bool {
+    let Some(error) = of_the_driver(error).and_then(sqlx::Error::as_database_error) else {
+        return false;
+    };
+    let code = error.code().unwrap_or_default();
+    if is_postgres(error) {
+        // Lock not available.
+        code == "55P03"
+    } else {
+        // BUSY, LOCKED.
+        code.parse().is_ok_and(|code: i32| matches!(code & 0xff, 5 | 6))
+    }
+}
+
+fn is_postgres(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some()
+}
+
+fn of_the_driver(error: &DbErr) -> Option<&sqlx::Error> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => Some(error),
+        _ => None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The schema: up, down and up again, and what others may rely on.
 
+use sea_orm::{ConnectionTrait, TransactionTrait};
+
 use crate::support::{Engine, Site, site::shop};
 
 on_every_database!(
@@ -7,6 +9,7 @@ on_every_database!(
     a_schema_that_holds_another_s_tables,
     the_columns_of_the_contract,
     a_row_of_others_needs_no_column_of_ours,
+    a_table_that_somebody_holds,
     payloads_are_compressed_by_the_best_that_the_server_has
 );
 
@@ -47,6 +50,25 @@ async fn a_row_of_others_needs_no_column_of_ours(engine: Engine) {
     site.run(&["migrate", "up"]).await.exits(0);
     site.database.execute("INSERT INTO orders (merchant_id, salla_order_id, status) VALUES (1, 2, 'x')", []).await;
     assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE revision = 0 AND fingerprint IS NULL").await, 1);
+}
+
+/// Whoever is called about it has to look for that somebody, and not for a right that lacks.
+async fn a_table_that_somebody_holds(engine: Engine) {
+    let site = Site::unregistered(engine, []).await;
+    site.run(&["migrate", "up"]).await.exits(0);
+    site.run(&["migrate", "down"]).await.exits(0);
+    let somebody = site.database.db.begin().await.unwrap();
+    let hold = if site.database.is_postgres() {
+        "LOCK TABLE seaql_migrations IN SHARE MODE"
+    } else {
+        "INSERT INTO seaql_migrations (version, applied_at) VALUES ('of somebody', 0)"
+    };
+    somebody.execute_unprepared(hold).await.unwrap();
+    let held = site.run(&["migrate", "up"]).await.exits(1).stderr;
+    assert!(held.contains("while others hold what changes") && held.contains("lock"), "{held}");
+    assert!(!held.contains("its role may create tables"), "{held}");
+    somebody.rollback().await.unwrap();
+    site.run(&["migrate", "up"]).await.exits(0);
 }
 
 async fn payloads_are_compressed_by_the_best_that_the_server_has(engine: Engine) {
