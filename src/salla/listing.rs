@@ -221,7 +221,7 @@ impl<C: CredentialStore> SallaClient<C> {
 
     /// Reads what is to be known of a row.
     fn read<R: Offered>(&self, whose: Whose<'_>, row: &ByteString) -> Listed<R> {
-        read(&self.reading.privacy.keep::<R>(whose.merchant, row.clone(), whose.erased))
+        read(&self.reading.privacy.keep::<R>(whose.merchant, row.clone(), whose.erased), row)
     }
 
     fn query(&self, request: &PageRequest<'_>, list: &Capabilities) -> Vec<(&'static str, String)> {

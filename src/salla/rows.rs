@@ -11,17 +11,21 @@ use crate::{
     reconcile::ports::{Listed, Row, RowKey},
 };
 
-/// Reads a row.
-pub fn read<R: Offered>(raw: &ByteString) -> Listed<R> {
-    guarded(raw, R::transform)
+/// Reads what is kept of a row that came as `sent`.
+pub fn read<R: Offered>(kept: &ByteString, sent: &str) -> Listed<R> {
+    guarded(kept, sent, R::transform)
 }
 
 /// A defect of the parser's is the row's trouble, not the run's.
-fn guarded<R: Offered>(raw: &ByteString, transform: impl Fn(&ByteString) -> Result<R, Unreadable>) -> Listed<R> {
+fn guarded<R: Offered>(
+    raw: &ByteString,
+    sent: &str,
+    transform: impl Fn(&ByteString) -> Result<R, Unreadable>,
+) -> Listed<R> {
     let panicked =
         |id| Unreadable { id, path: String::new(), reason: "cannot be read: the parser panicked".to_owned() };
     let read = catch_unwind(AssertUnwindSafe(|| transform(raw)));
-    let key = |id: Option<i64>| RowKey { id: id.unwrap_or_else(|| stand_in(raw)), updated_at: None, created_at: None };
+    let key = |id: Option<i64>| RowKey { id: id.unwrap_or_else(|| stand_in(sent)), updated_at: None, created_at: None };
     match read {
         Ok(Ok(record)) => Listed {
             key: RowKey { id: record.id(), updated_at: record.updated_at(), created_at: record.created_at() },
@@ -50,9 +54,9 @@ fn summary<R: Offered>(raw: &str, bad: &Unreadable) -> Option<(Summary, Option<c
     Some((Summary { id, fingerprint }, created_at))
 }
 
-/// Tells rows without an id apart by their content. Negative: no id of Salla's.
-fn stand_in(raw: &str) -> i64 {
-    let digest = Fingerprint::of_text(raw).short() | 1 << 63;
+/// Tells rows without an id apart by what was sent, for of several the same may be kept. Negative: no id of Salla's.
+fn stand_in(sent: &str) -> i64 {
+    let digest = Fingerprint::of_text(sent).short() | 1 << 63;
     digest.cast_signed()
 }
 
@@ -65,6 +69,10 @@ mod tests {
         json.into()
     }
 
+    fn read_whole(json: &str) -> Listed<Order> {
+        read(&json.into(), json)
+    }
+
     #[test]
     fn a_row_that_panics_the_parser_costs_itself_only() {
         let rows = [raw(r#"{"id":1,"updated_at":"2026-11-24 02:00:00"}"#), raw(r#"{"id":2}"#)];
@@ -72,24 +80,23 @@ mod tests {
             assert!(row.contains("updated_at"), "a defect");
             Order::transform(row)
         };
-        let read: Vec<_> = rows.iter().map(|row| guarded(row, parser)).collect();
+        let read: Vec<_> = rows.iter().map(|row| guarded(row, row, parser)).collect();
         assert!(matches!(&read[0].row, Row::Whole(order) if order.id == 1));
         assert!(matches!(&read[1].row, Row::Unreadable(bad) if bad.id == Some(2) && bad.reason.contains("panicked")));
     }
 
     #[test]
     fn a_row_without_a_stamp_is_a_summary() {
-        let listed =
-            read::<Order>(&raw(r#"{"id":"7","date":{"date":"2026-11-24 02:00:00.000000","timezone":"Asia/Riyadh"}}"#));
+        let listed = read_whole(r#"{"id":"7","date":{"date":"2026-11-24 02:00:00.000000","timezone":"Asia/Riyadh"}}"#);
         assert!(matches!(listed.row, Row::Summary(summary) if summary.id == 7));
         assert_eq!(listed.key.created_at.unwrap().to_rfc3339(), "2026-11-23T23:00:00+00:00");
-        assert!(matches!(read::<Order>(&raw(r#"{"id":7,"updated_at":"never"}"#)).row, Row::Unreadable(_)));
-        assert!(matches!(read::<Order>(&raw(r#"{"reference_id":7}"#)).row, Row::Unreadable(_)));
+        assert!(matches!(read_whole(r#"{"id":7,"updated_at":"never"}"#).row, Row::Unreadable(_)));
+        assert!(matches!(read_whole(r#"{"reference_id":7}"#).row, Row::Unreadable(_)));
     }
 
     #[test]
     fn what_counts_down_is_no_change() {
-        let fingerprint = |json: &str| match read::<Order>(&raw(json)).row {
+        let fingerprint = |json: &str| match read_whole(json).row {
             Row::Summary(summary) => summary.fingerprint,
             other => panic!("{other:?}"),
         };
@@ -99,8 +106,14 @@ mod tests {
     }
 
     #[test]
+    fn rows_without_an_id_are_told_apart_where_nothing_is_kept_of_them() {
+        let key = |sent: &str| read::<Order>(&raw("{}"), sent).key.id;
+        assert_ne!(key(r#"{"secret":1}"#), key(r#"{"secret":2}"#));
+    }
+
+    #[test]
     fn rows_without_an_id_are_told_apart_by_their_content() {
-        let key = |json: &str| read::<Order>(&raw(json)).key.id;
+        let key = |json: &str| read_whole(json).key.id;
         assert_eq!(key("[1]"), key("[1]"));
         assert_ne!(key("[1]"), key("[2]"));
         assert!(key("[1]") < 0);
