@@ -111,7 +111,8 @@ impl Survey {
     /// Records by which to tell a store's trouble from that of `ids`: some that a list showed and that nothing is known
     /// to be wrong with, by earlier runs or, `bad`, by this one; and the last of `ids` themselves.
     pub fn controls(&self, ids: &[i64], bad: &HashSet<i64>) -> Vec<i64> {
-        let well = |id: &&i64| !self.is_unwell(**id) && !bad.contains(id);
+        // A row without an id was seen under a negative number, at which there is nothing to ask for.
+        let well = |id: &&i64| **id >= 0 && !self.is_unwell(**id) && !bad.contains(id);
         let others = self.seen.keys().filter(|id| !ids.contains(id)).filter(well).take(CONTROLS);
         others.chain(ids.iter().rev().filter(well).take(CONTROLS)).copied().collect()
     }

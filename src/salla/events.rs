@@ -140,7 +140,7 @@ mod tests {
         for (body, name) in [
             ("", "other"),
             ("[]", "other"),
-            (r#"["app.uninstalled",7]"#, "other"),
+            (r#"["app.uninstalled",7,null,null]"#, "other"),
             (r#"{"merchant":7}"#, "other"),
             (r#"{"event":7}"#, "other"),
             (r#"{"event":"app.uninstalled"}"#, "app.uninstalled"),

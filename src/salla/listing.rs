@@ -221,7 +221,9 @@ impl<C: CredentialStore> SallaClient<C> {
 
     /// Reads what is to be known of a row.
     fn read<R: Offered>(&self, whose: Whose<'_>, row: &ByteString) -> Listed<R> {
-        read(&self.reading.privacy.keep::<R>(whose.merchant, row.clone(), whose.erased), row)
+        let privacy = &self.reading.privacy;
+        let kept = privacy.keep::<R>(whose.merchant, row.clone(), whose.erased);
+        read(&kept, || privacy.stand_in(row, &kept))
     }
 
     fn query(&self, request: &PageRequest<'_>, list: &Capabilities) -> Vec<(&'static str, String)> {

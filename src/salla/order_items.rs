@@ -126,6 +126,6 @@ mod tests {
             }
         }
         assert_eq!(of("[]").unwrap_err().0, "items");
-        assert_eq!(of("[365435777]").unwrap_err().0, "items");
+        assert_eq!(of("[365435777,null,null,null,null,null,null]").unwrap_err().0, "items");
     }
 }

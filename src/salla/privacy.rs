@@ -2,7 +2,7 @@
 //! nothing. A field that is not known is kept with the whole only: Salla adds some every month.
 //!
 //! It is applied to a row before anything else looks at it, so that columns, payload, fingerprint, discrepancies and log
-//! are made of what is left.
+//! are made of what is left. Only that two rows without an id are two is told from what was sent.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::Sha256;
+use uuid::Uuid;
 
 use super::{
     offered::Offered,
     wire::{integer, scalar},
 };
-use crate::domain::{CustomerFields, MerchantId};
+use crate::domain::{CustomerFields, Fingerprint, MerchantId};
 
 /// The section `privacy`; `config/default.toml` tells what each key is for.
 #[derive(Debug, Clone, Deserialize)]
@@ -76,7 +77,22 @@ impl Privacy {
     /// As configured.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self { fields: config.customer_fields, key: config.pseudonym_key.clone() }
+        let key = config.pseudonym_key.clone();
+        // Without one nothing has a pseudonym; a number that nobody can check a guess against has to do for `stand_in`.
+        let key = if key.expose_secret().is_empty() { Uuid::new_v4().to_string().into() } else { key };
+        Self { fields: config.customer_fields, key }
+    }
+
+    /// Tells a row without an id from others: by what was sent, for of several the same may be kept. Of what was not
+    /// kept it tells whoever has no key nothing.
+    #[must_use]
+    pub fn stand_in(&self, sent: &str, kept: &str) -> u64 {
+        let content = Fingerprint::of_json(sent).unwrap_or_else(|_| Fingerprint::of_text(sent));
+        if sent == kept {
+            return content.short();
+        }
+        let digest = keyed(&self.key, &content.to_string());
+        digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
     /// Whether everything is kept, of whoever is not erased.
@@ -175,15 +191,16 @@ impl Sieve<'_> {
         if digits.is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit())) {
             return text.to_owned();
         }
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.key.expose_secret().as_bytes()) else {
-            // An HMAC takes a key of any length.
-            return MARK.to_owned();
-        };
-        mac.update(format!("{} {name} {}", self.merchant, text.to_lowercase()).as_bytes());
-        let digest = mac.finalize().into_bytes();
+        let digest = keyed(self.key, &format!("{} {name} {}", self.merchant, text.to_lowercase()));
         let digits: String = digest.iter().take(BYTES).map(|byte| format!("{byte:02x}")).collect();
         format!("{MARK}{digits}")
     }
+}
+
+/// An HMAC takes a key of any length.
+fn keyed(key: &SecretString, text: &str) -> Vec<u8> {
+    let mac = Hmac::<Sha256>::new_from_slice(key.expose_secret().as_bytes());
+    mac.map(|mac| mac.chain_update(text).finalize().into_bytes().to_vec()).unwrap_or_default()
 }
 
 fn is_within(known: &str, path: &str) -> bool {
@@ -217,6 +234,23 @@ mod tests {
     /// Whatever of the two rows names or reaches somebody.
     const SECRETS: [&str; 9] =
         ["نورة", "Ali", "501234567", "xample.com", "1990", "شارع", "Noura", "198.51.100.7", "avatar"];
+
+    #[test]
+    fn rows_without_an_id_are_told_apart_by_what_was_sent() {
+        let of = |key: &str| Privacy::new(&Config { customer_fields: CustomerFields::None, pseudonym_key: key.into() });
+        let (one, other) = (r#"{"name":"Noura","views":1}"#, r#"{"name":"Ali","views":1}"#);
+        let keyed = of("a key of thirty-two characters!!");
+        assert_ne!(keyed.stand_in(one, "{}"), keyed.stand_in(other, "{}"));
+        assert_eq!(
+            keyed.stand_in(one, "{}"),
+            keyed.stand_in(&one.replace("1}", "2}"), "{}"),
+            "which changes by itself"
+        );
+        assert_ne!(keyed.stand_in("[1]", "[1]"), keyed.stand_in("[2]", "[2]"));
+        // Whoever guesses what was sent cannot make sure of it.
+        assert_ne!(keyed.stand_in(one, "{}"), keyed.stand_in(one, one));
+        assert_ne!(of("").stand_in(one, "{}"), of("").stand_in(one, "{}"));
+    }
 
     #[test]
     fn everything() {

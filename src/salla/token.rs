@@ -120,7 +120,7 @@ fn outcome(
             .map_or_else(|| Refresh::Unknown("the answer holds no tokens".to_owned()), Refresh::Renewed);
     }
     // Not as `Envelope::read` does, which would keep the body: it may repeat what was sent.
-    let mut envelope = serde_json::from_str::<Envelope<IgnoredAny>>(body).ok();
+    let mut envelope = object::<Envelope<IgnoredAny>>(body).ok();
     if let Some(envelope) = &mut envelope {
         envelope.forget(sent);
     }
@@ -222,6 +222,7 @@ mod tests {
         assert!(matches!(of(200, r#"{"access_token":"a"}"#), Refresh::Unknown(_)));
         assert!(matches!(of(200, "{"), Refresh::Unknown(_)));
         assert!(matches!(of(200, r#"["a","r",null,3600]"#), Refresh::Unknown(_)), "a list is no object");
+        assert!(matches!(of(400, r#"[null,null,null,"invalid_grant"]"#), Refresh::Unknown(_)));
         assert!(matches!(of(200, r#"{"access_token":"a b","refresh_token":"r"}"#), Refresh::Unknown(_)));
     }
 

@@ -15,13 +15,13 @@ use crate::foreign::object;
 /// That text is not copied: it stays in the body's memory, which is there as long as a part of it is in use.
 #[derive(Debug, Deserialize)]
 pub struct Envelope<Data = Payload> {
-    /// Absent: taken for true.
+    /// Absent: taken for true, where there is no error.
     pub success: Option<bool>,
     /// What was asked for.
     pub data: Option<Data>,
     /// Beside a list.
     pub pagination: Option<Box<RawValue>>,
-    /// Beside `success: false`.
+    /// Beside `success: false`, or in its stead.
     pub error: Option<Box<RawValue>>,
 }
 
@@ -42,14 +42,18 @@ impl<Data> Envelope<Data> {
 
     /// Salla itself says no.
     pub fn is_refusal(&self) -> bool {
-        self.success == Some(false) || present(self.error.as_deref()).is_some()
+        self.success == Some(false) || self.error().is_some()
+    }
+
+    /// An error that is there; there is none in `false`, `0` and an empty text either.
+    fn error(&self) -> Option<&RawValue> {
+        present(self.error.as_deref()).filter(|error| !matches!(error.get(), "false" | "0" | "\"\""))
     }
 
     /// Takes out of the server's words about an error the secrets that it was sent, however it spells them, and all but
     /// its words.
     pub fn forget(&mut self, secrets: &[&str]) {
-        let error = self.error.take().filter(|error| present(Some(error)).is_some());
-        self.error = error.and_then(|error| Words::of(error.get()).without(secrets));
+        self.error = self.error().and_then(|error| Words::of(error.get()).without(secrets));
     }
 
     /// The word of an error: its code, or the bare text of the token endpoint.
@@ -234,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_list_is_no_envelope() {
-        for list in ["[]", "[true,[{}],null,null]", r#"[null,{"a":1}]"#] {
+        for list in ["[true,[{}],null,null]", r#"[null,{"a":1},null,null]"#] {
             assert!(Envelope::read(list.into()).unwrap_err().is_data(), "{list}");
         }
         let envelope = Envelope::read(r#"{"data":[],"pagination":[7,420]}"#.into()).unwrap();
@@ -268,7 +272,7 @@ mod tests {
 
     #[test]
     fn an_error_that_is_none_does_not_become_one() {
-        for none in ["null", "{}", "[]"] {
+        for none in ["null", "{}", "[]", "false", "0", "\"\""] {
             let mut envelope = Envelope::read(format!(r#"{{"error":{none},"data":[]}}"#).into()).unwrap();
             envelope.forget(&["secret"]);
             assert!(!envelope.is_refusal(), "{none}");

@@ -79,7 +79,7 @@ pub enum StoreError {
     Migration(DbErr),
     /// It waited for others, and they did not end.
     #[error(
-        "the schema cannot be migrated while others hold what changes: {0}; a dump, a long query or a transaction that was left open may be in the way: try again when it has ended (what was applied by then stays)"
+        "the schema cannot be migrated while others hold what changes: {0}; a dump, a long query, a transaction that was left open or another process that migrates may be in the way: try again when it has ended (what was applied by then stays)"
     )]
     Held(DbErr),
     /// The schema is older than this program.
@@ -179,7 +179,7 @@ impl Store {
             rows.iter().map(|row| row.try_get("", "version")).collect::<Result<Vec<String>, DbErr>>()
         };
         let applied = in_time(CALL_TIMEOUT, read).await.map_err(|error| match error {
-            StoreError::Migration(error) if trouble(&error) == Trouble::Passing => {
+            StoreError::Migration(error) | StoreError::Held(error) if trouble(&error) == Trouble::Passing => {
                 StoreError::Unreachable(error.to_string())
             }
             error => error,

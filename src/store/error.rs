@@ -64,8 +64,8 @@ pub fn is_held(error: &DbErr) -> bool {
     };
     let code = error.code().unwrap_or_default();
     if is_postgres(error) {
-        // Lock not available.
-        code == "55P03"
+        // Lock not available, deadlock.
+        matches!(&*code, "55P03" | "40P01")
     } else {
         // BUSY, LOCKED.
         code.parse().is_ok_and(|code: i32| matches!(code & 0xff, 5 | 6))

@@ -98,7 +98,7 @@ async fn runs_on_demand(engine: Engine) {
         (r#"{"merchant_id":1001,"since":"2026-11-24T02:00:00Z","full":true}"#, 400),
         (r#"{"merchant_id":"x"}"#, 400),
         (r#"{"merchant_id":1001,"surprise":1}"#, 400),
-        ("[1001]", 400),
+        ("[1001,null,null,false,false,null]", 400),
         ("", 400),
     ] {
         let (got, headers, problem) = daemon.call(Method::POST, "/runs", Some(body)).await;

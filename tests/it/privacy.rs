@@ -71,6 +71,11 @@ async fn nothing_of_customers(engine: Engine) {
     site.reconcile(1001, &["--full"]).await;
 
     site.set("PRIVACY__CUSTOMER_FIELDS", "none");
+    let nameless = [r#"{"secret":1}"#, r#"{"secret":2}"#].map(str::to_owned);
+    site.salla.world().shop(1001).raw_rows.extend(nameless);
+    let run = site.reconcile(1001, &["--full", "--dry-run"]).await;
+    assert_eq!((&run["status"], &totals(&run)[4]), (&json!("partial"), &2), "nothing is kept of either: {run}");
+    site.salla.world().shop(1001).raw_rows.clear();
     let run = site.reconcile(1001, &["--full"]).await;
     assert_eq!((&run["status"], totals(&run)), (&json!("succeeded"), [22, 0, 22, 0, 0, 0]), "{run}");
     let left = held(&site).await;

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     domain::MerchantId,
+    foreign::object,
     reconcile::ports::{CredentialError, Sealed, Tokens},
 };
 
@@ -87,7 +88,7 @@ impl Secrets {
     ) -> Result<Version, CredentialError> {
         let is_to_be_current = is_to_be_current(answer.version_stages.as_deref().unwrap_or_default());
         let text = Zeroizing::new(answer.secret_string.unwrap_or_default());
-        let content: Content = serde_json::from_str(&text).map_err(|error| {
+        let content: Content = object(&text).map_err(|error| {
             // The error may quote what stands there.
             unreadable(
                 merchant,
