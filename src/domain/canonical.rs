@@ -181,13 +181,15 @@ impl<'de> Visitor<'de> for &mut Form<'de> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let (first, start) = (self.fields.len(), self.bytes.len() + 1);
         self.bytes.push(b'{');
+        let mut is_first = true;
         while let Some(Text(name)) = map.next_key()? {
-            if name == NUMBER && self.fields.len() == first {
+            if name == NUMBER && std::mem::take(&mut is_first) {
                 let Text(number) = map.next_value()?;
                 self.bytes.truncate(start - 1);
                 self.number(&number);
                 return Ok(());
             }
+            is_first = false;
             if VOLATILE.contains(&&*name) {
                 map.next_value::<IgnoredAny>()?;
                 continue;
@@ -300,6 +302,17 @@ mod tests {
         for json in [r#"{"a":1,"b":2,"a":3}"#, r#"{"a":[1,{"c":1,"c":2}],"a":[1,{"c":2,"d":1,"c":1}]}"#] {
             let [canonical, tree] = both(json);
             assert_eq!(canonical, tree, "{json}");
+        }
+    }
+
+    #[test]
+    fn an_object_that_names_a_number_later_is_an_object() {
+        for json in
+            [r#"{"read":1,"$serde_json::private::Number":"5"}"#, r#"{"a":1,"$serde_json::private::Number":"5"}"#]
+        {
+            let [canonical, tree] = both(json);
+            assert_eq!(canonical, tree, "{json}");
+            assert_ne!(canonical.unwrap(), super::canonical("5").unwrap(), "{json}");
         }
     }
 
