@@ -183,7 +183,7 @@ impl<'de> Visitor<'de> for &mut Form<'de> {
         self.bytes.push(b'{');
         let mut is_first = true;
         while let Some(Text(name)) = map.next_key()? {
-            if name == NUMBER && std::mem::take(&mut is_first) {
+            if is_first && name == NUMBER {
                 let Text(number) = map.next_value()?;
                 self.bytes.truncate(start - 1);
                 self.number(&number);
