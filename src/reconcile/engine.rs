@@ -107,11 +107,10 @@ impl<S, T> Work<'_, S, T> {
             part.status = RunStatus::Running;
             part.observed_at = cursor.observed_at;
             part.listing = Some(cursor.listing);
-            let Some((scope, number)) = survey.next() else {
+            let Some(request) = survey.next(self.whose()) else {
                 return vanished::ask(self, survey, done).instrument(span::of_vanished()).await;
             };
-            let request = PageRequest { whose: self.whose(), scope, number };
-            let settled = self.page(request, survey, done).instrument(span::of_page(number)).await?;
+            let settled = self.page(request, survey, done).instrument(span::of_page(request.number)).await?;
             // A page that is committed is progress: runs that make way for each other come to their ends.
             if settled
                 && done.quiet.is_empty()

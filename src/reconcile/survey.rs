@@ -6,7 +6,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use tokio::time::Instant;
 
 use super::{
-    ports::{Cursor, Page, Row, RowKey, Seen},
+    ports::{Cursor, Page, PageRequest, Row, RowKey, Seen, Whose},
     walk::{Answer, SeenIds, Walk, WalkError},
 };
 use crate::domain::{Listing, Record, Resource, Scope, Summary, Unreadable};
@@ -93,9 +93,10 @@ impl Survey {
         &self.cursor
     }
 
-    /// The page to read next; `None`: every list has been read whole.
-    pub fn next(&self) -> Option<(Scope, u32)> {
-        Some((*self.cursor.scopes.last()?, self.cursor.walk.next()?))
+    /// The page of `whose` to read next; `None`: every list has been read whole.
+    pub fn next<'a>(&self, whose: Whose<'a>) -> Option<PageRequest<'a>> {
+        let (scope, walk) = (*self.cursor.scopes.last()?, &self.cursor.walk);
+        Some(PageRequest { whose, scope, number: walk.next()?, page_size: walk.page_size() })
     }
 
     /// Whether earlier runs could not read or write a record.

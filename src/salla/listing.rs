@@ -196,7 +196,7 @@ impl<C: CredentialStore> SallaClient<C> {
         id: i64,
         requests: &RequestCount,
     ) -> Result<Option<Result<R, Unreadable>>, SourceError> {
-        let mut request = PageRequest { whose, scope: Scope::EVERYTHING, number: 1 };
+        let mut request = PageRequest { whose, scope: Scope::EVERYTHING, number: 1, page_size: None };
         let mut is_nameless = false;
         loop {
             let page: Page<R> = self.page(request, requests).await?;
@@ -243,7 +243,8 @@ impl<C: CredentialStore> SallaClient<C> {
             }
         }
         if list.paged {
-            query.extend([("page", request.number.to_string()), ("per_page", self.reading.page_size.to_string())]);
+            let page_size = request.page_size.unwrap_or(self.reading.page_size);
+            query.extend([("page", request.number.to_string()), ("per_page", page_size.to_string())]);
         }
         query
     }

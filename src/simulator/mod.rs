@@ -27,4 +27,4 @@ pub use order_statuses::OrderStatus;
 pub use products::Product;
 pub use server::Simulator;
 pub use shop::{Order, Shop};
-pub use world::{Between, DayBounds, ListOrder, Seen, World};
+pub use world::{Between, DayBounds, ListOrder, Seen, Ties, World};

@@ -1,27 +1,34 @@
 //! Which records are on which page, in which order, and one record's own answer.
 
 use chrono::NaiveDate;
+use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use serde_json::{Value, json};
 
 use super::{
     item::{Item, Params},
     shop::Shop,
-    world::{DayBounds, ListOrder, World},
+    world::{DayBounds, ListOrder, Ties, World},
 };
 
 /// The page as Salla writes it; `None`: it lies beyond what can be read.
 pub fn page<I: Item>(world: &World, merchant_id: i64, query: &Params, number: usize) -> Option<String> {
     let shop = world.shops.get(&merchant_id)?;
-    let listed = listed::<I>(world, shop, query);
+    let mut listed = listed::<I>(world, shop, query);
     let raw = I::raw(shop);
     let rows = listed.len() + raw.len();
     let asked = query.get("per_page").and_then(|text| text.parse().ok()).unwrap_or(15usize);
+    let asked = if world.ignores_page_size { world.page_cap } else { asked };
     let per_page = if I::PAGED { asked.clamp(1, world.page_cap) } else { rows.max(1) };
     let number = if I::PAGED { number } else { 1 };
     if I::PAGED && number * per_page > world.row_window + per_page - 1 {
         return None;
     }
     let total_pages = rows.div_ceil(per_page);
+    match world.ties {
+        Ties::ById => {}
+        Ties::EachRequest => shuffle_ties(world, query, &mut listed, world.seen.len()),
+        Ties::EachPage => shuffle_ties(world, query, &mut listed, number * 1_000 + per_page),
+    }
     let items = listed.into_iter().map(Row::Item).chain(raw.iter().map(Row::Raw));
     let shown: Vec<String> = items
         .skip(number.saturating_sub(1) * per_page)
@@ -62,8 +69,7 @@ enum Row<'a, I> {
 /// What the list shows, all of it, in its order.
 fn listed<'a, I: Item>(world: &World, shop: &'a Shop, query: &Params) -> Vec<&'a I> {
     let mut items: Vec<&I> = I::all(shop).iter().filter(|item| item.is_listed(world, query)).collect();
-    let asked = query.get("sort_by").filter(|_| world.documented && world.honours_sort).and_then(|name| by_name(name));
-    match asked.unwrap_or(world.list_order) {
+    match order(world, query) {
         ListOrder::UpdatedAscending => items.sort_by_key(|item| (item.updated_at(), item.id())),
         ListOrder::UpdatedDescending => items.sort_by_key(|item| std::cmp::Reverse((item.updated_at(), item.id()))),
         ListOrder::CreatedAscending => items.sort_by_key(|item| (item.created_at(), item.id())),
@@ -72,6 +78,23 @@ fn listed<'a, I: Item>(world: &World, shop: &'a Shop, query: &Params) -> Vec<&'a
         ListOrder::Scattered => items.sort_by_key(|item| (item.id() * 31 % 1009, item.id())),
     }
     items
+}
+
+/// Puts records with one time stamp into an order that `salt` decides.
+fn shuffle_ties<I: Item>(world: &World, query: &Params, items: &mut [&I], salt: usize) {
+    let stamp = |item: &I| match order(world, query) {
+        ListOrder::UpdatedAscending | ListOrder::UpdatedDescending => Some(item.updated_at()),
+        ListOrder::CreatedAscending | ListOrder::CreatedDescending => Some(item.created_at()),
+        ListOrder::Id | ListOrder::Scattered => None,
+    };
+    for ties in items.chunk_by_mut(|one, other| stamp(one).is_some() && stamp(one) == stamp(other)) {
+        ties.shuffle(&mut StdRng::seed_from_u64(salt as u64));
+    }
+}
+
+fn order(world: &World, query: &Params) -> ListOrder {
+    let asked = query.get("sort_by").filter(|_| world.documented && world.honours_sort).and_then(|name| by_name(name));
+    asked.unwrap_or(world.list_order)
 }
 
 /// Whether a day lies between two others, as the server understands them.

@@ -42,6 +42,19 @@ pub enum ListOrder {
     Scattered,
 }
 
+/// In which order records with one time stamp stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ties {
+    /// By their ids.
+    #[default]
+    ById,
+    /// In another order in each answer.
+    EachRequest,
+    /// In another order on each page, which is the same whenever that page is asked for: as of a database that keeps no
+    /// more rows in memory than the page needs.
+    EachPage,
+}
+
 /// What the days of `from_date` and `to_date` hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DayBounds {
@@ -76,10 +89,14 @@ pub struct World {
     meters: HashMap<i64, Meter>,
     /// Rows a page at the most, whatever is asked for.
     pub page_cap: usize,
+    /// Pages have `page_cap` rows, whatever is asked for.
+    pub ignores_page_size: bool,
     /// Whether `updated_at_min` is honoured.
     pub honours_filter: bool,
     /// In which order the list stands.
     pub list_order: ListOrder,
+    /// In which order records with one time stamp stand.
+    pub ties: Ties,
     /// The server is as its public documentation has it: summaries, details by request, no filter by change.
     pub documented: bool,
     /// The rows of such a server are complete all the same.

@@ -58,6 +58,7 @@ mod schema;
 mod secrets;
 mod standstill;
 mod terminal;
+mod ties;
 mod tokens;
 mod traces;
 mod vanished;

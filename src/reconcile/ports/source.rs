@@ -25,6 +25,8 @@ pub struct PageRequest<'a> {
     pub scope: Scope,
     /// Counted from 1.
     pub number: u32,
+    /// How many rows a page is to have; `None`: as many as are configured.
+    pub page_size: Option<u32>,
 }
 
 /// One page of a list, as it stood at one instant.

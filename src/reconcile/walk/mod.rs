@@ -6,11 +6,14 @@
 //! - Where it certainly runs from new to old, they are read forward. New rows push others away from page 1; where
 //!   `total` says that rows are gone, the reader steps back by as many.
 //! - The end where changes arrive is read again until it brings nothing new.
-//! - Anything else is read over and over, until every record of one reading, as many as its `total`, was there
-//!   again in the next: then that reading was whole, in whichever order the list stands.
+//! - Where records with one stamp lie across a page boundary, their order may differ in each answer. There the records
+//!   are counted (`count.rs`), and rows that are shown twice prove nothing.
+//! - Anything else is read to its end, again and with other page sizes, until the records that were in the list at one
+//!   instant are as many as its `total` at that instant.
 //!
 //! A short page is never taken for the last one: Salla may return fewer rows than asked for.
 
+mod count;
 mod error;
 mod onward;
 mod order;
@@ -21,6 +24,7 @@ use std::{collections::HashMap, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use count::{Count, Met};
 pub use error::WalkError;
 use error::{Distance, check};
 use onward::is_last;
@@ -33,10 +37,23 @@ use super::ports::RowKey;
 const EDGE_ROUNDS: u8 = 3;
 
 /// A list whose order is not known is read at most so often.
-const READINGS: u32 = 3;
+const READINGS: usize = 3;
+
+/// A list in which records with one stamp lie across page boundaries is read at most so often: each reading shows
+/// some two thirds of those that are missing.
+const READINGS_WITH_TIES: usize = 16;
+
+/// Such a list is given up after so many readings that brought nothing new.
+const STALE_READINGS: usize = 6;
+
+/// By how many rows the pages of each further reading are smaller, so that their boundaries fall elsewhere.
+const SMALLER_BY: [u32; 8] = [1, 7, 13, 17, 19, 23, 5, 11];
+
+/// Pages of fewer rows are made smaller by one row after the other.
+const SMALL_PAGE: u32 = 30;
 
 /// So many answers a page are not the way to read a list.
-const ANSWERS_A_PAGE: u32 = 8;
+const ANSWERS_A_PAGE: u32 = 32;
 
 /// Nor so many in all.
 const MAX_ANSWERS: u32 = 20_000;
@@ -111,9 +128,14 @@ pub struct Walk {
     /// How many rows page 1 had; `uneven`: another one had a different number.
     page_rows: usize,
     uneven: bool,
+    /// How many rows page 1 had in the first reading.
+    first_page_rows: usize,
+    /// Records with one stamp lie across a page boundary.
+    has_ties: bool,
+    count: Count,
     reading: Pass,
-    before: Option<Reading>,
-    readings: u32,
+    /// The readings that have come to their end.
+    readings: Vec<Reading>,
     #[serde(skip)]
     previous: Option<(u32, Vec<RowKey>)>,
 }
@@ -135,9 +157,11 @@ impl Walk {
             total: None,
             page_rows: 0,
             uneven: false,
+            first_page_rows: 0,
+            has_ties: false,
+            count: Count::default(),
             reading: Pass::default(),
-            before: None,
-            readings: 0,
+            readings: Vec::new(),
             previous: None,
         }
     }
@@ -149,6 +173,18 @@ impl Walk {
             Stage::Through { next, .. } | Stage::Edge { next, .. } | Stage::Verify { next } => Some(next),
             Stage::Whole => None,
         }
+    }
+
+    /// How many rows to ask for a page; `None`: as many as usual.
+    pub fn page_size(&self) -> Option<u32> {
+        let again = self.pass.checked_sub(self.first_pass + 1)?;
+        let usual = u32::try_from(self.first_page_rows).ok().filter(|rows| *rows > 0)?;
+        let smaller_by = if usual > SMALL_PAGE {
+            SMALLER_BY[again as usize % SMALLER_BY.len()]
+        } else {
+            1 + again % (usual / 2).max(1)
+        };
+        Some((usual - smaller_by.min(usual - 1)).max(1))
     }
 
     /// The number of the present pass.
@@ -174,7 +210,8 @@ impl Walk {
         let new = |mark: &Option<u32>| mark.is_none_or(|mark| mark < self.first_pass);
         let news: Vec<&RowKey> =
             answer.rows.iter().zip(&marks).filter(|(_, mark)| new(mark)).map(|(row, _)| row).collect();
-        let late = |row: &&RowKey| changed_since(row, began.map(|began| began - SETTLING));
+        let settled_until = began.map(|began| began - SETTLING);
+        let late = |row: &&RowKey| changed_since(row, settled_until);
         let first_is_settled_news = |row: &&RowKey| marks.first().is_some_and(new) && !late(row);
         self.look_at(number, answer, answer.rows.first().filter(first_is_settled_news))?;
         self.distinct += news.len() as u64;
@@ -183,17 +220,32 @@ impl Walk {
             rows if rows.iter().all(late) => News::Late,
             _ => News::Settled,
         };
-        for (row, mark) in answer.rows.iter().zip(&marks) {
-            self.reading.count(row, *mark, self.first_pass..self.pass);
-        }
-        self.reading.hear(answer.total, answer.total_pages);
+        self.count_rows(answer, &marks, settled_until);
         self.stage = self.onward(number, answer, (news, began))?;
         self.total = answer.total;
         self.answers += 1;
-        let stale = news == News::None && self.before.is_none();
+        let stale = news == News::None && self.readings.is_empty();
         self.stale_pages = if stale { self.stale_pages + 1 } else { 0 };
         self.bound(number, answer, elapsed)?;
         Ok(marks)
+    }
+
+    /// Counts the rows of a page for the present reading, and for the proof by count.
+    fn count_rows(&mut self, answer: Answer<'_>, marks: &[Option<u32>], settled_until: Option<DateTime<Utc>>) {
+        let is_first_answer = !self.reading.is_begun();
+        if is_first_answer {
+            self.count.begin(self.pass, answer.total);
+        }
+        for (row, mark) in answer.rows.iter().zip(marks) {
+            self.reading.count(row, *mark, self.first_pass..self.pass);
+            self.count.add(Met {
+                pass: self.pass,
+                before: mark.filter(|mark| *mark >= self.first_pass),
+                is_settled: self.order.was_listed_before(row, settled_until),
+                is_first_answer,
+            });
+        }
+        self.reading.hear(answer.total, answer.total_pages, self.page_rows);
     }
 
     /// Learns what the page shows of the list's order, and whether the server turns its pages at all.
@@ -206,6 +258,8 @@ impl Walk {
             if self.same_pages > u32::from(answer.total.is_some()) {
                 return Err(WalkError::Repeated(number));
             }
+            let (near, far) = if number < earlier { (answer.rows, &rows[..]) } else { (&rows[..], answer.rows) };
+            self.has_ties |= self.order.ties(near, far);
             if let (Stage::Through { direction, .. }, Some(first), Some(then)) =
                 (self.stage, settled_news, rows.first())
             {
@@ -217,6 +271,9 @@ impl Walk {
         self.first_total_pages = self.first_total_pages.or(answer.total_pages);
         if number == 1 {
             self.page_rows = answer.rows.len();
+            if self.pass == self.first_pass {
+                self.first_page_rows = self.page_rows;
+            }
         } else if !is_last(number, answer) && answer.rows.len() != self.page_rows {
             self.uneven = true;
         }

@@ -3,9 +3,10 @@
 use chrono::{DateTime, Utc};
 
 use super::{
-    Answer, EDGE_ROUNDS, News, READINGS, Round, Stage, Walk, WalkError, changed_since,
+    Answer, EDGE_ROUNDS, News, READINGS, READINGS_WITH_TIES, Round, STALE_READINGS, Stage, Walk, WalkError,
+    changed_since,
     order::Direction,
-    pass::{Pass, Reading},
+    pass::{Pass, Reading, agree},
 };
 
 impl Walk {
@@ -30,10 +31,7 @@ impl Walk {
                 (Some(_), Some(direction @ Direction::Descending)) if answer.total.is_some() => {
                     Stage::Through { direction, next: 2 }
                 }
-                _ => {
-                    self.readings = 1;
-                    self.verified(number, answer)?
-                }
+                _ => self.verified(number, answer)?,
             },
             Stage::Through { direction, .. } if !self.order.allows(direction) => self.read_again(answer),
             Stage::Through { direction: direction @ Direction::Ascending, .. } if number > 1 => {
@@ -79,43 +77,60 @@ impl Walk {
         }
         let enough = round.total.is_none_or(|total| self.distinct >= total);
         match round.news {
-            News::None if enough && self.order.proves(direction) => Stage::Whole,
+            News::None if enough && self.is_proved(direction) => Stage::Whole,
             News::None if enough => self.read_again(answer),
             _ if round.number < EDGE_ROUNDS => edge(direction, answer, round.number + 1),
             // It changes faster than it can be read, in records that belong to the next run.
-            News::Late if self.order.proves(direction) => Stage::Whole,
+            News::Late if self.is_proved(direction) => Stage::Whole,
             // Old records that come to light, or do not: the order is not what it seemed.
             _ => self.read_again(answer),
         }
     }
 
-    /// Moves on in a list whose order is not known, and compares one reading with the next.
+    /// Whether a list that was read in one direction is known to be whole. The argument from its order says nothing of
+    /// records that share a stamp: these have to be counted.
+    fn is_proved(&self, direction: Direction) -> bool {
+        if self.has_ties { self.count.is_complete() } else { self.order.proves(direction) }
+    }
+
+    /// Moves on in a list whose order is not known, and looks at its end whether all of it has been read.
     fn verified(&mut self, number: u32, answer: Answer<'_>) -> Result<Stage, WalkError> {
         if !is_last(number, answer) {
             return Ok(Stage::Verify { next: number + 1 });
         }
-        if self.before.is_some_and(|before| before.is_proved_by(&self.reading, answer.total)) {
+        self.readings.push(self.reading.ended(answer.total));
+        if self.count.is_complete() || agree(&self.readings, self.distinct) {
             return Ok(Stage::Whole);
         }
-        if self.readings >= READINGS {
+        if self.is_hopeless() {
             return Err(self.unstable(answer));
         }
-        self.readings += 1;
-        self.begin(self.reading.ended(answer.total));
-        Ok(Stage::Verify { next: 1 })
+        Ok(self.begin())
     }
 
-    /// What has been read so far counts as a reading that the next one may prove.
+    /// Whether another reading is not likely to show what the earlier ones did not.
+    fn is_hopeless(&self) -> bool {
+        // Without stamps, a list that holds still and shows records twice is one in which others are lost.
+        let has_ties = self.has_ties || self.readings.iter().any(Reading::has_repeats);
+        if !has_ties {
+            return self.readings.len() >= READINGS;
+        }
+        let stale = self.readings.iter().rev().take_while(|reading| !reading.has_news()).count();
+        self.readings.len() >= READINGS_WITH_TIES || stale >= STALE_READINGS
+    }
+
+    /// What has been read so far in one direction is one reading of those that are counted.
     fn read_again(&mut self, answer: Answer<'_>) -> Stage {
-        self.readings = 1;
-        self.begin(Reading { distinct: self.distinct, total: answer.total, sequence: None });
-        Stage::Verify { next: 1 }
+        self.readings = vec![Reading::partial(answer.total)];
+        self.begin()
     }
 
-    fn begin(&mut self, before: Reading) {
-        self.before = Some(before);
+    /// Begins another reading, whose pages have another size.
+    fn begin(&mut self) -> Stage {
         self.reading = Pass::default();
+        self.first_total_pages = None;
         self.pass += 1;
+        Stage::Verify { next: 1 }
     }
 
     /// How many rows fewer there are than at the last answer; `None`: the server does not say.

@@ -1,5 +1,6 @@
 //! The order of a list, as far as its rows show it.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::reconcile::ports::RowKey;
@@ -87,6 +88,25 @@ impl Evidence {
         if !self.entered_by_change && across.created.contradicts(direction) {
             self.created.pair(first.created_at, second.created_at);
         }
+    }
+
+    /// Whether records with one stamp stand on both sides of a page boundary. Their order may differ in each answer, so
+    /// that one of them is shown twice and another never.
+    pub fn ties(&self, near: &[RowKey], far: &[RowKey]) -> bool {
+        let is_tie = |near: &RowKey, far: &RowKey| {
+            let same_change = near.updated_at.is_some() && near.updated_at == far.updated_at;
+            let same_creation = near.created_at.is_some() && near.created_at == far.created_at;
+            near.id != far.id && (same_change || !self.entered_by_change && same_creation)
+        };
+        let across = |row: &RowKey, others: &[RowKey]| others.iter().any(|other| is_tie(row, other));
+        near.last().is_some_and(|row| across(row, far)) || far.first().is_some_and(|row| across(row, near))
+    }
+
+    /// Whether a record was in the list before an instant, by its own stamp. A change brings records into a list of changes;
+    /// into any other, only their creation does.
+    pub fn was_listed_before(&self, row: &RowKey, instant: Option<DateTime<Utc>>) -> bool {
+        let entered = if self.entered_by_change { row.updated_at } else { row.created_at.or(row.updated_at) };
+        entered.zip(instant).is_some_and(|(entered, instant)| entered < instant)
     }
 
     /// The direction that nothing speaks against so far.

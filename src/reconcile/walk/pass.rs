@@ -1,4 +1,4 @@
-//! One reading of a list from end to end, and how the next one proves it.
+//! One reading of a list from end to end, and how readings prove that the list was read whole.
 
 use std::ops::Range;
 
@@ -6,19 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::{domain::Fingerprint, reconcile::ports::RowKey};
 
+/// A list that really contains a record twice is read so often, with other page sizes, before it is believed.
+const READINGS_WITH_REPEATS: usize = 3;
+
 /// What a reading has shown so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pass {
     /// Different records.
     distinct: u64,
-    /// Of these, records that an earlier reading of the list had shown.
-    again: u64,
-    /// And that the last reading had shown.
-    again_at_once: u64,
+    /// Of these, records that no earlier reading of the list had shown.
+    fresh: u64,
     /// Rows of records that this reading had shown already.
     repeats: u64,
+    /// Which records these were, in any order.
+    repeated: u64,
     /// All rows, in their order and with their versions.
     sequence: u64,
+    /// How many rows its page 1 had.
+    page_rows: usize,
     /// The server's own account of the list, and whether it changed.
     account: Option<Account>,
     unsteady: bool,
@@ -30,13 +35,16 @@ type Account = (Option<u64>, Option<u32>);
 /// A reading that has come to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reading {
-    /// Different records that it showed.
-    pub distinct: u64,
+    distinct: u64,
+    fresh: u64,
+    repeats: u64,
+    repeated: u64,
+    page_rows: usize,
     /// How many rows there were when it ended.
-    pub total: Option<u64>,
+    total: Option<u64>,
     /// What its rows were, in their order; `None`: it was no reading from end to end, or the server's account of the
     /// list changed meanwhile.
-    pub sequence: Option<u64>,
+    sequence: Option<u64>,
 }
 
 impl Pass {
@@ -47,38 +55,81 @@ impl Pass {
         self.sequence = Fingerprint::of_text(&text).short();
         if mark == Some(earlier.end) {
             self.repeats += 1;
+            self.repeated = self.repeated.wrapping_add(Fingerprint::of_text(&row.id.to_string()).short());
             return;
         }
         self.distinct += 1;
-        self.again += u64::from(mark.is_some_and(|mark| earlier.contains(&mark)));
-        self.again_at_once += u64::from(mark.is_some_and(|mark| earlier.contains(&mark) && mark + 1 == earlier.end));
+        self.fresh += u64::from(!mark.is_some_and(|mark| earlier.contains(&mark)));
     }
 
-    /// Takes note of what the server says of the list.
-    pub fn hear(&mut self, total: Option<u64>, total_pages: Option<u32>) {
+    /// Whether it has had an answer.
+    pub fn is_begun(&self) -> bool {
+        self.account.is_some()
+    }
+
+    /// Takes note of what the server says of the list, and of how many rows its page 1 has.
+    pub fn hear(&mut self, total: Option<u64>, total_pages: Option<u32>, page_rows: usize) {
         let account = self.account.get_or_insert((total, total_pages));
         self.unsteady |= *account != (total, total_pages);
+        self.page_rows = page_rows;
     }
 
     /// The end of this reading.
     pub fn ended(&self, total: Option<u64>) -> Reading {
-        Reading { distinct: self.distinct, total, sequence: (!self.unsteady).then_some(self.sequence) }
+        Reading {
+            distinct: self.distinct,
+            fresh: self.fresh,
+            repeats: self.repeats,
+            repeated: self.repeated,
+            page_rows: self.page_rows,
+            total,
+            sequence: (!self.unsteady).then_some(self.sequence),
+        }
     }
 }
 
 impl Reading {
-    /// Whether the reading after this one proves that this one, with those before it, was whole.
-    ///
-    /// What was seen before its end and again afterwards was in the list at its end, and where that is as many as the
-    /// list had rows then, nothing was left out. A list that holds a record twice at all times has fewer records than
-    /// rows, and where the server gives no total there is nothing to count up to: then both readings must have shown
-    /// the same rows in the same order, while the server's account of the list stayed the same.
-    pub fn is_proved_by(&self, next: &Pass, total: Option<u64>) -> bool {
-        let agree = next.distinct == self.distinct && next.again_at_once == self.distinct;
-        let still = agree && self.sequence.is_some() && self.sequence == next.ended(total).sequence;
-        match self.total {
-            Some(rows) => next.again == rows || still && total == Some(rows) && self.distinct + next.repeats == rows,
-            None => still,
-        }
+    /// A reading whose rows were not all read in their order: it proves nothing together with others.
+    pub fn partial(total: Option<u64>) -> Self {
+        Self { distinct: 0, fresh: 1, repeats: 0, repeated: 0, page_rows: 0, total, sequence: None }
     }
+
+    /// Whether the reading showed a record more than once.
+    pub fn has_repeats(&self) -> bool {
+        self.repeats > 0
+    }
+
+    /// Whether the reading showed a record that no earlier one had shown.
+    pub fn has_news(&self) -> bool {
+        self.fresh > 0
+    }
+
+    /// Whether two readings show the same rows in the same order while the server's account of the list stays the same.
+    /// A record that is shown twice may stand for one that is lost at a page boundary: then the boundaries must differ.
+    fn agrees_with(&self, other: &Self) -> bool {
+        let same = self.sequence.is_some() && self.sequence == other.sequence && self.distinct == other.distinct;
+        same && !self.has_news() && (self.repeats == 0 || self.page_rows != other.page_rows)
+    }
+}
+
+/// Whether readings prove the list by their agreement alone, where no count of its records does.
+///
+/// Without `total`, the last two must agree. With it, the list really contains records twice where the last three
+/// readings, each with other page boundaries, show all of the records, and the same ones twice.
+pub fn agree(readings: &[Reading], distinct: u64) -> bool {
+    let Some((last, before)) = readings.split_last() else {
+        return false;
+    };
+    let Some(total) = last.total else {
+        return before.last().is_some_and(|before| last.agrees_with(before));
+    };
+    let Some(recent) = readings.len().checked_sub(READINGS_WITH_REPEATS).map(|first| &readings[first..]) else {
+        return false;
+    };
+    let same = |reading: &Reading| {
+        let all = reading.distinct == distinct && reading.distinct + reading.repeats == total;
+        all && reading.repeated == last.repeated && reading.total == last.total && reading.sequence.is_some()
+    };
+    let sizes_differ = (1..recent.len()).all(|at| recent[..at].iter().all(|one| one.page_rows != recent[at].page_rows));
+    recent.iter().all(same) && sizes_differ
 }

@@ -1,4 +1,4 @@
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use super::*;
 
@@ -22,13 +22,16 @@ fn page(ids: &[i64], total_pages: Option<u32>) -> Sheet {
     Sheet { rows: ids.iter().copied().map(key).collect(), total_pages, total: None }
 }
 
-/// Walks a list, and returns the distinct ids in the order in which they came, and how it ended: after so many
-/// answers.
-fn walk_over(entered_by_change: bool, mut list: impl FnMut(u32) -> Sheet) -> (Vec<i64>, Result<u32, WalkError>) {
+/// Walks a list of pages of this number and size, and returns the distinct ids in the order in which they came, and how it
+/// ended: after so many answers.
+fn walk_sized(
+    entered_by_change: bool,
+    mut list: impl FnMut(u32, Option<u32>) -> Sheet,
+) -> (Vec<i64>, Result<u32, WalkError>) {
     let (mut walk, mut seen, mut ids, mut answers) = (Walk::new(entered_by_change, 1), SeenIds::new(), Vec::new(), 0);
     while let Some(number) = walk.next() {
         answers += 1;
-        let sheet = list(number);
+        let sheet = list(number, walk.page_size());
         let answer = Answer { rows: &sheet.rows, total_pages: sheet.total_pages, total: sheet.total };
         // The state survives a process at any page.
         if answers % 2 == 0 {
@@ -51,8 +54,9 @@ fn walk_over(entered_by_change: bool, mut list: impl FnMut(u32) -> Sheet) -> (Ve
     (ids, Ok(answers))
 }
 
-fn walk(list: impl FnMut(u32) -> Sheet) -> (Vec<i64>, Result<u32, WalkError>) {
-    walk_over(true, list)
+/// The same of a list whose pages have one size, whatever is asked for.
+fn walk(mut list: impl FnMut(u32) -> Sheet) -> (Vec<i64>, Result<u32, WalkError>) {
+    walk_sized(true, |number, _| list(number))
 }
 
 #[test]
@@ -125,11 +129,66 @@ fn a_list_that_is_never_whole_is_not_taken_for_it() {
     assert!(matches!(end, Err(WalkError::Unstable { total: Some(5), distinct: 2, passes: 3 })), "{end:?}");
 }
 
+/// Rows of a list that holds still, `usual` to a page unless another size is asked for.
+fn sized(rows: &[RowKey], number: u32, size: Option<u32>, usual: usize) -> Sheet {
+    let size = size.map_or(usual, |size| size as usize);
+    let total_pages = u32::try_from(rows.len().div_ceil(size)).ok();
+    let rows_shown = rows.chunks(size).nth(number as usize - 1).unwrap_or_default().to_vec();
+    Sheet { rows: rows_shown, total_pages, total: Some(rows.len() as u64) }
+}
+
 #[test]
-fn a_record_that_is_always_listed_twice() {
-    let list = |n| Sheet { total: Some(5), ..page(if n == 1 { &[1, 2] } else { &[2, 3, 3] }, Some(2)) };
-    let (ids, end) = walk(list);
-    assert_eq!((ids, end.unwrap()), (vec![1, 2, 3], 4));
+fn a_record_listed_twice_is_believed_after_three_page_sizes() {
+    let ids: Vec<i64> = (1..=40).chain([7, 40]).map(|id| id * 7919 % 10_007).collect();
+    let rows: Vec<RowKey> = ids.into_iter().map(key).collect();
+    let mut sizes = Vec::new();
+    let (ids, end) = walk_sized(true, |number, size| {
+        sizes.push(size);
+        sized(&rows, number, size, 10)
+    });
+    assert_eq!((ids.len(), end.is_ok()), (40, true), "{end:?}");
+    sizes.dedup();
+    assert_eq!(sizes, [None, Some(9), Some(8)]);
+    let (_, end) = walk(|number| sized(&rows, number, None, 10));
+    assert!(matches!(end, Err(WalkError::Unstable { .. })), "the boundaries never move: {end:?}");
+}
+
+/// Equal stamps stand in another order in each answer, or on each page: no record is lost, and no repeat counts for one.
+#[test]
+fn records_with_one_stamp_are_all_read() {
+    let mut ended = 0;
+    for seed in 0..60u64 {
+        let (descending, each_request, honoured, total) = (seed % 2 == 0, seed % 4 < 2, seed % 3 > 0, seed % 5 > 0);
+        let (all, tied) = [(500, 300), (200, 61), (130, 130)][seed as usize % 3];
+        let stamp = |number: i64| if (20..20 + tied).contains(&number) { 20 } else { number * 60 };
+        let mut rows: Vec<RowKey> = (0..all)
+            .map(|number| RowKey {
+                id: number * 7919 % 10_007,
+                updated_at: Some(at(stamp(number))),
+                created_at: Some(at((all - number) * 7)),
+            })
+            .collect();
+        if descending {
+            rows.reverse();
+        }
+        let mut answers = 0;
+        let (ids, end) = walk_sized(true, |number, size| {
+            answers += 1;
+            let size = size.filter(|_| honoured);
+            let salt = if each_request { answers } else { u64::from(number) * 100 + u64::from(size.unwrap_or(60)) };
+            let mut rows = rows.clone();
+            for ties in rows.chunk_by_mut(|one, other| one.updated_at == other.updated_at) {
+                ties.shuffle(&mut StdRng::seed_from_u64(seed * 1_000 + salt));
+            }
+            let sheet = sized(&rows, number, size, 60);
+            Sheet { total: sheet.total.filter(|_| total), ..sheet }
+        });
+        ended += u32::from(end.is_ok());
+        assert!(end.is_err() || ids.len() as i64 == all, "seed {seed}: {} of {all} rows, {end:?}", ids.len());
+        let is_possible = total && (honoured || each_request);
+        assert!(end.is_ok() || !is_possible, "seed {seed}: {} of {all} rows, {end:?}", ids.len());
+    }
+    assert!(ended >= 30, "{ended}");
 }
 
 /// A row that an order placed at the front pushes onto the next page is no record that is listed twice: it must not
@@ -215,6 +274,8 @@ struct Shifting {
     next_id: i64,
     /// How many changes there are between two answers, at most.
     unrest: usize,
+    /// Equal stamps stand in another order in each answer.
+    shuffles_ties: bool,
 }
 
 impl Shifting {
@@ -222,7 +283,17 @@ impl Shifting {
         let mut rng = StdRng::seed_from_u64(seed);
         let (count, outside) = (rng.random_range(0..120), rng.random_range(0..20));
         let page_rows = rng.random_range(1..25);
-        let mut list = Self { rng, by, page_rows, rows: vec![], outside: vec![], now: 900_000, next_id: 0, unrest };
+        let mut list = Self {
+            rng,
+            by,
+            page_rows,
+            rows: vec![],
+            outside: vec![],
+            now: 900_000,
+            next_id: 0,
+            unrest,
+            shuffles_ties: seed % 3 == 1,
+        };
         for number in 0..count + outside {
             list.now += list.rng.random_range(0..3);
             let row = list.fresh();
@@ -234,6 +305,12 @@ impl Shifting {
             if list.rng.random_bool(0.7) {
                 list.touch();
             }
+        }
+        if seed % 2 == 1 {
+            // A bulk action: one stamp for many.
+            let stamp = Some(at(list.now));
+            let tied = list.rows.len() / 2;
+            list.rows.iter_mut().take(tied).for_each(|row| row.updated_at = stamp);
         }
         list.now = list.now.max(1_000_000);
         list
@@ -271,8 +348,8 @@ impl Shifting {
         }
     }
 
-    fn page(&mut self, number: u32) -> Sheet {
-        let by = self.by;
+    fn page(&mut self, number: u32, size: Option<u32>) -> Sheet {
+        let (by, page_rows) = (self.by, size.map_or(self.page_rows, |size| size as usize));
         self.rows.sort_by_key(|row| {
             let (updated, created) = (row.updated_at.unwrap().timestamp(), row.created_at.unwrap().timestamp());
             match by {
@@ -284,8 +361,18 @@ impl Shifting {
                 By::Nothing => (row.id * 31 % 1009, row.id),
             }
         });
-        let rows = self.rows.chunks(self.page_rows).nth(number as usize - 1).unwrap_or_default().to_vec();
-        let total_pages = u32::try_from(self.rows.len().div_ceil(self.page_rows)).unwrap();
+        if self.shuffles_ties {
+            let stamp = |row: &RowKey| match by {
+                By::UpdatedAscending | By::UpdatedDescending => row.updated_at,
+                By::CreatedAscending | By::CreatedDescending => row.created_at,
+                By::Id | By::Nothing => None,
+            };
+            for ties in self.rows.chunk_by_mut(|one, other| stamp(one).is_some() && stamp(one) == stamp(other)) {
+                ties.shuffle(&mut self.rng);
+            }
+        }
+        let rows = self.rows.chunks(page_rows).nth(number as usize - 1).unwrap_or_default().to_vec();
+        let total_pages = u32::try_from(self.rows.len().div_ceil(page_rows)).unwrap();
         let sheet = Sheet { rows, total_pages: Some(total_pages), total: Some(self.rows.len() as u64) };
         for _ in 0..self.rng.random_range(0..=self.unrest) {
             self.change();
@@ -298,7 +385,7 @@ impl Shifting {
 fn losses(seed: u64, by: By, unrest: usize) -> (Result<u32, WalkError>, Vec<i64>) {
     let mut list = Shifting::new(seed, by, unrest);
     let before = list.rows.clone();
-    let (ids, end) = walk(|number| list.page(number));
+    let (ids, end) = walk_sized(true, |number, size| list.page(number, size));
     let untouched = before.iter().filter(|row| list.rows.contains(row));
     let lost = untouched.filter(|row| !ids.contains(&row.id)).map(|row| row.id).collect();
     (end, lost)

@@ -13,7 +13,7 @@ use salla_reconciler::{
         ports::{Actor, Enqueued, Ledger, NewRun, Register, Registration, Tokens},
     },
     salla::WhenOpen,
-    simulator::{DayBounds, ListOrder, Shop, Simulator, World},
+    simulator::{DayBounds, Item, ListOrder, Shop, Simulator, Ties, World},
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,7 @@ pub enum Reconciler {
     ForwardOverAscending,
     StopsOnAShortPage,
     WatermarkFromTheNewestRow,
+    CountsRepeatsAsRecords,
 }
 
 /// What the seed decided.
@@ -51,6 +52,9 @@ pub struct Plan {
     unrest: u32,
     /// How far Salla's clock is off ours on the last night.
     clock_off: TimeDelta,
+    ties: Ties,
+    /// How many orders a merchant changes at once, now and then.
+    bulk: usize,
 }
 
 impl fmt::Display for Plan {
@@ -81,6 +85,8 @@ impl Plan {
             nights: rng.random_range(2..5),
             unrest: rng.random_range(0..4),
             clock_off: TimeDelta::minutes([-60, 0, 60, -14_400][rng.random_range(0..4usize)]),
+            ties: [Ties::ById, Ties::EachRequest, Ties::EachPage][rng.random_range(0..3usize)],
+            bulk: [0, 10, 40][rng.random_range(0..3usize)],
         }
     }
 }
@@ -134,8 +140,10 @@ impl<K: Kind> Life<K> {
                 K::change(&mut shop, id, created + TimeDelta::seconds(rng.random_range(1..3_600)));
             }
         }
+        change_at_once::<K>(&mut shop, plan.bulk, now - TimeDelta::minutes(30));
         let mut world = World::new([shop]);
         world.clock_ahead = clock_ahead;
+        world.ties = plan.ties;
         world.list_order = plan.order;
         world.documented = plan.documented;
         world.honours_sort = rng.random_bool(0.7);
@@ -156,6 +164,9 @@ impl<K: Kind> Life<K> {
             let mut world = self.simulator.world();
             world.documented = false;
             world.list_order = ListOrder::UpdatedAscending;
+            if reconciler != Reconciler::CountsRepeatsAsRecords {
+                world.ties = Ties::ById;
+            }
         }
         // The whole history first; once that is there, only what changed.
         for night in 0..=self.plan.nights {
@@ -276,7 +287,12 @@ impl<K: Kind> Life<K> {
                 self.database.consume(MERCHANT, &order).await;
             }
         }
-        self.simulator.world().clock_ahead += TimeDelta::hours(12);
+        let mut world = self.simulator.world();
+        if self.rng.random_bool(0.5) {
+            let now = world.now();
+            change_at_once::<K>(world.shop(MERCHANT), self.plan.bulk, now);
+        }
+        world.clock_ahead += TimeDelta::hours(12);
     }
 
     async fn register(&self) {
@@ -377,6 +393,12 @@ impl<K: Kind> Life<K> {
         let rows = self.database.rows(&sql).await;
         rows.iter().map(|row| (row.try_get("", K::ID).unwrap(), copy(row))).collect()
     }
+}
+
+/// A bulk action: as many records as there are, up to `count`, get one stamp.
+fn change_at_once<K: Kind>(shop: &mut Shop, count: usize, at: DateTime<Utc>) {
+    let ids: Vec<i64> = K::all(shop).iter().map(Item::id).take(count).collect();
+    ids.into_iter().for_each(|id| K::change(shop, id, at));
 }
 
 /// Something happens to the store.

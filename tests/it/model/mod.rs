@@ -83,9 +83,12 @@ async fn nothing_untouched_is_lost<K: Kind>(engine: Engine) {
 /// The test of the test: each of these is wrong in a way that is known, and must be caught.
 #[tokio::test(flavor = "multi_thread")]
 async fn known_wrong_walkers_are_caught() {
-    for reconciler in
-        [Reconciler::ForwardOverAscending, Reconciler::StopsOnAShortPage, Reconciler::WatermarkFromTheNewestRow]
-    {
+    for reconciler in [
+        Reconciler::ForwardOverAscending,
+        Reconciler::StopsOnAShortPage,
+        Reconciler::WatermarkFromTheNewestRow,
+        Reconciler::CountsRepeatsAsRecords,
+    ] {
         let outcomes = live_all::<Order>(Engine::Sqlite, 0..40, reconciler).await;
         let caught = outcomes.iter().filter(|(_, outcome)| !outcome.broken.is_empty()).count();
         println!("{reconciler:?}: caught by {caught} of {} seeds", outcomes.len());

@@ -1,4 +1,4 @@
-//! Three reconcilers that are wrong as many are, to show that the model catches them.
+//! Reconcilers that are wrong as many are, to show that the model catches them.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +20,7 @@ pub struct Wrong {
 struct Page {
     rows: Vec<(i64, Copy)>,
     total_pages: u64,
+    total: u64,
     served_at: DateTime<Utc>,
 }
 
@@ -34,7 +35,7 @@ impl Wrong {
         (self.kind != Reconciler::Ours).then(|| self.held.clone())
     }
 
-    /// One night; it always believes that it came to its end.
+    /// One night; whether it believes that it came to its end.
     pub async fn night<K: Kind>(&mut self, life: &Life<K>, full: bool) -> bool {
         let since = self.watermark.filter(|_| !full).unwrap_or(DateTime::UNIX_EPOCH);
         let mut pages = Vec::new();
@@ -68,18 +69,20 @@ impl Wrong {
                 pages.push(self.page(life, since, last).await);
             }
         }
+        let total = pages.last().map_or(0, |page| page.total);
         let newest = pages.iter().flat_map(|page| &page.rows).map(|(_, copy)| copy.updated_at).max();
         self.watermark = match self.kind {
             Reconciler::WatermarkFromTheNewestRow => newest.or(self.watermark),
             _ => Some(began),
         };
+        let rows = pages.iter().map(|page| page.rows.len() as u64).sum::<u64>();
         for (id, copy) in pages.into_iter().flat_map(|page| page.rows) {
             let newer = self.held.get(&id).is_none_or(|held| held.updated_at <= copy.updated_at);
             if newer {
                 self.held.insert(id, copy);
             }
         }
-        true
+        self.kind != Reconciler::CountsRepeatsAsRecords || rows >= total
     }
 
     async fn page<K: Kind>(&self, life: &Life<K>, since: DateTime<Utc>, number: u64) -> Page {
@@ -94,7 +97,8 @@ impl Wrong {
         let served_at = httpdate::parse_http_date(response.headers()["date"].to_str().unwrap()).unwrap().into();
         let body: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
         let rows = body["data"].as_array().unwrap().iter().map(read).collect();
-        Page { rows, total_pages: body["pagination"]["totalPages"].as_u64().unwrap(), served_at }
+        let number = |name: &str| body["pagination"][name].as_u64().unwrap();
+        Page { rows, total_pages: number("totalPages"), total: number("total"), served_at }
     }
 }
 

@@ -1,0 +1,55 @@
+//! The proof by count: how many of the records that a list held at one instant have been read.
+//!
+//! A record was in the list at an instant where it was read in the answer of that instant, or before and after it, or
+//! after it with a stamp from before it. Where as many were as the list had rows then, none is missing: in whatever order
+//! the list stands, and whatever happens to it. Rows that are shown twice do not count twice.
+
+use serde::{Deserialize, Serialize};
+
+/// The rows of the list at the first answer of a pass, and how many of them are accounted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Instant {
+    pass: u32,
+    rows: u64,
+    counted: u64,
+}
+
+/// The instants at which passes over one list began.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    instants: Vec<Instant>,
+}
+
+/// How a row was met.
+#[derive(Debug, Clone, Copy)]
+pub struct Met {
+    /// The present pass.
+    pub pass: u32,
+    /// The pass over this list that met its record last.
+    pub before: Option<u32>,
+    /// It was in the list well before the run began, by its own stamp.
+    pub is_settled: bool,
+    /// Its answer is the first one of the pass.
+    pub is_first_answer: bool,
+}
+
+impl Count {
+    /// Begins a pass over a list that has so many rows; where the server does not say, there is nothing to count up to.
+    pub fn begin(&mut self, pass: u32, total: Option<u64>) {
+        self.instants.extend(total.map(|rows| Instant { pass, rows, counted: 0 }));
+    }
+
+    /// Counts a record, once for each instant before which it had not been met.
+    pub fn add(&mut self, met: Met) {
+        for instant in self.instants.iter_mut().filter(|instant| met.before.is_none_or(|before| before < instant.pass))
+        {
+            let in_this_answer = met.is_first_answer && instant.pass == met.pass;
+            instant.counted += u64::from(met.is_settled || met.before.is_some() || in_this_answer);
+        }
+    }
+
+    /// Whether all records of one instant have been read.
+    pub fn is_complete(&self) -> bool {
+        self.instants.iter().any(|instant| instant.counted == instant.rows)
+    }
+}

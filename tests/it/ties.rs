@@ -1,0 +1,164 @@
+//! Many records with one time stamp, as after a bulk action of a merchant: the server may put them into another order in
+//! each answer, so that some stand on two pages and as many on none.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use salla_reconciler::simulator::{Customer, Item, ListOrder, Order, Product, Shop, Ties};
+use serde_json::json;
+
+use crate::support::{
+    Engine, Site,
+    kind::Kind,
+    site::{shop, totals},
+};
+
+on_every_database!(
+    orders_with_one_stamp_are_all_stored,
+    ties_across_page_boundaries_are_counted_when_rows_move,
+    a_list_of_summaries_with_one_date_is_read_whole,
+    products_and_customers_with_one_stamp_are_all_stored,
+    a_row_that_is_really_listed_twice_counts_once,
+    a_list_that_cannot_be_counted_fails,
+);
+
+/// A store of `all` orders, `tied` of which were changed by one action.
+fn bulk(all: usize, tied: usize) -> Shop {
+    let mut shop = shop(1001, 0, all);
+    let stamp = Utc::now() - TimeDelta::minutes(5);
+    set_stamps(&mut shop.orders[..tied], stamp);
+    shop
+}
+
+fn set_stamps(orders: &mut [Order], stamp: DateTime<Utc>) {
+    let stamp = DateTime::from_timestamp(stamp.timestamp(), 0).unwrap();
+    for order in orders {
+        (order.created_at, order.updated_at) = (order.created_at.min(stamp), stamp);
+    }
+}
+
+async fn orders_with_one_stamp_are_all_stored(engine: Engine) {
+    let rounds = [
+        (500, 300, ListOrder::UpdatedDescending, Ties::EachRequest),
+        (500, 300, ListOrder::UpdatedAscending, Ties::EachPage),
+        (200, 61, ListOrder::UpdatedDescending, Ties::EachPage),
+        (200, 61, ListOrder::UpdatedAscending, Ties::EachRequest),
+    ];
+    for (all, tied, order, ties) in rounds {
+        let site = Site::new(engine, [bulk(all, tied)]).await;
+        {
+            let mut world = site.salla.world();
+            (world.list_order, world.ties) = (order, ties);
+        }
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!(run["status"], "succeeded", "{all} {order:?} {ties:?}: {run}");
+        assert_eq!(totals(&run)[0], all as u64, "{all} {order:?} {ties:?}: {run}");
+        site.assert_equal(1001).await;
+        assert_eq!(site.reconcile(1001, &["--full"]).await["status"], "succeeded");
+    }
+}
+
+/// One order is deleted and one comes while the list is read, so that `total` looks as before.
+async fn ties_across_page_boundaries_are_counted_when_rows_move(engine: Engine) {
+    for order in [ListOrder::UpdatedDescending, ListOrder::UpdatedAscending] {
+        let site = Site::new(engine, [bulk(260, 200)]).await;
+        let untouched = {
+            let mut world = site.salla.world();
+            (world.list_order, world.ties) = (order, Ties::EachRequest);
+            let mut answers = 0;
+            world.between_answers(move |shops, _| {
+                answers += 1;
+                let shop = shops.get_mut(&1001).unwrap();
+                if answers == 2 {
+                    let gone = shop.orders[0].id;
+                    shop.delete(gone);
+                    shop.place(Utc::now());
+                }
+            });
+            world.shop(1001).orders[1..].iter().map(|order| order.id).collect::<Vec<_>>()
+        };
+        let run = site.reconcile(1001, &[]).await;
+        let rows = site.database.rows("SELECT salla_order_id FROM orders").await;
+        let stored: Vec<i64> = rows.iter().map(|row| row.try_get("", "salla_order_id").unwrap()).collect();
+        let lost = untouched.iter().filter(|id| !stored.contains(id)).count();
+        assert!(lost == 0 || run["error"]["kind"] == "listing_unstable", "{order:?}: {lost} lost: {run}");
+        site.salla.world().quiet();
+        assert_eq!(site.reconcile(1001, &["--full"]).await["status"], "succeeded", "{order:?}");
+        site.assert_equal(1001).await;
+    }
+}
+
+async fn a_list_of_summaries_with_one_date_is_read_whole(engine: Engine) {
+    for ties in [Ties::EachRequest, Ties::EachPage] {
+        let mut shop = shop(1001, 0, 200);
+        let date = shop.orders[0].created_at - TimeDelta::hours(1);
+        for order in &mut shop.orders[..130] {
+            (order.created_at, order.updated_at) = (date, date);
+        }
+        let mut site = Site::new(engine, [shop]).await;
+        site.set("SALLA__LISTING", "documented");
+        {
+            let mut world = site.salla.world();
+            (world.documented, world.list_order, world.ties) = (true, ListOrder::CreatedDescending, ties);
+        }
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!((&run["status"], totals(&run)[0]), (&json!("succeeded"), 200), "{ties:?}: {run}");
+        site.assert_equal(1001).await;
+    }
+}
+
+async fn products_and_customers_with_one_stamp_are_all_stored(engine: Engine) {
+    let now = Utc::now();
+    let at = now - TimeDelta::hours(2);
+    let mut shop = shop(1001, 0, 0).stocked(0, now).visited(0, now);
+    for _ in 0..150 {
+        Product::add(&mut shop, at);
+        Customer::add(&mut shop, at);
+    }
+    let mut site = Site::new(engine, [shop]).await;
+    site.set("RECONCILE__RESOURCES", "products,customers");
+    site.set("SALLA__ADDRESS_REQUESTS_PER_10_MINUTES", "1000000");
+    for order in [ListOrder::UpdatedDescending, ListOrder::CreatedAscending] {
+        {
+            let mut world = site.salla.world();
+            (world.list_order, world.ties) = (order, Ties::EachRequest);
+        }
+        let run = site.reconcile(1001, &["--full"]).await;
+        assert_eq!((&run["status"], totals(&run)[0]), (&json!("succeeded"), 300), "{order:?}: {run}");
+    }
+    assert_held::<Product>(&site, 150).await;
+    assert_held::<Customer>(&site, 150).await;
+}
+
+async fn assert_held<K: Kind>(site: &Site, records: i64) {
+    assert_eq!(site.database.number(&format!("SELECT count(*) FROM {}", K::TABLE)).await, records);
+}
+
+async fn a_row_that_is_really_listed_twice_counts_once(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 130)]).await;
+    {
+        let mut world = site.salla.world();
+        let twice = world.shop(1001).orders[4].payload().to_string();
+        world.shop(1001).raw_rows.push(twice);
+    }
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((&run["status"], totals(&run)[0]), (&json!("succeeded"), 130), "{run}");
+    site.assert_equal(1001).await;
+    let sizes: std::collections::BTreeSet<String> =
+        site.salla.world().seen.iter().map(|seen| seen.query["per_page"].clone()).collect();
+    assert!(sizes.len() >= 3, "the pages had other boundaries each time: {sizes:?}");
+}
+
+/// The same rows stand on the same pages whatever is asked for, and some on none.
+async fn a_list_that_cannot_be_counted_fails(engine: Engine) {
+    let site = Site::new(engine, [bulk(300, 200)]).await;
+    {
+        let mut world = site.salla.world();
+        (world.list_order, world.ties) = (ListOrder::UpdatedDescending, Ties::EachPage);
+        world.ignores_page_size = true;
+    }
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((&run["status"], &run["error"]["kind"]), (&json!("failed"), &json!("listing_unstable")), "{run}");
+    assert_eq!(site.database.number("SELECT count(*) FROM watermarks").await, 0);
+    site.salla.world().ignores_page_size = false;
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+    site.assert_equal(1001).await;
+}
