@@ -50,7 +50,7 @@ fn page() -> Bytes {
 
 fn orders(page: &Bytes) -> Vec<Order> {
     let envelope = Envelope::read(page.clone()).unwrap();
-    envelope.rows().unwrap().iter().map(|row| Order::transform(row).unwrap()).collect()
+    envelope.rows().unwrap().iter().map(|row| Order::transform(&row.text).unwrap()).collect()
 }
 
 /// As the database has it after the night before.
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
         let (page, known) = (&page, &known);
         move || {
             let orders = orders(page);
-            let judged = orders.iter().enumerate().map(|(at, order)| assess(order, held(known, at)).unwrap());
+            let judged = orders.iter().enumerate().map(|(at, order)| assess(order, held(known, at), None).unwrap());
             judged.filter(|judged| *judged == verdict).count()
         }
     };

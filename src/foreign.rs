@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use http::{HeaderMap, header};
 use serde::{
     Deserialize, Deserializer,
@@ -75,18 +75,40 @@ pub fn served_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
     httpdate::parse_http_date(text).ok().map(DateTime::from)
 }
 
-/// For how long a server asks to be left alone: seconds, or a date, which is read against the server's own
-/// clock, and against ours where it shows none.
+/// A server that asks for more means something else.
+const LONGEST_WAIT: TimeDelta = TimeDelta::days(7);
+
+/// For how long a server asks to be left alone: seconds, a date, or an instant in seconds, milliseconds, microseconds or
+/// nanoseconds since 1970. Instants are read against the server's own clock, and against ours where it shows none.
+///
+/// `None`: it does not ask, or for more than a week.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<f64>() {
-        let too_long = || if seconds > 0.0 { Some(Duration::MAX) } else { None };
-        return Duration::try_from_secs_f64(seconds).ok().or_else(too_long);
+    if let Ok(number) = text.parse::<f64>() {
+        let span = Duration::try_from_secs_f64(number).ok();
+        let is_span = |span: &Duration| TimeDelta::from_std(*span).is_ok_and(|span| span <= LONGEST_WAIT);
+        return span.filter(is_span).or_else(|| wait_until(instant(number)?, headers));
     }
-    let until: DateTime<Utc> = httpdate::parse_http_date(text).ok()?.into();
-    let now = served_at(headers).unwrap_or_else(Utc::now);
-    Some((until - now).to_std().unwrap_or(Duration::ZERO))
+    let date = httpdate::parse_http_date(text).map(DateTime::from).ok();
+    wait_until(date.or_else(|| Some(DateTime::parse_from_rfc3339(text).ok()?.to_utc()))?, headers)
+}
+
+/// An instant since 1970, in the unit that makes it one of this century.
+fn instant(number: f64) -> Option<DateTime<Utc>> {
+    let per_second = match number {
+        1e9..1e11 => 1.0,
+        1e12..1e14 => 1e3,
+        1e15..1e17 => 1e6,
+        1e18..1e20 => 1e9,
+        _ => return None,
+    };
+    DateTime::from_timestamp((number / per_second) as i64, 0)
+}
+
+fn wait_until(until: DateTime<Utc>, headers: &HeaderMap) -> Option<Duration> {
+    let wait = until - served_at(headers).unwrap_or_else(Utc::now);
+    (wait.abs() <= LONGEST_WAIT).then(|| wait.to_std().unwrap_or(Duration::ZERO))
 }
 
 #[cfg(test)]
@@ -105,7 +127,16 @@ mod tests {
         assert_eq!(of("Tue, 24 Nov 2026 02:01:30 GMT"), Some(Duration::from_secs(90)));
         assert_eq!(of("Mon, 23 Nov 2026 02:00:00 GMT"), Some(Duration::ZERO));
         assert_eq!(of("1.5"), Some(Duration::from_millis(1500)));
-        assert_eq!(of("99999999999999999999999"), Some(Duration::MAX));
+        for instant in
+            ["1795485690", "1795485690000", "1795485690000000", "1795485690000000000", "2026-11-24T02:01:30Z"]
+        {
+            assert_eq!(of(instant), Some(Duration::from_secs(90)), "{instant}");
+        }
+        for absurd in
+            ["99999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT", "253402300799", "29924760", "inf", "NaN"]
+        {
+            assert_eq!(of(absurd), None, "{absurd}");
+        }
         assert_eq!(of("soon"), None);
         assert_eq!(of("-1"), None);
     }

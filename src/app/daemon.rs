@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Services;
 use crate::{
     config::Config,
-    http::{self, Access, Api, Onboarding, RequestRate, WebhookSecret},
+    http::{self, Access, Api, LogLimit, Onboarding, RequestRate, WebhookSecret},
     outbox::{Relay, Webhook},
     reconcile::{OnStop, ProgressSender, Pulse, Worker},
     salla,
@@ -137,6 +137,8 @@ fn api(
         draining: signals.draining.clone(),
         probing: Semaphore::new(http::PROBES_AT_ONCE),
         scraping: Semaphore::new(http::PROBES_AT_ONCE),
+        not_ready: LogLimit::default(),
+        not_scraped: LogLimit::default(),
     }))
 }
 
@@ -147,6 +149,7 @@ fn onboarding(config: &Config, services: &Services) -> Arc<Onboarding<Vault<Stor
         metrics: Arc::clone(&services.metrics),
         webhook_secret: WebhookSecret::new([&config.salla.webhook_secret, &config.salla.client_secret]),
         read_event: salla::read_event,
+        unsigned: LogLimit::default(),
     })
 }
 

@@ -14,7 +14,7 @@ use crate::{
     reconcile::ports::{Ledger, Outbox, Standstill, TargetError},
     salla::plain_client,
     schedule::Calendar,
-    store::{Store, published},
+    store::{Store, published, schema_of},
     vault::Vault,
 };
 
@@ -88,21 +88,15 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
 /// Which database it is, without what opens it.
 fn place(url: &str) -> String {
     let file = url.trim_start_matches("sqlite:").trim_start_matches("//").split('?').next().unwrap_or_default();
+    let schema = schema_of(url).map_or_else(String::new, |schema| format!(", schema {schema},"));
     let of_server = |url: url::Url| {
         let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
-        url.host_str().map(|host| format!("{}{} on {host}{port}", url.path().trim_start_matches('/'), schema(&url)))
+        url.host_str().map(|host| format!("{}{} on {host}{port}", url.path().trim_start_matches('/'), schema))
     };
     if url.starts_with("sqlite:") {
         return format!("the file {file}");
     }
     url::Url::parse(url).ok().and_then(of_server).unwrap_or_else(|| "as database.url says".to_owned())
-}
-
-/// The schema, where the address names one.
-fn schema(url: &url::Url) -> String {
-    let options = url.query_pairs().find(|(name, _)| name == "options").map(|(_, value)| value.into_owned());
-    let path = options.and_then(|options| Some(options.split("search_path=").nth(1)?.split(' ').next()?.to_owned()));
-    path.map_or_else(String::new, |path| format!(", schema {path},"))
 }
 
 async fn tokens(vault: &Vault<Store>, store: &Store) -> Result<String, String> {

@@ -168,7 +168,18 @@ fn object(ended: &Ended) -> serde_json::Value {
 /// A row a merchant, with one for each kind of record below it where there are several, and under them all the reasons of
 /// those that failed.
 pub fn summary(ended: &[Ended]) -> String {
-    let head = ["merchant", "status", "fetched", "created", "updated", "unchanged", "skipped", "failed", "requests"];
+    let head = [
+        "merchant",
+        "status",
+        "fetched",
+        "created",
+        "updated",
+        "unchanged",
+        "newer here",
+        "skipped",
+        "failed",
+        "requests",
+    ];
     let mut rows = Vec::new();
     let mut reasons = Vec::new();
     for ended in ended {
@@ -196,7 +207,16 @@ merchant {merchant}: {kind}: {message}"
 }
 
 fn row(begins: [&str; 2], totals: Totals, requests: String) -> Vec<String> {
-    let counts = [totals.fetched, totals.created, totals.updated, totals.unchanged, totals.skipped, totals.failed];
+    let unchanged = totals.unchanged - totals.newer_locally;
+    let counts = [
+        totals.fetched,
+        totals.created,
+        totals.updated,
+        unchanged,
+        totals.newer_locally,
+        totals.skipped,
+        totals.failed,
+    ];
     let counts = counts.map(|count| count.to_string());
     begins.map(str::to_owned).into_iter().chain(counts).chain([requests]).collect()
 }

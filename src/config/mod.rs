@@ -105,6 +105,9 @@ impl Config {
                 "use postgres://user:password@host/database or sqlite://file.db?mode=rwc",
             ));
         }
+        if !url.starts_with("sqlite:") && !store::is_readable(url) {
+            return Err(("database.url", "cannot be read as an address".to_owned(), store::PERCENT_ENCODE));
+        }
         if !(self.salla.limit_share > 0.0 && self.salla.limit_share <= 1.0) {
             let share = self.salla.limit_share;
             return Err(("salla.limit_share", format!("{share} is no share"), "use a number above 0, up to 1"));

@@ -1,8 +1,11 @@
 //! The heart: what Salla says, against what we hold.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Columns, Digest, Fingerprint, Record, Unreadable};
+
+/// A stamp that is later than the clock of the server that shows it by more than this was not made by that clock.
+pub const STAMP_TOLERANCE: TimeDelta = TimeDelta::minutes(10);
 
 /// What the platform's database holds of a record.
 #[derive(Debug, Clone)]
@@ -58,23 +61,39 @@ pub enum Verdict {
     },
     /// We hold it as gone, and as it is or newer: it is there all the same.
     Restore,
-    /// We hold it, as new or newer.
+    /// We hold a newer version, with another content.
+    NewerLocally,
+    /// We hold it, as new or newer, with the same content.
     Unchanged,
 }
 
+impl Verdict {
+    /// Whether nothing is to be written.
+    #[must_use]
+    pub fn leaves_it(&self) -> bool {
+        matches!(self, Self::NewerLocally | Self::Unchanged)
+    }
+}
+
 /// Decides what is to be done about one record that Salla lists. Newer wins; where the age is equal,
-/// Salla's content wins.
+/// Salla's content wins. A held version that is later than `latest`, the server's clock with [`STAMP_TOLERANCE`], was not
+/// stamped by that clock, and does not win.
 ///
 /// # Errors
 /// When the payload has to be hashed and cannot be.
-pub fn assess<R: Record>(remote: &R, held: Option<&Held<R>>) -> Result<Verdict, Unreadable> {
+pub fn assess<R: Record>(
+    remote: &R,
+    held: Option<&Held<R>>,
+    latest: Option<DateTime<Utc>>,
+) -> Result<Verdict, Unreadable> {
     let Some(held) = held else {
         remote.hash()?;
         return Ok(Verdict::Create);
     };
     let theirs = remote.updated_at();
-    let older = theirs.is_some() && held.updated_at < theirs;
-    let same_age = theirs.is_none() || held.updated_at == theirs;
+    let ours = held.updated_at.filter(|at| latest.is_none_or(|latest| *at <= latest));
+    let older = theirs.is_some() && ours < theirs;
+    let same_age = theirs.is_none() || ours == theirs;
     let other_content =
         (older || same_age) && !held.is_from(remote.payload()) && held.fingerprint != Some(remote.hash()?);
     let mut fields = remote.columns().differing(&held.columns);
@@ -89,9 +108,16 @@ pub fn assess<R: Record>(remote: &R, held: Option<&Held<R>>) -> Result<Verdict, 
         Ok(Verdict::Update { fields })
     } else if held.deleted {
         Ok(Verdict::Restore)
+    } else if !same_age && (!fields.is_empty() || has_other_content(remote, held)) {
+        Ok(Verdict::NewerLocally)
     } else {
         Ok(Verdict::Unchanged)
     }
+}
+
+/// Whether a version that is older than ours has another content, as far as it can be read.
+fn has_other_content<R: Record>(remote: &R, held: &Held<R>) -> bool {
+    !held.is_from(remote.payload()) && remote.hash().is_ok_and(|hash| held.fingerprint != Some(hash))
 }
 
 #[cfg(test)]
@@ -118,7 +144,7 @@ mod tests {
     }
 
     fn judge(remote: &Order, held: Option<&Held<Order>>) -> Verdict {
-        assess(remote, held).unwrap()
+        assess(remote, held, None).unwrap()
     }
 
     fn held(order: &Order) -> Held<Order> {
@@ -151,22 +177,36 @@ mod tests {
         // It cannot be: whoever tried would find it unreadable.
         let mut theirs = order(1, "a");
         theirs.payload = ("[".repeat(1000) + &"]".repeat(1000)).into();
-        assert!(assess(&theirs, None).is_err() && assess(&theirs, Some(&held(&order(1, "a")))).is_err());
+        assert!(assess(&theirs, None, None).is_err() && assess(&theirs, Some(&held(&order(1, "a"))), None).is_err());
         let print = order(1, "a").fingerprint();
         let mut ours = held(&order(1, "a"));
         ours.digest = Some(Digest::of(print, &theirs.payload));
         assert_eq!(judge(&theirs, Some(&ours)), Verdict::Unchanged);
         ours.fingerprint = Some(order(1, "b").fingerprint());
-        assert!(assess(&theirs, Some(&ours)).is_err(), "somebody replaced the fingerprint, and the content with it");
+        assert!(
+            assess(&theirs, Some(&ours), None).is_err(),
+            "somebody replaced the fingerprint, and the content with it"
+        );
         ours.fingerprint = None;
-        assert!(assess(&theirs, Some(&ours)).is_err());
+        assert!(assess(&theirs, Some(&ours), None).is_err());
         ours.updated_at = order(2, "a").updated_at;
         assert_eq!(judge(&theirs, Some(&ours)), Verdict::Unchanged, "what is older need not be readable");
     }
 
     #[test]
     fn a_newer_local_row_is_left_alone() {
-        assert_eq!(judge(&order(1, "a"), Some(&held(&order(2, "b")))), Verdict::Unchanged);
+        assert_eq!(judge(&order(1, "a"), Some(&held(&order(2, "b")))), Verdict::NewerLocally);
+        assert_eq!(judge(&order(1, "a"), Some(&held(&order(2, "a")))), Verdict::Unchanged);
+    }
+
+    #[test]
+    fn a_held_stamp_ahead_of_the_clock_does_not_win() {
+        let ours = held(&order(5_000, "b"));
+        let at = |latest| assess(&order(1, "a"), Some(&ours), Utc.timestamp_opt(latest, 0).single()).unwrap();
+        assert_eq!(at(4_999), Verdict::Update { fields: vec!["status", "payload"] });
+        assert_eq!(at(5_000), Verdict::NewerLocally);
+        let right = assess(&order(1, "b"), Some(&ours), Utc.timestamp_opt(1, 0).single()).unwrap();
+        assert_eq!(right, Verdict::Update { fields: vec![] }, "its stamp is corrected");
     }
 
     #[test]
@@ -205,10 +245,10 @@ mod tests {
         fn after_it_was_applied_nothing_is_left_to_do(remote_at in 0i64..4, local_at in proptest::option::of(0i64..4), remote in "[ab]", local in "[ab]") {
             let theirs = order(remote_at, &remote);
             let mut ours = local_at.map(|at| held(&order(at, &local)));
-            if judge(&theirs, ours.as_ref()) != Verdict::Unchanged {
+            if !judge(&theirs, ours.as_ref()).leaves_it() {
                 ours = Some(held(&theirs));
             }
-            prop_assert_eq!(judge(&theirs, ours.as_ref()), Verdict::Unchanged);
+            prop_assert!(judge(&theirs, ours.as_ref()).leaves_it());
             prop_assert!(ours.unwrap().updated_at >= theirs.updated_at);
         }
     }

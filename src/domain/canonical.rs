@@ -30,6 +30,8 @@ type Field<'a> = (Cow<'a, str>, Range<usize>);
 /// The form of what has been read. No tree is made of a document: millions of empty lists fit into one answer.
 #[derive(Default)]
 struct Form<'a> {
+    /// The whole document.
+    json: &'a str,
     bytes: Vec<u8>,
     /// The fields of the objects that are being read, the innermost's last.
     fields: Vec<Field<'a>>,
@@ -40,7 +42,7 @@ struct Form<'a> {
 impl<'a> Form<'a> {
     fn of(json: &'a str) -> Result<Self, serde_json::Error> {
         // Half as much again is what a record comes to: eight bytes of length before each name and text.
-        let mut form = Self { bytes: Vec::with_capacity(json.len() + json.len() / 2), ..Self::default() };
+        let mut form = Self { json, bytes: Vec::with_capacity(json.len() + json.len() / 2), ..Self::default() };
         let mut document = serde_json::Deserializer::from_str(json);
         form.deserialize(&mut document)?;
         document.end()?;
@@ -51,6 +53,12 @@ impl<'a> Form<'a> {
         self.bytes.push(tag);
         self.bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
         self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    /// A name that stands for a number is serde_json's own text; one that an object has is a part of the document.
+    fn is_number(&self, name: &Cow<'_, str>) -> bool {
+        let document = self.json.as_bytes().as_ptr_range();
+        matches!(name, Cow::Borrowed(text) if *text == NUMBER && !document.contains(&text.as_ptr()))
     }
 
     fn number(&mut self, number: &str) {
@@ -183,7 +191,7 @@ impl<'de> Visitor<'de> for &mut Form<'de> {
         self.bytes.push(b'{');
         let mut is_first = true;
         while let Some(Text(name)) = map.next_key()? {
-            if is_first && name == NUMBER {
+            if is_first && self.is_number(&name) {
                 let Text(number) = map.next_value()?;
                 self.bytes.truncate(start - 1);
                 self.number(&number);
@@ -298,6 +306,25 @@ mod tests {
     }
 
     #[test]
+    fn an_object_whose_first_field_is_named_like_a_number_is_an_object() {
+        let name = r#""$serde_json::private::Number""#;
+        let documents = [
+            format!(r#"{{{name}:"5"}}"#),
+            format!(r#"{{{name}:{{"x":1}}}}"#),
+            format!(r#"{{{name}:"5","b":1}}"#),
+            "5".to_owned(),
+            "\"5\"".to_owned(),
+        ];
+        let forms = documents.map(|json| canonical(&json).unwrap());
+        for (at, form) in forms.iter().enumerate() {
+            assert!(!forms[..at].contains(form), "{at}");
+        }
+        let escaped = format!(r#"{{{}:"5"}}"#, name.replace('$', "\\u0024"));
+        assert_eq!(canonical(&escaped).unwrap(), forms[0]);
+        assert_ne!(canonical(&format!(r#"{{"a":{{{name}:"5"}}}}"#)).unwrap(), canonical(r#"{"a":5}"#).unwrap());
+    }
+
+    #[test]
     fn of_several_fields_of_a_name_the_last_counts() {
         for json in [r#"{"a":1,"b":2,"a":3}"#, r#"{"a":[1,{"c":1,"c":2}],"a":[1,{"c":2,"d":1,"c":1}]}"#] {
             let [canonical, tree] = both(json);
@@ -320,7 +347,7 @@ mod tests {
     fn what_is_small_and_many_takes_little_memory() {
         for small in ["[]", "{}", "null"] {
             let json = format!("[{}]", vec![small; 1 << 20].join(","));
-            let Form { bytes, fields, sorted } = Form::of(&json).unwrap();
+            let Form { bytes, fields, sorted, .. } = Form::of(&json).unwrap();
             let held = bytes.capacity() + sorted.capacity() + fields.capacity() * size_of::<Field<'_>>();
             assert!(held < 2 * json.len(), "{small}: {held}");
         }

@@ -27,7 +27,7 @@ mod totals;
 mod window;
 mod words;
 
-pub use assess::{Held, Verdict, assess};
+pub use assess::{Held, STAMP_TOLERANCE, Verdict, assess};
 pub use budget::Budget;
 pub use check::{Check, DEEP_CHECK_NIGHTS, DeepCheck, Summary, needs_detail};
 pub use customer::{Customer, CustomerColumns};

@@ -52,6 +52,9 @@ pub struct Totals {
     pub skipped: u64,
     /// Could not be written.
     pub failed: u64,
+    /// Of the unchanged ones: our version is newer, and has another content.
+    #[serde(default)]
+    pub newer_locally: u64,
 }
 
 impl Totals {
@@ -94,5 +97,6 @@ impl AddAssign for Totals {
         self.unchanged += other.unchanged;
         self.skipped += other.skipped;
         self.failed += other.failed;
+        self.newer_locally += other.newer_locally;
     }
 }

@@ -71,7 +71,9 @@ fn queued() -> Value {
     let mut run = run();
     run["status"] = json!("queued");
     run["trigger"] = json!("http");
-    run["totals"] = json!({"fetched": 0, "created": 0, "updated": 0, "unchanged": 0, "skipped": 0, "failed": 0});
+    run["totals"] = json!({
+        "fetched": 0, "created": 0, "updated": 0, "unchanged": 0, "skipped": 0, "failed": 0, "newer_locally": 0
+    });
     run["resources"] = json!([]);
     run["requests"] = json!(0);
     for absent in ["listing", "window", "started_at", "finished_at"] {
@@ -81,7 +83,7 @@ fn queued() -> Value {
 }
 
 fn totals() -> Value {
-    json!({"fetched": 41, "created": 4, "updated": 7, "unchanged": 30, "skipped": 0, "failed": 0})
+    json!({"fetched": 41, "created": 4, "updated": 7, "unchanged": 30, "skipped": 0, "failed": 0, "newer_locally": 0})
 }
 
 fn found() -> Value {

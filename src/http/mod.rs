@@ -6,6 +6,7 @@ mod document;
 mod examples;
 mod headers;
 mod limits;
+mod log_limit;
 mod merchants;
 mod pages;
 mod paging;
@@ -34,6 +35,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use access::Access;
 pub use limits::RequestRate;
+pub use log_limit::LogLimit;
 pub use signature::WebhookSecret;
 pub use tokens::{InvalidToken, Tokens};
 
@@ -76,6 +78,10 @@ pub struct Api<L> {
     pub probing: Semaphore,
     /// A scrape that waits for the database does not keep the probes waiting.
     pub scraping: Semaphore,
+    /// Anybody can cause these log lines.
+    pub not_ready: LogLimit,
+    /// The same of a scrape.
+    pub not_scraped: LogLimit,
 }
 
 /// So many probes ask the database at a time.
@@ -92,6 +98,8 @@ pub struct Onboarding<R> {
     pub webhook_secret: WebhookSecret,
     /// Knows their shape.
     pub read_event: ReadEvent,
+    /// Anybody can send webhooks without a proof.
+    pub unsigned: LogLimit,
 }
 
 const BODY_LIMIT: usize = 64 << 10;

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::{Api, problem::Problem};
-use crate::reconcile::ports::{Ledger, TargetError};
+use crate::reconcile::ports::{Ledger, NotReady, TargetError};
 
 /// Who probes or scrapes waits no longer than some seconds, and is told the truth by then.
 const READY_WITHIN: Duration = Duration::from_secs(4);
@@ -46,10 +46,11 @@ pub async fn healthz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
     }
 }
 
-/// Readiness: the database answers and has our schema, and we are not on our way out.
+/// Readiness: the database can be read and written with our schema, every task of the process works, and it is not on its
+/// way out.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "probes", responses(
     (status = 200, description = "Database and schema can be used", body = Health),
-    (status = 503, description = "They cannot, or the process is ending")))]
+    (status = 503, description = "They cannot, with the reason, or the process is ending")))]
 pub async fn readyz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
     if api.draining.is_cancelled() {
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
@@ -59,17 +60,12 @@ pub async fn readyz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
         api.ledger.ready().await
     };
     let ready = timeout(READY_WITHIN, ready).await;
-    match ready.unwrap_or_else(|_| Err(TargetError::Unavailable("no answer within 4 s".into()))) {
+    match ready.unwrap_or_else(|_| Err(NotReady::Unavailable("no answer within 4 s".into()))) {
         Ok(()) => Health::answer("ready"),
         Err(error) => {
-            tracing::warn!(error = %error, "not ready");
-            let reason = match error {
-                TargetError::Unavailable(_) => "the database does not answer",
-                TargetError::Refused(_) | TargetError::LeaseLost(_) => {
-                    "the schema is not this version's, or the database refuses to show it; `check` tells more"
-                }
-            };
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
+            let cause = error.to_string();
+            api.not_ready.count(move |requests| tracing::warn!(error = cause, requests, "not ready"));
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.public_message()).into_response()
         }
     }
 }
@@ -85,7 +81,12 @@ pub async fn metrics<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
     let gauges = timeout(GAUGES_WITHIN, gauges).await;
     let gauges = gauges
         .unwrap_or_else(|_| Err(TargetError::Unavailable("no answer within 5 s".into())))
-        .inspect_err(|error| tracing::warn!(error = %error, "the scrape shows nothing of the database"))
+        .inspect_err(|error| {
+            let cause = error.to_string();
+            let log =
+                move |requests| tracing::warn!(error = cause, requests, "the scrape shows nothing of the database");
+            api.not_scraped.count(log);
+        })
         .ok();
     match api.metrics.render(gauges.as_ref()) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),

@@ -135,6 +135,7 @@ impl From<TargetError> for Problem {
             TargetError::Unavailable(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer; try again")
             }
+            TargetError::Unusable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.told()),
             TargetError::Refused(_) | TargetError::LeaseLost(_) => Self::internal(),
         }
     }

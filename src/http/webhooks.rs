@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio::{sync::Semaphore, time::timeout};
 use utoipa::ToSchema;
 
-use super::{Onboarding, problem::Problem, runs::Answer, signature::Proof};
+use super::{LogLimit, Onboarding, problem::Problem, runs::Answer, signature::Proof};
 use crate::reconcile::{
     Metrics,
     ports::{AppEvent, Applied, Register, Told, UnreadableEvent},
@@ -49,12 +49,13 @@ const OTHER: &str = "other";
 pub struct Turnstile {
     large: Arc<Semaphore>,
     metrics: Arc<Metrics>,
+    late: LogLimit,
 }
 
 impl Turnstile {
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { large: Arc::new(Semaphore::new(LARGE_BODIES_AT_ONCE)), metrics }
+        Self { large: Arc::new(Semaphore::new(LARGE_BODIES_AT_ONCE)), metrics, late: LogLimit::default() }
     }
 }
 
@@ -72,7 +73,10 @@ pub async fn in_turn(
     };
     timeout(IN_ALL, pass).await.unwrap_or_else(|_| {
         turnstile.metrics.webhook(OTHER, "late");
-        tracing::warn!(source = %source.ip(), "a webhook did not arrive in time, or waited for larger ones that did not");
+        let source = source.ip();
+        turnstile.late.count(move |requests| {
+            tracing::warn!(%source, requests, "a webhook did not arrive in time, or waited for larger ones that did not");
+        });
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the body did not arrive in time; try again").into_response()
     })
 }
@@ -116,7 +120,10 @@ pub async fn receive<R: Register>(
         }
         Proof::Wrong => {
             onboarding.metrics.webhook(OTHER, "unauthorized");
-            tracing::warn!(source = %source.ip(), "a webhook does not prove to be Salla's; is its secret the one of the Partners Portal?");
+            let source = source.ip();
+            onboarding.unsigned.count(move |requests| {
+                tracing::warn!(%source, requests, "a webhook does not prove to be Salla's; is its secret the one of the Partners Portal?");
+            });
             let detail = "the request does not prove to know the secret that webhooks are signed with";
             return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
         }

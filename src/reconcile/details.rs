@@ -59,7 +59,7 @@ impl<S, T> Work<'_, S, T> {
                 None => batch.unreadable.push(unreadable(summary.id, LISTED_AND_GONE)),
             }
         }
-        let details = self.assess_all(self.in_time(records), &mut batch.unreadable).await?;
+        let details = self.assess_all(self.in_time(records), batch.latest, &mut batch.unreadable).await?;
         batch.checked.extend(summaries.into_iter().filter_map(|summary| checked(summary, &details)));
         batch.records.extend(details);
         Ok(())
@@ -158,7 +158,7 @@ fn unreadable(id: i64, reason: &str) -> Unreadable {
 fn checked<R: Record>(summary: Summary, details: &[Assessed<R>]) -> Option<Checked> {
     let detail = details.iter().find(|detail| detail.record.id() == summary.id)?;
     let held = match &detail.verdict {
-        Verdict::Unchanged | Verdict::Restore => detail.held.as_ref()?.state()?,
+        Verdict::Unchanged | Verdict::NewerLocally | Verdict::Restore => detail.held.as_ref()?.state()?,
         Verdict::Create | Verdict::Update { .. } => Held::state_of(&detail.record),
     };
     Some(Checked { summary, held })

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -179,10 +180,11 @@ impl<S, T> Work<'_, S, T> {
         T: Target<R>,
     {
         let Admitted { records, repeats, summaries, unreadable, ids } = admitted;
-        let mut batch = Batch { unreadable, seen: ids, asked_at, ..Batch::default() };
-        batch.records = self.assess_all(self.in_time(records), &mut batch.unreadable).await?;
+        let latest = survey.latest_stamp();
+        let mut batch = Batch { unreadable, seen: ids, latest, asked_at, ..Batch::default() };
+        batch.records = self.assess_all(self.in_time(records), latest, &mut batch.unreadable).await?;
         // Of one that the run has met, a copy that cannot be read tells nothing.
-        let repeats = self.assess_all(self.in_time(repeats), &mut Vec::new()).await?;
+        let repeats = self.assess_all(self.in_time(repeats), latest, &mut Vec::new()).await?;
         batch.records.extend(repeats.into_iter().map(|repeat| Assessed { repeat: true, ..repeat }));
         if !summaries.is_empty() {
             self.look_closer(summaries, &mut batch, (survey, done)).await?;
@@ -243,6 +245,7 @@ impl<S, T> Work<'_, S, T> {
     pub async fn assess_all<R>(
         &self,
         records: Vec<R>,
+        latest: Option<DateTime<Utc>>,
         unreadable: &mut Vec<Unreadable>,
     ) -> Result<Vec<Assessed<R>>, TargetError>
     where
@@ -256,7 +259,7 @@ impl<S, T> Work<'_, S, T> {
         let mut held = self.target.held(self.claim.lease.merchant, &ids).await?;
         let assess_one = |record: R| {
             let held = held.remove(&record.id());
-            match guarded(&record, held.as_ref()) {
+            match guarded(&record, held.as_ref(), latest) {
                 Ok(verdict) => Some(Assessed { verdict, held, record, repeat: false }),
                 Err(bad) => {
                     unreadable.push(bad);
@@ -271,8 +274,12 @@ impl<S, T> Work<'_, S, T> {
 }
 
 /// A defect that one record's content brings out is its own trouble, not the run's.
-fn guarded<R: Record>(record: &R, held: Option<&Held<R>>) -> Result<Verdict, Unreadable> {
+fn guarded<R: Record>(
+    record: &R,
+    held: Option<&Held<R>>,
+    latest: Option<DateTime<Utc>>,
+) -> Result<Verdict, Unreadable> {
     let reason = || "cannot be compared: the program panicked".to_owned();
     let panicked = |_| Err(Unreadable { id: Some(record.id()), path: String::new(), reason: reason() });
-    catch_unwind(AssertUnwindSafe(|| assess(record, held))).unwrap_or_else(panicked)
+    catch_unwind(AssertUnwindSafe(|| assess(record, held, latest))).unwrap_or_else(panicked)
 }

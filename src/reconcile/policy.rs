@@ -70,7 +70,9 @@ pub fn dispose(error: &EngineError) -> Disposition {
             let failure = database_failure(error);
             return match error {
                 TargetError::Unavailable(_) => Disposition::TryAgain(failure, AFTER_DATABASE_TROUBLE),
-                TargetError::Refused(_) | TargetError::LeaseLost(_) => Disposition::Fail(failure),
+                TargetError::Unusable(_) | TargetError::Refused(_) | TargetError::LeaseLost(_) => {
+                    Disposition::Fail(failure)
+                }
             };
         }
         EngineError::Source(error) => of_source(error),

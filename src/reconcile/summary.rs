@@ -30,6 +30,7 @@ pub fn summarise(run: &Run, took: Duration) {
                 unchanged = totals.unchanged,
                 skipped = totals.skipped,
                 failed = totals.failed,
+                newer_locally = totals.newer_locally,
                 requests = run.requests,
                 duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
                 error.kind = run.error.as_ref().map(|error| error.kind.as_str()),

@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use super::{
     ports::{Cursor, Page, PageRequest, Row, RowKey, Seen, Whose},
     walk::{Answer, SeenIds, Walk, WalkError},
 };
-use crate::domain::{Listing, Record, Resource, Scope, Summary, Unreadable};
+use crate::domain::{Listing, Record, Resource, STAMP_TOLERANCE, Scope, Summary, Unreadable};
 
 /// So many records of each kind are asked for to tell a store's trouble from that of others.
 const CONTROLS: usize = 3;
@@ -24,6 +24,8 @@ pub struct Survey {
     is_unwell: HashSet<i64>,
     now: DateTime<Utc>,
     began: Instant,
+    /// What Salla's clock showed, and when.
+    clock: Option<(DateTime<Utc>, Instant)>,
 }
 
 /// What a page brought.
@@ -69,7 +71,21 @@ impl Survey {
         for (pass, page) in seen {
             ids.extend(page.into_iter().map(|id| (id, pass)));
         }
-        Self { cursor, seen: ids, is_unwell: unwell.iter().copied().collect(), unwell, now, began: Instant::now() }
+        Self {
+            cursor,
+            seen: ids,
+            is_unwell: unwell.iter().copied().collect(),
+            unwell,
+            now,
+            began: Instant::now(),
+            clock: None,
+        }
+    }
+
+    /// The latest stamp that Salla's clock can have made by now, where it is known.
+    pub fn latest_stamp(&self) -> Option<DateTime<Utc>> {
+        let (shown, when) = self.clock?;
+        Some(shown + TimeDelta::from_std(when.elapsed()).ok()? + STAMP_TOLERANCE)
     }
 
     /// Where a run begins to read a kind of record, after so many commits.
@@ -139,6 +155,7 @@ impl Survey {
 
     /// Takes in the page that was next, and moves on.
     pub fn admit<R: Record>(&mut self, page: Page<R>) -> Result<Step<R>, WalkError> {
+        self.clock = page.served_at.map(|at| (at, Instant::now())).or(self.clock);
         // A clock of Salla's that is ahead would make what just happened look settled, and leave a gap behind the
         // watermark.
         let served_at = page.served_at.map(|at| at.min(self.now).trunc_subsecs(0));

@@ -154,7 +154,8 @@ where
 {
     let asked_at = Instant::now();
     let read = work.read_each::<R>(ids, survey, done).await?;
-    let (mut batch, mut records, mut met) = (Batch { asked_at, ..Batch::default() }, Vec::new(), Vec::new());
+    let (mut batch, mut records, mut met) =
+        (Batch { asked_at, latest: survey.latest_stamp(), ..Batch::default() }, Vec::new(), Vec::new());
     let (mut gone, mut listed) = (Vec::new(), Vec::new());
     for (&id, record) in ids.iter().zip(read) {
         let Some(record) = record else {
@@ -172,7 +173,7 @@ where
             Err(bad) => batch.unreadable.push(bad),
         }
     }
-    batch.records = work.assess_all(records, &mut batch.unreadable).await?;
+    batch.records = work.assess_all(records, batch.latest, &mut batch.unreadable).await?;
     work.read_lines(&mut batch, (survey, done)).await?;
     batch.seen = survey.meet(met);
     work.commit(survey, done, batch).await?;

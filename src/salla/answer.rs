@@ -10,7 +10,7 @@ use reqwest_middleware::{Error, Middleware, Next, Result};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{error::Broken, trace, wire::Envelope};
+use super::{client::Divisible, error::Broken, trace, wire::Envelope};
 use crate::{
     domain::MerchantId,
     reconcile::{Metrics, ports::RequestCount},
@@ -34,6 +34,8 @@ pub struct Call {
     pub single: bool,
     /// That record could not be had before: that it cannot be now tells nothing of the store.
     pub suspect: bool,
+    /// What is known where it cannot be had.
+    pub divisible: Divisible,
     /// Salla counts it by the address that it comes from.
     pub counted_by_address: bool,
     /// Raised by every attempt.
@@ -102,6 +104,10 @@ async fn read(response: Response, bearer: Option<&HeaderValue>) -> Result<Respon
         Ok(mut envelope) => {
             if let Some(token) = bearer.and_then(|value| value.to_str().ok()?.strip_prefix(BEARER)) {
                 envelope.forget(&[token]);
+            }
+            let failed = envelope.failed_status().filter(|code| *code >= 500 || *code == 408);
+            if let Some(code) = failed.filter(|_| status.is_success()) {
+                return Err(Error::middleware(Broken::FailedStatus(code)));
             }
             kept.extensions_mut().insert(Arc::new(envelope));
         }

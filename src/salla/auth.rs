@@ -243,6 +243,7 @@ impl<C: CredentialStore> Auth<C> {
                 Some(_) if Instant::now() < patience => sleep(LOOK_EVERY).await,
                 _ => {
                     return Err(SourceError::Unavailable {
+                        status: None,
                         reason: "another process could not renew the token".to_owned(),
                     });
                 }

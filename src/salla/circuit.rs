@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     answer::Call,
     breaker::{Breakers, Refused, State, Trouble},
+    client::Divisible,
     error::{Broken, CircuitOpen, spent},
 };
 use crate::{
@@ -63,7 +64,7 @@ impl Circuit {
     pub fn after(&self, merchant: MerchantId, error: SourceError) -> Then {
         if self.when_open == WhenOpen::Fail {
             return Then::GiveUp(match error {
-                SourceError::Resting { reason, .. } => SourceError::Unavailable { reason },
+                SourceError::Resting { reason, .. } => SourceError::Unavailable { reason, status: None },
                 error => error,
             });
         }
@@ -78,7 +79,7 @@ impl Circuit {
                 Some(resting) if resting.since > PATIENCE && resting.is_its_own() => {
                     breakers.forget(merchant);
                     Then::GiveUp(match resting.last {
-                        Trouble::Unavailable(reason) => SourceError::Unavailable { reason },
+                        Trouble::Unavailable(reason) => SourceError::Unavailable { reason, status: None },
                         Trouble::Malformed(reason) => SourceError::Malformed { reason },
                     })
                 }
@@ -91,6 +92,16 @@ impl Circuit {
                 None => Then::GiveUp(error),
             }
         })
+    }
+
+    /// What follows from a page's failure, which was not the trouble of its rows.
+    pub fn blame(&self, merchant: MerchantId, error: SourceError) -> Then {
+        let trouble = match &error {
+            SourceError::Unavailable { reason, .. } => Trouble::Unavailable(reason.clone()),
+            other => Trouble::Malformed(other.to_string()),
+        };
+        self.with(merchant, |breakers, now| breakers.failed(merchant, false, trouble, now));
+        self.after(merchant, error)
     }
 
     /// Acts on the breakers, and tells of a change.
@@ -127,8 +138,8 @@ pub struct Guard(pub Arc<Circuit>);
 #[async_trait::async_trait]
 impl Middleware for Guard {
     async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
-        let call = extensions.get::<Call>().map(|call| (call.merchant, call.single, call.suspect));
-        let Some((merchant, single, suspect)) = call else {
+        let call = extensions.get::<Call>().map(|call| (call.merchant, call.single, call.suspect, call.divisible));
+        let Some((merchant, single, suspect, divisible)) = call else {
             return next.run(request, extensions).await;
         };
         while let Err(refused) = self.0.with(merchant, |breakers, now| breakers.admit(merchant, now)) {
@@ -143,11 +154,17 @@ impl Middleware for Guard {
         match trouble(&result) {
             // The record breaks Salla, and did so before.
             Some(_) if suspect && is_answered(&result) => {}
+            // A row of the page may break it.
+            Some(_) if is_divided(divisible) && may_be_of_a_row(&result) => {}
             Some(trouble) => self.0.with(merchant, |breakers, now| breakers.failed(merchant, single, trouble, now)),
             None => self.0.with(merchant, |breakers, now| breakers.succeeded(merchant, now)),
         }
         result
     }
+}
+
+fn is_divided(divisible: Divisible) -> bool {
+    matches!(divisible, Divisible::Page | Divisible::Part | Divisible::Row)
 }
 
 /// Whether anything came, be it nothing that can be used.
@@ -156,6 +173,14 @@ fn is_answered(result: &Result<Response>) -> bool {
         Ok(_) => true,
         Err(Error::Middleware(error)) => error.is::<Broken>(),
         Err(Error::Reqwest(_)) => false,
+    }
+}
+
+/// Whether what is shown may have broken the answer, and not what is on the way to it.
+pub fn may_be_of_a_row(result: &Result<Response>) -> bool {
+    match result {
+        Ok(response) => response.status() == StatusCode::INTERNAL_SERVER_ERROR,
+        Err(_) => is_answered(result),
     }
 }
 
@@ -171,7 +196,7 @@ fn trouble(result: &Result<Response>) -> Option<Trouble> {
         Err(error) => error,
     };
     Some(match spent(error) {
-        SourceError::Unavailable { reason } => Trouble::Unavailable(reason),
+        SourceError::Unavailable { reason, .. } => Trouble::Unavailable(reason),
         other => Trouble::Malformed(other.to_string()),
     })
 }

@@ -21,9 +21,9 @@ use super::{
     circuit::{Circuit, Guard, LOOK_AGAIN, Then, WhenOpen},
     config::{Config, ListingChoice},
     error::{malformed, spent},
-    offered::Reading,
+    offered::{Offered, Reading},
     outbound::plain_client,
-    refusal::{Refusal, complaint, is_salla_s, refusal},
+    refusal::{Refusal, complaint, is_no_such_record, is_salla_s, refusal},
     retry::{CountAttempts, Enough, ObeyRetryAfter, transient},
     secret::wiped,
     shared::SharedLimit,
@@ -48,10 +48,12 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);
 pub struct SallaClient<C> {
     http: ClientWithMiddleware,
     auth: Auth<C>,
-    circuit: Arc<Circuit>,
+    pub(super) circuit: Arc<Circuit>,
     limiters: Arc<Limiters>,
     api_url: Url,
     pub(super) listing: ListingChoice,
+    /// At one request.
+    pub(super) max_attempts: u32,
     pub(super) reading: Reading,
 }
 
@@ -70,10 +72,50 @@ pub(super) struct Get<'a> {
     pub single: bool,
     /// That record could not be had before.
     pub suspect: bool,
+    /// What is known where it cannot be had.
+    pub divisible: Divisible,
     /// Salla counts it by the address that it comes from.
     pub counted_by_address: bool,
     /// Raised by every attempt.
     pub requests: &'a RequestCount,
+}
+
+impl<'a> Get<'a> {
+    /// A request for records of a kind.
+    pub fn new<R: Offered>(
+        merchant: MerchantId,
+        path: &'a str,
+        query: &'a [(&'static str, String)],
+        requests: &'a RequestCount,
+    ) -> Self {
+        Self {
+            merchant,
+            path,
+            scope: R::SCOPE,
+            query,
+            single: false,
+            suspect: false,
+            divisible: Divisible::No,
+            counted_by_address: R::COUNTED_BY_ADDRESS,
+            requests,
+        }
+    }
+}
+
+/// Whether a page that cannot be had is read in smaller ones: then its failure says nothing of the store yet. All
+/// attempts at it, and at the rows by which it is told from a store that does not answer, are no more than usual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Divisible {
+    /// It is not.
+    No,
+    /// The page that the run asks for.
+    Page,
+    /// A single row that shows whether the store answers at all, which is tried once.
+    Control,
+    /// A part of such a page, which is tried once.
+    Part,
+    /// A single row of such a page.
+    Row,
 }
 
 /// An answer of status 200.
@@ -148,6 +190,7 @@ impl<C: CredentialStore> SallaClient<C> {
             limiters,
             api_url: config.api_url.clone(),
             listing: config.listing,
+            max_attempts: config.max_attempts,
             reading,
         })
     }
@@ -231,6 +274,7 @@ impl<C: CredentialStore> SallaClient<C> {
                 merchant: get.merchant,
                 single: get.single,
                 suspect: get.suspect,
+                divisible: get.divisible,
                 counted_by_address: get.counted_by_address,
                 requests: get.requests.clone(),
                 attempts: RequestCount::default(),
@@ -267,15 +311,15 @@ fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
     }
     let reason = format!("{status}: {}", complaint(&response));
     if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
-        return Err(SourceError::Unavailable { reason });
+        return Err(SourceError::Unavailable { reason, status: Some(status.as_u16()) });
     }
     if status.is_redirection() {
         return Err(malformed(&format!("{status}: redirects are not followed")));
     }
     if let StatusCode::NOT_FOUND | StatusCode::GONE = status
-        && is_salla_s(&response)
+        && is_no_such_record(&response)
     {
-        // Without Salla's envelope it is a proxy's word, or that of a wrong address.
+        // Any other envelope is a proxy's word, or that of a wrong address.
         return Err(SourceError::Gone { reason });
     }
     if !status.is_success() {
@@ -286,13 +330,11 @@ fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
         .remove::<Arc<Envelope>>()
         .and_then(Arc::into_inner)
         .ok_or_else(|| malformed("the answer has no envelope"))?;
-    let refusal = match envelope.success {
-        Some(true) => None,
-        Some(false) => Some("success is false"),
-        None => envelope.is_refusal().then_some("an error, and no word of success"),
-    };
-    if let Some(refusal) = refusal {
-        return Err(SourceError::Rejected { reason: format!("{refusal}: {}", envelope.complaint()) });
+    if envelope.failed_status() == Some(StatusCode::TOO_MANY_REQUESTS.as_u16()) {
+        return Err(SourceError::RateLimited { retry_after: retry_after(response.headers()) });
+    }
+    if let Some(contradiction) = envelope.contradiction() {
+        return Err(SourceError::Rejected { reason: format!("{contradiction}: {}", envelope.complaint()) });
     }
     Ok(Answer { envelope, served_at: served_at(response.headers()) })
 }

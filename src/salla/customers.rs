@@ -9,7 +9,7 @@ use super::{
     date,
     offered::{Capabilities, Offered},
     privacy::{Personal, Tells},
-    transform::{Trouble, Wire, instant, text, transform},
+    transform::{Trouble, Wire, birthday, instant, text, transform},
     wire::{integer, present},
 };
 use crate::{
@@ -71,7 +71,7 @@ impl<'a> Wire<'a> for Row<'a> {
             mobile: text(self.mobile, "mobile")?,
             mobile_code: text(self.mobile_code, "mobile_code")?,
             gender: text(self.gender, "gender")?,
-            birthday: instant(self.birthday, "birthday")?.map(|at| date::day_of(at).to_string()),
+            birthday: birthday(self.birthday, "birthday")?.map(|at| date::day_of(at).to_string()),
             city: place(self.city, "city")?,
             country: place(self.country, "country")?,
             country_code: text(self.country_code, "country_code")?,
@@ -186,6 +186,8 @@ mod tests {
             ("\"نورة\"", "[\"a\"]", "first_name"),
             ("501234567", "{\"number\":1}", "mobile"),
             ("1990-05-17", "1990-13-17", "birthday"),
+            ("1990-05-17", "1410-05-17", "birthday"),
+            ("2024-02-15 08", "1445-02-15 08", "created_at"),
             ("2024-02-15 08", "2024-02-99 08", "created_at"),
             ("\"updated_at\"", "\"touched_at\"", "updated_at"),
         ] {

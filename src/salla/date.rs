@@ -6,14 +6,14 @@
 use std::sync::LazyLock;
 
 use chrono::{
-    DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc,
+    DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc,
     format::{self, Item, Parsed, StrftimeItems},
 };
 use chrono_tz::{Asia::Riyadh, Tz};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::wire::{present, scalar};
+use super::wire::{present, scalar, stated};
 use crate::foreign::object;
 
 #[derive(Deserialize)]
@@ -30,9 +30,43 @@ static NAIVE_TIMES: LazyLock<Vec<Vec<Item<'static>>>> = LazyLock::new(|| {
     forms.into_iter().filter_map(|form| StrftimeItems::new(form).parse().ok()).collect()
 });
 
+/// Salla is younger than this: an earlier year is one of another calendar, or of a date that was never set.
+const FIRST_YEAR: i32 = 2010;
+
+/// No customer is older.
+const FIRST_YEAR_OF_BIRTH: i32 = 1900;
+
+/// A zone may be wrong, and so may a clock.
+const AHEAD: TimeDelta = TimeDelta::days(1);
+
 /// Reads a date in any of the forms of `docs.salla.dev`: the object `{date, timezone_type, timezone}`, a
-/// naive time, a day, JavaScript's text, RFC 3339, or a list of one of these. `None`: it is none of them.
+/// naive time, a day, JavaScript's text, RFC 3339, or a list of one of these.
+///
+/// `None`: it has none of these forms, or it lies before 2010 or more than a day ahead.
 pub fn parse(raw: &RawValue) -> Option<DateTime<Utc>> {
+    plausible(any(raw)?, FIRST_YEAR)
+}
+
+/// The same, of a day of birth: none before 1900.
+pub fn birthday(raw: &RawValue) -> Option<DateTime<Utc>> {
+    plausible(any(raw)?, FIRST_YEAR_OF_BIRTH)
+}
+
+/// Whether a value has the form of a date and holds none: `{"date":null}`, `{"date":""}`, `[""]`.
+pub fn is_blank(raw: &RawValue) -> bool {
+    match raw.get().as_bytes().first() {
+        Some(b'{') => {
+            object::<Zoned<'_>>(raw.get()).is_ok_and(|zoned| zoned.date.is_some() && stated(zoned.date).is_none())
+        }
+        Some(b'[') => {
+            let list = serde_json::from_str::<Vec<&RawValue>>(raw.get());
+            list.is_ok_and(|list| list.iter().all(|one| stated(Some(one)).is_none()))
+        }
+        _ => false,
+    }
+}
+
+fn any(raw: &RawValue) -> Option<DateTime<Utc>> {
     let json = raw.get();
     match json.as_bytes().first()? {
         b'{' => {
@@ -43,7 +77,7 @@ pub fn parse(raw: &RawValue) -> Option<DateTime<Utc>> {
         b'[' => {
             let list: Vec<&RawValue> = serde_json::from_str(json).ok()?;
             // One level of it: a body nests deeper than the stack is.
-            list.first().filter(|first| !first.get().starts_with('[')).and_then(|first| parse(first))
+            list.first().filter(|first| !first.get().starts_with('[')).and_then(|first| any(first))
         }
         b'"' => text(&scalar(raw)?, Zone::Named(Riyadh)),
         _ => None,
@@ -71,9 +105,9 @@ fn text(text: &str, zone: Zone) -> Option<DateTime<Utc>> {
     let text = text.trim();
     // Salla's own form first: no text has two of them, and lists are full of it.
     let Some(naive) = naive(text) else {
-        return with_offset(text).and_then(plausible);
+        return with_offset(text);
     };
-    plausible(match zone {
+    Some(match zone {
         Zone::Named(zone) => zone.from_local_datetime(&naive).earliest()?.to_utc(),
         Zone::Offset(offset) => offset.from_local_datetime(&naive).earliest()?.to_utc(),
     })
@@ -98,12 +132,11 @@ fn with_offset(text: &str) -> Option<DateTime<Utc>> {
         .ok()
 }
 
-/// PHP writes a date that was never set as `0000-00-00` or `-0001-11-30`; a year has four digits. What is finer than
-/// a microsecond, or a leap second, the database does not keep: with it, our copy would seem older every night.
-fn plausible(instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    use chrono::Datelike;
+/// PHP writes a date that was never set as `0000-00-00` or `-0001-11-30`, and the Hijri calendar is in its year 1448. What
+/// is finer than a microsecond, or a leap second, the database does not keep: with it, our copy would seem older every night.
+fn plausible(instant: DateTime<Utc>, first_year: i32) -> Option<DateTime<Utc>> {
     let instant = DateTime::from_timestamp_micros(instant.timestamp_micros())?;
-    (1000..10_000).contains(&instant.year()).then_some(instant)
+    (instant.year() >= first_year && instant <= Utc::now() + AHEAD).then_some(instant)
 }
 
 #[cfg(test)]
@@ -170,12 +203,30 @@ mod tests {
         for (json, utc) in [
             (r#""2026-03-02T07:00:00.123456789Z""#, "2026-03-02T07:00:00.123456+00:00"),
             (r#""2026-03-02T07:00:60Z""#, "2026-03-02T07:01:00+00:00"),
-            (r#"{"date":"1969-12-31 23:59:59.9999999","timezone":"UTC"}"#, "1969-12-31T23:59:59.999999+00:00"),
+            (r#"{"date":"2011-12-31 23:59:59.9999999","timezone":"UTC"}"#, "2011-12-31T23:59:59.999999+00:00"),
             (r#"{"date":"2026-03-02 10:00:60.5"}"#, "2026-03-02T07:01:00.500+00:00"),
         ] {
             assert_eq!(of(json).as_deref(), Some(utc), "{json}");
         }
         assert_eq!(of(r#""9999-12-31T23:59:60Z""#), None, "which would be in the year 10000");
+    }
+
+    #[test]
+    fn years_of_other_calendars_and_days_ahead_are_not_dates() {
+        let of_day = |days| format!("\"{}\"", (Utc::now() + TimeDelta::days(days)).to_rfc3339());
+        for json in [
+            r#""1448-06-19 10:00:00""#,
+            r#"{"date":"2569-11-29 10:00:00","timezone":"Asia/Riyadh"}"#,
+            r#""2009-12-31T20:00:00Z""#,
+            r#"["1448-06-19"]"#,
+            r#""Sun Jun 26 2099 12:21:48 GMT+0300""#,
+            &of_day(2),
+        ] {
+            assert_eq!(of(json), None, "{json}");
+        }
+        assert!(of(&of_day(0)).is_some() && of("\"2010-01-02\"").is_some());
+        let birthday = |json| super::birthday(&serde_json::from_str::<Box<RawValue>>(json).unwrap());
+        assert!(birthday("\"1990-05-17\"").is_some() && birthday("\"1410-05-17\"").is_none());
     }
 
     #[test]

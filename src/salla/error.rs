@@ -17,6 +17,9 @@ pub enum Broken {
     /// Not JSON by its own account.
     #[error("the answer is {0}, not JSON")]
     ContentType(&'static str),
+    /// A status of success, and in the body another one.
+    #[error("the answer's status is 200, and its body says {0}")]
+    FailedStatus(u16),
     /// Not the envelope.
     #[error("the answer is not JSON of Salla's shape: {0}")]
     Syntax(String),
@@ -35,7 +38,7 @@ pub fn malformed(reason: &str) -> SourceError {
 /// What the middlewares gave up with.
 pub fn spent(error: &reqwest_middleware::Error) -> SourceError {
     match error {
-        reqwest_middleware::Error::Reqwest(error) => SourceError::Unavailable { reason: causes(error) },
+        reqwest_middleware::Error::Reqwest(error) => SourceError::Unavailable { reason: causes(error), status: None },
         reqwest_middleware::Error::Middleware(error) => {
             if let Some(LastAttempt(last)) = error.downcast_ref() {
                 spent(last)
@@ -45,10 +48,12 @@ pub fn spent(error: &reqwest_middleware::Error) -> SourceError {
                 SourceError::AddressLimit { pause: *pause }
             } else if error.is::<CircuitOpen>() {
                 SourceError::NotAsked
+            } else if let Some(broken @ Broken::FailedStatus(_)) = error.downcast_ref() {
+                SourceError::Unavailable { reason: broken.to_string(), status: None }
             } else if let Some(broken) = error.downcast_ref::<Broken>() {
                 malformed(&broken.to_string())
             } else {
-                SourceError::Unavailable { reason: clip(&error.to_string()) }
+                SourceError::Unavailable { reason: clip(&error.to_string()), status: None }
             }
         }
     }

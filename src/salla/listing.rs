@@ -5,21 +5,20 @@
 
 use std::collections::HashSet;
 
-use bytestring::ByteString;
 use chrono::{DateTime, Days, SecondsFormat, Utc};
 
 use super::{
-    client::{Get, SallaClient},
+    client::{Divisible, Get, SallaClient},
     config::ListingChoice,
     date,
     error::malformed,
     offered::{Capabilities, Offered},
-    rows::read,
+    rows,
     too_long::too_long,
-    wire::Pagination,
+    wire::{Pagination, RawRow},
 };
 use crate::{
-    domain::{Line, Listing, Scope, Slice, Unreadable},
+    domain::{Line, Listing, STAMP_TOLERANCE, Scope, Slice, Unreadable},
     reconcile::ports::{
         CredentialStore, LinesRead, Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError, Whose,
     },
@@ -52,41 +51,31 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
     }
 
     async fn page(&self, request: PageRequest<'_>, requests: &RequestCount) -> Result<Page<R>, SourceError> {
-        let query = self.query(&request, &R::LIST);
-        let get = Get {
-            merchant: request.whose.merchant,
-            path: R::PATH,
-            scope: R::SCOPE,
-            query: &query,
-            single: false,
-            suspect: false,
-            counted_by_address: R::COUNTED_BY_ADDRESS,
-            requests,
+        let size = request.page_size.unwrap_or(self.reading.page_size);
+        let is_divisible = R::LIST.paged && size > 1;
+        let divisible = if is_divisible { Divisible::Page } else { Divisible::No };
+        let sent = requests.get();
+        let fetched = match self.fetch(request, divisible, requests).await {
+            Err(error) if is_divisible && error.may_be_of_one_row() => {
+                let attempts = u32::try_from(requests.get() - sent).unwrap_or(u32::MAX);
+                // One attempt is enough to look whether the store answers, even where no more are allowed.
+                let left = self.max_attempts.saturating_sub(attempts).max(u32::from(attempts == 1));
+                self.fetch_divided(request, (size, left), error, requests).await?
+            }
+            fetched => fetched?,
         };
-        let answer = self.get(&get).await?;
-        let rows = answer.envelope.rows().map_err(malformed)?;
-        let limit = if R::LIST.paged { self.reading.page_size.max(MOST_ROWS) * 4 } else { MOST_IN_ONE } as usize;
-        if rows.len() > limit {
-            return Err(malformed(&format!("{} rows on a page of at most {}", rows.len(), self.reading.page_size)));
-        }
-        let announced = answer.envelope.pagination();
-        let is_more = announced.total.is_some_and(|total| total > rows.len() as u64) || announced.total_pages > Some(1);
-        if !R::LIST.paged && is_more {
-            return Err(malformed("a list that comes in one piece announces more than it shows"));
-        }
-        let pagination = if R::LIST.paged { announced } else { Pagination::whole(rows.len()) };
-        let rows: Vec<Listed<R>> = rows.iter().map(|row| self.read(request.whose, row)).collect();
+        let Fetched { rows, pagination, served_at } = fetched;
         let (rows, out_of_scope) = match request.scope {
             Scope::Changed { since } => self.changed_only(rows, since)?,
             Scope::Created { .. } => (rows, None),
         };
-        let now = answer.served_at.unwrap_or_else(Utc::now);
+        let now = served_at.unwrap_or_else(Utc::now);
         Ok(Page {
             too_long: R::LIST.created_days.and_then(|_| too_long(&request, pagination.total, &rows, now)),
             rows,
             total_pages: pagination.total_pages,
             total: pagination.total,
-            served_at: answer.served_at,
+            served_at,
             out_of_scope,
         })
     }
@@ -102,23 +91,15 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
         };
         let path = format!("{}/{id}", R::PATH);
         let query: Vec<_> = single.iter().map(|&(name, value)| (name, value.to_owned())).collect();
-        let get = Get {
-            merchant: whose.merchant,
-            path: &path,
-            scope: R::SCOPE,
-            query: &query,
-            single: true,
-            suspect,
-            counted_by_address: R::COUNTED_BY_ADDRESS,
-            requests,
-        };
+        let get = Get { single: true, suspect, ..Get::new::<R>(whose.merchant, &path, &query, requests) };
         let answer = match self.get(&get).await {
             Ok(answer) => answer,
             Err(SourceError::Gone { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
         let data = answer.envelope.data().ok_or_else(|| malformed("`data` is missing"))?;
-        Ok(Some(match self.read::<R>(whose, &data).row {
+        let data = RawRow { text: data, is_damaged: false };
+        Ok(Some(match self.read::<R>(whose, &data, answer.served_at).row {
             Row::Whole(record) if record.id() == id => Ok(record),
             Row::Whole(_) => Err(unreadable(id, "id", &format!("is another {}'s", R::RESOURCE.one()))),
             Row::Summary(_) => Err(unreadable(id, "updated_at", "is missing")),
@@ -144,23 +125,17 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
         loop {
             let query =
                 [(parameter, id.to_string()), ("page", number.to_string()), ("per_page", MOST_ROWS.to_string())];
-            let get = Get {
-                merchant: whose.merchant,
-                path,
-                scope: R::SCOPE,
-                query: &query,
-                single: true,
-                suspect,
-                counted_by_address: R::COUNTED_BY_ADDRESS,
-                requests,
-            };
+            let get = Get { single: true, suspect, ..Get::new::<R>(whose.merchant, path, &query, requests) };
             let answer = match self.get(&get).await {
                 Ok(answer) => answer,
                 Err(SourceError::Gone { .. }) => return Ok(None),
                 Err(error) => return Err(error),
             };
-            for row in answer.envelope.rows().map_err(malformed)? {
-                match line(row) {
+            for row in answer.envelope.rows().map_err(malformed)?.iter() {
+                if row.is_damaged {
+                    return Ok(Some(Err(unreadable(id, "items", rows::NO_TEXT))));
+                }
+                match line(&row.text) {
                     Ok(line) if known.insert(line.id) => lines.push(line),
                     Ok(_) => {
                         return Ok(Some(Err(unreadable(
@@ -219,11 +194,49 @@ impl<C: CredentialStore> SallaClient<C> {
         }
     }
 
-    /// Reads what is to be known of a row.
-    fn read<R: Offered>(&self, whose: Whose<'_>, row: &ByteString) -> Listed<R> {
+    /// Gets one page, and reads its rows.
+    pub(super) async fn fetch<R: Offered>(
+        &self,
+        request: PageRequest<'_>,
+        divisible: Divisible,
+        requests: &RequestCount,
+    ) -> Result<Fetched<R>, SourceError> {
+        let query = self.query(&request, &R::LIST);
+        let get = Get { divisible, ..Get::new::<R>(request.whose.merchant, R::PATH, &query, requests) };
+        let answer = self.get(&get).await?;
+        let rows = answer.envelope.rows().map_err(malformed)?;
+        let limit = if R::LIST.paged { self.reading.page_size.max(MOST_ROWS) * 4 } else { MOST_IN_ONE } as usize;
+        if rows.len() > limit {
+            let more = if rows.len() > MOST_IN_ONE as usize { "or more " } else { "" };
+            return Err(malformed(&format!(
+                "{} {more}rows on a page of at most {}",
+                rows.len(),
+                self.reading.page_size
+            )));
+        }
+        let announced = answer.envelope.pagination();
+        let is_more = announced.total.is_some_and(|total| total > rows.len() as u64) || announced.total_pages > Some(1);
+        if !R::LIST.paged && is_more {
+            return Err(malformed("a list that comes in one piece announces more than it shows"));
+        }
+        let pagination = if R::LIST.paged { announced } else { Pagination::whole(rows.len()) };
+        let rows = rows.iter().map(|row| self.read(request.whose, row, answer.served_at)).collect();
+        Ok(Fetched { rows, pagination, served_at: answer.served_at })
+    }
+
+    /// Reads what is to be known of a row, in an answer of this instant.
+    fn read<R: Offered>(&self, whose: Whose<'_>, row: &RawRow, served_at: Option<DateTime<Utc>>) -> Listed<R> {
         let privacy = &self.reading.privacy;
-        let kept = privacy.keep::<R>(whose.merchant, row.clone(), whose.erased);
-        read(&kept, || privacy.stand_in(row, &kept))
+        let kept = privacy.keep::<R>(whose.merchant, row.text.clone(), whose.erased);
+        let listed = rows::read(&kept, || privacy.stand_in(&row.text, &kept));
+        if row.is_damaged {
+            return rows::set_aside(listed, "", rows::NO_TEXT);
+        }
+        let latest = served_at.unwrap_or_else(Utc::now) + STAMP_TOLERANCE;
+        if listed.key.updated_at > Some(latest) {
+            return rows::set_aside(listed, "updated_at", "is ahead of Salla's own clock");
+        }
+        listed
     }
 
     fn query(&self, request: &PageRequest<'_>, list: &Capabilities) -> Vec<(&'static str, String)> {
@@ -273,6 +286,14 @@ impl<C: CredentialStore> SallaClient<C> {
             ListingChoice::Auto | ListingChoice::Documented => Ok((rows, Some(why))),
         }
     }
+}
+
+/// A page, as it came.
+#[derive(Debug)]
+pub(super) struct Fetched<R> {
+    pub rows: Vec<Listed<R>>,
+    pub pagination: Pagination,
+    pub served_at: Option<DateTime<Utc>>,
 }
 
 fn unreadable(id: i64, path: &str, reason: &str) -> Unreadable {

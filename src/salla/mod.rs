@@ -4,12 +4,14 @@
 mod answer;
 mod auth;
 mod backoff;
+mod body;
 mod breaker;
 mod circuit;
 mod client;
 mod config;
 mod customers;
 mod date;
+mod divide;
 mod error;
 mod events;
 mod keeper;

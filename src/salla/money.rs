@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{
     transform::Trouble,
-    wire::{present, scalar},
+    wire::{present, scalar, stated},
 };
 use crate::foreign::object;
 
@@ -27,11 +27,11 @@ pub fn money(
     }
     let amount = |raw: &RawValue| exact(raw).ok_or((amount_path, "is not an amount that can be kept exactly"));
     if !raw.get().starts_with('{') {
-        return Ok((Some(amount(raw)?), None));
+        return Ok((stated(Some(raw)).map(amount).transpose()?, None));
     }
     let money: Money<'_> = object(raw.get()).map_err(|_| (amount_path, "is not an object of money"))?;
     Ok((
-        present(money.amount).map(amount).transpose()?,
+        stated(money.amount).map(amount).transpose()?,
         present(money.currency)
             .map(|raw| scalar(raw).map(Cow::into_owned).ok_or((currency_path, "is not a text")))
             .transpose()?,

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::{
     money::{exact, money},
     transform::{Trouble, text, whole_number},
-    wire::present,
+    wire::stated,
 };
 use crate::{domain::Line, foreign::object};
 
@@ -56,7 +56,7 @@ pub fn line(row: &str) -> Result<Line, Trouble> {
     let amounts: Amounts<'_> = inner(row.amounts, "items.amounts")?;
     let product: Product<'_> = inner(row.product, "items.product")?;
     let amount = |raw: Option<&RawValue>, path, currency_path| {
-        present(raw).map_or(Ok((None, None)), |raw| money(raw, path, currency_path))
+        stated(raw).map_or(Ok((None, None)), |raw| money(raw, path, currency_path))
     };
     let (price_amount, of_price) = amount(
         amounts.price_without_tax,
@@ -69,7 +69,7 @@ pub fn line(row: &str) -> Result<Line, Trouble> {
         product_id: whole_number(product.id, "items.product.id")?,
         sku: text(row.sku, "items.sku")?,
         name: text(row.name, "items.name")?,
-        quantity: present(row.quantity)
+        quantity: stated(row.quantity)
             .map(|raw| exact(raw).ok_or(("items.quantity", "is not a number that can be kept exactly")))
             .transpose()?,
         currency: text(row.currency, "items.currency")?.or(of_total).or(of_price),
@@ -79,7 +79,7 @@ pub fn line(row: &str) -> Result<Line, Trouble> {
 }
 
 fn inner<'a, T: Deserialize<'a> + Default>(raw: Option<&'a RawValue>, path: &'static str) -> Result<T, Trouble> {
-    present(raw)
+    stated(raw)
         .map_or_else(|| Ok(T::default()), |raw| object(raw.get()).map_err(|_| (path, "is not what stands there")))
 }
 
@@ -125,6 +125,9 @@ mod tests {
                 assert_eq!(bad.unwrap_err().0, path, "{to}");
             }
         }
+        let blank =
+            of(r#"{"id":1,"quantity":"","amounts":{"total":"","price_without_tax":{"amount":" "}},"product":""}"#);
+        assert_eq!(blank.map(|line| (line.quantity, line.total_amount, line.product_id)).unwrap(), (None, None, None));
         assert_eq!(of("[]").unwrap_err().0, "items");
         assert_eq!(of("[365435777,null,null,null,null,null,null]").unwrap_err().0, "items");
     }

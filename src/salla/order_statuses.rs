@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{
     offered::{Capabilities, Offered},
     transform::{Trouble, Wire, text, transform, whole_number},
-    wire::{integer, present},
+    wire::{integer, present, stated},
 };
 use crate::{
     domain::{OrderStatus, OrderStatusColumns, Unreadable},
@@ -59,7 +59,7 @@ fn reference(raw: Option<&RawValue>, path: &'static str, id_path: &'static str) 
         #[serde(borrow)]
         id: Option<&'a RawValue>,
     }
-    let Some(raw) = present(raw) else {
+    let Some(raw) = stated(raw) else {
         return Ok(None);
     };
     let reference: Reference<'_> = object(raw.get()).map_err(|_| (path, "is not a status"))?;

@@ -10,7 +10,7 @@ use super::{
     money::money,
     offered::{Capabilities, Offered},
     transform::{Trouble, Wire, flag, text, transform, whole_number},
-    wire::{integer, present},
+    wire::{integer, present, stated},
 };
 use crate::{
     domain::{Product, ProductColumns, Unreadable},
@@ -68,7 +68,7 @@ impl<'a> Wire<'a> for Row<'a> {
             price_amount,
             sale_price_amount,
             cost_amount,
-            quantity: whole_number(stated(self.quantity), "quantity")?,
+            quantity: whole_number(self.quantity, "quantity")?,
             is_available: flag(self.is_available, "is_available")?,
         })
     }
@@ -76,14 +76,8 @@ impl<'a> Wire<'a> for Row<'a> {
 
 type Amount = (Option<Decimal>, Option<String>);
 
-/// An empty text is no amount.
 fn amount(raw: Option<&RawValue>, amount_path: &'static str, currency_path: &'static str) -> Result<Amount, Trouble> {
-    present(stated(raw)).map_or(Ok((None, None)), |raw| money(raw, amount_path, currency_path))
-}
-
-/// A number that is an empty text is none.
-fn stated(raw: Option<&RawValue>) -> Option<&RawValue> {
-    raw.filter(|raw| raw.get() != "\"\"")
+    stated(raw).map_or(Ok((None, None)), |raw| money(raw, amount_path, currency_path))
 }
 
 impl Offered for Product {
@@ -158,6 +152,7 @@ mod tests {
             ("\"50\"", "\"many\"", "quantity"),
             ("true", "\"perhaps\"", "is_available"),
             ("2024-03-06", "2024-99-06", "updated_at"),
+            ("2024-03-06", "1448-03-06", "updated_at"),
             ("\"updated_at\"", "\"touched_at\"", "updated_at"),
         ] {
             assert_eq!(of(&ROW.replacen(from, to, 1)).unwrap_err().path, path, "{to}");

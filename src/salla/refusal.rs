@@ -17,7 +17,14 @@ pub enum Refusal {
 
 /// It is Salla's own refusal, and not a proxy's.
 pub fn is_salla_s(response: &reqwest::Response) -> bool {
-    response.extensions().get::<Arc<Envelope>>().is_some_and(|envelope| envelope.is_refusal())
+    let status = response.status().as_u16();
+    response.extensions().get::<Arc<Envelope>>().is_some_and(|envelope| envelope.is_error_of_salla(status))
+}
+
+/// Salla says that the record is not there.
+pub fn is_no_such_record(response: &reqwest::Response) -> bool {
+    let status = response.status().as_u16();
+    response.extensions().get::<Arc<Envelope>>().is_some_and(|envelope| envelope.is_no_such_record(status))
 }
 
 /// Salla's words.

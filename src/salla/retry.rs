@@ -14,6 +14,8 @@ use reqwest_retry::{Jitter, RetryTransientMiddleware, Retryable, RetryableStrate
 
 use super::{
     answer::Call,
+    circuit::may_be_of_a_row,
+    client::Divisible,
     error::Broken,
     throttle::{Limiters, keep},
 };
@@ -47,7 +49,9 @@ impl RetryableStrategy for TransientFailures {
             Err(Error::Reqwest(error)) if error.is_builder() || error.is_redirect() => Some(Retryable::Fatal),
             Err(Error::Reqwest(_)) => Some(Retryable::Transient),
             Err(Error::Middleware(error)) => match error.downcast_ref() {
-                Some(Broken::ContentType(_) | Broken::Syntax(_)) => Some(Retryable::Transient),
+                Some(Broken::ContentType(_) | Broken::Syntax(_) | Broken::FailedStatus(_)) => {
+                    Some(Retryable::Transient)
+                }
                 Some(Broken::TooLarge(_)) | None => Some(Retryable::Fatal),
             },
         }
@@ -78,7 +82,15 @@ pub struct CountAttempts {
 impl Middleware for CountAttempts {
     async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
         let result = next.run(request, extensions).await;
-        if extensions.get::<Call>().is_none_or(|call| call.attempts.get() < u64::from(self.max_attempts)) {
+        let attempts = |call: &Call| match call.divisible {
+            // Two rows of it are asked for next.
+            Divisible::Page if may_be_of_a_row(&result) => self.max_attempts.saturating_sub(2),
+            // A part of a page is divided further, instead of being tried again.
+            Divisible::Control | Divisible::Part => 1,
+            Divisible::No | Divisible::Page | Divisible::Row => self.max_attempts,
+        };
+        let is_last = |call: &Call| call.attempts.get() >= u64::from(attempts(call));
+        if !extensions.get::<Call>().is_some_and(is_last) {
             return result;
         }
         match result {
@@ -118,8 +130,11 @@ impl<P: PauseStore> Middleware for ObeyRetryAfter<P> {
             };
             let attempts = u32::try_from(call.attempts.get()).unwrap_or(u32::MAX);
             let pause = asked.map_or_else(|| unannounced(attempts), |asked| asked.max(SHORTEST_ASKED));
-            self.limiters.pause(call.merchant, pause.min(self.longest));
-            keep(&*self.pauses, call.merchant, pause).await;
+            // One that is not waited for here is kept by the database, where a person can lift it.
+            let is_kept = keep(&*self.pauses, call.merchant, pause).await;
+            if pause <= self.longest || !is_kept {
+                self.limiters.pause(call.merchant, pause.min(self.longest));
+            }
             if pause > self.longest {
                 response.extensions_mut().insert(Enough::Pause);
             }

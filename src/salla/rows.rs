@@ -16,6 +16,15 @@ pub fn read<R: Offered>(raw: &ByteString, stand_in: impl Fn() -> u64) -> Listed<
     guarded(raw, stand_in, R::transform)
 }
 
+/// What is wrong with a row of which a part had to be replaced.
+pub const NO_TEXT: &str = "holds what is not UTF-8, or control characters";
+
+/// The same row as one that cannot be read.
+pub fn set_aside<R: Offered>(listed: Listed<R>, path: &str, reason: &str) -> Listed<R> {
+    let id = Some(listed.key.id).filter(|id| *id >= 0);
+    Listed { row: Row::Unreadable(Unreadable { id, path: path.to_owned(), reason: reason.to_owned() }), ..listed }
+}
+
 /// A defect of the parser's is the row's trouble, not the run's.
 fn guarded<R: Offered>(
     raw: &ByteString,

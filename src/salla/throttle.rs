@@ -205,11 +205,13 @@ impl<P: PauseStore> Middleware for Throttle<P> {
     }
 }
 
-/// Keeps a pause on record. Where that fails, this process keeps it all the same.
-pub async fn keep(pauses: &impl PauseStore, merchant: MerchantId, pause: Duration) {
-    if let Err(error) = pauses.pause(merchant, pause).await {
+/// Keeps a pause on record; false: only this process knows of it.
+pub async fn keep(pauses: &impl PauseStore, merchant: MerchantId, pause: Duration) -> bool {
+    let kept = pauses.pause(merchant, pause).await;
+    if let Err(error) = &kept {
         tracing::warn!(merchant.id = merchant.0, error = %error, "a pause is kept by this process only");
     }
+    kept.is_ok()
 }
 
 /// What the headers announce; one that makes no sense is as good as missing.

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{
     date,
-    wire::{integer, present, scalar},
+    wire::{integer, present, scalar, stated},
 };
 use crate::{
     domain::{Columns, Remote, Unreadable},
@@ -58,10 +58,10 @@ pub trait Wire<'a>: Deserialize<'a> {
 pub fn transform<'a, W: Wire<'a>>(row: &'a ByteString) -> Result<Remote<W::Columns>, Unreadable> {
     let whole = |error| Unreadable { id: None, path: String::new(), reason: reason::<W>(&error) };
     let wire: W = object(row).map_err(whole)?;
-    let id = present(wire.id()).and_then(integer);
+    let id = stated(wire.id()).and_then(integer);
     let trouble = |(path, reason): Trouble| Unreadable { id, path: path.to_owned(), reason: reason.to_owned() };
     let id = id.ok_or_else(|| {
-        trouble(("id", if present(wire.id()).is_some() { "is not a 64-bit integer" } else { "is missing" }))
+        trouble(("id", if stated(wire.id()).is_some() { "is not a 64-bit integer" } else { "is missing" }))
     })?;
     let updated_at = instant(wire.updated_at(), "updated_at").map_err(trouble)?;
     if W::DATED && updated_at.is_none() {
@@ -87,12 +87,21 @@ pub fn text(raw: Option<&RawValue>, path: &'static str) -> Result<Option<String>
 
 /// A whole number, sent as one or as a text.
 pub fn whole_number(raw: Option<&RawValue>, path: &'static str) -> Result<Option<i64>, Trouble> {
-    present(raw).map(|raw| integer(raw).ok_or((path, "is not a 64-bit integer"))).transpose()
+    stated(raw).map(|raw| integer(raw).ok_or((path, "is not a 64-bit integer"))).transpose()
 }
 
 /// A date.
 pub fn instant(raw: Option<&RawValue>, path: &'static str) -> Result<Option<DateTime<Utc>>, Trouble> {
-    present(raw).map(|raw| date::parse(raw).ok_or((path, "is not a date"))).transpose()
+    dated(raw).map(|raw| date::parse(raw).ok_or((path, "is not a date"))).transpose()
+}
+
+/// A day of birth.
+pub fn birthday(raw: Option<&RawValue>, path: &'static str) -> Result<Option<DateTime<Utc>>, Trouble> {
+    dated(raw).map(|raw| date::birthday(raw).ok_or((path, "is not a date"))).transpose()
+}
+
+fn dated(raw: Option<&RawValue>) -> Option<&RawValue> {
+    stated(raw).filter(|raw| !date::is_blank(raw))
 }
 
 /// Whether.
@@ -102,5 +111,5 @@ pub fn flag(raw: Option<&RawValue>, path: &'static str) -> Result<Option<bool>, 
         "false" | "0" | "\"0\"" => Ok(false),
         _ => Err((path, "is neither true nor false")),
     };
-    present(raw).map(flag).transpose()
+    stated(raw).map(flag).transpose()
 }

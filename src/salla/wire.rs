@@ -1,13 +1,19 @@
 //! The envelope around every answer, and Salla's way of saying nothing.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::{Value, value::RawValue};
 
-use super::words::Words;
+use super::{
+    body::{Repaired, without_mark},
+    words::Words,
+};
 use crate::foreign::object;
 
 /// The envelope. What was asked for is kept as the text it came as: what is stored is what Salla sent.
@@ -23,26 +29,79 @@ pub struct Envelope<Data = Payload> {
     pub pagination: Option<Box<RawValue>>,
     /// Beside `success: false`, or in its stead.
     pub error: Option<Box<RawValue>>,
+    /// The status, which Salla repeats in the body.
+    pub status: Option<Box<RawValue>>,
+}
+
+/// No list has more rows: what stands behind them is not looked at.
+const MOST_ROWS: usize = 10_001;
+
+/// A row of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawRow {
+    /// The text it came as.
+    pub text: ByteString,
+    /// A part of it was no text, and has been replaced.
+    pub is_damaged: bool,
 }
 
 /// What was asked for.
 #[derive(Debug)]
 pub enum Payload {
-    /// The rows of a list, each as the text it came as.
-    Rows(Vec<ByteString>),
+    /// The rows of a list.
+    Rows(Vec<RawRow>),
     /// Anything else.
     Other(ByteString),
 }
 
 impl<Data> Envelope<Data> {
     fn map(self, payload: impl FnOnce(Data) -> Payload) -> Envelope {
-        let Self { success, data, pagination, error } = self;
-        Envelope { success, data: data.map(payload), pagination, error }
+        let Self { success, data, pagination, error, status } = self;
+        Envelope { success, data: data.map(payload), pagination, error, status }
     }
 
     /// Salla itself says no.
     pub fn is_refusal(&self) -> bool {
         self.success == Some(false) || self.error().is_some()
+    }
+
+    fn status(&self) -> Option<i64> {
+        integer(self.status.as_deref()?)
+    }
+
+    /// An error as Salla writes one, and no gateway: `success: false`, the answer's own status, and a code with a message.
+    pub fn is_error_of_salla(&self, status: u16) -> bool {
+        let words = self.error().map(|error| Words::of(error.get()));
+        let has_words = matches!(words, Some(Words::Error { code: Some(_), message: Some(_) }));
+        has_words && self.success == Some(false) && self.status() == Some(status.into())
+    }
+
+    /// Salla says that a record is not there: by its documentation, with the status for a code, or with `error`.
+    pub fn is_no_such_record(&self, status: u16) -> bool {
+        let code = match self.error().map(|error| Words::of(error.get())) {
+            Some(Words::Error { code: Some(Value::String(code)), .. }) => code,
+            Some(Words::Error { code: Some(code), .. }) => code.to_string(),
+            _ => return false,
+        };
+        self.is_error_of_salla(status) && (code == "error" || code == status.to_string())
+    }
+
+    /// The status of a failure in the body of an answer whose own status is 200.
+    pub fn failed_status(&self) -> Option<u16> {
+        self.status().filter(|status| (300..=599).contains(status)).and_then(|status| status.try_into().ok())
+    }
+
+    /// Why an answer of status 200 does not hold what was asked for.
+    pub fn contradiction(&self) -> Option<String> {
+        match self.success {
+            Some(false) => Some("success is false".to_owned()),
+            _ if self.failed_status().is_some() => {
+                self.failed_status().map(|status| format!("the body's status is {status}"))
+            }
+            Some(true) if self.is_refusal() => Some("an error beside success: true".to_owned()),
+            None if self.is_refusal() => Some("an error, and no word of success".to_owned()),
+            _ => None,
+        }
     }
 
     /// An error that is there; there is none in `false`, `0` and an empty text either.
@@ -86,30 +145,60 @@ impl Pagination {
 }
 
 impl Envelope {
-    /// Reads a body.
+    /// Reads a body. A row that holds what is no text is marked as damaged.
     ///
     /// # Errors
-    /// When it is not JSON, or not an envelope.
+    /// When it is not JSON, not an envelope, or no text outside the rows of a list.
     pub fn read(body: Bytes) -> Result<Self, serde_json::Error> {
-        let Ok(text) = ByteString::try_from(body.clone()) else {
-            return Err(no_text(&body));
+        let body = without_mark(&body);
+        let whole =
+            ByteString::try_from(body.clone()).map_or_else(|_| Err(no_text(&body)), |text| Self::of_text(&text));
+        let error = match whole {
+            Err(error) if !error.is_data() => error,
+            whole => return whole,
         };
-        let part = |raw: &RawValue| text.slice_ref(raw.get());
-        // A list, which may be long, is gone through once; what is none is short.
-        if let Ok(list) = object::<Envelope<Vec<&RawValue>>>(&text) {
-            return Ok(list.map(|rows| Payload::Rows(rows.into_iter().map(part).collect())));
-        }
-        object::<Envelope<&RawValue>>(&text).map(|other| other.map(|raw| Payload::Other(part(raw))))
+        let Some(repaired) = Repaired::of(&body) else {
+            return Err(error);
+        };
+        let Ok(mut envelope) = Self::of_text(&repaired.text) else {
+            return Err(error);
+        };
+        if envelope.mark_damage(&repaired) { Ok(envelope) } else { Err(error) }
     }
 
-    /// The rows of a list, each as the text it came as.
+    fn of_text(text: &ByteString) -> Result<Self, serde_json::Error> {
+        let part = |raw: &RawValue| text.slice_ref(raw.get());
+        let row = |raw| RawRow { text: part(raw), is_damaged: false };
+        // A list, which may be long, is gone through once; anything else is short.
+        if let Ok(list) = object::<Envelope<Rows<'_>>>(text) {
+            return Ok(list.map(|Rows(rows)| Payload::Rows(rows.into_iter().map(row).collect())));
+        }
+        object::<Envelope<&RawValue>>(text).map(|other| other.map(|raw| Payload::Other(part(raw))))
+    }
+
+    /// Marks the rows that are damaged; false: something else is, too.
+    fn mark_damage(&mut self, repaired: &Repaired) -> bool {
+        let Some(Payload::Rows(rows)) = &mut self.data else {
+            return false;
+        };
+        for row in rows.iter_mut() {
+            row.is_damaged = repaired.is_damaged(&row.text);
+        }
+        repaired.is_damaged_only_in(rows.iter().map(|row| &*row.text))
+    }
+
+    /// The rows of a list: also of one that is written as an object whose keys are numbers.
     ///
     /// # Errors
     /// When there is no list.
-    pub fn rows(&self) -> Result<&[ByteString], &'static str> {
+    pub fn rows(&self) -> Result<Cow<'_, [RawRow]>, &'static str> {
         match &self.data {
-            Some(Payload::Rows(rows)) => Ok(rows),
-            Some(Payload::Other(_)) => Err("`data` is not a list"),
+            Some(Payload::Rows(rows)) => Ok(Cow::Borrowed(rows)),
+            Some(Payload::Other(data)) => {
+                let Numbered(rows) = serde_json::from_str(data).map_err(|_| "`data` is not a list")?;
+                let row = |raw: &RawValue| RawRow { text: data.slice_ref(raw.get()), is_damaged: false };
+                Ok(rows.into_iter().map(row).collect())
+            }
             None => Err("`data` is missing"),
         }
     }
@@ -117,7 +206,10 @@ impl Envelope {
     /// What was asked for, whatever it is.
     pub fn data(&self) -> Option<ByteString> {
         Some(match self.data.as_ref()? {
-            Payload::Rows(rows) => format!("[{}]", rows.join(",")).into(),
+            Payload::Rows(rows) => {
+                let rows: Vec<&str> = rows.iter().map(|row| &*row.text).collect();
+                format!("[{}]", rows.join(",")).into()
+            }
             Payload::Other(data) => data.clone(),
         })
     }
@@ -140,6 +232,61 @@ impl Envelope {
     }
 }
 
+/// The rows of a list, as far as they are read.
+struct Rows<'a>(Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Rows<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Vec<&'de RawValue>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut rows = Vec::new();
+                while rows.len() < MOST_ROWS {
+                    let Some(row) = list.next_element()? else { return Ok(rows) };
+                    rows.push(row);
+                }
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(rows)
+            }
+        }
+        deserializer.deserialize_seq(List).map(Rows)
+    }
+}
+
+/// The values of an object whose keys are numbers, in their order: PHP writes a list with gaps in this way.
+struct Numbered<'a>(Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Numbered<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Values;
+        impl<'de> Visitor<'de> for Values {
+            type Value = Vec<&'de RawValue>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object whose keys are numbers")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut rows = Vec::new();
+                while map.next_key::<u64>()?.is_some() {
+                    let row = map.next_value()?;
+                    if rows.len() < MOST_ROWS {
+                        rows.push(row);
+                    }
+                }
+                Ok(rows)
+            }
+        }
+        deserializer.deserialize_map(Values).map(Numbered)
+    }
+}
+
 /// Where a body is no text.
 fn no_text(body: &[u8]) -> serde_json::Error {
     match serde_json::from_slice::<&RawValue>(body) {
@@ -154,6 +301,15 @@ pub fn present(raw: Option<&RawValue>) -> Option<&RawValue> {
         let text = raw.get();
         text != "null" && !is_empty(text, '{', '}') && !is_empty(text, '[', ']')
     })
+}
+
+/// A value that is there and is no blank text: Salla writes `""` for a number, a date or an object that there is not.
+pub fn stated(raw: Option<&RawValue>) -> Option<&RawValue> {
+    let is_blank = |raw: &&RawValue| {
+        let inner = raw.get().strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        inner.is_some_and(|text| text.trim().is_empty())
+    };
+    present(raw).filter(|raw| !is_blank(raw))
 }
 
 fn is_empty(text: &str, open: char, close: char) -> bool {
@@ -225,10 +381,16 @@ mod tests {
     fn what_was_asked_for_is_a_list_or_one_or_neither() {
         let of = |json: &'static str| Envelope::read(json.into()).unwrap();
         let list = of(r#"{"data": [ {"a" : 1}, 2 ]}"#);
-        assert_eq!(list.rows().unwrap(), [r#"{"a" : 1}"#, "2"]);
+        let texts = |envelope: &Envelope| -> Vec<String> {
+            envelope.rows().unwrap().iter().map(|row| row.text.to_string()).collect()
+        };
+        assert_eq!(texts(&list), [r#"{"a" : 1}"#, "2"]);
         assert_eq!(list.data().unwrap(), r#"[{"a" : 1},2]"#);
         let one = of(r#"{"data": {"a" : 1}}"#);
         assert_eq!(one.rows().unwrap_err(), "`data` is not a list");
+        assert_eq!(texts(&of(r#"{"data":{"3":{"a":1},"0":2}}"#)), [r#"{"a":1}"#, "2"]);
+        assert_eq!(texts(&of(r#"{"data":{}}"#)), [""; 0]);
+        assert!(of(r#"{"data":{"0":1,"id":2}}"#).rows().is_err());
         assert_eq!(one.data().unwrap(), r#"{"a" : 1}"#);
         for nothing in ["{}", r#"{"data":null}"#] {
             assert_eq!(of(nothing).rows().unwrap_err(), "`data` is missing", "{nothing}");
@@ -247,9 +409,13 @@ mod tests {
 
     #[test]
     fn a_body_that_is_no_text_is_no_json() {
-        let error = Envelope::read(Bytes::from_static(b"{\"data\":[\n{\"a\":\"\xff\"}]}")).unwrap_err();
+        let error = Envelope::read(Bytes::from_static(b"{\"data\":\n{\"a\":\"\xff\"}}")).unwrap_err();
         assert!(error.is_syntax(), "{error}");
         assert_eq!(error.line(), 2, "{error}");
+        let list =
+            Envelope::read(Bytes::from_static(b"\xef\xbb\xbf{\"data\":[{\"a\":\"\xff\"},{\"a\":\"b\"}]}")).unwrap();
+        let damaged: Vec<bool> = list.rows().unwrap().iter().map(|row| row.is_damaged).collect();
+        assert_eq!(damaged, [true, false], "a row costs itself only");
         let beside = Envelope::read(Bytes::from_static(b"{\"message\":\"\xff\",\"data\":[]}")).unwrap_err();
         assert!(beside.is_syntax(), "nor is one where it stands in what nobody looks at: {beside}");
     }
@@ -288,6 +454,31 @@ mod tests {
         envelope.forget(&["secret"]);
         assert!(envelope.is_refusal());
         assert_eq!(envelope.complaint(), crate::salla::words::UNKNOWN);
+    }
+
+    #[test]
+    fn only_salla_s_own_words_say_that_a_record_is_gone() {
+        let of = |json: &str| Envelope::read(json.to_owned().into()).unwrap().is_no_such_record(404);
+        assert!(of(r#"{"status":404,"success":false,"error":{"code":404,"message":""}}"#));
+        assert!(of(r#"{"status":404,"success":false,"error":{"code":"error","message":"m"}}"#));
+        for gateway in [
+            r#"{"timestamp":"2026-11-29T00:00:00Z","status":404,"error":"Not Found","path":"/v2/orders/1"}"#,
+            r#"{"statusCode":404,"message":"Cannot GET /v2/orders/1","error":"Not Found"}"#,
+            r#"{"error":{"code":404,"message":"Not Found","status":"NOT_FOUND"}}"#,
+            r#"{"success":false,"errors":[{"code":7003,"message":"no route"}],"result":null}"#,
+            r#"{"success":false,"error":{"code":404,"message":"no route"}}"#,
+            r#"{"status":200,"success":false,"error":{"code":404,"message":"m"}}"#,
+            r#"{"status":404,"success":false,"error":{"code":"route_not_found","message":"m"}}"#,
+            r#"{"status":404,"success":false,"error":"Not Found"}"#,
+        ] {
+            assert!(!of(gateway), "{gateway}");
+        }
+    }
+
+    #[test]
+    fn rows_beyond_what_a_list_may_hold_are_not_kept() {
+        let many = format!(r#"{{"data":[{}0],"success":true}}"#, "0,".repeat(50_000));
+        assert_eq!(Envelope::read(many.into()).unwrap().rows().unwrap().len(), MOST_ROWS);
     }
 
     #[test]

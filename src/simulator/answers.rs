@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::{
-    fault::Fault,
+    fault::{Fault, NO_TEXT},
     item::{Item, Params},
     limit::Announces,
     order_items,
@@ -35,8 +35,8 @@ struct Asked {
 struct Kind {
     list: &'static str,
     scope: &'static str,
-    page: fn(&World, i64, &Params, usize) -> Option<String>,
-    detail: fn(&World, i64, i64) -> Option<String>,
+    page: fn(&World, i64, &Params, usize) -> Result<String, Fault>,
+    detail: fn(&World, i64, i64) -> Result<String, Fault>,
 }
 
 impl Kind {
@@ -50,9 +50,8 @@ impl Asked {
     fn right(&self, world: &World, pages_back: usize) -> Result<String, Fault> {
         let number = self.query.get("page").and_then(|text| text.parse().ok()).unwrap_or(1usize);
         match self.id {
-            Some(id) => (self.kind.detail)(world, self.merchant_id, id).ok_or_else(Fault::no_such_record),
-            None => (self.kind.page)(world, self.merchant_id, &self.query, number.saturating_sub(pages_back).max(1))
-                .ok_or_else(|| Fault::status(422)),
+            Some(id) => (self.kind.detail)(world, self.merchant_id, id),
+            None => (self.kind.page)(world, self.merchant_id, &self.query, number.saturating_sub(pages_back).max(1)),
         }
     }
 }
@@ -165,7 +164,12 @@ pub fn refusal(message: &str) -> Response {
 }
 
 fn json_response(body: String) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    let mut bytes = body.into_bytes();
+    let mark = NO_TEXT.to_string().into_bytes();
+    while let Some(at) = bytes.windows(mark.len()).position(|window| window == mark) {
+        bytes.splice(at..at + mark.len(), [0xd9]);
+    }
+    ([(header::CONTENT_TYPE, "application/json")], bytes).into_response()
 }
 
 async fn fail(world: &Arc<Mutex<World>>, asked: &Asked, fault: Fault) -> Response {

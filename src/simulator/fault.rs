@@ -34,6 +34,38 @@ pub enum Fault {
     TokenEnded,
 }
 
+/// What one record does to each answer that shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Breakage {
+    /// The server answers 500.
+    ServerError,
+    /// A text of its is cut inside a character.
+    NotText,
+    /// A text of its holds a raw control character.
+    ControlCharacter,
+    /// It is no JSON.
+    NotJson,
+    /// It is larger than 8 MiB.
+    TooLarge,
+}
+
+/// Stands for a byte that is no UTF-8, until the answer is sent.
+pub(super) const NO_TEXT: char = '\u{e000}';
+
+impl Breakage {
+    /// The record's row, broken; an error: the whole answer is.
+    pub(super) fn apply(self, row: &str) -> Result<String, Fault> {
+        let inner = |text: &str| format!(r#"{{"broken":"{text}",{}"#, &row[1..]);
+        Ok(match self {
+            Self::ServerError => return Err(Fault::status(500)),
+            Self::NotText => inner(&format!("a{NO_TEXT}")),
+            Self::ControlCharacter => inner("a\nb"),
+            Self::NotJson => format!("{{,{}", &row[1..]),
+            Self::TooLarge => inner(&"x".repeat(9 << 20)),
+        })
+    }
+}
+
 /// What answers wait at; shut at first, and then open for good.
 #[derive(Debug, Clone)]
 pub struct Gate(Arc<Semaphore>);

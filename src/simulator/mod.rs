@@ -20,7 +20,7 @@ mod tokens;
 mod world;
 
 pub use customers::Customer;
-pub use fault::{Fault, Gate};
+pub use fault::{Breakage, Fault, Gate};
 pub use item::{Item, Params};
 pub use limit::{Announces, Limit, LimitKind};
 pub use order_statuses::OrderStatus;

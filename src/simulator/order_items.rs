@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{shapes::amount, shop::Order, world::World};
+use super::{fault::Fault, shapes::amount, shop::Order, world::World};
 
 /// Where they are, behind `/admin/v2/`.
 pub const LIST: &str = "orders/items";
@@ -37,9 +37,10 @@ impl Order {
     }
 }
 
-/// What that address shows of an order; `None`: there is none.
-pub fn of_order(world: &World, merchant_id: i64, id: i64) -> Option<String> {
-    let order = world.shops.get(&merchant_id)?.orders.iter().find(|order| order.id == id)?;
+/// What that address shows of an order.
+pub fn of_order(world: &World, merchant_id: i64, id: i64) -> Result<String, Fault> {
+    let orders = world.shops.get(&merchant_id).map_or(&[][..], |shop| &shop.orders);
+    let order = orders.iter().find(|order| order.id == id).ok_or_else(Fault::no_such_record)?;
     let lines: Vec<String> = order.lines().iter().map(Value::to_string).collect();
-    Some(format!(r#"{{"status":200,"success":true,"data":[{}]}}"#, lines.join(",")))
+    Ok(format!(r#"{{"status":200,"success":true,"data":[{}]}}"#, lines.join(",")))
 }

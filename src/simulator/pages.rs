@@ -5,14 +5,16 @@ use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use serde_json::{Value, json};
 
 use super::{
+    fault::Fault,
     item::{Item, Params},
     shop::Shop,
     world::{DayBounds, ListOrder, Ties, World},
 };
 
-/// The page as Salla writes it; `None`: it lies beyond what can be read.
-pub fn page<I: Item>(world: &World, merchant_id: i64, query: &Params, number: usize) -> Option<String> {
-    let shop = world.shops.get(&merchant_id)?;
+/// The page as Salla writes it; an error also where it lies beyond what can be read.
+pub fn page<I: Item>(world: &World, merchant_id: i64, query: &Params, number: usize) -> Result<String, Fault> {
+    let beyond = || Fault::status(422);
+    let shop = world.shops.get(&merchant_id).ok_or_else(beyond)?;
     let mut listed = listed::<I>(world, shop, query);
     let raw = I::raw(shop);
     let rows = listed.len() + raw.len();
@@ -21,7 +23,7 @@ pub fn page<I: Item>(world: &World, merchant_id: i64, query: &Params, number: us
     let per_page = if I::PAGED { asked.clamp(1, world.page_cap) } else { rows.max(1) };
     let number = if I::PAGED { number } else { 1 };
     if I::PAGED && number * per_page > world.row_window + per_page - 1 {
-        return None;
+        return Err(beyond());
     }
     let total_pages = rows.div_ceil(per_page);
     match world.ties {
@@ -34,26 +36,32 @@ pub fn page<I: Item>(world: &World, merchant_id: i64, query: &Params, number: us
         .skip(number.saturating_sub(1) * per_page)
         .take(per_page)
         .map(|row| match row {
-            Row::Item(item) => item.row(world, shop),
-            Row::Raw(text) => text.clone(),
+            Row::Item(item) => broken(shop, item.id(), item.row(world, shop)),
+            Row::Raw(text) => Ok(text.clone()),
         })
-        .collect();
+        .collect::<Result<_, Fault>>()?;
     if !I::PAGED {
-        return Some(format!(r#"{{"status":200,"success":true,"data":[{}]}}"#, shown.join(",")));
+        return Ok(format!(r#"{{"status":200,"success":true,"data":[{}]}}"#, shown.join(",")));
     }
     let pagination = json!({
         "count": shown.len(), "total": rows, "perPage": per_page,
         "currentPage": number, "totalPages": total_pages, "links": if number < total_pages { json!({"next": "elsewhere"}) } else { json!([]) },
     });
-    Some(format!(r#"{{"status":200,"success":true,"data":[{}],"pagination":{pagination}}}"#, shown.join(",")))
+    Ok(format!(r#"{{"status":200,"success":true,"data":[{}],"pagination":{pagination}}}"#, shown.join(",")))
 }
 
-/// A record's own answer; `None`: there is none.
-pub fn detail<I: Item>(world: &World, merchant_id: i64, id: i64) -> Option<String> {
-    let shop = world.shops.get(&merchant_id)?;
+/// A row, with what its record does to it.
+fn broken(shop: &Shop, id: i64, row: String) -> Result<String, Fault> {
+    shop.breaks.get(&id).map_or(Ok(row.clone()), |breakage| breakage.apply(&row))
+}
+
+/// A record's own answer.
+pub fn detail<I: Item>(world: &World, merchant_id: i64, id: i64) -> Result<String, Fault> {
+    let shop = world.shops.get(&merchant_id).ok_or_else(Fault::no_such_record)?;
     let raw = || I::raw(shop).iter().find(|row| is_row_of(row, id)).cloned();
-    let data = I::all(shop).iter().find(|item| item.id() == id).map(|item| item.single(world)).or_else(raw)?;
-    Some(format!(r#"{{"status":200,"success":true,"data":{data}}}"#))
+    let data = I::all(shop).iter().find(|item| item.id() == id).map(|item| item.single(world)).or_else(raw);
+    let data = broken(shop, id, data.ok_or_else(Fault::no_such_record)?)?;
+    Ok(format!(r#"{{"status":200,"success":true,"data":{data}}}"#))
 }
 
 fn is_row_of(row: &str, id: i64) -> bool {

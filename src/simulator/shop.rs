@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
     customers::Customer,
-    fault::Fault,
+    fault::{Breakage, Fault},
     item::{Item, Params},
     order_statuses::OrderStatus,
     pages::within,
@@ -76,6 +76,8 @@ pub struct Shop {
     pub raw_customers: Vec<String>,
     /// What goes wrong with each request for one record, whatever its kind, by its id.
     pub broken: HashMap<i64, Fault>,
+    /// What a record does to each answer that shows it, whatever its kind, by its id.
+    pub breaks: HashMap<i64, Breakage>,
     /// What goes wrong with each request for an order's lines, by its id.
     pub broken_lines: HashMap<i64, Fault>,
     /// Scopes that the app was not given.
@@ -105,6 +107,7 @@ impl Shop {
             customers: Vec::new(),
             raw_customers: Vec::new(),
             broken: HashMap::new(),
+            breaks: HashMap::new(),
             broken_lines: HashMap::new(),
             withheld: Vec::new(),
             stale: HashMap::new(),

@@ -15,7 +15,7 @@ use super::{
     entity::discrepancy,
     error::{Trouble, trouble},
     held,
-    records::{self, Stored},
+    records::{self, Asked, Stored},
 };
 use crate::{
     domain::{Check, Held, MerchantId, Outcome, Slice, Verdict},
@@ -98,6 +98,7 @@ impl Store {
         let totals = &mut parts[page.at].totals;
         for record in page.batch.records.iter().filter(|record| !record.repeat) {
             totals.count(written.get(&record.record.id()).map_or(Outcome::Unchanged, |w| w.0));
+            totals.newer_locally += u64::from(record.verdict == Verdict::NewerLocally);
         }
         page.batch.unreadable.iter().for_each(|_| totals.count(Outcome::Skipped));
         (0..page.batch.unchanged).for_each(|_| totals.count(Outcome::Unchanged));
@@ -138,14 +139,14 @@ impl Store {
         page: &PageCommit<'_, R>,
         one_by_one: bool,
     ) -> Result<HashMap<i64, Written>, DbErr> {
-        let differing = page.batch.records.iter().filter(|record| record.verdict != Verdict::Unchanged);
+        let differing = page.batch.records.iter().filter(|record| !record.verdict.leaves_it());
         if page.dry_run {
             return Ok(differing.map(|record| (record.record.id(), (record.outcome(), None))).collect());
         }
-        let asked = page.batch.asked_at.elapsed();
+        let asked = Asked { ago: page.batch.asked_at.elapsed(), latest: page.batch.latest };
         let (restored, differing): (Vec<_>, Vec<_>) = differing.partition(|record| record.verdict == Verdict::Restore);
         let restored: Vec<i64> = restored.iter().map(|record| record.record.id()).collect();
-        let restored = records::restore::<R>(txn, self.dialect, merchant, &restored, asked).await?;
+        let restored = records::restore::<R>(txn, self.dialect, merchant, &restored, asked.ago).await?;
         let mut written: HashMap<i64, Written> =
             restored.into_iter().map(|id| (id, (Outcome::Updated, None))).collect();
         let differing: Vec<&R> = differing.iter().map(|record| &record.record).collect();
@@ -228,6 +229,11 @@ pub(super) fn refusal(error: &DbErr) -> String {
 
 /// One log line for each record that was left as it was though it should not have been.
 fn report<R: Stored>(page: &PageCommit<'_, R>, written: &HashMap<i64, Written>) {
+    let newer = page.batch.records.iter().filter(|record| record.verdict == Verdict::NewerLocally);
+    let newer: Vec<i64> = newer.map(|record| record.record.id()).collect();
+    if !newer.is_empty() {
+        tracing::info!(records = newer.len(), salla.ids = ?newer, "stored {} are newer than Salla's answer, with other content", R::RESOURCE);
+    }
     for bad in &page.batch.unreadable {
         tracing::warn!(salla.id = bad.id, path = %bad.path, reason = %bad.reason, "{} skipped", R::RESOURCE.one());
     }

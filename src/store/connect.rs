@@ -17,7 +17,8 @@ use super::{
     error::{CALL_TIMEOUT, Trouble, is_held, target_error, trouble},
     frontier::Frontier,
     outbox::HandOver,
-    pool::{self, Begins},
+    pool::{self, Altered, Begins},
+    setup_error::StoreError,
 };
 use crate::{
     domain::{Resource, Resources},
@@ -46,48 +47,7 @@ pub struct Store {
     pub(super) frontier: Frontier,
     pub(super) hand_over: HandOver,
     begins: Begins,
-}
-
-/// Why the database cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Neither PostgreSQL nor SQLite.
-    #[error("database.url begins with neither postgres:// nor sqlite:")]
-    Scheme,
-    /// It does not answer.
-    #[error("the database cannot be reached: {0}; check database.url, and that the server is up")]
-    Unreachable(String),
-    /// Another program has tables of our names.
-    #[error(
-        "the schema holds tables that this program did not make: {0}; give it a schema of its own, by ?options=-c%20search_path%3Dreconciler at the end of database.url (CREATE SCHEMA reconciler before), or a database"
-    )]
-    Occupied(String),
-    /// It has room for one connection.
-    #[error(
-        "database.url: one connection can be had and no second: {0}; raise the pooler's pool_size, the role's CONNECTION LIMIT or max_connections"
-    )]
-    Crowded(String),
-    /// A pooler gives its sessions to others between transactions.
-    #[error(
-        "database.url: the pooler there does not keep sessions (transaction or statement pooling); set its pool_mode to session, or name PostgreSQL's own address"
-    )]
-    SharedSessions,
-    /// It answers, and refuses the schema.
-    #[error(
-        "the schema cannot be migrated: {0}; the database must be writable, its role may create tables, none of another's may have their names, and a schema that search_path names has to be there (CREATE SCHEMA)"
-    )]
-    Migration(DbErr),
-    /// It waited for others, and they did not end.
-    #[error(
-        "the schema cannot be migrated while others hold what changes: {0}; a dump, a long query, a transaction that was left open or another process that migrates may be in the way: try again when it has ended (what was applied by then stays)"
-    )]
-    Held(DbErr),
-    /// The schema is older than this program.
-    #[error("the schema lacks {0} migration(s); run `salla-reconciler migrate up`")]
-    Outdated(usize),
-    /// The publication is not there, or not as it should be, and cannot be made so.
-    #[error("cdc.publication: {0}")]
-    Publication(String),
+    altered: Altered,
 }
 
 impl Store {
@@ -96,8 +56,9 @@ impl Store {
     /// # Errors
     /// When the URL names no database that is known, it does not answer, or a pooler before it does not keep sessions.
     pub async fn connect(url: &SecretString, connections: u32, lease: Duration) -> Result<Self, StoreError> {
-        let (url, begins) = (url.expose_secret(), Begins::default());
+        let (url, begins, altered) = (url.expose_secret(), Begins::default(), Altered::default());
         let options = if url.starts_with("sqlite:") {
+            pool::create_privately(url).map_err(|error| StoreError::Unreachable(error.to_string()))?;
             pool::sqlite(url)
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let allowed = pool::knock(url).await?.unwrap_or(connections);
@@ -108,7 +69,7 @@ impl Store {
                     "the database allows this role few connections: runs wait for each other"
                 );
             }
-            pool::postgres(url, connections.min(allowed), &begins)
+            pool::postgres(url, connections.min(allowed), &begins, &altered)
         } else {
             return Err(StoreError::Scheme);
         };
@@ -122,6 +83,7 @@ impl Store {
             frontier: Frontier::default(),
             hand_over: HandOver::default(),
             begins,
+            altered,
         })
     }
 
@@ -142,6 +104,7 @@ impl Store {
         self.require_room().await?;
         let mut pauses = PAUSES.iter();
         while self.pending().await? > 0 {
+            self.require_own_migrations().await?;
             let up = self.begins.watch(Migrator::up(&self.db, None));
             if let Err(error) = in_time(MIGRATION_TIMEOUT, up).await {
                 let pause = pauses.next().ok_or(error)?;
@@ -164,6 +127,13 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn migrations(&self) -> Result<Vec<(String, bool)>, StoreError> {
+        let applied = self.applied().await?;
+        let all = Migrator::migrations();
+        Ok(all.iter().map(|one| (one.name().to_owned(), applied.iter().any(|name| name == one.name()))).collect())
+    }
+
+    /// The names of all migrations that are on record, also of those that this version does not know.
+    async fn applied(&self) -> Result<Vec<String>, StoreError> {
         let exists = match self.dialect {
             Dialect::Postgres => "SELECT to_regclass('seaql_migrations') IS NOT NULL AS found",
             Dialect::Sqlite => "SELECT count(*) > 0 AS found FROM sqlite_master WHERE name = 'seaql_migrations'",
@@ -178,14 +148,28 @@ impl Store {
             };
             rows.iter().map(|row| row.try_get("", "version")).collect::<Result<Vec<String>, DbErr>>()
         };
-        let applied = in_time(CALL_TIMEOUT, read).await.map_err(|error| match error {
+        let read = async { read.await.inspect_err(|error| self.altered.note(error)) };
+        in_time(CALL_TIMEOUT, read).await.map_err(|error| match error {
             StoreError::Migration(error) | StoreError::Held(error) if trouble(&error) == Trouble::Passing => {
                 StoreError::Unreachable(error.to_string())
             }
             error => error,
-        })?;
-        let all = Migrator::migrations();
-        Ok(all.iter().map(|one| (one.name().to_owned(), applied.iter().any(|name| name == one.name()))).collect())
+        })
+    }
+
+    /// Refuses to migrate where migrations are on record that this version does not know.
+    async fn require_own_migrations(&self) -> Result<(), StoreError> {
+        let ours = Migrator::migrations();
+        let mut unknown = self.applied().await?;
+        unknown.retain(|name| !ours.iter().any(|one| one.name() == name));
+        unknown.sort_unstable();
+        unknown.truncate(5);
+        if unknown.is_empty() { Ok(()) } else { Err(StoreError::ForeignMigrations(unknown.join(", "))) }
+    }
+
+    /// Whether a migration of ours is on record.
+    pub(super) async fn has_begun(&self) -> Result<bool, StoreError> {
+        Ok(self.migrations().await?.iter().any(|(_, applied)| *applied))
     }
 
     /// How many migrations are missing.
@@ -204,7 +188,10 @@ impl Store {
     pub async fn require_schema(&self) -> Result<(), StoreError> {
         match self.pending().await? {
             0 => Ok(()),
-            pending => Err(StoreError::Outdated(pending)),
+            pending => {
+                self.require_own_migrations().await?;
+                Err(StoreError::Outdated(pending))
+            }
         }
     }
 
@@ -247,6 +234,7 @@ impl Store {
                 Ok(Err(error)) => error,
                 Err(_) => return Err(TargetError::Unavailable("no answer within 40 s".into())),
             };
+            self.altered.note(&error);
             match pauses.next() {
                 Some(&pause) if trouble(&error) == Trouble::Passing => {
                     tracing::debug!(error = %error, "the database call is made again");

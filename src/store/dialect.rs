@@ -44,6 +44,14 @@ impl Dialect {
         }
     }
 
+    /// The same, moved.
+    pub fn clock_plus(self, span: Duration) -> String {
+        match self {
+            Self::Postgres => format!("(clock_timestamp() + interval '{:.3} seconds')", span.as_secs_f64()),
+            Self::Sqlite => self.now_plus(span),
+        }
+    }
+
     /// The database's clock, moved.
     pub fn now_plus(self, span: Duration) -> String {
         self.shifted("+", span)

@@ -23,6 +23,8 @@ pub enum Trouble {
     Row,
     /// A unique index: someone else was faster.
     Taken,
+    /// The database, a table of ours, or a right to them is missing: nothing can be done until it is there again.
+    Unusable,
     /// Anything else.
     Lasting,
 }
@@ -40,8 +42,12 @@ pub fn trouble(error: &DbErr) -> Trouble {
             let code = error.code().unwrap_or_default();
             if error.is_unique_violation() {
                 Trouble::Taken
+            } else if is_stale_plan(&**error) {
+                Trouble::Passing
             } else if is_postgres(&**error) {
                 postgres(&code)
+            } else if ["no such table", "no such column"].iter().any(|missing| error.message().contains(missing)) {
+                Trouble::Unusable
             } else {
                 sqlite(code.parse().unwrap_or(0))
             }
@@ -72,6 +78,20 @@ pub fn is_held(error: &DbErr) -> bool {
     }
 }
 
+/// Whether a table was altered after this session had prepared the statement: the session's statements are of no use any
+/// more.
+pub fn has_stale_plan(error: &DbErr) -> bool {
+    of_the_driver(error).and_then(sqlx::Error::as_database_error).is_some_and(is_stale_plan)
+}
+
+/// SQLSTATE 0A000 also says that something is not supported: the routine tells the two apart in any language.
+fn is_stale_plan(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some_and(|error| {
+        error.code() == "0A000"
+            && (error.routine() == Some("RevalidateCachedQuery") || error.message().contains("cached plan"))
+    })
+}
+
 fn is_postgres(error: &dyn sqlx::error::DatabaseError) -> bool {
     error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some()
 }
@@ -93,6 +113,8 @@ fn postgres(code: &str) -> Trouble {
         | "25006" => Trouble::Passing,
         // Connection exceptions; no room on the disk, in memory or for connections; the system's errors.
         _ if ["08", "53", "58"].contains(&code.get(..2).unwrap_or("")) => Trouble::Passing,
+        // The database or the schema is not there, the role may not log in or lacks a right, a table or column is not there.
+        "3D000" | "3F000" | "28000" | "28P01" | "42501" | "42P01" | "42703" => Trouble::Unusable,
         // Data exceptions, constraints, program limits, and what a trigger raises.
         _ if ["22", "23", "44", "54", "P0"].contains(&code.get(..2).unwrap_or("")) => Trouble::Row,
         _ => Trouble::Lasting,
@@ -102,7 +124,10 @@ fn postgres(code: &str) -> Trouble {
 fn sqlite(code: i32) -> Trouble {
     match code & 0xff {
         // BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL: the disk's and other processes' troubles.
-        5..=8 | 10 | 13..=15 => Trouble::Passing,
+        // SCHEMA: a table was altered.
+        5..=8 | 10 | 13..=15 | 17 => Trouble::Passing,
+        // PERM, CORRUPT, AUTH, NOTADB.
+        3 | 11 | 23 | 26 => Trouble::Unusable,
         // TOOBIG, CONSTRAINT, MISMATCH.
         18..=20 => Trouble::Row,
         _ => Trouble::Lasting,
@@ -121,6 +146,7 @@ pub fn target_error(error: DbErr) -> TargetError {
             )
         }
         Trouble::Passing => TargetError::Unavailable(Box::new(error)),
+        Trouble::Unusable => TargetError::Unusable(Box::new(error)),
         Trouble::Row | Trouble::Taken | Trouble::Lasting => TargetError::Refused(Box::new(error)),
     }
 }
@@ -134,16 +160,21 @@ mod tests {
         for code in ["53100", "53200", "53300", "58030", "08006", "57P01", "57P03", "25006", "25P03"] {
             assert_eq!(postgres(code), Trouble::Passing, "{code}");
         }
-        for (code, trouble) in [("22003", Trouble::Row), ("P0001", Trouble::Row), ("42501", Trouble::Lasting)] {
+        for (code, trouble) in [
+            ("22003", Trouble::Row),
+            ("P0001", Trouble::Row),
+            ("42501", Trouble::Unusable),
+            ("0A000", Trouble::Lasting),
+        ] {
             assert_eq!(postgres(code), trouble, "{code}");
         }
         // FULL, IOERR_WRITE, CANTOPEN, READONLY_DBMOVED.
-        for code in [13, 778, 14, 1032] {
+        for code in [13, 778, 14, 1032, 17] {
             assert_eq!(sqlite(code), Trouble::Passing, "{code}");
         }
         // CORRUPT, NOTADB.
         for code in [11, 26] {
-            assert_eq!(sqlite(code), Trouble::Lasting, "{code}");
+            assert_eq!(sqlite(code), Trouble::Unusable, "{code}");
         }
     }
 }

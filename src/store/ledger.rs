@@ -9,7 +9,7 @@ use crate::{
     domain::{Drift, Found, Merchant, Run, RunId},
     reconcile::ports::{
         Actor, Audited, Begun, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, Lease, Ledger, NewRun,
-        RunFilter, Standstill, Taken, TargetError,
+        NotReady, RunFilter, Standstill, Taken, TargetError,
     },
 };
 
@@ -94,7 +94,7 @@ impl Ledger for Store {
         self.read_gauges().await
     }
 
-    async fn ready(&self) -> Result<(), TargetError> {
+    async fn ready(&self) -> Result<(), NotReady> {
         self.check_ready().await
     }
 

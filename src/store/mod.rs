@@ -1,6 +1,7 @@
 //! The database: SeaORM on PostgreSQL or SQLite, one set of code. Sealed tokens are kept here, never
 //! plain ones.
 
+mod address;
 mod audit;
 mod budget;
 mod checks;
@@ -34,17 +35,21 @@ mod products;
 mod publication;
 mod queries;
 mod queue;
+mod ready;
 mod records;
 mod renewal;
 mod schedule;
+mod setup_error;
 mod slices;
 mod standing;
 mod standstill;
 mod take;
 
+pub use address::{PERCENT_ENCODE, is_readable, schema_of};
 pub use config::Config;
-pub use connect::{Store, StoreError};
+pub use connect::Store;
 pub use erasures::Which;
 pub use merchants::StoredTokens;
 pub use publication::{UNPUBLISHED, published};
 pub use records::Stored;
+pub use setup_error::StoreError;

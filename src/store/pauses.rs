@@ -2,13 +2,29 @@
 
 use std::time::Duration;
 
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 
 use super::connect::Store;
 use crate::{
     domain::MerchantId,
     reconcile::ports::{LONGEST_PAUSE, PauseStore, TargetError},
 };
+
+impl Store {
+    /// Ends the pause that Salla asked for: the store may be asked at once, and its runs that waited are due.
+    pub(super) async fn lift_pause(&self, txn: &DatabaseTransaction, merchant: MerchantId) -> Result<(), DbErr> {
+        let now = self.dialect.now();
+        let due = format!(
+            "UPDATE runs SET run_at = {now} WHERE merchant_id = $1 AND status = 'queued' AND run_at > {now} \
+             AND EXISTS (SELECT 1 FROM pauses p WHERE p.merchant_id = $1 AND p.ends_at > {now})"
+        );
+        let ended = format!("UPDATE pauses SET ends_at = {now} WHERE merchant_id = $1 AND ends_at > {now}");
+        for sql in [due, ended] {
+            txn.execute_raw(self.statement(&sql, [merchant.0.into()])).await?;
+        }
+        Ok(())
+    }
+}
 
 impl PauseStore for Store {
     async fn pause(&self, merchant: MerchantId, pause: Duration) -> Result<(), TargetError> {

@@ -4,20 +4,22 @@
 //! an hour. So nothing here waits for an answer without a limit: a connection that gives none is thrown away, and its
 //! place in the pool is free again.
 
-use std::{pin::pin, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fs::OpenOptions, io::ErrorKind, os::unix::fs::OpenOptionsExt, pin::pin, str::FromStr, sync::Arc, time::Duration,
+};
 
 use parking_lot::Mutex;
 use sea_orm::{
-    ConnectOptions,
+    ConnectOptions, DbErr,
     sqlx::{
         self, Connection, Executor, PgConnection, Row,
         postgres::{PgConnectOptions, PgPoolOptions},
-        sqlite::{SqliteJournalMode, SqlitePoolOptions},
+        sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
     },
 };
 use tokio::time::{Instant, timeout};
 
-use super::connect::StoreError;
+use super::{address::schema_of, error::has_stale_plan, setup_error::StoreError};
 
 /// To open a connection, or to wait for one that is free.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,19 +71,42 @@ pub fn sqlite(url: &str) -> ConnectOptions {
     options
 }
 
-/// Up to so many connections; `begins` knows of transactions that were given up while they were begun.
-pub fn postgres(url: &str, connections: u32, begins: &Begins) -> ConnectOptions {
+/// Makes the file of a database that is to be created, so that only its owner reads what is stored. The files beside it get
+/// its mode.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn create_privately(url: &str) -> std::io::Result<()> {
+    let Ok(options) = SqliteConnectOptions::from_str(url) else {
+        // The connection says what is wrong.
+        return Ok(());
+    };
+    if !url.contains("mode=rwc") {
+        return Ok(());
+    }
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(options.get_filename()) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Up to so many connections; `begins` knows of transactions that were given up while they were begun, `altered` of tables
+/// that were altered.
+pub fn postgres(url: &str, connections: u32, begins: &Begins, altered: &Altered) -> ConnectOptions {
     let mut options = options(url);
     options.max_connections(connections).min_connections(0);
     options.map_sqlx_postgres_opts(of_session);
-    let (silence, begins) = (Silence::default(), begins.clone());
+    let (silence, begins, altered) = (Silence::default(), begins.clone(), altered.clone());
     options.map_sqlx_postgres_pool_opts(move |pool: PgPoolOptions| {
-        let (idle, released, begins) = (silence.clone(), silence.clone(), begins.clone());
+        let (idle, released, begins, altered) = (silence.clone(), silence.clone(), begins.clone(), altered.clone());
         pool.test_before_acquire(false)
             .after_connect(|connection, _| Box::pin(async move { connection.execute(LIMITS).await.map(drop) }))
             .before_acquire(move |connection, usage| {
-                let silence = idle.clone();
+                let (silence, is_outdated) = (idle.clone(), altered.outdates(usage.age));
                 Box::pin(async move {
+                    if is_outdated {
+                        return Ok(false);
+                    }
                     if usage.idle_for >= FRESH {
                         silence.presume(usage.idle_for)?;
                         silence.limit(connection.ping()).await?;
@@ -173,6 +198,25 @@ impl Drop for Watched<'_> {
     }
 }
 
+/// When a statement was last found to be of a table that has been altered since. Sessions that are older than that have
+/// prepared such statements, and are closed. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Altered(Arc<Mutex<Option<Instant>>>);
+
+impl Altered {
+    /// Takes note of an error that says so.
+    pub fn note(&self, error: &DbErr) {
+        if has_stale_plan(error) {
+            tracing::info!("a table was altered; sessions with statements of the old one are closed");
+            *self.0.lock() = Some(Instant::now());
+        }
+    }
+
+    fn outdates(&self, age: Duration) -> bool {
+        self.0.lock().is_some_and(|found| found.elapsed() < age)
+    }
+}
+
 /// Whether no transaction is open. The driver knows the session's state and does not tell it; a transaction that was
 /// begun by an earlier message is older than this statement, as long as that is one message: the simple protocol.
 async fn is_at_rest(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
@@ -191,14 +235,18 @@ fn silent() -> sqlx::Error {
 /// When the server cannot be reached, has no room for two connections, or is behind a pooler that hands its sessions
 /// to others between transactions.
 pub async fn knock(url: &str) -> Result<Option<u32>, StoreError> {
-    let options = of_session(PgConnectOptions::from_str(url).map_err(unreachable)?);
-    let mut first = open(&options).await.map_err(unreachable)?;
+    let options = of_session(PgConnectOptions::from_str(url).map_err(|_| StoreError::Address)?);
+    let mut first = open(&options).await.map_err(|error| {
+        if error.contains("unsupported startup parameter") { StoreError::StartupParameter } else { unreachable(error) }
+    })?;
     let mut second = open(&options).await.map_err(StoreError::Crowded)?;
     let looked = async {
         let kept = keeps_sessions(&mut first, &mut second).await?;
         // By the simple protocol, too.
         let limit = first.fetch_one(ALLOWED_CONNECTIONS).await?.try_get::<Option<i32>, _>(0)?;
-        Ok::<_, sqlx::Error>((kept, limit.and_then(|limit| u32::try_from(limit).ok())))
+        let encoding = first.fetch_one("SELECT current_setting('server_encoding')").await?.try_get::<String, _>(0)?;
+        let path = first.fetch_one("SELECT current_setting('search_path')").await?.try_get::<String, _>(0)?;
+        Ok::<_, sqlx::Error>((kept, limit.and_then(|limit| u32::try_from(limit).ok()), encoding, path))
     };
     let looked = timeout(KNOCK_TIMEOUT, looked).await;
     for connection in [first, second] {
@@ -206,11 +254,20 @@ pub async fn knock(url: &str) -> Result<Option<u32>, StoreError> {
         let _ = timeout(PING_TIMEOUT, connection.close()).await;
     }
     match looked {
-        Ok(Ok((true, limit))) => Ok(limit),
-        Ok(Ok((false, _))) => Err(StoreError::SharedSessions),
+        Ok(Ok((false, ..))) => Err(StoreError::SharedSessions),
+        Ok(Ok((.., encoding, _))) if encoding != "UTF8" => Err(StoreError::Encoding(encoding)),
+        Ok(Ok((_, limit, _, path))) => match schema_of(url) {
+            Some(wanted) if plain(&wanted) != plain(&path) => Err(StoreError::SearchPath { wanted, found: path }),
+            _ => Ok(limit),
+        },
         Ok(Err(error)) => Err(unreachable(error)),
         Err(_) => Err(unreachable("no answer within 10 s")),
     }
+}
+
+/// A search path as it is compared.
+fn plain(path: &str) -> String {
+    path.replace(['"', ' '], "")
 }
 
 fn unreachable(why: impl ToString) -> StoreError {

@@ -2,11 +2,7 @@
 
 use sea_orm::{ConnectionTrait, DbErr};
 
-use super::{
-    connect::{Store, StoreError},
-    lines,
-    records::Stored,
-};
+use super::{connect::Store, lines, records::Stored, setup_error::StoreError};
 use crate::domain::{self, with_resources};
 
 macro_rules! tables {
@@ -55,10 +51,11 @@ impl Store {
             rows.iter().map(|row| row.try_get("", "name")).collect::<Result<Vec<String>, DbErr>>()
         };
         let there = self.call(look).await.map_err(|error| StoreError::Unreachable(error.to_string()))?;
-        if there.iter().any(|table| table == "seaql_migrations") {
+        // A platform may have a table of this name for migrations of its own.
+        if there.iter().any(|table| table == "seaql_migrations") && self.has_begun().await? {
             return Ok(());
         }
-        let ours = published().into_iter().chain(UNPUBLISHED);
+        let ours = published().into_iter().chain(UNPUBLISHED).filter(|table| *table != "seaql_migrations");
         let taken: Vec<&str> = ours.filter(|table| there.iter().any(|other| other == table)).collect();
         if taken.is_empty() { Ok(()) } else { Err(StoreError::Occupied(taken.join(", "))) }
     }

@@ -6,7 +6,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, Que
 
 use super::{
     audit::KEEP_AUDIT,
-    connect::{Store, StoreError},
+    connect::Store,
     dialect::Dialect,
     entity::{discrepancy, run},
     idempotency::KEEP_KEYS,
@@ -111,15 +111,6 @@ impl Store {
         }
         txn.commit().await?;
         Ok(gauges)
-    }
-
-    pub(super) async fn check_ready(&self) -> Result<(), TargetError> {
-        match tokio::time::timeout(Duration::from_secs(3), self.require_schema()).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error @ StoreError::Unreachable(_))) => Err(TargetError::Unavailable(error.into())),
-            Ok(Err(error)) => Err(TargetError::Refused(error.into())),
-            Err(_) => Err(TargetError::Unavailable("no answer within 3 s".into())),
-        }
     }
 
     pub(super) async fn remove_old_runs(&self, keep: Duration) -> Result<u64, TargetError> {

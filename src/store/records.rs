@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use chrono::{DateTime, Utc};
 use sea_orm::{
     ConnectionTrait, DbErr, EntityName, EntityTrait, IdenStatic, QueryResult,
     sea_query::{Condition, Expr, ExprTrait, InsertStatement, LockType, OnConflict, Query},
@@ -60,11 +61,7 @@ pub trait Stored: Record {
 }
 
 /// An instant of a row's; `None` also for what is none.
-pub fn instant(
-    row: &QueryResult,
-    column: &str,
-    dialect: Dialect,
-) -> Result<Option<chrono::DateTime<chrono::Utc>>, DbErr> {
+pub fn instant(row: &QueryResult, column: &str, dialect: Dialect) -> Result<Option<DateTime<Utc>>, DbErr> {
     match row.try_get("", column) {
         // Another program may have written anything into SQLite's text.
         Err(_) if dialect == Dialect::Sqlite => Ok(None),
@@ -75,15 +72,23 @@ pub fn instant(
 /// Far below the number of parameters that a statement may have (32,766 in SQLite, the smaller).
 pub(super) const ROWS_A_STATEMENT: usize = 500;
 
+/// When Salla was asked for the records that are written.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// How long ago; a row that was marked as gone since then stays so.
+    pub ago: Duration,
+    /// The latest stamp that its clock can have made; a row with a later one is not newer.
+    pub latest: Option<DateTime<Utc>>,
+}
+
 /// Writes `records`, each unless a newer one stands there by now, and returns what became of those that
-/// were written. The rest were unchanged. `asked`: how long ago Salla was asked for them; what was marked as gone since
-/// then stays so.
+/// were written. The rest were unchanged.
 pub async fn upsert<R: Stored>(
     db: &impl ConnectionTrait,
     dialect: Dialect,
     merchant: MerchantId,
     records: &[&R],
-    asked: Duration,
+    asked: Asked,
 ) -> Result<HashMap<i64, Outcome>, DbErr> {
     let mut written = HashMap::with_capacity(records.len());
     for records in records.chunks(ROWS_A_STATEMENT) {
@@ -177,7 +182,7 @@ fn upsert_statement<R: Stored>(
     dialect: Dialect,
     merchant: MerchantId,
     records: &[&R],
-    asked: Duration,
+    asked: Asked,
 ) -> Result<InsertStatement, DbErr> {
     let mut statement = Query::insert();
     let own = R::COLUMNS.iter().map(IdenStatic::as_str);
@@ -209,31 +214,40 @@ fn upsert_statement<R: Stored>(
 
 /// Newer wins; at equal age, and where no age is told, other content does. Our `revision` tells a new row from a changed one, and
 /// tells the fingerprint's trigger that the fingerprint is maintained.
-fn newer_wins<R: Stored>(dialect: Dialect, asked: Duration) -> OnConflict {
+fn newer_wins<R: Stored>(dialect: Dialect, asked: Asked) -> OnConflict {
     let table = R::table();
     let ours = dialect.comparable(&format!("{table}.salla_updated_at"));
     let theirs = dialect.comparable("excluded.salla_updated_at");
-    let (asked_at, asked) = dialect.now_minus_parameter(asked);
+    let (asked_at, ago) = dialect.now_minus_parameter(asked.ago);
     let was_gone = marked_before(dialect, &format!("{table}.deleted_at"), asked_at);
+    // In the order in which the condition below has them.
+    let (latest, parameters) = match dialect {
+        Dialect::Postgres => ("CAST($2 AS timestamptz)", [ago.clone(), asked.latest.into()]),
+        Dialect::Sqlite => ("julianday(?)", [asked.latest.into(), ago.clone()]),
+    };
     let mark = format!("CASE WHEN NOT ({was_gone}) THEN {table}.deleted_at END");
     let own = R::COLUMNS.iter().map(IdenStatic::as_str);
     OnConflict::columns(["merchant_id", R::id_column()])
         .update_columns(own.chain(["salla_updated_at", "payload", "fingerprint", "payload_digest"]))
-        .value("deleted_at", Expr::cust_with_values(mark, [asked.clone()]))
+        .value("deleted_at", Expr::cust_with_values(mark, [ago]))
         .value("revision", Expr::cust(format!("{table}.revision + 1")))
         .value("updated_at", Expr::cust(dialect.now()))
         .action_and_where(Expr::cust_with_values(
             format!(
-                "({ours}) IS NULL OR ({ours}) < ({theirs}) OR ((({ours}) = ({theirs}) OR ({theirs}) IS NULL) AND \
+                "({ours}) IS NULL OR ({ours}) < ({theirs}) OR ({ours}) > {latest} OR ((({ours}) = ({theirs}) OR ({theirs}) IS NULL) AND \
                  ({table}.fingerprint IS DISTINCT FROM excluded.fingerprint OR {was_gone}))"
             ),
-            [asked],
+            parameters,
         ))
         .to_owned()
 }
 
-/// Whether a row was marked as gone before an instant; what another writer made of the mark may be no instant at all.
+/// The clock of a program that marks rows as gone may be ahead by this much. A mark that is later was not made just now.
+const MARK_TOLERANCE: Duration = Duration::from_secs(300);
+
+/// Whether a row was marked as gone before an instant, or in the future; what another writer made of the mark may be no instant at all.
 fn marked_before(dialect: Dialect, deleted_at: &str, instant: &str) -> String {
     let (marked, instant) = (dialect.age(deleted_at), dialect.age(instant));
-    format!("COALESCE({marked} < {instant}, {deleted_at} IS NOT NULL)")
+    let ahead = dialect.age(&dialect.clock_plus(MARK_TOLERANCE));
+    format!("COALESCE({marked} < {instant} OR {marked} > {ahead}, {deleted_at} IS NOT NULL)")
 }

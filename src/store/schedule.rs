@@ -130,6 +130,8 @@ impl Store {
                     unchanged: count("unchanged")?,
                     skipped: count("skipped")?,
                     failed: count("failed")?,
+                    // Only each run shows these.
+                    newer_locally: 0,
                 };
                 let status = status.parse().map_err(|error: UnknownWord| DbErr::Type(error.to_string()))?;
                 Ok((status, count("runs")?, totals))

@@ -45,12 +45,14 @@ impl Store {
         let values: [Value; 2] = [registration.name.clone().into(), id.0.into()];
         txn.execute_raw(self.statement(sql, values)).await?;
         self.put_tokens(&txn, id, &registration.tokens).await?;
+        self.lift_pause(&txn, id).await?;
         let merchant = self.find_merchant(&txn, id).await?.ok_or(DbErr::RecordNotInserted)?;
         let audit = Audit::of_merchant(by, Action::MerchantRegister, id, json!({"new": new}));
         self.record(&txn, &audit).await?;
         failpoint!("import_before_commit", id.0);
         txn.commit().await?;
         failpoint!("import_after_commit", id.0);
+        self.frontier.forget();
         audit.tell();
         Ok(Registered { merchant, new })
     }
@@ -64,12 +66,16 @@ impl Store {
             Err(obstacle) => Ok(Changed::Impossible(obstacle)),
             Ok(after) => {
                 self.change_standing(&txn, id, standing, after).await?;
+                if change == Change::Resume {
+                    self.lift_pause(&txn, id).await?;
+                }
                 let merchant = self.find_merchant(&txn, id).await?;
                 let audit = Audit::of_merchant(by, action(change), id, json!({"state": after.state()}));
                 self.record(&txn, &audit).await?;
                 failpoint!("pause_before_commit", id.0);
                 txn.commit().await?;
                 failpoint!("pause_after_commit", id.0);
+                self.frontier.forget();
                 audit.tell();
                 Ok(merchant.map_or(Changed::Unknown, Changed::Now))
             }

@@ -73,6 +73,21 @@ async fn what_lasts_fails_the_run_with_a_reason(engine: Engine) {
             "error: e",
         ),
         (Fault::ok("application/json", r#"{"data":{"id":1}}"#), "salla_malformed", "`data` is not a list"),
+        (
+            Fault::ok("application/json", r#"{"status":401,"success":true,"data":[]}"#),
+            "salla_rejected",
+            "the body's status is 401",
+        ),
+        (Fault::ok("application/json", r#"{"status":"401","data":[]}"#), "salla_rejected", "401"),
+        (
+            Fault::ok(
+                "application/json",
+                r#"{"status":200,"success":true,"data":[],"error":{"code":"error","message":"e"}}"#,
+            ),
+            "salla_rejected",
+            "error: e",
+        ),
+        (Fault::ok("application/json", r#"{"status":500,"success":true,"data":[]}"#), "salla_unavailable", "500"),
         (Fault::ok("application/json", "{}"), "salla_malformed", "`data` is missing"),
         (Fault::ok("application/json", "[]"), "salla_malformed", "shape"),
         (Fault::status(404), "salla_rejected", "404"),
@@ -170,11 +185,14 @@ async fn rows_that_cannot_be_transformed(engine: Engine) {
         ("[1,2]".to_owned(), json!(null), ""),
         (r#"[9,77,"new","SAR",9.99,null,null,"2026-11-24 02:00:00",false]"#.to_owned(), json!(null), ""),
         ("null".to_owned(), json!(null), ""),
+        (r#"{"id":10,"updated_at":"1448-06-19 10:00:00"}"#.to_owned(), json!(10), "updated_at"),
+        (r#"{"id":11,"updated_at":"2569-11-29 10:00:00"}"#.to_owned(), json!(11), "updated_at"),
+        (format!(r#"{{"id":12,{good},"date":"1448-06-19"}}"#), json!(12), "date"),
     ];
     site.salla.world().shop(1001).raw_rows.extend(rows.iter().map(|row| row.0.clone()));
     let (run, output) = after(&site, []).await;
     assert_eq!(output.code, 3);
-    assert_eq!(totals(&run), [12, 3, 0, 0, 9, 0]);
+    assert_eq!(totals(&run), [15, 3, 0, 0, 12, 0]);
     assert_eq!(run["status"], "partial");
     let lines: Vec<Value> = output.stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     for (_, id, path) in &rows {
@@ -305,5 +323,5 @@ async fn a_page_of_far_too_many_rows(engine: Engine) {
         (Some("failed"), Some("salla_malformed")),
         "{run}"
     );
-    assert!(run["error"]["message"].as_str().unwrap().contains("300000 rows on a page of at most 60"), "{run}");
+    assert!(run["error"]["message"].as_str().unwrap().contains("10001 or more rows on a page of at most 60"), "{run}");
 }

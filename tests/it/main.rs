@@ -19,6 +19,7 @@ mod away;
 #[cfg(feature = "aws")]
 mod aws;
 mod bad_input;
+mod broken_pages;
 mod cdc;
 mod chaos;
 mod clock;
@@ -56,6 +57,7 @@ mod rotating;
 mod samples;
 mod schema;
 mod secrets;
+mod stamps;
 mod standstill;
 mod terminal;
 mod ties;

@@ -83,7 +83,23 @@ async fn absence_is_only_a_reason_to_ask(engine: Engine) {
     // A refusal, a proxy's 404, and a broken server are not Salla's word that it is gone.
     let html =
         Fault::Answer { status: 404, headers: vec![("content-type", "text/html".into())], body: "<html>".into() };
-    for answer in [Fault::status(403), html, Fault::status(500)] {
+    let json = |status: u16, body: &str| Fault::Answer {
+        status,
+        headers: vec![("content-type", "application/json".into())],
+        body: body.into(),
+    };
+    let gateways = [
+        r#"{"timestamp":"2026-11-29T00:00:00Z","status":404,"error":"Not Found","path":"/v2/orders/1"}"#,
+        r#"{"statusCode":404,"message":"Cannot GET /v2/orders/1","error":"Not Found"}"#,
+        r#"{"error":{"code":404,"message":"Not Found","status":"NOT_FOUND"}}"#,
+        r#"{"success":false,"errors":[{"code":7003,"message":"no route"}],"result":null}"#,
+        r#"{"message":"no Route matched with those values"}"#,
+        r#"{"success":false,"error":{"code":404,"message":"no route"}}"#,
+        r#"{"status":404,"success":false,"error":{"code":"route_not_found","message":"m"}}"#,
+    ];
+    let gateways = gateways.into_iter().flat_map(|body| [json(404, body), json(410, body)]);
+    let contradiction = json(200, r#"{"status":404,"success":false,"error":{"code":404,"message":"m"}}"#);
+    for answer in [Fault::status(403), html, Fault::status(500), contradiction].into_iter().chain(gateways) {
         let order = site.salla.world().shop(1001).orders.iter().find(|order| order.id == id).cloned().unwrap();
         site.salla.world().shop(1001).delete(id);
         let right = Fault::Hang(std::time::Duration::ZERO);

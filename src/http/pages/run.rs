@@ -62,9 +62,11 @@ pub async fn show<L: Ledger, R: Register>(
             dl.facts {
                 div { dt { "read" } dd { (number(run.totals.fetched)) } }
                 @for outcome in Outcome::ALL {
-                    @let count = run.totals.of(outcome);
+                    @let newer = if outcome == Outcome::Unchanged { run.totals.newer_locally } else { 0 };
+                    @let count = run.totals.of(outcome) - newer;
                     div class=(if count > 0 && matches!(outcome, Outcome::Skipped | Outcome::Failed) { "bad" } else { "" }) { dt { (outcome.as_str()) } dd { (number(count)) } }
                 }
+                div { dt { "newer here, with other content" } dd { (number(run.totals.newer_locally)) } }
                 div { dt { "requests to Salla" } dd { (number(run.requests)) } }
                 div { dt { "took" } dd { (took(&run, now)) } }
             }

@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use chrono::{DateTime, Utc};
 
-use super::{Actor, Audited, Backlog, Claim, Lease, TargetError};
+use super::{Actor, Audited, Backlog, Claim, Lease, NotReady, TargetError};
 use crate::domain::{
     Drift, Failure, Found, Merchant, MerchantId, MerchantState, Part, Period, Request, Resource, Run, RunId, RunStatus,
     Totals, Trigger,
@@ -265,7 +265,7 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     fn gauges(&self) -> impl Future<Output = Result<Gauges, TargetError>> + Send;
 
     /// Whether the database answers and has this version's schema; the error says what is wrong.
-    fn ready(&self) -> impl Future<Output = Result<(), TargetError>> + Send;
+    fn ready(&self) -> impl Future<Output = Result<(), NotReady>> + Send;
 
     /// The sweeps whose last run has ended, each told once, whoever asks.
     fn ended_sweeps(&self) -> impl Future<Output = Result<Vec<EndedSweep>, TargetError>> + Send;

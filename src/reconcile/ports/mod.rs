@@ -32,4 +32,6 @@ pub use register::{
     AppEvent, Applied, Changed, MerchantFilter, ReadEvent, Register, Registered, Registration, Told, UnreadableEvent,
 };
 pub use source::{LinesRead, Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError, Whose};
-pub use target::{Assessed, Batch, Cause, Checked, Committed, HeldVersion, Ought, PageCommit, Target, TargetError};
+pub use target::{
+    Assessed, Batch, Cause, Checked, Committed, HeldVersion, NotReady, Ought, PageCommit, Target, TargetError,
+};

@@ -183,6 +183,8 @@ pub enum SourceError {
     Unavailable {
         /// What happened to the last attempt.
         reason: String,
+        /// The status of its answer, where there was one.
+        status: Option<u16>,
     },
     /// Salla has not been answering for this store alone, which is left alone for a while.
     #[error("Salla does not answer for this store ({reason}), and is asked again in {}", humantime::format_duration(*pause))]
@@ -232,6 +234,14 @@ impl SourceError {
     #[must_use]
     pub fn may_be_one_record_s(&self) -> bool {
         matches!(self, Self::Rejected { .. } | Self::Malformed { .. } | Self::Unavailable { .. })
+    }
+}
+
+impl SourceError {
+    /// Asked for a page, it may be the trouble of one of its rows.
+    #[must_use]
+    pub fn may_be_of_one_row(&self) -> bool {
+        matches!(self, Self::Malformed { .. } | Self::Unavailable { status: Some(500), .. })
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Batch<R: Record> {
     pub well: Vec<i64>,
     /// The ids that were seen; each pass at most once.
     pub seen: Seen,
+    /// The latest stamp that Salla's clock can have made by now. A stored version that is later is not newer.
+    pub latest: Option<DateTime<Utc>>,
     /// When Salla was first asked for any of it. What another writer has marked as gone since then is gone.
     pub asked_at: Instant,
 }
@@ -74,6 +76,7 @@ impl<R: Record> Default for Batch<R> {
             gone: Vec::new(),
             well: Vec::new(),
             seen: Seen::new(),
+            latest: None,
             asked_at: Instant::now(),
         }
     }
@@ -82,7 +85,7 @@ impl<R: Record> Default for Batch<R> {
 impl<R: Record> Batch<R> {
     /// Whether nothing of it differs from what is held, or from what is known of it.
     pub fn is_quiet(&self) -> bool {
-        let Self { records, unreadable, lines, unchanged: _, checked, gone, well, seen: _, asked_at: _ } = self;
+        let Self { records, unreadable, lines, checked, gone, well, .. } = self;
         let nothing_else = unreadable.is_empty() && lines.is_empty() && checked.is_empty();
         nothing_else
             && gone.is_empty()
@@ -176,12 +179,47 @@ pub trait Target<R: Record>: Send + Sync {
     ) -> impl Future<Output = Result<Committed, TargetError>> + Send;
 }
 
+/// Why nothing can be read or written now.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReady {
+    /// It cannot be reached, or does not answer in time.
+    #[error("the database does not answer: {0}")]
+    Unavailable(Cause),
+    /// It can be read only.
+    #[error("the database is read-only: it is a standby, or was set so")]
+    ReadOnly,
+    /// The role may not do what runs do.
+    #[error("the role lacks rights: {0}")]
+    MissingRights(String),
+    /// The schema is older than this program.
+    #[error("the schema lacks {0} migration(s); run `salla-reconciler migrate up`")]
+    Outdated(usize),
+    /// It refuses the connection or the query.
+    #[error("the database refuses: {0}")]
+    Refused(Cause),
+}
+
+impl NotReady {
+    /// What is shown to anybody: nothing in the database's own words.
+    #[must_use]
+    pub fn public_message(&self) -> String {
+        match self {
+            Self::Unavailable(_) => "the database does not answer".to_owned(),
+            Self::Refused(_) => "the database refuses the connection or the schema: it was renamed or replaced, or the role may not use it; `check` tells more".to_owned(),
+            Self::ReadOnly | Self::MissingRights(_) | Self::Outdated(_) => self.to_string(),
+        }
+    }
+}
+
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// It cannot be reached, or does not answer in time.
     #[error("the database is unavailable: {0}")]
     Unavailable(Cause),
+    /// The database, a table, or a right to them is missing.
+    #[error("the database cannot be used: {0}")]
+    Unusable(Cause),
     /// It refuses.
     #[error("the database refuses: {0}")]
     Refused(Cause),
@@ -196,6 +234,7 @@ impl TargetError {
     pub fn told(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "the database is unavailable",
+            Self::Unusable(_) => "the database cannot be used; /readyz and `check` say why",
             Self::Refused(_) => "the database refuses",
             Self::LeaseLost(_) => "another process took the run over, or it has ended",
         }
@@ -209,7 +248,7 @@ impl<R: Record> Assessed<R> {
         match self.verdict {
             Verdict::Create => Outcome::Created,
             Verdict::Update { .. } | Verdict::Restore => Outcome::Updated,
-            Verdict::Unchanged => Outcome::Unchanged,
+            Verdict::NewerLocally | Verdict::Unchanged => Outcome::Unchanged,
         }
     }
 }

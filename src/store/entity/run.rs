@@ -106,6 +106,7 @@ impl Model {
             unchanged: count(self.unchanged),
             skipped: count(self.skipped),
             failed: count(self.failed),
+            newer_locally: self.parts().map_or(0, |parts| Part::sum(&parts).newer_locally),
         }
     }
 

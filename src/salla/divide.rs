@@ -1,0 +1,173 @@
+//! A page that cannot be had is read in smaller ones, until the rows that break it stand alone.
+//!
+//! One order whose data break Salla's server, or whose text breaks the JSON, must not cost the 59 others of its page. A
+//! store that does not answer at all looks the same at first: so single rows of the page are asked for before it is divided.
+
+use std::{ops::Range, time::Duration};
+
+use rand::RngExt;
+use tokio::time::sleep;
+
+use super::{
+    circuit::Then,
+    client::{Divisible, SallaClient},
+    listing::Fetched,
+    offered::Offered,
+    wire::Pagination,
+};
+use crate::{
+    domain::{Fingerprint, Unreadable},
+    reconcile::ports::{CredentialStore, Listed, PageRequest, RequestCount, Row, RowKey, SourceError},
+};
+
+/// Between a page that failed and the first single row, as between two attempts.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A part of a page: of page `number` of pages of `size` rows, the rows at these places of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Part {
+    number: u32,
+    size: u32,
+    places: Range<u32>,
+}
+
+impl Part {
+    /// A whole page.
+    fn page(number: u32, size: u32) -> Self {
+        Self { number, size, places: (number - 1) * size..number * size }
+    }
+
+    /// Pages of half the size that hold the rows of this part, in their order.
+    fn divided(&self) -> impl DoubleEndedIterator<Item = Self> {
+        let (size, places) = (self.size.div_ceil(2), self.places.clone());
+        (places.start / size..places.end.div_ceil(size)).map(move |before| {
+            let page = Self::page(before + 1, size);
+            let places = page.places.start.max(places.start)..page.places.end.min(places.end);
+            Self { places, ..page }
+        })
+    }
+
+    /// Single rows of it: the last one and the first one.
+    fn controls(&self) -> [Self; 2] {
+        [Self::page(self.places.end, 1), Self::page(self.places.start + 1, 1)]
+    }
+
+    /// Those of a page's rows that belong to the part.
+    fn cut<T>(&self, rows: Vec<T>) -> impl Iterator<Item = T> {
+        let before = (self.number - 1) * self.size;
+        let (skipped, kept) = (self.places.start - before, self.places.end - self.places.start);
+        rows.into_iter().skip(skipped as usize).take(kept as usize)
+    }
+}
+
+impl<C: CredentialStore> SallaClient<C> {
+    /// Reads a page of `size` rows in parts, after `error` of all of it.
+    pub(super) async fn fetch_divided<R: Offered>(
+        &self,
+        request: PageRequest<'_>,
+        (size, attempts_left): (u32, u32),
+        error: SourceError,
+        requests: &RequestCount,
+    ) -> Result<Fetched<R>, SourceError> {
+        let page = Part::page(request.number, size);
+        let of = |part: &Part| PageRequest { number: part.number, page_size: Some(part.size), ..request };
+        let controls = usize::try_from(attempts_left).unwrap_or(usize::MAX).max(1);
+        let controls = page.controls().into_iter().take(controls).map(|part| of(&part));
+        if attempts_left == 0 || !self.answers::<R>(controls, requests).await? {
+            return match self.circuit.blame(request.whose.merchant, error) {
+                Then::GiveUp(error) => Err(error),
+                // By now Salla answers nobody: this request waits until it does.
+                Then::SendAgain => self.fetch(request, Divisible::No, requests).await,
+            };
+        }
+        tracing::warn!(merchant.id = request.whose.merchant.0, page = request.number, %error, "a page is read in smaller ones");
+        let (mut rows, mut known) = (Vec::with_capacity(size as usize), None);
+        let mut parts: Vec<Part> = page.divided().rev().collect();
+        while let Some(part) = parts.pop() {
+            let divisible = if part.size > 1 { Divisible::Part } else { Divisible::Row };
+            match self.fetch::<R>(of(&part), divisible, requests).await {
+                // The server has pages of its own size.
+                Ok(fetched) if fetched.rows.len() > part.size as usize => return Err(error),
+                Ok(Fetched { rows: fetched, pagination, served_at }) => {
+                    rows.extend(part.cut(fetched));
+                    known = Some((part.size, pagination, served_at));
+                }
+                Err(bad) if !bad.may_be_of_one_row() => return Err(bad),
+                Err(bad) if part.size == 1 => rows.push(set_aside(part.number, &bad)),
+                Err(_) => parts.extend(part.divided().rev()),
+            }
+        }
+        let (small, pagination, served_at) = known.ok_or(error)?;
+        Ok(Fetched { rows, pagination: in_pages_of(size, small, pagination), served_at })
+    }
+
+    /// Whether the store shows one of these rows, or says that there is none.
+    async fn answers<R: Offered>(
+        &self,
+        controls: impl Iterator<Item = PageRequest<'_>>,
+        requests: &RequestCount,
+    ) -> Result<bool, SourceError> {
+        let mut pause = PAUSE.mul_f64(rand::rng().random_range(0.5..1.0));
+        for control in controls {
+            sleep(pause).await;
+            pause *= 2;
+            match self.fetch::<R>(control, Divisible::Control, requests).await {
+                Ok(_) | Err(SourceError::Rejected { .. }) => return Ok(true),
+                Err(SourceError::Malformed { .. } | SourceError::Unavailable { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The row that stands alone, under a negative number of its place.
+fn set_aside<R>(place: u32, error: &SourceError) -> Listed<R> {
+    let id = (Fingerprint::of_text(&format!("the row at {place}")).short() | 1 << 63).cast_signed();
+    let reason = format!("row {place} of the list breaks its page: {error}");
+    let row = Row::Unreadable(Unreadable { id: None, path: String::new(), reason });
+    Listed { key: RowKey { id, updated_at: None, created_at: None }, row }
+}
+
+/// What the server says of a list in small pages, as it would say it of larger ones.
+fn in_pages_of(size: u32, small: u32, pagination: Pagination) -> Pagination {
+    let rows = pagination.total.or(pagination.total_pages.map(|pages| u64::from(pages) * u64::from(small)));
+    let pages = rows.map(|rows| rows.div_ceil(u64::from(size)));
+    Pagination { total_pages: pages.and_then(|pages| pages.try_into().ok()), total: pagination.total }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_hold_the_page_and_nothing_else() {
+        for (number, size) in [(1, 60), (3, 60), (2, 59), (7, 1), (4, 45), (5, 53)] {
+            let (mut parts, mut places, mut requests) = (vec![Part::page(number, size)], Vec::new(), 0);
+            while let Some(part) = parts.pop() {
+                requests += 1;
+                let page: Vec<u32> = ((part.number - 1) * part.size..part.number * part.size).collect();
+                let cut: Vec<u32> = part.cut(page).collect();
+                // One row breaks every page that shows it.
+                let bad = (number - 1) * size + size / 3;
+                if part.size == 1 || !cut.contains(&bad) {
+                    places.extend(cut);
+                } else {
+                    parts.extend(part.divided().rev());
+                }
+            }
+            assert_eq!(places, ((number - 1) * size..number * size).collect::<Vec<_>>(), "{number} of {size}");
+            assert!(requests <= 20, "{size}: {requests}");
+        }
+        let halves: Vec<Part> = Part::page(2, 60).divided().collect();
+        assert_eq!(halves, [Part::page(3, 30), Part::page(4, 30)]);
+    }
+
+    #[test]
+    fn the_pages_are_counted_as_before() {
+        let small = Pagination { total_pages: Some(200), total: Some(200) };
+        assert_eq!(in_pages_of(60, 1, small).total_pages, Some(4));
+        assert_eq!(in_pages_of(60, 30, Pagination { total_pages: Some(7), total: None }).total_pages, Some(4));
+        assert_eq!(in_pages_of(60, 30, Pagination::default()), Pagination::default());
+    }
+}

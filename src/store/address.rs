@@ -1,0 +1,87 @@
+//! The address of a PostgreSQL database. A part of it is a password, so nothing of it is ever shown: where it cannot be
+//! read as it was meant, a part of the password may stand in any other place.
+
+use sea_orm::sqlx::postgres::PgConnectOptions;
+use url::Url;
+
+/// What to do about an address that cannot be read.
+pub const PERCENT_ENCODE: &str = "percent-encode the password (? is %3F, / is %2F, # is %23, @ is %40, : is %3A), \
+                                  and use only parameters that PostgreSQL's clients know";
+
+/// The parameters that the driver knows: it logs any other, with its value.
+const KNOWN: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+/// Whether an address can be read as it was meant.
+#[must_use]
+pub fn is_readable(address: &str) -> bool {
+    let Ok(url) = Url::parse(address) else {
+        return false;
+    };
+    // What follows an unescaped character of a password looks like a path, a query or a fragment with the host in it.
+    let database = url.path().trim_start_matches('/');
+    url.fragment().is_none()
+        && !database.contains(['/', '@', ':'])
+        && (!url.username().is_empty() || !url.query().unwrap_or_default().contains('@'))
+        && url.query_pairs().all(|(name, _)| KNOWN.contains(&&*name) || name.starts_with("options["))
+        && address.parse::<PgConnectOptions>().is_ok()
+}
+
+/// The schema that the address names in its options.
+#[must_use]
+pub fn schema_of(address: &str) -> Option<String> {
+    let url = Url::parse(address).ok()?;
+    let (_, options) = url.query_pairs().find(|(name, _)| name == "options")?;
+    Some(options.split("search_path=").nth(1)?.split(' ').next()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_are_meant_so() {
+        for address in [
+            "postgres://user:p%3Fw%2F@host:5432/name",
+            "postgres://host/name?options=-c%20search_path%3Dreconciler",
+            "postgres:///name?host=/var/run/postgresql&user=u&password=a%2Fb",
+            "postgresql://user@host/name?sslmode=require&application_name=x",
+            "postgres://user:pass@host/name?options[statement_timeout]=5s",
+        ] {
+            assert!(is_readable(address), "{address}");
+        }
+        assert_eq!(schema_of("postgres://h/n?options=-c%20search_path%3Da%2Cb").as_deref(), Some("a,b"));
+    }
+
+    #[test]
+    fn a_password_with_an_unescaped_character() {
+        for address in [
+            "postgres://user:12?34@host/name",
+            "postgres://user:12/34@host/name",
+            "postgres://user:12#34@host/name",
+            "postgres://user:pass@host/name?sslmode=34",
+            "postgres://user:pass@host/name?surprise=34",
+            "postgres://user:pass@host:port/name",
+        ] {
+            assert!(!is_readable(address), "{address}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! A page that one of its records breaks: the others of the page are stored, and the run says what it could not read.
+
+use chrono::Utc;
+use salla_reconciler::simulator::{Breakage, Fault, Order};
+use serde_json::{Value, json};
+
+use crate::support::{
+    Engine, Site,
+    kind::Kind,
+    site::{everything, shop, totals},
+};
+
+on_every_database!(
+    a_record_that_breaks_its_page_costs_itself_only,
+    a_record_of_any_kind_that_breaks_its_page,
+    records_that_break_their_pages_together,
+    a_record_that_breaks_its_own_answer_too,
+    a_store_that_breaks_every_page_is_not_asked_row_by_row,
+    a_list_that_is_an_object_of_numbers,
+);
+
+const BREAKAGES: [Breakage; 5] =
+    [Breakage::ServerError, Breakage::NotText, Breakage::ControlCharacter, Breakage::NotJson, Breakage::TooLarge];
+
+async fn a_record_that_breaks_its_page_costs_itself_only(engine: Engine) {
+    for breakage in BREAKAGES {
+        let site = Site::new(engine, [shop(1001, 0, 200)]).await;
+        let id = site.salla.world().shop(1001).orders[100].id;
+        site.salla.world().shop(1001).breaks.insert(id, breakage);
+        for night in 0..2 {
+            let run = site.reconcile(1001, &[]).await;
+            assert_eq!((&run["status"], totals(&run)[4]), (&json!("partial"), 1), "{breakage:?}, {night}: {run}");
+            let held = site.database.number("SELECT count(*) FROM orders").await;
+            assert_eq!(held, 199, "{breakage:?}, night {night}");
+        }
+        let asked = site.salla.world().seen.len();
+        assert!(asked < 80, "{breakage:?}: {asked} requests in two nights");
+        site.salla.world().shop(1001).breaks.clear();
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!(run["status"], "succeeded", "{breakage:?}: {run}");
+        site.assert_equal(1001).await;
+    }
+}
+
+async fn a_record_of_any_kind_that_breaks_its_page(engine: Engine) {
+    of_every_kind!(record_that_breaks(engine));
+}
+
+async fn record_that_breaks<K: Kind>(engine: Engine) {
+    for breakage in [Breakage::NotText, Breakage::ServerError] {
+        // A list that has no pages cannot be read in smaller ones.
+        if breakage == Breakage::ServerError && !K::PAGED {
+            continue;
+        }
+        let mut site = Site::new(engine, [everything(1001, 70, 70)]).await;
+        site.set("RECONCILE__RESOURCES", K::RESOURCE.as_str());
+        site.set("SALLA__ADDRESS_REQUESTS_PER_10_MINUTES", "1000000");
+        let (id, all) = {
+            let mut world = site.salla.world();
+            let all = K::all(world.shop(1001));
+            (all[33].id(), all.len() as u64)
+        };
+        site.salla.world().shop(1001).breaks.insert(id, breakage);
+        let run = site.reconcile(1001, &["--full"]).await;
+        assert_eq!(run["status"], "partial", "{} {breakage:?}: {run}", K::TABLE);
+        assert_eq!((totals(&run)[0], totals(&run)[4]), (all, 1), "{} {breakage:?}: {run}", K::TABLE);
+    }
+}
+
+/// At the beginning of a page, where they might be taken for the whole store's trouble.
+async fn records_that_break_their_pages_together(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 130)]).await;
+    {
+        let mut world = site.salla.world();
+        world.list_order = salla_reconciler::simulator::ListOrder::UpdatedAscending;
+        let mut orders: Vec<Order> = world.shop(1001).orders.clone();
+        orders.sort_by_key(|order| (order.updated_at, order.id));
+        for order in &orders[60..74] {
+            world.shop(1001).breaks.insert(order.id, Breakage::ServerError);
+        }
+    }
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((&run["status"], totals(&run)[4]), (&json!("partial"), 14), "{run}");
+    assert_eq!(site.database.number("SELECT count(*) FROM orders").await, 116);
+}
+
+/// It was stored before: it keeps its place, and is named.
+async fn a_record_that_breaks_its_own_answer_too(engine: Engine) {
+    for breakage in [Breakage::ServerError, Breakage::NotText] {
+        let mut site = Site::new(engine, [shop(1001, 0, 70)]).await;
+        site.set("SALLA__LISTING", "documented");
+        site.salla.world().documented = true;
+        site.reconcile(1001, &[]).await;
+        let id = site.salla.world().shop(1001).orders[30].id;
+        site.salla.world().shop(1001).touch(id, Utc::now());
+        site.salla.world().shop(1001).breaks.insert(id, breakage);
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!(run["status"], "partial", "{breakage:?}: {run}");
+        let named = format!("SELECT count(*) FROM unwell WHERE salla_id = {id}");
+        assert_eq!(site.database.number(&named).await, 1, "{breakage:?}");
+        assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE deleted_at IS NULL").await, 70);
+    }
+}
+
+async fn a_store_that_breaks_every_page_is_not_asked_row_by_row(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 130)]).await;
+    for (fault, kind) in [
+        (Fault::status(500), "salla_unavailable"),
+        (Fault::ok("text/html", "<html>"), "salla_malformed"),
+        (Fault::status(503), "salla_unavailable"),
+        (Fault::ok("application/json", "{\"data\":[{,]}"), "salla_malformed"),
+    ] {
+        let before = site.salla.world().seen.len();
+        site.salla.world().always.insert(1001, fault);
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!((&run["status"], &run["error"]["kind"]), (&json!("failed"), &json!(kind)), "{run}");
+        let asked = site.salla.world().seen.len() - before;
+        assert!(asked <= 3, "{kind}: {asked} requests");
+    }
+}
+
+async fn a_list_that_is_an_object_of_numbers(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 0)]).await;
+    let page = |data: &str, total: u32| {
+        format!(
+            r#"{{"status":200,"success":true,"data":{data},"pagination":{{"count":{total},"total":{total},"perPage":60,"currentPage":1,"totalPages":{total}}}}}"#
+        )
+    };
+    for (data, total) in [(r#"{"1":{"id":5,"updated_at":"2026-11-24 02:00:00"}}"#, 1), ("{}", 0)] {
+        site.salla.world().script(1001, [Fault::ok("application/json", &page(data, total))]);
+        let run: Value = site.reconcile(1001, &["--full", "--dry-run"]).await;
+        assert_eq!((&run["status"], totals(&run)[0]), (&json!("succeeded"), u64::from(total)), "{data}: {run}");
+    }
+}
