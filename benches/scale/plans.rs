@@ -64,7 +64,7 @@ pub async fn look(bench: &Bench, table: &mut Table) {
         store.heartbeat(&held).await.unwrap();
         for (number, claim) in claims.iter().enumerate() {
             if number % 2 == 0 {
-                store.release(&claim.lease, Duration::from_secs(60)).await.unwrap();
+                store.release(&claim.lease, Duration::from_secs(60), None).await.unwrap();
             } else {
                 store.finish(&claim.lease, ending_of(claim)).await.unwrap();
             }

@@ -31,6 +31,11 @@ mod m20261128_000022_order_items;
 mod m20261128_000023_turns_of_history;
 mod m20261128_000024_digests;
 mod m20261128_000025_compression;
+mod m20261129_000026_waiting;
+mod m20261129_000027_deferred_runs;
+mod m20261129_000028_ended_sessions;
+mod m20261129_000029_token_owner;
+mod m20261129_000030_instants;
 mod records;
 
 /// Applies and reverts the migrations, in their order.
@@ -66,6 +71,11 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000023_turns_of_history::Migration),
             Box::new(m20261128_000024_digests::Migration),
             Box::new(m20261128_000025_compression::Migration),
+            Box::new(m20261129_000026_waiting::Migration),
+            Box::new(m20261129_000027_deferred_runs::Migration),
+            Box::new(m20261129_000028_ended_sessions::Migration),
+            Box::new(m20261129_000029_token_owner::Migration),
+            Box::new(m20261129_000030_instants::Migration),
         ]
     }
 }

@@ -11,12 +11,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Services;
+use super::{Services, supervisor::Supervisor};
 use crate::{
     config::Config,
     http::{self, Access, Api, LogLimit, Onboarding, RequestRate, WebhookSecret},
     outbox::{Relay, Webhook},
-    reconcile::{OnStop, ProgressSender, Pulse, Worker},
+    reconcile::{Liveness, OnStop, ProgressSender, Worker},
     salla,
     schedule::Schedule,
     store::Store,
@@ -28,8 +28,8 @@ use crate::{
 struct Signals {
     /// There are runs in the queue.
     wake: Arc<Notify>,
-    /// The worker turns.
-    pulse: Pulse,
+    /// The background tasks make progress.
+    liveness: Liveness,
     /// Begin nothing new.
     draining: CancellationToken,
     /// Nothing is left to be done.
@@ -57,7 +57,7 @@ pub async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
 /// grace.
 ///
 /// # Errors
-/// When the HTTP server or the schedule fails.
+/// When the HTTP server or a background task ends.
 pub async fn serve(
     config: &Config,
     services: Services,
@@ -67,37 +67,39 @@ pub async fn serve(
     let address = listener.local_addr()?;
     let signals = Signals::default();
     let (api, onboarding) = (api(config, &services, address, &signals)?, onboarding(config, &services));
-    let (worker, heartbeat) = work(config, &services, &signals);
-    let keeper = keep_tokens(config, &services, &signals);
-    let relay = relay(config, &services, &signals)?;
-    let schedule = Schedule::new(&config.schedule, services.store.clone(), config.retention.runs);
-    let wake = Arc::clone(&signals.wake);
-    let mut schedule = tokio::spawn(schedule.keep(signals.draining.clone(), move || wake.notify_one()));
+    let mut tasks = Supervisor::new(signals.liveness.clone());
+    let mut heartbeat = Supervisor::new(signals.liveness.clone());
+    work(config, &services, &signals, (&mut tasks, &mut heartbeat));
+    keep_tokens(config, &services, &signals, &mut tasks);
+    relay(config, &services, &signals, &mut tasks)?;
+    keep_schedule(config, &services, &signals, &mut tasks);
     let mut server = tokio::spawn(http::serve(listener, api, onboarding, signals.closing.clone()));
     tracing::info!(http.listen = %address, database = services.store.engine(), version = env!("CARGO_PKG_VERSION"), "serving");
 
     let failed = tokio::select! {
         () = stop => None,
         ended = &mut server => Some(format!("the HTTP server ended: {ended:?}")),
-        ended = &mut schedule => Some(format!("the schedule ended: {ended:?}")),
+        what = tasks.failed() => Some(what),
+        what = heartbeat.failed() => Some(what),
     };
+    if let Some(what) = &failed {
+        tracing::error!(task = what, "a background task has ended; the process ends too");
+    }
     tracing::info!(grace = %humantime::format_duration(config.shutdown.grace), "shutting down");
     signals.draining.cancel();
     let deadline = Instant::now() + config.shutdown.grace;
     let in_time = timeout_at(deadline, async {
         // Beside each other: a refresh that is under way need not wait for the runs.
-        let (worker, keeper, relay, ()) = tokio::join!(worker, keeper, relay, services.salla.drain());
+        let (drained, ()) = tokio::join!(tasks.drained(), services.salla.drain());
         // A run that was on its way out may have begun one since.
         services.salla.drain().await;
-        worker.and(keeper).and(relay)
+        drained
     })
     .await;
     signals.closing.cancel();
     match in_time {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::error!(error = %error, "the worker, or who keeps the tokens or delivers events, died");
-        }
+        Ok(Err(what)) => tracing::error!(task = what, "a background task failed during the shutdown"),
         Err(_) => tracing::warn!("the grace is over; what still runs will be taken up again when its lease lapses"),
     }
     let cut_short = services.salla.refreshes_under_way();
@@ -108,7 +110,7 @@ pub async fn serve(
         );
     }
     end(server, deadline).await;
-    heartbeat.abort();
+    drop(heartbeat);
     if timeout_at(deadline, services.store.close()).await.is_err() {
         tracing::warn!("the database connections could not be closed in time");
     }
@@ -132,8 +134,9 @@ fn api(
         metrics: Arc::clone(&services.metrics),
         access,
         rate: RequestRate::new(config.http.requests_per_second),
+        anonymous_rate: RequestRate::new(config.http.requests_per_second),
         wake: Arc::clone(&signals.wake),
-        pulse: signals.pulse.clone(),
+        liveness: signals.liveness.clone(),
         draining: signals.draining.clone(),
         probing: Semaphore::new(http::PROBES_AT_ONCE),
         scraping: Semaphore::new(http::PROBES_AT_ONCE),
@@ -153,42 +156,53 @@ fn onboarding(config: &Config, services: &Services) -> Arc<Onboarding<Vault<Stor
     })
 }
 
-/// The worker, and the heartbeat that keeps its leases.
-fn work(config: &Config, services: &Services, signals: &Signals) -> (JoinHandle<()>, JoinHandle<()>) {
+/// The worker, and the heartbeat that keeps its leases until nothing is left to be done.
+fn work(
+    config: &Config,
+    services: &Services,
+    signals: &Signals,
+    (tasks, heartbeat): (&mut Supervisor, &mut Supervisor),
+) {
     let runner = services.runner(config, ProgressSender::default(), OnStop::GiveBack);
     let (leases, ledger, pause) = (runner.leases.clone(), services.store.clone(), config.reconcile.lease / 4);
-    let closing = signals.closing.clone();
-    let heartbeat = tokio::spawn(async move { leases.keep(&ledger, pause, &closing).await });
+    let (closing, pulse) = (signals.closing.clone(), signals.liveness.heartbeat.clone());
+    heartbeat.spawn("the heartbeat", async move { leases.keep(&ledger, pause, &pulse, &closing).await });
     let worker = Worker {
         runner,
         concurrency: config.reconcile.concurrency as usize,
         wake: Arc::clone(&signals.wake),
-        pulse: signals.pulse.clone(),
+        pulse: signals.liveness.worker.clone(),
     };
-    (tokio::spawn(worker.work(signals.draining.clone())), heartbeat)
+    tasks.spawn("the worker", worker.work(signals.draining.clone()));
+}
+
+/// Makes runs of the schedule, and removes old ones.
+fn keep_schedule(config: &Config, services: &Services, signals: &Signals, tasks: &mut Supervisor) {
+    let schedule = Schedule::new(&config.schedule, services.store.clone(), config.retention.runs);
+    let (wake, draining, pulse) =
+        (Arc::clone(&signals.wake), signals.draining.clone(), signals.liveness.schedule.clone());
+    tasks.spawn("the schedule", async move {
+        if let Err(error) = schedule.keep(draining, pulse, move || wake.notify_one()).await {
+            tracing::error!(error = %error, "the schedule failed");
+        }
+    });
 }
 
 /// Renews tokens ahead of their end; without the app's own name none can be.
-fn keep_tokens(config: &Config, services: &Services, signals: &Signals) -> JoinHandle<()> {
+fn keep_tokens(config: &Config, services: &Services, signals: &Signals, tasks: &mut Supervisor) {
     let (salla, draining) = (Arc::clone(&services.salla), signals.draining.clone());
-    let named = !config.salla.client_id.is_empty();
-    tokio::spawn(async move {
-        if named {
-            salla.keep_tokens(&draining).await;
-        }
-    })
+    if !config.salla.client_id.is_empty() {
+        tasks.spawn("the renewal of tokens", async move { salla.keep_tokens(&draining).await });
+    }
 }
 
 /// Delivers the events of runs that ended well, where a receiver is named.
-fn relay(config: &Config, services: &Services, signals: &Signals) -> anyhow::Result<JoinHandle<()>> {
-    let webhook = Webhook::new(&config.cdc)?;
+fn relay(config: &Config, services: &Services, signals: &Signals, tasks: &mut Supervisor) -> anyhow::Result<()> {
     let (outbox, metrics) = (services.store.clone(), Arc::clone(&services.metrics));
-    let draining = signals.draining.clone();
-    Ok(tokio::spawn(async move {
-        if let Some(webhook) = webhook {
-            Relay { outbox, webhook, metrics }.keep(draining).await;
-        }
-    }))
+    if let Some(webhook) = Webhook::new(&config.cdc)? {
+        tasks.spawn("the delivery of events", Relay { outbox, webhook, metrics }.keep(signals.draining.clone()));
+    }
+    Ok(())
 }
 
 /// Lets the server answer what it was asked, as long as there is time.

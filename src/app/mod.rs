@@ -2,6 +2,7 @@
 
 mod daemon;
 mod erasure;
+mod supervisor;
 
 use std::sync::Arc;
 

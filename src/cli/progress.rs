@@ -31,6 +31,10 @@ pub async fn show_progress(mut events: UnboundedReceiver<Progress>, merchants: u
                 bar.set_position(number.into());
             }
             Progress::Page { .. } => pages += 1,
+            Progress::Waiting { merchant, wait, pause } => {
+                bar.set_message(format!("merchant {} waits {} s: {}", merchant.0, pause.as_secs(), wait.reason));
+                continue;
+            }
             Progress::Ended(ended) => {
                 totals += ended.run().map(|run| run.totals).unwrap_or_default();
                 if merchants > 1 {

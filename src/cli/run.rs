@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     domain::{MerchantId, Part, Request, Resource, RunStatus, Totals, Trigger},
     reconcile::{
-        Ended, OnStop, ProgressSender, Sweep,
+        Ended, OnStop, ProgressSender, Pulse, Sweep,
         ports::{Ledger, NewRun},
     },
     salla::WhenOpen,
@@ -129,7 +129,7 @@ pub async fn sweep(
     let heartbeat = tokio::spawn({
         let (leases, store, done) = (runner.leases.clone(), services.store.clone(), done.clone());
         let pause = config.reconcile.lease / 4;
-        async move { leases.keep(&store, pause, &done).await }
+        async move { leases.keep(&store, pause, &Pulse::default(), &done).await }
     });
     let bar = tokio::spawn(show_progress(events, merchants.len() as u64));
     let by = actor();
@@ -154,13 +154,14 @@ fn object(ended: &Ended) -> serde_json::Value {
         Ended::Run(run) => json!(run),
         Ended::Unrecorded { merchant, failure } => json!({
             "run_id": null, "merchant_id": merchant, "status": RunStatus::Failed, "trigger": Trigger::Cli,
-            "window": null, "totals": Totals::default(), "resources": [], "error": failure, "started_at": null, "finished_at": null,
+            "window": null, "totals": Totals::default(), "resources": [], "error": failure, "waiting": null,
+            "listing": null, "started_at": null, "finished_at": null,
         }),
         Ended::Elsewhere(merchant) => json!({
             "run_id": null, "merchant_id": merchant, "status": RunStatus::Failed, "trigger": Trigger::Cli,
             "window": null, "totals": Totals::default(), "resources": [],
             "error": {"kind": "lease_lost", "message": "another process has taken the run over"},
-            "started_at": null, "finished_at": null,
+            "waiting": null, "listing": null, "started_at": null, "finished_at": null,
         }),
     }
 }

@@ -162,6 +162,15 @@ impl Config {
             let problem = "holds what no header carries, such as a space or a line's end".to_owned();
             return Err(("http.api_token", problem, "use visible ASCII characters only"));
         }
+        let token = self.http.api_token.expose_secret();
+        if !token.is_empty() && token.len() < http::MIN_TOKEN {
+            let problem = format!("has fewer than {} characters", http::MIN_TOKEN);
+            return Err(("http.api_token", problem, "use 16 visible ASCII characters or more: openssl rand -hex 32"));
+        }
+        if let Err(error) = http::TrustedProxies::parse(&self.http.trusted_proxies) {
+            let mend = "use addresses or networks such as 10.0.0.0/8, separated by commas";
+            return Err(("http.trusted_proxies", error.to_string(), mend));
+        }
         http::Tokens::parse(&self.http.api_token, &self.http.api_tokens)
             .map(|_| ())
             .map_err(|error| ("http.api_tokens", error.to_string(), "use NAME:SCOPE:TOKEN[,NAME:SCOPE:TOKEN…]"))

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{MerchantId, Part, Totals, Window, words::words};
+use super::{MerchantId, Part, Totals, Waiting, Window, words::words};
 
 words! {
     /// Where a run stands.
@@ -149,6 +149,8 @@ pub struct Run {
     pub requests: u64,
     /// Why it failed.
     pub error: Option<Failure>,
+    /// What it waits for, while it is queued or running.
+    pub waiting: Option<Waiting>,
     /// When it was asked for.
     pub queued_at: DateTime<Utc>,
     /// When a worker first took it.

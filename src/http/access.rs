@@ -10,11 +10,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use chrono::Utc;
+
 use super::{
     Api, Config,
     limits::{self, Failures},
+    pages::{self, session::Cookie},
     problem::Problem,
-    tokens::{InvalidToken, Scope, Token, Tokens},
+    proxies::TrustedProxies,
+    tokens::{Scope, Token, Tokens},
 };
 use crate::reconcile::ports::{Actor, Ledger};
 
@@ -27,6 +31,7 @@ pub struct Caller(pub Actor);
 pub struct Access {
     rule: Rule,
     failures: Failures,
+    proxies: TrustedProxies,
 }
 
 #[derive(Debug, Clone)]
@@ -43,8 +48,8 @@ impl Access {
     /// The rule for a listener on `address`.
     ///
     /// # Errors
-    /// When `http.api_tokens` cannot be used.
-    pub fn new(config: &Config, address: IpAddr) -> Result<Self, InvalidToken> {
+    /// When `http.api_tokens` or `http.trusted_proxies` cannot be used.
+    pub fn new(config: &Config, address: IpAddr) -> anyhow::Result<Self> {
         let tokens = Tokens::parse(&config.api_token, &config.api_tokens)?;
         let rule = if !tokens.is_empty() {
             Rule::Tokens(tokens)
@@ -53,7 +58,8 @@ impl Access {
         } else {
             Rule::Closed
         };
-        Ok(Self { rule, failures: Failures::default() })
+        let proxies = TrustedProxies::parse(&config.trusted_proxies)?;
+        Ok(Self { rule, failures: Failures::default(), proxies })
     }
 
     /// Whether nobody can see or change anything.
@@ -70,16 +76,36 @@ impl Access {
         }
     }
 
-    /// The token that was given, if it is one; counts the wrong ones of an address.
+    /// The proxies in front of this program.
+    pub(super) fn proxies(&self) -> &TrustedProxies {
+        &self.proxies
+    }
+
+    /// The token that was given, if it is one. It is compared before the wrong ones of an address are counted, so that a right
+    /// one passes whatever others of the address send.
     pub(super) fn find(&self, given: &[u8], address: IpAddr) -> Result<Option<&Token>, Problem> {
-        if let Some(wait) = self.failures.wait(address) {
-            return Err(limits::too_many("this address has sent too many wrong tokens", wait));
+        if let Some(token) = self.tokens().and_then(|tokens| tokens.find(given)) {
+            return Ok(Some(token));
         }
-        let found = self.tokens().and_then(|tokens| tokens.find(given));
-        if found.is_none() {
-            self.failures.count(address);
+        self.failed(address).map(|()| None)
+    }
+
+    /// Counts a wrong token or session of an address; an error once it has sent too many.
+    pub(super) fn failed(&self, address: IpAddr) -> Result<(), Problem> {
+        let too_many = |wait| limits::too_many("this address has sent too many wrong tokens", wait);
+        self.failures.count(address).map_err(too_many)
+    }
+
+    /// Whether a request comes with a token or a session that is right. Counts nothing.
+    pub(super) fn recognizes(&self, headers: &HeaderMap) -> bool {
+        match &self.rule {
+            Rule::Open => is_of_this_machine(headers),
+            Rule::Closed => false,
+            Rule::Tokens(tokens) => match bearer(headers) {
+                Some(given) => tokens.find(given).is_some(),
+                None => matches!(pages::session::of_request(tokens, headers, Utc::now()), Cookie::Valid(_)),
+            },
         }
-        Ok(found)
     }
 
     /// Whom a request comes from, and what they may do, which is enough for its method.
@@ -168,8 +194,11 @@ fn is_of_this_machine(headers: &HeaderMap) -> bool {
     if FORWARDED.iter().any(|name| headers.contains_key(*name)) {
         return false;
     }
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
-    let Some(host) = host.filter(|host| is_loopback(host.host())) else {
+    // A page of another port of this machine is of another site, too.
+    if sites(headers).any(|site| site != "same-origin" && site != "none") {
+        return false;
+    }
+    let Some(host) = host(headers).filter(|host| is_loopback(host.host())) else {
         return false;
     };
     headers.get_all(header::ORIGIN).iter().all(|origin| is_origin_of(origin, &host))
@@ -177,15 +206,40 @@ fn is_of_this_machine(headers: &HeaderMap) -> bool {
 
 /// Whether a browser says that a form was sent from a page of this very address.
 pub(super) fn is_same_site(headers: &HeaderMap) -> bool {
-    if let Some(site) = headers.get("sec-fetch-site") {
-        return site == "same-origin";
+    let Some(host) = host(headers) else {
+        return false;
+    };
+    if sites(headers).next().is_some() {
+        return sites(headers).all(|site| site == "same-origin");
     }
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
     let mut origins = headers.get_all(header::ORIGIN).iter();
-    match (host, origins.next(), origins.next()) {
-        (Some(host), Some(origin), None) => is_origin_of(origin, &host),
+    match (origins.next(), origins.next()) {
+        (Some(origin), None) => is_origin_of(origin, &host),
         _ => false,
     }
+}
+
+/// Where a browser says that a request comes from.
+fn sites(headers: &HeaderMap) -> impl Iterator<Item = &HeaderValue> {
+    headers.get_all("sec-fetch-site").iter()
+}
+
+/// The one host that a request names; `None` also where it names two, or a user.
+fn host(headers: &HeaderMap) -> Option<Authority> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return None };
+    host.to_str().ok()?.parse::<Authority>().ok().filter(|host| !host.as_str().contains('@'))
+}
+
+/// Answers a request that names two hosts or a user, or another host in its first line than in its header (RFC 9112, 3.2).
+pub async fn require_one_host(request: Request, next: Next) -> Response {
+    let named = request.headers().contains_key(header::HOST);
+    let host = host(request.headers());
+    let differs = request.uri().authority().is_some_and(|uri| Some(uri) != host.as_ref());
+    if named && host.is_none() || differs {
+        return Problem::new(StatusCode::BAD_REQUEST, "the request must name one host").into_response();
+    }
+    next.run(request).await
 }
 
 fn is_origin_of(origin: &HeaderValue, host: &Authority) -> bool {
@@ -226,6 +280,7 @@ mod tests {
             api_token: token.into(),
             api_tokens: named.into(),
             requests_per_second: 1,
+            trusted_proxies: String::new(),
         };
         let access = Access::new(&config, address.into()).unwrap();
         let headers = headers

@@ -60,6 +60,7 @@ fn run() -> Value {
         }],
         "requests": 1,
         "error": null,
+        "waiting": null,
         "queued_at": "2026-11-26T23:00:00.208Z",
         "started_at": "2026-11-26T23:00:00.311Z",
         "finished_at": "2026-11-26T23:00:00.817Z",

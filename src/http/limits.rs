@@ -64,8 +64,7 @@ impl RequestRate {
     }
 }
 
-/// Wrong tokens by address. While an address has had its tries, no token of its is looked at, so that the right one
-/// cannot be told from a wrong one. governor's buckets cannot be read without being drawn from; this one can.
+/// Wrong tokens by address. governor's buckets cannot be read without being drawn from; this one can.
 #[derive(Debug, Default)]
 pub struct Failures {
     /// When all of an address's failures will be forgiven.
@@ -73,21 +72,19 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// How long the address has to wait before a token of its is looked at.
-    pub fn wait(&self, address: IpAddr) -> Option<Duration> {
-        let clean_at = *self.clean_at.lock().get(&address)?;
-        let wait = clean_at.saturating_duration_since(Instant::now() + FORGIVEN_AFTER * (TRIES - 1));
-        (!wait.is_zero()).then_some(wait)
-    }
-
-    /// Counts a failure.
-    pub fn count(&self, address: IpAddr) {
+    /// Counts a failure, or says how long the address has to wait. One that is refused does not count.
+    pub fn count(&self, address: IpAddr) -> Result<(), Duration> {
         let now = Instant::now();
         let mut clean_at = self.clean_at.lock();
         // Few at a time: each is forgotten within a second.
         clean_at.retain(|_, at| *at > now);
         let at = clean_at.entry(address).or_insert(now);
+        let wait = at.saturating_duration_since(now + FORGIVEN_AFTER * (TRIES - 1));
+        if !wait.is_zero() {
+            return Err(wait);
+        }
         *at += FORGIVEN_AFTER;
+        Ok(())
     }
 }
 
@@ -111,9 +108,11 @@ pub fn too_many(what: &str, wait: Duration) -> Problem {
     Problem::too_many(format!("{what}; try again in {seconds} s"), seconds)
 }
 
-/// Lets a request pass, or answers it.
+/// Lets a request pass, or answers it. Those without a right token have a rate of their own, so that they take nothing from
+/// others of their address.
 pub async fn by_address<L: Ledger>(State(api): State<Arc<Api<L>>>, request: Request, next: Next) -> Response {
-    match api.rate.admit(caller_address(&request)) {
+    let rate = if api.access.recognizes(request.headers()) { &api.rate } else { &api.anonymous_rate };
+    match rate.admit(caller_address(&request)) {
         Ok(()) => next.run(request).await,
         Err(wait) => too_many("this address asks more often than http.requests_per_second", wait).into_response(),
     }
@@ -126,20 +125,18 @@ mod tests {
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     #[tokio::test(start_paused = true)]
-    async fn five_wrong_tokens_a_second_are_looked_at() {
-        let failures = Failures::default();
+    async fn five_wrong_tokens_a_second_are_counted() {
+        let (failures, other) = (Failures::default(), IpAddr::from([127, 0, 0, 2]));
         for _ in 0..TRIES {
-            assert_eq!(failures.wait(ADDRESS), None);
-            failures.count(ADDRESS);
+            assert_eq!(failures.count(ADDRESS), Ok(()));
         }
-        assert_eq!(failures.wait(ADDRESS), Some(FORGIVEN_AFTER));
-        assert_eq!(failures.wait(IpAddr::from([127, 0, 0, 2])), None);
+        assert_eq!(failures.count(ADDRESS), Err(FORGIVEN_AFTER));
+        assert_eq!(failures.count(other), Ok(()));
         tokio::time::advance(FORGIVEN_AFTER).await;
-        assert_eq!(failures.wait(ADDRESS), None);
-        failures.count(ADDRESS);
-        assert_eq!(failures.wait(ADDRESS), Some(FORGIVEN_AFTER));
+        assert_eq!(failures.count(ADDRESS), Ok(()));
+        assert_eq!(failures.count(ADDRESS), Err(FORGIVEN_AFTER));
         tokio::time::advance(Duration::from_secs(1)).await;
-        failures.count(IpAddr::from([127, 0, 0, 2]));
+        assert_eq!(failures.count(other), Ok(()));
         assert_eq!(failures.clean_at.lock().len(), 1, "an address that is forgiven is forgotten");
     }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod connections;
 mod document;
 mod examples;
 mod headers;
@@ -12,6 +13,7 @@ mod pages;
 mod paging;
 mod probes;
 mod problem;
+mod proxies;
 mod report;
 mod runs;
 mod server;
@@ -36,12 +38,13 @@ use utoipa_axum::router::OpenApiRouter;
 pub use access::Access;
 pub use limits::RequestRate;
 pub use log_limit::LogLimit;
+pub use proxies::{InvalidProxy, TrustedProxies};
 pub use signature::WebhookSecret;
-pub use tokens::{InvalidToken, Tokens};
+pub use tokens::{InvalidToken, MIN_TOKEN, Tokens};
 
 use self::{document::on, problem::Problem};
 use crate::reconcile::{
-    Metrics, Pulse,
+    Liveness, Metrics,
     ports::{Ledger, Overview, ReadEvent, Register},
 };
 
@@ -55,6 +58,8 @@ pub struct Config {
     pub api_token: SecretString,
     pub api_tokens: SecretString,
     pub requests_per_second: u32,
+    /// The proxies in front of this program, `ADDRESS[/BITS][,…]`.
+    pub trusted_proxies: String,
 }
 
 /// What the handlers need.
@@ -68,10 +73,12 @@ pub struct Api<L> {
     pub access: Access,
     /// How often.
     pub rate: RequestRate,
+    /// The same without a right token.
+    pub anonymous_rate: RequestRate,
     /// Rung when a run was put into the queue.
     pub wake: Arc<Notify>,
     /// Whether the process makes progress.
-    pub pulse: Pulse,
+    pub liveness: Liveness,
     /// Called when the process is asked to end.
     pub draining: CancellationToken,
     /// Anybody may ask the probes: they have few of the database's connections, whoever does.
@@ -184,6 +191,7 @@ pub fn router<L: Ledger + Overview, R: Register>(api: Arc<Api<L>>, onboarding: A
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             axum::response::IntoResponse::into_response(Problem::internal())
         }))
+        .layer(middleware::from_fn(access::require_one_host))
         .layer(middleware::map_response(problem::everywhere))
         .layer(middleware::map_response(headers::everywhere))
         .with_state(api)
@@ -196,5 +204,6 @@ pub async fn serve<L: Ledger + Overview, R: Register>(
     onboarding: Arc<Onboarding<R>>,
     stop: CancellationToken,
 ) {
-    server::serve(listener, router(api, onboarding), stop).await;
+    let proxies = api.access.proxies().clone();
+    server::serve(listener, router(api, onboarding), proxies, stop).await;
 }

@@ -34,15 +34,14 @@ impl Health {
     }
 }
 
-/// Liveness: the worker's loop turns. No database and no Salla in it, for a restart mends neither.
+/// Liveness: every loop of the process turns. No database and no Salla in it: a restart repairs neither.
 #[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "probes", responses(
     (status = 200, description = "The process makes progress", body = Health),
-    (status = 503, description = "It has not for five minutes")))]
+    (status = 503, description = "A task has ended, or has not moved for five minutes")))]
 pub async fn healthz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
-    if api.pulse.is_alive() {
-        Health::answer("ok")
-    } else {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the worker has not moved for five minutes").into_response()
+    match api.liveness.problem() {
+        None => Health::answer("ok"),
+        Some(problem) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem).into_response(),
     }
 }
 
@@ -54,6 +53,9 @@ pub async fn healthz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
 pub async fn readyz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
     if api.draining.is_cancelled() {
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
+    }
+    if let Some(failure) = api.liveness.failure() {
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, failure).into_response();
     }
     let ready = async {
         let _turn = api.probing.acquire().await;

@@ -2,36 +2,49 @@
 //! client all the time it wants to send its header.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
-    net::{IpAddr, SocketAddr},
-    pin::pin,
+    net::SocketAddr,
+    pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
-use axum::{Router, extract::ConnectInfo, serve::Listener};
-use hyper::{Request, body::Incoming, server::conn::http1, service::Service};
+use axum::{
+    Router,
+    body::{Bytes, HttpBody},
+    extract::ConnectInfo,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    serve::Listener,
+};
+use hyper::{
+    Request,
+    body::{Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::Service,
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{ANSWER_WITHIN, limits::caller_network};
-
-/// More wait until one of these ends. Half of the files that a process may usually open.
-const MAX_CONNECTIONS: usize = 512;
+use super::{
+    ANSWER_WITHIN,
+    connections::{Connections, MAX_CONNECTIONS, Place},
+    limits::caller_network,
+    problem::Problem,
+    proxies::TrustedProxies,
+};
 
 /// Of one address: a stranger that takes all it can get leaves room for others.
 const OF_ONE_ADDRESS: usize = 128;
 
-/// Of a request's head, in bytes: so much is kept for each connection, whoever it is.
+/// Of a request's head, in bytes: so much is kept for each connection.
 const LONGEST_HEAD: usize = 16 * 1024;
 
 /// From a connection's begin, or the last answer on it, to the end of the next request's header.
@@ -41,72 +54,47 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// it is sent would hold it otherwise.
 const MAX_AGE: Duration = Duration::from_secs(300);
 
+/// What is answered also when there is no room for anything else.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+
 /// Serves until `stop` is called and the requests under way are answered.
-pub async fn serve(mut listener: TcpListener, router: Router, stop: CancellationToken) {
-    let (places, connections) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), TaskTracker::new());
-    let callers = Callers::default();
-    while let Some(Some((place, stream, peer))) = stop.run_until_cancelled(next(&mut listener, &places)).await {
-        // One that has its share is hung up on.
-        let Some(share) = callers.admit(caller_network(peer.ip())) else { continue };
-        let (router, stop) = (router.clone(), stop.clone());
-        connections.spawn(async move {
-            keep(stream, peer, router, stop).await;
-            drop((place, share));
-        });
+pub async fn serve(mut listener: TcpListener, router: Router, proxies: TrustedProxies, stop: CancellationToken) {
+    let (places, connections, proxies) = (Connections::default(), TaskTracker::new(), Arc::new(proxies));
+    while let Some((stream, peer)) = stop.run_until_cancelled(Listener::accept(&mut listener)).await {
+        // A proxy connects for all of its clients.
+        let share = if proxies.trusts(peer.ip()) { MAX_CONNECTIONS } else { OF_ONE_ADDRESS };
+        let Some(place) = places.admit(caller_network(peer.ip()), share) else { continue };
+        let (router, proxies, stop) = (router.clone(), Arc::clone(&proxies), stop.clone());
+        connections.spawn(async move { keep(stream, (peer, proxies), Arc::new(place), router, stop).await });
     }
     drop(listener);
     connections.close();
     connections.wait().await;
 }
 
-/// How many connections each address has.
-#[derive(Debug, Clone, Default)]
-struct Callers(Arc<Mutex<HashMap<IpAddr, usize>>>);
-
-/// One connection of an address, until this is dropped.
-struct Share {
-    callers: Callers,
-    address: IpAddr,
-}
-
-impl Callers {
-    fn admit(&self, address: IpAddr) -> Option<Share> {
-        let mut callers = self.0.lock();
-        let connections = callers.entry(address).or_default();
-        if *connections >= OF_ONE_ADDRESS {
-            return None;
-        }
-        *connections += 1;
-        Some(Share { callers: self.clone(), address })
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut callers = self.callers.0.lock();
-        if let Entry::Occupied(mut connections) = callers.entry(self.address) {
-            *connections.get_mut() -= 1;
-            if *connections.get() == 0 {
-                connections.remove();
-            }
-        }
-    }
-}
-
-async fn next(
-    listener: &mut TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
-    let (stream, peer) = Listener::accept(listener).await;
-    Some((place, stream, peer))
-}
-
-async fn keep(stream: TcpStream, peer: SocketAddr, router: Router, stop: CancellationToken) {
+async fn keep(
+    stream: TcpStream,
+    (peer, proxies): (SocketAddr, Arc<TrustedProxies>),
+    place: Arc<Place>,
+    router: Router,
+    stop: CancellationToken,
+) {
     let routes = TowerToHyperService::new(router);
+    let close = place.close.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        routes.call(request)
+        let client = proxies.client(peer.ip(), request.headers());
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(client, peer.port())));
+        let is_refused = place.for_probes && !PROBES.contains(&request.uri().path());
+        if request.body().is_end_stream() {
+            place.arrived();
+        }
+        let answer = routes.call(request.map(|body| Arriving { body, place: Arc::clone(&place) }));
+        let place = Arc::clone(&place);
+        async move {
+            let answer = if is_refused { Ok(no_room()) } else { answer.await };
+            place.waits();
+            answer
+        }
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(LONGEST_HEAD);
@@ -114,9 +102,52 @@ async fn keep(stream: TcpStream, peer: SocketAddr, router: Router, stop: Cancell
     tokio::select! {
         // Why it broke is of no interest: the client has gone, or was not one.
         _ = connection.as_mut() => return,
+        () = close.cancelled() => return,
         () = stop.cancelled() => {}
         () = sleep(MAX_AGE) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = timeout(ANSWER_WITHIN, connection).await;
+}
+
+fn no_room() -> Response {
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "all connections are taken; try again");
+    ([(header::CONNECTION, HeaderValue::from_static("close"))], problem).into_response()
+}
+
+/// A request's body, which says when it has arrived.
+#[derive(Debug)]
+struct Arriving {
+    body: Incoming,
+    place: Arc<Place>,
+}
+
+impl HttpBody for Arriving {
+    type Data = Bytes;
+
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        let is_over = match &frame {
+            Poll::Ready(Some(Ok(_))) => self.body.is_end_stream(),
+            Poll::Ready(None | Some(Err(_))) => true,
+            Poll::Pending => false,
+        };
+        if is_over {
+            self.place.arrived();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

@@ -4,8 +4,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
-/// A token of `http.api_tokens` is not shorter.
-const MIN_LENGTH: usize = 16;
+/// No token is shorter, in characters.
+pub const MIN_TOKEN: usize = 16;
 
 /// The name of `http.api_token`.
 const DEFAULT: &str = "default";
@@ -129,7 +129,7 @@ fn entry(text: &str) -> Result<Token, &'static str> {
         "operate" => Scope::Operate,
         _ => return Err("has a scope that is neither `read` nor `operate`"),
     };
-    if token.len() < MIN_LENGTH || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if token.len() < MIN_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("has a token that is not at least 16 visible ASCII characters");
     }
     Ok(Token { name: name.to_owned(), scope, digest: digest(token.as_bytes()) })

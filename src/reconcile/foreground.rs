@@ -1,6 +1,8 @@
 //! A run that somebody waits for: made and executed here, outside the queue.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use futures::FutureExt;
 
 use tokio_util::sync::CancellationToken;
 
@@ -20,8 +22,20 @@ where
     T: Targets + Ledger + PauseStore,
 {
     /// Makes a run and executes it here. Where the merchant's last holder is gone without a word, its
-    /// lease is waited for.
+    /// lease is waited for. A panic costs this merchant only.
     pub async fn foreground(&self, new: NewRun, stop: &CancellationToken) -> Ended {
+        let merchant = new.merchant;
+        let ended = AssertUnwindSafe(self.begin_and_execute(new, stop)).catch_unwind().await;
+        ended.unwrap_or_else(|_| {
+            let failure = failure(FailureKind::Internal, &"the run panicked");
+            tracing::error!(merchant.id = merchant.0, error.kind = %failure.kind, "run could not begin");
+            let ended = Ended::Unrecorded { merchant, failure };
+            self.progress.ended(&ended);
+            ended
+        })
+    }
+
+    async fn begin_and_execute(&self, new: NewRun, stop: &CancellationToken) -> Ended {
         let mut known_lease = None;
         let ended = loop {
             let failure = match self.store.begin(new.clone()).await {

@@ -7,9 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     parts::Done,
-    ports::{Claim, Ledger, Limits, MAX_SETBACKS, PauseStore, Sources, TargetError, Targets},
+    ports::{Claim, Ledger, Limits, MAX_SETBACKS, PauseStore, Released, Sources, TargetError, Targets},
     runner::{Ended, OnStop, Runner},
 };
+use crate::domain::Wait;
 
 /// What is left on record is not worth more of a shutdown's time than this.
 const LEAVING: Duration = Duration::from_secs(2);
@@ -64,39 +65,53 @@ where
         &self,
         claim: &Claim,
         in_vain: bool,
-        (pause, stop): (Duration, &CancellationToken),
+        (wait, pause, stop): (Wait, Duration, &CancellationToken),
     ) -> Ended {
         self.leave(claim).await;
         let deadline = Instant::now() + DATABASE_AWAY;
-        let given_back = loop {
-            let given_back = if in_vain {
-                self.store.set_back(&claim.lease, pause).await
+        let released = loop {
+            let released = if in_vain {
+                self.store.set_back(&claim.lease, pause, Some(&wait)).await
             } else {
-                self.store.release(&claim.lease, pause).await
+                self.store.release(&claim.lease, pause, Some(&wait)).await
             };
-            let away = matches!(given_back, Err(TargetError::Unavailable(_))) && Instant::now() < deadline;
+            let away = matches!(released, Err(TargetError::Unavailable(_))) && Instant::now() < deadline;
             if !away || stop.run_until_cancelled(sleep(pause)).await.is_none() {
-                break given_back;
+                break released;
             }
         };
-        match given_back {
-            Ok(true) => tracing::info!("run given back at its cursor for {} s", pause.as_secs()),
-            Ok(false) => return self.let_go(claim),
-            Err(error) => tracing::warn!(error = %error, "run could not be given back; its lease will lapse"),
-        }
-        Ended::Elsewhere(claim.lease.merchant)
+        self.report_release(claim, released, pause, Some(&wait))
     }
 
     /// Gives the run back, to be taken up after `pause`.
-    pub(super) async fn give_back(&self, claim: &Claim, pause: Duration) -> Ended {
+    pub(super) async fn give_back(&self, claim: &Claim, pause: Duration, wait: Option<&Wait>) -> Ended {
         self.leave(claim).await;
-        match self.store.release(&claim.lease, pause).await {
-            Ok(true) if pause.is_zero() => tracing::info!("run given back at its cursor"),
-            Ok(true) => tracing::info!(
-                "run waits at its cursor for {} s: its store is to be left alone, or what it needs does not answer",
-                pause.as_secs()
-            ),
-            Ok(false) => return self.let_go(claim),
+        let released = self.store.release(&claim.lease, pause, wait).await;
+        self.report_release(claim, released, pause, wait)
+    }
+
+    fn report_release(
+        &self,
+        claim: &Claim,
+        released: Result<Released, TargetError>,
+        pause: Duration,
+        wait: Option<&Wait>,
+    ) -> Ended {
+        match released {
+            Ok(Released::Queued) => match wait {
+                Some(wait) => tracing::warn!(
+                    waiting.reason = %wait.reason,
+                    waiting.message = wait.message,
+                    waiting.seconds = pause.as_secs(),
+                    "run waits at its cursor"
+                ),
+                None => tracing::info!("run given back at its cursor"),
+            },
+            Ok(Released::Cancelled) => tracing::info!("run cancelled at its cursor"),
+            Ok(Released::Superseded) => {
+                tracing::info!("run ended: another run of the merchant is in the queue, and covers its window");
+            }
+            Ok(Released::LeaseLost) => return self.let_go(claim),
             Err(error) => tracing::warn!(error = %error, "run could not be given back; its lease will lapse"),
         }
         Ended::Elsewhere(claim.lease.merchant)

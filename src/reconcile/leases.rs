@@ -9,7 +9,10 @@ use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::ports::{Lease, Ledger};
+use super::{
+    Pulse,
+    ports::{Lease, Ledger},
+};
 
 /// The leases that are held, each with what stops its run. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -45,13 +48,14 @@ impl Leases {
         Held { leases: self.clone(), lease, stop }
     }
 
-    /// Renews what is held every `pause`, until `done` is called.
-    pub async fn keep(&self, ledger: &impl Ledger, pause: Duration, done: &CancellationToken) {
+    /// Renews what is held every `pause`, until `done` is called; `pulse` beats each time.
+    pub async fn keep(&self, ledger: &impl Ledger, pause: Duration, pulse: &Pulse, done: &CancellationToken) {
         while done.run_until_cancelled(sleep(pause)).await.is_some() {
             // On a connection that has fallen silent it would hang for longer than the leases last.
             if timeout(pause * 2, self.renew(ledger)).await.is_err() {
                 tracing::warn!("leases could not be renewed: the database is silent; trying again");
             }
+            pulse.beat();
         }
     }
 

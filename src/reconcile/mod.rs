@@ -23,6 +23,7 @@ mod survey;
 mod sweep;
 mod turn;
 mod vanished;
+mod waits;
 mod walk;
 mod worker;
 
@@ -30,7 +31,7 @@ pub use config::Config;
 pub use leases::Leases;
 pub use metrics::Metrics;
 pub use progress::{Progress, ProgressSender};
-pub use pulse::Pulse;
+pub use pulse::{Liveness, Pulse};
 pub use report::report;
 pub use runner::{Ended, OnStop, Runner};
 pub use sweep::Sweep;

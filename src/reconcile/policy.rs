@@ -8,7 +8,7 @@ use super::{
     engine::EngineError,
     ports::{CredentialError, LONGEST_PAUSE, SourceError, TargetError},
 };
-use crate::domain::{Failure, FailureKind};
+use crate::domain::{Failure, FailureKind, Wait, WaitReason};
 
 /// What a run's end is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Disposition {
     /// End it as failed, and let another take up the rest after so long.
     Postpone(Failure, Duration),
     /// Give it back at its cursor, to be taken up after so long.
-    Rest(Duration),
+    Rest(Wait, Duration),
     /// Give it back at its cursor, to be taken up after so long; if that has come to nothing too often, end it as
     /// failed.
     TryAgain(Failure, Duration),
@@ -50,13 +50,17 @@ pub fn dispose(error: &EngineError) -> Disposition {
         EngineError::Cancelled => return Disposition::Cancel,
         EngineError::Stopped => return Disposition::GiveBack,
         EngineError::MadeWay => return Disposition::MadeWay,
-        EngineError::Source(SourceError::Resting { pause, .. }) => return Disposition::Rest(*pause),
+        EngineError::Source(SourceError::Resting { pause, .. }) => {
+            return Disposition::Rest(wait(WaitReason::SallaUnavailable, error), *pause);
+        }
         // Not all at the same moment.
         EngineError::Source(SourceError::AddressLimit { pause }) => {
-            return Disposition::Rest(*pause + AFTER_ADDRESS_LIMIT.mul_f64(rand::rng().random_range(0.0..1.0)));
+            let spread = AFTER_ADDRESS_LIMIT.mul_f64(rand::rng().random_range(0.0..1.0));
+            return Disposition::Rest(wait(WaitReason::AddressLimit, error), *pause + spread);
         }
         EngineError::Source(SourceError::Credentials(CredentialError::Unavailable { .. })) => {
-            return Disposition::Rest(AFTER_KEEPER_TROUBLE.mul_f64(rand::rng().random_range(1.0..2.0)));
+            let pause = AFTER_KEEPER_TROUBLE.mul_f64(rand::rng().random_range(1.0..2.0));
+            return Disposition::Rest(wait(WaitReason::TokenStoreUnavailable, error), pause);
         }
         EngineError::Source(SourceError::RateLimited { retry_after }) => {
             let pause = retry_after.unwrap_or_default().clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
@@ -108,6 +112,11 @@ pub fn spares_other_kinds(kind: FailureKind) -> bool {
         | FailureKind::Abandoned
         | FailureKind::InvalidWindow => false,
     }
+}
+
+/// What a run waits for, in one sentence.
+pub fn wait(reason: WaitReason, what: &impl Display) -> Wait {
+    Wait { reason, message: what.to_string() }
 }
 
 /// The database's own words go to the log, and nowhere else.

@@ -1,9 +1,11 @@
 //! What whoever watches a run gets to see while it goes on.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::runner::Ended;
-use crate::domain::MerchantId;
+use crate::domain::{MerchantId, Wait};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -16,6 +18,15 @@ pub enum Progress {
         number: u32,
         /// Of how many, if that is known.
         of: Option<u32>,
+    },
+    /// A run waits.
+    Waiting {
+        /// Whose.
+        merchant: MerchantId,
+        /// For what.
+        wait: Wait,
+        /// For how long.
+        pause: Duration,
     },
     /// A run ended.
     Ended(Box<Ended>),
@@ -34,6 +45,11 @@ impl ProgressSender {
     /// A page was read.
     pub fn page(&self, merchant: MerchantId, number: u32, of: Option<u32>) {
         self.tell(|| Progress::Page { merchant, number, of });
+    }
+
+    /// A run waits.
+    pub fn waiting(&self, merchant: MerchantId, wait: &Wait, pause: Duration) {
+        self.tell(|| Progress::Waiting { merchant, wait: wait.clone(), pause });
     }
 
     /// A run ended.

@@ -1,4 +1,4 @@
-//! Whether the worker's loop still turns.
+//! Whether the process makes progress: its loops turn, and none of its tasks has ended before its time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,6 +7,40 @@ use tokio::time::Instant;
 
 /// A call to a database that does not answer ends long before this.
 const ALIVE_FOR: Duration = Duration::from_secs(300);
+
+/// The background tasks, as probes look at them. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Liveness {
+    /// The loop that claims runs.
+    pub worker: Pulse,
+    /// The loop that looks at the schedule.
+    pub schedule: Pulse,
+    /// The loop that renews leases.
+    pub heartbeat: Pulse,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Liveness {
+    /// A task has ended before its time.
+    pub fn fail(&self, message: &str) {
+        *self.failure.lock() = Some(message.to_owned());
+    }
+
+    /// Which task has ended before its time.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().clone()
+    }
+
+    /// Why the process is to be restarted; `None`: it makes progress.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let loops =
+            [("the worker", &self.worker), ("the schedule", &self.schedule), ("the heartbeat", &self.heartbeat)];
+        let silent = loops.into_iter().find(|(_, pulse)| !pulse.is_alive());
+        self.failure().or_else(|| silent.map(|(name, _)| format!("{name} has not moved for five minutes")))
+    }
+}
 
 /// The loop's last turn. Clones share it.
 #[derive(Debug, Clone)]

@@ -13,13 +13,18 @@ use super::{
     metrics::Metrics,
     parts::{self, Done, reconcile_part},
     policy::{Disposition, database_failure, dispose, failure},
-    ports::{Claim, CredentialError, Ending, Ledger, Limits, PauseStore, SourceError, Sources, TargetError, Targets},
+    ports::{
+        Again, Claim, CredentialError, Ending, Lease, Ledger, Limits, PauseStore, SourceError, Sources, TargetError,
+        Targets,
+    },
     progress::ProgressSender,
     span,
     summary::summarise,
     turn::Turn,
 };
-use crate::domain::{Failure, FailureKind, MerchantId, Part, Resources, Run, RunStatus, Window, WindowPolicy};
+use crate::domain::{
+    Failure, FailureKind, MerchantId, Part, Resources, Run, RunStatus, Wait, WaitReason, Window, WindowPolicy,
+};
 
 /// How a run left this process.
 #[derive(Debug, Clone)]
@@ -111,13 +116,38 @@ where
     pub async fn execute(&self, claim: Claim, stop: &CancellationToken) -> Ended {
         let span = span::of_run(&claim);
         let held = self.leases.hold(claim.lease, stop);
-        let ended = self.settle(claim, &held.stop).instrument(span.clone()).await;
+        let lease = claim.lease;
+        let settled = AssertUnwindSafe(self.settle(claim, &held.stop)).catch_unwind().instrument(span.clone()).await;
+        let ended = match settled {
+            Ok(ended) => ended,
+            Err(_) => self.panicked(lease).instrument(span.clone()).await,
+        };
         drop(held);
         if let Some(run) = ended.run() {
             span::ended(&span, run);
         }
         self.progress.ended(&ended);
         ended
+    }
+
+    /// A defect that one run brings out is that run's alone: it ends as failed.
+    async fn panicked(&self, lease: Lease) -> Ended {
+        let failure = failure(FailureKind::Internal, &"the run panicked");
+        let ending = Ending {
+            status: RunStatus::Failed,
+            watermarks: Vec::new(),
+            failure: Some(failure.clone()),
+            parts: Vec::new(),
+            requests: 0,
+            again: None,
+        };
+        match self.store.finish(&lease, ending).await {
+            Ok(run) => Ended::Run(Box::new(run)),
+            Err(error) => {
+                tracing::error!(error = %error, "the end of a run that panicked could not be recorded");
+                Ended::Unrecorded { merchant: lease.merchant, failure }
+            }
+        }
     }
 
     async fn settle(&self, claim: Claim, stop: &CancellationToken) -> Ended {
@@ -140,12 +170,15 @@ where
             Some(Disposition::Fail(failure)) => (RunStatus::Failed, Some(failure)),
             Some(Disposition::Postpone(failure, pause)) => {
                 // In the foreground there may be nobody who would take it up.
-                again = (self.on_stop == OnStop::GiveBack).then(|| (pause, parts::rest(&done)));
+                let wait = Wait { reason: WaitReason::RateLimited, message: failure.message.clone() };
+                let parts = parts::rest(&done);
+                again = (self.on_stop == OnStop::GiveBack).then_some(Again { pause, parts, wait });
                 (RunStatus::Failed, Some(failure))
             }
             Some(Disposition::TryAgain(failure, pause)) if self.is_worth_another_try(&claim, &done) => {
                 tracing::warn!(error = failure.message, "the database is away; the run is given back when it can be");
-                return self.set_back(&claim, done.commits == 0, (pause, stop)).await;
+                let wait = Wait { reason: WaitReason::Database, message: failure.message };
+                return self.set_back(&claim, done.commits == 0, (wait, pause, stop)).await;
             }
             Some(Disposition::TryAgain(failure, _)) => (RunStatus::Failed, Some(failure)),
             Some(Disposition::Cancel) => (RunStatus::Cancelled, None),
@@ -155,8 +188,8 @@ where
                 tracing::info!("run made way for others at its cursor; it goes on behind them");
                 return Ended::Elsewhere(claim.lease.merchant);
             }
-            Some(Disposition::Rest(pause)) => return self.give_back(&claim, pause).await,
-            Some(Disposition::GiveBack) => return self.give_back(&claim, Duration::ZERO).await,
+            Some(Disposition::Rest(wait, pause)) => return self.give_back(&claim, pause, Some(&wait)).await,
+            Some(Disposition::GiveBack) => return self.give_back(&claim, Duration::ZERO, None).await,
         };
         parts::close(&mut done, status);
         let ending = Ending {
@@ -174,7 +207,7 @@ where
     /// Goes through the parts; `None`: it came to the end of the last one.
     async fn attempt(&self, claim: &Claim, done: &mut Done, stop: &CancellationToken) -> Option<Disposition> {
         if let Some(pause) = claim.pause
-            && let Err(error) = self.sit_out(pause, stop).await
+            && let Err(error) = self.sit_out(claim, pause, stop).await
         {
             return Some(self.disposition(&error));
         }
@@ -214,7 +247,11 @@ where
             stop,
             progress: &self.progress,
         };
-        match AssertUnwindSafe(reconcile_part(&work, done)).catch_unwind().await {
+        let ended = tokio::select! {
+            ended = AssertUnwindSafe(reconcile_part(&work, done)).catch_unwind() => ended,
+            never = self.show_waits(claim) => match never {},
+        };
+        match ended {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(self.disposition(&error)),
             Err(_) => Some(Disposition::Fail(failure(FailureKind::Internal, &"the run panicked"))),
@@ -238,12 +275,16 @@ where
     }
 
     /// Waits until Salla may be asked about the store again, which an earlier process was told to leave alone.
-    async fn sit_out(&self, pause: Duration, stop: &CancellationToken) -> Result<(), EngineError> {
+    async fn sit_out(&self, claim: &Claim, pause: Duration, stop: &CancellationToken) -> Result<(), EngineError> {
         if pause > self.longest_pause {
             return Err(SourceError::RateLimited { retry_after: Some(pause) }.into());
         }
-        tracing::info!("the store is left alone for another {} s, as Salla asked", pause.as_secs() + 1);
-        stop.run_until_cancelled(sleep(pause)).await.ok_or(EngineError::Stopped)
+        let message = "Salla asked to leave the store alone".to_owned();
+        let wait = Wait { reason: WaitReason::RateLimited, message };
+        self.show_wait(claim, Some((&wait, pause))).await;
+        stop.run_until_cancelled(sleep(pause)).await.ok_or(EngineError::Stopped)?;
+        self.show_wait(claim, None).await;
+        Ok(())
     }
 
     async fn end(&self, claim: &Claim, ending: Ending, began: Instant) -> Ended {

@@ -1,7 +1,8 @@
 //! The daemon's loop: claim what is due, and run it within the concurrency.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use rand::RngExt;
 use tokio::{
     sync::Notify,
@@ -85,10 +86,15 @@ where
     /// Takes what is due, as far as there is room, and returns how much that was.
     async fn claim(&self, running: &mut JoinSet<Ended>, stop: &CancellationToken) -> usize {
         let room = self.concurrency - running.len();
-        let taken = match self.runner.store.claim(u32::try_from(room).unwrap_or(u32::MAX)).await {
-            Ok(taken) => taken,
-            Err(error) => {
+        let claim = self.runner.store.claim(u32::try_from(room).unwrap_or(u32::MAX));
+        let taken = match AssertUnwindSafe(claim).catch_unwind().await {
+            Ok(Ok(taken)) => taken,
+            Ok(Err(error)) => {
                 tracing::warn!(error = %error, "no run could be claimed; trying again");
+                return 0;
+            }
+            Err(_) => {
+                tracing::error!("claiming runs panicked; trying again");
                 return 0;
             }
         };

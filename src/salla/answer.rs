@@ -10,7 +10,7 @@ use reqwest_middleware::{Error, Middleware, Next, Result};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{client::Divisible, error::Broken, trace, wire::Envelope};
+use super::{error::Broken, request::Divisible, trace, wire::Envelope};
 use crate::{
     domain::MerchantId,
     reconcile::{Metrics, ports::RequestCount},

@@ -12,11 +12,12 @@ use tokio::time::{Instant, sleep};
 use super::{
     answer::Call,
     breaker::{Breakers, Refused, State, Trouble},
-    client::Divisible,
     error::{Broken, CircuitOpen, spent},
+    request::Divisible,
+    waits::Waits,
 };
 use crate::{
-    domain::MerchantId,
+    domain::{MerchantId, WaitReason},
     reconcile::{Metrics, ports::SourceError},
 };
 
@@ -49,14 +50,15 @@ pub enum WhenOpen {
 pub struct Circuit {
     breakers: Mutex<Breakers>,
     when_open: WhenOpen,
+    waits: Waits,
     metrics: Arc<Metrics>,
 }
 
 impl Circuit {
     /// `attempts` at one request are enough to know that a store does not answer.
-    pub fn new(when_open: WhenOpen, attempts: u32, metrics: Arc<Metrics>) -> Self {
+    pub fn new(when_open: WhenOpen, attempts: u32, waits: Waits, metrics: Arc<Metrics>) -> Self {
         metrics.circuit(&State::WORDS, State::Closed.as_str());
-        Self { breakers: Mutex::new(Breakers::new(attempts)), when_open, metrics }
+        Self { breakers: Mutex::new(Breakers::new(attempts)), when_open, waits, metrics }
     }
 
     /// What follows from a request's failure. Salla's own trouble is waited for; a store's is not, for its run makes
@@ -142,14 +144,19 @@ impl Middleware for Guard {
         let Some((merchant, single, suspect, divisible)) = call else {
             return next.run(request, extensions).await;
         };
+        let mut shown = None;
         while let Err(refused) = self.0.with(merchant, |breakers, now| breakers.admit(merchant, now)) {
             if refused == Refused::Store || self.0.when_open == WhenOpen::Fail {
                 return Err(Error::middleware(CircuitOpen));
             }
             // Another request's probe may close the circuit at any moment.
             let wait = if let Refused::Host(wait) = refused { wait } else { LOOK_AGAIN };
+            let message = "Salla does not answer; the circuit is open";
+            let begin = || self.0.waits.begin(merchant, WaitReason::SallaUnavailable, message, wait);
+            shown = shown.or_else(begin);
             sleep(wait.min(LOOK_AGAIN)).await;
         }
+        drop(shown);
         let result = next.run(request, extensions).await;
         match trouble(&result) {
             // The record breaks Salla, and did so before.

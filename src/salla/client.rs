@@ -21,18 +21,20 @@ use super::{
     circuit::{Circuit, Guard, LOOK_AGAIN, Then, WhenOpen},
     config::{Config, ListingChoice},
     error::{malformed, spent},
-    offered::{Offered, Reading},
+    offered::Reading,
     outbound::plain_client,
     refusal::{Refusal, complaint, is_no_such_record, is_salla_s, refusal},
+    request::Get,
     retry::{CountAttempts, Enough, ObeyRetryAfter, transient},
     secret::wiped,
     shared::SharedLimit,
     throttle::{Limiters, ProcessLimit, Throttle},
     token::TokenEndpoint,
+    waits::Waits,
     wire::Envelope,
 };
 use crate::{
-    domain::MerchantId,
+    domain::{MerchantId, Wait},
     foreign::{retry_after, served_at},
     reconcile::{
         Metrics,
@@ -50,72 +52,12 @@ pub struct SallaClient<C> {
     auth: Auth<C>,
     pub(super) circuit: Arc<Circuit>,
     limiters: Arc<Limiters>,
+    waits: Waits,
     api_url: Url,
     pub(super) listing: ListingChoice,
     /// At one request.
     pub(super) max_attempts: u32,
     pub(super) reading: Reading,
-}
-
-/// What is asked of Salla.
-#[derive(Debug)]
-pub(super) struct Get<'a> {
-    /// On whose behalf.
-    pub merchant: MerchantId,
-    /// Behind `api_url`.
-    pub path: &'a str,
-    /// What the app needs to be allowed to ask for it.
-    pub scope: &'static str,
-    pub query: &'a [(&'static str, String)],
-    /// It is one record that is asked for: if Salla refuses the token there and nowhere else, it is that record's
-    /// trouble.
-    pub single: bool,
-    /// That record could not be had before.
-    pub suspect: bool,
-    /// What is known where it cannot be had.
-    pub divisible: Divisible,
-    /// Salla counts it by the address that it comes from.
-    pub counted_by_address: bool,
-    /// Raised by every attempt.
-    pub requests: &'a RequestCount,
-}
-
-impl<'a> Get<'a> {
-    /// A request for records of a kind.
-    pub fn new<R: Offered>(
-        merchant: MerchantId,
-        path: &'a str,
-        query: &'a [(&'static str, String)],
-        requests: &'a RequestCount,
-    ) -> Self {
-        Self {
-            merchant,
-            path,
-            scope: R::SCOPE,
-            query,
-            single: false,
-            suspect: false,
-            divisible: Divisible::No,
-            counted_by_address: R::COUNTED_BY_ADDRESS,
-            requests,
-        }
-    }
-}
-
-/// Whether a page that cannot be had is read in smaller ones: then its failure says nothing of the store yet. All
-/// attempts at it, and at the rows by which it is told from a store that does not answer, are no more than usual.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Divisible {
-    /// It is not.
-    No,
-    /// The page that the run asks for.
-    Page,
-    /// A single row that shows whether the store answers at all, which is tried once.
-    Control,
-    /// A part of such a page, which is tried once.
-    Part,
-    /// A single row of such a page.
-    Row,
 }
 
 /// An answer of status 200.
@@ -134,6 +76,10 @@ impl<C: CredentialStore> Limits for SallaClient<C> {
     fn inherit(&self, merchant: MerchantId, spent: Option<u32>) {
         self.limiters.inherit(merchant, spent);
     }
+
+    fn waiting(&self, merchant: MerchantId) -> Option<(Wait, Duration)> {
+        self.waits.of(merchant)
+    }
 }
 
 impl<C: CredentialStore> SallaClient<C> {
@@ -149,8 +95,9 @@ impl<C: CredentialStore> SallaClient<C> {
         metrics: Arc<Metrics>,
     ) -> Result<Self, reqwest::Error> {
         let plain = plain_client(config)?;
-        let limiters = Arc::new(Limiters::new(config.requests_per_minute, config.limit_share));
-        let circuit = Arc::new(Circuit::new(when_open, config.max_attempts, Arc::clone(&metrics)));
+        let waits = Waits::default();
+        let limiters = Arc::new(Limiters::new(config.requests_per_minute, config.limit_share, waits.clone()));
+        let circuit = Arc::new(Circuit::new(when_open, config.max_attempts, waits.clone(), Arc::clone(&metrics)));
         let http = ClientBuilder::new(plain.clone())
             .with(transient(config.max_attempts))
             .with(CountAttempts { max_attempts: config.max_attempts })
@@ -188,6 +135,7 @@ impl<C: CredentialStore> SallaClient<C> {
             auth: Auth::new(credentials, endpoint, metrics),
             circuit,
             limiters,
+            waits,
             api_url: config.api_url.clone(),
             listing: config.listing,
             max_attempts: config.max_attempts,

@@ -9,11 +9,7 @@ use rand::RngExt;
 use tokio::time::sleep;
 
 use super::{
-    circuit::Then,
-    client::{Divisible, SallaClient},
-    listing::Fetched,
-    offered::Offered,
-    wire::Pagination,
+    circuit::Then, client::SallaClient, listing::Fetched, offered::Offered, request::Divisible, wire::Pagination,
 };
 use crate::{
     domain::{Fingerprint, Unreadable},

@@ -76,7 +76,10 @@ impl<C: CredentialStore> Auth<C> {
     async fn keep_alive(&self, merchant: MerchantId) -> Result<bool, SourceError> {
         match self.credentials(merchant).await {
             Ok(_) | Err(SourceError::Unauthorized { .. }) => Ok(true),
-            Err(error @ (SourceError::NoToken(_) | SourceError::Credentials(CredentialError::Unreadable { .. }))) => {
+            Err(
+                error @ (SourceError::NoToken(_)
+                | SourceError::Credentials(CredentialError::Unreadable { .. } | CredentialError::Store(_))),
+            ) => {
                 tracing::warn!(merchant.id = merchant.0, error = %error, "its token cannot be kept alive");
                 Ok(false)
             }

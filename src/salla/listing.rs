@@ -8,11 +8,12 @@ use std::collections::HashSet;
 use chrono::{DateTime, Days, SecondsFormat, Utc};
 
 use super::{
-    client::{Divisible, Get, SallaClient},
+    client::SallaClient,
     config::ListingChoice,
     date,
     error::malformed,
     offered::{Capabilities, Offered},
+    request::{Divisible, Get},
     rows,
     too_long::too_long,
     wire::{Pagination, RawRow},

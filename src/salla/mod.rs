@@ -28,6 +28,7 @@ mod persist;
 mod privacy;
 mod products;
 mod refusal;
+mod request;
 mod retry;
 mod rows;
 mod secret;
@@ -37,6 +38,7 @@ mod token;
 mod too_long;
 mod trace;
 mod transform;
+mod waits;
 mod wire;
 mod words;
 

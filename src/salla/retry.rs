@@ -15,8 +15,8 @@ use reqwest_retry::{Jitter, RetryTransientMiddleware, Retryable, RetryableStrate
 use super::{
     answer::Call,
     circuit::may_be_of_a_row,
-    client::Divisible,
     error::Broken,
+    request::Divisible,
     throttle::{Limiters, keep},
 };
 use crate::{foreign::retry_after, reconcile::ports::PauseStore};

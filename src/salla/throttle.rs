@@ -19,9 +19,10 @@ use tokio::{
 use super::{
     answer::Call,
     limiter::{Announced, Grant, Limiter, Reset},
+    waits::Waits,
 };
 use crate::{
-    domain::MerchantId,
+    domain::{MerchantId, WaitReason},
     foreign::served_at,
     reconcile::{Metrics, ports::PauseStore},
 };
@@ -41,6 +42,7 @@ pub struct Limiters {
     per_minute: u32,
     share: f64,
     stores: Mutex<Stores>,
+    waits: Waits,
 }
 
 #[derive(Debug)]
@@ -67,9 +69,9 @@ struct Store {
 
 impl Limiters {
     /// `share` of `per_minute` requests for each store, until its answers say otherwise.
-    pub fn new(per_minute: u32, share: f64) -> Self {
+    pub fn new(per_minute: u32, share: f64, waits: Waits) -> Self {
         let stores = Stores { asked: HashMap::new(), looked_through: Instant::now() };
-        Self { per_minute, share, stores: Mutex::new(stores) }
+        Self { per_minute, share, stores: Mutex::new(stores), waits }
     }
 
     /// Sends nothing to a store for `pause`.
@@ -97,10 +99,14 @@ impl Limiters {
             });
             match taken {
                 Ok(grant) => return Admitted { limiters: self, merchant, grant: Some(grant) },
-                Err(wait) => tokio::select! {
-                    () = sleep(wait) => {}
-                    () = answer => {}
-                },
+                Err(wait) => {
+                    let message = "the store's limit is used up, or Salla asks to leave it alone";
+                    let _shown = self.waits.begin(merchant, WaitReason::RateLimited, message, wait);
+                    tokio::select! {
+                        () = sleep(wait) => {}
+                        () = answer => {}
+                    }
+                }
             }
         }
     }
@@ -248,7 +254,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn stores_at_rest_are_forgotten_now_and_then_and_others_never() {
-        let limiters = Limiters::new(120, 1.0);
+        let limiters = Limiters::new(120, 1.0, Waits::default());
         let remembered = || limiters.stores.lock().asked.len();
         let ask = |ids: std::ops::Range<i64>| ids.for_each(|id| assert_eq!(limiters.spent(MerchantId(id)), 0));
         let many = i64::try_from(2 * REMEMBERED).unwrap();

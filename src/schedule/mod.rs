@@ -7,9 +7,10 @@
 mod calendar;
 mod clock;
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use futures::FutureExt;
 use serde::Deserialize;
 use tokio::{
     sync::mpsc,
@@ -22,8 +23,11 @@ pub use calendar::{Calendar, CronPattern};
 use clock::Clock;
 
 use crate::{
-    domain::Trigger,
-    reconcile::ports::{Firing, Ledger, PRUNE_BATCH, TargetError},
+    domain::{MerchantId, Trigger},
+    reconcile::{
+        Pulse,
+        ports::{Fired, Firing, Ledger, PRUNE_BATCH, TargetError},
+    },
 };
 
 /// The section `schedule`; `config/default.toml` tells what each key is for.
@@ -82,11 +86,17 @@ impl<L: Ledger> Schedule<L> {
         }
     }
 
-    /// Fires what is due until it is stopped, and calls `wake` when there are new runs.
+    /// Fires what is due until it is stopped, and calls `wake` when there are new runs; `pulse` beats with each look. A panic
+    /// costs one look.
     ///
     /// # Errors
     /// When the bell cannot be hung up.
-    pub async fn keep(mut self, stop: CancellationToken, wake: impl Fn() + Send) -> Result<(), JobSchedulerError> {
+    pub async fn keep(
+        mut self,
+        stop: CancellationToken,
+        pulse: Pulse,
+        wake: impl Fn() + Send,
+    ) -> Result<(), JobSchedulerError> {
         let (ring, mut bell) = mpsc::channel(1);
         let mut scheduler = JobScheduler::new().await?;
         let job = Job::new("* * * * * *", move |_, _| {
@@ -98,15 +108,17 @@ impl<L: Ledger> Schedule<L> {
         tracing::info!(schedule.pattern = %self.calendar.pattern(), "schedule begins");
         // A bell that has gone silent is no reason to sleep on.
         while stop.run_until_cancelled(timeout(SILENCE, bell.recv())).await.is_some() {
-            match self.tick().await {
-                Ok(0) => {}
-                Ok(_) => wake(),
-                Err(error) => {
-                    tracing::warn!(error = %error, "the schedule could not be looked at; trying again");
-                }
+            pulse.beat();
+            match AssertUnwindSafe(self.tick()).catch_unwind().await {
+                Ok(Ok(0)) => {}
+                Ok(Ok(_)) => wake(),
+                Ok(Err(error)) => tracing::warn!(error = %error, "the schedule could not be looked at; trying again"),
+                Err(_) => tracing::error!("the schedule panicked; trying again"),
             }
-            if let Err(error) = self.prune().await {
-                tracing::warn!(error = %error, "old runs could not be removed; trying again");
+            match AssertUnwindSafe(self.prune()).catch_unwind().await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(error = %error, "old runs could not be removed; trying again"),
+                Err(_) => tracing::error!("removing old runs panicked; trying again"),
             }
         }
         scheduler.shutdown().await
@@ -128,8 +140,9 @@ impl<L: Ledger> Schedule<L> {
         };
         self.last = Some(last);
         let about = self.clock.now(&self.ledger).await?;
+        let deferred = self.make_deferred().await?;
         let Some(next) = self.calendar.next_after(last).filter(|next| *next <= about) else {
-            return Ok(0);
+            return Ok(deferred);
         };
         // As though no process ran: nothing is on record, and what was missed is made up for afterwards.
         if let Some(standstill) = self.ledger.standstill().await? {
@@ -141,7 +154,7 @@ impl<L: Ledger> Schedule<L> {
         // Another replica may have fired meanwhile.
         let last = self.ledger.last_firing(&pattern).await?.unwrap_or(last).max(last);
         let now = self.ledger.now().await?;
-        let mut made = 0;
+        let mut made = deferred;
         let due = self.calendar.between(last, now);
         let latest = due.last().copied();
         for slot in due {
@@ -168,18 +181,25 @@ impl<L: Ledger> Schedule<L> {
             None
         }
         .map_or(Firing::Skip, |trigger| Firing::Run { trigger, spread: self.spread });
-        let Some(runs) = self.ledger.fire(slot, pattern, firing).await? else {
+        let Some(fired) = self.ledger.fire(slot, pattern, firing).await? else {
             return Ok(0);
         };
         match firing {
-            Firing::Run { trigger, .. } => {
-                tracing::info!(schedule.slot = %slot.to_rfc3339_opts(SecondsFormat::Secs, true), trigger = %trigger, runs, "sweep begins");
-            }
+            Firing::Run { trigger, .. } => report(slot, trigger, &fired),
             Firing::Skip | Firing::Begin => {
                 tracing::warn!(schedule.slot = %slot.to_rfc3339_opts(SecondsFormat::Secs, true), late_s = late.num_seconds(), "firing skipped: it was missed, and is too old or outlived by a later one");
             }
         }
-        Ok(runs)
+        Ok(fired.runs)
+    }
+
+    /// Makes the runs of earlier firings whose stores another session held.
+    async fn make_deferred(&self) -> Result<u64, TargetError> {
+        let made = self.ledger.fire_deferred().await?;
+        if made.runs > 0 {
+            tracing::info!(runs = made.runs, "runs of stores that another session held are queued");
+        }
+        Ok(made.runs)
     }
 
     /// Removes a batch of old runs; the next one soon, while there are more.
@@ -197,5 +217,30 @@ impl<L: Ledger> Schedule<L> {
             tracing::info!(runs = removed, "old runs removed");
         }
         Ok(())
+    }
+}
+
+/// So many merchants are named in a log line.
+const NAMED: usize = 20;
+
+fn report(slot: DateTime<Utc>, trigger: Trigger, fired: &Fired) {
+    let slot = slot.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let named = |merchants: &[MerchantId]| merchants.iter().take(NAMED).map(|merchant| merchant.0).collect::<Vec<_>>();
+    tracing::info!(schedule.slot = slot, trigger = %trigger, runs = fired.runs, already_queued = fired.already_queued.len(), "sweep begins");
+    if !fired.locked.is_empty() {
+        tracing::warn!(
+            schedule.slot = slot,
+            stores = fired.locked.len(),
+            merchant.ids = ?named(&fired.locked),
+            "stores are locked by another session of the database; their runs are queued when it ends"
+        );
+    }
+    if !fired.already_queued.is_empty() {
+        tracing::warn!(
+            schedule.slot = slot,
+            stores = fired.already_queued.len(),
+            merchant.ids = ?named(&fired.already_queued),
+            "stores still have a scheduled run in the queue and get no second one; let the schedule fire less often, or raise reconcile.concurrency"
+        );
     }
 }

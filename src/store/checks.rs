@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use sea_orm::{ConnectionTrait, DbErr, IdenStatic, StreamTrait, Value};
 
-use super::{connect::Store, records::Stored};
+use super::{connect::Store, records::Stored, stamp::instant};
 use crate::{
     domain::{Check, MerchantId, Resource},
     reconcile::ports::{Checked, HeldVersion, Ought, TargetError},
@@ -34,7 +34,11 @@ impl Store {
                     let text = |column| row.try_get::<String>("", column);
                     // One that another version made says nothing.
                     if let (Ok(summary), Ok(held)) = (text("summary")?.parse(), text("held")?.parse()) {
-                        let check = Check { summary, held, checked_at: row.try_get("", "checked_at")? };
+                        let check = Check {
+                            summary,
+                            held,
+                            checked_at: instant(&row, "checked_at").unwrap_or(DateTime::UNIX_EPOCH),
+                        };
                         checks.insert(row.try_get("", "salla_order_id")?, check);
                     }
                 }
@@ -123,7 +127,7 @@ impl Store {
                 held += 1;
                 let id = row.try_get("", R::id_column())?;
                 if !seen(id) {
-                    unseen.push((id, row.try_get("", "version").unwrap_or(None)));
+                    unseen.push((id, instant(&row, "version")));
                 }
             }
             Ok((held, unseen))

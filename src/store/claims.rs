@@ -1,14 +1,21 @@
 //! What a worker holds: the claim on a run, and its lease, which is renewed.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use chrono::{DateTime, Utc};
+use futures::FutureExt;
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryResult, Statement,
     Value, sea_query::Expr,
 };
 
-use super::{connect::Store, entity::run, queries::read};
+use super::{
+    connect::Store,
+    entity::run,
+    error::{Trouble, trouble},
+    queries::read,
+    stamp::instant,
+};
 use crate::{
     domain::{MerchantId, Resource, Run, RunId, Trigger},
     reconcile::ports::{Claim, Cursor, Lease, Resumed, TargetError},
@@ -45,37 +52,61 @@ impl Store {
         Ok(self.claims(db, &row).await?.pop())
     }
 
+    /// Each for itself: what is wrong with one row costs that run only.
     pub(super) async fn claims(&self, db: &impl ConnectionTrait, rows: &[QueryResult]) -> Result<Vec<Claim>, DbErr> {
         let mut claims = Vec::with_capacity(rows.len());
         for row in rows {
-            let run = run::Model::from_query_result(row, "")?;
-            let Ok(trigger) = run.trigger.parse() else {
-                // Of a newer version of this program, which will take it up when our lease lapses.
-                tracing::error!(run.id = %run.id, trigger = run.trigger, "a run of an unknown kind is left alone");
-                continue;
-            };
-            let pause: Option<f64> = row.try_get("", "pause")?;
-            claims.push(Claim {
-                lease: run.lease(),
-                trigger,
-                setbacks: u32::try_from(run.setbacks).unwrap_or(u32::MAX),
-                request: run.request(),
-                now: row.try_get("", "claimed_at")?,
-                watermarks: watermarks(row)?,
-                registered_at: row.try_get("", "registered_at")?,
-                pause: pause.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
-                spent: row.try_get::<Option<i64>>("", "spent")?.and_then(|spent| spent.try_into().ok()).unwrap_or(0),
-                ails: row.try_get("", "ails")?,
-                resumed: self.resumed(db, &run).await?,
-                // Few stores have any, and a claim is not to wait for one answer more.
-                erased: if row.try_get("", "forgets")? {
-                    self.erased(db, MerchantId(run.merchant_id)).await?
-                } else {
-                    Vec::new()
-                },
-            });
+            match AssertUnwindSafe(self.claim_from(db, row)).catch_unwind().await {
+                Ok(Ok(claim)) => claims.extend(claim),
+                Ok(Err(error)) if trouble(&error) == Trouble::Passing => return Err(error),
+                Ok(Err(error)) => self.fail_unreadable(db, row, &error.to_string()).await?,
+                Err(_) => self.fail_unreadable(db, row, "reading it panicked").await?,
+            }
         }
         Ok(claims)
+    }
+
+    async fn claim_from(&self, db: &impl ConnectionTrait, row: &QueryResult) -> Result<Option<Claim>, DbErr> {
+        let run = run::Model::from_query_result(row, "")?;
+        let Ok(trigger) = run.trigger.parse() else {
+            // Of a newer version of this program, which will take it up when our lease lapses.
+            tracing::error!(run.id = %run.id, trigger = run.trigger, "a run of an unknown kind is left alone");
+            return Ok(None);
+        };
+        let pause: Option<f64> = row.try_get("", "pause")?;
+        let now: DateTime<Utc> = row.try_get("", "claimed_at")?;
+        Ok(Some(Claim {
+            lease: run.lease(),
+            trigger,
+            setbacks: u32::try_from(run.setbacks).unwrap_or(u32::MAX),
+            request: run.request(),
+            now,
+            watermarks: watermarks(row),
+            registered_at: instant(row, "registered_at").unwrap_or(now),
+            pause: pause.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+            spent: row.try_get::<Option<i64>>("", "spent")?.and_then(|spent| spent.try_into().ok()).unwrap_or(0),
+            ails: row.try_get("", "ails")?,
+            resumed: self.resumed(db, &run).await?,
+            // Few stores have any, and a claim is not to wait for one answer more.
+            erased: if row.try_get("", "forgets")? {
+                self.erased(db, MerchantId(run.merchant_id)).await?
+            } else {
+                Vec::new()
+            },
+        }))
+    }
+
+    /// Ends a claimed run whose row, or whose merchant's, holds a value that cannot be read.
+    async fn fail_unreadable(&self, db: &impl ConnectionTrait, row: &QueryResult, why: &str) -> Result<(), DbErr> {
+        let (id, epoch): (RunId, i64) = (row.try_get("", "id")?, row.try_get("", "epoch")?);
+        tracing::error!(run.id = %id, merchant.id = row.try_get::<i64>("", "merchant_id").ok(), error = why, "a claimed run cannot be read; it ends as failed");
+        let sql = format!(
+            "UPDATE runs SET status = 'failed', error_kind = 'internal', finished_at = {}, lease_until = NULL, \
+             error_message = 'a value in the row of the run or of its merchant cannot be read; the log has the cause' \
+             WHERE id = $1 AND epoch = $2 AND status = 'running'",
+            self.dialect.now()
+        );
+        db.execute_raw(self.statement(&sql, [id.into(), epoch.into()])).await.map(drop)
     }
 
     /// What an earlier holder got done; nothing, when its cursor is one of another version: then the window
@@ -150,12 +181,8 @@ impl Store {
     }
 }
 
-fn watermarks(row: &QueryResult) -> Result<Vec<(Resource, DateTime<Utc>)>, DbErr> {
-    let mut watermarks = Vec::new();
-    for resource in Resource::ALL {
-        if let Some(watermark) = row.try_get("", &format!("watermark_{resource}"))? {
-            watermarks.push((*resource, watermark));
-        }
-    }
-    Ok(watermarks)
+/// One that is no instant is none: the run then begins where the merchant was registered.
+fn watermarks(row: &QueryResult) -> Vec<(Resource, DateTime<Utc>)> {
+    let of = |resource: &Resource| Some((*resource, instant(row, &format!("watermark_{resource}"))?));
+    Resource::ALL.iter().filter_map(of).collect()
 }

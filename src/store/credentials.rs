@@ -13,6 +13,7 @@ use super::{
     entity::credential,
     error::{CALL_TIMEOUT, target_error},
     merchants::sealed,
+    stamp::or_epoch,
 };
 use crate::{
     domain::MerchantId,
@@ -36,7 +37,7 @@ impl CredentialStore<Sealed> for Store {
                 let row = credential::Model::from_query_result(&row, "")?;
                 Ok(Some(Credentials {
                     tokens: sealed(&row),
-                    obtained_at: row.obtained_at,
+                    obtained_at: or_epoch(row.obtained_at),
                     version: row.version,
                     refreshing_for: refreshing_for.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
                     refused: row.refused_at.is_some(),

@@ -1,11 +1,12 @@
 //! The table of customers.
 
-use sea_orm::{DbErr, QueryResult, sea_query::Expr};
+use sea_orm::{QueryResult, sea_query::Expr};
 
 use super::{
     dialect::Dialect,
     entity::customer::{Column, Entity},
-    records::{Stored, instant},
+    records::Stored,
+    stamp::{instant, lenient},
 };
 use crate::domain::{Customer, CustomerColumns};
 
@@ -84,21 +85,21 @@ impl Stored for Customer {
         ]
     }
 
-    fn columns_of(row: &QueryResult, dialect: Dialect) -> Result<CustomerColumns, DbErr> {
-        Ok(CustomerColumns {
-            first_name: row.try_get("", "first_name")?,
-            last_name: row.try_get("", "last_name")?,
-            email: row.try_get("", "email")?,
-            mobile: row.try_get("", "mobile")?,
-            mobile_code: row.try_get("", "mobile_code")?,
-            gender: row.try_get("", "gender")?,
-            birthday: row.try_get("", "birthday")?,
-            city: row.try_get("", "city")?,
-            country: row.try_get("", "country")?,
-            country_code: row.try_get("", "country_code")?,
-            currency: row.try_get("", "currency")?,
-            language: row.try_get("", "language")?,
-            salla_created_at: instant(row, "salla_created_at", dialect)?,
-        })
+    fn columns_of(row: &QueryResult) -> CustomerColumns {
+        CustomerColumns {
+            first_name: lenient(row, "first_name"),
+            last_name: lenient(row, "last_name"),
+            email: lenient(row, "email"),
+            mobile: lenient(row, "mobile"),
+            mobile_code: lenient(row, "mobile_code"),
+            gender: lenient(row, "gender"),
+            birthday: lenient(row, "birthday"),
+            city: lenient(row, "city"),
+            country: lenient(row, "country"),
+            country_code: lenient(row, "country_code"),
+            currency: lenient(row, "currency"),
+            language: lenient(row, "language"),
+            salla_created_at: instant(row, "salla_created_at"),
+        }
     }
 }

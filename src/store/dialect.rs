@@ -82,10 +82,14 @@ impl Dialect {
         }
     }
 
-    /// Seconds from one instant to another.
+    /// Seconds from one instant to another; NULL where one of them is none.
     pub fn seconds_between(self, from: &str, to: &str) -> String {
         match self {
-            Self::Postgres => format!("CAST(EXTRACT(EPOCH FROM ({to}) - ({from})) AS DOUBLE PRECISION)"),
+            Self::Postgres => format!(
+                "CAST(EXTRACT(EPOCH FROM ({}) - ({})) AS DOUBLE PRECISION)",
+                self.comparable(to),
+                self.comparable(from)
+            ),
             Self::Sqlite => format!("((julianday({to}) - julianday({from})) * 86400.0)"),
         }
     }
@@ -93,17 +97,20 @@ impl Dialect {
     /// Whole seconds from one instant to another. SQLite's days are floats, good to a millisecond.
     pub fn whole_seconds_between(self, from: &str, to: &str) -> String {
         match self {
-            Self::Postgres => format!("CAST(trunc(EXTRACT(EPOCH FROM ({to}) - ({from}))) AS BIGINT)"),
+            Self::Postgres => format!("CAST(trunc({}) AS BIGINT)", self.seconds_between(from, to)),
             Self::Sqlite => format!("CAST(round({}, 3) AS INTEGER)", self.seconds_between(from, to)),
         }
     }
 
-    /// A column of instants, in a form in which any two of them compare by time. Another program may have written
-    /// SQLite's text in another spelling, and PostgreSQL's `infinity`, which is no time at all.
+    /// A column of instants, in a form in which any two of them compare by time; NULL for what lies outside of the years 1
+    /// to 9999. Another program may have written SQLite's text in another spelling, or PostgreSQL's `infinity`.
     pub fn comparable(self, column: &str) -> String {
         match self {
-            Self::Postgres => format!("CASE WHEN isfinite({column}) THEN {column} END"),
-            Self::Sqlite => format!("julianday({column})"),
+            Self::Postgres => format!(
+                "CASE WHEN {column} >= '0001-01-01 00:00:00+00' AND {column} < '10000-01-01 00:00:00+00' THEN {column} END"
+            ),
+            // A number alone would be a Julian day.
+            Self::Sqlite => format!("CASE WHEN {column} GLOB '[0-9][0-9][0-9][0-9]-*' THEN julianday({column}) END"),
         }
     }
 
@@ -146,14 +153,6 @@ impl Dialect {
     pub fn for_no_key_update(self) -> &'static str {
         match self {
             Self::Postgres => "FOR NO KEY UPDATE",
-            Self::Sqlite => "",
-        }
-    }
-
-    /// Keeps the rows that are read as they are until the transaction ends.
-    pub fn for_share(self) -> &'static str {
-        match self {
-            Self::Postgres => "FOR SHARE",
             Self::Sqlite => "",
         }
     }

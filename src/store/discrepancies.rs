@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
 
-use super::entity::discrepancy;
+use super::{entity::discrepancy, stamp::Stamp};
 use crate::{
     domain::{Discrepancy, DiscrepancyKind, Outcome, Record, Unreadable, Verdict},
     reconcile::ports::{Assessed, Batch, HeldVersion, Lease},
@@ -117,8 +117,8 @@ fn row(lease: &Lease, found: Discrepancy) -> discrepancy::ActiveModel {
         resource: Set(found.resource.as_str().to_owned()),
         salla_id: Set(found.salla_id),
         kind: Set(found.kind.as_str().to_owned()),
-        local_updated_at: Set(found.local_updated_at),
-        remote_updated_at: Set(found.remote_updated_at),
+        local_updated_at: Set(found.local_updated_at.map(Stamp)),
+        remote_updated_at: Set(found.remote_updated_at.map(Stamp)),
         fields: Set(serde_json::json!(found.fields).to_string()),
         reason: Set(found.reason),
         found_at: NotSet,

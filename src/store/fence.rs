@@ -23,7 +23,8 @@ impl Store {
         let moved = format!(
             "UPDATE runs SET next_page = $1, window_since = $2, window_until = $3, fetched = $4, created = $5, \
              updated = $6, unchanged = $7, skipped = $8, failed = $9, requests = $10, listing = $11, resources = $12, \
-             setbacks = 0, lease_until = {} \
+             setbacks = 0, waiting_reason = NULL, waiting_message = NULL, waiting_until = NULL, waiting_attempts = 0, \
+             lease_until = {} \
              WHERE id = $13 AND epoch = $14 AND status = 'running' AND next_page IS DISTINCT FROM $1 \
              RETURNING id, cancel_requested",
             self.dialect.now_plus(self.lease)

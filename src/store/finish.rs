@@ -14,8 +14,8 @@ use super::{
     outbox::HandOver,
 };
 use crate::{
-    domain::{Listing, MerchantId, MerchantState, Part, Run, RunId, RunStatus, Standing},
-    reconcile::ports::{Action, Actor, Audit, Ending, Lease, TargetError},
+    domain::{Listing, MerchantId, MerchantState, Part, Run, RunId, RunStatus, Standing, Wait},
+    reconcile::ports::{Action, Actor, Again, Audit, Ending, Lease, Released, TargetError},
 };
 
 impl Store {
@@ -46,7 +46,8 @@ impl Store {
         for (resource, watermark) in &ending.watermarks {
             let sql = format!(
                 "INSERT INTO watermarks (merchant_id, resource, watermark) \
-                       SELECT merchant_id, $2, $3 FROM merchants WHERE merchant_id = $1 {NEVER_BACK}"
+                       SELECT merchant_id, $2, $3 FROM merchants WHERE merchant_id = $1 {never_back}",
+                never_back = self.never_back(),
             );
             let values: [Value; 3] = [lease.merchant.0.into(), resource.as_str().into(), (*watermark).into()];
             txn.execute_raw(self.statement(&sql, values)).await?;
@@ -81,10 +82,11 @@ impl Store {
             "WITH ended AS ({ended} RETURNING *), \
              moved AS (INSERT INTO watermarks (merchant_id, resource, watermark) \
                SELECT m.merchant_id, w.resource, w.watermark FROM ended JOIN merchants m USING (merchant_id), \
-                 unnest($17::text[], $18::timestamptz[]) AS w(resource, watermark) {NEVER_BACK}), \
+                 unnest($17::text[], $18::timestamptz[]) AS w(resource, watermark) {never_back}), \
              forgotten AS (DELETE FROM run_pages USING ended WHERE run_pages.run_id = ended.id) \
              SELECT * FROM ended",
             ended = self.ended(),
+            never_back = self.never_back(),
         );
         let values = values_of(lease, ending)?.into_iter().chain([resources.into(), watermarks.into()]);
         failpoint!("finish_before_commit", lease.merchant.0);
@@ -107,6 +109,16 @@ impl Store {
         )
     }
 
+    /// How a watermark is written where one stands: it never moves back, unless it is no instant.
+    fn never_back(&self) -> String {
+        let [ours, theirs] =
+            ["watermarks.watermark", "excluded.watermark"].map(|column| self.dialect.comparable(column));
+        format!(
+            "ON CONFLICT (merchant_id, resource) DO UPDATE SET watermark = excluded.watermark \
+             WHERE COALESCE(({ours}) < ({theirs}), TRUE)"
+        )
+    }
+
     /// An earlier attempt, whose answer was lost, may have ended the run.
     async fn ended_before(&self, lease: &Lease, status: RunStatus) -> Result<Option<run::Model>, DbErr> {
         let row = run::Entity::find_by_id(lease.run_id).one(&self.db).await?;
@@ -119,7 +131,7 @@ impl Store {
         &self,
         db: &impl ConnectionTrait,
         id: RunId,
-        (pause, parts): &(Duration, Vec<Part>),
+        Again { pause, parts, wait }: &Again,
         state: MerchantState,
     ) -> Result<(), DbErr> {
         let who = match state {
@@ -129,15 +141,17 @@ impl Store {
         };
         let sql = format!(
             "INSERT INTO runs (id, merchant_id, trigger, status, since_requested, until_requested, full_history, dry_run, \
-             resources_requested, priority, run_at, covered_until, window_since, window_until, next_page, resources) \
+             resources_requested, priority, run_at, covered_until, window_since, window_until, next_page, resources, \
+             waiting_reason, waiting_message, waiting_until, waiting_attempts) \
              SELECT $1, merchant_id, trigger, 'queued', since_requested, until_requested, full_history, dry_run, \
              resources_requested, priority, {run_at}, covered_until, window_since, window_until, next_page, \
-             CASE WHEN next_page IS NOT NULL THEN $3 END FROM runs \
+             CASE WHEN next_page IS NOT NULL THEN $3 END, $4, $5, {run_at}, waiting_attempts + 1 FROM runs \
              WHERE id = $2 AND NOT cancel_requested AND {who} ON CONFLICT DO NOTHING",
             run_at = self.dialect.now_plus(*pause)
         );
         let next = Uuid::now_v7();
-        let values: [Value; 3] = [next.into(), id.into(), json(parts)?.into()];
+        let [reason, message] = words(Some(wait));
+        let values: [Value; 5] = [next.into(), id.into(), json(parts)?.into(), reason, message];
         if db.execute_raw(self.statement(&sql, values)).await?.rows_affected() > 0 {
             let sql = "UPDATE run_pages SET run_id = $1 WHERE run_id = $2";
             let values: [Value; 2] = [next.into(), id.into()];
@@ -148,15 +162,23 @@ impl Store {
 
     /// Back into the queue at its cursor; the attempt is not counted, but a setback is. One that was to be cancelled
     /// ends so.
-    pub(super) async fn give_back(&self, lease: &Lease, pause: Duration, setback: bool) -> Result<bool, TargetError> {
+    pub(super) async fn give_back(
+        &self,
+        lease: &Lease,
+        (pause, wait): (Duration, Option<&Wait>),
+        setback: bool,
+    ) -> Result<Released, TargetError> {
         let now = self.dialect.now();
         let back = format!(
             "UPDATE runs SET owner = NULL, lease_until = NULL, attempt = attempt - 1, setbacks = setbacks + {setback}, run_at = {run_at}, \
+             waiting_reason = $3, waiting_message = $4, waiting_until = {until}, waiting_attempts = waiting_attempts + {waits}, \
              status = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END, \
              finished_at = CASE WHEN cancel_requested THEN {now} END \
-             WHERE id = $1 AND epoch = $2 AND status = 'running'",
+             WHERE id = $1 AND epoch = $2 AND status = 'running' RETURNING status",
             setback = i32::from(setback),
-            run_at = if pause.is_zero() { "run_at".to_owned() } else { self.dialect.now_plus(pause) }
+            run_at = if pause.is_zero() { "run_at".to_owned() } else { self.dialect.now_plus(pause) },
+            until = if wait.is_some() { self.dialect.now_plus(pause) } else { "NULL".to_owned() },
+            waits = i32::from(wait.is_some()),
         );
         let give_way = format!(
             "UPDATE runs SET status = 'failed', error_kind = 'abandoned', finished_at = {now}, lease_until = NULL, \
@@ -166,19 +188,40 @@ impl Store {
         let (back, give_way) = (back.as_str(), give_way.as_str());
         self.call(|| async move {
             let values: [Value; 2] = [lease.run_id.into(), lease.epoch.into()];
+            let [reason, message] = words(wait);
+            let with_wait = values.clone().into_iter().chain([reason, message]);
             failpoint!("give_back_before_commit", lease.merchant.0);
-            let released = match self.db.execute_raw(self.statement(back, values.clone())).await {
+            let released = match self.db.query_one_raw(self.statement(back, with_wait)).await {
                 // There can be one run by hand in the queue.
                 Err(error) if trouble(&error) == Trouble::Taken => {
-                    self.db.execute_raw(self.statement(give_way, values)).await?
+                    let given_way = self.db.execute_raw(self.statement(give_way, values)).await?;
+                    if given_way.rows_affected() > 0 { Released::Superseded } else { Released::LeaseLost }
                 }
-                released => released?,
+                row => match row?.map(|row| row.try_get::<String>("", "status")).transpose()?.as_deref() {
+                    Some("cancelled") => Released::Cancelled,
+                    Some(_) => Released::Queued,
+                    None => Released::LeaseLost,
+                },
             };
             failpoint!("give_back_after_commit", lease.merchant.0);
             self.frontier.forget();
-            Ok(released.rows_affected() > 0)
+            Ok(released)
         })
         .await
+    }
+
+    /// What a run that a worker holds waits for.
+    pub(super) async fn show_wait(&self, lease: &Lease, wait: Option<(&Wait, Duration)>) -> Result<(), TargetError> {
+        let sql = format!(
+            "UPDATE runs SET waiting_reason = $3, waiting_message = $4, waiting_until = {until}, \
+             waiting_attempts = waiting_attempts + {waits} WHERE id = $1 AND epoch = $2 AND status = 'running'",
+            until = wait.map_or_else(|| "NULL".to_owned(), |(_, pause)| self.dialect.now_plus(pause)),
+            waits = i32::from(wait.is_some()),
+        );
+        let [reason, message] = words(wait.map(|(wait, _)| wait));
+        let values = [lease.run_id.into(), lease.epoch.into(), reason, message];
+        let (sql, values) = (sql.as_str(), &values);
+        self.call(|| async move { self.db.execute_raw(self.statement(sql, values.clone())).await.map(drop) }).await
     }
 
     /// Back into the queue at its cursor, behind all that is due, where anything of another merchant's is. The attempt is
@@ -239,9 +282,10 @@ impl Store {
     }
 }
 
-/// How a watermark is written where one stands: it never moves back.
-const NEVER_BACK: &str = "ON CONFLICT (merchant_id, resource) DO UPDATE SET watermark = excluded.watermark \
-                          WHERE watermarks.watermark < excluded.watermark";
+/// What a run waits for, as the columns `waiting_reason` and `waiting_message`.
+fn words(wait: Option<&Wait>) -> [Value; 2] {
+    [wait.map(|wait| wait.reason.as_str()).into(), wait.map(|wait| wait.message.as_str()).into()]
+}
 
 /// The parameters of [`Store::ended`].
 fn values_of(lease: &Lease, ending: &Ending) -> Result<[Value; 16], DbErr> {

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use sea_orm::{DbErr, QueryResult};
+use sea_orm::QueryResult;
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
+
+use super::stamp::instant;
 
 /// What other processes give back before it, and what they left when they died, is seen by then.
 const LOOK_BACK: Duration = Duration::from_secs(1);
@@ -25,13 +27,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// Of a row of `runs`.
-    pub fn of(row: &QueryResult) -> Result<Self, DbErr> {
-        Ok(Self {
-            priority: row.try_get("", "priority")?,
-            run_at: row.try_get("", "run_at")?,
-            covered_until: row.try_get("", "covered_until")?,
-            id: row.try_get("", "id")?,
+    /// Of a row of `runs`; `None`: it stands at no place.
+    pub fn of(row: &QueryResult) -> Option<Self> {
+        Some(Self {
+            priority: row.try_get("", "priority").ok()?,
+            run_at: instant(row, "run_at")?,
+            covered_until: instant(row, "covered_until")?,
+            id: row.try_get("", "id").ok()?,
         })
     }
 

@@ -9,7 +9,8 @@ use sea_orm::{
 
 use super::{
     dialect::Dialect,
-    records::{ROWS_A_STATEMENT, Stored, instant},
+    records::{ROWS_A_STATEMENT, Stored},
+    stamp::{instant, lenient},
 };
 use crate::domain::{Fingerprint, Held, MerchantId};
 
@@ -23,7 +24,7 @@ pub async fn look_up<R: Stored>(
     let mut held = HashMap::with_capacity(ids.len());
     for ids in ids.chunks(ROWS_A_STATEMENT) {
         for row in db.query_all(&select_held::<R>(dialect, merchant, ids)).await? {
-            held.insert(row.try_get("", R::id_column())?, read(&row, dialect)?);
+            held.insert(row.try_get("", R::id_column())?, read(&row)?);
         }
     }
     Ok(held)
@@ -72,16 +73,16 @@ fn select_those<R: Stored>(dialect: Dialect, merchant: MerchantId, which: Expr) 
     select
 }
 
-fn read<R: Stored>(row: &QueryResult, dialect: Dialect) -> Result<Held<R>, DbErr> {
-    let stored: Option<String> = row.try_get("", "fingerprint")?;
-    let payload: Option<String> = row.try_get("", "unhashed_payload")?;
-    let digest: Option<Vec<u8>> = row.try_get("", "payload_digest")?;
+fn read<R: Stored>(row: &QueryResult) -> Result<Held<R>, DbErr> {
+    let stored: Option<String> = lenient(row, "fingerprint");
+    let payload: Option<String> = lenient(row, "unhashed_payload");
+    let digest: Option<Vec<u8>> = lenient(row, "payload_digest");
     Ok(Held {
         digest: digest.and_then(|bytes| bytes.as_slice().try_into().ok()),
-        updated_at: instant(row, "salla_updated_at", dialect)?,
+        updated_at: instant(row, "salla_updated_at"),
         fingerprint: stored.and_then(|text| text.parse().ok()).or_else(|| Fingerprint::of_json(&payload?).ok()),
         deleted: row.try_get("", "deleted")?,
-        columns: R::columns_of(row, dialect)?,
-        lines_of: if R::LINES_OF.is_some() { instant(row, "lines_of", dialect)? } else { None },
+        columns: R::columns_of(row),
+        lines_of: if R::LINES_OF.is_some() { instant(row, "lines_of") } else { None },
     })
 }

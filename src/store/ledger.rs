@@ -6,10 +6,10 @@ use chrono::{DateTime, Utc};
 
 use super::connect::Store;
 use crate::{
-    domain::{Drift, Found, Merchant, Run, RunId},
+    domain::{Drift, Found, Merchant, Run, RunId, Wait},
     reconcile::ports::{
-        Actor, Audited, Begun, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, Lease, Ledger, NewRun,
-        NotReady, RunFilter, Standstill, Taken, TargetError,
+        Actor, Audited, Begun, DriftFilter, EndedSweep, Ending, Enqueued, Fired, Firing, Gauges, Lease, Ledger, NewRun,
+        NotReady, Released, RunFilter, Standstill, Taken, TargetError,
     },
 };
 
@@ -38,12 +38,20 @@ impl Ledger for Store {
         self.end(lease, ending).await
     }
 
-    async fn release(&self, lease: &Lease, pause: Duration) -> Result<bool, TargetError> {
-        self.give_back(lease, pause, false).await
+    async fn release(&self, lease: &Lease, pause: Duration, wait: Option<&Wait>) -> Result<Released, TargetError> {
+        self.give_back(lease, (pause, wait), false).await
     }
 
-    async fn set_back(&self, lease: &Lease, pause: Duration) -> Result<bool, TargetError> {
-        self.give_back(lease, pause, true).await
+    async fn set_back(&self, lease: &Lease, pause: Duration, wait: Option<&Wait>) -> Result<Released, TargetError> {
+        self.give_back(lease, (pause, wait), true).await
+    }
+
+    async fn note_wait(&self, lease: &Lease, wait: Option<(&Wait, Duration)>) -> Result<(), TargetError> {
+        self.show_wait(lease, wait).await
+    }
+
+    async fn fire_deferred(&self) -> Result<Fired, TargetError> {
+        self.make_deferred_runs().await
     }
 
     async fn make_way(&self, lease: &Lease) -> Result<bool, TargetError> {
@@ -58,7 +66,7 @@ impl Ledger for Store {
         self.newest_firing(pattern).await
     }
 
-    async fn fire(&self, slot: DateTime<Utc>, pattern: &str, firing: Firing) -> Result<Option<u64>, TargetError> {
+    async fn fire(&self, slot: DateTime<Utc>, pattern: &str, firing: Firing) -> Result<Option<Fired>, TargetError> {
         self.record_firing(slot, pattern, firing).await
     }
 

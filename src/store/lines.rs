@@ -13,7 +13,8 @@ use super::{
     connect::Store,
     dialect::Dialect,
     discrepancies::Written,
-    records::{Stored, instant},
+    records::Stored,
+    stamp::instant,
 };
 use crate::{
     domain::{Line, MerchantId, Outcome},
@@ -59,7 +60,7 @@ impl Store {
             let mut standing = Vec::new();
             for row in txn.query_all(&select).await? {
                 let id: i64 = row.try_get("", R::id_column())?;
-                if read.get(&id) == Some(&instant(&row, "salla_updated_at", self.dialect)?) {
+                if read.get(&id) == Some(&instant(&row, "salla_updated_at")) {
                     standing.push(id);
                 }
             }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{
     connect::Store,
     entity::{credential, merchant, watermark},
+    stamp::Stamp,
 };
 use crate::{
     domain::{Change, Merchant, MerchantId, Resource, Resources, UnknownWord},
@@ -121,7 +122,7 @@ impl Store {
         for row in watermarks.all(db).await? {
             let kind = row.resource.parse().ok();
             if let Some(resource) = kind.filter(|kind| self.resources.iter().any(|kept| kept == *kind)) {
-                covered.entry(row.merchant_id).or_default().insert(resource, row.watermark);
+                covered.entry(row.merchant_id).or_default().extend(row.watermark.map(|Stamp(at)| (resource, at)));
             }
         }
         rows.into_iter()
@@ -234,6 +235,6 @@ pub(super) fn sealed(row: &credential::Model) -> Tokens<Sealed> {
     Tokens {
         access: Sealed(row.access_token.clone()),
         refresh: row.refresh_token.clone().map(Sealed),
-        expires_at: row.expires_at,
+        expires_at: row.expires_at.map(|Stamp(at)| at),
     }
 }

@@ -41,6 +41,7 @@ mod renewal;
 mod schedule;
 mod setup_error;
 mod slices;
+mod stamp;
 mod standing;
 mod standstill;
 mod take;

@@ -1,11 +1,12 @@
 //! The table of order statuses.
 
-use sea_orm::{DbErr, QueryResult, sea_query::Expr};
+use sea_orm::{QueryResult, sea_query::Expr};
 
 use super::{
     dialect::Dialect,
     entity::order_status::{Column, Entity},
     records::Stored,
+    stamp::lenient,
 };
 use crate::domain::{OrderStatus, OrderStatusColumns};
 
@@ -40,13 +41,13 @@ impl Stored for OrderStatus {
         ]
     }
 
-    fn columns_of(row: &QueryResult, _: Dialect) -> Result<OrderStatusColumns, DbErr> {
-        Ok(OrderStatusColumns {
-            name: row.try_get("", "name")?,
-            slug: row.try_get("", "slug")?,
-            status_type: row.try_get("", "status_type")?,
-            parent_id: row.try_get("", "parent_id")?,
-            original_id: row.try_get("", "original_id")?,
-        })
+    fn columns_of(row: &QueryResult) -> OrderStatusColumns {
+        OrderStatusColumns {
+            name: lenient(row, "name"),
+            slug: lenient(row, "slug"),
+            status_type: lenient(row, "status_type"),
+            parent_id: lenient(row, "parent_id"),
+            original_id: lenient(row, "original_id"),
+        }
     }
 }

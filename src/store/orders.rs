@@ -2,14 +2,15 @@
 
 use rust_decimal::Decimal;
 use sea_orm::{
-    DbErr, QueryResult,
+    QueryResult,
     sea_query::{Expr, ExprTrait},
 };
 
 use super::{
     dialect::Dialect,
     entity::order::{Column, Entity},
-    records::{Stored, instant},
+    records::Stored,
+    stamp::{instant, lenient},
 };
 use crate::domain::{Order, OrderColumns};
 
@@ -46,14 +47,14 @@ impl Stored for Order {
         ]
     }
 
-    fn columns_of(row: &QueryResult, dialect: Dialect) -> Result<OrderColumns, DbErr> {
-        let total: Option<String> = row.try_get("", "total")?;
-        Ok(OrderColumns {
-            reference_id: row.try_get("", "reference_id")?,
-            status: row.try_get("", "status")?,
-            currency: row.try_get("", "currency")?,
+    fn columns_of(row: &QueryResult) -> OrderColumns {
+        let total: Option<String> = lenient(row, "total");
+        OrderColumns {
+            reference_id: lenient(row, "reference_id"),
+            status: lenient(row, "status"),
+            currency: lenient(row, "currency"),
             total_amount: total.and_then(|text| text.parse::<Decimal>().ok()),
-            salla_created_at: instant(row, "salla_created_at", dialect)?,
-        })
+            salla_created_at: instant(row, "salla_created_at"),
+        }
     }
 }

@@ -2,12 +2,14 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryResult};
 
 use super::{
     connect::Store,
     entity::{credential, merchant, watermark},
     queries::OVERDUE,
+    stamp::{Stamp, instant, or_epoch},
 };
 use crate::{
     domain::{MerchantId, Run, RunStatus, Totals},
@@ -27,14 +29,25 @@ impl Overview for Store {
         self.call(|| async {
             let row = credential::Entity::find_by_id(merchant.0).one(&self.db).await?;
             Ok(row.map(|row| TokenState {
-                obtained_at: row.obtained_at,
-                expires_at: row.expires_at,
+                obtained_at: or_epoch(row.obtained_at),
+                expires_at: row.expires_at.map(|Stamp(at)| at),
                 renewable: row.refresh_token.is_some(),
-                refresh_started_at: row.refresh_started_at,
-                refused_at: row.refused_at,
+                refresh_started_at: row.refresh_started_at.map(|Stamp(at)| at),
+                refused_at: row.refused_at.map(|Stamp(at)| at),
             }))
         })
         .await
+    }
+
+    async fn end_session(&self, id: &str, ends_at: DateTime<Utc>) -> Result<(), TargetError> {
+        let sql = "INSERT INTO ended_sessions (id, ends_at) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING";
+        self.call(|| async { self.db.execute_raw(self.statement(sql, [id.into(), ends_at.into()])).await.map(drop) })
+            .await
+    }
+
+    async fn session_has_ended(&self, id: &str) -> Result<bool, TargetError> {
+        let sql = "SELECT 1 AS found FROM ended_sessions WHERE id = $1";
+        self.call(|| async { Ok(self.db.query_one_raw(self.statement(sql, [id.into()])).await?.is_some()) }).await
     }
 }
 
@@ -128,10 +141,10 @@ fn night(row: &QueryResult) -> Result<Night, DbErr> {
     let tally: Option<String> = row.try_get("", "tally")?;
     let runs = tally.and_then(|tally| serde_json::from_str::<Vec<(RunStatus, u64, Totals)>>(&tally).ok());
     Ok(Night {
-        slot: row.try_get("", "slot")?,
+        slot: instant(row, "slot").unwrap_or(DateTime::UNIX_EPOCH),
         trigger: outcome.parse().ok(),
         made: u64::try_from(made).unwrap_or(0),
-        fired_at: row.try_get("", "fired_at")?,
+        fired_at: instant(row, "fired_at").unwrap_or(DateTime::UNIX_EPOCH),
         took: took.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
         runs: runs.unwrap_or_default(),
     })

@@ -2,7 +2,7 @@
 
 use rust_decimal::Decimal;
 use sea_orm::{
-    DbErr, QueryResult,
+    QueryResult,
     sea_query::{Expr, ExprTrait},
 };
 
@@ -10,6 +10,7 @@ use super::{
     dialect::Dialect,
     entity::product::{Column, Entity},
     records::Stored,
+    stamp::lenient,
 };
 use crate::domain::{Product, ProductColumns};
 
@@ -64,22 +65,19 @@ impl Stored for Product {
         ]
     }
 
-    fn columns_of(row: &QueryResult, _: Dialect) -> Result<ProductColumns, DbErr> {
-        let amount = |column| -> Result<Option<Decimal>, DbErr> {
-            let text: Option<String> = row.try_get("", column)?;
-            Ok(text.and_then(|text| text.parse().ok()))
-        };
-        Ok(ProductColumns {
-            name: row.try_get("", "name")?,
-            sku: row.try_get("", "sku")?,
-            product_type: row.try_get("", "product_type")?,
-            status: row.try_get("", "status")?,
-            currency: row.try_get("", "currency")?,
-            price_amount: amount("price_amount")?,
-            sale_price_amount: amount("sale_price_amount")?,
-            cost_amount: amount("cost_amount")?,
-            quantity: row.try_get("", "quantity")?,
-            is_available: row.try_get("", "is_available")?,
-        })
+    fn columns_of(row: &QueryResult) -> ProductColumns {
+        let amount = |column| lenient::<String>(row, column).and_then(|text| text.parse::<Decimal>().ok());
+        ProductColumns {
+            name: lenient(row, "name"),
+            sku: lenient(row, "sku"),
+            product_type: lenient(row, "product_type"),
+            status: lenient(row, "status"),
+            currency: lenient(row, "currency"),
+            price_amount: amount("price_amount"),
+            sale_price_amount: amount("sale_price_amount"),
+            cost_amount: amount("cost_amount"),
+            quantity: lenient(row, "quantity"),
+            is_available: lenient(row, "is_available"),
+        }
     }
 }

@@ -17,11 +17,12 @@ macro_rules! tables {
 with_resources!(tables);
 
 /// Tokens, the register, and this program's own affairs.
-pub const UNPUBLISHED: [&str; 20] = [
+pub const UNPUBLISHED: [&str; 21] = [
     "address_budget",
     "audit",
     "credentials",
     "discrepancies",
+    "ended_sessions",
     "erasures",
     "firings",
     "idempotency_keys",

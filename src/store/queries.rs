@@ -1,6 +1,6 @@
 //! What people and scrapes ask of the ledger.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect};
 
@@ -10,9 +10,10 @@ use super::{
     dialect::Dialect,
     entity::{discrepancy, run},
     idempotency::KEEP_KEYS,
+    stamp::instant,
 };
 use crate::{
-    domain::{Found, MerchantState, Run, RunId, UnknownWord},
+    domain::{Found, MerchantState, Run, RunId, RunStatus, UnknownWord, WaitReason, Waiting},
     reconcile::ports::{Gauges, PRUNE_BATCH, RunFilter, TargetError},
 };
 
@@ -32,13 +33,46 @@ impl Store {
             if let Some(before) = filter.before {
                 query = query.filter(run::Column::Id.lt(before));
             }
-            query.all(&self.db).await?.into_iter().map(read).collect()
+            let mut runs: Vec<Run> = query.all(&self.db).await?.into_iter().map(read).collect::<Result<_, _>>()?;
+            self.note_pauses(&mut runs).await?;
+            Ok(runs)
         })
         .await
     }
 
     pub(super) async fn find_run(&self, id: RunId) -> Result<Option<Run>, TargetError> {
-        self.call(|| async { run::Entity::find_by_id(id).one(&self.db).await?.map(read).transpose() }).await
+        self.call(|| async {
+            let mut run: Vec<Run> =
+                run::Entity::find_by_id(id).one(&self.db).await?.map(read).transpose()?.into_iter().collect();
+            self.note_pauses(&mut run).await?;
+            Ok(run.pop())
+        })
+        .await
+    }
+
+    /// Says of queued runs that Salla asked to leave their merchants alone, where nothing else is known to keep them.
+    async fn note_pauses(&self, runs: &mut [Run]) -> Result<(), DbErr> {
+        let waits = |run: &&mut Run| run.status == RunStatus::Queued && run.waiting.is_none();
+        let merchants: BTreeSet<i64> = runs.iter_mut().filter(waits).map(|run| run.merchant_id.0).collect();
+        if merchants.is_empty() {
+            return Ok(());
+        }
+        // Numbers, which need no quotes.
+        let ids = merchants.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let sql = format!(
+            "SELECT merchant_id, ends_at FROM pauses WHERE merchant_id IN ({ids}) AND ends_at > {}",
+            self.dialect.now()
+        );
+        for row in self.db.query_all_raw(self.statement(&sql, [])).await? {
+            let merchant: i64 = row.try_get("", "merchant_id")?;
+            let Some(until) = instant(&row, "ends_at") else { continue };
+            let message = "Salla asks to leave the store alone".to_owned();
+            for run in runs.iter_mut().filter(waits).filter(|run| run.merchant_id.0 == merchant) {
+                let message = message.clone();
+                run.waiting = Some(Waiting { reason: WaitReason::RateLimited, message, until, attempts: 0 });
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn discrepancies_of(&self, id: RunId, skip: u64, limit: u64) -> Result<Vec<Found>, TargetError> {
@@ -82,8 +116,8 @@ impl Store {
             runs_active: count(&row, "active")?,
             runs_queued: count(&row, "queued")?,
             runs_due: count(&row, "due")?,
-            last_success: row.try_get("", "last_success")?,
-            last_firing: row.try_get("", "last_firing")?,
+            last_success: instant(&row, "last_success"),
+            last_firing: instant(&row, "last_firing"),
             standstill: row.try_get("", "standstill")?,
             merchants: MerchantState::ALL.map(|state| (state, 0)).to_vec(),
             merchants_overdue: 0,
@@ -101,7 +135,7 @@ impl Store {
             let state: String = row.try_get("", "state")?;
             if state == MerchantState::Active.as_str() {
                 gauges.merchants_overdue = count(&row, "overdue")?;
-                gauges.oldest_watermark = row.try_get("", "oldest")?;
+                gauges.oldest_watermark = instant(&row, "oldest");
             }
             for (known, held) in &mut gauges.merchants {
                 if known.as_str() == state {
@@ -129,7 +163,8 @@ impl Store {
                SELECT r.id FROM held JOIN runs r ON r.id = held.run_id WHERE r.finished_at IS NOT NULL)";
         let keys = format!("DELETE FROM idempotency_keys WHERE created_at <= {}", self.dialect.now_minus(KEEP_KEYS));
         let audit = format!("DELETE FROM audit WHERE at < {}", self.dialect.now_minus(KEEP_AUDIT));
-        let (runs, others) = (runs.as_str(), [seen, keys.as_str(), audit.as_str()]);
+        let sessions = format!("DELETE FROM ended_sessions WHERE ends_at < {}", self.dialect.now());
+        let (runs, others) = (runs.as_str(), [seen, keys.as_str(), audit.as_str(), sessions.as_str()]);
         self.call(|| async move {
             for sql in others {
                 self.db.execute_raw(self.statement(sql, [])).await?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::DateTime;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, RuntimeErr, Value, sqlx,
 };
@@ -12,6 +13,7 @@ use super::{
     entity::run,
     error::{Trouble, trouble},
     idempotency::Known,
+    stamp::instant,
 };
 use crate::{
     domain::{MerchantId, MerchantState, Run, RunId, Standing, Trigger},
@@ -141,10 +143,10 @@ impl Store {
         );
         let row = self.db.query_one_raw(self.statement(&sql, [merchant.0.into()])).await?;
         row.map(|row| {
-            let seconds: f64 = row.try_get("", "lapses_in")?;
+            let seconds = row.try_get::<Option<f64>>("", "lapses_in")?.unwrap_or_default();
             Ok(Begun::Busy {
                 run_id: row.try_get("", "id")?,
-                lease_until: row.try_get("", "lease_until")?,
+                lease_until: instant(&row, "lease_until").unwrap_or(DateTime::UNIX_EPOCH),
                 lapses_in: Duration::from_secs_f64(seconds.max(0.05)),
             })
         })
@@ -155,8 +157,9 @@ impl Store {
     /// one's place in the queue. A merchant that none has covered yet goes first.
     pub(super) fn covered_until(&self, merchant: &str) -> String {
         format!(
-            "COALESCE((SELECT min(w.watermark) FROM watermarks w WHERE w.merchant_id = {merchant} AND {kept}), \
+            "COALESCE((SELECT min({watermark}) FROM watermarks w WHERE w.merchant_id = {merchant} AND {kept}), \
              '1970-01-01T00:00:00+00:00')",
+            watermark = self.dialect.finite("w.watermark"),
             kept = self.kept()
         )
     }

@@ -8,7 +8,7 @@ use sea_orm::{
     sea_query::{Condition, Expr, ExprTrait, InsertStatement, LockType, OnConflict, Query},
 };
 
-use super::dialect::Dialect;
+use super::{dialect::Dialect, stamp::instant};
 use crate::{
     domain::{Digest, MerchantId, Outcome, Record},
     reconcile::ports::HeldVersion,
@@ -53,20 +53,8 @@ pub trait Stored: Record {
     /// What is read for them: an expression, and what it is called.
     fn selected(dialect: Dialect) -> Vec<(Expr, &'static str)>;
 
-    /// What was read.
-    ///
-    /// # Errors
-    /// When the database gives what the schema does not allow.
-    fn columns_of(row: &QueryResult, dialect: Dialect) -> Result<Self::Columns, DbErr>;
-}
-
-/// An instant of a row's; `None` also for what is none.
-pub fn instant(row: &QueryResult, column: &str, dialect: Dialect) -> Result<Option<DateTime<Utc>>, DbErr> {
-    match row.try_get("", column) {
-        // Another program may have written anything into SQLite's text.
-        Err(_) if dialect == Dialect::Sqlite => Ok(None),
-        read => read,
-    }
+    /// What was read. Other programs write these columns too: what they cannot hold reads as NULL.
+    fn columns_of(row: &QueryResult) -> Self::Columns;
 }
 
 /// Far below the number of parameters that a statement may have (32,766 in SQLite, the smaller).
@@ -156,7 +144,7 @@ pub async fn mark_gone<R: Stored>(
         }
         let mut still = Vec::new();
         for row in db.query_all(&select).await? {
-            let held = (row.try_get("", R::id_column())?, row.try_get("", "salla_updated_at").unwrap_or(None));
+            let held = (row.try_get("", R::id_column())?, instant(&row, "salla_updated_at"));
             if gone.contains(&held) {
                 still.push(held);
             }

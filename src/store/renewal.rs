@@ -41,8 +41,14 @@ impl Store {
         for id in ids.into_iter().map(MerchantId) {
             let still = if merchant == Some(id) { "c.refresh_started_at IS NOT NULL" } else { lost.as_str() };
             let still = &format!("SELECT c.merchant_id FROM credentials c WHERE c.merchant_id = $1 AND {still}");
-            if self.call(|| async move { self.doubt_one(id, still, &[id.0.into()]).await }).await? {
-                shown.push(id);
+            match self.call(|| async move { self.doubt_one(id, still, &[id.0.into()]).await }).await {
+                Ok(true) => shown.push(id),
+                Ok(false) => {}
+                Err(error) if merchant == Some(id) => return Err(error),
+                // Another session holds its row: the next round looks again.
+                Err(error) => {
+                    tracing::warn!(merchant.id = id.0, error = %error, "it could not be looked whether a refresh is lost");
+                }
             }
         }
         Ok(shown)

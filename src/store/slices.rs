@@ -3,10 +3,7 @@
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, Value};
 
-use super::{
-    connect::Store,
-    records::{Stored, instant},
-};
+use super::{connect::Store, records::Stored, stamp::instant};
 use crate::{
     domain::{MerchantId, Part, Resource, Slice},
     reconcile::ports::TargetError,
@@ -36,7 +33,7 @@ impl Store {
         if held != dated || held.unsigned_abs() <= Slice::FEW {
             return Ok(None);
         }
-        let from = instant(&row, "rotated_to", self.dialect)?;
+        let from = instant(&row, "rotated_to");
         // One night to spare, for what comes in meanwhile.
         let share = held.unsigned_abs().div_ceil(u64::from(Slice::NIGHTS) - 1);
         let mut to = self.created_behind::<R>(merchant, created, (from, share)).await?;
@@ -66,7 +63,7 @@ impl Store {
         );
         let values = [Some(merchant.0.into()), from.map(Value::from)];
         let row = self.db.query_one_raw(self.statement(&sql, values.into_iter().flatten())).await?;
-        row.map_or(Ok(None), |row| instant(&row, "created", self.dialect))
+        Ok(row.and_then(|row| instant(&row, "created")))
     }
 
     /// The next run that covers the store reads the next slice; behind the last one the first comes again.

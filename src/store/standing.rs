@@ -1,11 +1,11 @@
 //! Where merchants stand, and what follows from a change of it: each change is one transaction that holds the
 //! merchant's row, so that of two changes, or of a change and a new run, one sees what the other did.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Value};
 use serde_json::json;
 
-use super::connect::Store;
+use super::{connect::Store, stamp::instant};
 use crate::{
     domain::{Change, Installation, MerchantId, MerchantState, Notice, Standing, UnknownWord},
     reconcile::ports::{Action, Actor, AppEvent, Applied, Audit, Changed, Registered, Registration, Sealed, Tokens},
@@ -147,11 +147,11 @@ impl Store {
         txn.execute_raw(self.statement(sql, [id.0.into()])).await?;
         let sql = format!("SELECT * FROM installations WHERE merchant_id = $1 {}", self.dialect.for_update());
         let row = txn.query_one_raw(self.statement(&sql, [id.0.into()])).await?.ok_or(DbErr::RecordNotInserted)?;
-        let stamp = |column| row.try_get::<Option<DateTime<Utc>>>("", column);
+        let stamp = |column| instant(&row, column);
         Ok(Installation {
-            app: stamp("app_event_at")?,
-            subscription: stamp("subscription_event_at")?,
-            trial: stamp("trial_event_at")?,
+            app: stamp("app_event_at"),
+            subscription: stamp("subscription_event_at"),
+            trial: stamp("trial_event_at"),
             subscribed: row.try_get("", "subscribed")?,
         })
     }

@@ -1,9 +1,10 @@
 //! The pause of all stores.
 
+use chrono::DateTime;
 use sea_orm::{ConnectionTrait, DbErr, Value};
 use serde_json::json;
 
-use super::connect::Store;
+use super::{connect::Store, stamp::instant};
 use crate::reconcile::ports::{Action, Actor, Audit, Standstill};
 
 impl Store {
@@ -31,6 +32,12 @@ impl Store {
     /// Whether nothing is to be begun, and since when.
     pub(super) async fn find_standstill(&self, db: &impl ConnectionTrait) -> Result<Option<Standstill>, DbErr> {
         let row = db.query_one_raw(self.statement("SELECT since, actor FROM standstill", [])).await?;
-        row.map(|row| Ok(Standstill { since: row.try_get("", "since")?, by: row.try_get("", "actor")? })).transpose()
+        row.map(|row| {
+            Ok(Standstill {
+                since: instant(&row, "since").unwrap_or(DateTime::UNIX_EPOCH),
+                by: row.try_get("", "actor")?,
+            })
+        })
+        .transpose()
     }
 }

@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 use super::{
     connect::Store,
     dialect::Dialect,
-    error::{Trouble, target_error, trouble},
+    error::{Trouble, trouble},
     frontier::Place,
 };
 use crate::{
@@ -27,7 +27,7 @@ impl Store {
         if let Some(from) = self.frontier.place() {
             taken = self.call(|| self.take_behind(from, limit)).await?;
             if room(&taken) == 0 {
-                self.frontier.advance(&places(&taken)?);
+                self.frontier.advance(&places(&taken));
                 return self.taken(&taken, Vec::new()).await;
             }
         }
@@ -50,7 +50,7 @@ impl Store {
             Ok(()) => {}
         }
         if self.dialect == Dialect::Postgres {
-            self.frontier.begin(&places(&taken)?);
+            self.frontier.begin(&places(&taken));
         }
         self.taken(&taken, abandoned).await
     }
@@ -125,7 +125,8 @@ impl Store {
             "WITH {found} \
              UPDATE runs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, owner = $1, \
                setbacks = setbacks + CASE status WHEN 'running' THEN 1 ELSE 0 END, \
-               lease_until = {lease_until}, started_at = COALESCE(started_at, {now}) \
+               lease_until = {lease_until}, started_at = COALESCE(started_at, {now}), \
+               waiting_reason = NULL, waiting_message = NULL, waiting_until = NULL \
              WHERE id IN ({ids}) RETURNING *, {beside}",
             ids = names.iter().map(|name| format!("SELECT id FROM {name}")).collect::<Vec<_>>().join(" UNION ALL "),
             lease_until = self.dialect.now_plus(self.lease),
@@ -168,10 +169,11 @@ impl Store {
     /// (`OFFSET 0` says so to PostgreSQL, whose planner would rather gather all that stands in any run's way).
     pub(super) fn due(&self) -> String {
         let now = self.dialect.now();
+        let is_pause = format!("{} IS NOT NULL", self.dialect.comparable("p.ends_at"));
         format!(
             "r.status = 'queued' AND r.run_at <= {now} AND {UNLESS_STANDSTILL} \
              AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.merchant_id = r.merchant_id AND p.ends_at > {now} \
-                 LIMIT 1 OFFSET 0) \
+                 AND {is_pause} LIMIT 1 OFFSET 0) \
              AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = r.merchant_id AND o.status = 'running' \
                  LIMIT 1 OFFSET 0) \
              AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = r.merchant_id AND o.status = 'queued' \
@@ -181,6 +183,6 @@ impl Store {
     }
 }
 
-fn places(rows: &[QueryResult]) -> Result<Vec<Place>, TargetError> {
-    rows.iter().map(Place::of).collect::<Result<_, _>>().map_err(target_error)
+fn places(rows: &[QueryResult]) -> Vec<Place> {
+    rows.iter().filter_map(Place::of).collect()
 }

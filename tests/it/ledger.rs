@@ -4,14 +4,18 @@ use std::{collections::HashSet, pin::pin, sync::LazyLock, time::Duration};
 
 use futures::poll;
 use salla_reconciler::{
-    domain::{Covered, Listing, MerchantId, Part, Request, Resource, RunStatus, Scope, Totals, Trigger, Window},
+    domain::{
+        Covered, Listing, MerchantId, Part, Request, Resource, RunStatus, Scope, Totals, Trigger, Wait, WaitReason,
+        Window,
+    },
     reconcile::Walk,
     reconcile::ports::{
         Actor, Batch, Begun, CredentialStore, Cursor, Ending, Enqueued, Firing, IdempotencyKey, Ledger, NewRun,
-        PageCommit, PauseStore, Register, Registration, Sealed, Target, TargetError, Tokens,
+        PageCommit, PauseStore, Register, Registration, Released, Sealed, Target, TargetError, Tokens,
     },
     store::Store,
 };
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use tokio::time::sleep;
 
 use crate::support::{Engine, database::TestDatabase};
@@ -20,6 +24,9 @@ on_every_database!(
     a_run_is_claimed_once,
     a_lapsed_lease_is_taken_over_and_the_old_holder_writes_nothing,
     a_firing_makes_one_run_a_merchant,
+    a_locked_merchant_is_queued_later,
+    a_merchant_with_a_queued_run_gets_no_second_one,
+    a_cancelled_run_is_not_said_to_wait,
     by_hand_goes_first_and_one_at_a_time,
     a_page_that_was_committed_before_is_not_counted_twice,
     a_heartbeat_tells_which_runs_are_still_held,
@@ -116,7 +123,7 @@ async fn a_run_is_claimed_once(engine: Engine) {
     let fired = fixture.stores[0]
         .fire(chrono::Utc::now(), "p", Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO })
         .await;
-    assert_eq!(fired.unwrap(), Some(40));
+    assert_eq!(fired.unwrap().unwrap().runs, 40);
     let claimers = fixture.stores.iter().map(|store| async move {
         let mut claimed = Vec::new();
         loop {
@@ -152,7 +159,7 @@ async fn a_lapsed_lease_is_taken_over_and_the_old_holder_writes_nothing(engine: 
         Err(TargetError::LeaseLost(_))
     ));
     assert!(matches!(stalled.finish(&first.lease, succeeded()).await, Err(TargetError::LeaseLost(_))));
-    assert!(!stalled.release(&first.lease, Duration::ZERO).await.unwrap());
+    assert_eq!(stalled.release(&first.lease, Duration::ZERO, None).await.unwrap(), Released::LeaseLost);
     assert_eq!(fixture.database.text("SELECT status FROM runs").await, "running");
     assert!(fixture.database.rows("SELECT * FROM watermarks").await.is_empty());
     other.commit(&second.lease, page(&three, Totals::default())).await.unwrap();
@@ -167,7 +174,7 @@ async fn a_firing_makes_one_run_a_merchant(engine: Engine) {
     let firing = Firing::Run { trigger: Trigger::Schedule, spread: Duration::from_secs(600) };
     let fired = futures::future::join_all(fixture.stores.iter().map(|store| store.fire(slot, "p", firing))).await;
     let made: Vec<_> = fired.into_iter().map(Result::unwrap).collect();
-    assert_eq!(made.iter().flatten().collect::<Vec<_>>(), [&10], "{made:?}");
+    assert_eq!(made.iter().flatten().map(|fired| fired.runs).collect::<Vec<_>>(), [10], "{made:?}");
     let runs = fixture.stores[0]
         .runs(salla_reconciler::reconcile::ports::RunFilter { limit: 100, ..Default::default() })
         .await
@@ -176,6 +183,74 @@ async fn a_firing_makes_one_run_a_merchant(engine: Engine) {
     assert_eq!(fixture.database.number("SELECT count(DISTINCT run_at) FROM runs").await, 10);
     assert_eq!(fixture.stores[0].last_firing("p").await.unwrap().unwrap().timestamp_millis(), slot.timestamp_millis());
     assert_eq!(fixture.stores[0].last_firing("another").await.unwrap(), None);
+}
+
+const SWEEP: Firing = Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO };
+
+/// Another session holds the row of one merchant: the others get their runs, and that one gets its run later.
+async fn a_locked_merchant_is_queued_later(engine: Engine) {
+    if engine == Engine::Sqlite {
+        // It has one writer, and locks no rows.
+        return;
+    }
+    let fixture = fixture(engine, 12, 1, LONG).await;
+    let (store, database) = (&fixture.stores[0], &fixture.database);
+    let other = database.db.begin().await.unwrap();
+    other.execute_unprepared("SELECT 1 FROM merchants WHERE merchant_id = 7 FOR UPDATE").await.unwrap();
+    let began = tokio::time::Instant::now();
+    let fired = store.fire(chrono::Utc::now(), "p", SWEEP).await.unwrap().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert_eq!((fired.runs, fired.locked), (11, vec![MerchantId(7)]));
+    assert_eq!(store.fire_deferred().await.unwrap().locked, [MerchantId(7)]);
+    for claim in store.claim(20).await.unwrap().claims {
+        store.finish(&claim.lease, succeeded()).await.unwrap();
+    }
+    assert!(store.ended_sweeps().await.unwrap().is_empty(), "one run is still to be made");
+    other.rollback().await.unwrap();
+    assert_eq!(store.fire_deferred().await.unwrap().runs, 1);
+    assert_eq!(store.fire_deferred().await.unwrap().runs, 0);
+    assert_eq!(database.number("SELECT count(*) FROM runs WHERE merchant_id = 7").await, 1);
+}
+
+async fn a_merchant_with_a_queued_run_gets_no_second_one(engine: Engine) {
+    let fixture = fixture(engine, 3, 2, LONG).await;
+    let store = &fixture.stores[0];
+    let slot = |second: i64| chrono::Utc::now() - chrono::TimeDelta::seconds(100 - second);
+    assert_eq!(store.fire(slot(0), "p", SWEEP).await.unwrap().unwrap().runs, 3);
+    let claim = store.claim(1).await.unwrap().claims.remove(0);
+    let second = store.fire(slot(1), "p", SWEEP).await.unwrap().unwrap();
+    assert_eq!((second.runs, second.already_queued.len()), (1, 2), "the one that runs gets one more");
+    for number in 2..24 {
+        let fired = store.fire(slot(number), "p", SWEEP).await.unwrap().unwrap();
+        assert_eq!((fired.runs, fired.already_queued.len()), (0, 3));
+    }
+    assert_eq!(fixture.database.number("SELECT count(*) FROM runs WHERE status = 'queued'").await, 3);
+    store.finish(&claim.lease, succeeded()).await.unwrap();
+    loop {
+        let claims = store.claim(10).await.unwrap().claims;
+        if claims.is_empty() {
+            break;
+        }
+        for claim in claims {
+            store.finish(&claim.lease, succeeded()).await.unwrap();
+        }
+    }
+    // Two replicas at one moment, each with a firing of its own.
+    let fired = tokio::join!(store.fire(slot(30), "p", SWEEP), fixture.stores[1].fire(slot(31), "q", SWEEP));
+    let runs = [fired.0, fired.1].map(|fired| fired.unwrap().unwrap().runs);
+    assert_eq!(runs.iter().sum::<u64>(), 3, "{runs:?}");
+}
+
+async fn a_cancelled_run_is_not_said_to_wait(engine: Engine) {
+    let fixture = fixture(engine, 1, 1, LONG).await;
+    let store = &fixture.stores[0];
+    let Enqueued::Queued(run) = store.enqueue(by(Trigger::Http, 1)).await.unwrap() else { panic!("not queued") };
+    let claim = store.claim(1).await.unwrap().claims.remove(0);
+    store.cancel(run, &Actor::Local).await.unwrap();
+    let wait = Wait { reason: WaitReason::Database, message: "m".to_owned() };
+    let released = store.release(&claim.lease, Duration::from_secs(60), Some(&wait)).await.unwrap();
+    assert_eq!(released, Released::Cancelled);
+    assert_eq!(store.run(run).await.unwrap().unwrap().waiting, None);
 }
 
 async fn by_hand_goes_first_and_one_at_a_time(engine: Engine) {
@@ -427,7 +502,7 @@ async fn five_setbacks_in_a_row_park_a_run(engine: Engine) {
         let claim = store.claim(1).await.unwrap().claims.pop().unwrap_or_else(|| panic!("parked after {died} deaths"));
         // An orderly end is no setback, and makes none good.
         if died == 2 {
-            assert!(store.release(&claim.lease, Duration::ZERO).await.unwrap());
+            assert_eq!(store.release(&claim.lease, Duration::ZERO, None).await.unwrap(), Released::Queued);
             assert_eq!(setbacks(&fixture).await, [(1, died)]);
             assert_eq!(store.claim(1).await.unwrap().claims.len(), 1);
         }

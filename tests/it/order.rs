@@ -49,7 +49,7 @@ async fn the_least_recently_covered_go_first(engine: Engine) {
     for (merchant, hours) in [(1001, 1), (1003, 3), (1004, 2)] {
         cover(&site, merchant, now - TimeDelta::hours(hours)).await;
     }
-    assert_eq!(store.fire(now, "nightly", SWEEP).await.unwrap(), Some(4));
+    assert_eq!(store.fire(now, "nightly", SWEEP).await.unwrap().unwrap().runs, 4);
     assert_eq!(claimed(&store).await, [1002, 1003, 1004, 1001]);
 }
 

@@ -13,7 +13,7 @@ on_every_database!(
     payloads_are_compressed_by_the_best_that_the_server_has
 );
 
-const MIGRATIONS: usize = 25;
+const MIGRATIONS: usize = 30;
 
 async fn up_down_up(engine: Engine) {
     let site = Site::unregistered(engine, []).await;

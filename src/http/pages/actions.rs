@@ -8,6 +8,7 @@ use axum::{
 };
 use maud::{Markup, html};
 use serde::Deserialize;
+use subtle::ConstantTimeEq;
 
 use super::{Desk, Of, Oops, Page, Visitor, words};
 use crate::{
@@ -20,6 +21,13 @@ use crate::{
 pub struct Sent {
     #[serde(default)]
     form_key: String,
+}
+
+impl Sent {
+    /// Whether it is a form of the session that has this key.
+    pub fn is_of(&self, form_key: &str) -> bool {
+        self.form_key.as_bytes().ct_eq(form_key.as_bytes()).into()
+    }
 }
 
 /// A button that does something.
@@ -39,7 +47,7 @@ pub async fn of_store<L: Ledger, R: Register>(
     Path((id, action)): Path<(MerchantId, String)>,
     Form(sent): Form<Sent>,
 ) -> Page {
-    visitor.sent(&sent.form_key)?;
+    visitor.sent(&sent)?;
     match action.as_str() {
         "rerun" => rerun(&desk, &visitor, id, Request::default()).await,
         "rerun-full" => rerun(&desk, &visitor, id, Request { full: true, ..Request::default() }).await,
@@ -89,7 +97,7 @@ pub async fn cancel<L: Ledger, R: Register>(
     Path(id): Path<RunId>,
     Form(sent): Form<Sent>,
 ) -> Page {
-    visitor.sent(&sent.form_key)?;
+    visitor.sent(&sent)?;
     match desk.api.ledger.cancel(id, &visitor.actor).await? {
         // One that has ended meanwhile shows how.
         Some(_) => Ok(Redirect::to(&words::run_address(id)).into_response()),
@@ -104,7 +112,7 @@ pub async fn of_all<L: Ledger, R: Register>(
     Path(action): Path<String>,
     Form(sent): Form<Sent>,
 ) -> Page {
-    visitor.sent(&sent.form_key)?;
+    visitor.sent(&sent)?;
     let still = match action.as_str() {
         "pause" => true,
         "resume" => false,

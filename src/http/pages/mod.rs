@@ -5,25 +5,24 @@ mod actions;
 mod night;
 mod plot;
 mod run;
-mod session;
+pub(super) mod session;
 mod shell;
 mod sign_in;
 mod store;
 mod stores;
 mod words;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
     extract::{Request, State},
-    http::{HeaderValue, Method, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
 use chrono::Utc;
-use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 
 use super::{
@@ -34,6 +33,7 @@ use super::{
     tokens::Scope,
 };
 use crate::reconcile::ports::{Actor, CredentialError, Ledger, Overview, Register, TargetError};
+use session::Cookie;
 
 /// What the pages are made of.
 #[derive(Debug)]
@@ -83,11 +83,13 @@ pub(super) fn router<L: Ledger + Overview, R: Register, S: Clone + Send + Sync +
         .route("/dashboard/all/{action}", post(actions::of_all::<L, R>))
         .route_layer(middleware::from_fn_with_state(desk.clone(), require::<L, R>));
     Router::new()
-        .route(SIGN_IN, get(sign_in::show::<L, R>).post(sign_in::submit::<L, R>))
+        .route(SIGN_IN, get(sign_in::show::<L, R>))
         .route("/dashboard/sign-out", post(sign_in::out::<L, R>))
         .route("/dashboard/style.css", get(shell::style))
         .merge(guarded)
         .route_layer(middleware::from_fn_with_state(Arc::clone(&desk.api), limits::by_address::<L>))
+        // Its token is compared before anything is counted.
+        .route(SIGN_IN, post(sign_in::submit::<L, R>))
         .layer(middleware::map_response(headers))
         .with_state(desk)
 }
@@ -109,12 +111,19 @@ async fn headers(mut response: Response) -> Response {
 }
 
 /// Lets a visitor in, with their [`Visitor`], or shows them the door.
-async fn require<L: Ledger, R: Register>(State(desk): State<Desk<L, R>>, mut request: Request, next: Next) -> Response {
+async fn require<L: Ledger + Overview, R: Register>(
+    State(desk): State<Desk<L, R>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let address = limits::caller_address(&request);
     let access = &desk.api.access;
     let visitor = match access.check(request.method(), request.headers(), address) {
         Ok(Granted { actor, scope }) => Ok(Visitor { actor, operates: scope == Scope::Operate, form_key: None }),
-        Err(Refused::NoToken) => session_of(&desk.api, &request),
+        Err(Refused::NoToken) => {
+            let (method, uri, headers) = (request.method().clone(), request.uri().clone(), request.headers().clone());
+            session_of(&desk.api, (&method, &uri, &headers), address).await
+        }
         Err(Refused::Problem(problem)) => Err(problem.into()),
     };
     match visitor {
@@ -129,14 +138,32 @@ async fn require<L: Ledger, R: Register>(State(desk): State<Desk<L, R>>, mut req
     }
 }
 
-fn session_of<L>(api: &Api<L>, request: &Request) -> Result<Visitor, Oops> {
+async fn session_of<L: Overview>(
+    api: &Api<L>,
+    (method, uri, headers): (&Method, &Uri, &HeaderMap),
+    address: IpAddr,
+) -> Result<Visitor, Oops> {
+    let sign_in = || Oops::SignIn(if method == Method::GET { uri.clone() } else { Uri::default() });
     let tokens = api.access.tokens();
-    let Some(session) = tokens.and_then(|tokens| session::of_request(tokens, request.headers(), Utc::now())) else {
-        return Err(Oops::SignIn(if request.method() == Method::GET { request.uri().clone() } else { Uri::default() }));
+    let session = match tokens.map_or(Cookie::None, |tokens| session::of_request(tokens, headers, Utc::now())) {
+        Cookie::Valid(session) => session,
+        Cookie::Forged => {
+            api.access.failed(address)?;
+            return Err(sign_in());
+        }
+        Cookie::None | Cookie::Expired => return Err(sign_in()),
     };
+    match timeout(PAGE_WITHIN, api.ledger.session_has_ended(&session.id)).await {
+        Ok(has_ended) => {
+            if has_ended? {
+                return Err(sign_in());
+            }
+        }
+        Err(_) => return Err(Oops::new(StatusCode::SERVICE_UNAVAILABLE, NO_ANSWER)),
+    }
     let operates = session.token.scope == Scope::Operate;
-    if !request.method().is_safe() {
-        if !super::access::is_same_site(request.headers()) {
+    if !method.is_safe() {
+        if !super::access::is_same_site(headers) {
             return Err(Oops::new(StatusCode::FORBIDDEN, "the form was sent from a page of another site"));
         }
         if !operates {
@@ -152,9 +179,9 @@ fn session_of<L>(api: &Api<L>, request: &Request) -> Result<Visitor, Oops> {
 
 impl Visitor {
     /// Whether a form is one of this visitor's own pages.
-    fn sent(&self, form_key: &str) -> Result<(), Oops> {
+    fn sent(&self, sent: &actions::Sent) -> Result<(), Oops> {
         match &self.form_key {
-            Some(right) if !bool::from(right.as_bytes().ct_eq(form_key.as_bytes())) => Err(Oops::new(
+            Some(right) if !sent.is_of(right) => Err(Oops::new(
                 StatusCode::FORBIDDEN,
                 "the form is of another session: go back, and load the page again",
             )),

@@ -50,7 +50,7 @@ pub async fn show<L: Ledger, R: Register>(
         p { @if let Some(merchant) = &merchant { (words::store(merchant)) } @else { "Store " (run.merchant_id) ", which is not registered any more" } }
         h1 { "Run " (words::status(run.status)) @if run.dry_run { " " span.chip { "dry run" } } }
         p { code { (run.run_id) } }
-        (trouble(&run))
+        (trouble(&run, now))
         @if visitor.operates {
             div.buttons {
                 @if run.status.is_end() { (actions::button(&visitor, &format!("{}/rerun", words::store_address(run.merchant_id)), "Rerun the store")) }
@@ -97,10 +97,16 @@ pub fn took(run: &Run, now: DateTime<Utc>) -> String {
     }
 }
 
-fn trouble(run: &Run) -> Markup {
+fn trouble(run: &Run, now: DateTime<Utc>) -> Markup {
     html! {
         @if let Some(error) = &run.error {
             div.note.bad role="status" { p { strong { (error.kind.as_str()) } } p { (error.message) } }
+        } @else if let Some(waiting) = &run.waiting {
+            div.note.warn role="status" {
+                p { strong { "Waits: " (waiting.reason.as_str()) } }
+                p { (waiting.message) }
+                p { "Tried again " (instant(waiting.until, now)) "; it has waited " (number(waiting.attempts.into())) " times since its last page." }
+            }
         } @else if run.status == RunStatus::Partial {
             div.note.warn role="status" { p { "Some records could not be read or written; they are named below, and tried again each night." } }
         }

@@ -1,5 +1,6 @@
-//! Who has signed in. A session is a cookie that names a token of the API and proves to know it, until some hours later:
-//! every process can read it and none keeps it. Another token in the token's place ends its sessions.
+//! Who has signed in. A session is a cookie that names a token of the API and proves to know it, until some hours later.
+//! Every process can read it and none keeps it: what the database keeps is which sessions were ended before their time.
+//! Another token in the token's place ends its sessions.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -18,39 +19,72 @@ const LASTS: TimeDelta = TimeDelta::hours(12);
 #[derive(Debug)]
 pub struct Session<'a> {
     pub token: &'a Token,
+    /// Which one it is: a random text.
+    pub id: String,
+    /// When it ends by itself.
+    pub until: DateTime<Utc>,
     /// In the forms of its pages, which no page of another site can read.
     pub form_key: String,
 }
 
-/// The cookie of a new session.
-pub fn begin(token: &Token, now: DateTime<Utc>, headers: &HeaderMap) -> HeaderValue {
-    let expires = (now + LASTS).timestamp();
-    let seal = seal(token, &["session", &expires.to_string()]);
-    set_cookie(&format!("{}.{expires}.{seal}", token.name), LASTS.num_seconds(), headers)
+/// What a request's cookie stands for.
+#[derive(Debug)]
+pub enum Cookie<'a> {
+    /// There is none, or more than one.
+    None,
+    /// Its seal is wrong.
+    Forged,
+    /// It was right, and its time is over.
+    Expired,
+    /// It is right.
+    Valid(Session<'a>),
 }
 
-/// A cookie that ends whatever session there is.
+/// The cookie of a new session.
+pub fn begin(token: &Token, now: DateTime<Utc>, headers: &HeaderMap) -> HeaderValue {
+    let (expires, id) = ((now + LASTS).timestamp(), hex::encode(rand::random::<[u8; 16]>()));
+    let seal = seal(token, &["session", &expires.to_string(), &id]);
+    set_cookie(&format!("{}.{expires}.{id}.{seal}", token.name), LASTS.num_seconds(), headers)
+}
+
+/// A cookie that takes the place of the session's.
 pub fn end(headers: &HeaderMap) -> HeaderValue {
     set_cookie("", 0, headers)
 }
 
-/// The session that a request's cookie stands for, if it is one and holds.
-pub fn of_request<'a>(tokens: &'a Tokens, headers: &HeaderMap, now: DateTime<Utc>) -> Option<Session<'a>> {
+/// What the cookie of a request stands for.
+pub fn of_request<'a>(tokens: &'a Tokens, headers: &HeaderMap, now: DateTime<Utc>) -> Cookie<'a> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut values = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|cookie| {
         let (name, value) = cookie.trim().split_once('=')?;
         (name == COOKIE).then_some(value)
     });
-    let (Some(value), None) = (values.next(), values.next()) else { return None };
-    let (name, expires, sealed) = {
-        let mut parts = value.splitn(3, '.');
-        (parts.next()?, parts.next()?, parts.next()?)
+    match (values.next(), values.next()) {
+        (Some(value), None) if !value.is_empty() => opened(tokens, value, now),
+        _ => Cookie::None,
+    }
+}
+
+fn opened<'a>(tokens: &'a Tokens, value: &str, now: DateTime<Utc>) -> Cookie<'a> {
+    let parts: Vec<&str> = value.splitn(4, '.').collect();
+    let [name, expires, id, sealed] = parts[..] else {
+        return Cookie::Forged;
     };
-    let token = tokens.named(name)?;
-    let right = seal(token, &["session", expires]);
-    let until = DateTime::from_timestamp(expires.parse().ok()?, 0)?;
-    let holds = bool::from(right.as_bytes().ct_eq(sealed.as_bytes())) && now < until && until <= now + LASTS;
-    holds.then(|| Session { token, form_key: seal(token, &["form", expires]) })
+    let Some(token) = tokens.named(name) else {
+        return Cookie::Forged;
+    };
+    let right = seal(token, &["session", expires, id]);
+    let until = expires.parse().ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    match until {
+        Some(until) if bool::from(right.as_bytes().ct_eq(sealed.as_bytes())) && until <= now + LASTS => {
+            if until <= now {
+                return Cookie::Expired;
+            }
+            let form_key = seal(token, &["form", expires, id]);
+            Cookie::Valid(Session { token, id: id.to_owned(), until, form_key })
+        }
+        _ => Cookie::Forged,
+    }
 }
 
 /// What only who knows the token can make of these words.
@@ -67,10 +101,22 @@ fn seal(token: &Token, words: &[&str]) -> String {
 /// Sent over TLS only where the request came so, as far as the proxy before us says; by no page of another site, but for
 /// a link that is followed; shown to no script.
 fn set_cookie(value: &str, seconds: i64, headers: &HeaderMap) -> HeaderValue {
-    let tls = headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
-    let secure = if tls { "; Secure" } else { "" };
+    let secure = if came_over_tls(headers) { "; Secure" } else { "" };
     let text = format!("{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// By the first of the proxies, the one that the browser connects to.
+fn came_over_tls(headers: &HeaderMap) -> bool {
+    let first = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()?.split(',').next());
+    let proto = |element: &str| {
+        let mut pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+        pairs.any(|(name, value)| {
+            name.eq_ignore_ascii_case("proto") && value.trim_matches('"').eq_ignore_ascii_case("https")
+        })
+    };
+    first("x-forwarded-proto").is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"))
+        || first("forwarded").is_some_and(proto)
 }
 
 #[cfg(test)]
@@ -91,7 +137,10 @@ mod tests {
     }
 
     fn name_of(tokens: &Tokens, cookie: &str, now: DateTime<Utc>) -> Option<String> {
-        of_request(tokens, &request(cookie), now).map(|session| session.token.name.clone())
+        match of_request(tokens, &request(cookie), now) {
+            Cookie::Valid(session) => Some(session.token.name.clone()),
+            _ => None,
+        }
     }
 
     #[test]
@@ -109,29 +158,50 @@ mod tests {
         let longer = cookie.replace(&later, &(now + TimeDelta::hours(11)).timestamp().to_string());
         assert_ne!(longer, cookie);
         assert_eq!(name_of(&ours, &longer, now), None, "its time was changed");
-        for wrong in
-            ["", "reader", "reader.1", "reader.1.", "reader.x.y", "nobody.1.2", "..", "reader.99999999999999999999.0"]
-        {
-            assert_eq!(name_of(&ours, &format!("{COOKIE}={wrong}"), now), None, "{wrong}");
+        for wrong in [
+            "reader",
+            "reader.1",
+            "reader.1.2.",
+            "reader.x.y.z",
+            "nobody.1.2.3",
+            "...",
+            "reader.99999999999999999999.0.0",
+        ] {
+            let cookie = request(&format!("{COOKIE}={wrong}"));
+            assert!(matches!(of_request(&ours, &cookie, now), Cookie::Forged), "{wrong}");
         }
+        assert!(matches!(of_request(&ours, &request(&format!("{COOKIE}=")), now), Cookie::None));
+        assert!(matches!(of_request(&ours, &request(&cookie), now + TimeDelta::days(1)), Cookie::Expired));
     }
 
     #[test]
     fn forms_are_a_session_s_own() {
         let (now, ours) = (Utc::now(), tokens("reader-0123456789"));
-        let key = |name: &str, at| of_request(&ours, &request(&cookie_of(&ours, name, at)), at).unwrap().form_key;
-        assert_ne!(key("reader", now), key("default", now));
-        assert_ne!(key("reader", now), key("reader", now + TimeDelta::seconds(5)));
+        let key_of = |cookie: &str| match of_request(&ours, &request(cookie), now) {
+            Cookie::Valid(session) => session.form_key,
+            other => panic!("{other:?}"),
+        };
+        let key = |name: &str| key_of(&cookie_of(&ours, name, now));
+        assert_ne!(key("reader"), key("default"));
+        assert_ne!(key("reader"), key("reader"), "of the same second");
         let cookie = cookie_of(&ours, "reader", now);
-        assert!(!cookie.contains(&key("reader", now)));
+        assert!(!cookie.contains(&key_of(&cookie)));
     }
 
     #[test]
     fn tls_is_kept_to() {
         let (ours, now) = (tokens("reader-0123456789"), Utc::now());
-        let headers = HeaderMap::from_iter([("x-forwarded-proto".parse().unwrap(), "https".parse().unwrap())]);
+        let came = |name: &str, value: &str| HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
         let of = |headers: &HeaderMap| begin(ours.named("reader").unwrap(), now, headers).to_str().unwrap().to_owned();
-        assert!(of(&headers).ends_with("; HttpOnly; SameSite=Lax; Secure"));
+        for (name, value) in [
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-proto", "HTTPS , http"),
+            ("x-forwarded-proto", "https,http"),
+            ("forwarded", "for=192.0.2.1;proto=https, proto=http"),
+        ] {
+            assert!(of(&came(name, value)).ends_with("; HttpOnly; SameSite=Lax; Secure"), "{value}");
+        }
+        assert!(of(&came("x-forwarded-proto", "http,https")).ends_with("; HttpOnly; SameSite=Lax"));
         assert!(of(&HeaderMap::new()).ends_with("; HttpOnly; SameSite=Lax"));
     }
 }

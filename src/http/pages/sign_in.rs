@@ -13,12 +13,14 @@ use serde::Deserialize;
 use url::form_urlencoded;
 
 use super::{
-    Desk, Oops, Page, SIGN_IN, session,
+    Desk, Oops, Page, SIGN_IN,
+    actions::Sent,
+    session::{self, Cookie},
     shell::{self, Again},
 };
 use crate::{
     http::{access, limits},
-    reconcile::ports::{Ledger, Register},
+    reconcile::ports::{Ledger, Overview, Register},
 };
 
 /// What leads to the form.
@@ -72,14 +74,30 @@ pub async fn submit<L: Ledger, R: Register>(State(desk): State<Desk<L, R>>, requ
     Ok(([(header::SET_COOKIE, cookie)], Redirect::to(local(&sign_in.then))).into_response())
 }
 
-/// Ends the session. Nothing is shown or changed by it, so whoever sends it may.
-pub async fn out<L: Ledger, R: Register>(State(_): State<Desk<L, R>>, headers: HeaderMap) -> Response {
-    ([(header::SET_COOKIE, session::end(&headers))], Redirect::to(SIGN_IN)).into_response()
+/// Ends the session, in every process.
+pub async fn out<L: Ledger + Overview, R: Register>(
+    State(desk): State<Desk<L, R>>,
+    headers: HeaderMap,
+    Form(sent): Form<Sent>,
+) -> Page {
+    if !access::is_same_site(&headers) {
+        return Err(Oops::new(StatusCode::FORBIDDEN, "the form was sent from a page of another site"));
+    }
+    if let Some(tokens) = desk.api.access.tokens()
+        && let Cookie::Valid(session) = session::of_request(tokens, &headers, Utc::now())
+    {
+        if !sent.is_of(&session.form_key) {
+            return Err(Oops::new(StatusCode::FORBIDDEN, "the form is of another session: load the page again"));
+        }
+        desk.api.ledger.end_session(&session.id, session.until).await?;
+    }
+    Ok(([(header::SET_COOKIE, session::end(&headers))], Redirect::to(SIGN_IN)).into_response())
 }
 
 /// An address of ours, whatever was asked for.
 fn local(then: &str) -> &str {
-    let ours = then.starts_with('/') && !then.starts_with("//") && !then.contains(['\\', '\r', '\n', '\t']);
+    let is_plain = then.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    let ours = then.starts_with('/') && !then.starts_with("//") && is_plain;
     if ours && !then.starts_with(SIGN_IN) { then } else { "/" }
 }
 

@@ -14,7 +14,7 @@ use super::{
     words::{self, counted, instant, number, span},
 };
 use crate::{
-    domain::{Drift, Merchant, MerchantId, MerchantState, Period, Run, RunId},
+    domain::{Drift, Merchant, MerchantId, MerchantState, Period, Run, RunId, plain},
     reconcile::{
         self,
         ports::{DriftFilter, Ledger, Overview, Register, RunFilter, TokenState},
@@ -53,7 +53,7 @@ pub async fn show<L: Ledger + Overview, R: Register>(
     };
     let again = if runs.iter().any(|run| !run.status.is_end()) { Again::In(REFRESH) } else { Again::Never };
     let content = html! {
-        h1 { @if let Some(name) = &merchant.name { bdi dir="auto" { (name) } } @else { "Store " (id) } }
+        h1 { @if let Some(name) = &merchant.name { bdi dir="auto" { (plain(name)) } } @else { "Store " (id) } }
         p { "Salla's id " code { (id) } " · " span class=(format!("chip {}", merchant.state.as_str())) { (merchant.state.as_str().replace('_', " ")) } " " (merchant.state.advice()) }
         @if visitor.operates { (buttons(&merchant, &visitor)) }
         section {
@@ -66,7 +66,7 @@ pub async fn show<L: Ledger + Overview, R: Register>(
         (of_drift(drift.as_ref()))
         (of_runs(&runs, older, &merchant, now))
     };
-    let title = merchant.name.clone().unwrap_or_else(|| format!("Store {id}"));
+    let title = merchant.name.as_deref().map(plain).unwrap_or_else(|| format!("Store {id}"));
     Ok(shell::page(&title, &visitor, again, &content).into_response())
 }
 

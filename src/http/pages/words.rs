@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use crate::domain::{Merchant, MerchantId, RunId, RunStatus};
+use crate::domain::{Merchant, MerchantId, RunId, RunStatus, plain};
 
 /// With thousands apart.
 pub fn number(count: u64) -> String {
@@ -59,7 +59,7 @@ pub fn day(at: DateTime<Utc>) -> String {
 pub fn store(merchant: &Merchant) -> Markup {
     html! {
         a href=(store_address(merchant.merchant_id)) {
-            @if let Some(name) = &merchant.name { bdi dir="auto" { (name) } " " small { (merchant.merchant_id) } }
+            @if let Some(name) = &merchant.name { bdi dir="auto" { (plain(name)) } " " small { (merchant.merchant_id) } }
             @else { "Store " (merchant.merchant_id) }
         }
     }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::{Actor, Audited, Backlog, Claim, Lease, NotReady, TargetError};
 use crate::domain::{
     Drift, Failure, Found, Merchant, MerchantId, MerchantState, Part, Period, Request, Resource, Run, RunId, RunStatus,
-    Totals, Trigger,
+    Totals, Trigger, Wait,
 };
 
 /// A run to be made.
@@ -99,7 +99,42 @@ pub struct Ending {
     /// The merchant's watermarks that move.
     pub watermarks: Vec<(Resource, DateTime<Utc>)>,
     /// Another run takes up the rest after this long, at this one's cursor: what it has to do.
-    pub again: Option<(Duration, Vec<Part>)>,
+    pub again: Option<Again>,
+}
+
+/// The run that takes up the rest of one that has ended.
+#[derive(Debug, Clone)]
+pub struct Again {
+    /// After how long.
+    pub pause: Duration,
+    /// What it has to do.
+    pub parts: Vec<Part>,
+    /// What it waits for.
+    pub wait: Wait,
+}
+
+/// What became of a firing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fired {
+    /// Runs that were made.
+    pub runs: u64,
+    /// Merchants whose rows another session held: their runs are made later.
+    pub locked: Vec<MerchantId>,
+    /// Merchants that had a scheduled run in the queue, which covers the window of this one too.
+    pub already_queued: Vec<MerchantId>,
+}
+
+/// What became of a run that was released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    /// It is in the queue again.
+    Queued,
+    /// It was to be cancelled, and has ended.
+    Cancelled,
+    /// Another run of the merchant was in the queue, and covers its window: it has ended.
+    Superseded,
+    /// The lease was lost; nothing was done.
+    LeaseLost,
 }
 
 /// A firing of the schedule, and what was decided about it.
@@ -152,6 +187,8 @@ pub struct EndedSweep {
     pub took: Duration,
     /// How many of its runs ended so, and what they counted.
     pub runs: Vec<(RunStatus, u64, Totals)>,
+    /// Merchants that got no run of it, for they had a scheduled run in the queue.
+    pub already_queued: u64,
 }
 
 /// What the scrape shows of the database.
@@ -210,12 +247,29 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     /// Ends a run: status, totals, watermark, and the run that takes up the rest, in one transaction, fenced.
     fn finish(&self, lease: &Lease, ending: Ending) -> impl Future<Output = Result<Run, TargetError>> + Send;
 
-    /// Gives a run back at its cursor, without spending an attempt, to be taken up after `pause` at the earliest; false
-    /// when the lease is lost.
-    fn release(&self, lease: &Lease, pause: Duration) -> impl Future<Output = Result<bool, TargetError>> + Send;
+    /// Gives a run back at its cursor, without spending an attempt, to be taken up after `pause` at the earliest, and shows
+    /// what it waits for.
+    fn release(
+        &self,
+        lease: &Lease,
+        pause: Duration,
+        wait: Option<&Wait>,
+    ) -> impl Future<Output = Result<Released, TargetError>> + Send;
 
     /// The same for a run that got nothing done, as a setback, which is counted.
-    fn set_back(&self, lease: &Lease, pause: Duration) -> impl Future<Output = Result<bool, TargetError>> + Send;
+    fn set_back(
+        &self,
+        lease: &Lease,
+        pause: Duration,
+        wait: Option<&Wait>,
+    ) -> impl Future<Output = Result<Released, TargetError>> + Send;
+
+    /// Shows what a run waits for while a worker holds it, and for how long; `None`: it goes on.
+    fn note_wait(
+        &self,
+        lease: &Lease,
+        wait: Option<(&Wait, Duration)>,
+    ) -> impl Future<Output = Result<(), TargetError>> + Send;
 
     /// Gives a run back at its cursor, without spending an attempt, to be taken up behind all that is due by now; false
     /// when nothing of another merchant's is, and the run goes on.
@@ -233,7 +287,10 @@ pub trait Ledger: Send + Sync + Clone + 'static {
         slot: DateTime<Utc>,
         pattern: &str,
         firing: Firing,
-    ) -> impl Future<Output = Result<Option<u64>, TargetError>> + Send;
+    ) -> impl Future<Output = Result<Option<Fired>, TargetError>> + Send;
+
+    /// Makes runs of earlier firings whose merchants another session held.
+    fn fire_deferred(&self) -> impl Future<Output = Result<Fired, TargetError>> + Send;
 
     /// The database's clock.
     fn now(&self) -> impl Future<Output = Result<DateTime<Utc>, TargetError>> + Send;

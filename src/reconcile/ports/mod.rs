@@ -22,8 +22,8 @@ pub use credentials::{CredentialError, CredentialStore, Credentials, REFRESH_TAK
 pub use every::{Sources, Targets};
 pub use grant::Unusable;
 pub use ledger::{
-    Begun, DriftFilter, EndedSweep, Ending, Enqueued, Firing, Gauges, IdempotencyKey, Ledger, NewRun, PRUNE_BATCH,
-    RunFilter, Standstill, Taken,
+    Again, Begun, DriftFilter, EndedSweep, Ending, Enqueued, Fired, Firing, Gauges, IdempotencyKey, Ledger, NewRun,
+    PRUNE_BATCH, Released, RunFilter, Standstill, Taken,
 };
 pub use outbox::{Backlog, Outbox, OutboxEvent, Undelivered};
 pub use overview::{Attention, Night, Overview, TokenState};

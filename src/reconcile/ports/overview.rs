@@ -84,4 +84,10 @@ pub trait Overview: Clone + Send + Sync + 'static {
 
     /// How a store's tokens stand; `None`: it has none.
     fn token(&self, merchant: MerchantId) -> impl Future<Output = Result<Option<TokenState>, TargetError>> + Send;
+
+    /// Ends a session of the pages before its time, in every process.
+    fn end_session(&self, id: &str, ends_at: DateTime<Utc>) -> impl Future<Output = Result<(), TargetError>> + Send;
+
+    /// Whether a session was ended before its time.
+    fn session_has_ended(&self, id: &str) -> impl Future<Output = Result<bool, TargetError>> + Send;
 }

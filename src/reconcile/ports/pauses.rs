@@ -3,7 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use super::TargetError;
-use crate::domain::MerchantId;
+use crate::domain::{MerchantId, Wait};
 
 /// Nobody means longer than this by a `Retry-After`; a store that is asked too early says so again.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(7 * 86_400);
@@ -34,4 +34,7 @@ pub trait Limits: Send + Sync {
 
     /// Another process has sent so many within the last minute; `None`: nobody knows how many.
     fn inherit(&self, merchant: MerchantId, spent: Option<u32>);
+
+    /// What the store's requests wait for, and for how long.
+    fn waiting(&self, merchant: MerchantId) -> Option<(Wait, Duration)>;
 }

@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::store::stamp::Stamp;
+
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "credentials")]
 pub struct Model {
@@ -11,11 +13,11 @@ pub struct Model {
     pub access_token: String,
     #[sea_orm(column_type = "Text", nullable)]
     pub refresh_token: Option<String>,
-    pub expires_at: Option<DateTimeUtc>,
-    pub obtained_at: DateTimeUtc,
+    pub expires_at: Option<Stamp>,
+    pub obtained_at: Option<Stamp>,
     pub version: i64,
-    pub refresh_started_at: Option<DateTimeUtc>,
-    pub refused_at: Option<DateTimeUtc>,
+    pub refresh_started_at: Option<Stamp>,
+    pub refused_at: Option<Stamp>,
     pub refresh_attempt: Option<Uuid>,
 }
 

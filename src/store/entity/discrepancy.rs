@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::store::stamp::{Stamp, or_epoch};
+
 use crate::domain::{Discrepancy, Found, Resource, UnknownWord};
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -16,14 +18,14 @@ pub struct Model {
     pub salla_id: Option<i64>,
     #[sea_orm(column_type = "Text")]
     pub kind: String,
-    pub local_updated_at: Option<DateTimeUtc>,
-    pub remote_updated_at: Option<DateTimeUtc>,
+    pub local_updated_at: Option<Stamp>,
+    pub remote_updated_at: Option<Stamp>,
     /// A JSON list of names.
     #[sea_orm(column_type = "Text")]
     pub fields: String,
     #[sea_orm(column_type = "Text", nullable)]
     pub reason: Option<String>,
-    pub found_at: DateTimeUtc,
+    pub found_at: Option<Stamp>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -39,11 +41,11 @@ impl TryFrom<Model> for Found {
             resource: row.resource.parse::<Resource>()?,
             salla_id: row.salla_id,
             kind: row.kind.parse()?,
-            local_updated_at: row.local_updated_at,
-            remote_updated_at: row.remote_updated_at,
+            local_updated_at: row.local_updated_at.map(|Stamp(at)| at),
+            remote_updated_at: row.remote_updated_at.map(|Stamp(at)| at),
             fields: serde_json::from_str(&row.fields).map_err(|_| UnknownWord::new("list of fields", &row.fields))?,
             reason: row.reason,
         };
-        Ok(Self::new(discrepancy, row.found_at))
+        Ok(Self::new(discrepancy, or_epoch(row.found_at)))
     }
 }

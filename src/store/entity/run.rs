@@ -2,8 +2,10 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::store::stamp::{Stamp, or_epoch};
+
 use crate::{
-    domain::{Failure, MerchantId, Part, Request, Run, Totals, UnknownWord, Window},
+    domain::{Failure, MerchantId, Part, Request, Run, Totals, UnknownWord, Waiting, Window},
     reconcile::ports::Lease,
 };
 
@@ -17,21 +19,21 @@ pub struct Model {
     pub trigger: String,
     #[sea_orm(column_type = "Text")]
     pub status: String,
-    pub firing: Option<DateTimeUtc>,
-    pub since_requested: Option<DateTimeUtc>,
-    pub until_requested: Option<DateTimeUtc>,
+    pub firing: Option<Stamp>,
+    pub since_requested: Option<Stamp>,
+    pub until_requested: Option<Stamp>,
     pub full_history: bool,
     pub dry_run: bool,
     pub cancel_requested: bool,
     pub priority: i64,
     pub owner: Option<Uuid>,
-    pub lease_until: Option<DateTimeUtc>,
+    pub lease_until: Option<Stamp>,
     pub epoch: i64,
     pub attempt: i64,
     /// Lapsed leases in a row without a page between them.
     pub setbacks: i64,
-    pub window_since: Option<DateTimeUtc>,
-    pub window_until: Option<DateTimeUtc>,
+    pub window_since: Option<Stamp>,
+    pub window_until: Option<Stamp>,
     #[sea_orm(column_type = "Text", nullable)]
     pub listing: Option<String>,
     /// The cursor, as JSON.
@@ -54,9 +56,15 @@ pub struct Model {
     pub error_kind: Option<String>,
     #[sea_orm(column_type = "Text", nullable)]
     pub error_message: Option<String>,
-    pub queued_at: DateTimeUtc,
-    pub started_at: Option<DateTimeUtc>,
-    pub finished_at: Option<DateTimeUtc>,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub waiting_reason: Option<String>,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub waiting_message: Option<String>,
+    pub waiting_until: Option<Stamp>,
+    pub waiting_attempts: i64,
+    pub queued_at: Option<Stamp>,
+    pub started_at: Option<Stamp>,
+    pub finished_at: Option<Stamp>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -87,15 +95,15 @@ impl Model {
     pub fn request(&self) -> Request {
         Request {
             resources: self.resources_requested.as_deref().and_then(|words| words.parse().ok()).unwrap_or_default(),
-            since: self.since_requested,
-            until: self.until_requested,
+            since: self.since_requested.map(|Stamp(at)| at),
+            until: self.until_requested.map(|Stamp(at)| at),
             full: self.full_history,
             dry_run: self.dry_run,
         }
     }
 
     pub fn window(&self) -> Option<Window> {
-        Some(Window { since: self.window_since?, until: self.window_until? })
+        Some(Window { since: self.window_since?.0, until: self.window_until?.0 })
     }
 
     pub fn totals(&self) -> Totals {
@@ -108,6 +116,17 @@ impl Model {
             failed: count(self.failed),
             newer_locally: self.parts().map_or(0, |parts| Part::sum(&parts).newer_locally),
         }
+    }
+
+    /// Only while the run is to go on. A reason that only a newer version knows is not shown.
+    fn waiting(&self) -> Option<Waiting> {
+        let goes_on = matches!(self.status.as_str(), "queued" | "running");
+        Some(Waiting {
+            reason: self.waiting_reason.as_deref().filter(|_| goes_on)?.parse().ok()?,
+            message: self.waiting_message.clone()?,
+            until: self.waiting_until?.0,
+            attempts: u32::try_from(self.waiting_attempts).unwrap_or(u32::MAX),
+        })
     }
 
     pub fn requests(&self) -> u64 {
@@ -135,10 +154,11 @@ impl TryFrom<Model> for Run {
             totals: row.totals(),
             resources: row.resources(),
             requests: row.requests(),
+            waiting: row.waiting(),
             error,
-            queued_at: row.queued_at,
-            started_at: row.started_at,
-            finished_at: row.finished_at,
+            queued_at: or_epoch(row.queued_at),
+            started_at: row.started_at.map(|Stamp(at)| at),
+            finished_at: row.finished_at.map(|Stamp(at)| at),
         })
     }
 }

@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::store::stamp::Stamp;
+
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "watermarks")]
 pub struct Model {
@@ -9,7 +11,7 @@ pub struct Model {
     pub merchant_id: i64,
     #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
     pub resource: String,
-    pub watermark: DateTimeUtc,
+    pub watermark: Option<Stamp>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

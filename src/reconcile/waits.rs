@@ -1,0 +1,50 @@
+//! Shows what a run waits for while a worker holds it.
+
+use std::{convert::Infallible, time::Duration};
+
+use tokio::time::sleep;
+
+use super::{
+    ports::{Claim, Ledger, Limits, PauseStore, Sources, Targets},
+    runner::Runner,
+};
+use crate::domain::{Wait, WaitReason};
+
+/// How often it is looked what a run waits for.
+const EVERY: Duration = Duration::from_secs(1);
+
+impl<S, T> Runner<S, T>
+where
+    S: Sources + Limits + 'static,
+    T: Targets + Ledger + PauseStore,
+{
+    /// Puts each wait of the run on record when it begins, and takes it off when it is over.
+    pub(super) async fn show_waits(&self, claim: &Claim) -> Infallible {
+        let mut shown: Option<WaitReason> = None;
+        loop {
+            sleep(EVERY).await;
+            let waiting = self.source.waiting(claim.lease.merchant);
+            let reason = waiting.as_ref().map(|(wait, _)| wait.reason);
+            if reason != shown {
+                self.show_wait(claim, waiting.as_ref().map(|(wait, pause)| (wait, *pause))).await;
+                shown = reason;
+            }
+        }
+    }
+
+    /// Where the database does not answer, the log has it alone.
+    pub(super) async fn show_wait(&self, claim: &Claim, wait: Option<(&Wait, Duration)>) {
+        if let Some((wait, pause)) = wait {
+            tracing::warn!(
+                waiting.reason = %wait.reason,
+                waiting.message = wait.message,
+                waiting.seconds = pause.as_secs(),
+                "run waits"
+            );
+            self.progress.waiting(claim.lease.merchant, wait, pause);
+        }
+        if let Err(error) = self.store.note_wait(&claim.lease, wait).await {
+            tracing::debug!(error = %error, "what the run waits for is not on record");
+        }
+    }
+}
