@@ -17,10 +17,10 @@ use crate::{
     http::{self, Access, Api, LogLimit, Onboarding, RequestRate, WebhookSecret},
     outbox::{Relay, Webhook},
     reconcile::{Liveness, OnStop, ProgressSender, Worker},
-    salla,
+    salla::{self, UserInfo},
     schedule::Schedule,
     store::Store,
-    vault::Vault,
+    vault::{Owned, Vault},
 };
 
 /// What the daemon's parts tell each other.
@@ -66,7 +66,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let signals = Signals::default();
-    let (api, onboarding) = (api(config, &services, address, &signals)?, onboarding(config, &services));
+    let (api, onboarding) = (api(config, &services, address, &signals)?, onboarding(config, &services)?);
     let mut tasks = Supervisor::new(signals.liveness.clone());
     let mut heartbeat = Supervisor::new(signals.liveness.clone());
     work(config, &services, &signals, (&mut tasks, &mut heartbeat));
@@ -146,14 +146,14 @@ fn api(
 }
 
 /// What the handlers of the register and of Salla's events need.
-fn onboarding(config: &Config, services: &Services) -> Arc<Onboarding<Vault<Store>>> {
-    Arc::new(Onboarding {
-        register: services.vault.clone(),
+fn onboarding(config: &Config, services: &Services) -> anyhow::Result<Arc<Onboarding<Owned<Vault<Store>, UserInfo>>>> {
+    Ok(Arc::new(Onboarding {
+        register: Owned::new(services.vault.clone(), Arc::new(UserInfo::new(&config.salla)?)),
         metrics: Arc::clone(&services.metrics),
         webhook_secret: WebhookSecret::new([&config.salla.webhook_secret, &config.salla.client_secret]),
         read_event: salla::read_event,
         unsigned: LogLimit::default(),
-    })
+    }))
 }
 
 /// The worker, and the heartbeat that keeps its leases until nothing is left to be done.

@@ -1,6 +1,6 @@
 //! `merchants`: the register.
 
-use std::{io::BufRead, path::PathBuf};
+use std::{io::BufRead, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
@@ -13,11 +13,12 @@ use super::{Exit, actor::actor, table::table};
 use crate::{
     app::{keepers, keepers_at_hand, open_store},
     config::Config,
-    domain::{Change, MerchantId, MerchantState},
-    foreign::object,
+    domain::{Change, MerchantId, MerchantState, plain},
+    foreign::Object,
     reconcile::ports::{Changed, Ledger, Register, Registration, Sealed, Tokens},
+    salla::UserInfo,
     store::Store,
-    vault::Vault,
+    vault::{Owned, Vault},
 };
 
 /// What `merchants` takes.
@@ -78,12 +79,15 @@ pub struct Whom {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
-    merchant_id: MerchantId,
+    merchant_id: Option<MerchantId>,
     name: Option<String>,
-    access_token: SecretString,
+    access_token: Option<SecretString>,
     refresh_token: Option<SecretString>,
     expires_at: Option<DateTime<Utc>>,
 }
+
+/// The fields of a line, which an error may name.
+const FIELDS: [&str; 5] = ["merchant_id", "name", "access_token", "refresh_token", "expires_at"];
 
 /// Does what was asked of the register.
 pub async fn merchants(config: &Config, command: Command) -> anyhow::Result<Exit> {
@@ -105,7 +109,8 @@ pub async fn merchants(config: &Config, command: Command) -> anyhow::Result<Exit
 async fn import(config: &Config, file: PathBuf) -> anyhow::Result<Exit> {
     let keepers = keepers(config)?;
     let store = open_store(config).await?;
-    let vault = Vault::new(keepers, store.clone());
+    let owner = Arc::new(UserInfo::new(&config.salla)?);
+    let register = Owned::new(Vault::new(keepers, store.clone()), owner);
     let input: Box<dyn BufRead> = if file.as_os_str() == "-" {
         Box::new(std::io::stdin().lock())
     } else {
@@ -115,12 +120,14 @@ async fn import(config: &Config, file: PathBuf) -> anyhow::Result<Exit> {
     let mut imported = 0u64;
     for (number, line) in input.lines().enumerate() {
         let line = line.map(Zeroizing::new).with_context(|| format!("{} cannot be read", file.display()))?;
+        // Windows puts a byte order mark before the first line.
+        let line = line.strip_prefix('\u{feff}').unwrap_or(&line);
         if line.trim().is_empty() {
             continue;
         }
-        let registration = registration(&line)
-            .with_context(|| format!("line {} is not imported; the {imported} before it are", number + 1))?;
-        vault.register(&registration, &actor()).await?;
+        let context = || format!("line {} is not imported; the {imported} before it are", number + 1);
+        let registration = registration(line).with_context(context)?;
+        register.register(&registration, &actor()).await.with_context(context)?;
         imported += 1;
     }
     say!("{imported} merchant(s) imported");
@@ -129,12 +136,24 @@ async fn import(config: &Config, file: PathBuf) -> anyhow::Result<Exit> {
 }
 
 fn registration(line: &str) -> anyhow::Result<Registration> {
-    let line: Line = object(line).map_err(|error| {
-        // The error may quote what stands there, which may be a token.
-        anyhow::anyhow!("it is not a merchant as `merchants import --help` shows (column {})", error.column())
+    let mut reader = serde_json::Deserializer::from_str(line);
+    let Object(line): Object<Line> = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        // The error may quote what stands there, which may be a token; a name of ours it may show.
+        let path = error.path().to_string();
+        let column = error.inner().column();
+        if FIELDS.contains(&path.as_str()) {
+            anyhow::anyhow!("`{path}` cannot be read (column {column})")
+        } else {
+            anyhow::anyhow!("it is not a merchant as `merchants import --help` shows (column {column})")
+        }
     })?;
-    let tokens = Tokens::new(line.access_token, line.refresh_token, line.expires_at)?;
-    Ok(Registration::new(line.merchant_id, line.name, tokens)?)
+    if reader.end().is_err() {
+        bail!("more than one JSON object stands on the line");
+    }
+    let merchant_id = line.merchant_id.context("`merchant_id` is missing")?;
+    let access_token = line.access_token.context("`access_token` is missing")?;
+    let tokens = Tokens::new(access_token, line.refresh_token, line.expires_at)?;
+    Ok(Registration::new(merchant_id, line.name, tokens)?)
 }
 
 async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
@@ -152,7 +171,7 @@ async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
     let rows = merchants.into_iter().map(|merchant| {
         vec![
             merchant.merchant_id.to_string(),
-            merchant.name.unwrap_or_default(),
+            merchant.name.as_deref().map(plain).unwrap_or_default(),
             merchant.state.as_str().to_owned(),
             merchant
                 .watermark

@@ -107,7 +107,7 @@ pub struct Put {
         ("Location" = String, description = "The merchant's address"))),
     (status = 400, description = "An id that is no number, or a body that cannot be read"),
     (status = 413, description = "A body of more than 64 KiB"),
-    (status = 422, description = "A token that cannot be one, or a name that is too long")))]
+    (status = 422, description = "A token that cannot be one or belongs to another store, or a name that is too long")))]
 pub async fn put<R: Register>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     Extension(Caller(by)): Extension<Caller>,

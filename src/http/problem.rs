@@ -116,6 +116,7 @@ impl From<CredentialError> for Problem {
     fn from(error: CredentialError) -> Self {
         match error {
             CredentialError::Store(error) => error.into(),
+            CredentialError::OtherMerchant { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
             CredentialError::Unavailable { .. } => {
                 tracing::error!(error = %error, "a request could not be answered");
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "what keeps the tokens does not answer; try again")

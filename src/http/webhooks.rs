@@ -104,7 +104,8 @@ pub struct Receipt {
     (status = 400, description = "A body that is Salla's, and cannot be read"),
     (status = 401, description = "No proof that the request is Salla's"),
     (status = 403, description = "No secret is set that could prove it"),
-    (status = 413, description = "A body of more than 1 MiB")))]
+    (status = 413, description = "A body of more than 1 MiB"),
+    (status = 422, description = "A token that belongs to another store")))]
 pub async fn receive<R: Register>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     ConnectInfo(source): ConnectInfo<SocketAddr>,

@@ -135,6 +135,7 @@ fn of_source(error: &SourceError) -> FailureKind {
         SourceError::NoToken(_) => FailureKind::NoToken,
         SourceError::Credentials(CredentialError::Unreadable { .. }) => FailureKind::TokenUnreadable,
         SourceError::Credentials(CredentialError::Unavailable { .. }) => FailureKind::KeeperUnavailable,
+        SourceError::Credentials(CredentialError::OtherMerchant { .. }) => FailureKind::NeedsReauthorization,
         SourceError::Credentials(CredentialError::Store(_)) => FailureKind::Database,
         SourceError::Unauthorized { .. } => FailureKind::NeedsReauthorization,
         SourceError::MissingScope { .. } => FailureKind::MissingScope,

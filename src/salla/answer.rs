@@ -10,7 +10,7 @@ use reqwest_middleware::{Error, Middleware, Next, Result};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{error::Broken, request::Divisible, trace, wire::Envelope};
+use super::{error::Broken, request::Divisible, secret::without_secret, trace, wire::Envelope};
 use crate::{
     domain::MerchantId,
     reconcile::{Metrics, ports::RequestCount},
@@ -77,23 +77,37 @@ impl Middleware for ReadAnswer {
 }
 
 /// Reads a body, as long as it is not absurdly large.
-pub async fn whole_body(mut response: Response) -> Result<Vec<u8>> {
+pub async fn whole_body(response: Response) -> Result<Vec<u8>> {
+    let (body, broken) = body_so_far(response).await;
+    broken.map_or(Ok(body), Err)
+}
+
+/// What came of a body, and why no more did.
+pub async fn body_so_far(mut response: Response) -> (Vec<u8>, Option<Error>) {
     // A buffer that grows leaves what it held behind: the token endpoint's answers are smaller than this.
     let announced = response.content_length().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
     let mut body = Vec::with_capacity(announced.clamp(ROOM, MOST_ROOM));
-    while let Some(chunk) = response.chunk().await.map_err(Error::Reqwest)? {
-        if body.len() + chunk.len() > MAX_MIB << 20 {
-            return Err(Error::middleware(Broken::TooLarge(MAX_MIB)));
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > MAX_MIB << 20 => {
+                return (body, Some(Error::middleware(Broken::TooLarge(MAX_MIB))));
+            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return (body, None),
+            Err(error) => return (body, Some(Error::Reqwest(error))),
         }
-        body.extend_from_slice(&chunk);
     }
-    Ok(body)
 }
 
 /// Reads the whole answer, and leaves its envelope among the response's extensions.
 async fn read(response: Response, bearer: Option<&HeaderValue>) -> Result<Response> {
     let (status, headers) = (response.status(), response.headers().clone());
     let mut body = whole_body(response).await?;
+    let token = bearer.and_then(|value| value.to_str().ok()?.strip_prefix(BEARER));
+    // A row that repeats the token is stored without it.
+    if let Some(masked) = token.and_then(|token| without_secret(&body, token)) {
+        body = masked;
+    }
     // It stays as long as its rows do.
     body.shrink_to_fit();
     let envelope = envelope(&headers, body.into());
@@ -102,7 +116,7 @@ async fn read(response: Response, bearer: Option<&HeaderValue>) -> Result<Respon
     *kept.headers_mut() = headers;
     match envelope {
         Ok(mut envelope) => {
-            if let Some(token) = bearer.and_then(|value| value.to_str().ok()?.strip_prefix(BEARER)) {
+            if let Some(token) = token {
                 envelope.forget(&[token]);
             }
             let failed = envelope.failed_status().filter(|code| *code >= 500 || *code == 408);

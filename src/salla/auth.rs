@@ -18,12 +18,13 @@ use super::{
     known::KnownTokens,
     persist::persist,
     token::{Refresh, TokenEndpoint},
+    user_info::UserInfo,
 };
 use crate::{
     domain::MerchantId,
     reconcile::{
         Metrics,
-        ports::{CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, SourceError},
+        ports::{CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, SourceError, TokenOwner, Tokens},
     },
 };
 
@@ -39,6 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub struct Auth<C> {
     pub(super) store: Arc<C>,
     endpoint: TokenEndpoint,
+    user_info: UserInfo,
     metrics: Arc<Metrics>,
     refreshes: TaskTracker,
     backoff: Arc<Mutex<Backoff>>,
@@ -52,6 +54,7 @@ impl<C> Clone for Auth<C> {
         Self {
             store: Arc::clone(&self.store),
             endpoint: self.endpoint.clone(),
+            user_info: self.user_info.clone(),
             metrics: Arc::clone(&self.metrics),
             refreshes: self.refreshes.clone(),
             backoff: Arc::clone(&self.backoff),
@@ -62,9 +65,9 @@ impl<C> Clone for Auth<C> {
 }
 
 impl<C: CredentialStore> Auth<C> {
-    pub fn new(store: Arc<C>, endpoint: TokenEndpoint, metrics: Arc<Metrics>) -> Self {
+    pub fn new(store: Arc<C>, endpoint: TokenEndpoint, user_info: UserInfo, metrics: Arc<Metrics>) -> Self {
         let (refreshes, backoff, known, turn) = (TaskTracker::new(), Arc::default(), Arc::default(), Arc::default());
-        Self { store, endpoint, metrics, refreshes, backoff, known, turn }
+        Self { store, endpoint, user_info, metrics, refreshes, backoff, known, turn }
     }
 
     /// How many refreshes are under way.
@@ -192,10 +195,12 @@ impl<C: CredentialStore> Auth<C> {
         drop(turn);
         match refresh {
             Refresh::Renewed(tokens) => {
+                let tokens = Tokens { owner_confirmed: stale.tokens.owner_confirmed, ..tokens };
                 let save = || self.store.complete_refresh(merchant, version, &tokens);
                 // They are nowhere else, and a mark that another process has doubted meanwhile is no obstacle.
                 persist(merchant, "new tokens", None, save).await?;
                 tracing::info!(merchant.id = merchant.0, "token renewed");
+                self.require_owner(merchant, version + 1, &tokens).await?;
                 Ok(Credentials {
                     tokens,
                     obtained_at: Utc::now(),
@@ -221,6 +226,28 @@ impl<C: CredentialStore> Auth<C> {
                 self.doubt(Some(merchant)).await?;
                 let outcome = format!("the outcome of the token refresh is unknown ({reason})");
                 Err(unauthorized(merchant, &format!("{outcome}, and trying again could revoke the installation")))
+            }
+        }
+    }
+
+    /// Refuses tokens that belong to another merchant, as when a refresh token was imported for the wrong one.
+    async fn require_owner(&self, merchant: MerchantId, version: i64, tokens: &Tokens) -> Result<(), SourceError> {
+        if tokens.owner_confirmed {
+            return Ok(());
+        }
+        match self.user_info.owner(&tokens.access).await {
+            Ok(owner) if owner != merchant => {
+                self.give_up(merchant, version).await?;
+                Err(unauthorized(merchant, &format!("the token belongs to store {owner}")))
+            }
+            Ok(_) => Ok(()),
+            Err(reason) => {
+                tracing::warn!(
+                    merchant.id = merchant.0,
+                    reason,
+                    "Salla does not tell which store the renewed token belongs to"
+                );
+                Ok(())
             }
         }
     }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     answer::Call,
     breaker::{Breakers, Refused, State, Trouble},
-    error::{Broken, CircuitOpen, spent},
+    error::{Broken, CircuitOpen, into_source_error},
     request::Divisible,
     waits::Waits,
 };
@@ -202,7 +202,7 @@ fn trouble(result: &Result<Response>) -> Option<Trouble> {
         Err(Error::Middleware(error)) if !error.is::<Broken>() => return None,
         Err(error) => error,
     };
-    Some(match spent(error) {
+    Some(match into_source_error(error) {
         SourceError::Unavailable { reason, .. } => Trouble::Unavailable(reason),
         other => Trouble::Malformed(other.to_string()),
     })

@@ -7,29 +7,29 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use http::{HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use url::Url;
-use zeroize::Zeroizing;
 
 use super::{
-    answer::{BEARER, Call, ReadAnswer},
+    answer::{Call, ReadAnswer},
     auth::{Auth, unauthorized},
     circuit::{Circuit, Guard, LOOK_AGAIN, Then, WhenOpen},
     config::{Config, ListingChoice},
-    error::{malformed, spent},
+    error::{into_source_error, malformed},
     offered::Reading,
-    outbound::plain_client,
+    outbound::{plain_client, token_client},
     refusal::{Refusal, complaint, is_no_such_record, is_salla_s, refusal},
     request::Get,
     retry::{CountAttempts, Enough, ObeyRetryAfter, transient},
-    secret::wiped,
+    secret::bearer,
     shared::SharedLimit,
     throttle::{Limiters, ProcessLimit, Throttle},
     token::TokenEndpoint,
+    user_info::UserInfo,
     waits::Waits,
     wire::Envelope,
 };
@@ -93,12 +93,12 @@ impl<C: CredentialStore> SallaClient<C> {
         when_open: WhenOpen,
         (credentials, pauses): (Arc<C>, Arc<impl PauseStore + BudgetStore>),
         metrics: Arc<Metrics>,
-    ) -> Result<Self, reqwest::Error> {
+    ) -> anyhow::Result<Self> {
         let plain = plain_client(config)?;
         let waits = Waits::default();
         let limiters = Arc::new(Limiters::new(config.requests_per_minute, config.limit_share, waits.clone()));
         let circuit = Arc::new(Circuit::new(when_open, config.max_attempts, waits.clone(), Arc::clone(&metrics)));
-        let http = ClientBuilder::new(plain.clone())
+        let http = ClientBuilder::new(plain)
             .with(transient(config.max_attempts))
             .with(CountAttempts { max_attempts: config.max_attempts })
             .with(ObeyRetryAfter {
@@ -123,7 +123,7 @@ impl<C: CredentialStore> SallaClient<C> {
             .with(ReadAnswer { metrics: Arc::clone(&metrics) })
             .build();
         let endpoint = TokenEndpoint {
-            http: plain,
+            http: token_client(config)?,
             url: config.token_url.clone(),
             client_id: config.client_id.clone(),
             client_secret: config.client_secret.clone(),
@@ -132,7 +132,7 @@ impl<C: CredentialStore> SallaClient<C> {
         };
         Ok(Self {
             http,
-            auth: Auth::new(credentials, endpoint, metrics),
+            auth: Auth::new(credentials, endpoint, UserInfo::new(config)?, metrics),
             circuit,
             limiters,
             waits,
@@ -207,12 +207,7 @@ impl<C: CredentialStore> SallaClient<C> {
     }
 
     async fn send(&self, get: &Get<'_>, token: SecretString) -> Result<reqwest::Response, SourceError> {
-        let mut text = Zeroizing::new(String::with_capacity(BEARER.len() + token.expose_secret().len()));
-        text.push_str(BEARER);
-        text.push_str(token.expose_secret());
-        let mut bearer = HeaderValue::from_maybe_shared(wiped(text))
-            .map_err(|_| unauthorized(get.merchant, "the stored token is not a bearer token"))?;
-        bearer.set_sensitive(true);
+        let bearer = bearer(&token).map_err(|problem| unauthorized(get.merchant, problem))?;
         let url = format!("{}/{}", self.api_url.as_str().trim_end_matches('/'), get.path);
         self.http
             .get(url)
@@ -229,7 +224,7 @@ impl<C: CredentialStore> SallaClient<C> {
             })
             .send()
             .await
-            .map_err(|error| spent(&error))
+            .map_err(|error| into_source_error(&error))
     }
 
     /// A 401 that no renewal mends. One that does not come in Salla's envelope says nothing about the merchant, and one

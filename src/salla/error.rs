@@ -36,14 +36,14 @@ pub fn malformed(reason: &str) -> SourceError {
 }
 
 /// What the middlewares gave up with.
-pub fn spent(error: &reqwest_middleware::Error) -> SourceError {
+pub fn into_source_error(error: &reqwest_middleware::Error) -> SourceError {
     match error {
         reqwest_middleware::Error::Reqwest(error) => SourceError::Unavailable { reason: causes(error), status: None },
         reqwest_middleware::Error::Middleware(error) => {
             if let Some(LastAttempt(last)) = error.downcast_ref() {
-                spent(last)
+                into_source_error(last)
             } else if let Some(RetryError::WithRetries { err, .. } | RetryError::Error(err)) = error.downcast_ref() {
-                spent(err)
+                into_source_error(err)
             } else if let Some(UsedUp(pause)) = error.downcast_ref() {
                 SourceError::AddressLimit { pause: *pause }
             } else if error.is::<CircuitOpen>() {

@@ -56,7 +56,7 @@ mod tests {
     use crate::reconcile::ports::Tokens;
 
     fn of_version(version: i64) -> Credentials {
-        let tokens = Tokens { access: "a".into(), refresh: None, expires_at: None };
+        let tokens = Tokens { access: "a".into(), refresh: None, expires_at: None, owner_confirmed: false };
         Credentials { tokens, obtained_at: Utc::now(), version, refreshing_for: None, refused: false }
     }
 

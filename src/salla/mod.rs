@@ -38,6 +38,7 @@ mod token;
 mod too_long;
 mod trace;
 mod transform;
+mod user_info;
 mod waits;
 mod wire;
 mod words;
@@ -51,4 +52,5 @@ pub use outbound::plain_client;
 pub use privacy::{Config as PrivacyConfig, Personal, Privacy};
 /// For `fuzz/`, and nobody else: what the client reads an answer with.
 #[doc(hidden)]
+pub use user_info::UserInfo;
 pub use wire::Envelope;

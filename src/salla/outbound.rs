@@ -14,6 +14,19 @@ use super::config::Config;
 /// # Errors
 /// When the TLS of this machine cannot be set up, or the proxy's address cannot be used.
 pub fn plain_client(config: &Config) -> Result<reqwest::Client, reqwest::Error> {
+    builder(config)?.build()
+}
+
+/// The same without idle connections. A server closes an idle connection whenever it likes, also while the next request is
+/// on its way: for a refresh token, that would be an outcome that is unknown.
+///
+/// # Errors
+/// As [`plain_client`].
+pub fn token_client(config: &Config) -> Result<reqwest::Client, reqwest::Error> {
+    builder(config)?.pool_max_idle_per_host(0).build()
+}
+
+fn builder(config: &Config) -> Result<reqwest::ClientBuilder, reqwest::Error> {
     let mut headers = http::HeaderMap::new();
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     // Salla names things in this language; another one would make every row look changed.
@@ -28,7 +41,7 @@ pub fn plain_client(config: &Config) -> Result<reqwest::Client, reqwest::Error> 
         .connect_timeout(config.request_timeout.min(Duration::from_secs(5)))
         .timeout(config.request_timeout);
     match config.proxy.expose_secret() {
-        "" => client.build(),
-        proxy => client.proxy(Proxy::all(proxy)?).build(),
+        "" => Ok(client),
+        proxy => Ok(client.proxy(Proxy::all(proxy)?)),
     }
 }

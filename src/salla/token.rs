@@ -1,23 +1,26 @@
 //! The token endpoint. A refresh token is good for one use, and a second use revokes the installation:
 //! a request is sent once, by nobody's retry, and its outcome is one of four.
 
-use std::time::Duration;
+use std::{collections::HashMap, fmt, time::Duration};
 
 use chrono::{DateTime, Datelike as _, Utc};
 use reqwest::{Client, Method, Response, StatusCode, header::CONTENT_TYPE};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 use tracing::Instrument;
 use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
 use super::{
-    answer::whole_body,
-    error::spent,
+    answer::body_so_far,
+    error::into_source_error,
     secret::wiped,
     trace,
-    wire::{Envelope, integer, present},
+    wire::{Envelope, integer, present, scalar},
 };
 use crate::{
     foreign::{causes, object, retry_after},
@@ -88,15 +91,41 @@ impl TokenEndpoint {
         };
         let status = response.status();
         let retry_after = retry_after(response.headers());
-        match whole_body(response).await.map(Zeroizing::new) {
-            Ok(body) => {
-                let text = std::str::from_utf8(&body).unwrap_or_default();
-                let sent = [refresh_token.expose_secret(), self.client_secret.expose_secret()];
-                outcome(status, text, &sent, retry_after, now)
-            }
-            Err(error) => Refresh::Unknown(spent(&error).to_string()),
+        let (body, broken) = body_so_far(response).await;
+        let body = Zeroizing::new(body);
+        let text = readable(&body);
+        // New tokens cannot be asked for again: they count whatever else is wrong with the answer.
+        if let Some(tokens) = tokens(&text, now).filter(|tokens| status.is_success() || is_new(tokens, refresh_token)) {
+            return Refresh::Renewed(tokens);
         }
+        if let Some(error) = broken {
+            return Refresh::Unknown(into_source_error(&error).to_string());
+        }
+        let sent = [refresh_token.expose_secret(), self.client_secret.expose_secret()];
+        outcome(status, &text, &sent, retry_after)
     }
+}
+
+/// What can be read of an answer: from its first brace on, with spaces in place of control characters, and with a mark in
+/// place of what is no text.
+fn readable(body: &[u8]) -> Zeroizing<String> {
+    let decoded = Zeroizing::new(match body {
+        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
+        _ => String::from_utf8_lossy(body).into_owned(),
+    });
+    let begin = decoded.find('{').unwrap_or(0);
+    Zeroizing::new(decoded[begin..].chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
+}
+
+fn utf16(bytes: &[u8], read: fn([u8; 2]) -> u16) -> String {
+    let units: Vec<u16> = bytes.as_chunks().0.iter().map(|unit| read(*unit)).collect();
+    String::from_utf16_lossy(&units)
+}
+
+/// Whether the refresh token is another one than was sent: an error may repeat the request.
+fn is_new(tokens: &Tokens, sent: &SecretString) -> bool {
+    tokens.refresh.as_ref().is_some_and(|refresh| refresh.expose_secret() != sent.expose_secret())
 }
 
 /// The form as it is sent. It is written into room for its longest spelling, so that it is never moved.
@@ -107,17 +136,10 @@ fn form(fields: &[(&str, &str)]) -> Zeroizing<String> {
     text
 }
 
-/// `sent` are the secrets of the request, of which the answer may not speak.
-fn outcome(
-    status: StatusCode,
-    body: &str,
-    sent: &[&str],
-    retry_after: Option<Duration>,
-    now: DateTime<Utc>,
-) -> Refresh {
+/// What an answer without tokens says. `sent` are the secrets of the request, of which it may not speak.
+fn outcome(status: StatusCode, body: &str, sent: &[&str], retry_after: Option<Duration>) -> Refresh {
     if status.is_success() {
-        return tokens(body, now)
-            .map_or_else(|| Refresh::Unknown("the answer holds no tokens".to_owned()), Refresh::Renewed);
+        return Refresh::Unknown("the answer holds no tokens".to_owned());
     }
     // Not as `Envelope::read` does, which would keep the body: it may repeat what was sent.
     let mut envelope = object::<Envelope<IgnoredAny>>(body).ok();
@@ -148,17 +170,20 @@ fn tokens(body: &str, now: DateTime<Utc>) -> Option<Tokens> {
 /// Tokens as Salla hands them out. `expires_in`, `expires` as a span, and `expires` as an instant are told apart by
 /// their size.
 pub fn granted(json: &str, now: DateTime<Utc>) -> Option<Tokens> {
-    #[derive(Deserialize)]
-    struct Wire<'a> {
-        access_token: SecretString,
-        refresh_token: Option<SecretString>,
-        #[serde(borrow)]
-        expires: Option<&'a RawValue>,
-        #[serde(borrow)]
-        expires_in: Option<&'a RawValue>,
-    }
-    let wire: Wire<'_> = object(json).ok()?;
-    let seconds = present(wire.expires_in).or(present(wire.expires)).and_then(integer);
+    // Of several values the first one counts, and what follows it does not.
+    let first: &RawValue = serde_json::Deserializer::from_str(json).into_iter().next()?.ok()?;
+    let fields: Fields<'_> = serde_json::from_str(first.get()).ok()?;
+    let token = |name| Some(SecretString::from(scalar(fields.get(name)?)?.trim().to_owned()));
+    let Some(access) = token("access_token") else {
+        return granted_within(fields.get("data")?.get(), now);
+    };
+    let refresh = present(fields.get("refresh_token")).map(|_| token("refresh_token"));
+    let refresh = match refresh {
+        Some(None) => return None,
+        refresh => refresh.flatten(),
+    };
+    let expiry = present(fields.get("expires_in")).or(present(fields.get("expires")));
+    let seconds = expiry.and_then(integer);
     // Tokens must not be lost for an end that makes no sense, nor renewed at every turn.
     let expires_at = seconds.filter(|seconds| *seconds > 0).and_then(|seconds| {
         if seconds >= EARLIEST_INSTANT {
@@ -168,7 +193,45 @@ pub fn granted(json: &str, now: DateTime<Utc>) -> Option<Tokens> {
         }
     });
     let expires_at = expires_at.filter(|end: &DateTime<Utc>| (1970..=9999).contains(&end.year()));
-    Tokens::new(wire.access_token, wire.refresh_token, expires_at).ok()
+    Tokens::new(access, refresh, expires_at).ok()
+}
+
+/// One level of an envelope around the tokens.
+fn granted_within(json: &str, now: DateTime<Utc>) -> Option<Tokens> {
+    let fields: Fields<'_> = serde_json::from_str(json).ok()?;
+    fields.get("access_token").and_then(|_| granted(json, now))
+}
+
+/// The fields of an object that are looked at. Of several of one name the last one counts.
+#[derive(Debug, Default)]
+struct Fields<'a>(HashMap<String, &'a RawValue>);
+
+impl<'a> Fields<'a> {
+    fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.get(name).copied()
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = HashMap<String, &'de RawValue>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = HashMap::new();
+                while let Some((name, value)) = map.next_entry()? {
+                    fields.insert(name, value);
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(Object).map(Fields)
+    }
 }
 
 #[cfg(test)]
@@ -178,7 +241,41 @@ mod tests {
     const NOW: DateTime<Utc> = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
 
     fn of(status: u16, body: &str) -> Refresh {
-        outcome(StatusCode::from_u16(status).unwrap(), body, &["ory_rt_1"], None, NOW)
+        answered(status, body.as_bytes())
+    }
+
+    fn answered(status: u16, body: &[u8]) -> Refresh {
+        let (status, text) = (StatusCode::from_u16(status).unwrap(), readable(body));
+        let sent = SecretString::from("ory_rt_1");
+        match tokens(&text, NOW).filter(|tokens| status.is_success() || is_new(tokens, &sent)) {
+            Some(tokens) => Refresh::Renewed(tokens),
+            None => outcome(status, &text, &["ory_rt_1"], None),
+        }
+    }
+
+    /// Tokens that are lost cannot be asked for again.
+    #[test]
+    fn an_answer_is_read_as_generously_as_possible() {
+        let good = r#"{"access_token":"a","refresh_token":"r","expires_in":9}"#;
+        let utf16: Vec<u8> = [0xff, 0xfe].into_iter().chain(good.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+        for (status, body) in [
+            (200, [b"\xef\xbb\xbf", good.as_bytes()].concat()),
+            (200, utf16),
+            (200, format!(")]}}',\n{good}\n<!-- x -->").into_bytes()),
+            (200, br#"{"scope":"a","scope":"b","access_token":"a","refresh_token":"r"}"#.to_vec()),
+            (200, b"{\"scope\":\"a\nb\",\"access_token\":\"a\",\"refresh_token\":\"r\"}".to_vec()),
+            (200, b"{\"scope\":\"\xe3\",\"access_token\":\"a\",\"refresh_token\":\"r\"}".to_vec()),
+            (200, format!(r#"{{"status":200,"success":true,"data":{good}}}"#).into_bytes()),
+            (500, good.as_bytes().to_vec()),
+        ] {
+            let shown = String::from_utf8_lossy(&body).into_owned();
+            assert!(matches!(answered(status, &body), Refresh::Renewed(_)), "{status} {shown}");
+        }
+        let echo = r#"{"access_token":"a","refresh_token":"ory_rt_1"}"#;
+        assert!(matches!(of(500, echo), Refresh::Unknown(_)), "an error that repeats the request");
+        let marked = [b"\xef\xbb\xbf", &br#"{"error":"invalid_client"}"#[..]].concat();
+        assert!(matches!(answered(401, &marked), Refresh::Misconfigured(_)));
+        assert!(matches!(of(200, "{\"access_token\":\"a\",\"refresh_to"), Refresh::Unknown(_)), "cut off");
     }
 
     #[test]

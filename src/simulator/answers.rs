@@ -75,6 +75,16 @@ pub async fn one<I: Item>(
     ask(&world, (Kind::of::<I>(), Some(id)), query, &headers).await
 }
 
+/// Tells whose a token is.
+pub async fn user_info(State(world): State<Arc<Mutex<World>>>, headers: HeaderMap) -> Response {
+    match bearer(&world.lock(), &headers) {
+        Some(id) => {
+            json_response(json!({"id": 7, "name": "a user", "merchant": {"id": id, "name": "a shop"}}).to_string())
+        }
+        None => refusal("The access token is invalid"),
+    }
+}
+
 /// Answers a request for an order's lines.
 pub async fn lines(
     State(world): State<Arc<Mutex<World>>>,

@@ -42,6 +42,7 @@ impl Simulator {
             .merge(records::<OrderStatus>())
             .route(&format!("/admin/v2/{}", order_items::LIST), get(answers::lines))
             .route("/oauth2/token", post(tokens::refresh))
+            .route("/oauth2/user/info", get(answers::user_info))
             .layer(CompressionLayer::new())
             .with_state(Arc::clone(&world));
         let server = tokio::spawn(async move {

@@ -236,5 +236,6 @@ pub(super) fn sealed(row: &credential::Model) -> Tokens<Sealed> {
         access: Sealed(row.access_token.clone()),
         refresh: row.refresh_token.clone().map(Sealed),
         expires_at: row.expires_at.map(|Stamp(at)| at),
+        owner_confirmed: row.owner_confirmed,
     }
 }

@@ -256,18 +256,20 @@ impl Store {
         let (now, clock) = (self.dialect.now(), self.dialect.clock_millis());
         let version = self.dialect.greatest("credentials.version + 2", clock);
         let sql = format!(
-            "INSERT INTO credentials (merchant_id, access_token, refresh_token, expires_at, version) \
-             VALUES ($1, $2, $3, $4, {clock}) \
+            "INSERT INTO credentials (merchant_id, access_token, refresh_token, expires_at, owner_confirmed, version) \
+             VALUES ($1, $2, $3, $4, $5, {clock}) \
              ON CONFLICT (merchant_id) DO UPDATE SET access_token = excluded.access_token, \
              refresh_token = excluded.refresh_token, expires_at = excluded.expires_at, \
+             owner_confirmed = excluded.owner_confirmed, \
              version = {version}, obtained_at = {now}, refresh_started_at = NULL, refresh_attempt = NULL, \
              refused_at = NULL"
         );
-        let values: [Value; 4] = [
+        let values: [Value; 5] = [
             id.0.into(),
             tokens.access.0.clone().into(),
             tokens.refresh.as_ref().map(|token| token.0.clone()).into(),
             tokens.expires_at.into(),
+            tokens.owner_confirmed.into(),
         ];
         txn.execute_raw(self.statement(&sql, values)).await.map(drop)
     }

@@ -62,7 +62,7 @@ async fn fixture(engine: Engine, merchants: i64, processes: usize, lease: Durati
     }
     stores[0].migrate().await.unwrap();
     for id in 1..=merchants {
-        let tokens = Tokens { access: Sealed("x".into()), refresh: None, expires_at: None };
+        let tokens = Tokens { access: Sealed("x".into()), refresh: None, expires_at: None, owner_confirmed: false };
         stores[0]
             .register(&Registration { merchant_id: MerchantId(id), name: None, tokens }, &Actor::Local)
             .await
@@ -405,7 +405,7 @@ async fn a_refresh_is_begun_once(engine: Engine) {
     assert_eq!(won, 1);
     let store = &fixture.stores[0];
     assert!(store.load(MerchantId(1)).await.unwrap().unwrap().refreshing_for.is_some());
-    let tokens = Tokens { access: Sealed("y".into()), refresh: None, expires_at: None };
+    let tokens = Tokens { access: Sealed("y".into()), refresh: None, expires_at: None, owner_confirmed: false };
     store.complete_refresh(MerchantId(1), first, &tokens).await.unwrap();
     let renewed = store.load(MerchantId(1)).await.unwrap().unwrap();
     assert_eq!((renewed.version, renewed.refreshing_for, renewed.tokens.access.0.as_str()), (first + 1, None, "y"));
@@ -433,7 +433,7 @@ async fn a_mark_is_taken_away_by_its_own_attempt_and_a_late_save_counts(engine: 
     assert_eq!(store.doubt(None).await.unwrap(), [id]);
     assert!(store.doubt(None).await.unwrap().is_empty());
     assert_eq!(fixture.database.text("SELECT state FROM merchants").await, "needs_reauthorization");
-    let tokens = Tokens { access: Sealed("y".into()), refresh: None, expires_at: None };
+    let tokens = Tokens { access: Sealed("y".into()), refresh: None, expires_at: None, owner_confirmed: false };
     store.complete_refresh(id, version, &tokens).await.unwrap();
     assert_eq!(fixture.database.text("SELECT state FROM merchants").await, "active");
 }

@@ -221,7 +221,12 @@ async fn what_holds_a_secret_does_not_show_it_to_a_debugger() {
     config.telemetry.otlp_endpoint = "http://user:debug-canary@host".into();
     watch.sow_key(KEYS);
     let ring = KeyRing::parse(&config.vault.keys).unwrap();
-    let tokens = Tokens { access: "debug-canary".into(), refresh: Some("debug-canary".into()), expires_at: None };
+    let tokens = Tokens {
+        access: "debug-canary".into(),
+        refresh: Some("debug-canary".into()),
+        expires_at: None,
+        owner_confirmed: false,
+    };
     let vault = Vault::new(KeyRing::parse(&config.vault.keys).unwrap().into(), ());
     let sealed = vault.seal(MerchantId(1001), &tokens).await.unwrap();
     let credentials = Credentials {

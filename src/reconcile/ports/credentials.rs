@@ -18,6 +18,8 @@ pub struct Tokens<T = SecretString> {
     pub refresh: Option<T>,
     /// When the access token ends, if that is known.
     pub expires_at: Option<DateTime<Utc>>,
+    /// Salla has said that they are the merchant's.
+    pub owner_confirmed: bool,
 }
 
 /// A sealed token, as the database keeps it: encrypted, or the name under which another keeps it.
@@ -59,6 +61,14 @@ pub enum CredentialError {
     Unavailable {
         /// Who does not answer, and why.
         reason: String,
+    },
+    /// Salla says whose the token is.
+    #[error("the access token belongs to store {owner}, not to store {merchant}; give each store its own tokens")]
+    OtherMerchant {
+        /// For whom it was to be stored.
+        merchant: MerchantId,
+        /// Whose it is.
+        owner: MerchantId,
     },
     /// The database failed.
     #[error(transparent)]

@@ -47,7 +47,7 @@ impl Tokens {
         if expires_at.is_some_and(|end| !(1970..=9999).contains(&end.year())) {
             return Err(Unusable::End);
         }
-        Ok(Self { access, refresh, expires_at })
+        Ok(Self { access, refresh, expires_at, owner_confirmed: false })
     }
 }
 

@@ -11,6 +11,7 @@ mod grant;
 mod ledger;
 mod outbox;
 mod overview;
+mod owner;
 mod pauses;
 mod register;
 mod source;
@@ -27,6 +28,7 @@ pub use ledger::{
 };
 pub use outbox::{Backlog, Outbox, OutboxEvent, Undelivered};
 pub use overview::{Attention, Night, Overview, TokenState};
+pub use owner::TokenOwner;
 pub use pauses::{BudgetStore, LONGEST_PAUSE, Limits, PauseStore};
 pub use register::{
     AppEvent, Applied, Changed, MerchantFilter, ReadEvent, Register, Registered, Registration, Told, UnreadableEvent,

@@ -18,6 +18,7 @@ pub struct Model {
     pub version: i64,
     pub refresh_started_at: Option<Stamp>,
     pub refused_at: Option<Stamp>,
+    pub owner_confirmed: bool,
     pub refresh_attempt: Option<Uuid>,
 }
 

@@ -74,7 +74,12 @@ pub fn is_to_be_current(stages: &[String]) -> bool {
 /// What the database keeps of a version.
 pub fn reference(id: &str, tokens: &Tokens) -> Tokens<Sealed> {
     let text = || Sealed(format!("{SCHEME}.{id}"));
-    Tokens { access: text(), refresh: tokens.refresh.as_ref().map(|_| text()), expires_at: tokens.expires_at }
+    Tokens {
+        access: text(),
+        refresh: tokens.refresh.as_ref().map(|_| text()),
+        expires_at: tokens.expires_at,
+        owner_confirmed: tokens.owner_confirmed,
+    }
 }
 
 /// What a secret reads.

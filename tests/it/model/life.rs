@@ -305,7 +305,8 @@ impl<K: Kind> Life<K> {
             let (access, refresh) = world.shop(MERCHANT).tokens();
             (access.to_owned(), refresh.to_owned())
         };
-        let tokens = Tokens { access: access.into(), refresh: Some(refresh.into()), expires_at: None };
+        let tokens =
+            Tokens { access: access.into(), refresh: Some(refresh.into()), expires_at: None, owner_confirmed: false };
         let registration = Registration { merchant_id: MerchantId(MERCHANT), name: None, tokens };
         services.vault.register(&registration, &Actor::Local).await.unwrap();
         services.store.close().await.unwrap();

@@ -1,0 +1,104 @@
+//! Whose a token is, by Salla's `oauth2/user/info`.
+
+use std::time::Duration;
+
+use http::header;
+use reqwest::Client;
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use url::Url;
+
+use super::{
+    answer::whole_body,
+    config::Config,
+    error::into_source_error,
+    outbound::token_client,
+    secret::bearer,
+    wire::{integer, present},
+};
+use crate::{
+    domain::MerchantId,
+    foreign::{causes, object},
+    reconcile::ports::TokenOwner,
+};
+
+/// A webhook is to be answered within eight seconds.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The address at the host that issued the token.
+#[derive(Debug, Clone)]
+pub struct UserInfo {
+    http: Client,
+    url: Url,
+    timeout: Duration,
+}
+
+impl UserInfo {
+    /// Beside the token endpoint: `…/oauth2/token` has `…/oauth2/user/info`.
+    ///
+    /// # Errors
+    /// When the TLS of this machine cannot be set up, or the address has no path.
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self {
+            http: token_client(config)?,
+            url: config.token_url.join("user/info")?,
+            timeout: config.request_timeout.min(PATIENCE),
+        })
+    }
+}
+
+impl TokenOwner for UserInfo {
+    async fn owner(&self, access: &SecretString) -> Result<MerchantId, String> {
+        let bearer = bearer(access).map_err(str::to_owned)?;
+        let request = self.http.get(self.url.clone()).header(header::AUTHORIZATION, bearer).timeout(self.timeout);
+        let answer = request.send().await.map_err(|error| causes(&error))?;
+        // The body of an error may repeat the token.
+        if !answer.status().is_success() {
+            return Err(format!("{} from {}", answer.status(), self.url.path()));
+        }
+        let body = whole_body(answer).await.map_err(|error| into_source_error(&error).to_string())?;
+        merchant_in(&String::from_utf8_lossy(&body)).ok_or_else(|| "the answer names no store".to_owned())
+    }
+}
+
+/// `merchant.id`, with or without `data` around it. `data.id` is the user's id, and never read.
+fn merchant_in(json: &str) -> Option<MerchantId> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow)]
+        merchant: Option<&'a RawValue>,
+        #[serde(borrow)]
+        data: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Merchant<'a> {
+        #[serde(borrow)]
+        id: Option<&'a RawValue>,
+    }
+    let answer: Answer<'_> = object(json.trim_start_matches('\u{feff}')).ok()?;
+    match present(answer.merchant) {
+        Some(merchant) => object::<Merchant<'_>>(merchant.get()).ok()?.id.and_then(integer).map(MerchantId),
+        None => merchant_in(present(answer.data)?.get()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_merchant_is_told_from_the_user() {
+        for (json, id) in [
+            (r#"{"id":1,"merchant":{"id":7,"name":"m"}}"#, Some(7)),
+            (r#"{"data":{"id":1,"merchant":{"id":"7"}}}"#, Some(7)),
+            ("\u{feff}{\"merchant\":{\"id\":7}}", Some(7)),
+            (r#"{"data":{"id":7}}"#, None),
+            (r#"{"id":7}"#, None),
+            (r#"{"merchant":{"id":"x"}}"#, None),
+            ("<html>", None),
+        ] {
+            assert_eq!(merchant_in(json), id.map(MerchantId), "{json}");
+        }
+    }
+}

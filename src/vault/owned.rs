@@ -1,0 +1,83 @@
+//! The register of merchants, with a look at whose each new token is.
+
+use std::sync::Arc;
+
+use crate::{
+    domain::{Change, Merchant, MerchantId},
+    reconcile::ports::{
+        Actor, AppEvent, Applied, Changed, CredentialError, MerchantFilter, Register, Registered, Registration,
+        TargetError, TokenOwner, Tokens,
+    },
+};
+
+/// Refuses a token that belongs to another merchant, before it is stored. Asks Salla once for each.
+#[derive(Debug)]
+pub struct Owned<R, O> {
+    register: R,
+    owner: Arc<O>,
+}
+
+impl<R: Clone, O> Clone for Owned<R, O> {
+    fn clone(&self) -> Self {
+        Self { register: self.register.clone(), owner: Arc::clone(&self.owner) }
+    }
+}
+
+impl<R: Register, O: TokenOwner> Owned<R, O> {
+    /// Looks before `register` stores anything.
+    pub fn new(register: R, owner: Arc<O>) -> Self {
+        Self { register, owner }
+    }
+
+    /// The tokens, with the note whether Salla has said whose they are.
+    async fn confirmed(&self, merchant: MerchantId, tokens: &Tokens) -> Result<Tokens, CredentialError> {
+        let owner_confirmed = match self.owner.owner(&tokens.access).await {
+            Ok(owner) if owner != merchant => return Err(CredentialError::OtherMerchant { merchant, owner }),
+            Ok(_) => true,
+            Err(reason) => {
+                tracing::warn!(
+                    merchant.id = merchant.0,
+                    reason,
+                    "Salla does not tell which store the token belongs to; it is stored unchecked"
+                );
+                false
+            }
+        };
+        Ok(Tokens { owner_confirmed, ..tokens.clone() })
+    }
+}
+
+impl<R: Register, O: TokenOwner> Register for Owned<R, O> {
+    async fn register(&self, registration: &Registration, by: &Actor) -> Result<Registered, CredentialError> {
+        let tokens = self.confirmed(registration.merchant_id, &registration.tokens).await?;
+        self.register.register(&Registration { tokens, ..registration.clone() }, by).await
+    }
+
+    async fn change(&self, id: MerchantId, change: Change, by: &Actor) -> Result<Changed, CredentialError> {
+        self.register.change(id, change, by).await
+    }
+
+    async fn remove(&self, id: MerchantId, by: &Actor) -> Result<bool, CredentialError> {
+        self.register.remove(id, by).await
+    }
+
+    async fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>, TargetError> {
+        self.register.merchant(id).await
+    }
+
+    async fn list(&self, filter: MerchantFilter) -> Result<Vec<Merchant>, TargetError> {
+        self.register.list(filter).await
+    }
+
+    async fn stand_still(&self, still: bool, by: &Actor) -> Result<bool, TargetError> {
+        self.register.stand_still(still, by).await
+    }
+
+    async fn apply(&self, event: &AppEvent) -> Result<Applied, CredentialError> {
+        let Some(tokens) = &event.tokens else {
+            return self.register.apply(event).await;
+        };
+        let tokens = Some(self.confirmed(event.merchant, tokens).await?);
+        self.register.apply(&AppEvent { tokens, ..event.clone() }).await
+    }
+}
