@@ -28,6 +28,12 @@ struct Report {
 }
 
 impl Report {
+    /// Something to be looked at that keeps nothing from working.
+    #[expect(clippy::unused_self, reason = "a line of the report like the others")]
+    fn warn(&self, what: &str, trouble: &str) {
+        say!("warn  {what}: {trouble}");
+    }
+
     fn line(&mut self, what: &str, result: Result<String, String>) {
         match result {
             Ok(fine) => say!("ok    {what}: {fine}"),
@@ -41,9 +47,10 @@ impl Report {
 
 /// Looks at everything; 78 when the configuration itself is wrong.
 pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> {
-    let config = config?;
+    let mut config = config?;
     let mut report = Report::default();
     report.line("configuration", Ok("every key is known and every value can be used".to_owned()));
+    modes(&mut config, &report);
     let keepers = keepers(&config);
     let key_problem = keepers.as_ref().err().cloned();
     let mut database_clock = None;
@@ -83,6 +90,18 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
         (None, true) => Exit::Failure,
         (None, false) => Exit::Success,
     })
+}
+
+/// Who else may read or change the files that hold secrets and data.
+fn modes(config: &mut Config, report: &Report) {
+    let loose = config.loose_files();
+    if loose.is_empty() {
+        say!("ok    file modes: only their owner reads the files of secrets and of the database");
+    }
+    for (key, mode) in loose {
+        let trouble = format!("{key}: a file has the mode {mode}; others can read or change it: chmod 600");
+        report.warn("file modes", &trouble);
+    }
 }
 
 /// Which database it is, without what opens it.

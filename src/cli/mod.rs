@@ -151,8 +151,15 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Openapi => Ok(openapi()),
         Command::Completions { shell } => Ok(completions(shell)),
         command => {
-            let config = load()?;
+            let mut config = load()?;
             let telemetry = telemetry::init(&config.telemetry, telemetry::STEPS)?;
+            for (key, mode) in config.loose_files() {
+                tracing::warn!(
+                    key,
+                    mode,
+                    "others than its owner can read or change a file that holds secrets or data: chmod 600"
+                );
+            }
             let done = with_telemetry(command, &config).await;
             telemetry.shutdown().await;
             done

@@ -17,7 +17,7 @@ impl ConfigError {
         Self {
             key: key.to_owned(),
             problem: problem.to_owned(),
-            source_name: format!("config/default.toml; {} can set it", super::variable(key)),
+            source_name: format!("the default; {} can set it", super::variable(key)),
             mend: mend.to_owned(),
         }
     }

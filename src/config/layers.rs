@@ -10,12 +10,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use zeroize::Zeroize;
 
-use super::ConfigError;
+use super::{ConfigError, environment};
 
 /// The reference of all settings.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
-const PREFIX: &str = "SALLA_RECONCILER";
+pub(super) const PREFIX: &str = "SALLA_RECONCILER";
+
+/// The name of the layer that is compiled in.
+const COMPILED_IN: &str = "the default";
 
 /// The merged settings, with the layer that each value came from.
 pub struct Layers {
@@ -53,13 +56,14 @@ impl Layers {
             Ok(())
         };
         let defaults = File::from_str(DEFAULTS, FileFormat::Toml);
-        add(built(defaults.clone(), "config/default.toml")?, &|_| "config/default.toml".to_owned())?;
+        add(built(defaults.clone(), COMPILED_IN)?, &|_| COMPILED_IN.to_owned())?;
         merged = merged.add_source(defaults);
-        for path in files(file) {
+        for (path, name) in files(file) {
             let source = File::new(&path, FileFormat::Toml);
-            add(built(source.clone(), &path)?, &|_| path.clone())?;
+            add(built(source.clone(), &name)?, &|_| name.clone())?;
             merged = merged.add_source(source);
         }
+        environment::check(&known)?;
         let environment = Environment::with_prefix(PREFIX).prefix_separator("__").separator("__");
         add(built(environment.clone(), "the environment")?, &|key| {
             format!("the environment variable {}", variable(key))
@@ -70,21 +74,31 @@ impl Layers {
 
     /// The compiled-in layer alone.
     pub fn defaults() -> Result<Self, ConfigError> {
-        Ok(Self {
-            merged: built(File::from_str(DEFAULTS, FileFormat::Toml), "config/default.toml")?,
-            origins: BTreeMap::new(),
-        })
+        Ok(Self { merged: built(File::from_str(DEFAULTS, FileFormat::Toml), COMPILED_IN)?, origins: BTreeMap::new() })
     }
 
     /// Types the settings; an error names its key.
     pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         serde_path_to_error::deserialize(self.merged.clone()).map_err(|error| {
             let key = error.path().to_string();
-            let inner = error.into_inner().to_string();
-            // The library repeats the key and the kind of source, which the line says anyway.
-            let problem = inner.split(" for key `").next().unwrap_or(&inner);
-            self.error(&key, problem, "see config/default.toml for what it takes")
+            self.error(&key, &problem(&error.into_inner()), &format!("its default is {}", self.default_of(&key)))
         })
+    }
+
+    /// Whether a layer above the default sets a key.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.origins.get(key).is_some_and(|origin| origin != COMPILED_IN)
+    }
+
+    /// From now on the value of `key` counts as one of this source.
+    pub fn comes_from(&mut self, key: &str, source: String) {
+        self.origins.insert(key.to_owned(), source);
+    }
+
+    fn default_of(&self, key: &str) -> String {
+        let defaults = built(File::from_str(DEFAULTS, FileFormat::Toml), COMPILED_IN);
+        let value = defaults.ok().and_then(|defaults| defaults.get_string(key).ok()).filter(|value| !value.is_empty());
+        value.unwrap_or_else(|| "empty".to_owned())
     }
 
     /// An error about the value of `key`.
@@ -98,11 +112,36 @@ impl Layers {
     }
 }
 
-/// The file of the environment, and the one of the command line.
-fn files(file: Option<&Path>) -> Vec<String> {
+/// The file of the environment and the one of the command line, each with what names it.
+fn files(file: Option<&Path>) -> Vec<(String, String)> {
     let named = std::env::var(format!("{PREFIX}_ENV")).ok().filter(|name| !name.is_empty());
-    let of_environment = named.map(|name| format!("config/{name}.toml"));
-    of_environment.into_iter().chain(file.map(|path| path.display().to_string())).collect()
+    let of_environment = named.map(|name| {
+        let path = format!("config/{name}.toml");
+        let told = format!("{path}, which {PREFIX}_ENV names");
+        (path, told)
+    });
+    let of_command_line = file.map(|path| {
+        let path = path.display().to_string();
+        let told = format!("{path}, which --config names");
+        (path, told)
+    });
+    of_environment.into_iter().chain(of_command_line).collect()
+}
+
+/// What is wrong with a value, without the value: it may be a secret under a wrong name.
+fn problem(error: &::config::ConfigError) -> String {
+    use ::config::ConfigError as E;
+    match error {
+        E::Type { expected, .. } => format!("must be {expected}"),
+        E::At { error, .. } => problem(error),
+        E::NotFound(_) => "is missing".to_owned(),
+        E::Message(words) if words.starts_with("must be ") => words.clone(),
+        // serde's own words quote the value before the last comma.
+        E::Message(words) if words.starts_with("invalid ") => words
+            .rsplit_once(", expected ")
+            .map_or_else(|| "cannot be used".to_owned(), |(_, expected)| format!("must be {expected}")),
+        _ => "cannot be used".to_owned(),
+    }
 }
 
 fn built<S>(source: S, name: &str) -> Result<Merged, ConfigError>
@@ -118,7 +157,7 @@ fn unreadable(name: &str, error: &::config::ConfigError) -> ConfigError {
         // Below its first line, what reads TOML quotes the file, which may hold secrets.
         problem: error.to_string().lines().next().unwrap_or_default().to_owned(),
         source_name: name.to_owned(),
-        mend: "it must be there and hold TOML such as config/default.toml".to_owned(),
+        mend: "it must be there and hold TOML: sections such as [salla], and keys such as max_attempts = 3".to_owned(),
     }
 }
 
@@ -127,14 +166,25 @@ fn unknown(key: &str, source_name: &str, known: &[String]) -> ConfigError {
     // Of keys of one section the sections alone are alike.
     let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
     let is_meant = |near: &&String| likeness(near) > 0.8 && strsim::jaro_winkler(&last(near), &last(key)) > 0.7;
-    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(is_meant);
+    let alike = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(is_meant);
+    let same_name = || known.iter().find(|near| last(near) == last(key));
     ConfigError {
         key: key.to_owned(),
-        problem: "is no key".to_owned(),
+        problem: "is not a key".to_owned(),
         source_name: source_name.to_owned(),
-        mend: nearest
-            .map_or_else(String::new, |near| format!("remove it, or did you mean {near} ({})?", variable(near))),
+        mend: alike.or_else(same_name).or_else(|| nearest(key, known)).map_or_else(
+            || "remove it".to_owned(),
+            |near| format!("remove it, or did you mean {near} ({})?", variable(near)),
+        ),
     }
+}
+
+/// The key that is most like `text`, whatever stands between its words.
+pub(super) fn nearest<'a>(text: &str, known: &'a [String]) -> Option<&'a String> {
+    let plain = |text: &str| text.split(['.', '_']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_");
+    let text = plain(text);
+    let likeness = |key: &&String| strsim::jaro_winkler(&plain(key), &text);
+    known.iter().filter(|key| likeness(key) > 0.85).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
 }
 
 /// The dotted path of every value that is not a table. The values may be secrets, and are wiped.

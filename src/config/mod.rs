@@ -5,18 +5,22 @@
 //! `SALLA_RECONCILER__SECTION__KEY`. Each adapter owns its section.
 
 mod cdc;
+mod environment;
 mod error;
 mod layers;
+mod modes;
+mod secret_file;
 
-use std::{fmt::Display, path::Path, str::FromStr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de::Error as _};
+use zeroize::Zeroizing;
 
 pub use error::ConfigError;
 pub use layers::{DEFAULTS, keys, variable};
 
-use crate::{http, outbox, reconcile, salla, schedule, store, telemetry, vault};
+use crate::{domain::Setting, http, outbox, reconcile, salla, schedule, store, telemetry, vault};
 
 /// Every setting; `config/default.toml` tells what each is for.
 #[derive(Debug, Clone, Deserialize)]
@@ -60,17 +64,53 @@ impl Config {
     /// # Errors
     /// One line that names the key, where its value came from, and the mend.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let layers = layers::Layers::read(file)?;
+        let mut layers = layers::Layers::read(file)?;
         let mut config: Self = layers.deserialize()?;
-        config.vault.read_file().map_err(|problem| {
-            layers.error(
-                "vault.keys_file",
-                &problem,
-                "name a file with ID:BASE64 a line, or leave it empty and set vault.keys",
-            )
-        })?;
+        for (key, secret, file) in config.secrets() {
+            if file.as_os_str().is_empty() {
+                continue;
+            }
+            let file_key = format!("{key}_file");
+            let mend = format!("name a file that holds the value alone, or leave it empty and set {key}");
+            if layers.is_set(key) {
+                return Err(layers.error(&file_key, &format!("is set, and so is {key}"), &mend));
+            }
+            *secret = secret_file::read(file).map_err(|problem| layers.error(&file_key, &problem, &mend))?;
+            layers.comes_from(key, format!("the file of {file_key}"));
+        }
         config.check().map_err(|(key, problem, mend)| layers.error(key, &problem, mend))?;
         Ok(config)
+    }
+
+    /// Each secret, with the file that it may come from.
+    fn secrets(&mut self) -> [(&'static str, &mut SecretString, &Path); 11] {
+        let Self { database, salla, http, vault, privacy, cdc, telemetry, .. } = self;
+        [
+            ("database.url", &mut database.url, &database.url_file),
+            ("salla.client_secret", &mut salla.client_secret, &salla.client_secret_file),
+            ("salla.webhook_secret", &mut salla.webhook_secret, &salla.webhook_secret_file),
+            ("salla.proxy", &mut salla.proxy, &salla.proxy_file),
+            ("http.api_token", &mut http.api_token, &http.api_token_file),
+            ("http.api_tokens", &mut http.api_tokens, &http.api_tokens_file),
+            ("vault.keys", &mut vault.keys, &vault.keys_file),
+            ("privacy.pseudonym_key", &mut privacy.pseudonym_key, &privacy.pseudonym_key_file),
+            ("cdc.webhook_url", &mut cdc.webhook_url, &cdc.webhook_url_file),
+            ("cdc.webhook_secret", &mut cdc.webhook_secret, &cdc.webhook_secret_file),
+            ("telemetry.otlp_endpoint", &mut telemetry.otlp_endpoint, &telemetry.otlp_endpoint_file),
+        ]
+    }
+
+    /// Files that hold secrets or data and that others than their owner can read or change: the key that names each, and its
+    /// mode.
+    #[must_use]
+    pub fn loose_files(&mut self) -> Vec<(String, String)> {
+        let of_sqlite = modes::files_of_sqlite(self.database.url.expose_secret());
+        let database =
+            of_sqlite.iter().filter_map(|file| Some(("database.url".to_owned(), modes::problem(file, false)?)));
+        let database: Vec<_> = database.collect();
+        let secrets = self.secrets().into_iter();
+        let secrets = secrets.filter_map(|(key, _, file)| Some((format!("{key}_file"), modes::problem(file, true)?)));
+        secrets.chain(database).collect()
     }
 
     /// The defaults alone, whatever the environment says.
@@ -91,7 +131,7 @@ impl Config {
             if !(url.scheme() == "https" || url.scheme() == "http" && is_loopback(url)) {
                 return Err((
                     key,
-                    format!("{url} would send tokens over a connection that is not encrypted"),
+                    "would send tokens over a connection that is not encrypted".to_owned(),
                     "use https; plain http is taken for loopback addresses only",
                 ));
             }
@@ -109,8 +149,8 @@ impl Config {
             return Err(("database.url", "cannot be read as an address".to_owned(), store::PERCENT_ENCODE));
         }
         if !(self.salla.limit_share > 0.0 && self.salla.limit_share <= 1.0) {
-            let share = self.salla.limit_share;
-            return Err(("salla.limit_share", format!("{share} is no share"), "use a number above 0, up to 1"));
+            let problem = "must be a share".to_owned();
+            return Err(("salla.limit_share", problem, "use a number above 0, up to 1"));
         }
         if self.reconcile.resources.is_empty() {
             let mend = "name what is to be reconciled, such as orders";
@@ -118,7 +158,7 @@ impl Config {
         }
         let share = self.reconcile.max_disappeared;
         if !(0.0..=1.0).contains(&share) {
-            return Err(("reconcile.max_disappeared", format!("{share} is no share"), "use a number from 0 to 1"));
+            return Err(("reconcile.max_disappeared", "must be a share".to_owned(), "use a number from 0 to 1"));
         }
         self.check_traces()?;
         cdc::check(&self.cdc, url)?;
@@ -224,21 +264,36 @@ fn is_loopback(url: &url::Url) -> bool {
 
 /// Reads `30s`, `24h`, `90d`.
 pub(crate) fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(input)?;
-    let span = humantime::parse_duration(&text)
-        .map_err(|_| D::Error::custom(format!("{text:?} is not a duration such as 30s, 24h or 90d")))?;
-    if span > Duration::from_secs(3650 * 86400) {
-        return Err(D::Error::custom(format!("{text:?} is longer than ten years")));
-    }
-    Ok(span)
+    let span = humantime::parse_duration(&String::deserialize(input)?).ok();
+    span.filter(|span| *span <= Duration::from_secs(3650 * 86400))
+        .ok_or_else(|| D::Error::custom("must be a duration such as 30s, 24h or 90d, of ten years at most"))
 }
 
-/// Reads whatever a text can be parsed to.
-pub(crate) fn parsed<'de, D, T>(input: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: FromStr<Err: Display>,
-{
-    let text = String::deserialize(input)?;
-    text.parse().map_err(|error| D::Error::custom(format!("{text:?}: {error}")))
+/// Reads what a text can be parsed to. Its own error may quote the text, which may be a secret under a wrong name.
+pub(crate) fn parsed<'de, D: Deserializer<'de>, T: Setting>(input: D) -> Result<T, D::Error> {
+    String::deserialize(input)?.parse().map_err(|_| D::Error::custom(format!("must be {}", T::takes())))
+}
+
+/// Reads a text without the white space around it: a secret from a file often ends with a new line.
+pub(crate) fn trimmed<'de, D: Deserializer<'de>, T: From<String>>(input: D) -> Result<T, D::Error> {
+    let text = Zeroizing::new(String::deserialize(input)?);
+    Ok(T::from(secret_file::trimmed(&text).to_owned()))
+}
+
+impl Setting for SocketAddr {
+    fn takes() -> String {
+        "an address and a port, such as 127.0.0.1:8080".to_owned()
+    }
+}
+
+impl Setting for url::Url {
+    fn takes() -> String {
+        "an address, such as https://api.salla.dev/admin".to_owned()
+    }
+}
+
+impl Setting for chrono_tz::Tz {
+    fn takes() -> String {
+        "a time zone of IANA, such as Asia/Riyadh".to_owned()
+    }
 }

@@ -55,5 +55,5 @@ pub use slice::Slice;
 pub use totals::{Outcome, Totals};
 pub use waiting::{Wait, WaitReason, Waiting};
 pub use window::{Covered, InvalidWindow, Request, Window, WindowPolicy};
-pub use words::UnknownWord;
 pub(crate) use words::words;
+pub use words::{Setting, UnknownWord};

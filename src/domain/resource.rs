@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-use super::{UnknownWord, words::words};
+use super::{Setting, UnknownWord, words::words};
 
 /// Calls a macro with the list. What comes here, in this order, is what a run goes through, what the metrics label and
 /// what the configuration may name; each kind has files of its own in `domain`, `salla`, `store` and the migrations.
@@ -80,6 +80,13 @@ fn bit(resource: Resource) -> u32 {
 impl FromIterator<Resource> for Resources {
     fn from_iter<I: IntoIterator<Item = Resource>>(resources: I) -> Self {
         Self(resources.into_iter().fold(0, |bits, resource| bits | bit(resource)))
+    }
+}
+
+impl Setting for Resources {
+    fn takes() -> String {
+        let words = Resource::ALL.iter().map(|one| one.as_str()).collect::<Vec<_>>();
+        format!("some of {}, separated by commas", words.join(", "))
     }
 }
 

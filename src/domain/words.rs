@@ -23,6 +23,12 @@ impl UnknownWord {
     }
 }
 
+/// A type that a setting is read to, told without the setting's value: that may be a secret under a wrong name.
+pub trait Setting: std::str::FromStr {
+    /// What it takes, after `must be`.
+    fn takes() -> String;
+}
+
 /// An enum that is spelt in `snake_case` in the settings, the database, the API and the metrics.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident ($what:literal) { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
@@ -53,6 +59,12 @@ macro_rules! words {
                     $($word => Ok(Self::$variant),)+
                     _ => Err($crate::domain::UnknownWord::new($what, text).among(&[$($word),+])),
                 }
+            }
+        }
+
+        impl $crate::domain::Setting for $name {
+            fn takes() -> String {
+                format!("one of {}", [$($word),+].join(", "))
             }
         }
 

@@ -279,6 +279,8 @@ mod tests {
             listen: ([127, 0, 0, 1], 0).into(),
             api_token: token.into(),
             api_tokens: named.into(),
+            api_token_file: "".into(),
+            api_tokens_file: "".into(),
             requests_per_second: 1,
             trusted_proxies: String::new(),
         };

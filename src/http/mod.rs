@@ -22,7 +22,7 @@ mod tokens;
 mod trigger;
 mod webhooks;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{Extension, Router, http::StatusCode, middleware};
 use secrecy::SecretString;
@@ -55,8 +55,12 @@ use crate::reconcile::{
 pub struct Config {
     #[serde(deserialize_with = "crate::config::parsed")]
     pub listen: SocketAddr,
+    #[serde(deserialize_with = "crate::config::trimmed")]
     pub api_token: SecretString,
+    pub api_token_file: PathBuf,
+    #[serde(deserialize_with = "crate::config::trimmed")]
     pub api_tokens: SecretString,
+    pub api_tokens_file: PathBuf,
     pub requests_per_second: u32,
     /// The proxies in front of this program, `ADDRESS[/BITS][,…]`.
     pub trusted_proxies: String,

@@ -1,5 +1,7 @@
 //! What can be set about the hand-over.
 
+use std::path::PathBuf;
+
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -9,7 +11,11 @@ use serde::Deserialize;
 #[expect(missing_docs, reason = "config/default.toml documents every key")]
 pub struct Config {
     pub publication: String,
+    #[serde(deserialize_with = "crate::config::trimmed")]
     pub webhook_url: SecretString,
+    pub webhook_url_file: PathBuf,
+    #[serde(deserialize_with = "crate::config::trimmed")]
     pub webhook_secret: SecretString,
+    pub webhook_secret_file: PathBuf,
     pub slot: String,
 }

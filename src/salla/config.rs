@@ -1,6 +1,6 @@
 //! What can be set about Salla.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -13,11 +13,18 @@ use crate::domain::words;
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents every key")]
 pub struct Config {
+    #[serde(deserialize_with = "crate::config::parsed")]
     pub api_url: Url,
+    #[serde(deserialize_with = "crate::config::parsed")]
     pub token_url: Url,
+    #[serde(deserialize_with = "crate::config::trimmed")]
     pub client_id: String,
+    #[serde(deserialize_with = "crate::config::trimmed")]
     pub client_secret: SecretString,
+    pub client_secret_file: PathBuf,
+    #[serde(deserialize_with = "crate::config::trimmed")]
     pub webhook_secret: SecretString,
+    pub webhook_secret_file: PathBuf,
     #[serde(deserialize_with = "crate::config::parsed")]
     pub listing: ListingChoice,
     #[serde(deserialize_with = "crate::config::duration")]
@@ -29,7 +36,9 @@ pub struct Config {
     pub limit_share: f64,
     pub process_requests_per_minute: u32,
     pub address_requests_per_10_minutes: u32,
+    #[serde(deserialize_with = "crate::config::trimmed")]
     pub proxy: SecretString,
+    pub proxy_file: PathBuf,
 }
 
 words! {

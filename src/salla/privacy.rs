@@ -4,7 +4,7 @@
 //! It is applied to a row before anything else looks at it, so that columns, payload, fingerprint, discrepancies and log
 //! are made of what is left. Only that two rows without an id are two is told from what was sent.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use bytestring::ByteString;
 use hmac::{Hmac, KeyInit, Mac};
@@ -28,6 +28,7 @@ pub struct Config {
     #[serde(deserialize_with = "crate::config::parsed")]
     pub customer_fields: CustomerFields,
     pub pseudonym_key: SecretString,
+    pub pseudonym_key_file: PathBuf,
 }
 
 impl Config {
@@ -237,7 +238,13 @@ mod tests {
 
     #[test]
     fn rows_without_an_id_are_told_apart_by_what_was_sent() {
-        let of = |key: &str| Privacy::new(&Config { customer_fields: CustomerFields::None, pseudonym_key: key.into() });
+        let of = |key: &str| {
+            Privacy::new(&Config {
+                customer_fields: CustomerFields::None,
+                pseudonym_key: key.into(),
+                pseudonym_key_file: PathBuf::new(),
+            })
+        };
         let (one, other) = (r#"{"name":"Noura","views":1}"#, r#"{"name":"Ali","views":1}"#);
         let keyed = of("a key of thirty-two characters!!");
         assert_ne!(keyed.stand_in(one, "{}"), keyed.stand_in(other, "{}"));

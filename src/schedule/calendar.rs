@@ -12,6 +12,8 @@ use croner::{
     parser::{CronParser, Seconds},
 };
 
+use crate::domain::Setting;
+
 /// More firings than this at once are not told apart: only the latest counts.
 const MOST_AT_ONCE: usize = 1000;
 
@@ -25,6 +27,12 @@ pub struct CronPattern {
 impl fmt::Debug for CronPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.text.fmt(f)
+    }
+}
+
+impl Setting for CronPattern {
+    fn takes() -> String {
+        "a pattern of six fields, seconds first, that fires, such as 0 0 2 * * *".to_owned()
     }
 }
 

@@ -1,5 +1,7 @@
 //! What can be set about the database.
 
+use std::path::PathBuf;
+
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -8,6 +10,8 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents every key")]
 pub struct Config {
+    #[serde(deserialize_with = "crate::config::trimmed")]
     pub url: SecretString,
+    pub url_file: PathBuf,
     pub migrate: bool,
 }

@@ -3,7 +3,7 @@
 mod terminal;
 mod trace;
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, path::PathBuf};
 
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use secrecy::{ExposeSecret, SecretString};
@@ -25,7 +25,9 @@ pub struct Config {
     #[serde(deserialize_with = "crate::config::parsed")]
     pub log_format: LogFormat,
     /// It may name a user and a password.
+    #[serde(deserialize_with = "crate::config::trimmed")]
     pub otlp_endpoint: SecretString,
+    pub otlp_endpoint_file: PathBuf,
 }
 
 words! {
@@ -77,13 +79,21 @@ pub fn init(config: &Config, filter: &str) -> anyhow::Result<Telemetry> {
     let traces = (!endpoint.is_empty()).then(|| trace::provider(endpoint)).transpose()?;
     let spans = traces.as_ref().map(trace::layer);
     tracing_subscriber::registry().with(lines).with(spans).with(filter_fn(is_discreet)).try_init()?;
+    std::panic::set_hook(Box::new(log_panic));
     Ok(Telemetry { traces })
+}
+
+/// A panic is a line of the log like any other. Its message may quote a value, and is not shown.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    tracing::error!(panic.location = panic.location().map(tracing::field::display), "the program panicked");
 }
 
 /// Below these levels the spans of sea-orm carry the database's address with its password, and the AWS SDK may show bodies,
 /// whatever `RUST_LOG` and `LOG_SENSITIVE_BODIES` ask for.
 fn is_discreet(what: &Metadata<'_>) -> bool {
     match what.target() {
+        // They show parameters of the database's address, and lines of .pgpass.
+        target if target.starts_with("sqlx_postgres::options") || target.starts_with("sqlx_sqlite::options") => false,
         target if target.starts_with("sea_orm::") => *what.level() <= Level::INFO,
         target if target.starts_with("aws_") => *what.level() <= Level::DEBUG,
         _ => true,

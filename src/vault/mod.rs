@@ -22,16 +22,12 @@ pub use owned::Owned;
 pub use ring::{KeyRing, KeyRingError, OpenError, generate, is_key_id};
 pub use store::Vault;
 
-use std::{io::Read, path::PathBuf};
+use std::path::PathBuf;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
 use crate::domain::words;
-
-/// No ring comes near this.
-const LARGEST_FILE: u64 = 64 << 10;
 
 words! {
     /// Who seals.
@@ -54,34 +50,12 @@ pub struct Config {
     pub keeper: Choice,
     pub kms_key: String,
     pub secrets_prefix: String,
+    #[serde(deserialize_with = "crate::config::trimmed")]
     pub keys: SecretString,
     pub keys_file: PathBuf,
 }
 
 impl Config {
-    /// Takes the keys from the file, where one is named.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words: there are keys beside it, or it cannot be read.
-    pub fn read_file(&mut self) -> Result<(), String> {
-        if self.keys_file.as_os_str().is_empty() {
-            return Ok(());
-        }
-        if !self.keys.expose_secret().is_empty() {
-            return Err("is set, and so is vault.keys".to_owned());
-        }
-        let file = self.keys_file.display();
-        let mut text = Zeroizing::new(String::new());
-        let read = std::fs::File::open(&self.keys_file);
-        let read = read.and_then(|file| file.take(LARGEST_FILE).read_to_string(&mut text));
-        read.map_err(|error| format!("{file} cannot be read: {error}"))?;
-        if text.trim().is_empty() {
-            return Err(format!("{file} is empty"));
-        }
-        self.keys = text.trim().into();
-        Ok(())
-    }
-
     /// What is wrong with it: the key, the problem, and what mends it.
     pub(crate) fn problem(&self) -> Option<(&'static str, String, &'static str)> {
         if !keeper::is_built_with(self.keeper) {
@@ -97,7 +71,7 @@ impl Config {
             || self.secrets_prefix.len() > 400
             || !self.secrets_prefix.chars().all(of_secrets)
         {
-            let problem = format!("{:?} is nothing that a secret's name can begin with", self.secrets_prefix);
+            let problem = "is nothing that a secret's name can begin with".to_owned();
             return Some(("vault.secrets_prefix", problem, "use letters, digits and / _ + = . @ -"));
         }
         let keys = KeyRing::parse(&self.keys).err().filter(|error| *error != KeyRingError::Empty);

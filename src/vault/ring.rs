@@ -40,11 +40,11 @@ pub enum KeyRingError {
     #[error("entry {0} is not ID:BASE64, with an id of up to {LONGEST_ID} letters, digits, `-` and `_`")]
     Shape(usize),
     /// Not 32 bytes of base64.
-    #[error("key {0:?} is not 32 bytes in base64")]
-    Key(String),
+    #[error("the key of entry {0} is not 32 bytes in base64")]
+    Key(usize),
     /// One id, two keys.
-    #[error("key id {0:?} is given twice")]
-    Twice(String),
+    #[error("entry {0} has the id of another")]
+    Twice(usize),
 }
 
 /// Why a sealed token does not open.
@@ -72,9 +72,9 @@ impl KeyRing {
         for (number, entry) in entries.filter(|entry| !entry.is_empty()).enumerate() {
             let (id, key) =
                 entry.split_once(':').filter(|(id, _)| is_key_id(id)).ok_or(KeyRingError::Shape(number + 1))?;
-            let cipher = cipher(key).ok_or_else(|| KeyRingError::Key(id.to_owned()))?;
+            let cipher = cipher(key).ok_or(KeyRingError::Key(number + 1))?;
             if keys.iter().any(|(known, _)| known == id) {
-                return Err(KeyRingError::Twice(id.to_owned()));
+                return Err(KeyRingError::Twice(number + 1));
             }
             keys.push((id.to_owned(), cipher));
         }
@@ -229,11 +229,11 @@ mod tests {
         let of = |text: &str| KeyRing::parse(&SecretString::from(text)).unwrap_err();
         assert_eq!(of(""), KeyRingError::Empty);
         assert_eq!(of("abc"), KeyRingError::Shape(1));
-        assert_eq!(of("k:short"), KeyRingError::Key("k".to_owned()));
-        assert_eq!(of(&format!("k:{}", STANDARD.encode([7; 33]))), KeyRingError::Key("k".to_owned()));
+        assert_eq!(of("k:short"), KeyRingError::Key(1));
+        assert_eq!(of(&format!("k:{}", STANDARD.encode([7; 33]))), KeyRingError::Key(1));
         let reversed = format!("{}:k", STANDARD.encode([7; 32]).trim_end_matches('='));
         assert_eq!(of(&reversed), KeyRingError::Shape(1), "an error would quote the key as an id");
-        assert_eq!(of(&format!("{},{}", key("k"), key("k"))), KeyRingError::Twice("k".to_owned()));
+        assert_eq!(of(&format!("{},{}", key("k"), key("k"))), KeyRingError::Twice(2));
         assert!(!format!("{:?}", ring(&key("k"))).contains(':'));
     }
 }
