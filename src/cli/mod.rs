@@ -151,15 +151,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Openapi => Ok(openapi()),
         Command::Completions { shell } => Ok(completions(shell)),
         command => {
-            let mut config = load()?;
+            let config = load()?;
             let telemetry = telemetry::init(&config.telemetry, telemetry::STEPS)?;
-            for (key, mode) in config.loose_files() {
-                tracing::warn!(
-                    key,
-                    mode,
-                    "others than its owner can read or change a file that holds secrets or data: chmod 600"
-                );
-            }
             let done = with_telemetry(command, &config).await;
             telemetry.shutdown().await;
             done
@@ -195,6 +188,9 @@ async fn serve(config: &Config) -> anyhow::Result<Exit> {
     let stop = signal::termination()?;
     let listener = app::bind(config).await?;
     let services = app::Services::build(config, WhenOpen::Wait).await?;
+    for (key, mode) in config.clone().loose_files() {
+        tracing::warn!(key, mode, "users other than the owner can read or change a file with secrets: chmod 600");
+    }
     if config.salla.client_id.is_empty() {
         tracing::warn!("salla.client_id and salla.client_secret are not set: no token will be renewed");
     }

@@ -4,8 +4,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Columns, Digest, Fingerprint, Record, Unreadable};
 
-/// A stamp that is later than the clock of the server that shows it by more than this was not made by that clock.
+/// A record whose time stamp is later than Salla's clock by more than this is set aside.
 pub const STAMP_TOLERANCE: TimeDelta = TimeDelta::minutes(10);
+
+/// A stored time stamp that is later than Salla's clock by more than this does not win. The clocks of other writers may
+/// be an hour ahead; local time that was stored as UTC is three hours ahead in Riyadh.
+pub const STORED_STAMP_TOLERANCE: TimeDelta = TimeDelta::minutes(90);
 
 /// What the platform's database holds of a record.
 #[derive(Debug, Clone)]
@@ -76,8 +80,8 @@ impl Verdict {
 }
 
 /// Decides what is to be done about one record that Salla lists. Newer wins; where the age is equal,
-/// Salla's content wins. A held version that is later than `latest`, the server's clock with [`STAMP_TOLERANCE`], was not
-/// stamped by that clock, and does not win.
+/// Salla's content wins. A held version that is later than `latest`, Salla's clock with
+/// [`STORED_STAMP_TOLERANCE`], does not win.
 ///
 /// # Errors
 /// When the payload has to be hashed and cannot be.

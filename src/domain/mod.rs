@@ -29,7 +29,7 @@ mod waiting;
 mod window;
 mod words;
 
-pub use assess::{Held, STAMP_TOLERANCE, Verdict, assess};
+pub use assess::{Held, STAMP_TOLERANCE, STORED_STAMP_TOLERANCE, Verdict, assess};
 pub use budget::Budget;
 pub use check::{Check, DEEP_CHECK_NIGHTS, DeepCheck, Summary, needs_detail};
 pub use customer::{Customer, CustomerColumns};

@@ -7,10 +7,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     parts::Done,
-    ports::{Claim, Ledger, Limits, MAX_SETBACKS, PauseStore, Released, Sources, TargetError, Targets},
+    policy::failure,
+    ports::{Claim, Ending, Lease, Ledger, Limits, MAX_SETBACKS, PauseStore, Released, Sources, TargetError, Targets},
     runner::{Ended, OnStop, Runner},
 };
-use crate::domain::Wait;
+use crate::domain::{FailureKind, RunStatus, Wait};
 
 /// What is left on record is not worth more of a shutdown's time than this.
 const LEAVING: Duration = Duration::from_secs(2);
@@ -80,6 +81,15 @@ where
                 break released;
             }
         };
+        if matches!(released, Ok(Released::Queued)) {
+            tracing::info!(
+                waiting.reason = %wait.reason,
+                waiting.message = wait.message,
+                "run given back at its cursor for {} s",
+                pause.as_secs()
+            );
+            return Ended::Elsewhere(claim.lease.merchant);
+        }
         self.report_release(claim, released, pause, Some(&wait))
     }
 
@@ -115,5 +125,25 @@ where
             Err(error) => tracing::warn!(error = %error, "run could not be given back; its lease will lapse"),
         }
         Ended::Elsewhere(claim.lease.merchant)
+    }
+
+    /// A defect that one run brings out is that run's alone: it ends as failed.
+    pub(super) async fn panicked(&self, lease: Lease) -> Ended {
+        let failure = failure(FailureKind::Internal, &"the run panicked");
+        let ending = Ending {
+            status: RunStatus::Failed,
+            watermarks: Vec::new(),
+            failure: Some(failure.clone()),
+            parts: Vec::new(),
+            requests: 0,
+            again: None,
+        };
+        match self.store.finish(&lease, ending).await {
+            Ok(run) => Ended::Run(Box::new(run)),
+            Err(error) => {
+                tracing::error!(error = %error, "the end of a run that panicked could not be recorded");
+                Ended::Unrecorded { merchant: lease.merchant, failure }
+            }
+        }
     }
 }

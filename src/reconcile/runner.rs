@@ -3,7 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -14,8 +14,7 @@ use super::{
     parts::{self, Done, reconcile_part},
     policy::{Disposition, database_failure, dispose, failure},
     ports::{
-        Again, Claim, CredentialError, Ending, Lease, Ledger, Limits, PauseStore, SourceError, Sources, TargetError,
-        Targets,
+        Again, Claim, CredentialError, Ending, Ledger, Limits, PauseStore, SourceError, Sources, TargetError, Targets,
     },
     progress::ProgressSender,
     span,
@@ -128,26 +127,6 @@ where
         }
         self.progress.ended(&ended);
         ended
-    }
-
-    /// A defect that one run brings out is that run's alone: it ends as failed.
-    async fn panicked(&self, lease: Lease) -> Ended {
-        let failure = failure(FailureKind::Internal, &"the run panicked");
-        let ending = Ending {
-            status: RunStatus::Failed,
-            watermarks: Vec::new(),
-            failure: Some(failure.clone()),
-            parts: Vec::new(),
-            requests: 0,
-            again: None,
-        };
-        match self.store.finish(&lease, ending).await {
-            Ok(run) => Ended::Run(Box::new(run)),
-            Err(error) => {
-                tracing::error!(error = %error, "the end of a run that panicked could not be recorded");
-                Ended::Unrecorded { merchant: lease.merchant, failure }
-            }
-        }
     }
 
     async fn settle(&self, claim: Claim, stop: &CancellationToken) -> Ended {
@@ -272,19 +251,6 @@ where
             }
             error => dispose(error),
         }
-    }
-
-    /// Waits until Salla may be asked about the store again, which an earlier process was told to leave alone.
-    async fn sit_out(&self, claim: &Claim, pause: Duration, stop: &CancellationToken) -> Result<(), EngineError> {
-        if pause > self.longest_pause {
-            return Err(SourceError::RateLimited { retry_after: Some(pause) }.into());
-        }
-        let message = "Salla asked to leave the store alone".to_owned();
-        let wait = Wait { reason: WaitReason::RateLimited, message };
-        self.show_wait(claim, Some((&wait, pause))).await;
-        stop.run_until_cancelled(sleep(pause)).await.ok_or(EngineError::Stopped)?;
-        self.show_wait(claim, None).await;
-        Ok(())
     }
 
     async fn end(&self, claim: &Claim, ending: Ending, began: Instant) -> Ended {

@@ -9,7 +9,7 @@ use super::{
     ports::{Cursor, Page, PageRequest, Row, RowKey, Seen, Whose},
     walk::{Answer, SeenIds, Walk, WalkError},
 };
-use crate::domain::{Listing, Record, Resource, STAMP_TOLERANCE, Scope, Summary, Unreadable};
+use crate::domain::{Listing, Record, Resource, STORED_STAMP_TOLERANCE, Scope, Summary, Unreadable};
 
 /// So many records of each kind are asked for to tell a store's trouble from that of others.
 const CONTROLS: usize = 3;
@@ -85,7 +85,7 @@ impl Survey {
     /// The latest stamp that Salla's clock can have made by now, where it is known.
     pub fn latest_stamp(&self) -> Option<DateTime<Utc>> {
         let (shown, when) = self.clock?;
-        Some(shown + TimeDelta::from_std(when.elapsed()).ok()? + STAMP_TOLERANCE)
+        Some(shown + TimeDelta::from_std(when.elapsed()).ok()? + STORED_STAMP_TOLERANCE)
     }
 
     /// Where a run begins to read a kind of record, after so many commits.

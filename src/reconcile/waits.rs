@@ -3,9 +3,11 @@
 use std::{convert::Infallible, time::Duration};
 
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    ports::{Claim, Ledger, Limits, PauseStore, Sources, Targets},
+    engine::EngineError,
+    ports::{Claim, Ledger, Limits, PauseStore, SourceError, Sources, Targets},
     runner::Runner,
 };
 use crate::domain::{Wait, WaitReason};
@@ -46,5 +48,23 @@ where
         if let Err(error) = self.store.note_wait(&claim.lease, wait).await {
             tracing::debug!(error = %error, "what the run waits for is not on record");
         }
+    }
+
+    /// Waits until Salla may be asked about the store again, which an earlier process was told to leave alone.
+    pub(super) async fn sit_out(
+        &self,
+        claim: &Claim,
+        pause: Duration,
+        stop: &CancellationToken,
+    ) -> Result<(), EngineError> {
+        if pause > self.longest_pause {
+            return Err(SourceError::RateLimited { retry_after: Some(pause) }.into());
+        }
+        let message = "Salla asked to leave the store alone".to_owned();
+        let wait = Wait { reason: WaitReason::RateLimited, message };
+        self.show_wait(claim, Some((&wait, pause))).await;
+        stop.run_until_cancelled(sleep(pause)).await.ok_or(EngineError::Stopped)?;
+        self.show_wait(claim, None).await;
+        Ok(())
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     domain::MerchantId,
     reconcile::{
         Metrics,
-        ports::{CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, SourceError, TokenOwner, Tokens},
+        ports::{CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, SourceError, Tokens},
     },
 };
 
@@ -40,7 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub struct Auth<C> {
     pub(super) store: Arc<C>,
     endpoint: TokenEndpoint,
-    user_info: UserInfo,
+    pub(super) user_info: UserInfo,
     metrics: Arc<Metrics>,
     refreshes: TaskTracker,
     backoff: Arc<Mutex<Backoff>>,
@@ -226,28 +226,6 @@ impl<C: CredentialStore> Auth<C> {
                 self.doubt(Some(merchant)).await?;
                 let outcome = format!("the outcome of the token refresh is unknown ({reason})");
                 Err(unauthorized(merchant, &format!("{outcome}, and trying again could revoke the installation")))
-            }
-        }
-    }
-
-    /// Refuses tokens that belong to another merchant, as when a refresh token was imported for the wrong one.
-    async fn require_owner(&self, merchant: MerchantId, version: i64, tokens: &Tokens) -> Result<(), SourceError> {
-        if tokens.owner_confirmed {
-            return Ok(());
-        }
-        match self.user_info.owner(&tokens.access).await {
-            Ok(owner) if owner != merchant => {
-                self.give_up(merchant, version).await?;
-                Err(unauthorized(merchant, &format!("the token belongs to store {owner}")))
-            }
-            Ok(_) => Ok(()),
-            Err(reason) => {
-                tracing::warn!(
-                    merchant.id = merchant.0,
-                    reason,
-                    "Salla does not tell which store the renewed token belongs to"
-                );
-                Ok(())
             }
         }
     }

@@ -5,14 +5,15 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, Days, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 
 use super::{
     client::SallaClient,
     config::ListingChoice,
     date,
     error::malformed,
-    offered::{Capabilities, Offered},
+    offered::Offered,
+    page_query::page_query,
     request::{Divisible, Get},
     rows,
     too_long::too_long,
@@ -202,7 +203,7 @@ impl<C: CredentialStore> SallaClient<C> {
         divisible: Divisible,
         requests: &RequestCount,
     ) -> Result<Fetched<R>, SourceError> {
-        let query = self.query(&request, &R::LIST);
+        let query = page_query(&request, &R::LIST, request.page_size.unwrap_or(self.reading.page_size));
         let get = Get { divisible, ..Get::new::<R>(request.whose.merchant, R::PATH, &query, requests) };
         let answer = self.get(&get).await?;
         let rows = answer.envelope.rows().map_err(malformed)?;
@@ -238,29 +239,6 @@ impl<C: CredentialStore> SallaClient<C> {
             return rows::set_aside(listed, "updated_at", "is ahead of Salla's own clock");
         }
         listed
-    }
-
-    fn query(&self, request: &PageRequest<'_>, list: &Capabilities) -> Vec<(&'static str, String)> {
-        let mut query = Vec::new();
-        match request.scope {
-            Scope::Changed { since } => {
-                let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
-                query.extend(list.changed_since.map(|name| (name, since)));
-            }
-            Scope::Created { from, to } => {
-                // Whether the days at the ends count, and in which zone, is not documented: a day more on each side.
-                let from = from.and_then(|day| day.checked_sub_days(Days::new(1)));
-                let to = to.and_then(|day| day.checked_add_days(Days::new(1)));
-                let days = list.created_days.into_iter().flatten().zip([from, to]);
-                query.extend(list.oldest_first.map(|(name, value)| (name, value.to_owned())));
-                query.extend(days.filter_map(|(name, day)| Some((name, day?.to_string()))));
-            }
-        }
-        if list.paged {
-            let page_size = request.page_size.unwrap_or(self.reading.page_size);
-            query.extend([("page", request.number.to_string()), ("per_page", page_size.to_string())]);
-        }
-        query
     }
 
     /// A server that does not know the filter returns older rows, or rows that carry no `updated_at`, by which none

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::{
     answer::whole_body,
+    auth::{Auth, unauthorized},
     config::Config,
     error::into_source_error,
     outbound::token_client,
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     domain::MerchantId,
     foreign::{causes, object},
-    reconcile::ports::TokenOwner,
+    reconcile::ports::{CredentialStore, SourceError, TokenOwner, Tokens},
 };
 
 /// A webhook is to be answered within eight seconds.
@@ -45,6 +46,35 @@ impl UserInfo {
             url: config.token_url.join("user/info")?,
             timeout: config.request_timeout.min(PATIENCE),
         })
+    }
+}
+
+impl<C: CredentialStore> Auth<C> {
+    /// Refuses tokens that belong to another merchant, as when a refresh token was imported for the wrong one.
+    pub(super) async fn require_owner(
+        &self,
+        merchant: MerchantId,
+        version: i64,
+        tokens: &Tokens,
+    ) -> Result<(), SourceError> {
+        if tokens.owner_confirmed {
+            return Ok(());
+        }
+        match self.user_info.owner(&tokens.access).await {
+            Ok(owner) if owner != merchant => {
+                self.give_up(merchant, version).await?;
+                Err(unauthorized(merchant, &format!("the token belongs to store {owner}")))
+            }
+            Ok(_) => Ok(()),
+            Err(reason) => {
+                tracing::warn!(
+                    merchant.id = merchant.0,
+                    reason,
+                    "Salla does not tell which store the renewed token belongs to"
+                );
+                Ok(())
+            }
+        }
     }
 }
 

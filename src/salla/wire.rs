@@ -1,17 +1,15 @@
 //! The envelope around every answer, and Salla's way of saying nothing.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use serde::{
-    Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
+use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{
     body::{Repaired, without_mark},
+    list_rows::{Numbered, Rows},
     words::Words,
 };
 use crate::foreign::object;
@@ -32,9 +30,6 @@ pub struct Envelope<Data = Payload> {
     /// The status, which Salla repeats in the body.
     pub status: Option<Box<RawValue>>,
 }
-
-/// No list has more rows: what stands behind them is not looked at.
-const MOST_ROWS: usize = 10_001;
 
 /// A row of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -232,61 +227,6 @@ impl Envelope {
     }
 }
 
-/// The rows of a list, as far as they are read.
-struct Rows<'a>(Vec<&'a RawValue>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Rows<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List;
-        impl<'de> Visitor<'de> for List {
-            type Value = Vec<&'de RawValue>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                let mut rows = Vec::new();
-                while rows.len() < MOST_ROWS {
-                    let Some(row) = list.next_element()? else { return Ok(rows) };
-                    rows.push(row);
-                }
-                while list.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(rows)
-            }
-        }
-        deserializer.deserialize_seq(List).map(Rows)
-    }
-}
-
-/// The values of an object whose keys are numbers, in their order: PHP writes a list with gaps in this way.
-struct Numbered<'a>(Vec<&'a RawValue>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Numbered<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Values;
-        impl<'de> Visitor<'de> for Values {
-            type Value = Vec<&'de RawValue>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object whose keys are numbers")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut rows = Vec::new();
-                while map.next_key::<u64>()?.is_some() {
-                    let row = map.next_value()?;
-                    if rows.len() < MOST_ROWS {
-                        rows.push(row);
-                    }
-                }
-                Ok(rows)
-            }
-        }
-        deserializer.deserialize_map(Values).map(Numbered)
-    }
-}
-
 /// Where a body is no text.
 fn no_text(body: &[u8]) -> serde_json::Error {
     match serde_json::from_slice::<&RawValue>(body) {
@@ -335,7 +275,7 @@ pub fn integer(raw: &RawValue) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::list_rows::MOST_ROWS, *};
 
     fn raw(json: &str) -> Box<RawValue> {
         serde_json::from_str(json).unwrap()

@@ -124,6 +124,12 @@ impl Shop {
         shop
     }
 
+    /// Makes these the present tokens.
+    pub fn set_tokens(&mut self, access: &str, refresh: &str) {
+        access.clone_into(&mut self.access_token);
+        refresh.clone_into(&mut self.refresh_token);
+    }
+
     /// Places an order at `at`, and returns its id.
     pub fn place(&mut self, at: DateTime<Utc>) -> i64 {
         let at = whole_seconds(at);

@@ -13,11 +13,12 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
 use super::{
+    altered::Altered,
     dialect::Dialect,
     error::{CALL_TIMEOUT, Trouble, is_held, target_error, trouble},
     frontier::Frontier,
     outbox::HandOver,
-    pool::{self, Altered, Begins},
+    pool::{self, Begins},
     setup_error::StoreError,
 };
 use crate::{

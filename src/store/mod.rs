@@ -2,6 +2,7 @@
 //! plain ones.
 
 mod address;
+mod altered;
 mod audit;
 mod budget;
 mod checks;
@@ -37,6 +38,7 @@ mod queries;
 mod queue;
 mod ready;
 mod records;
+mod release;
 mod renewal;
 mod schedule;
 mod setup_error;

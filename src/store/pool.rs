@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 use sea_orm::{
-    ConnectOptions, DbErr,
+    ConnectOptions,
     sqlx::{
         self, Connection, Executor, PgConnection, Row,
         postgres::{PgConnectOptions, PgPoolOptions},
@@ -19,7 +19,7 @@ use sea_orm::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::{address::schema_of, error::has_stale_plan, setup_error::StoreError};
+use super::{address::schema_of, altered::Altered, setup_error::StoreError};
 
 /// To open a connection, or to wait for one that is free.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -195,25 +195,6 @@ impl Drop for Watched<'_> {
         if !self.is_over {
             *self.begins.0.lock() = Some(Instant::now());
         }
-    }
-}
-
-/// When a statement was last found to be of a table that has been altered since. Sessions that are older than that have
-/// prepared such statements, and are closed. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Altered(Arc<Mutex<Option<Instant>>>);
-
-impl Altered {
-    /// Takes note of an error that says so.
-    pub fn note(&self, error: &DbErr) {
-        if has_stale_plan(error) {
-            tracing::info!("a table was altered; sessions with statements of the old one are closed");
-            *self.0.lock() = Some(Instant::now());
-        }
-    }
-
-    fn outdates(&self, age: Duration) -> bool {
-        self.0.lock().is_some_and(|found| found.elapsed() < age)
     }
 }
 

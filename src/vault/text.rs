@@ -26,7 +26,7 @@ pub(super) enum Kind {
 pub(super) fn each<T, U, E>(tokens: &Tokens<T>, mut of: impl FnMut(Kind, &T) -> Result<U, E>) -> Result<Tokens<U>, E> {
     let access = of(Kind::Access, &tokens.access)?;
     let refresh = tokens.refresh.as_ref().map(|token| of(Kind::Refresh, token)).transpose()?;
-    Ok(Tokens { access, refresh, expires_at: tokens.expires_at, owner_confirmed: tokens.owner_confirmed })
+    Ok(tokens.with_texts(access, refresh))
 }
 
 /// Why a text is not decrypted.

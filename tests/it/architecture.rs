@@ -19,7 +19,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("schedule", &["domain", "reconcile"]),
     ("telemetry", &["domain", "reconcile"]),
     ("simulator", &[]),
-    ("config", &["http", "outbox", "reconcile", "salla", "schedule", "store", "telemetry", "vault"]),
+    ("config", &["domain", "http", "outbox", "reconcile", "salla", "schedule", "store", "telemetry", "vault"]),
     ("app", &["config", "domain", "http", "outbox", "reconcile", "salla", "schedule", "store", "telemetry", "vault"]),
     (
         "cli",

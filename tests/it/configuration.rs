@@ -11,14 +11,15 @@ fn the_defaults_load_and_every_key_has_a_comment() {
     let mut commented = true;
     for line in DEFAULTS.lines() {
         if line.contains(" = ") && !line.starts_with('#') {
-            let client_secret = line.starts_with("client_secret");
-            assert!(commented || client_secret, "{line} has no comment");
+            // A secret's file is described once, at `database.url_file`.
+            let has_no_comment_of_its_own = line.starts_with("client_secret") || line.contains("_file =");
+            assert!(commented || has_no_comment_of_its_own, "{line} has no comment");
             commented = false;
         } else if line.starts_with('#') {
             commented = true;
         }
     }
-    assert_eq!(keys().len(), 48);
+    assert_eq!(keys().len(), 59);
     assert_eq!(variable("http.api_token"), "SALLA_RECONCILER__HTTP__API_TOKEN");
 }
 
@@ -34,9 +35,9 @@ async fn bad_values_are_named_with_their_source_and_the_mend() {
         ("RECONCILE__MAX_DISAPPEARED", "1.5", "reconcile.max_disappeared"),
         ("SALLA__PROXY", "proxy:3128", "salla.proxy"),
         ("SALLA__LISTING", "documentd", "salla.listing"),
-        ("SALLA__LISTING", "documentd", "there are auto, updated_at_min, documented"),
-        ("VAULT__KEEPER", "vault", "there are keys, kms, secrets_manager"),
-        ("PRIVACY__CUSTOMER_FIELDS", "anon", "there are full, pseudonymous, none"),
+        ("SALLA__LISTING", "documentd", "one of auto, updated_at_min, documented"),
+        ("VAULT__KEEPER", "vault", "one of keys, kms, secrets_manager"),
+        ("PRIVACY__CUSTOMER_FIELDS", "anon", "one of full, pseudonymous, none"),
         ("SALLA__REQUEST_TIMEOUT", "5", "salla.request_timeout"),
         ("SALLA__API_URL", "http://api.salla.dev", "salla.api_url"),
         ("SALLA__API_URL", "nonsense", "salla.api_url"),
@@ -51,7 +52,7 @@ async fn bad_values_are_named_with_their_source_and_the_mend() {
         ("HTTP__API_TOKENS", "ci:read:0123456789abcdef,ci:read:short", "http.api_tokens: entry 2 has a token"),
         ("DATABASE__URL", "mysql://x", "database.url"),
         ("DATABASE__MIGRATE", "maybe", "database.migrate"),
-        ("TELEMETRY__LOG_FORMAT", "xml", "there are auto, json, text"),
+        ("TELEMETRY__LOG_FORMAT", "xml", "one of auto, json, text"),
         ("CDC__WEBHOOK_URL", "pipeline.example/runs", "cdc.webhook_url"),
         ("CDC__WEBHOOK_URL", "ftp://pipeline.example/runs", "cdc.webhook_url"),
         ("CDC__WEBHOOK_URL", "https://me:its-password-canary@pipeline.example/runs", "cdc.webhook_url"),
@@ -109,10 +110,7 @@ async fn a_keeper_has_what_it_needs() {
     for (settings, words) in [
         (vec![("VAULT__KEEPER", "vault")], "vault.keeper"),
         (vec![("VAULT__KEEPER", "kms")], "vault.kms_key: is needed where vault.keeper is kms"),
-        (
-            vec![("VAULT__SECRETS_PREFIX", "")],
-            "vault.secrets_prefix: \"\" is nothing that a secret's name can begin with",
-        ),
+        (vec![("VAULT__SECRETS_PREFIX", "")], "vault.secrets_prefix: is nothing that a secret's name can begin with"),
         (vec![("VAULT__SECRETS_PREFIX", "my secrets/")], "vault.secrets_prefix"),
     ] {
         let mut site = Site::unregistered(Engine::Sqlite, []).await;
@@ -140,7 +138,7 @@ async fn a_hand_over_is_whole() {
         (vec![(url, "https://pipeline.example/runs")], "cdc.webhook_secret: is empty"),
         (vec![(url, "https://pipeline.example/runs"), (secret, "whsec_?")], "cdc.webhook_secret: holds no base64"),
         (vec![("CDC__SLOT", "warehouse")], "cdc.slot: is set, and nobody is told"),
-        (vec![("CDC__SLOT", "Ware-House")], "cdc.slot: \"Ware-House\" is no name"),
+        (vec![("CDC__SLOT", "Ware-House")], "cdc.slot: is no name"),
         (vec![("CDC__PUBLICATION", &"x".repeat(64))], "cdc.publication: is no name"),
     ] {
         let mut site = Site::unregistered(Engine::Sqlite, []).await;
@@ -168,11 +166,15 @@ async fn files_are_layered_and_named() {
     let output = site.run(&["--config", file, "migrate", "status"]).await.exits(78);
     assert!(output.stderr.contains("salla.timeout") && output.stderr.contains("mine.toml"), "{}", output.stderr);
     let output = site.run(&["--config", "nowhere.toml", "migrate", "status"]).await.exits(78);
-    assert!(output.stderr.contains("nowhere.toml"), "{}", output.stderr);
+    for words in ["nowhere.toml", "--config"] {
+        assert!(output.stderr.contains(words), "{}", output.stderr);
+    }
     let mut command = site.command(&["migrate", "status"]);
     command.env("SALLA_RECONCILER_ENV", "production");
     let output = site.output(command, "").await.exits(78);
-    assert!(output.stderr.contains("config/production.toml"), "{}", output.stderr);
+    for words in ["config/production.toml", "SALLA_RECONCILER_ENV"] {
+        assert!(output.stderr.contains(words), "{}", output.stderr);
+    }
 }
 
 #[tokio::test]
@@ -183,7 +185,7 @@ async fn without_keys_nothing_that_needs_them_begins() {
         for command in [&["run"][..], &["serve"], &["merchants", "import", "-"], &["keys", "rotate"]] {
             let output = site.run(command).await.exits(78);
             assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
-            let source = if keys.is_empty() { "default.toml" } else { "variable SALLA_RECONCILER__VAULT__KEYS" };
+            let source = if keys.is_empty() { "the default" } else { "variable SALLA_RECONCILER__VAULT__KEYS" };
             for words in ["vault.keys", "keys generate", source] {
                 assert!(output.stderr.contains(words), "{}", output.stderr);
             }
@@ -310,4 +312,114 @@ async fn shells_complete() {
         }
     }
     site.run(&["completions", "none"]).await.exits(2);
+}
+
+/// A setting that nothing reads can leave the API open.
+#[tokio::test]
+async fn a_variable_that_nothing_reads_is_refused() {
+    for (name, meant) in [
+        ("SALLA_RECONCILER_HTTP__API_TOKEN", "SALLA_RECONCILER__HTTP__API_TOKEN"),
+        ("SALLA_RECONCILER_HTTP_API_TOKENS", "SALLA_RECONCILER__HTTP__API_TOKENS"),
+        ("SALLA_RECONCILER_DATABASE__URL", "SALLA_RECONCILER__DATABASE__URL"),
+        ("SALLA_RECONCILER_ENVIRONMENT", "SALLA_RECONCILER_ENV"),
+        ("SALLA_RECONCILER_SURPRISE", "SALLA_RECONCILER__SECTION__KEY"),
+    ] {
+        let mut site = Site::unregistered(Engine::Sqlite, []).await;
+        site.set_variable(name, "variable-canary-0123");
+        for command in [&["run"][..], &["serve"], &["check"], &["merchants", "list"]] {
+            let told = site.run(command).await.exits(78).stderr;
+            assert_eq!(told.lines().count(), 1, "{told}");
+            assert!(told.contains(name) && told.contains(meant) && !told.contains("canary"), "{told}");
+        }
+    }
+    // Kubernetes sets these in every pod beside a Service of this name.
+    let mut site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
+    for (name, value) in [
+        ("SERVICE_HOST", "10.0.0.1"),
+        ("SERVICE_PORT", "8080"),
+        ("SERVICE_PORT_HTTP", "8080"),
+        ("PORT", "tcp://10.0.0.1:8080"),
+        ("PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+        ("PORT_8080_TCP_ADDR", "10.0.0.1"),
+    ] {
+        site.set_variable(&format!("SALLA_RECONCILER_{name}"), value);
+    }
+    site.run(&["run"]).await.exits(0);
+}
+
+/// `serve` and `run` with every secret from a file, one after the other, and with line ends and a byte order mark.
+#[tokio::test]
+async fn every_secret_may_come_from_a_file() {
+    let mut site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
+    site.set("SALLA__WEBHOOK_SECRET", "webhook-canary-0123");
+    site.set("HTTP__API_TOKEN", "operator-canary-0123");
+    site.set("HTTP__API_TOKENS", "grafana:read:reader-canary-0123");
+    let secrets: Vec<String> =
+        keys().into_iter().filter_map(|key| key.strip_suffix("_file").map(str::to_owned)).collect();
+    assert_eq!(secrets.len(), 11, "{secrets:?}");
+    for key in &secrets {
+        let variable = key.replace('.', "__").to_uppercase();
+        let value = site.environment().get(&format!("SALLA_RECONCILER__{variable}")).cloned();
+        let Some(value) = value else { continue };
+        let file = site.folder.path().join(key);
+        std::fs::write(&file, format!("\u{feff}{value}\r\n")).unwrap();
+        site.set(&format!("{variable}_FILE"), file.to_str().unwrap());
+        let told = site.run(&["run"]).await.exits(78).stderr;
+        assert!(told.contains(&format!("is set, and so is {key}")), "{told}");
+        site.unset(&variable);
+    }
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+    let daemon = site.serve().await;
+    assert_eq!(daemon.get("/runs").await.0, 401);
+    for token in ["operator-canary-0123", "reader-canary-0123"] {
+        assert_eq!(daemon.call_with_token("/runs", token).await, 200);
+    }
+    drop(daemon);
+    for key in secrets {
+        let variable = format!("{}_FILE", key.replace('.', "__").to_uppercase());
+        let mut command = site.command(&["check"]);
+        command.env(format!("SALLA_RECONCILER__{variable}"), "/nowhere/path-canary-0123");
+        command.env_remove(format!("SALLA_RECONCILER__{}", variable.trim_end_matches("_FILE")));
+        let told = site.output(command, "").await.exits(78).stderr;
+        assert!(told.contains(&variable) && told.contains("cannot be read") && !told.contains("canary"), "{told}");
+    }
+}
+
+/// The database holds tokens and the customers' data, and a key file opens the tokens.
+#[tokio::test]
+async fn files_with_secrets_are_for_their_owner() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut site = Site::unregistered(Engine::Sqlite, [shop(1001, 0, 1)]).await;
+    let database = site.folder.path().join("made.db");
+    site.set("DATABASE__URL", &format!("sqlite://{}?mode=rwc", database.display()));
+    site.register(1001).await;
+    let daemon = site.serve().await;
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(site.folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with("made.db") {
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+            names.push(path);
+        }
+    }
+    assert!(names.len() > 1, "the journal is not there: {names:?}");
+    let clean = site.run(&["check"]).await.stdout;
+    assert!(!clean.contains("warn  file modes"), "{clean}");
+    drop(daemon);
+
+    let keys = site.folder.path().join("keys");
+    std::fs::write(&keys, site.environment()["SALLA_RECONCILER__VAULT__KEYS"].as_bytes()).unwrap();
+    site.unset("VAULT__KEYS");
+    site.set("VAULT__KEYS_FILE", keys.to_str().unwrap());
+    for (path, key, wrong) in
+        [(&keys, "vault.keys_file", 0o666), (&keys, "vault.keys_file", 0o644), (&database, "database.url", 0o644)]
+    {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(wrong)).unwrap();
+        let check = site.run(&["check"]).await.stdout;
+        let line = check.lines().find(|line| line.starts_with("warn  file modes")).unwrap_or_else(|| panic!("{check}"));
+        assert!(line.contains(key) && line.contains(&format!("{wrong:04o}")), "{line}");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    assert!(!site.run(&["check"]).await.stdout.contains("warn  file modes"));
 }

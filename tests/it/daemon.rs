@@ -69,13 +69,13 @@ async fn a_missed_firing_is_made_up_for_once(engine: Engine) {
 
 async fn runs_on_demand(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 50, 3)]).await;
-    site.set("HTTP__API_TOKEN", "operator-canary");
+    site.set("HTTP__API_TOKEN", "operator-canary-0123");
     let guarded = site.serve().await;
     for path in ["/runs", "/merchants", "/runs/00000000-0000-7000-8000-000000000000"] {
         assert_eq!(guarded.get(path).await.0, 401, "{path}");
     }
     assert_eq!(guarded.post("/runs", r#"{"merchant_id":1001}"#).await.0, 401);
-    assert_eq!(guarded.call_with_token("/runs", "operator-canary").await, 200);
+    assert_eq!(guarded.call_with_token("/runs", "operator-canary-0123").await, 200);
     assert_eq!(guarded.call_with_token("/runs", "operator").await, 401);
     drop(guarded);
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use nix::sys::signal::Signal;
+use reqwest::Method;
 use salla_reconciler::simulator::{Fault, Limit};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -19,6 +20,8 @@ on_every_database!(
     a_429,
     a_pause_survives_a_restart,
     a_deploy_keeps_a_limit_that_nobody_announces,
+    an_operator_lifts_a_pause,
+    a_retry_after_that_holds_an_instant,
     a_limit_that_does_not_say_for_how_long,
     one_store_does_not_answer,
     a_store_that_stays_away_holds_up_nobody,
@@ -187,6 +190,68 @@ async fn a_pause_survives_a_restart(engine: Engine) {
     let began = Instant::now();
     assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
     assert!(began.elapsed() > Duration::from_millis(1500), "{:?}", began.elapsed());
+}
+
+/// `merchants resume`, `POST /merchants/ID/resume`, an import and a PUT.
+async fn an_operator_lifts_a_pause(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 2)]).await;
+    let daemon = site.serve().await;
+    for way in ["resume", "POST", "import", "PUT"] {
+        site.salla.world().script(1001, [Fault::too_many("3600")]);
+        assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "rate_limited", "{way}");
+        assert_eq!(site.reconcile(1001, &[]).await["requests"], 0, "{way}");
+        match way {
+            "resume" => drop(site.run(&["merchants", "resume", "1001"]).await.exits(0)),
+            "POST" => assert_eq!(daemon.post("/merchants/1001/resume", "").await.0, 200),
+            "import" => site.register(1001).await,
+            _ => {
+                let mut body: Value = serde_json::from_str(&site.salla.registration(1001).unwrap()).unwrap();
+                body.as_object_mut().unwrap().remove("merchant_id");
+                assert_eq!(daemon.call(Method::PUT, "/merchants/1001", Some(&body.to_string())).await.0, 200);
+            }
+        }
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!(run["status"], "succeeded", "{way}: {run}");
+    }
+}
+
+/// An instant in `Retry-After`, in any unit, is read as one or ignored: no store waits for more than an hour.
+async fn a_retry_after_that_holds_an_instant(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    site.set("SALLA__MAX_ATTEMPTS", "1");
+    let soon = Utc::now().timestamp() + 300;
+    for (status, value) in [
+        (429, soon.to_string()),
+        (429, (soon * 1_000).to_string()),
+        (429, (soon * 1_000_000).to_string()),
+        (429, "253402300799".to_owned()),
+        (429, "Fri, 31 Dec 9999 23:59:59 GMT".to_owned()),
+        (429, "9999-12-31T23:59:59Z".to_owned()),
+        (429, u64::MAX.to_string()),
+        (503, "253402300799".to_owned()),
+        (503, "Fri, 31 Dec 9999 23:59:59 GMT".to_owned()),
+        (503, (soon * 1_000).to_string()),
+    ] {
+        let body = match Fault::too_many("1") {
+            Fault::Answer { body, .. } => body,
+            _ => String::new(),
+        };
+        site.salla
+            .world()
+            .script(1001, [Fault::Answer { status, headers: vec![("retry-after", value.clone())], body }]);
+        site.reconcile(1001, &[]).await;
+        let longest = Utc::now() + TimeDelta::minutes(61);
+        let column = if site.database.is_postgres() { "ends_at" } else { "julianday(ends_at)" };
+        let longest = if site.database.is_postgres() {
+            format!("'{}'", longest.to_rfc3339())
+        } else {
+            format!("julianday('{}')", longest.format("%Y-%m-%dT%H:%M:%SZ"))
+        };
+        let far = site.database.number(&format!("SELECT count(*) FROM pauses WHERE {column} > {longest}")).await;
+        assert_eq!(far, 0, "{status} {value}");
+        site.run(&["merchants", "resume", "1001"]).await.exits(0);
+        assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded", "{status} {value}");
+    }
 }
 
 async fn a_limit_that_does_not_say_for_how_long(engine: Engine) {

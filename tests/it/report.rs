@@ -298,10 +298,10 @@ async fn the_command_s_answers(engine: Engine) {
 
 async fn over_http(engine: Engine) {
     let mut site = drifted(engine).await;
-    site.set("HTTP__API_TOKEN", "operator-canary");
+    site.set("HTTP__API_TOKEN", "operator-canary-0123");
     let guarded = site.serve().await;
     assert_eq!(guarded.get("/report").await.0, 401);
-    assert_eq!(guarded.call_with_token("/report", "operator-canary").await, 200);
+    assert_eq!(guarded.call_with_token("/report", "operator-canary-0123").await, 200);
     drop(guarded);
 
     site.unset("HTTP__API_TOKEN");

@@ -111,7 +111,7 @@ async fn a_refused_refresh_is_final(engine: Engine) {
 /// What is special is looked for here; the rest, in every other test, by `support::canary`.
 async fn no_secret_is_ever_shown(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 3), shop(1002, 0, 1)]).await;
-    site.set("HTTP__API_TOKEN", "operator-canary");
+    site.set("HTTP__API_TOKEN", "operator-canary-0123");
     // Salla and its token endpoint repeat what they were sent.
     let complaint = |words: &str| json!({"status": 400, "success": false, "error": {"code": 400, "message": words}});
     let echo = |status, words: &str| Fault::Answer {
@@ -139,7 +139,7 @@ async fn no_secret_is_ever_shown(engine: Engine) {
     let daemon = site.serve().await;
     for path in ["/runs", "/merchants", "/healthz", "/metrics", "/nowhere?token=x"] {
         daemon.get(path).await;
-        daemon.call_with_token(path, "operator-canary").await;
+        daemon.call_with_token(path, "operator-canary-0123").await;
         daemon.call_with_token(path, "another-one").await;
     }
 }
@@ -197,10 +197,27 @@ async fn bad_settings_are_not_quoted() {
     }
     // A server that is not there, with a password.
     let mut site = site;
-    for url in ["postgres://user:lost-canary@127.0.0.1:1/x", "postgres://user:lost-canary@127.0.0.1:x/x"] {
+    site.set("DATABASE__URL", "postgres://user:lost-canary@127.0.0.1:1/x");
+    let output = site.run(&["run"]).await.exits(1);
+    assert!(output.stderr.contains("database.url"), "{}", output.stderr);
+    // An address that cannot be read: the driver would quote what it takes for a port.
+    for url in [
+        "postgres://user:lost-canary@127.0.0.1:x/x",
+        "postgres://user:a/lost-canary@127.0.0.1/x",
+        "postgres://user:lost?canary-0123@127.0.0.1/x",
+        "postgres://user:lost#canary-0123@127.0.0.1/x",
+        "postgres://user:12/lost-canary@127.0.0.1/x",
+        "postgres://user:p%zz-canary@127.0.0.1/x",
+        "postgres://user:a b-canary@127.0.0.1/x?lost-canary=1",
+    ] {
         site.set("DATABASE__URL", url);
-        let output = site.run(&["run"]).await.exits(1);
-        assert!(output.stderr.contains("database.url"), "{}", output.stderr);
+        for command in [&["run"][..], &["serve"], &["check"], &["migrate", "up"]] {
+            let output = site.run(command).await;
+            assert!(matches!(output.code, 1 | 78), "{url}: {output:?}");
+            let told = format!("{}{}", output.stdout, output.stderr);
+            assert!(told.contains("database.url") && told.contains("percent-encode"), "{url}: {told}");
+            assert!(!told.contains("canary"), "{url}: {told}");
+        }
     }
     site.set("DATABASE__URL", &site.database.url.clone());
     // A collector that is not there, with credentials as the exporter takes them.

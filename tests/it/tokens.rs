@@ -7,6 +7,10 @@ use nix::sys::signal::Signal;
 use salla_reconciler::simulator::{Fault, Gate};
 use sea_orm::{ConnectionTrait, TransactionTrait};
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 
 use crate::support::{
     Engine, Site,
@@ -20,6 +24,8 @@ on_every_database!(
     an_answer_that_breaks_off,
     the_old_token_is_used_while_it_lasts,
     five_kinds_of_401,
+    no_connection_to_the_token_endpoint_is_used_twice,
+    new_tokens_are_read_as_generously_as_possible,
     a_refused_merchant_is_not_asked_about_again,
     a_paused_store_s_token_is_kept_alive,
     tokens_that_cannot_be_read_keep_no_other_from_being_kept_alive,
@@ -200,6 +206,83 @@ async fn five_kinds_of_401(engine: Engine) {
     let run = site.reconcile(1001, &[]).await;
     assert!(run["error"]["message"].as_str().unwrap().contains("invalid_grant"), "{run}");
     assert_eq!(state(&site).await, "needs_reauthorization");
+}
+
+/// An endpoint that answers one request on each connection, and hangs up on the second. Returns its port.
+async fn hangs_up_on_the_second_request(endpoint: String) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = TcpStream::connect(&endpoint).await.unwrap();
+            tokio::spawn(async move {
+                let (mut question, mut answer) = (vec![0; 65_536], vec![0; 65_536]);
+                let mut answered = false;
+                loop {
+                    tokio::select! {
+                        asked = client.read(&mut question) => match asked {
+                            Ok(1..) if answered => return,
+                            Ok(length @ 1..) => server.write_all(&question[..length]).await.unwrap(),
+                            _ => return,
+                        },
+                        told = server.read(&mut answer) => match told {
+                            Ok(length @ 1..) => {
+                                client.write_all(&answer[..length]).await.unwrap();
+                                answered = true;
+                            }
+                            _ => return,
+                        },
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+async fn no_connection_to_the_token_endpoint_is_used_twice(engine: Engine) {
+    let mut site = Site::new(engine, (1..=6).map(|store| shop(store, 0, 1))).await;
+    let endpoint = site.salla.token_url().trim_start_matches("http://").split('/').next().unwrap().to_owned();
+    let port = hangs_up_on_the_second_request(endpoint).await;
+    site.set("SALLA__TOKEN_URL", &format!("http://127.0.0.1:{port}/oauth2/token"));
+    let daemon = site.serve().await;
+    for store in 1..=6 {
+        site.salla.world().script(store, [Fault::TokenEnded]);
+        daemon.post("/runs", &format!(r#"{{"merchant_id":{store}}}"#)).await;
+        daemon.await_run(&format!("merchant_id={store}"), |run| run["status"] == "succeeded").await;
+    }
+    assert_eq!(site.salla.world().refreshes, 6);
+    assert_eq!(site.database.number("SELECT count(*) FROM merchants WHERE state = 'active'").await, 6);
+}
+
+/// The tokens in a 200 cannot be asked for again.
+async fn new_tokens_are_read_as_generously_as_possible(engine: Engine) {
+    let plain = r#"{"access_token":"AT","refresh_token":"RT","expires_in":1209599}"#;
+    for body in [
+        format!("\u{feff}{plain}"),
+        format!("\r\n  {plain}\n"),
+        plain.replace("1209599", "\"1209599\""),
+        plain.replace("1209599", "\"\""),
+        plain.replace("1209599", "null").replace('}', r#","scope":["a"],"token_type":7,"extra":{"a":[1]}}"#),
+        format!(r#"{{"status":200,"success":true,"data":{plain}}}"#),
+    ] {
+        let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+        let body = body.replace("AT", "ory_at_1001_77").replace("RT", "ory_rt_1001_77");
+        {
+            let mut world = site.salla.world();
+            world.script(1001, [Fault::TokenEnded]);
+            let headers = vec![("content-type", "application/json".to_owned())];
+            world.token_faults.push_back(Fault::Answer { status: 200, headers, body: body.clone() });
+            world.shop(1001).set_tokens("ory_at_1001_77", "ory_rt_1001_77");
+        }
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!(run["status"], "succeeded", "{body}: {run}");
+        assert_eq!(state(&site).await, "active", "{body}");
+        // The refresh token was read too.
+        site.salla.world().script(1001, [Fault::TokenEnded]);
+        assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded", "{body}");
+        assert_eq!(site.salla.world().violations, [""; 0]);
+    }
 }
 
 async fn a_refused_merchant_is_not_asked_about_again(engine: Engine) {

@@ -22,6 +22,13 @@ pub struct Tokens<T = SecretString> {
     pub owner_confirmed: bool,
 }
 
+impl<T> Tokens<T> {
+    /// The same tokens with other texts, as when they are sealed or opened.
+    pub fn with_texts<U>(&self, access: U, refresh: Option<U>) -> Tokens<U> {
+        Tokens { access, refresh, expires_at: self.expires_at, owner_confirmed: self.owner_confirmed }
+    }
+}
+
 /// A sealed token, as the database keeps it: encrypted, or the name under which another keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed(pub String);

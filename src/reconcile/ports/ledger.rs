@@ -4,10 +4,10 @@ use std::{future::Future, time::Duration};
 
 use chrono::{DateTime, Utc};
 
-use super::{Actor, Audited, Backlog, Claim, Lease, NotReady, TargetError};
+use super::{Actor, Audited, Backlog, Claim, EndedSweep, Fired, Firing, Lease, NotReady, TargetError};
 use crate::domain::{
     Drift, Failure, Found, Merchant, MerchantId, MerchantState, Part, Period, Request, Resource, Run, RunId, RunStatus,
-    Totals, Trigger, Wait,
+    Trigger, Wait,
 };
 
 /// A run to be made.
@@ -113,17 +113,6 @@ pub struct Again {
     pub wait: Wait,
 }
 
-/// What became of a firing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fired {
-    /// Runs that were made.
-    pub runs: u64,
-    /// Merchants whose rows another session held: their runs are made later.
-    pub locked: Vec<MerchantId>,
-    /// Merchants that had a scheduled run in the queue, which covers the window of this one too.
-    pub already_queued: Vec<MerchantId>,
-}
-
 /// What became of a run that was released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Released {
@@ -135,22 +124,6 @@ pub enum Released {
     Superseded,
     /// The lease was lost; nothing was done.
     LeaseLost,
-}
-
-/// A firing of the schedule, and what was decided about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Firing {
-    /// Make a run for every active merchant, each at its own offset within `spread`.
-    Run {
-        /// Whether it is on time or made up for.
-        trigger: Trigger,
-        /// Over how long the runs are spread.
-        spread: Duration,
-    },
-    /// Too old to make up for, or outlived by a later one: only recorded.
-    Skip,
-    /// The schedule began: nothing before this instant is missed.
-    Begin,
 }
 
 /// Which runs to list.
@@ -177,19 +150,6 @@ pub struct DriftFilter {
 
 /// How many runs are removed at once.
 pub const PRUNE_BATCH: u64 = 1000;
-
-/// A firing all of whose runs have ended, in whichever processes.
-#[derive(Debug, Clone)]
-pub struct EndedSweep {
-    /// When it was due.
-    pub slot: DateTime<Utc>,
-    /// How long it took from the firing to the last run's end.
-    pub took: Duration,
-    /// How many of its runs ended so, and what they counted.
-    pub runs: Vec<(RunStatus, u64, Totals)>,
-    /// Merchants that got no run of it, for they had a scheduled run in the queue.
-    pub already_queued: u64,
-}
 
 /// What the scrape shows of the database.
 #[derive(Debug, Clone, Default)]

@@ -7,6 +7,7 @@ mod audit;
 mod claim;
 mod credentials;
 mod every;
+mod firing;
 mod grant;
 mod ledger;
 mod outbox;
@@ -21,10 +22,11 @@ pub use audit::{Action, Actor, Audit, Audited};
 pub use claim::{Claim, Cursor, Lease, MAX_SETBACKS, Resumed, Seen};
 pub use credentials::{CredentialError, CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, Sealed, Tokens};
 pub use every::{Sources, Targets};
+pub use firing::{EndedSweep, Fired, Firing};
 pub use grant::Unusable;
 pub use ledger::{
-    Again, Begun, DriftFilter, EndedSweep, Ending, Enqueued, Fired, Firing, Gauges, IdempotencyKey, Ledger, NewRun,
-    PRUNE_BATCH, Released, RunFilter, Standstill, Taken,
+    Again, Begun, DriftFilter, Ending, Enqueued, Gauges, IdempotencyKey, Ledger, NewRun, PRUNE_BATCH, Released,
+    RunFilter, Standstill, Taken,
 };
 pub use outbox::{Backlog, Outbox, OutboxEvent, Undelivered};
 pub use overview::{Attention, Night, Overview, TokenState};

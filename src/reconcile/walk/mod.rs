@@ -18,6 +18,7 @@ mod error;
 mod onward;
 mod order;
 mod pass;
+mod sizes;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -45,12 +46,6 @@ const READINGS_WITH_TIES: usize = 16;
 
 /// Such a list is given up after so many readings that brought nothing new.
 const STALE_READINGS: usize = 6;
-
-/// By how many rows the pages of each further reading are smaller, so that their boundaries fall elsewhere.
-const SMALLER_BY: [u32; 8] = [1, 7, 13, 17, 19, 23, 5, 11];
-
-/// Pages of fewer rows are made smaller by one row after the other.
-const SMALL_PAGE: u32 = 30;
 
 /// So many answers a page are not the way to read a list.
 const ANSWERS_A_PAGE: u32 = 32;
@@ -179,12 +174,7 @@ impl Walk {
     pub fn page_size(&self) -> Option<u32> {
         let again = self.pass.checked_sub(self.first_pass + 1)?;
         let usual = u32::try_from(self.first_page_rows).ok().filter(|rows| *rows > 0)?;
-        let smaller_by = if usual > SMALL_PAGE {
-            SMALLER_BY[again as usize % SMALLER_BY.len()]
-        } else {
-            1 + again % (usual / 2).max(1)
-        };
-        Some((usual - smaller_by.min(usual - 1)).max(1))
+        Some(sizes::of_further_reading(usual, again))
     }
 
     /// The number of the present pass.

@@ -221,7 +221,7 @@ impl Keeper for Kms {
             Some(refresh) => Some(self.open_one(merchant, Kind::Refresh, refresh).await?),
             None => None,
         };
-        Ok(Tokens { access, refresh, expires_at: sealed.expires_at, owner_confirmed: sealed.owner_confirmed })
+        Ok(sealed.with_texts(access, refresh))
     }
 
     async fn prepare(&self, merchant: MerchantId, present: &Tokens<Sealed>) -> Result<(), CredentialError> {

@@ -101,13 +101,7 @@ impl Secrets {
                 format!("the secret {} is of merchant {}", self.name(merchant), content.merchant_id),
             ));
         }
-        let tokens = Tokens {
-            access: content.access_token,
-            refresh: content.refresh_token,
-            expires_at: content.expires_at,
-            owner_confirmed: false,
-        };
-        Ok(Version { id: id.to_owned(), tokens, is_to_be_current })
+        Ok(Version { id: id.to_owned(), tokens: content.into(), is_to_be_current })
     }
 
     async fn restore(&self, merchant: MerchantId) -> Result<(), CredentialError> {
@@ -266,12 +260,7 @@ impl Keeper for Secrets {
         };
         // Whether there is one to be used is the database's to say.
         let refresh = sealed.refresh.as_ref().and(version.tokens.refresh.clone());
-        Ok(Tokens {
-            access: version.tokens.access.clone(),
-            refresh,
-            expires_at: sealed.expires_at,
-            owner_confirmed: sealed.owner_confirmed,
-        })
+        Ok(sealed.with_texts(version.tokens.access.clone(), refresh))
     }
 
     async fn prepare(&self, merchant: MerchantId, present: &Tokens<Sealed>) -> Result<(), CredentialError> {

@@ -71,15 +71,21 @@ pub fn is_to_be_current(stages: &[String]) -> bool {
     !has(CURRENT) && (has(PENDING) || !has(PREVIOUS))
 }
 
+impl From<Content> for Tokens {
+    fn from(content: Content) -> Self {
+        Self {
+            access: content.access_token,
+            refresh: content.refresh_token,
+            expires_at: content.expires_at,
+            owner_confirmed: false,
+        }
+    }
+}
+
 /// What the database keeps of a version.
 pub fn reference(id: &str, tokens: &Tokens) -> Tokens<Sealed> {
     let text = || Sealed(format!("{SCHEME}.{id}"));
-    Tokens {
-        access: text(),
-        refresh: tokens.refresh.as_ref().map(|_| text()),
-        expires_at: tokens.expires_at,
-        owner_confirmed: tokens.owner_confirmed,
-    }
+    tokens.with_texts(text(), tokens.refresh.as_ref().map(|_| text()))
 }
 
 /// What a secret reads.

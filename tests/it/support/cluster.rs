@@ -29,7 +29,7 @@ pub fn cluster(major: u32) -> &'static Cluster {
 
 /// Where `tests/run` puts what the machine lacks.
 pub fn tools() -> PathBuf {
-    std::env::var_os("SALLA_RECONCILER_TEST_TOOLS").map_or_else(
+    std::env::var_os("RECONCILER_TEST_TOOLS").map_or_else(
         || std::env::temp_dir().join(format!("salla-reconciler-tools-{}", nix::unistd::Uid::current())),
         PathBuf::from,
     )

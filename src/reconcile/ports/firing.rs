@@ -1,0 +1,47 @@
+//! Firings of the schedule, and the sweeps that they begin.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::{MerchantId, RunStatus, Totals, Trigger};
+
+/// A firing of the schedule, and what was decided about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firing {
+    /// Make a run for every active merchant, each at its own offset within `spread`.
+    Run {
+        /// Whether it is on time or made up for.
+        trigger: Trigger,
+        /// Over how long the runs are spread.
+        spread: Duration,
+    },
+    /// Too old to make up for, or outlived by a later one: only recorded.
+    Skip,
+    /// The schedule began: nothing before this instant is missed.
+    Begin,
+}
+
+/// What became of a firing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fired {
+    /// Runs that were made.
+    pub runs: u64,
+    /// Merchants whose rows another session held: their runs are made later.
+    pub locked: Vec<MerchantId>,
+    /// Merchants that had a scheduled run in the queue, which covers the window of this one too.
+    pub already_queued: Vec<MerchantId>,
+}
+
+/// A firing all of whose runs have ended, in whichever processes.
+#[derive(Debug, Clone)]
+pub struct EndedSweep {
+    /// When it was due.
+    pub slot: DateTime<Utc>,
+    /// How long it took from the firing to the last run's end.
+    pub took: Duration,
+    /// How many of its runs ended so, and what they counted.
+    pub runs: Vec<(RunStatus, u64, Totals)>,
+    /// Merchants that got no run of it, for they had a scheduled run in the queue.
+    pub already_queued: u64,
+}
