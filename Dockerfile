@@ -1,6 +1,4 @@
-# syntax=docker/dockerfile:1
-
-FROM rust:1.95.0-bookworm AS build
+FROM rust:1.95.0-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1 AS build
 # The bill of materials is in the program itself, where scanners of images look for it: it cannot get lost, or be another's.
 RUN cargo install --locked cargo-auditable@0.7.7
 WORKDIR /source

@@ -17,6 +17,8 @@ OPERATOR = {
 }
 PORT = 8080
 PREFIX = "SALLA_RECONCILER__"
+# An image without it can be exchanged under its tag.
+DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 
 problems = []
 
@@ -171,6 +173,10 @@ def check_overlay(file, versions, keys):
             chosen = selector.get("matchLabels", selector if kind == "Service" else {})
             if not chosen or not chosen.items() <= labels:
                 complain(where, f"{kind} does not choose the pods")
+    for policy in by_kind["NetworkPolicy"]:
+        check_network(where, policy["spec"])
+    if pod["spec"].get("enableServiceLinks") is not False:
+        complain(where, "the pod is given service links, which are variables with the program's prefix")
     [service] = by_kind["Service"]
     if [port["targetPort"] for port in service["spec"]["ports"]] != ["http"]:
         complain(where, "the Service does not lead to the port http")
@@ -192,6 +198,23 @@ def check_overlay(file, versions, keys):
             complain(where, "a deploy, or a drained node, leaves no replica")
 
 
+def check_network(where, spec):
+    """Each peer is a namespace by its name; only HTTPS and PostgreSQL may lead anywhere."""
+    if set(spec.get("policyTypes", [])) != {"Ingress", "Egress"}:
+        complain(where, "the NetworkPolicy does not cover both directions")
+    for direction, peers in (("ingress", "from"), ("egress", "to")):
+        for rule in spec.get(direction, []):
+            ports = {port["port"] for port in rule.get("ports", [])}
+            if peers not in rule and (direction == "ingress" or not ports <= {443, 5432} or not ports):
+                complain(where, f"the NetworkPolicy's {direction} is open to all on {sorted(ports)}")
+            for peer in rule.get(peers, []):
+                selector = peer.get("namespaceSelector", {})
+                named = [one["key"] for one in selector.get("matchExpressions", []) if one["operator"] == "In" and one["values"]]
+                named += selector.get("matchLabels", {})
+                if "kubernetes.io/metadata.name" not in named:
+                    complain(where, f"the NetworkPolicy's {direction} names no namespace")
+
+
 class Template(yaml.SafeLoader):
     """CloudFormation's own tags, as what they are of."""
 
@@ -204,9 +227,10 @@ Template.add_multi_constructor("!", lambda loader, suffix, node: (
 
 def check_ecs(keys):
     where = Path("deploy/ecs/salla-reconciler.yaml")
-    resources = yaml.load(where.read_text(), Template)["Resources"]
-    containers = {one["Name"]: one for one in resources["Task"]["Properties"]["ContainerDefinitions"]}
-    ours = containers["salla-reconciler"]
+    template = yaml.load(where.read_text(), Template)
+    resources = template["Resources"]
+    [ours] = resources["Task"]["Properties"]["ContainerDefinitions"]
+    [collector] = resources["CollectorTask"]["Properties"]["ContainerDefinitions"]
     environment = {entry["Name"]: entry["Value"] for entry in ours["Environment"]}
     secrets = {entry["Name"] for entry in ours["Secrets"]}
     for name in ("DATABASE__URL", "VAULT__KEYS", "HTTP__API_TOKENS", "SALLA__CLIENT_ID", "SALLA__CLIENT_SECRET"):
@@ -223,8 +247,22 @@ def check_ecs(keys):
         complain(where, "the health check is not the program's own")
     if environment.get(PREFIX + "HTTP__LISTEN") != f"0.0.0.0:{PORT}" or ours["PortMappings"][0]["ContainerPort"] != PORT:
         complain(where, f"the port is not {PORT} throughout")
-    if f"127.0.0.1:{PORT}" not in str(containers["collector"]["Environment"]):
+    if f"port: {PORT}" not in str(collector["Environment"]):
         complain(where, f"the collector does not scrape port {PORT}")
+    roles = [str(resources[task]["Properties"][role]) for task in ("Task", "CollectorTask")
+             for role in ("TaskRoleArn", "ExecutionRoleArn")]
+    if len(set(roles)) != len(roles):
+        complain(where, "the collector shares a role with the daemon")
+    for role in ("TaskRole", "CollectorExecutionRole"):
+        if "aps:" in str(resources[role]) or "secretsmanager:" in str(resources[role]):
+            complain(where, f"{role} may do what only another role is for")
+    if "secretsmanager:" in str(resources["CollectorRole"]):
+        complain(where, "the collector's role may read secrets")
+    for name in ("Image", "CollectorImage"):
+        parameter = template["Parameters"][name]
+        pinned = re.compile(parameter.get("AllowedPattern", ".*"))
+        if pinned.fullmatch("registry.example/image:1.0.0") or not pinned.fullmatch(parameter.get("Default", f"a@sha256:{'0' * 64}")):
+            complain(where, f"{name} takes an image without a digest")
 
 
 def check_compose():
@@ -244,8 +282,8 @@ def check_compose():
     if seconds(ours.get("stop_grace_period", "10s")) < 30:
         complain(where, "stop_grace_period leaves less than 5 s beside shutdown.grace")
     for name, service in services.items():
-        if re.search(r"(:latest|^[^:]+)$", service.get("image", "")):
-            complain(where, f"the image of {name} has no fixed tag")
+        if "build" not in service and not DIGEST.search(service["image"]):
+            complain(where, f"the image of {name} has no digest")
     scraped = yaml.safe_load(Path("deploy/compose/prometheus.yaml").read_text())
     alone = yaml.safe_load(Path("deploy/prometheus/prometheus.yaml").read_text())
     [target] = scraped["scrape_configs"][0]["static_configs"][0]["targets"]
@@ -259,6 +297,9 @@ def check_compose():
 
 def check_image(keys):
     text = Path("Dockerfile").read_text()
+    for image in re.findall(r"^(?:FROM|# *syntax *=) *(\S+)", text, re.M):
+        if image != "scratch" and not DIGEST.search(image):
+            complain("Dockerfile", f"the image {image} has no digest")
     if not re.search(r"^USER 65532:65532$", text, re.M):
         complain("Dockerfile", "the image is root's")
     if not re.search(r"^FROM scratch$", text, re.M):
@@ -268,7 +309,7 @@ def check_image(keys):
     if "cargo auditable build --profile dist --locked --no-default-features --features aws" not in text:
         complain("Dockerfile", "the program has no bill of materials, or is not built as released")
     toolchain = tomllib.loads(Path("rust-toolchain.toml").read_text())["toolchain"]["channel"]
-    if not re.search(rf"^FROM rust:{re.escape(toolchain)}[-.\w]* AS build$", text, re.M):
+    if not re.search(rf"^FROM rust:{re.escape(toolchain)}[-.\w]*@sha256:\w+ AS build$", text, re.M):
         complain("Dockerfile", f"builds with another Rust than {toolchain}")
 
 

@@ -40,10 +40,11 @@ const BASE: &str = "deploy/kubernetes/base/kustomization.yaml";
 const POSTGRESQL: &str = "deploy/kubernetes/overlays/postgresql/kustomization.yaml";
 const SQLITE: &str = "deploy/kubernetes/overlays/sqlite/kustomization.yaml";
 const ECS: &str = "deploy/ecs/salla-reconciler.yaml";
+const NETWORK: &str = "deploy/kubernetes/base/networkpolicy.yaml";
 const COMPOSE: &str = "deploy/compose/compose.yaml";
 
 /// A file, what stands in it, what is put in its place, and a word of what is said about that.
-const MISTAKES: [(&str, &str, &str, &str); 25] = [
+const MISTAKES: [(&str, &str, &str, &str); 35] = [
     (DEPLOYMENT, "runAsUser: 65532", "runAsUser: 0", "root"),
     (DEPLOYMENT, "runAsNonRoot: true", "runAsNonRoot: false", "root"),
     (DEPLOYMENT, "type: RuntimeDefault", "type: Unconfined", "seccomp"),
@@ -64,15 +65,40 @@ const MISTAKES: [(&str, &str, &str, &str); 25] = [
     (POSTGRESQL, "count: 3", "count: 1", "replica"),
     (SQLITE, "value: {type: Recreate}", "value: {type: RollingUpdate}", "SQLite"),
     (
-        "deploy/kubernetes/base/networkpolicy.yaml",
+        NETWORK,
         "podSelector:\n    matchLabels:\n      app.kubernetes.io/name: salla-reconciler",
         "podSelector: {}",
         "NetworkPolicy",
     ),
+    (NETWORK, "values: [monitoring, ingress-nginx]", "values: []", "NetworkPolicy"),
+    (NETWORK, "matchExpressions:", "matchExpression:", "matchExpression"),
+    (
+        NETWORK,
+        "    - from:\n        - namespaceSelector:\n            matchExpressions:\n              - {key: kubernetes.io/metadata.name, operator: In, values: [monitoring, ingress-nginx]}\n      ports",
+        "    - ports",
+        "open to all",
+    ),
+    (NETWORK, "kubernetes.io/metadata.name: kube-system", "name: kube-system", "names no namespace"),
+    (DEPLOYMENT, "enableServiceLinks: false", "enableServiceLinks: true", "service links"),
     ("deploy/prometheus/alerts.yaml", "for: 10m", "for: 11m", "deploy rules"),
     (ECS, "StopTimeout: 40", "StopTimeout: 20", "StopTimeout"),
     (ECS, "ReadonlyRootFilesystem: true", "ReadonlyRootFilesystem: false", "writable"),
     (COMPOSE, "\"127.0.0.1:8080:8080\"", "\"8080:8080\"", "open"),
+    (ECS, "TaskRoleArn: !GetAtt CollectorRole.Arn", "TaskRoleArn: !GetAtt TaskRole.Arn", "shares a role"),
+    (
+        ECS,
+        "ExecutionRoleArn: !GetAtt CollectorExecutionRole.Arn",
+        "ExecutionRoleArn: !GetAtt ExecutionRole.Arn",
+        "shares a role",
+    ),
+    (ECS, "AllowedPattern: .+@sha256:[0-9a-f]{64}", "AllowedPattern: .+", "without a digest"),
+    (
+        COMPOSE,
+        "prom/prometheus:v3.5.0@sha256:63805ebb8d2b3920190daf1cb14a60871b16fd38bed42b857a3182bc621f4996",
+        "prom/prometheus:v3.5.0",
+        "digest",
+    ),
+    ("Dockerfile", "@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1", "", "digest"),
     ("Dockerfile", "USER 65532:65532", "USER root", "root"),
 ];
 
