@@ -20,7 +20,8 @@ on_every_postgres!(
     a_page_tells_that_the_database_is_away,
     the_server_is_restarted,
     connections_are_cut_in_a_commit,
-    the_database_fails_over
+    the_database_fails_over,
+    a_database_that_cannot_be_written
 );
 
 /// A site whose runs take some seconds, a page an order; the daemon's lease is short.
@@ -215,4 +216,71 @@ async fn a_page_tells_that_the_database_is_away(engine: Engine) {
     server.up();
     await_ready(&daemon, 200).await;
     assert_eq!(daemon.get("/").await.0, 200);
+}
+
+/// The daemon's role loses a right, its sessions may only read, or it may not connect at all.
+async fn a_database_that_cannot_be_written(engine: Engine) {
+    let server = Server::start(engine.major()).await;
+    let mut site = Site::on(engine, server.url(), [shop(1001, 0, 1)]).await;
+    for sql in [
+        "CREATE ROLE narrow LOGIN PASSWORD 'narrow-canary'",
+        "GRANT ALL ON SCHEMA public TO narrow",
+        "GRANT ALL ON ALL TABLES IN SCHEMA public TO narrow",
+        "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO narrow",
+    ] {
+        site.database.execute(sql, []).await;
+    }
+    let mut url: url::Url = server.url().parse().unwrap();
+    url.set_username("narrow").unwrap();
+    url.set_password(Some("narrow-canary")).unwrap();
+    site.set("DATABASE__URL", url.as_str());
+    let daemon = site.serve().await;
+    await_ready(&daemon, 200).await;
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'narrow'";
+    for (spoil, heal, words) in [
+        ("REVOKE INSERT ON runs FROM narrow", "GRANT INSERT ON runs TO narrow", "INSERT on runs"),
+        ("REVOKE UPDATE ON orders FROM narrow", "GRANT UPDATE ON orders TO narrow", "UPDATE on orders"),
+        ("REVOKE SELECT ON merchants FROM narrow", "GRANT SELECT ON merchants TO narrow", "SELECT on merchants"),
+        ("REVOKE ALL ON watermarks FROM narrow", "GRANT ALL ON watermarks TO narrow", "on watermarks"),
+        ("REVOKE USAGE ON SCHEMA public FROM narrow", "GRANT USAGE ON SCHEMA public TO narrow", ""),
+        ("ALTER ROLE narrow SET default_transaction_read_only = on", "ALTER ROLE narrow RESET ALL", "read-only"),
+        ("ALTER ROLE narrow NOLOGIN", "ALTER ROLE narrow LOGIN", ""),
+    ] {
+        site.database.execute(spoil, []).await;
+        if spoil == "REVOKE USAGE ON SCHEMA public FROM narrow" {
+            site.database.execute("REVOKE ALL ON SCHEMA public FROM narrow, PUBLIC", []).await;
+        }
+        if spoil.starts_with("ALTER") {
+            site.database.rows(cut).await;
+        }
+        let told = async {
+            loop {
+                let (status, body) = daemon.get("/readyz").await;
+                if status == 503 {
+                    return body;
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let body = timeout(Duration::from_secs(4), told).await.unwrap_or_else(|_| panic!("{spoil}: still ready"));
+        let detail = body["detail"].as_str().unwrap();
+        assert!(detail.contains(words) && detail.len() > 10, "{spoil}: {detail}");
+        for path in ["/runs", "/merchants", "/report"] {
+            let (status, body) = daemon.get(path).await;
+            assert!(status == 200 || status == 503, "{spoil}: {path}: {status} {body}");
+        }
+        if !spoil.contains("orders") && !spoil.contains("watermarks") {
+            let (status, body) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+            assert_eq!(status, 503, "{spoil}: {body}");
+        }
+        assert_eq!(daemon.get("/healthz").await.0, 200, "{spoil}");
+        site.database.execute(heal, []).await;
+        site.database.execute("GRANT ALL ON SCHEMA public TO narrow", []).await;
+        if spoil.starts_with("ALTER") {
+            site.database.rows(cut).await;
+        }
+        await_ready(&daemon, 200).await;
+    }
+    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    daemon.await_run("", |run| run["status"] == "succeeded").await;
 }

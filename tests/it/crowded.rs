@@ -12,7 +12,48 @@ use crate::support::{
     site::{shop, totals},
 };
 
-on_every_postgres!(a_pooler_that_keeps_sessions, a_pooler_that_shares_sessions, a_role_with_few_connections);
+on_every_postgres!(
+    a_pooler_that_keeps_sessions,
+    a_pooler_that_shares_sessions,
+    a_pooler_and_a_schema_by_options,
+    a_role_with_few_connections,
+    a_database_that_is_not_utf8,
+);
+
+/// Salla's texts are Arabic.
+async fn a_database_that_is_not_utf8(engine: Engine) {
+    let server = Server::start(engine.major()).await;
+    let mut site = Site::on(engine, server.url(), [shop(1001, 0, 1)]).await;
+    for encoding in ["LATIN1", "SQL_ASCII", "WIN1256"] {
+        let name = encoding.to_lowercase();
+        let create =
+            format!("CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+        site.database.execute(&create, []).await;
+        site.set("DATABASE__URL", &server.url().replace("/postgres", &format!("/{name}")));
+        for command in [&["check"][..], &["migrate", "up"], &["serve"], &["run"], &["merchants", "list"]] {
+            let output = site.run(command).await;
+            assert_ne!(output.code, 0, "{encoding} {command:?}");
+            let told = format!("{}{}", output.stdout, output.stderr);
+            let words = format!("encoding of the database is {encoding}");
+            assert!(told.contains(&words) && told.contains("ENCODING 'UTF8'"), "{encoding} {command:?}: {told}");
+        }
+    }
+}
+
+/// PgBouncer refuses the parameter, or drops it.
+async fn a_pooler_and_a_schema_by_options(engine: Engine) {
+    let server = Server::start(engine.major()).await;
+    let mut site = Site::on(engine, server.url(), [shop(1001, 0, 1)]).await;
+    let pooler = Pooler::start(server.port, "session", 20).await;
+    site.set("DATABASE__URL", &format!("{}?options=-c%20search_path%3Dreconciler", Server::url_at(pooler.port)));
+    for command in [&["check"][..], &["migrate", "up"], &["serve"]] {
+        let output = site.run(command).await;
+        assert_ne!(output.code, 0, "{command:?}");
+        let told = format!("{}{}", output.stdout, output.stderr);
+        assert!(told.contains("search_path") && told.contains("ALTER ROLE"), "{command:?}: {told}");
+    }
+}
+
 async fn a_pooler_that_keeps_sessions(engine: Engine) {
     let server = Server::start(engine.major()).await;
     let pooler = Pooler::start(server.port, "session", 20).await;

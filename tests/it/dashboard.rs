@@ -16,9 +16,17 @@ use crate::support::{
     browser::{Browser, Theme},
     daemon::Daemon,
     site::shop,
+    until,
 };
 
-on_every_database!(a_night_as_pages, the_buttons, signing_in, a_session_is_nobody_else_s);
+on_every_database!(
+    a_night_as_pages,
+    the_buttons,
+    signing_in,
+    signing_out,
+    a_forged_session_is_a_wrong_token,
+    a_session_is_nobody_else_s,
+);
 
 const OPERATOR: &str = "operator-canary-0123";
 const READER: &str = "reader-canary-0123";
@@ -26,7 +34,9 @@ const READER: &str = "reader-canary-0123";
 /// Two stores, of which one fails, in a sweep that was missed and made up for. Names are whatever people call a shop.
 async fn a_site_after_a_night(engine: Engine) -> (Site, Daemon) {
     let mut site = Site::new(engine, [shop(1001, 5, 3), shop(1002, 0, 1)]).await;
-    site.database.execute("UPDATE merchants SET name = 'متجر <b>الورد</b>' WHERE merchant_id = 1001", []).await;
+    site.database
+        .execute("UPDATE merchants SET name = 'متجر <b>الورد</b>\u{202e}\u{2066}' WHERE merchant_id = 1001", [])
+        .await;
     // In the first hour of a day, the slot that was missed is yesterday's.
     let missed = Utc::now() - TimeDelta::hours(1);
     let hour = missed.format("%H").to_string();
@@ -125,6 +135,10 @@ async fn a_night_as_pages(engine: Engine) {
     ] {
         let status = daemon.get(path).await.0;
         assert!(status.is_client_error(), "{path}: {status}");
+    }
+    for path in ["/", "/dashboard/stores", "/dashboard/stores/1001"] {
+        let page = page(&daemon, path).await;
+        assert!(!page.contains(['\u{202e}', '\u{2066}']), "{path} shows characters that turn the text around");
     }
 }
 
@@ -241,6 +255,73 @@ async fn signing_in(engine: Engine) {
         slowed += u32::from(door.sign_in("reader-canary-9999", "/").await.0 == 429);
     }
     assert!(slowed > 0);
+}
+
+/// It ends the session in every process, and only this site may do it.
+async fn signing_out(engine: Engine) {
+    let door = Door::new(engine).await;
+    let (ours, second) = (door.daemon.url.clone(), door.site.serve().await);
+    let (cookie, key) = door.session(OPERATOR).await;
+    let (other, _) = door.session(OPERATOR).await;
+    let at_second = async |cookie: &str| {
+        let request = door.browser.get(format!("{}/dashboard/stores", second.url)).header("cookie", cookie);
+        Door::answer(request.send().await.unwrap()).await.0
+    };
+    assert_eq!(at_second(&cookie).await, 200, "a session is good in every process");
+    let out = "/dashboard/sign-out";
+    for (origin, form) in [
+        ("https://evil.example", vec![("form_key", key.as_str())]),
+        ("null", vec![("form_key", key.as_str())]),
+        (ours.as_str(), vec![]),
+        (ours.as_str(), vec![("form_key", "0123")]),
+    ] {
+        assert_eq!(door.post(out, (&cookie, origin), &form).await.0, 403, "{origin} {form:?}");
+    }
+    // A browser of today names the site even where it names no origin.
+    let request = door.browser.post(format!("{ours}{out}")).header("cookie", &cookie);
+    let request = request.header("sec-fetch-site", "cross-site").form(&[("form_key", key.as_str())]);
+    assert_eq!(request.send().await.unwrap().status(), 403);
+    assert_eq!(door.get("/dashboard/stores", &cookie).await.0, 200, "it goes on");
+
+    let (status, headers, _) = door.post(out, (&cookie, &ours), &[("form_key", &key)]).await;
+    assert_eq!(status, StatusCode::SEE_OTHER);
+    assert!(headers[SET_COOKIE].to_str().unwrap().contains("Max-Age=0"), "{headers:?}");
+    assert_eq!(door.get("/dashboard/stores", &cookie).await.0, StatusCode::SEE_OTHER);
+    until("the second process has heard of it", async || at_second(&cookie).await == StatusCode::SEE_OTHER).await;
+    assert_eq!(door.get("/dashboard/stores", &other).await.0, 200, "another session goes on");
+    assert_eq!(at_second(&other).await, 200);
+
+    // Where a browser is led to afterwards is a page of this site.
+    for (then, leads) in
+        [("/\u{7f}", "/"), ("/\n", "/"), ("//evil.example/", "/"), ("/dashboard/stores", "/dashboard/stores")]
+    {
+        let (status, headers, _) = door.sign_in(OPERATOR, then).await;
+        assert_eq!((status, leads_to(&headers)), (StatusCode::SEE_OTHER, leads), "{then:?}");
+        let query = then.replace('\u{7f}', "%7f").replace('\n', "%0a");
+        assert_eq!(door.get(&format!("/dashboard/sign-in?then={query}"), "").await.0, 200, "{then:?}");
+    }
+    for (proto, secure) in [("https,http", true), ("https", true), ("http", false), ("http, https", false)] {
+        let request = door.browser.post(format!("{ours}/dashboard/sign-in")).header("origin", &ours);
+        let request = request.header("x-forwarded-proto", proto).form(&[("token", OPERATOR)]);
+        let (_, headers, body) = Door::answer(request.send().await.unwrap()).await;
+        let set = headers.get(SET_COOKIE).unwrap_or_else(|| panic!("{proto}: {body}")).to_str().unwrap();
+        assert_eq!(set.contains("Secure"), secure, "{proto}: {set}");
+    }
+}
+
+async fn a_forged_session_is_a_wrong_token(engine: Engine) {
+    let door = Door::new(engine).await;
+    let (cookie, _) = door.session(OPERATOR).await;
+    let mut refused = 0;
+    for number in 0..40 {
+        let forged = format!("{}{number:02}", &cookie[..cookie.len() - 2]);
+        let status = door.get("/dashboard/stores", &forged).await.0;
+        assert!(status == StatusCode::SEE_OTHER || status == 429, "{status}");
+        refused += u32::from(status == 429);
+        assert_eq!(door.get("/dashboard/stores", &cookie).await.0, 200, "the right one passes meanwhile");
+    }
+    assert!(refused > 10, "{refused} of 40 were refused");
+    assert_eq!(door.sign_in(OPERATOR, "/").await.0, StatusCode::SEE_OTHER);
 }
 
 /// It opens what its token opens, to its own pages only.

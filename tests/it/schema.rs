@@ -7,6 +7,7 @@ use crate::support::{Engine, Site, site::shop};
 on_every_database!(
     up_down_up,
     a_schema_that_holds_another_s_tables,
+    another_program_s_migrations,
     the_columns_of_the_contract,
     a_row_of_others_needs_no_column_of_ours,
     a_table_that_somebody_holds,
@@ -91,6 +92,22 @@ async fn payloads_are_compressed_by_the_best_that_the_server_has(engine: Engine)
 }
 
 /// Nothing is made there, and what is said is what to do.
+/// A platform that uses the same library keeps its migrations in a table of the same name.
+async fn another_program_s_migrations(engine: Engine) {
+    let site = Site::unregistered(engine, []).await;
+    let table = "CREATE TABLE seaql_migrations (version varchar PRIMARY KEY, applied_at bigint NOT NULL)";
+    site.database.execute(table, []).await;
+    site.database.execute("INSERT INTO seaql_migrations VALUES ('m20240101_000001_platform', 1)", []).await;
+    for command in [&["migrate", "up"][..], &["migrate", "status"], &["serve"], &["check"], &["run"]] {
+        let output = site.run(command).await;
+        assert_ne!(output.code, 0, "{command:?}");
+        let told = format!("{}{}", output.stdout, output.stderr);
+        assert!(told.contains("seaql_migrations") && told.contains("m20240101_000001_platform"), "{command:?}: {told}");
+        assert!(told.contains("schema of its own"), "{command:?}: {told}");
+    }
+    assert_eq!(site.database.number("SELECT count(*) FROM seaql_migrations").await, 1);
+}
+
 async fn a_schema_that_holds_another_s_tables(engine: Engine) {
     let site = Site::unregistered(engine, []).await;
     site.database.execute("CREATE TABLE orders (number bigint)", []).await;

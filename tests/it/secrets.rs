@@ -207,7 +207,6 @@ async fn bad_settings_are_not_quoted() {
         "postgres://user:lost?canary-0123@127.0.0.1/x",
         "postgres://user:lost#canary-0123@127.0.0.1/x",
         "postgres://user:12/lost-canary@127.0.0.1/x",
-        "postgres://user:p%zz-canary@127.0.0.1/x",
         "postgres://user:a b-canary@127.0.0.1/x?lost-canary=1",
     ] {
         site.set("DATABASE__URL", url);

@@ -270,7 +270,6 @@ async fn new_tokens_are_read_as_generously_as_possible(engine: Engine) {
         let body = body.replace("AT", "ory_at_1001_77").replace("RT", "ory_rt_1001_77");
         {
             let mut world = site.salla.world();
-            world.script(1001, [Fault::TokenEnded]);
             let headers = vec![("content-type", "application/json".to_owned())];
             world.token_faults.push_back(Fault::Answer { status: 200, headers, body: body.clone() });
             world.shop(1001).set_tokens("ory_at_1001_77", "ory_rt_1001_77");

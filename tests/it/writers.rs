@@ -10,7 +10,7 @@ use salla_reconciler::simulator::Fault;
 
 use crate::support::{
     Engine, Site,
-    site::{shop, totals},
+    site::{everything, shop, totals},
     until,
 };
 
@@ -21,9 +21,9 @@ on_every_database!(
 );
 
 mod what_postgres_has {
-    use super::a_row_that_is_refused_at_the_end;
+    use super::{a_row_that_is_refused_at_the_end, columns_are_altered_under_a_daemon};
 
-    on_every_postgres!(a_row_that_is_refused_at_the_end);
+    on_every_postgres!(a_row_that_is_refused_at_the_end, columns_are_altered_under_a_daemon);
 }
 
 /// README, "A webhook writes while we write". The consumer inserts and updates as fast as it can, always a little newer
@@ -206,5 +206,42 @@ async fn a_row_that_is_refused_at_the_end(engine: Engine) {
     assert_eq!((run["status"].as_str(), totals(&run)), (Some("partial"), [5, 4, 0, 0, 0, 1]), "{run}");
     site.database.execute("INSERT INTO statuses VALUES ($1)", [odd.into()]).await;
     assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+    site.assert_equal(1001).await;
+}
+
+/// The platform's own migration changes the type of a column of each table, while the daemon holds prepared statements.
+async fn columns_are_altered_under_a_daemon(engine: Engine) {
+    let mut site = Site::new(engine, [everything(1001, 4, 3)]).await;
+    site.set("RECONCILE__RESOURCES", "orders,products,customers,order_statuses");
+    let daemon = site.serve().await;
+    let look = async || {
+        for path in ["/runs", "/merchants", "/report", "/audit", "/metrics", "/readyz"] {
+            assert_eq!(daemon.get(path).await.0, 200, "{path}");
+        }
+    };
+    let run = async || {
+        let (status, run) = daemon.post("/runs", r#"{"merchant_id":1001,"full":true}"#).await;
+        assert_eq!(status, 202, "{run}");
+        let id = run["run_id"].clone();
+        let ended = daemon.await_run("", |run| run["run_id"] == id && run["finished_at"].is_string()).await;
+        assert_eq!(ended["status"], "succeeded", "{ended}");
+        look().await;
+    };
+    run().await;
+    let texts = "SELECT format('ALTER TABLE %I ALTER COLUMN %I TYPE varchar(4000)', table_name, column_name) AS alter \
+                 FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name) \
+                 WHERE table_schema = current_schema() AND table_type = 'BASE TABLE' AND data_type IN ('text', 'character varying') \
+                 AND table_name NOT LIKE 'seaql%' ORDER BY 1";
+    let alters = site.database.rows(texts).await;
+    assert!(alters.len() > 20, "{} columns", alters.len());
+    for alter in alters {
+        site.database.execute(&alter.try_get::<String>("", "alter").unwrap(), []).await;
+    }
+    site.salla.world().shop(1001).place(Utc::now());
+    run().await;
+    for action in ["pause", "resume"] {
+        assert_eq!(daemon.post(&format!("/merchants/1001/{action}"), "").await.0, 200, "{action}");
+    }
+    run().await;
     site.assert_equal(1001).await;
 }
