@@ -85,7 +85,7 @@ fn constraint(table: &str, columns: &[&str]) -> String {
         .iter()
         .map(|column| format!("{column} >= '0001-01-01 00:00:00+00' AND {column} < '10000-01-01 00:00:00+00'"));
     let bounds = bounds.collect::<Vec<_>>().join(" AND ");
-    // Rows from before are not looked at: what reads them is bounded, too.
+    // Existing rows are not checked: the statements that read them have the same bounds.
     format!("ALTER TABLE {table} ADD CONSTRAINT {table}_instants CHECK ({bounds}) NOT VALID")
 }
 

@@ -1,5 +1,5 @@
 //! The background tasks of the daemon. None of them ends before the process is asked to end: where one does, the process
-//! ends with an error, and whoever runs it starts another.
+//! ends with an error, and the orchestrator starts another.
 
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ impl Supervisor {
         self.names.insert(self.tasks.spawn(task).id(), name);
     }
 
-    /// Resolves when a task has ended, with what to say about it. Never, where there is none.
+    /// Resolves when a task has ended, with what to say about it. Never resolves without a task.
     pub async fn failed(&mut self) -> String {
         let Some(joined) = self.tasks.join_next_with_id().await else {
             return std::future::pending().await;

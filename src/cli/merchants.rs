@@ -138,7 +138,7 @@ async fn import(config: &Config, file: PathBuf) -> anyhow::Result<Exit> {
 fn registration(line: &str) -> anyhow::Result<Registration> {
     let mut reader = serde_json::Deserializer::from_str(line);
     let Object(line): Object<Line> = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        // The error may quote what stands there, which may be a token; a name of ours it may show.
+        // The error may quote what stands there, which may be a token; only the names of known fields are shown.
         let path = error.path().to_string();
         let column = error.inner().column();
         if FIELDS.contains(&path.as_str()) {

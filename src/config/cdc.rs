@@ -54,7 +54,7 @@ pub fn check(cdc: &Config, database: &str) -> Result<(), (&'static str, String, 
     let of_a_slot = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     if cdc.slot.len() > LONGEST_NAME || !cdc.slot.bytes().all(of_a_slot) {
         let mend = "use up to 63 of a-z, 0-9 and _";
-        return Err(("cdc.slot", "is no name of a replication slot".to_owned(), mend));
+        return Err(("cdc.slot", "cannot be the name of a replication slot".to_owned(), mend));
     }
     if !cdc.slot.is_empty() && url.is_empty() {
         let problem = "is set, and nobody is told when its consumer has confirmed a run".to_owned();

@@ -6,7 +6,7 @@ use super::{
     layers::{PREFIX, nearest, variable},
 };
 
-/// Refuses variables that look like ours and that nothing reads, and values that are no text.
+/// Refuses variables that look like ours and that nothing reads, and values that are not UTF-8.
 pub fn check(known: &[String]) -> Result<(), ConfigError> {
     for (name, value) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();

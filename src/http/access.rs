@@ -194,7 +194,7 @@ fn is_of_this_machine(headers: &HeaderMap) -> bool {
     if FORWARDED.iter().any(|name| headers.contains_key(*name)) {
         return false;
     }
-    // A page of another port of this machine is of another site, too.
+    // A page of another port of this machine belongs to another site.
     if sites(headers).any(|site| site != "same-origin" && site != "none") {
         return false;
     }

@@ -137,7 +137,7 @@ mod tests {
         assert!(places[0].close.is_cancelled());
         another.arrived();
         places[2].arrived();
-        assert!(connections.admit(address(1), 3).is_none(), "all of its requests are being answered");
+        assert!(connections.admit(address(1), 3).is_none(), "each connection of the address is being answered");
         assert!(connections.admit(address(2), 3).is_some());
     }
 }

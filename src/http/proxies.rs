@@ -28,15 +28,14 @@ impl TrustedProxies {
         entries.map(network).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether an address is one of theirs.
+    /// Whether an address belongs to a trusted proxy.
     #[must_use]
     pub fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// The client's address: the last one in the headers that is not a proxy's. What stands before it is the client's own
-    /// word.
+    /// The client's address: the last one in the headers that does not belong to a proxy. The client may have written those before it.
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if !self.trusts(peer) {

@@ -54,14 +54,14 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// it is sent would hold it otherwise.
 const MAX_AGE: Duration = Duration::from_secs(300);
 
-/// What is answered also when there is no room for anything else.
+/// The probes, which are answered also when all other connections are taken.
 const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Serves until `stop` is called and the requests under way are answered.
 pub async fn serve(mut listener: TcpListener, router: Router, proxies: TrustedProxies, stop: CancellationToken) {
     let (places, connections, proxies) = (Connections::default(), TaskTracker::new(), Arc::new(proxies));
     while let Some((stream, peer)) = stop.run_until_cancelled(Listener::accept(&mut listener)).await {
-        // A proxy connects for all of its clients.
+        // A proxy connects for all its clients.
         let share = if proxies.trusts(peer.ip()) { MAX_CONNECTIONS } else { OF_ONE_ADDRESS };
         let Some(place) = places.admit(caller_network(peer.ip()), share) else { continue };
         let (router, proxies, stop) = (router.clone(), Arc::clone(&proxies), stop.clone());

@@ -1,4 +1,4 @@
-//! Whether the process makes progress: its loops turn, and none of its tasks has ended before its time.
+//! Whether the process makes progress: every loop turns, and no task has ended early.
 
 use std::{sync::Arc, time::Duration};
 

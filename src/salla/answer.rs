@@ -10,7 +10,14 @@ use reqwest_middleware::{Error, Middleware, Next, Result};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{error::Broken, request::Divisible, secret::without_secret, trace, wire::Envelope};
+use super::{
+    error::Broken,
+    large::{Body, LARGE, LargeAnswers},
+    request::Divisible,
+    secret::without_secret,
+    trace,
+    wire::Envelope,
+};
 use crate::{
     domain::MerchantId,
     reconcile::{Metrics, ports::RequestCount},
@@ -48,13 +55,15 @@ pub struct Call {
 #[derive(Debug)]
 pub struct ReadAnswer {
     pub metrics: Arc<Metrics>,
+    pub large: LargeAnswers,
 }
 
 #[async_trait::async_trait]
 impl Middleware for ReadAnswer {
     async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
-        let mut earlier = 0;
+        let (mut earlier, mut merchant) = (0, None);
         if let Some(call) = extensions.get::<Call>() {
+            merchant = Some(call.merchant);
             earlier = call.attempts.get();
             call.requests.add_one();
             call.attempts.add_one();
@@ -66,13 +75,61 @@ impl Middleware for ReadAnswer {
         let read = async {
             let response = next.run(request, extensions).await?;
             status = Some(response.status());
-            read(response, bearer.as_ref()).await
+            let body = self.body(response, merchant).await?;
+            read(body, bearer.as_ref())
         }
         .instrument(span.clone())
         .await;
         trace::answered(&span, status, read.as_ref().err().map(trace::kind_of));
         self.metrics.request(status.map(|status| status.as_u16()), began.elapsed());
         read
+    }
+}
+
+impl ReadAnswer {
+    /// Reads the whole body. Beyond a certain size it waits for room.
+    async fn body(&self, response: Response, merchant: Option<MerchantId>) -> Result<http::Response<Body>> {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut reader = BodyReader::new(response);
+        let mut room = None;
+        if !reader.read(LARGE).await?
+            && let Some(merchant) = merchant
+        {
+            room = self.large.room_for(merchant).await;
+        }
+        reader.read(MAX_MIB << 20).await?;
+        let mut whole = http::Response::new(Body::new(reader.body, room));
+        *whole.status_mut() = status;
+        *whole.headers_mut() = headers;
+        Ok(whole)
+    }
+}
+
+/// A body that is read.
+struct BodyReader {
+    response: Response,
+    body: Vec<u8>,
+}
+
+impl BodyReader {
+    fn new(response: Response) -> Self {
+        // A buffer that grows leaves what it held behind: the token endpoint's answers are smaller than this.
+        let announced = response.content_length().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
+        Self { response, body: Vec::with_capacity(announced.clamp(ROOM, MOST_ROOM)) }
+    }
+
+    /// Reads on until there are more than `bytes`, or to the end: true.
+    async fn read(&mut self, bytes: usize) -> Result<bool> {
+        while self.body.len() <= bytes {
+            match self.response.chunk().await.map_err(Error::Reqwest)? {
+                Some(chunk) if self.body.len() + chunk.len() > MAX_MIB << 20 => {
+                    return Err(Error::middleware(Broken::TooLarge(MAX_MIB)));
+                }
+                Some(chunk) => self.body.extend_from_slice(&chunk),
+                None => return Ok(true),
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -83,34 +140,24 @@ pub async fn whole_body(response: Response) -> Result<Vec<u8>> {
 }
 
 /// What came of a body, and why no more did.
-pub async fn body_so_far(mut response: Response) -> (Vec<u8>, Option<Error>) {
-    // A buffer that grows leaves what it held behind: the token endpoint's answers are smaller than this.
-    let announced = response.content_length().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
-    let mut body = Vec::with_capacity(announced.clamp(ROOM, MOST_ROOM));
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() > MAX_MIB << 20 => {
-                return (body, Some(Error::middleware(Broken::TooLarge(MAX_MIB))));
-            }
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => return (body, None),
-            Err(error) => return (body, Some(Error::Reqwest(error))),
-        }
-    }
+pub async fn body_so_far(response: Response) -> (Vec<u8>, Option<Error>) {
+    let mut reader = BodyReader::new(response);
+    let broken = reader.read(MAX_MIB << 20).await.err();
+    (reader.body, broken)
 }
 
-/// Reads the whole answer, and leaves its envelope among the response's extensions.
-async fn read(response: Response, bearer: Option<&HeaderValue>) -> Result<Response> {
-    let (status, headers) = (response.status(), response.headers().clone());
-    let mut body = whole_body(response).await?;
+/// Reads the envelope, and leaves it among the response's extensions.
+fn read(answer: http::Response<Body>, bearer: Option<&HeaderValue>) -> Result<Response> {
+    let (parts, mut body) = answer.into_parts();
+    let (status, headers) = (parts.status, parts.headers);
     let token = bearer.and_then(|value| value.to_str().ok()?.strip_prefix(BEARER));
     // A row that repeats the token is stored without it.
-    if let Some(masked) = token.and_then(|token| without_secret(&body, token)) {
-        body = masked;
+    if let Some(masked) = token.and_then(|token| without_secret(&body.bytes, token)) {
+        body.bytes = masked;
     }
     // It stays as long as its rows do.
-    body.shrink_to_fit();
-    let envelope = envelope(&headers, body.into());
+    body.bytes.shrink_to_fit();
+    let envelope = envelope(&headers, Bytes::from_owner(body));
     let mut kept = http::Response::new(Vec::new());
     *kept.status_mut() = status;
     *kept.headers_mut() = headers;

@@ -1,4 +1,4 @@
-//! The text of an answer's body, also where a part of it is no text.
+//! The text of a body, of which a part may not be UTF-8.
 //!
 //! Salla cuts texts by bytes, and some shops write Windows-1256: one name must not cost the page that it stands on. What is
 //! replaced here is never stored: the row that holds it is set aside.
@@ -24,7 +24,7 @@ pub struct Repaired {
 }
 
 impl Repaired {
-    /// Replaces what is no text. `None`: nothing had to be replaced.
+    /// Replaces bytes that are not UTF-8. `None`: nothing had to be replaced.
     pub fn of(body: &[u8]) -> Option<Self> {
         let (mut text, mut replaced, mut state) = (String::with_capacity(body.len()), Vec::new(), State::Outside);
         for chunk in body.utf8_chunks() {
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_text_that_is_whole_is_not_copied() {
         assert!(Repaired::of("{\"a\":\"قميص\"}\n".as_bytes()).is_none());
-        assert!(Repaired::of(b"{\n\t\"a\": \"\\n\"\r\n}").is_none(), "white space between values is no damage");
+        assert!(Repaired::of(b"{\n\t\"a\": \"\\n\"\r\n}").is_none(), "white space between values is allowed");
     }
 
     #[test]

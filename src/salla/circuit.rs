@@ -96,7 +96,7 @@ impl Circuit {
         })
     }
 
-    /// What follows from a page's failure, which was not the trouble of its rows.
+    /// What follows from a failed page that no single row broke.
     pub fn blame(&self, merchant: MerchantId, error: SourceError) -> Then {
         let trouble = match &error {
             SourceError::Unavailable { reason, .. } => Trouble::Unavailable(reason.clone()),

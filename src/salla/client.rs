@@ -20,6 +20,7 @@ use super::{
     circuit::{Circuit, Guard, LOOK_AGAIN, Then, WhenOpen},
     config::{Config, ListingChoice},
     error::{into_source_error, malformed},
+    large::LargeAnswers,
     offered::Reading,
     outbound::{plain_client, token_client},
     refusal::{Refusal, complaint, is_no_such_record, is_salla_s, refusal},
@@ -120,7 +121,7 @@ impl<C: CredentialStore> SallaClient<C> {
                 metrics: Arc::clone(&metrics),
             })
             .with(Guard(Arc::clone(&circuit)))
-            .with(ReadAnswer { metrics: Arc::clone(&metrics) })
+            .with(ReadAnswer { metrics: Arc::clone(&metrics), large: LargeAnswers::default() })
             .build();
         let endpoint = TokenEndpoint {
             http: token_client(config)?,

@@ -1,6 +1,6 @@
 //! A page that cannot be had is read in smaller ones, until the rows that break it stand alone.
 //!
-//! One order whose data break Salla's server, or whose text breaks the JSON, must not cost the 59 others of its page. A
+//! One order whose data break Salla's server, or whose text breaks the JSON, must not cost the 59 others of the page. A
 //! store that does not answer at all looks the same at first: so single rows of the page are asked for before it is divided.
 
 use std::{ops::Range, time::Duration};
@@ -72,7 +72,7 @@ impl<C: CredentialStore> SallaClient<C> {
         if attempts_left == 0 || !self.answers::<R>(controls, requests).await? {
             return match self.circuit.blame(request.whose.merchant, error) {
                 Then::GiveUp(error) => Err(error),
-                // By now Salla answers nobody: this request waits until it does.
+                // By now Salla answers no store: this request waits until it does.
                 Then::SendAgain => self.fetch(request, Divisible::No, requests).await,
             };
         }
@@ -97,7 +97,7 @@ impl<C: CredentialStore> SallaClient<C> {
         Ok(Fetched { rows, pagination: in_pages_of(size, small, pagination), served_at })
     }
 
-    /// Whether the store shows one of these rows, or says that there is none.
+    /// Whether the store answers with one of these rows, or says that it does not exist.
     async fn answers<R: Offered>(
         &self,
         controls: impl Iterator<Item = PageRequest<'_>>,
@@ -117,7 +117,7 @@ impl<C: CredentialStore> SallaClient<C> {
     }
 }
 
-/// The row that stands alone, under a negative number of its place.
+/// The row that breaks its page. Its id is not known: the negative place in the list stands for it.
 fn set_aside<R>(place: u32, error: &SourceError) -> Listed<R> {
     let id = (Fingerprint::of_text(&format!("the row at {place}")).short() | 1 << 63).cast_signed();
     let reason = format!("row {place} of the list breaks its page: {error}");

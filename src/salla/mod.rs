@@ -16,6 +16,7 @@ mod error;
 mod events;
 mod keeper;
 mod known;
+mod large;
 mod limiter;
 mod list_rows;
 mod listing;

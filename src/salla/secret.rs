@@ -82,7 +82,7 @@ pub fn masked<'a>(text: &'a str, secrets: &[&str]) -> Cow<'a, str> {
     Cow::Owned(shown)
 }
 
-/// A body in which each whole spelling of a secret is masked; `None`: there is none. JSON stays JSON.
+/// A body in which each whole spelling of a secret is masked; `None`: the body holds no secret. JSON stays JSON.
 pub fn without_secret(body: &[u8], secret: &str) -> Option<Vec<u8>> {
     let mut masked: Option<Vec<u8>> = None;
     for spelling in spellings(secret).iter().filter(|spelling| spelling.len() >= PIECE) {

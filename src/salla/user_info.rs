@@ -1,4 +1,4 @@
-//! Whose a token is, by Salla's `oauth2/user/info`.
+//! The store that a token belongs to, by Salla's `oauth2/user/info`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What requests wait for, so that whoever looks at a run sees why it does not move.
+//! What requests wait for, so that a run shows why it does not move.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -36,7 +36,7 @@ pub struct Envelope<Data = Payload> {
 pub struct RawRow {
     /// The text it came as.
     pub text: ByteString,
-    /// A part of it was no text, and has been replaced.
+    /// A part was not UTF-8, and has been replaced.
     pub is_damaged: bool,
 }
 
@@ -140,7 +140,7 @@ impl Pagination {
 }
 
 impl Envelope {
-    /// Reads a body. A row that holds what is no text is marked as damaged.
+    /// Reads a body. A row with bytes that are not UTF-8 is marked as damaged.
     ///
     /// # Errors
     /// When it is not JSON, not an envelope, or no text outside the rows of a list.
@@ -171,7 +171,7 @@ impl Envelope {
         object::<Envelope<&RawValue>>(text).map(|other| other.map(|raw| Payload::Other(part(raw))))
     }
 
-    /// Marks the rows that are damaged; false: something else is, too.
+    /// Marks the damaged rows. False: a part outside the rows is damaged.
     fn mark_damage(&mut self, repaired: &Repaired) -> bool {
         let Some(Payload::Rows(rows)) = &mut self.data else {
             return false;
@@ -243,7 +243,7 @@ pub fn present(raw: Option<&RawValue>) -> Option<&RawValue> {
     })
 }
 
-/// A value that is there and is no blank text: Salla writes `""` for a number, a date or an object that there is not.
+/// A value that is present and not blank: Salla writes `""` for a missing number, date or object.
 pub fn stated(raw: Option<&RawValue>) -> Option<&RawValue> {
     let is_blank = |raw: &&RawValue| {
         let inner = raw.get().strip_prefix('"').and_then(|text| text.strip_suffix('"'));

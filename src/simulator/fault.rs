@@ -34,22 +34,22 @@ pub enum Fault {
     TokenEnded,
 }
 
-/// What one record does to each answer that shows it.
+/// How one record breaks each answer that shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Breakage {
     /// The server answers 500.
     ServerError,
-    /// A text of its is cut inside a character.
+    /// One text is cut inside a character.
     NotText,
-    /// A text of its holds a raw control character.
+    /// One text holds a raw control character.
     ControlCharacter,
-    /// It is no JSON.
+    /// The row is not JSON.
     NotJson,
     /// It is larger than 8 MiB.
     TooLarge,
 }
 
-/// Stands for a byte that is no UTF-8, until the answer is sent.
+/// Stands for a byte that is not UTF-8, until the answer is sent.
 pub(super) const NO_TEXT: char = '\u{e000}';
 
 impl Breakage {

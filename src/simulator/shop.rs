@@ -76,7 +76,7 @@ pub struct Shop {
     pub raw_customers: Vec<String>,
     /// What goes wrong with each request for one record, whatever its kind, by its id.
     pub broken: HashMap<i64, Fault>,
-    /// What a record does to each answer that shows it, whatever its kind, by its id.
+    /// How records break the answers that show them, by id, for every kind.
     pub breaks: HashMap<i64, Breakage>,
     /// What goes wrong with each request for an order's lines, by its id.
     pub broken_lines: HashMap<i64, Fault>,

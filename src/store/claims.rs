@@ -181,7 +181,7 @@ impl Store {
     }
 }
 
-/// One that is no instant is none: the run then begins where the merchant was registered.
+/// Without a watermark that can be read, the run begins where the merchant was registered.
 fn watermarks(row: &QueryResult) -> Vec<(Resource, DateTime<Utc>)> {
     let of = |resource: &Resource| Some((*resource, instant(row, &format!("watermark_{resource}"))?));
     Resource::ALL.iter().filter_map(of).collect()

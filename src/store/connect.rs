@@ -168,7 +168,7 @@ impl Store {
         if unknown.is_empty() { Ok(()) } else { Err(StoreError::ForeignMigrations(unknown.join(", "))) }
     }
 
-    /// Whether a migration of ours is on record.
+    /// Whether one of the migrations of this program is on record.
     pub(super) async fn has_begun(&self) -> Result<bool, StoreError> {
         Ok(self.migrations().await?.iter().any(|(_, applied)| *applied))
     }

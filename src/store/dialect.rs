@@ -82,7 +82,7 @@ impl Dialect {
         }
     }
 
-    /// Seconds from one instant to another; NULL where one of them is none.
+    /// Seconds from one instant to another; NULL if one of them cannot be read.
     pub fn seconds_between(self, from: &str, to: &str) -> String {
         match self {
             Self::Postgres => format!(

@@ -23,7 +23,7 @@ pub enum Trouble {
     Row,
     /// A unique index: someone else was faster.
     Taken,
-    /// The database, a table of ours, or a right to them is missing: nothing can be done until it is there again.
+    /// The database, one of the tables, or a right to them is missing: nothing can be done until it is there again.
     Unusable,
     /// Anything else.
     Lasting,

@@ -108,7 +108,7 @@ impl Store {
         )
     }
 
-    /// How a watermark is written where one stands: it never moves back, unless it is no instant.
+    /// How a watermark is written where one stands: it never moves back, unless it cannot be read.
     fn never_back(&self) -> String {
         let [ours, theirs] =
             ["watermarks.watermark", "excluded.watermark"].map(|column| self.dialect.comparable(column));

@@ -233,7 +233,8 @@ fn newer_wins<R: Stored>(dialect: Dialect, asked: Asked) -> OnConflict {
 /// The clock of a program that marks rows as gone may be ahead by this much. A mark that is later was not made just now.
 const MARK_TOLERANCE: Duration = Duration::from_secs(300);
 
-/// Whether a row was marked as gone before an instant, or in the future; what another writer made of the mark may be no instant at all.
+/// Whether a row was marked as gone before an instant, or in the future. Another writer may have left a mark that cannot be
+/// read as an instant.
 fn marked_before(dialect: Dialect, deleted_at: &str, instant: &str) -> String {
     let (marked, instant) = (dialect.age(deleted_at), dialect.age(instant));
     let ahead = dialect.age(&dialect.clock_plus(MARK_TOLERANCE));

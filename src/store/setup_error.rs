@@ -31,7 +31,7 @@ pub enum StoreError {
     /// The address cannot be read as it was meant. It is not quoted: a part of it is a password.
     #[error("database.url cannot be read as an address; {PERCENT_ENCODE}")]
     Address,
-    /// Texts of Salla's, which are Arabic, do not fit into it.
+    /// It cannot hold the Arabic texts of Salla.
     #[error(
         "database.url: the encoding of the database is {0}, and this program needs UTF8; make another one: CREATE DATABASE name ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
     )]

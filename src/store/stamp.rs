@@ -22,17 +22,17 @@ impl Stamp {
     }
 }
 
-/// The instant in a column; `None` also for what is none.
+/// The instant in a column; `None` also for a value that cannot be read.
 pub fn instant(row: &QueryResult, column: &str) -> Option<DateTime<Utc>> {
     row.try_get::<Option<Stamp>>("", column).ok().flatten().map(|Stamp(instant)| instant)
 }
 
-/// A value of a column that other programs write, too; `None` also for what it cannot hold.
+/// A value of a column that other programs also write; `None` also for a value that cannot be read.
 pub fn lenient<T: TryGetable>(row: &QueryResult, column: &str) -> Option<T> {
     row.try_get::<Option<T>>("", column).ok().flatten()
 }
 
-/// An instant of a row that has one, and the beginning of time where it is none.
+/// The instant of a required column; the beginning of time for a value that cannot be read.
 pub fn or_epoch(stamp: Option<Stamp>) -> DateTime<Utc> {
     stamp.map_or(DateTime::UNIX_EPOCH, |Stamp(instant)| instant)
 }

@@ -1,4 +1,4 @@
-//! A page that one of its records breaks: the others of the page are stored, and the run says what it could not read.
+//! One record breaks its page: the others are stored, and the run names the record that it could not read.
 
 use chrono::Utc;
 use salla_reconciler::simulator::{Breakage, Fault, Order};
@@ -8,6 +8,7 @@ use crate::support::{
     Engine, Site,
     kind::Kind,
     site::{everything, shop, totals},
+    until,
 };
 
 on_every_database!(
@@ -130,5 +131,35 @@ async fn a_list_that_is_an_object_of_numbers(engine: Engine) {
         site.salla.world().script(1001, [Fault::ok("application/json", &page(data, total))]);
         let run: Value = site.reconcile(1001, &["--full", "--dry-run"]).await;
         assert_eq!((&run["status"], totals(&run)[0]), (&json!("succeeded"), u64::from(total)), "{data}: {run}");
+    }
+}
+
+/// Sixteen stores answer with as much as an answer may hold, at the same time.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_answers_of_many_stores_fit_into_memory() {
+    const STORES: i64 = 16;
+    let row = format!(r#"{{"id":1,"text":"{}"}}"#, "x".repeat(100_000));
+    for (what, data) in [("numbers", "0,".repeat(4_000_000) + "0"), ("rows", vec![row; 80].join(","))] {
+        let mut site = Site::new(Engine::Sqlite, (1..=STORES).map(|store| shop(store, 0, 1))).await;
+        site.set("RECONCILE__CONCURRENCY", "16");
+        site.set("SALLA__REQUEST_TIMEOUT", "30s");
+        let body = format!(r#"{{"status":200,"success":true,"data":[{data}]}}"#);
+        assert!((7 << 20..8 << 20).contains(&body.len()), "{}", body.len());
+        let headers = vec![("content-type", "application/json".to_owned())];
+        for store in 1..=STORES {
+            let answer = Fault::Answer { status: 200, headers: headers.clone(), body: body.clone() };
+            site.salla.world().always.insert(store, answer);
+        }
+        let daemon = site.serve().await;
+        let before = daemon.peak_memory();
+        for store in 1..=STORES {
+            daemon.post("/runs", &format!(r#"{{"merchant_id":{store}}}"#)).await;
+        }
+        for store in 1..=STORES {
+            let asked = async || site.salla.world().requests_for(store) >= 2;
+            until("each store was asked twice", asked).await;
+        }
+        let grown = (daemon.peak_memory() - before) >> 20;
+        assert!(grown < 150, "{what}: {grown} MiB");
     }
 }

@@ -138,7 +138,7 @@ async fn a_hand_over_is_whole() {
         (vec![(url, "https://pipeline.example/runs")], "cdc.webhook_secret: is empty"),
         (vec![(url, "https://pipeline.example/runs"), (secret, "whsec_?")], "cdc.webhook_secret: holds no base64"),
         (vec![("CDC__SLOT", "warehouse")], "cdc.slot: is set, and nobody is told"),
-        (vec![("CDC__SLOT", "Ware-House")], "cdc.slot: is no name"),
+        (vec![("CDC__SLOT", "Ware-House")], "cdc.slot: cannot be the name"),
         (vec![("CDC__PUBLICATION", &"x".repeat(64))], "cdc.publication: is no name"),
     ] {
         let mut site = Site::unregistered(Engine::Sqlite, []).await;

@@ -18,7 +18,7 @@ on_every_database!(
     another_type_in_a_column_is_corrected,
 );
 
-/// Tables of ours, and columns of theirs.
+/// Tables, and columns with instants.
 const INSTANTS: [(&str, &str); 12] = [
     ("watermarks", "watermark"),
     ("watermarks", "rotated_to"),
@@ -87,7 +87,7 @@ async fn an_odd_instant_in_any_table_costs_one_merchant(engine: Engine) {
     }
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.wait().await, Some(0));
-    // In the foreground, too.
+    // The same in the foreground.
     let output = site.run(&["run", "--json"]).await;
     let succeeded = output.objects().iter().filter(|run| run["status"] == "succeeded").count();
     assert!(succeeded >= 2, "{output:?}");

@@ -1,4 +1,4 @@
-//! Time stamps that no clock of Salla's made: ahead of it, of another calendar, or written by another program in the
+//! Time stamps that Salla's clock did not make: ahead of it, of another calendar, or written by another program in the
 //! wrong zone. They must not win over what Salla says now.
 
 use chrono::{DateTime, TimeDelta, Utc};

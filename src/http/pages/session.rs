@@ -30,7 +30,7 @@ pub struct Session<'a> {
 /// What a request's cookie stands for.
 #[derive(Debug)]
 pub enum Cookie<'a> {
-    /// There is none, or more than one.
+    /// No cookie, or more than one.
     None,
     /// Its seal is wrong.
     Forged,
@@ -163,7 +163,7 @@ mod tests {
             "reader.1",
             "reader.1.2.",
             "reader.x.y.z",
-            "nobody.1.2.3",
+            "unknown.1.2.3",
             "...",
             "reader.99999999999999999999.0.0",
         ] {

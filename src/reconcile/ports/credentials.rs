@@ -74,7 +74,7 @@ pub enum CredentialError {
     OtherMerchant {
         /// For whom it was to be stored.
         merchant: MerchantId,
-        /// Whose it is.
+        /// The store that the token belongs to.
         owner: MerchantId,
     },
     /// The database failed.

@@ -40,7 +40,7 @@ pub struct EndedSweep {
     pub slot: DateTime<Utc>,
     /// How long it took from the firing to the last run's end.
     pub took: Duration,
-    /// How many of its runs ended so, and what they counted.
+    /// For each final status: how many runs ended with it, and their totals.
     pub runs: Vec<(RunStatus, u64, Totals)>,
     /// Merchants that got no run of it, for they had a scheduled run in the queue.
     pub already_queued: u64,

@@ -107,13 +107,13 @@ pub struct Ending {
 pub struct Again {
     /// After how long.
     pub pause: Duration,
-    /// What it has to do.
+    /// The parts that are left to do.
     pub parts: Vec<Part>,
     /// What it waits for.
     pub wait: Wait,
 }
 
-/// What became of a run that was released.
+/// The outcome of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Released {
     /// It is in the queue again.

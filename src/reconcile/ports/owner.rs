@@ -1,4 +1,4 @@
-//! Whose a token is.
+//! The store that a token belongs to.
 
 use std::future::Future;
 

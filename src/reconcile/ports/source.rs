@@ -183,7 +183,7 @@ pub enum SourceError {
     Unavailable {
         /// What happened to the last attempt.
         reason: String,
-        /// The status of its answer, where there was one.
+        /// The status of the answer, if there was one.
         status: Option<u16>,
     },
     /// Salla has not been answering for this store alone, which is left alone for a while.
@@ -238,7 +238,7 @@ impl SourceError {
 }
 
 impl SourceError {
-    /// Asked for a page, it may be the trouble of one of its rows.
+    /// Whether a single row of the page may have caused it.
     #[must_use]
     pub fn may_be_of_one_row(&self) -> bool {
         matches!(self, Self::Malformed { .. } | Self::Unavailable { status: Some(500), .. })

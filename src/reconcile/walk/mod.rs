@@ -40,7 +40,7 @@ const EDGE_ROUNDS: u8 = 3;
 /// A list whose order is not known is read at most so often.
 const READINGS: usize = 3;
 
-/// A list in which records with one stamp lie across page boundaries is read at most so often: each reading shows
+/// A list in which records with one stamp lie across page boundaries is read at most this many times: each reading shows
 /// some two thirds of those that are missing.
 const READINGS_WITH_TIES: usize = 16;
 

@@ -119,7 +119,7 @@ impl Walk {
         self.readings.len() >= READINGS_WITH_TIES || stale >= STALE_READINGS
     }
 
-    /// What has been read so far in one direction is one reading of those that are counted.
+    /// The pages that were read in one direction become the first reading of the count.
     fn read_again(&mut self, answer: Answer<'_>) -> Stage {
         self.readings = vec![Reading::partial(answer.total)];
         self.begin()

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{domain::Fingerprint, reconcile::ports::RowKey};
 
-/// A list that really contains a record twice is read so often, with other page sizes, before it is believed.
+/// A list that really contains a record twice is read this many times, with different page sizes, before it is believed.
 const READINGS_WITH_REPEATS: usize = 3;
 
 /// What a reading has shown so far.
@@ -112,7 +112,7 @@ impl Reading {
     }
 }
 
-/// Whether readings prove the list by their agreement alone, where no count of its records does.
+/// Whether readings prove the list by their agreement alone, without a count of records.
 ///
 /// Without `total`, the last two must agree. With it, the list really contains records twice where the last three
 /// readings, each with other page boundaries, show all of the records, and the same ones twice.
