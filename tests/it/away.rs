@@ -261,15 +261,14 @@ async fn a_database_that_cannot_be_written(engine: Engine) {
         let told = async {
             loop {
                 let (status, body) = daemon.get("/readyz").await;
-                if status == 503 {
-                    return body;
+                // While its sessions are cut, the database does not answer.
+                if status == 503 && body["detail"].as_str().is_some_and(|detail| detail.contains(words)) {
+                    return;
                 }
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        let body = timeout(Duration::from_secs(4), told).await.unwrap_or_else(|_| panic!("{spoil}: still ready"));
-        let detail = body["detail"].as_str().unwrap();
-        assert!(detail.contains(words) && detail.len() > 10, "{spoil}: {detail}");
+        timeout(Duration::from_secs(4), told).await.unwrap_or_else(|_| panic!("{spoil}: {}", daemon.log_text()));
         for path in ["/runs", "/merchants", "/report"] {
             let (status, body) = daemon.get(path).await;
             assert!(status == 200 || status == 503, "{spoil}: {path}: {status} {body}");

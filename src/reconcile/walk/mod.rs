@@ -29,7 +29,7 @@ use count::{Count, Met};
 pub use error::WalkError;
 use error::{Distance, check};
 use onward::is_last;
-use order::{Direction, Evidence};
+use order::{Direction, Evidence, changed_since};
 use pass::{Pass, Reading};
 
 use super::ports::RowKey;
@@ -210,7 +210,7 @@ impl Walk {
             rows if rows.iter().all(late) => News::Late,
             _ => News::Settled,
         };
-        self.count_rows(answer, &marks, settled_until);
+        self.count_rows(answer, &marks, began);
         self.stage = self.onward(number, answer, (news, began))?;
         self.total = answer.total;
         self.answers += 1;
@@ -221,13 +221,17 @@ impl Walk {
     }
 
     /// Counts the rows of a page for the present reading, and for the proof by count.
-    fn count_rows(&mut self, answer: Answer<'_>, marks: &[Option<u32>], settled_until: Option<DateTime<Utc>>) {
+    fn count_rows(&mut self, answer: Answer<'_>, marks: &[Option<u32>], began: Option<DateTime<Utc>>) {
+        let settled_until = began.map(|began| began - SETTLING);
+        // Stamps have whole seconds.
+        let moving_since = began.map(|began| began + TimeDelta::seconds(1));
         let is_first_answer = !self.reading.is_begun();
         if is_first_answer {
             self.count.begin(self.pass, answer.total);
         }
         for (row, mark) in answer.rows.iter().zip(marks) {
-            self.reading.count(row, *mark, self.first_pass..self.pass);
+            let is_moving = changed_since(row, moving_since);
+            self.reading.count((row, is_moving), *mark, self.first_pass..self.pass);
             self.count.add(Met {
                 pass: self.pass,
                 before: mark.filter(|mark| *mark >= self.first_pass),
@@ -291,11 +295,6 @@ impl Walk {
             elapsed,
         })
     }
-}
-
-/// Whether a record changed, or was created, at or after an instant.
-fn changed_since(row: &RowKey, instant: Option<DateTime<Utc>>) -> bool {
-    instant.is_some_and(|instant| row.updated_at.or(row.created_at) >= Some(instant))
 }
 
 #[cfg(test)]

@@ -4,8 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Answer, EDGE_ROUNDS, News, READINGS, READINGS_WITH_TIES, Round, STALE_READINGS, Stage, Walk, WalkError,
-    changed_since,
-    order::Direction,
+    order::{Direction, changed_since},
     pass::{Pass, Reading, agree},
 };
 
@@ -112,7 +111,7 @@ impl Walk {
     fn is_hopeless(&self) -> bool {
         // Without stamps, a list that holds still and shows records twice is one in which others are lost.
         let has_ties = self.has_ties || self.readings.iter().any(Reading::has_repeats);
-        if !has_ties {
+        if !has_ties || self.readings.last().is_some_and(Reading::is_moving) {
             return self.readings.len() >= READINGS;
         }
         let stale = self.readings.iter().rev().take_while(|reading| !reading.has_news()).count();

@@ -131,3 +131,8 @@ impl Evidence {
         self.updated.support(direction).max(by_creation)
     }
 }
+
+/// Whether a record changed, or was created, at or after an instant.
+pub fn changed_since(row: &RowKey, instant: Option<DateTime<Utc>>) -> bool {
+    instant.is_some_and(|instant| row.updated_at.or(row.created_at) >= Some(instant))
+}

@@ -16,6 +16,8 @@ pub struct Pass {
     distinct: u64,
     /// Of these, records that no earlier reading of the list had shown.
     fresh: u64,
+    /// Of these, records that changed after the walk had begun.
+    moving: u64,
     /// Rows of records that this reading had shown already.
     repeats: u64,
     /// Which records these were, in any order.
@@ -37,6 +39,7 @@ type Account = (Option<u64>, Option<u32>);
 pub struct Reading {
     distinct: u64,
     fresh: u64,
+    moving: u64,
     repeats: u64,
     repeated: u64,
     page_rows: usize,
@@ -48,9 +51,9 @@ pub struct Reading {
 }
 
 impl Pass {
-    /// Counts a row that was last seen in pass `mark`; `earlier`: the numbers of the passes before this one over the
+    /// Counts a row that was last seen in pass `mark`; `is_moving`: it changed after the walk had begun; `earlier`: the numbers of the passes before this one over the
     /// same list.
-    pub fn count(&mut self, row: &RowKey, mark: Option<u32>, earlier: Range<u32>) {
+    pub fn count(&mut self, (row, is_moving): (&RowKey, bool), mark: Option<u32>, earlier: Range<u32>) {
         let text = format!("{} {} {:?}", self.sequence, row.id, row.updated_at);
         self.sequence = Fingerprint::of_text(&text).short();
         if mark == Some(earlier.end) {
@@ -59,6 +62,7 @@ impl Pass {
             return;
         }
         self.distinct += 1;
+        self.moving += u64::from(is_moving);
         self.fresh += u64::from(!mark.is_some_and(|mark| earlier.contains(&mark)));
     }
 
@@ -79,6 +83,7 @@ impl Pass {
         Reading {
             distinct: self.distinct,
             fresh: self.fresh,
+            moving: self.moving,
             repeats: self.repeats,
             repeated: self.repeated,
             page_rows: self.page_rows,
@@ -91,12 +96,17 @@ impl Pass {
 impl Reading {
     /// A reading whose rows were not all read in their order: it proves nothing together with others.
     pub fn partial(total: Option<u64>) -> Self {
-        Self { distinct: 0, fresh: 1, repeats: 0, repeated: 0, page_rows: 0, total, sequence: None }
+        Self { distinct: 0, fresh: 1, moving: 0, repeats: 0, repeated: 0, page_rows: 0, total, sequence: None }
     }
 
     /// Whether the reading showed a record more than once.
     pub fn has_repeats(&self) -> bool {
         self.repeats > 0
+    }
+
+    /// Whether more than a tenth of the records changed after the walk had begun: further readings are as incomplete.
+    pub fn is_moving(&self) -> bool {
+        self.moving * 10 > self.distinct
     }
 
     /// Whether the reading showed a record that no earlier one had shown.
