@@ -78,8 +78,9 @@ pub fn served_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
 /// A server that asks for more means something else.
 const LONGEST_WAIT: TimeDelta = TimeDelta::days(7);
 
-/// For how long a server asks to be left alone: seconds, a date, or an instant in seconds, milliseconds, microseconds or
-/// nanoseconds since 1970. Instants are read against the server's own clock, and against ours where it shows none.
+/// For how long a server asks to be left alone.
+///
+/// It says so in seconds, as a date, or as an instant in seconds, milliseconds, microseconds or nanoseconds since 1970. Instants are read against the server's own clock, and against ours where it shows none.
 ///
 /// `None`: it does not ask, or for more than a week.
 #[must_use]

@@ -145,8 +145,11 @@ fn api(
     }))
 }
 
+/// The register, which refuses tokens of other stores.
+type Register = Owned<Vault<Store>, UserInfo>;
+
 /// What the handlers of the register and of Salla's events need.
-fn onboarding(config: &Config, services: &Services) -> anyhow::Result<Arc<Onboarding<Owned<Vault<Store>, UserInfo>>>> {
+fn onboarding(config: &Config, services: &Services) -> anyhow::Result<Arc<Onboarding<Register>>> {
     Ok(Arc::new(Onboarding {
         register: Owned::new(services.vault.clone(), Arc::new(UserInfo::new(&config.salla)?)),
         metrics: Arc::clone(&services.metrics),

@@ -5,6 +5,7 @@
 //! `SALLA_RECONCILER__SECTION__KEY`. Each adapter owns its section.
 
 mod cdc;
+mod database;
 mod environment;
 mod error;
 mod layers;
@@ -138,16 +139,7 @@ impl Config {
         }
         check_proxy(self.salla.proxy.expose_secret())?;
         let url = self.database.url.expose_secret();
-        if !["postgres://", "postgresql://", "sqlite:"].iter().any(|scheme| url.starts_with(scheme)) {
-            return Err((
-                "database.url",
-                "names no database that is known".to_owned(),
-                "use postgres://user:password@host/database or sqlite://file.db?mode=rwc",
-            ));
-        }
-        if !url.starts_with("sqlite:") && !store::is_readable(url) {
-            return Err(("database.url", "cannot be read as an address".to_owned(), store::PERCENT_ENCODE));
-        }
+        database::check(url)?;
         if !(self.salla.limit_share > 0.0 && self.salla.limit_share <= 1.0) {
             let problem = "must be a share".to_owned();
             return Err(("salla.limit_share", problem, "use a number above 0, up to 1"));

@@ -79,8 +79,9 @@ impl Verdict {
     }
 }
 
-/// Decides what is to be done about one record that Salla lists. Newer wins; where the age is equal,
-/// Salla's content wins. A held version that is later than `latest`, Salla's clock with
+/// Decides what is to be done about one record that Salla lists.
+///
+/// Newer wins; where the age is equal, Salla's content wins. A held version that is later than `latest`, Salla's clock with
 /// [`STORED_STAMP_TOLERANCE`], does not win.
 ///
 /// # Errors

@@ -55,7 +55,8 @@ impl<'a> Form<'a> {
         self.bytes.extend_from_slice(text.as_bytes());
     }
 
-    /// A name that stands for a number is serde_json's own text; one that an object has is a part of the document.
+    /// A name that stands for a number is a text of `serde_json`; one that an object has is a part of the document.
+    #[expect(clippy::ptr_arg, reason = "only a borrowed name can be either")]
     fn is_number(&self, name: &Cow<'_, str>) -> bool {
         let document = self.json.as_bytes().as_ptr_range();
         matches!(name, Cow::Borrowed(text) if *text == NUMBER && !document.contains(&text.as_ptr()))

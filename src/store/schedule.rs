@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Value};
 
 use super::{connect::Store, dialect::Dialect, error::json, fence::count, stamp::instant};
 use crate::{
@@ -176,14 +176,7 @@ impl Store {
                     insert = insert("free"),
                     queued = queued("free"),
                 );
-                for row in txn.query_all_raw(self.statement(&sql, values)).await? {
-                    let merchant = MerchantId(row.try_get("", "merchant_id")?);
-                    match row.try_get::<String>("", "what")?.as_str() {
-                        "made" => fired.runs += 1,
-                        "locked" => fired.locked.push(merchant),
-                        _ => fired.already_queued.push(merchant),
-                    }
-                }
+                fired = outcome(&txn.query_all_raw(self.statement(&sql, values)).await?)?;
             }
             Dialect::Sqlite => {
                 let sql = format!("SELECT merchant_id FROM merchants WHERE {covered} AND {}", queued("merchants"));
@@ -259,4 +252,18 @@ impl Store {
             })
             .collect()
     }
+}
+
+/// The outcome of a firing, from a row for each merchant.
+fn outcome(rows: &[QueryResult]) -> Result<Fired, DbErr> {
+    let mut fired = Fired::default();
+    for row in rows {
+        let merchant = MerchantId(row.try_get("", "merchant_id")?);
+        match row.try_get::<String>("", "what")?.as_str() {
+            "made" => fired.runs += 1,
+            "locked" => fired.locked.push(merchant),
+            _ => fired.already_queued.push(merchant),
+        }
+    }
+    Ok(fired)
 }

@@ -218,6 +218,22 @@ async fn a_page_tells_that_the_database_is_away(engine: Engine) {
     assert_eq!(daemon.get("/").await.0, 200);
 }
 
+/// What is taken from the role, how it is given back, and what `/readyz` says.
+const LOSSES: [(&str, &str, &str); 8] = [
+    ("REVOKE INSERT ON runs FROM narrow", "GRANT INSERT ON runs TO narrow", "INSERT on runs"),
+    ("REVOKE UPDATE ON orders FROM narrow", "GRANT UPDATE ON orders TO narrow", "UPDATE on orders"),
+    ("REVOKE SELECT ON merchants FROM narrow", "GRANT SELECT ON merchants TO narrow", "SELECT on merchants"),
+    ("REVOKE ALL ON watermarks FROM narrow", "GRANT ALL ON watermarks TO narrow", "on watermarks"),
+    (
+        "REVOKE USAGE ON ALL SEQUENCES IN SCHEMA public FROM narrow",
+        "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO narrow",
+        "USAGE on ",
+    ),
+    ("REVOKE USAGE ON SCHEMA public FROM narrow", "GRANT USAGE ON SCHEMA public TO narrow", ""),
+    ("ALTER ROLE narrow SET default_transaction_read_only = on", "ALTER ROLE narrow RESET ALL", "read-only"),
+    ("ALTER ROLE narrow NOLOGIN", "ALTER ROLE narrow LOGIN", ""),
+];
+
 /// The daemon's role loses a right, its sessions may only read, or it may not connect at all.
 async fn a_database_that_cannot_be_written(engine: Engine) {
     let server = Server::start(engine.major()).await;
@@ -237,20 +253,7 @@ async fn a_database_that_cannot_be_written(engine: Engine) {
     let daemon = site.serve().await;
     await_ready(&daemon, 200).await;
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'narrow'";
-    for (spoil, heal, words) in [
-        ("REVOKE INSERT ON runs FROM narrow", "GRANT INSERT ON runs TO narrow", "INSERT on runs"),
-        ("REVOKE UPDATE ON orders FROM narrow", "GRANT UPDATE ON orders TO narrow", "UPDATE on orders"),
-        ("REVOKE SELECT ON merchants FROM narrow", "GRANT SELECT ON merchants TO narrow", "SELECT on merchants"),
-        ("REVOKE ALL ON watermarks FROM narrow", "GRANT ALL ON watermarks TO narrow", "on watermarks"),
-        (
-            "REVOKE USAGE ON ALL SEQUENCES IN SCHEMA public FROM narrow",
-            "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO narrow",
-            "USAGE on ",
-        ),
-        ("REVOKE USAGE ON SCHEMA public FROM narrow", "GRANT USAGE ON SCHEMA public TO narrow", ""),
-        ("ALTER ROLE narrow SET default_transaction_read_only = on", "ALTER ROLE narrow RESET ALL", "read-only"),
-        ("ALTER ROLE narrow NOLOGIN", "ALTER ROLE narrow LOGIN", ""),
-    ] {
+    for (spoil, heal, words) in LOSSES {
         site.database.execute(spoil, []).await;
         if spoil == "REVOKE USAGE ON SCHEMA public FROM narrow" {
             site.database.execute("REVOKE ALL ON SCHEMA public FROM narrow, PUBLIC", []).await;

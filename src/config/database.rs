@@ -1,0 +1,18 @@
+//! What `database.url` has to be.
+
+use crate::store;
+
+/// Refuses an address that no driver takes.
+pub fn check(url: &str) -> Result<(), (&'static str, String, &'static str)> {
+    if !["postgres://", "postgresql://", "sqlite:"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err((
+            "database.url",
+            "names no database that is known".to_owned(),
+            "use postgres://user:password@host/database or sqlite://file.db?mode=rwc",
+        ));
+    }
+    if !url.starts_with("sqlite:") && !store::is_readable(url) {
+        return Err(("database.url", "cannot be read as an address".to_owned(), store::PERCENT_ENCODE));
+    }
+    Ok(())
+}
