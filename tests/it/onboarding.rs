@@ -34,6 +34,7 @@ on_every_database!(
     tokens_of_another_store_are_refused,
     only_the_first_of_many_unsigned_webhooks_is_logged,
     a_secret_may_end_with_a_line_end,
+    an_import_names_the_field_and_skips_a_byte_order_mark,
     a_store_installs_the_app,
     only_salla_is_heard,
     which_secret_counts,
@@ -279,6 +280,22 @@ async fn only_the_first_of_many_unsigned_webhooks_is_logged(engine: Engine) {
     let (_, metrics) = daemon.get("/metrics").await;
     let counted = r#"webhooks_total{event="other",result="unauthorized"} 300"#;
     assert!(metrics.as_str().unwrap().contains(counted), "{metrics}");
+}
+
+async fn an_import_names_the_field_and_skips_a_byte_order_mark(engine: Engine) {
+    let site = Site::unregistered(engine, [shop(1001, 0, 1), shop(1002, 0, 1)]).await;
+    for (line, words) in [
+        (r#"{"access_token":"import-canary-0123"}"#, "`merchant_id` is missing"),
+        (r#"{"merchant_id":1001,"refresh_token":"import-canary-0123"}"#, "`access_token` is missing"),
+        (r#"{"merchant_id":"import-canary-0123","access_token":"a"}"#, "`merchant_id` cannot be read"),
+        (r#"{"merchant_id":1001,"access_token":"a","expires_at":"import-canary-0123"}"#, "`expires_at` cannot be read"),
+    ] {
+        let told = site.import(line).await.exits(1).stderr;
+        assert!(told.contains(words) && told.contains("line 1") && !told.contains("canary"), "{line}: {told}");
+    }
+    let lines = [1001, 1002].map(|store| site.salla.registration(store).unwrap()).join("\r\n");
+    site.import(&format!("\u{feff}{lines}\r\n")).await.exits(0);
+    assert_eq!(site.database.number("SELECT count(*) FROM merchants").await, 2);
 }
 
 /// As `echo` writes it into a file, and a portal into a clipboard.
