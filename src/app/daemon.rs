@@ -20,7 +20,7 @@ use crate::{
     salla::{self, UserInfo},
     schedule::Schedule,
     store::Store,
-    vault::{Owned, Vault},
+    vault::{OwnerCheckedRegister, Vault},
 };
 
 /// What the daemon's parts tell each other.
@@ -146,12 +146,12 @@ fn api(
 }
 
 /// The register, which refuses tokens of other stores.
-type Register = Owned<Vault<Store>, UserInfo>;
+type Register = OwnerCheckedRegister<Vault<Store>, UserInfo>;
 
 /// What the handlers of the register and of Salla's events need.
 fn onboarding(config: &Config, services: &Services) -> anyhow::Result<Arc<Onboarding<Register>>> {
     Ok(Arc::new(Onboarding {
-        register: Owned::new(services.vault.clone(), Arc::new(UserInfo::new(&config.salla)?)),
+        register: OwnerCheckedRegister::new(services.vault.clone(), Arc::new(UserInfo::new(&config.salla)?)),
         metrics: Arc::clone(&services.metrics),
         webhook_secret: WebhookSecret::new([&config.salla.webhook_secret, &config.salla.client_secret]),
         read_event: salla::read_event,

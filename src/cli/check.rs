@@ -59,9 +59,12 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
         Ok(store) => {
             let place = place(config.database.url.expose_secret());
             report.line("database", Ok(format!("{} answers: {place}", store.engine())));
-            let schema = store.require_schema().await;
+            let schema = match store.require_schema().await {
+                Ok(()) => store.ready().await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
             let schema_fits = schema.is_ok();
-            report.line("schema", schema.map(|()| "is this version's".to_owned()).map_err(|e| e.to_string()));
+            report.line("schema", schema.map(|()| "is this version's".to_owned()));
             database_clock = store.now().await.ok();
             match keepers {
                 Ok(_) if !schema_fits => {

@@ -18,7 +18,7 @@ use crate::{
     reconcile::ports::{Changed, Ledger, Register, Registration, Sealed, Tokens},
     salla::UserInfo,
     store::Store,
-    vault::{Owned, Vault},
+    vault::{OwnerCheckedRegister, Vault},
 };
 
 /// What `merchants` takes.
@@ -110,7 +110,7 @@ async fn import(config: &Config, file: PathBuf) -> anyhow::Result<Exit> {
     let keepers = keepers(config)?;
     let store = open_store(config).await?;
     let owner = Arc::new(UserInfo::new(&config.salla)?);
-    let register = Owned::new(Vault::new(keepers, store.clone()), owner);
+    let register = OwnerCheckedRegister::new(Vault::new(keepers, store.clone()), owner);
     let input: Box<dyn BufRead> = if file.as_os_str() == "-" {
         Box::new(std::io::stdin().lock())
     } else {

@@ -7,7 +7,7 @@ pub fn check(url: &str) -> Result<(), (&'static str, String, &'static str)> {
     if !["postgres://", "postgresql://", "sqlite:"].iter().any(|scheme| url.starts_with(scheme)) {
         return Err((
             "database.url",
-            "names no database that is known".to_owned(),
+            "does not begin with postgres://, postgresql:// or sqlite:".to_owned(),
             "use postgres://user:password@host/database or sqlite://file.db?mode=rwc",
         ));
     }

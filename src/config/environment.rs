@@ -12,7 +12,7 @@ pub fn check(known: &[String]) -> Result<(), ConfigError> {
         let name = name.to_string_lossy().into_owned();
         check_name(&name, known)?;
         if name.to_uppercase().starts_with(PREFIX) && value.to_str().is_none() {
-            return Err(error(&name, "is not UTF-8", "set it to a text".to_owned()));
+            return Err(error(&name, "is not UTF-8", "use only UTF-8 characters".to_owned()));
         }
     }
     Ok(())
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_nothing_reads_is_refused_with_the_one_that_is_meant() {
+    fn an_unknown_variable_is_rejected_with_a_suggestion() {
         let known = super::super::keys();
         for (name, meant) in [
             ("SALLA_RECONCILER_HTTP__API_TOKEN", "SALLA_RECONCILER__HTTP__API_TOKEN"),

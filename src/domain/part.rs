@@ -24,6 +24,10 @@ pub struct Part {
     /// What Salla's clock showed when its list began to be read: what changed up to then is covered. Absent until it
     /// begins, and where Salla's answers carry no date.
     pub observed_at: Option<DateTime<Utc>>,
+    /// Records that could not be read and whose ids are not known. They cannot be asked for again, so the watermark does
+    /// not move past them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unidentified: u32,
     /// What it counted so far.
     pub totals: Totals,
     /// Why it failed, though the run went on.
@@ -42,6 +46,7 @@ impl Part {
             window,
             slice: None,
             observed_at: None,
+            unidentified: 0,
             totals,
             error: None,
         }
@@ -102,6 +107,11 @@ impl Part {
         };
         (status, error)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 #[cfg(test)]

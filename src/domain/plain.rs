@@ -13,7 +13,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_turns_a_text_around_is_left_out() {
+    fn bidi_overrides_and_control_characters_are_removed() {
         assert_eq!(plain("متجر\u{202e}gpj\u{2066}.exe\u{7}"), "متجرgpj.exe");
         assert_eq!(plain("متجر\u{200f} نورة"), "متجر\u{200f} نورة");
     }

@@ -52,7 +52,7 @@ pub struct Totals {
     pub skipped: u64,
     /// Could not be written.
     pub failed: u64,
-    /// Of the unchanged ones: our version is newer, and has another content.
+    /// Part of `unchanged`: stored rows that are newer than Salla's and differ from them.
     #[serde(default)]
     pub newer_locally: u64,
 }

@@ -17,7 +17,7 @@ words! {
         Database = "database",
         /// The service that keeps the tokens does not answer.
         TokenStoreUnavailable = "token_store_unavailable",
-        /// What Salla permits an address is used up.
+        /// Salla's request limit for this IP address is used up.
         AddressLimit = "address_limit",
     }
 }

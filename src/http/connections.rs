@@ -1,4 +1,4 @@
-//! Which connections there is room for. One whose request does not arrive makes room for others, and the probes are
+//! Limits the number of open connections. One whose request does not arrive makes room for others, and the probes are
 //! answered when all other places are taken.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 /// Half of the files that a process may usually open.
 pub const MAX_CONNECTIONS: usize = 512;
 
-/// Beyond these, for the probes alone.
-const FOR_PROBES: usize = 32;
+/// Extra connections, reserved for probes.
+const PROBE_CONNECTIONS: usize = 32;
 
 /// The connections that are open. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -52,7 +52,7 @@ impl Connections {
         if table.open.len() >= MAX_CONNECTIONS {
             table.close_oldest(|_| true);
         }
-        if table.open.len() >= MAX_CONNECTIONS + FOR_PROBES {
+        if table.open.len() >= MAX_CONNECTIONS + PROBE_CONNECTIONS {
             return None;
         }
         let for_probes = table.open.len() >= MAX_CONNECTIONS;
@@ -124,7 +124,7 @@ mod tests {
         drop(places.remove(1));
         places.iter().for_each(Place::arrived);
         next.arrived();
-        let probes: Vec<Place> = (0..FOR_PROBES).filter_map(|_| connections.admit(address(252), 128)).collect();
+        let probes: Vec<Place> = (0..PROBE_CONNECTIONS).filter_map(|_| connections.admit(address(252), 128)).collect();
         assert!(probes[0].for_probes);
     }
 

@@ -34,7 +34,9 @@ impl Health {
     }
 }
 
-/// Liveness: every loop of the process turns. No database and no Salla in it: a restart repairs neither.
+/// Liveness: no background task has ended or stalled.
+///
+/// The database and Salla are not checked, because a restart would not repair them.
 #[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "probes", responses(
     (status = 200, description = "The process makes progress", body = Health),
     (status = 503, description = "A task has ended, or has not moved for five minutes")))]
@@ -45,11 +47,11 @@ pub async fn healthz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
     }
 }
 
-/// Readiness: the database can be read and written with our schema, every task of the process works, and it is not on its
-/// way out.
+/// Readiness: the database can be read and written with the expected schema, every background task runs, and the process
+/// is not shutting down.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "probes", responses(
     (status = 200, description = "Database and schema can be used", body = Health),
-    (status = 503, description = "They cannot, with the reason, or the process is ending")))]
+    (status = 503, description = "Not ready (the answer gives the reason), or shutting down")))]
 pub async fn readyz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
     if api.draining.is_cancelled() {
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();

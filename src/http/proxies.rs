@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_address_that_is_no_proxy_is_the_client() {
+    fn the_last_untrusted_address_is_the_client() {
         let proxies = "10.0.0.0/8, fd00::/8,192.0.2.1";
         let forwarded = |value| [("x-forwarded-for", value)];
         assert_eq!(client(proxies, "198.51.100.1", &forwarded("203.0.113.9")), "198.51.100.1", "not a proxy");

@@ -107,6 +107,7 @@ impl<S, T> Work<'_, S, T> {
             let (cursor, part) = (survey.cursor(), done.part());
             part.status = RunStatus::Running;
             part.observed_at = cursor.observed_at;
+            part.unidentified = cursor.unidentified;
             part.listing = Some(cursor.listing);
             let Some(request) = survey.next(self.whose()) else {
                 return vanished::ask(self, survey, done).instrument(span::of_vanished()).await;

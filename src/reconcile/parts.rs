@@ -13,7 +13,8 @@ use super::{
     turn::Turn,
 };
 use crate::domain::{
-    self, Failure, InvalidWindow, Outcome, Part, Resource, Resources, RunStatus, Window, WindowPolicy, with_resources,
+    self, Covered, Failure, InvalidWindow, Outcome, Part, Resource, Resources, RunStatus, Window, WindowPolicy,
+    with_resources,
 };
 
 /// What a run got done: kept up to date page by page, so that it is known whatever ends the run.
@@ -125,6 +126,9 @@ pub fn close(done: &mut Done, status: RunStatus) {
     }
 }
 
+/// A record that is never readable holds the watermark no longer than this.
+const LONGEST_HOLD: TimeDelta = TimeDelta::days(28);
+
 /// The watermarks move only where everything was read, and never by a dry run. They move to what Salla's clock showed;
 /// where Salla showed none, they stay.
 pub fn watermarks(
@@ -142,7 +146,18 @@ pub fn watermarks(
         }
         let covered = claim.covered(part.resource);
         let watermark = part.window?.advance(covered, overlap, part.observed_at?, claim.request.until)?;
-        Some((part.resource, watermark))
+        if part.unidentified == 0 {
+            return Some((part.resource, watermark));
+        }
+        tracing::warn!(
+            resource = %part.resource,
+            records = part.unidentified,
+            "records without an id could not be read: the watermark stays, and the next run reads the window again"
+        );
+        match covered {
+            Covered::UpTo(before) => Some((part.resource, before.max(watermark - LONGEST_HOLD))),
+            Covered::NothingSince(_) => None,
+        }
     };
     parts.iter().filter(|part| is_well(part.status)).filter_map(advance).collect()
 }

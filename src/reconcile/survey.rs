@@ -99,6 +99,7 @@ impl Survey {
             listing,
             scopes,
             left_out: 0,
+            unidentified: 0,
             walk: Walk::new(entered_by_change, 1),
         };
         (cursor, Seen::new())
@@ -185,7 +186,10 @@ impl Survey {
             }
         }
         let ids = vec![(pass, keys.iter().map(|key| key.id).collect())];
-        Ok(Step::Page(sort_out(page, &marks, ids)))
+        let admitted = sort_out(page, &marks, ids);
+        let unidentified = admitted.unreadable.iter().filter(|bad| bad.id.is_none()).count();
+        self.cursor.unidentified += u32::try_from(unidentified).unwrap_or(u32::MAX);
+        Ok(Step::Page(admitted))
     }
 
     /// Begins to walk the present list.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::domain::{Wait, WaitReason};
 
-/// How often it is looked what a run waits for.
+/// How often the wait state is checked.
 const EVERY: Duration = Duration::from_secs(1);
 
 impl<S, T> Runner<S, T>
@@ -34,7 +34,7 @@ where
         }
     }
 
-    /// Where the database does not answer, the log has it alone.
+    /// If the database does not answer, the wait is only logged.
     pub(super) async fn show_wait(&self, claim: &Claim, wait: Option<(&Wait, Duration)>) {
         if let Some((wait, pause)) = wait {
             tracing::warn!(
@@ -50,7 +50,7 @@ where
         }
     }
 
-    /// Waits until Salla may be asked about the store again, which an earlier process was told to leave alone.
+    /// Waits out a pause that an earlier process recorded.
     pub(super) async fn sit_out(
         &self,
         claim: &Claim,

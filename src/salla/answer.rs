@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderValue, header};
+use http::{Extensions, HeaderMap, header};
 use reqwest::{Request, Response};
 use reqwest_middleware::{Error, Middleware, Next, Result};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -45,6 +46,8 @@ pub struct Call {
     pub divisible: Divisible,
     /// Salla counts it by the address that it comes from.
     pub counted_by_address: bool,
+    /// The token that was sent before this one was renewed: Salla may repeat it.
+    pub replaced: Option<SecretString>,
     /// Raised by every attempt.
     pub requests: RequestCount,
     /// Attempts at this one request.
@@ -61,22 +64,24 @@ pub struct ReadAnswer {
 #[async_trait::async_trait]
 impl Middleware for ReadAnswer {
     async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
-        let (mut earlier, mut merchant) = (0, None);
+        let (mut earlier, mut merchant, mut replaced) = (0, None, None);
         if let Some(call) = extensions.get::<Call>() {
+            replaced.clone_from(&call.replaced);
             merchant = Some(call.merchant);
             earlier = call.attempts.get();
             call.requests.add_one();
             call.attempts.add_one();
         }
         let span = trace::of_request(request.method(), request.url(), earlier);
-        let bearer = request.headers().get(header::AUTHORIZATION).cloned();
+        let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let bearer = bearer.and_then(|value| value.strip_prefix(BEARER)).map(SecretString::from);
         let began = Instant::now();
         let mut status = None;
         let read = async {
             let response = next.run(request, extensions).await?;
             status = Some(response.status());
             let body = self.body(response, merchant).await?;
-            read(body, bearer.as_ref())
+            read(body, [bearer.as_ref(), replaced.as_ref()])
         }
         .instrument(span.clone())
         .await;
@@ -147,13 +152,17 @@ pub async fn body_so_far(response: Response) -> (Vec<u8>, Option<Error>) {
 }
 
 /// Reads the envelope, and leaves it among the response's extensions.
-fn read(answer: http::Response<Body>, bearer: Option<&HeaderValue>) -> Result<Response> {
+///
+/// `tokens`: those that the store was sent, which it may repeat.
+fn read(answer: http::Response<Body>, tokens: [Option<&SecretString>; 2]) -> Result<Response> {
     let (parts, mut body) = answer.into_parts();
     let (status, headers) = (parts.status, parts.headers);
-    let token = bearer.and_then(|value| value.to_str().ok()?.strip_prefix(BEARER));
-    // A row that repeats the token is stored without it.
-    if let Some(masked) = token.and_then(|token| without_secret(&body.bytes, token)) {
-        body.bytes = masked;
+    let tokens: Vec<&str> = tokens.into_iter().flatten().map(ExposeSecret::expose_secret).collect();
+    // A row that repeats a token is stored without it.
+    for token in &tokens {
+        if let Some(masked) = without_secret(&body.bytes, token) {
+            body.bytes = masked;
+        }
     }
     // It stays as long as its rows do.
     body.bytes.shrink_to_fit();
@@ -163,9 +172,7 @@ fn read(answer: http::Response<Body>, bearer: Option<&HeaderValue>) -> Result<Re
     *kept.headers_mut() = headers;
     match envelope {
         Ok(mut envelope) => {
-            if let Some(token) = token {
-                envelope.forget(&[token]);
-            }
+            envelope.forget(&tokens);
             let failed = envelope.failed_status().filter(|code| *code >= 500 || *code == 408);
             if let Some(code) = failed.filter(|_| status.is_success()) {
                 return Err(Error::middleware(Broken::FailedStatus(code)));

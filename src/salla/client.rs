@@ -179,8 +179,8 @@ impl<C: CredentialStore> SallaClient<C> {
         let merchant = get.merchant;
         let credentials = self.auth.credentials(merchant).await?;
         let version = credentials.version;
-        let call = |token: SecretString| self.send(get, token);
-        let first = call(credentials.tokens.access.clone()).await?;
+        let sent = credentials.tokens.access.clone();
+        let first = self.send(get, sent.clone(), None).await?;
         if first.status() != StatusCode::UNAUTHORIZED {
             return accept(first);
         }
@@ -198,7 +198,7 @@ impl<C: CredentialStore> SallaClient<C> {
                 renewed => renewed?,
             };
             let version = renewed.version;
-            let second = call(renewed.tokens.access).await?;
+            let second = self.send(get, renewed.tokens.access, Some(sent)).await?;
             if second.status() != StatusCode::UNAUTHORIZED {
                 return accept(second);
             }
@@ -207,7 +207,13 @@ impl<C: CredentialStore> SallaClient<C> {
         Err(self.refused(get, version, &first).await)
     }
 
-    async fn send(&self, get: &Get<'_>, token: SecretString) -> Result<reqwest::Response, SourceError> {
+    /// Sends a request with `token`, which may have `replaced` another one.
+    async fn send(
+        &self,
+        get: &Get<'_>,
+        token: SecretString,
+        replaced: Option<SecretString>,
+    ) -> Result<reqwest::Response, SourceError> {
         let bearer = bearer(&token).map_err(|problem| unauthorized(get.merchant, problem))?;
         let url = format!("{}/{}", self.api_url.as_str().trim_end_matches('/'), get.path);
         self.http
@@ -220,6 +226,7 @@ impl<C: CredentialStore> SallaClient<C> {
                 suspect: get.suspect,
                 divisible: get.divisible,
                 counted_by_address: get.counted_by_address,
+                replaced,
                 requests: get.requests.clone(),
                 attempts: RequestCount::default(),
             })

@@ -1,7 +1,7 @@
-//! A page that cannot be had is read in smaller ones, until the rows that break it stand alone.
+//! Splits a page that fails into smaller pages, down to the rows that cause the failure.
 //!
 //! One order whose data break Salla's server, or whose text breaks the JSON, must not cost the 59 others of the page. A
-//! store that does not answer at all looks the same at first: so single rows of the page are asked for before it is divided.
+//! store that does not answer at all looks the same at first: so single rows are asked for before the page is divided.
 
 use std::{ops::Range, time::Duration};
 
@@ -43,9 +43,10 @@ impl Part {
         })
     }
 
-    /// Single rows of it: the last one and the first one.
+    /// Single rows that show whether the store answers: one beside the page, and the first one of it.
     fn controls(&self) -> [Self; 2] {
-        [Self::page(self.places.end, 1), Self::page(self.places.start + 1, 1)]
+        let beside = if self.places.start > 0 { self.places.start } else { self.places.end + 1 };
+        [Self::page(beside, 1), Self::page(self.places.start + 1, 1)]
     }
 
     /// Those of a page's rows that belong to the part.
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pages_are_counted_as_before() {
+    fn totals_are_converted_to_the_usual_page_size() {
         let small = Pagination { total_pages: Some(200), total: Some(200) };
         assert_eq!(in_pages_of(60, 1, small).total_pages, Some(4));
         assert_eq!(in_pages_of(60, 30, Pagination { total_pages: Some(7), total: None }).total_pages, Some(4));

@@ -48,8 +48,8 @@ pub fn into_source_error(error: &reqwest_middleware::Error) -> SourceError {
                 SourceError::AddressLimit { pause: *pause }
             } else if error.is::<CircuitOpen>() {
                 SourceError::NotAsked
-            } else if let Some(broken @ Broken::FailedStatus(_)) = error.downcast_ref() {
-                SourceError::Unavailable { reason: broken.to_string(), status: None }
+            } else if let Some(broken @ Broken::FailedStatus(status)) = error.downcast_ref() {
+                SourceError::Unavailable { reason: broken.to_string(), status: Some(*status) }
             } else if let Some(broken) = error.downcast_ref::<Broken>() {
                 malformed(&broken.to_string())
             } else {

@@ -1,4 +1,4 @@
-//! Reads the rows of a list, and stops at as many as a list may hold.
+//! Reads the rows of a list, and keeps at most [`MAX_ROWS`].
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// No list has more rows: what stands behind them is not looked at.
-pub(super) const MOST_ROWS: usize = 10_001;
+/// Rows beyond this number are discarded unread.
+pub(super) const MAX_ROWS: usize = 10_001;
 
 /// The rows of a list, as far as they are read.
 pub(super) struct Rows<'a>(pub Vec<&'a RawValue>);
@@ -26,7 +26,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Rows<'a> {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
                 let mut rows = Vec::new();
-                while rows.len() < MOST_ROWS {
+                while rows.len() < MAX_ROWS {
                     let Some(row) = list.next_element()? else { return Ok(rows) };
                     rows.push(row);
                 }
@@ -55,7 +55,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Numbered<'a> {
                 let mut rows = Vec::new();
                 while map.next_key::<u64>()?.is_some() {
                     let row = map.next_value()?;
-                    if rows.len() < MOST_ROWS {
+                    if rows.len() < MAX_ROWS {
                         rows.push(row);
                     }
                 }

@@ -34,6 +34,7 @@ mod refusal;
 mod request;
 mod retry;
 mod rows;
+mod salvage;
 mod secret;
 mod shared;
 mod throttle;

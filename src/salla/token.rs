@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::{
     answer::body_so_far,
     error::into_source_error,
+    salvage::salvaged,
     secret::wiped,
     trace,
     wire::{Envelope, integer, present, scalar},
@@ -95,7 +96,8 @@ impl TokenEndpoint {
         let body = Zeroizing::new(body);
         let text = readable(&body);
         // New tokens cannot be asked for again: they count whatever else is wrong with the answer.
-        if let Some(tokens) = tokens(&text, now).filter(|tokens| status.is_success() || is_new(tokens, refresh_token)) {
+        let read = tokens(&text, now).or_else(|| salvaged(&text, now));
+        if let Some(tokens) = read.filter(|tokens| status.is_success() || is_new(tokens, refresh_token)) {
             return Refresh::Renewed(tokens);
         }
         if let Some(error) = broken {

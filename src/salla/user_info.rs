@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_merchant_is_told_from_the_user() {
+    fn only_the_merchant_id_is_read() {
         for (json, id) in [
             (r#"{"id":1,"merchant":{"id":7,"name":"m"}}"#, Some(7)),
             (r#"{"data":{"id":1,"merchant":{"id":"7"}}}"#, Some(7)),

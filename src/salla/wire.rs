@@ -275,7 +275,7 @@ pub fn integer(raw: &RawValue) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::list_rows::MOST_ROWS, *};
+    use super::{super::list_rows::MAX_ROWS, *};
 
     fn raw(json: &str) -> Box<RawValue> {
         serde_json::from_str(json).unwrap()
@@ -418,7 +418,7 @@ mod tests {
     #[test]
     fn rows_beyond_what_a_list_may_hold_are_not_kept() {
         let many = format!(r#"{{"data":[{}0],"success":true}}"#, "0,".repeat(50_000));
-        assert_eq!(Envelope::read(many.into()).unwrap().rows().unwrap().len(), MOST_ROWS);
+        assert_eq!(Envelope::read(many.into()).unwrap().rows().unwrap().len(), MAX_ROWS);
     }
 
     #[test]

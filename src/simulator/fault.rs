@@ -39,6 +39,8 @@ pub enum Fault {
 pub enum Breakage {
     /// The server answers 500.
     ServerError,
+    /// The server answers 200, and the body says 500.
+    FailedStatus,
     /// One text is cut inside a character.
     NotText,
     /// One text holds a raw control character.
@@ -58,6 +60,12 @@ impl Breakage {
         let inner = |text: &str| format!(r#"{{"broken":"{text}",{}"#, &row[1..]);
         Ok(match self {
             Self::ServerError => return Err(Fault::status(500)),
+            Self::FailedStatus => {
+                return Err(Fault::ok(
+                    "application/json",
+                    r#"{"status":500,"success":false,"error":{"code":"error"}}"#,
+                ));
+            }
             Self::NotText => inner(&format!("a{NO_TEXT}")),
             Self::ControlCharacter => inner("a\nb"),
             Self::NotJson => format!("{{,{}", &row[1..]),

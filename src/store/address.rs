@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_are_meant_so() {
+    fn valid_addresses_are_accepted() {
         for address in [
             "postgres://user:p%3Fw%2F@host:5432/name",
             "postgres://host/name?options=-c%20search_path%3Dreconciler",
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_with_an_unescaped_character() {
+    fn unescaped_passwords_are_rejected() {
         for address in [
             "postgres://user:12?34@host/name",
             "postgres://user:12/34@host/name",

@@ -13,13 +13,13 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
 use super::{
-    altered::Altered,
     dialect::Dialect,
-    error::{CALL_TIMEOUT, Trouble, is_held, target_error, trouble},
+    error::{CALL_TIMEOUT, Trouble, is_held, is_lock_timeout, target_error, trouble},
     frontier::Frontier,
     outbox::HandOver,
     pool::{self, Begins},
     setup_error::StoreError,
+    stale_plans::StalePlans,
 };
 use crate::{
     domain::{Resource, Resources},
@@ -48,7 +48,7 @@ pub struct Store {
     pub(super) frontier: Frontier,
     pub(super) hand_over: HandOver,
     begins: Begins,
-    altered: Altered,
+    stale_plans: StalePlans,
 }
 
 impl Store {
@@ -57,7 +57,7 @@ impl Store {
     /// # Errors
     /// When the URL names no database that is known, it does not answer, or a pooler before it does not keep sessions.
     pub async fn connect(url: &SecretString, connections: u32, lease: Duration) -> Result<Self, StoreError> {
-        let (url, begins, altered) = (url.expose_secret(), Begins::default(), Altered::default());
+        let (url, begins, stale_plans) = (url.expose_secret(), Begins::default(), StalePlans::default());
         let options = if url.starts_with("sqlite:") {
             pool::create_privately(url).map_err(|error| StoreError::Unreachable(error.to_string()))?;
             pool::sqlite(url)
@@ -70,7 +70,7 @@ impl Store {
                     "the database allows this role few connections: runs wait for each other"
                 );
             }
-            pool::postgres(url, connections.min(allowed), &begins, &altered)
+            pool::postgres(url, connections.min(allowed), &begins, &stale_plans)
         } else {
             return Err(StoreError::Scheme);
         };
@@ -84,7 +84,7 @@ impl Store {
             frontier: Frontier::default(),
             hand_over: HandOver::default(),
             begins,
-            altered,
+            stale_plans,
         })
     }
 
@@ -149,7 +149,7 @@ impl Store {
             };
             rows.iter().map(|row| row.try_get("", "version")).collect::<Result<Vec<String>, DbErr>>()
         };
-        let read = async { read.await.inspect_err(|error| self.altered.note(error)) };
+        let read = async { read.await.inspect_err(|error| self.stale_plans.note(error)) };
         in_time(CALL_TIMEOUT, read).await.map_err(|error| match error {
             StoreError::Migration(error) | StoreError::Held(error) if trouble(&error) == Trouble::Passing => {
                 StoreError::Unreachable(error.to_string())
@@ -235,8 +235,10 @@ impl Store {
                 Ok(Err(error)) => error,
                 Err(_) => return Err(TargetError::Unavailable("no answer within 40 s".into())),
             };
-            self.altered.note(&error);
+            self.stale_plans.note(&error);
             match pauses.next() {
+                // A lock that another session holds: the caller has other work meanwhile.
+                Some(_) if is_lock_timeout(&error) => return Err(target_error(error)),
                 Some(&pause) if trouble(&error) == Trouble::Passing => {
                     tracing::debug!(error = %error, "the database call is made again");
                     sleep(pause).await;

@@ -78,6 +78,12 @@ pub fn is_held(error: &DbErr) -> bool {
     }
 }
 
+/// Whether another session held a lock for longer than `lock_timeout`.
+pub fn is_lock_timeout(error: &DbErr) -> bool {
+    let error = of_the_driver(error).and_then(sqlx::Error::as_database_error);
+    error.is_some_and(|error| is_postgres(error) && error.code().as_deref() == Some("55P03"))
+}
+
 /// Whether a table was altered after this session had prepared the statement: the session's statements are of no use any
 /// more.
 pub fn has_stale_plan(error: &DbErr) -> bool {
@@ -108,9 +114,9 @@ fn of_the_driver(error: &DbErr) -> Option<&sqlx::Error> {
 fn postgres(code: &str) -> Trouble {
     match code {
         // Serialization, deadlock, lock not available, statement cancelled by a timeout, the timeouts of a session,
-        // starting or shutting down, and a server that only reads, which after a failover is the old one.
+        // starting or shutting down, a database that takes no connections, and a server that only reads, which after a failover is the old one.
         "40001" | "40003" | "40P01" | "55P03" | "57014" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04"
-        | "25006" => Trouble::Passing,
+        | "25006" | "55000" => Trouble::Passing,
         // Connection exceptions; no room on the disk, in memory or for connections; the system's errors.
         _ if ["08", "53", "58"].contains(&code.get(..2).unwrap_or("")) => Trouble::Passing,
         // The database or the schema is not there, the role may not log in or lacks a right, a table or column is not there.

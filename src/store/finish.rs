@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{Listing, MerchantId, MerchantState, Part, Run, RunId, RunStatus, Standing},
-    reconcile::ports::{Action, Actor, Again, Audit, Ending, Lease, TargetError},
+    reconcile::ports::{Action, Actor, Again, Audit, Ending, Lease, TargetError, WATERMARK_TOLERANCE},
 };
 
 impl Store {
@@ -108,13 +108,14 @@ impl Store {
         )
     }
 
-    /// How a watermark is written where one stands: it never moves back, unless it cannot be read.
+    /// How a watermark is written where one stands: it never moves back, unless it cannot be read or is ahead of the clock.
     fn never_back(&self) -> String {
         let [ours, theirs] =
             ["watermarks.watermark", "excluded.watermark"].map(|column| self.dialect.comparable(column));
         format!(
             "ON CONFLICT (merchant_id, resource) DO UPDATE SET watermark = excluded.watermark \
-             WHERE COALESCE(({ours}) < ({theirs}), TRUE)"
+             WHERE COALESCE(({ours}) < ({theirs}) OR ({ours}) > {ahead}, TRUE)",
+            ahead = self.dialect.age(&self.dialect.clock_plus(WATERMARK_TOLERANCE.to_std().unwrap_or_default()))
         )
     }
 

@@ -2,7 +2,6 @@
 //! plain ones.
 
 mod address;
-mod altered;
 mod audit;
 mod budget;
 mod checks;
@@ -43,6 +42,7 @@ mod renewal;
 mod schedule;
 mod setup_error;
 mod slices;
+mod stale_plans;
 mod stamp;
 mod standing;
 mod standstill;

@@ -19,7 +19,7 @@ use sea_orm::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::{address::schema_of, altered::Altered, setup_error::StoreError};
+use super::{address::schema_of, setup_error::StoreError, stale_plans::StalePlans};
 
 /// To open a connection, or to wait for one that is free.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ const IN_DOUBT: Duration = Duration::from_mins(10);
 /// planner, who believes in the length at the last analysis, thinks of it: what is looked up and what is read in an order
 /// has an index, and it is to be used. What must be read whole or sorted all the same seems dear enough then to be
 /// compiled first.
-const LIMITS: &str = "SET statement_timeout = '30s'; SET lock_timeout = '15s'; \
+const LIMITS: &str = "SET statement_timeout = '30s'; SET lock_timeout = '5s'; \
                       SET idle_in_transaction_session_timeout = '30s'; \
                       SET plan_cache_mode = force_generic_plan; \
                       SET enable_seqscan = off; SET enable_sort = off; SET jit = off";
@@ -90,19 +90,20 @@ pub fn create_privately(url: &str) -> std::io::Result<()> {
     }
 }
 
-/// Up to so many connections; `begins` knows of transactions that were given up while they were begun, `altered` of tables
-/// that were altered.
-pub fn postgres(url: &str, connections: u32, begins: &Begins, altered: &Altered) -> ConnectOptions {
+/// Up to so many connections; `begins` knows of transactions that were given up while they were begun, `stale_plans` of tables
+/// that were stale_plans.
+pub fn postgres(url: &str, connections: u32, begins: &Begins, stale_plans: &StalePlans) -> ConnectOptions {
     let mut options = options(url);
     options.max_connections(connections).min_connections(0);
     options.map_sqlx_postgres_opts(of_session);
-    let (silence, begins, altered) = (Silence::default(), begins.clone(), altered.clone());
+    let (silence, begins, stale_plans) = (Silence::default(), begins.clone(), stale_plans.clone());
     options.map_sqlx_postgres_pool_opts(move |pool: PgPoolOptions| {
-        let (idle, released, begins, altered) = (silence.clone(), silence.clone(), begins.clone(), altered.clone());
+        let (idle, released, begins, stale_plans) =
+            (silence.clone(), silence.clone(), begins.clone(), stale_plans.clone());
         pool.test_before_acquire(false)
             .after_connect(|connection, _| Box::pin(async move { connection.execute(LIMITS).await.map(drop) }))
             .before_acquire(move |connection, usage| {
-                let (silence, is_outdated) = (idle.clone(), altered.outdates(usage.age));
+                let (silence, is_outdated) = (idle.clone(), stale_plans.outdates(usage.age));
                 Box::pin(async move {
                     if is_outdated {
                         return Ok(false);

@@ -1,12 +1,17 @@
 //! Whether the database can be used now: read and written, with every right that runs need. Nothing is written to find out.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    time::Duration,
+};
 
 use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 
 use super::{
     connect::Store,
     dialect::Dialect,
+    entity,
     error::{Trouble, trouble},
     publication::{UNPUBLISHED, published},
     setup_error::StoreError,
@@ -23,7 +28,17 @@ const ACCESS: &str = "SELECT current_setting('transaction_read_only') = 'on' AS 
     (SELECT string_agg(p || ' on ' || c.relname, ', ' ORDER BY c.relname, p) \
      FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p \
      WHERE c.relnamespace = to_regnamespace(quote_ident(current_schema())) AND c.relkind IN ('r', 'p') \
-     AND c.relname = ANY($1) AND NOT has_table_privilege(c.oid, p)) AS missing";
+     AND c.relname = ANY($1) AND NOT has_table_privilege(c.oid, p)) AS missing, \
+    (SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c \
+     WHERE c.relnamespace = to_regnamespace(quote_ident(current_schema())) AND c.relname = ANY($1) \
+     AND row_security_active(c.oid)) AS filtered";
+
+/// The tables and columns that are there.
+const POSTGRES_COLUMNS: &str = "SELECT CAST(c.relname AS text) AS table_name, CAST(a.attname AS text) AS column_name \
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+    WHERE c.relnamespace = to_regnamespace(quote_ident(current_schema())) AND c.relkind IN ('r', 'p')";
+const SQLITE_COLUMNS: &str = "SELECT t.name AS table_name, c.name AS column_name \
+    FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'";
 
 /// So much of a list of missing rights is shown.
 const SHOWN: usize = 200;
@@ -32,6 +47,7 @@ impl Store {
     pub(super) async fn check_ready(&self) -> Result<(), NotReady> {
         let look = async {
             self.require_schema().await.map_err(|error| not_ready(&error))?;
+            self.check_columns().await?;
             match self.dialect {
                 Dialect::Postgres => self.check_access().await,
                 Dialect::Sqlite => self.check_writable().await,
@@ -40,32 +56,69 @@ impl Store {
         tokio::time::timeout(WITHIN, look).await.unwrap_or(Err(NotReady::Unavailable("no answer within 3 s".into())))
     }
 
+    /// Looks for each table, and for the columns of those that have an entity.
+    async fn check_columns(&self) -> Result<(), NotReady> {
+        let sql = match self.dialect {
+            Dialect::Postgres => POSTGRES_COLUMNS,
+            Dialect::Sqlite => SQLITE_COLUMNS,
+        };
+        let rows = self.db.query_all_raw(self.statement(sql, [])).await.map_err(of_database)?;
+        let name = |row: &QueryResult, column: &str| row.try_get::<String>("", column).map_err(of_database);
+        let mut found = HashMap::<String, HashSet<String>>::new();
+        for row in &rows {
+            found.entry(name(row, "table_name")?).or_default().insert(name(row, "column_name")?);
+        }
+        let tables =
+            tables().into_iter().filter(|table| !found.contains_key(*table)).map(|table| format!("table {table}"));
+        let columns = entity::columns().into_iter().flat_map(|(table, columns)| {
+            let of_table = found.get(table);
+            let lacks = move |column: &&str| of_table.is_some_and(|found| !found.contains(*column));
+            columns.into_iter().filter(lacks).map(move |column| format!("column {table}.{column}"))
+        });
+        let missing: Vec<String> = tables.chain(columns).collect();
+        if missing.is_empty() { Ok(()) } else { Err(NotReady::Damaged(shown(&missing.join(", ")))) }
+    }
+
     async fn check_access(&self) -> Result<(), NotReady> {
-        let tables: Vec<String> = published()
-            .into_iter()
-            .chain(UNPUBLISHED)
-            .filter(|table| *table != "seaql_migrations")
-            .map(str::to_owned)
-            .collect();
+        let tables: Vec<String> = tables().into_iter().map(str::to_owned).collect();
         let row = self.db.query_one_raw(self.statement(ACCESS, [tables.into()])).await.map_err(of_database)?;
-        let get = |row: &QueryResult| -> Result<(bool, Option<String>), DbErr> {
-            Ok((row.try_get("", "read_only")?, row.try_get("", "missing")?))
+        type Access = (bool, Option<String>, Option<String>);
+        let get = |row: &QueryResult| -> Result<Access, DbErr> {
+            Ok((row.try_get("", "read_only")?, row.try_get("", "missing")?, row.try_get("", "filtered")?))
         };
         match row.as_ref().map(get).transpose().map_err(of_database)? {
-            Some((true, _)) => Err(NotReady::ReadOnly),
-            Some((false, Some(missing))) => Err(NotReady::MissingRights(missing.chars().take(SHOWN).collect())),
+            Some((true, ..)) => Err(NotReady::ReadOnly),
+            Some((false, Some(missing), _)) => Err(NotReady::MissingRights(shown(&missing))),
+            Some((false, None, Some(tables))) => {
+                Err(NotReady::MissingRights(shown(&format!("row-level security hides rows of {tables}"))))
+            }
             _ => Ok(()),
         }
     }
 
     /// A file that another process writes to at this moment can be used.
     async fn check_writable(&self) -> Result<(), NotReady> {
+        let file = "SELECT file FROM pragma_database_list WHERE name = 'main'";
+        let row = self.db.query_one_raw(self.statement(file, [])).await.map_err(of_database)?;
+        let file = row.and_then(|row| row.try_get::<String>("", "file").ok()).filter(|file| !file.is_empty());
+        if file.is_some_and(|file| !Path::new(&file).exists()) {
+            return Err(NotReady::Unavailable("the database file was moved or removed".into()));
+        }
         match self.begin_write().await {
             Ok(txn) => txn.rollback().await.map_err(of_database),
             Err(error) if super::error::is_held(&error) => Ok(()),
             Err(error) => Err(of_database(error)),
         }
     }
+}
+
+/// The tables that runs read and write.
+fn tables() -> Vec<&'static str> {
+    published().into_iter().chain(UNPUBLISHED).filter(|table| *table != "seaql_migrations").collect()
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN).collect()
 }
 
 fn not_ready(error: &StoreError) -> NotReady {

@@ -20,7 +20,7 @@ pub enum StoreError {
     Occupied(String),
     /// It has room for one connection.
     #[error(
-        "database.url: one connection can be had and no second: {0}; raise the pooler's pool_size, the role's CONNECTION LIMIT or max_connections"
+        "database.url: only one connection is available, and two are needed: {0}; raise the pooler's pool_size, the role's CONNECTION LIMIT or max_connections"
     )]
     Crowded(String),
     /// A pooler gives its sessions to others between transactions.
@@ -58,7 +58,7 @@ pub enum StoreError {
     ForeignMigrations(String),
     /// It answers, and refuses the schema.
     #[error(
-        "the schema cannot be migrated: {0}; the database must be writable, its role may create tables, none of another's may have their names, and a schema that search_path names has to be there (CREATE SCHEMA)"
+        "the schema cannot be migrated: {0}; the database must be writable, its role may create tables, no table of another program may have the same name, and a schema that search_path names has to be there (CREATE SCHEMA)"
     )]
     Migration(DbErr),
     /// It waited for others, and they did not end.

@@ -13,8 +13,8 @@ use sea_orm::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stamp(pub DateTime<Utc>);
 
-/// From PostgreSQL's epoch, the year 2000, to Unix's, in microseconds.
-const SINCE_UNIX: i64 = 946_684_800_000_000;
+/// PostgreSQL's epoch (2000-01-01), in microseconds since the Unix epoch.
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 impl Stamp {
     fn of(instant: DateTime<Utc>) -> Option<Self> {
@@ -32,7 +32,7 @@ pub fn lenient<T: TryGetable>(row: &QueryResult, column: &str) -> Option<T> {
     row.try_get::<Option<T>>("", column).ok().flatten()
 }
 
-/// The instant of a required column; the beginning of time for a value that cannot be read.
+/// The instant of a required column; the Unix epoch if the value cannot be read.
 pub fn or_epoch(stamp: Option<Stamp>) -> DateTime<Utc> {
     stamp.map_or(DateTime::UNIX_EPOCH, |Stamp(instant)| instant)
 }
@@ -46,7 +46,7 @@ fn of_postgres<I: ColIdx>(row: &PgRow, index: I) -> Result<Option<DateTime<Utc>>
     // Prepared statements answer in the binary format: microseconds since the year 2000.
     let bytes = raw.as_bytes().map_err(|error| TryGetError::DbErr(DbErr::Type(error.to_string())))?;
     let micros = bytes.try_into().ok().map(i64::from_be_bytes);
-    Ok(micros.and_then(|micros| micros.checked_add(SINCE_UNIX)).and_then(DateTime::from_timestamp_micros))
+    Ok(micros.and_then(|micros| micros.checked_add(POSTGRES_EPOCH_MICROS)).and_then(DateTime::from_timestamp_micros))
 }
 
 impl TryGetable for Stamp {

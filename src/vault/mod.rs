@@ -12,13 +12,13 @@
 #[cfg(feature = "aws")]
 mod aws;
 mod keeper;
-mod owned;
+mod owner_check;
 mod ring;
 mod store;
 mod text;
 
 pub use keeper::Keepers;
-pub use owned::Owned;
+pub use owner_check::OwnerCheckedRegister;
 pub use ring::{KeyRing, KeyRingError, OpenError, generate, is_key_id};
 pub use store::Vault;
 

@@ -219,7 +219,18 @@ async fn a_page_tells_that_the_database_is_away(engine: Engine) {
 }
 
 /// What is taken from the role, how it is given back, and what `/readyz` says.
-const LOSSES: [(&str, &str, &str); 7] = [
+const LOSSES: [(&str, &str, &str); 10] = [
+    ("ALTER TABLE orders RENAME TO orders_x", "ALTER TABLE orders_x RENAME TO orders", "table orders"),
+    (
+        "ALTER TABLE runs RENAME COLUMN waiting_until TO wu",
+        "ALTER TABLE runs RENAME COLUMN wu TO waiting_until",
+        "column runs.waiting_until",
+    ),
+    (
+        "ALTER TABLE orders ENABLE ROW LEVEL SECURITY",
+        "ALTER TABLE orders DISABLE ROW LEVEL SECURITY",
+        "row-level security",
+    ),
     ("REVOKE INSERT ON runs FROM narrow", "GRANT INSERT ON runs TO narrow", "INSERT on runs"),
     ("REVOKE UPDATE ON orders FROM narrow", "GRANT UPDATE ON orders TO narrow", "UPDATE on orders"),
     ("REVOKE SELECT ON merchants FROM narrow", "GRANT SELECT ON merchants TO narrow", "SELECT on merchants"),

@@ -1,6 +1,6 @@
 //! One record breaks its page: the others are stored, and the run names the record that it could not read.
 
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use salla_reconciler::simulator::{Breakage, Fault, Order};
 use serde_json::{Value, json};
 
@@ -13,15 +13,23 @@ use crate::support::{
 
 on_every_database!(
     a_record_that_breaks_its_page_costs_itself_only,
-    a_record_of_any_kind_that_breaks_its_page,
-    records_that_break_their_pages_together,
-    a_record_that_breaks_its_own_answer_too,
+    a_broken_record_of_any_resource_makes_the_run_partial,
+    adjacent_broken_records_are_each_recorded_as_failed,
+    a_stored_record_with_a_broken_detail_page_is_kept,
     a_store_that_breaks_every_page_is_not_asked_row_by_row,
-    a_list_that_is_an_object_of_numbers,
+    the_first_and_the_last_record_of_a_page_break_it,
+    a_record_without_an_id_is_read_again_until_it_can_be,
+    a_list_sent_as_an_object_with_numeric_keys_is_read,
 );
 
-const BREAKAGES: [Breakage; 5] =
-    [Breakage::ServerError, Breakage::NotText, Breakage::ControlCharacter, Breakage::NotJson, Breakage::TooLarge];
+const BREAKAGES: [Breakage; 6] = [
+    Breakage::ServerError,
+    Breakage::FailedStatus,
+    Breakage::NotText,
+    Breakage::ControlCharacter,
+    Breakage::NotJson,
+    Breakage::TooLarge,
+];
 
 async fn a_record_that_breaks_its_page_costs_itself_only(engine: Engine) {
     for breakage in BREAKAGES {
@@ -43,7 +51,7 @@ async fn a_record_that_breaks_its_page_costs_itself_only(engine: Engine) {
     }
 }
 
-async fn a_record_of_any_kind_that_breaks_its_page(engine: Engine) {
+async fn a_broken_record_of_any_resource_makes_the_run_partial(engine: Engine) {
     of_every_kind!(record_that_breaks(engine));
 }
 
@@ -69,7 +77,7 @@ async fn record_that_breaks<K: Kind>(engine: Engine) {
 }
 
 /// At the beginning of a page, where they might be taken for the whole store's trouble.
-async fn records_that_break_their_pages_together(engine: Engine) {
+async fn adjacent_broken_records_are_each_recorded_as_failed(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 130)]).await;
     {
         let mut world = site.salla.world();
@@ -86,7 +94,7 @@ async fn records_that_break_their_pages_together(engine: Engine) {
 }
 
 /// It was stored before: it keeps its place, and is named.
-async fn a_record_that_breaks_its_own_answer_too(engine: Engine) {
+async fn a_stored_record_with_a_broken_detail_page_is_kept(engine: Engine) {
     for breakage in [Breakage::ServerError, Breakage::NotText] {
         let mut site = Site::new(engine, [shop(1001, 0, 70)]).await;
         site.set("SALLA__LISTING", "documented");
@@ -120,7 +128,49 @@ async fn a_store_that_breaks_every_page_is_not_asked_row_by_row(engine: Engine) 
     }
 }
 
-async fn a_list_that_is_an_object_of_numbers(engine: Engine) {
+async fn the_first_and_the_last_record_of_a_page_break_it(engine: Engine) {
+    for places in [[0, 59], [60, 119], [120, 179]] {
+        for breakage in [Breakage::ServerError, Breakage::NotJson, Breakage::FailedStatus] {
+            let site = Site::new(engine, [shop(1001, 0, 200)]).await;
+            {
+                let mut world = site.salla.world();
+                world.list_order = salla_reconciler::simulator::ListOrder::UpdatedAscending;
+                let mut orders: Vec<Order> = world.shop(1001).orders.clone();
+                orders.sort_by_key(|order| (order.updated_at, order.id));
+                for place in places {
+                    world.shop(1001).breaks.insert(orders[place].id, breakage);
+                }
+            }
+            let run = site.reconcile(1001, &[]).await;
+            let told = (&run["status"], totals(&run)[4]);
+            assert_eq!(told, (&json!("partial"), 2), "{places:?}, {breakage:?}: {run}");
+            assert_eq!(site.database.number("SELECT count(*) FROM orders").await, 198, "{places:?}, {breakage:?}");
+        }
+    }
+}
+
+/// It lies outside the window of an ordinary night: the watermark stays until it has been read.
+async fn a_record_without_an_id_is_read_again_until_it_can_be(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 2)]).await;
+    site.reconcile(1001, &[]).await;
+    let covered = Utc::now() - TimeDelta::days(5);
+    site.database.execute("UPDATE watermarks SET watermark = $1", [covered.into()]).await;
+    let id = site.salla.world().shop(1001).place(Utc::now() - TimeDelta::days(3));
+    site.salla.world().shop(1001).breaks.insert(id, Breakage::ServerError);
+    for night in 0..2 {
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!(run["status"], "partial", "{night}: {run}");
+        assert_eq!(run["resources"][0]["unidentified"], 1, "{night}: {run}");
+    }
+    site.salla.world().shop(1001).breaks.clear();
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+    site.assert_equal(1001).await;
+    let yesterday = Utc::now() - TimeDelta::days(1);
+    let behind = "SELECT count(*) FROM watermarks WHERE watermark < $1";
+    assert_eq!(site.database.number_of(behind, [yesterday.into()]).await, 0, "the watermark moves again");
+}
+
+async fn a_list_sent_as_an_object_with_numeric_keys_is_read(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 0)]).await;
     let page = |data: &str, total: u32| {
         format!(

@@ -75,7 +75,11 @@ async fn a_pooler_that_keeps_sessions(engine: Engine) {
     site.set("DATABASE__URL", &Server::url_at(narrow.port));
     let output = site.run(&["serve"]).await;
     assert_ne!(output.code, 0);
-    assert!(output.stderr.contains("database.url: one connection can be had and no second"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("database.url: only one connection is available, and two are needed"),
+        "{}",
+        output.stderr
+    );
 }
 
 async fn a_pooler_that_shares_sessions(engine: Engine) {

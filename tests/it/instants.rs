@@ -12,9 +12,10 @@ use crate::support::{
 };
 
 on_every_database!(
-    the_schema_refuses_what_is_no_instant,
+    the_schema_rejects_invalid_timestamps,
     an_odd_instant_in_any_table_costs_one_merchant,
-    a_stored_time_beyond_every_calendar,
+    an_unreadable_updated_at_is_overwritten,
+    a_watermark_ahead_of_the_clock_is_ignored,
     another_type_in_a_column_is_corrected,
 );
 
@@ -49,7 +50,7 @@ async fn allow(site: &Site, table: &str) {
     }
 }
 
-async fn the_schema_refuses_what_is_no_instant(engine: Engine) {
+async fn the_schema_rejects_invalid_timestamps(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 1)]).await;
     site.reconcile(1001, &[]).await;
     for odd in odd_instants(&site) {
@@ -93,7 +94,25 @@ async fn an_odd_instant_in_any_table_costs_one_merchant(engine: Engine) {
     assert!(succeeded >= 2, "{output:?}");
 }
 
-async fn a_stored_time_beyond_every_calendar(engine: Engine) {
+/// Another program wrote it. The run covers what changed since the store was registered, and replaces it.
+async fn a_watermark_ahead_of_the_clock_is_ignored(engine: Engine) {
+    for ahead in [TimeDelta::hours(3), TimeDelta::days(26_000)] {
+        let site = Site::new(engine, [shop(1001, 0, 1)]).await;
+        site.reconcile(1001, &[]).await;
+        let registered = Utc::now() - TimeDelta::days(60);
+        site.database.execute("UPDATE merchants SET created_at = $1", [registered.into()]).await;
+        site.salla.world().shop(1001).place(Utc::now() - TimeDelta::days(4));
+        site.database.execute("UPDATE watermarks SET watermark = $1", [(Utc::now() + ahead).into()]).await;
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!(totals(&run), [2, 1, 0, 1, 0, 0], "{ahead}: {run}");
+        site.assert_equal(1001).await;
+        let soon = Utc::now() + TimeDelta::minutes(1);
+        let left = site.database.number_of("SELECT count(*) FROM watermarks WHERE watermark > $1", [soon.into()]).await;
+        assert_eq!(left, 0, "{ahead}");
+    }
+}
+
+async fn an_unreadable_updated_at_is_overwritten(engine: Engine) {
     of_every_kind!(stored_time_beyond(engine));
 }
 

@@ -97,6 +97,7 @@ fn cursor(commits: u32) -> Cursor {
         listing: Listing::Documented,
         scopes: vec![Scope::EVERYTHING],
         left_out: 0,
+        unidentified: 0,
         walk: Walk::new(false, 1),
     }
 }

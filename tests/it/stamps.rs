@@ -14,7 +14,7 @@ on_every_database!(
     a_stored_stamp_ahead_of_the_clock_does_not_win,
     a_row_of_salla_with_a_stamp_ahead_is_set_aside,
     a_newer_row_with_other_content_is_counted_apart,
-    a_mark_from_the_future_is_cleared,
+    a_future_deleted_at_is_cleared,
 );
 
 async fn a_stored_stamp_ahead_of_the_clock_does_not_win(engine: Engine) {
@@ -81,7 +81,7 @@ async fn a_newer_row_with_other_content_is_counted_apart(engine: Engine) {
     assert!(table.contains("newer here"), "{table}");
 }
 
-async fn a_mark_from_the_future_is_cleared(engine: Engine) {
+async fn a_future_deleted_at_is_cleared(engine: Engine) {
     of_every_kind!(future_mark(engine));
 }
 

@@ -25,6 +25,7 @@ on_every_database!(
     the_old_token_is_used_while_it_lasts,
     five_kinds_of_401,
     no_connection_to_the_token_endpoint_is_used_twice,
+    a_replaced_token_that_salla_repeats_is_not_shown,
     new_tokens_are_read_as_generously_as_possible,
     a_refused_merchant_is_not_asked_about_again,
     a_paused_store_s_token_is_kept_alive,
@@ -255,6 +256,20 @@ async fn no_connection_to_the_token_endpoint_is_used_twice(engine: Engine) {
     assert_eq!(site.database.number("SELECT count(*) FROM merchants WHERE state = 'active'").await, 6);
 }
 
+/// Salla refuses the token, and repeats it after it was renewed.
+async fn a_replaced_token_that_salla_repeats_is_not_shown(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    let sent = "ory_at_1001_1";
+    assert!(site.salla.registration(1001).unwrap().contains(sent));
+    let answer = unauthorized(&format!("The access token is invalid: echo {sent} of {}", hex::encode(sent)));
+    site.salla.world().script(1001, [answer.clone(), answer]);
+    let output = site.run(&["run", "--json", "--merchant", "1001"]).await;
+    assert_eq!(site.salla.world().refreshes, 1);
+    let told = format!("{}{}", output.stdout, output.stderr);
+    assert!(told.contains("echo [secret] of [secret]"), "{told}");
+    assert!(!told.contains(sent) && !told.contains(&hex::encode(sent)), "{told}");
+}
+
 /// The tokens in a 200 cannot be asked for again.
 async fn new_tokens_are_read_as_generously_as_possible(engine: Engine) {
     let plain = r#"{"access_token":"AT","refresh_token":"RT","expires_in":1209599}"#;
@@ -265,6 +280,9 @@ async fn new_tokens_are_read_as_generously_as_possible(engine: Engine) {
         plain.replace("1209599", "\"\""),
         plain.replace("1209599", "null").replace('}', r#","scope":["a"],"token_type":7,"extra":{"a":[1]}}"#),
         format!(r#"{{"status":200,"success":true,"data":{plain}}}"#),
+        plain.replace('}', ",}"),
+        plain.replace('}', ""),
+        "access_token=AT&refresh_token=RT&expires_in=1209599".to_owned(),
     ] {
         let site = Site::new(engine, [shop(1001, 0, 3)]).await;
         let body = body.replace("AT", "ory_at_1001_77").replace("RT", "ory_rt_1001_77");

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use salla_reconciler::simulator::Fault;
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use serde_json::Value;
 
 use crate::support::{Engine, Site, site::shop};
@@ -11,6 +12,35 @@ on_every_database!(
     a_run_that_waits_for_a_rate_limit_says_so,
     a_run_that_waits_for_salla_while_it_runs_says_so,
 );
+
+mod what_postgres_has {
+    use super::a_locked_row_holds_up_only_its_store;
+
+    on_every_postgres!(a_locked_row_holds_up_only_its_store);
+}
+
+/// Another session has the rows of one store, and the daemon has one worker.
+async fn a_locked_row_holds_up_only_its_store(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 2), shop(1002, 0, 2)]).await;
+    site.run(&["run"]).await.exits(0);
+    site.set("RECONCILE__CONCURRENCY", "1");
+    for store in [1001, 1002] {
+        let mut world = site.salla.world();
+        let id = world.shop(store).orders[0].id;
+        world.shop(store).touch(id, Utc::now());
+    }
+    let lock = site.database.db.begin().await.unwrap();
+    lock.execute_unprepared("UPDATE orders SET status = status WHERE merchant_id = 1001").await.unwrap();
+    let daemon = site.serve().await;
+    for store in [1001, 1002] {
+        daemon.post("/runs", &format!(r#"{{"merchant_id":{store}}}"#)).await;
+    }
+    daemon.await_run("merchant_id=1002&limit=1", |run| run["status"] == "succeeded" && run["trigger"] == "http").await;
+    let run = daemon.await_run("merchant_id=1001&limit=1", |run| run["waiting"].is_object()).await;
+    assert_eq!(run["waiting"]["reason"], "database", "{run}");
+    lock.rollback().await.unwrap();
+    daemon.await_run("merchant_id=1001&limit=1", |run| run["status"] == "succeeded" && run["trigger"] == "http").await;
+}
 
 fn until(waiting: &Value) -> DateTime<Utc> {
     waiting["until"].as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{waiting}"))

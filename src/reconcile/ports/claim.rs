@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -42,6 +42,9 @@ pub struct Cursor {
     pub scopes: Vec<Scope>,
     /// How many records the lists left out that they ought to hold.
     pub left_out: u32,
+    /// Records that could not be read and whose ids are not known.
+    #[serde(default)]
+    pub unidentified: u32,
     /// Where the walk over the present list stands.
     pub walk: Walk,
 }
@@ -78,11 +81,16 @@ pub struct Claim {
     pub setbacks: u32,
 }
 
+/// A watermark that is further ahead of the database's clock is ignored, and replaced.
+pub const WATERMARK_TOLERANCE: TimeDelta = TimeDelta::hours(1);
+
 impl Claim {
     /// Up to when the merchant's records of a kind are known to be right.
     #[must_use]
     pub fn covered(&self, resource: Resource) -> Covered {
-        let watermark = self.watermarks.iter().find(|(of, _)| *of == resource);
+        // A watermark is never later than the database's clock: another program wrote that one.
+        let is_possible = |watermark: DateTime<Utc>| watermark <= self.now + WATERMARK_TOLERANCE;
+        let watermark = self.watermarks.iter().find(|(of, watermark)| *of == resource && is_possible(*watermark));
         watermark.map_or(Covered::NothingSince(self.registered_at), |(_, watermark)| Covered::UpTo(*watermark))
     }
 }

@@ -19,7 +19,7 @@ mod source;
 mod target;
 
 pub use audit::{Action, Actor, Audit, Audited};
-pub use claim::{Claim, Cursor, Lease, MAX_SETBACKS, Resumed, Seen};
+pub use claim::{Claim, Cursor, Lease, MAX_SETBACKS, Resumed, Seen, WATERMARK_TOLERANCE};
 pub use credentials::{CredentialError, CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, Sealed, Tokens};
 pub use every::{Sources, Targets};
 pub use firing::{EndedSweep, Fired, Firing};

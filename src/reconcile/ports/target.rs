@@ -191,6 +191,9 @@ pub enum NotReady {
     /// The role may not do what runs do.
     #[error("the role lacks rights: {0}")]
     MissingRights(String),
+    /// Tables or columns are gone, although their migrations were applied.
+    #[error("the schema is damaged; it lacks: {0}")]
+    Damaged(String),
     /// The schema is older than this program.
     #[error("the schema lacks {0} migration(s); run `salla-reconciler migrate up`")]
     Outdated(usize),
@@ -206,7 +209,7 @@ impl NotReady {
         match self {
             Self::Unavailable(_) => "the database does not answer".to_owned(),
             Self::Refused(_) => "the database refuses the connection or the schema: it was renamed or replaced, or the role may not use it; `check` tells more".to_owned(),
-            Self::ReadOnly | Self::MissingRights(_) | Self::Outdated(_) => self.to_string(),
+            Self::ReadOnly | Self::MissingRights(_) | Self::Damaged(_) | Self::Outdated(_) => self.to_string(),
         }
     }
 }

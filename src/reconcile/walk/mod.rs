@@ -174,7 +174,7 @@ impl Walk {
     pub fn page_size(&self) -> Option<u32> {
         let again = self.pass.checked_sub(self.first_pass + 1)?;
         let usual = u32::try_from(self.first_page_rows).ok().filter(|rows| *rows > 0)?;
-        Some(sizes::of_further_reading(usual, again))
+        Some(sizes::page_size_for_reading(usual, again))
     }
 
     /// The number of the present pass.

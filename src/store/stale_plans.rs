@@ -8,16 +8,16 @@ use tokio::time::Instant;
 
 use super::error::has_stale_plan;
 
-/// When a statement was last found to be of a table that has been altered since. Sessions that are older than that have
-/// prepared such statements, and are closed. Clones share it.
+/// When a stale prepared statement was last detected. Older sessions may hold stale statements and are closed. Clones
+/// share it.
 #[derive(Debug, Clone, Default)]
-pub struct Altered(Arc<Mutex<Option<Instant>>>);
+pub struct StalePlans(Arc<Mutex<Option<Instant>>>);
 
-impl Altered {
-    /// Takes note of an error that says so.
+impl StalePlans {
+    /// Records the time if the error reports a stale plan.
     pub fn note(&self, error: &DbErr) {
         if has_stale_plan(error) {
-            tracing::info!("a table was altered; sessions with statements of the old one are closed");
+            tracing::info!("table altered; closing sessions with stale prepared statements");
             *self.0.lock() = Some(Instant::now());
         }
     }

@@ -1,4 +1,4 @@
-//! The register of merchants, with a look at whose each new token is.
+//! A merchant register that asks Salla which store each new token belongs to.
 
 use std::sync::Arc;
 
@@ -12,19 +12,19 @@ use crate::{
 
 /// Refuses a token that belongs to another merchant, before it is stored. Asks Salla once for each.
 #[derive(Debug)]
-pub struct Owned<R, O> {
+pub struct OwnerCheckedRegister<R, O> {
     register: R,
     owner: Arc<O>,
 }
 
-impl<R: Clone, O> Clone for Owned<R, O> {
+impl<R: Clone, O> Clone for OwnerCheckedRegister<R, O> {
     fn clone(&self) -> Self {
         Self { register: self.register.clone(), owner: Arc::clone(&self.owner) }
     }
 }
 
-impl<R: Register, O: TokenOwner> Owned<R, O> {
-    /// Looks before `register` stores anything.
+impl<R: Register, O: TokenOwner> OwnerCheckedRegister<R, O> {
+    /// Wraps `register`.
     pub fn new(register: R, owner: Arc<O>) -> Self {
         Self { register, owner }
     }
@@ -47,7 +47,7 @@ impl<R: Register, O: TokenOwner> Owned<R, O> {
     }
 }
 
-impl<R: Register, O: TokenOwner> Register for Owned<R, O> {
+impl<R: Register, O: TokenOwner> Register for OwnerCheckedRegister<R, O> {
     async fn register(&self, registration: &Registration, by: &Actor) -> Result<Registered, CredentialError> {
         let tokens = self.confirmed(registration.merchant_id, &registration.tokens).await?;
         self.register.register(&Registration { tokens, ..registration.clone() }, by).await
