@@ -11,7 +11,12 @@ pub fn check(url: &str) -> Result<(), (&'static str, String, &'static str)> {
             "use postgres://user:password@host/database or sqlite://file.db?mode=rwc",
         ));
     }
-    if !url.starts_with("sqlite:") && !store::is_readable(url) {
+    if url.starts_with("sqlite:") {
+        let problem = || "cannot be read as the address of an SQLite file".to_owned();
+        let is_readable = store::is_readable_file(url);
+        return if is_readable { Ok(()) } else { Err(("database.url", problem(), "use sqlite://file.db?mode=rwc")) };
+    }
+    if !store::is_readable(url) {
         return Err(("database.url", "cannot be read as an address".to_owned(), store::PERCENT_ENCODE));
     }
     Ok(())

@@ -43,10 +43,11 @@ impl Part {
         })
     }
 
-    /// Single rows that show whether the store answers: one beside the page, and the first one of it.
+    /// Single rows that show whether the store answers: one beside the page, and the middle one of it.
     fn controls(&self) -> [Self; 2] {
         let beside = if self.places.start > 0 { self.places.start } else { self.places.end + 1 };
-        [Self::page(beside, 1), Self::page(self.places.start + 1, 1)]
+        let middle = self.places.start + (self.places.end - self.places.start) / 2 + 1;
+        [Self::page(beside, 1), Self::page(middle, 1)]
     }
 
     /// Those of a page's rows that belong to the part.

@@ -1,4 +1,4 @@
-//! Finds tokens in an answer of the token endpoint that is no valid JSON. They cannot be asked for again.
+//! Finds tokens in an answer of the token endpoint that is broken JSON. They cannot be asked for again.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;

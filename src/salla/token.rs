@@ -109,7 +109,7 @@ impl TokenEndpoint {
 }
 
 /// What can be read of an answer: from its first brace on, with spaces in place of control characters, and with a mark in
-/// place of what is no text.
+/// place of bytes that are not UTF-8.
 fn readable(body: &[u8]) -> Zeroizing<String> {
     let decoded = Zeroizing::new(match body {
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),

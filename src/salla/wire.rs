@@ -71,16 +71,6 @@ impl<Data> Envelope<Data> {
         has_words && self.success == Some(false) && self.status() == Some(status.into())
     }
 
-    /// Salla says that a record is not there: by its documentation, with the status for a code, or with `error`.
-    pub fn is_no_such_record(&self, status: u16) -> bool {
-        let code = match self.error().map(|error| Words::of(error.get())) {
-            Some(Words::Error { code: Some(Value::String(code)), .. }) => code,
-            Some(Words::Error { code: Some(code), .. }) => code.to_string(),
-            _ => return false,
-        };
-        self.is_error_of_salla(status) && (code == "error" || code == status.to_string())
-    }
-
     /// The status of a failure in the body of an answer whose own status is 200.
     pub fn failed_status(&self) -> Option<u16> {
         self.status().filter(|status| (300..=599).contains(status)).and_then(|status| status.try_into().ok())
@@ -207,6 +197,17 @@ impl Envelope {
             }
             Payload::Other(data) => data.clone(),
         })
+    }
+
+    /// Salla says that a record is not there: by its documentation, with the status for a code, or with `error`.
+    pub fn is_no_such_record(&self, status: u16) -> bool {
+        let code = match self.error().map(|error| Words::of(error.get())) {
+            Some(Words::Error { code: Some(Value::String(code)), .. }) => code,
+            Some(Words::Error { code: Some(code), .. }) => code.to_string(),
+            _ => return false,
+        };
+        let has_data = self.data().is_some_and(|data| !is_empty(&data, '{', '}') && !is_empty(&data, '[', ']'));
+        !has_data && self.is_error_of_salla(status) && (code == "error" || code == status.to_string())
     }
 
     /// What the envelope says about pages; what is missing or odd is `None`.
@@ -410,6 +411,7 @@ mod tests {
             r#"{"status":200,"success":false,"error":{"code":404,"message":"m"}}"#,
             r#"{"status":404,"success":false,"error":{"code":"route_not_found","message":"m"}}"#,
             r#"{"status":404,"success":false,"error":"Not Found"}"#,
+            r#"{"status":404,"success":false,"error":{"code":"error","message":"m"},"data":{"id":1}}"#,
         ] {
             assert!(!of(gateway), "{gateway}");
         }

@@ -1,7 +1,7 @@
 //! The address of a PostgreSQL database. A part of it is a password, so nothing of it is ever shown: where it cannot be
 //! read as it was meant, a part of the password may stand in any other place.
 
-use sea_orm::sqlx::postgres::PgConnectOptions;
+use sea_orm::sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 use url::Url;
 
 /// What to do about an address that cannot be read.
@@ -43,6 +43,12 @@ pub fn is_readable(address: &str) -> bool {
         && (!url.username().is_empty() || !url.query().unwrap_or_default().contains('@'))
         && url.query_pairs().all(|(name, _)| KNOWN.contains(&&*name) || name.starts_with("options["))
         && address.parse::<PgConnectOptions>().is_ok()
+}
+
+/// Whether the address of an SQLite file can be read. The driver would quote what it cannot read.
+#[must_use]
+pub fn is_readable_file(address: &str) -> bool {
+    address.parse::<SqliteConnectOptions>().is_ok()
 }
 
 /// The schema that the address names in its options.

@@ -29,6 +29,9 @@ use crate::{
 /// Each statement of a migration has PostgreSQL's limit, too.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How long a migration tries to get a lock that another session holds, a `lock_timeout` at a time.
+const LOCK_PATIENCE: Duration = Duration::from_secs(45);
+
 /// What is under way when the pool is closed ends first.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -103,13 +106,14 @@ impl Store {
     /// When the database refuses.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         self.require_room().await?;
-        let mut pauses = PAUSES.iter();
+        let (mut pauses, patience) = (PAUSES.iter(), Instant::now() + LOCK_PATIENCE);
         while self.pending().await? > 0 {
             self.require_own_migrations().await?;
             let up = self.begins.watch(Migrator::up(&self.db, None));
-            if let Err(error) = in_time(MIGRATION_TIMEOUT, up).await {
-                let pause = pauses.next().ok_or(error)?;
-                sleep(*pause).await;
+            match in_time(MIGRATION_TIMEOUT, up).await {
+                Ok(()) => {}
+                Err(StoreError::Held(_)) if Instant::now() < patience => sleep(PAUSES[0]).await,
+                Err(error) => sleep(*pauses.next().ok_or(error)?).await,
             }
         }
         Ok(())

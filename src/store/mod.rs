@@ -48,7 +48,7 @@ mod standing;
 mod standstill;
 mod take;
 
-pub use address::{PERCENT_ENCODE, is_readable, schema_of};
+pub use address::{PERCENT_ENCODE, is_readable, is_readable_file, schema_of};
 pub use config::Config;
 pub use connect::Store;
 pub use erasures::Which;
