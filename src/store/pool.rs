@@ -90,8 +90,8 @@ pub fn create_privately(url: &str) -> std::io::Result<()> {
     }
 }
 
-/// Up to so many connections; `begins` knows of transactions that were given up while they were begun, `stale_plans` of tables
-/// that were stale_plans.
+/// Up to so many connections; `begins` knows of transactions that were given up while they were begun,
+/// `stale_plans` of statements whose tables were altered.
 pub fn postgres(url: &str, connections: u32, begins: &Begins, stale_plans: &StalePlans) -> ConnectOptions {
     let mut options = options(url);
     options.max_connections(connections).min_connections(0);

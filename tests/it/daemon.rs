@@ -204,6 +204,9 @@ async fn probes_and_metrics(engine: Engine) {
         assert!(!text.contains(&format!("\nsalla_reconciler_{gone}")), "{gone} in\n{text}");
     }
     site.database.execute("ALTER TABLE away RENAME TO seaql_migrations", []).await;
+    let (status, body) = daemon.get("/readyz").await;
+    assert!(status == 503 && body["detail"].as_str().unwrap().contains("table firings"), "{body}");
+    site.database.execute("ALTER TABLE firings_away RENAME TO firings", []).await;
     assert_eq!(daemon.get("/readyz").await.0, 200);
 }
 

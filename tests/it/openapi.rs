@@ -149,8 +149,10 @@ async fn fuzz(daemon: &Daemon, more: &[&str]) {
         .current_dir(folder.path())
         .args(["--no-color", "run", &format!("{}/openapi.json", daemon.url)])
         .args(["--max-examples", "25", "--seed", "20261125", "--workers", "1"])
-        // No schema can say that a window ends after it begins, or that a key is new.
-        .args(["--checks", "all", "--exclude-checks", "positive_data_acceptance", "--request-timeout", "10"])
+        // No schema can say that a window ends after it begins, or that a key is new. After five wrong tokens a second the
+        // answer is 429, where `ignored_auth` expects 401; `access.rs` tries wrong tokens.
+        .args(["--checks", "all", "--exclude-checks", "positive_data_acceptance,ignored_auth"])
+        .args(["--request-timeout", "10"])
         .args(more)
         .stdin(Stdio::null())
         .output()

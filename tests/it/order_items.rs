@@ -83,7 +83,7 @@ async fn another_writer_s_order_has_no_lines_that_hold(engine: Engine) {
     assert_eq!((totals(&run), asked_for(&site)), ([4, 0, 0, 4, 0, 0], 5), "{run}");
     site.assert_lines(1001).await;
     // A row that is newer than what Salla lists keeps what it has.
-    let later = (Utc::now() + chrono::TimeDelta::days(1)).into();
+    let later = (Utc::now() + chrono::TimeDelta::hours(1)).into();
     site.database.execute("UPDATE orders SET salla_updated_at = $1", [later]).await;
     let run = site.reconcile(1001, &[]).await;
     assert_eq!((totals(&run), asked_for(&site)), ([4, 0, 0, 4, 0, 0], 5), "{run}");
