@@ -45,13 +45,14 @@ impl Store {
             let [reason, message] = words(wait);
             let with_wait = values.clone().into_iter().chain([reason, message]);
             failpoint!("give_back_before_commit", lease.merchant.0);
-            let released = match self.db.query_one_raw(self.statement(back, with_wait)).await {
+            // Fetch all rows: SQLite commits after the last one, and `query_one` does not wait for an error of the commit.
+            let released = match self.db.query_all_raw(self.statement(back, with_wait)).await {
                 // There can be one run by hand in the queue.
                 Err(error) if trouble(&error) == Trouble::Taken => {
                     let given_way = self.db.execute_raw(self.statement(give_way, values)).await?;
                     if given_way.rows_affected() > 0 { Released::Superseded } else { Released::LeaseLost }
                 }
-                row => match row?.map(|row| row.try_get::<String>("", "status")).transpose()?.as_deref() {
+                rows => match rows?.first().map(|row| row.try_get::<String>("", "status")).transpose()?.as_deref() {
                     Some("cancelled") => Released::Cancelled,
                     Some(_) => Released::Queued,
                     None => Released::LeaseLost,
