@@ -144,7 +144,7 @@ fn of_source(error: &SourceError) -> FailureKind {
         SourceError::Unavailable { .. } | SourceError::Resting { .. } | SourceError::NotAsked => {
             FailureKind::SallaUnavailable
         }
-        SourceError::Malformed { .. } => FailureKind::SallaMalformed,
+        SourceError::Malformed { .. } | SourceError::Redirected { .. } => FailureKind::SallaMalformed,
         SourceError::Gone { .. } | SourceError::Rejected { .. } => FailureKind::SallaRejected,
         SourceError::ListingUnsupported { .. } => FailureKind::ListingUnsupported,
     }

@@ -96,13 +96,15 @@ impl Circuit {
         })
     }
 
-    /// What follows from a failed page that no single row broke.
-    pub fn blame(&self, merchant: MerchantId, error: SourceError) -> Then {
+    /// What follows from a page that failed in so many attempts, and that no single row broke.
+    pub fn blame(&self, merchant: MerchantId, error: SourceError, attempts: u32) -> Then {
         let trouble = match &error {
             SourceError::Unavailable { reason, .. } => Trouble::Unavailable(reason.clone()),
             other => Trouble::Malformed(other.to_string()),
         };
-        self.with(merchant, |breakers, now| breakers.failed(merchant, false, trouble, now));
+        self.with(merchant, |breakers, now| {
+            (0..attempts).for_each(|_| breakers.failed(merchant, false, trouble.clone(), now));
+        });
         self.after(merchant, error)
     }
 
@@ -199,7 +201,10 @@ fn trouble(result: &Result<Response>) -> Option<Trouble> {
             let failed = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
             return failed.then(|| Trouble::Unavailable(status.to_string()));
         }
-        Err(Error::Middleware(error)) if !error.is::<Broken>() => return None,
+        // An answer that is too large is an answer.
+        Err(Error::Middleware(error)) if matches!(error.downcast_ref(), None | Some(Broken::TooLarge(_))) => {
+            return None;
+        }
         Err(error) => error,
     };
     Some(match into_source_error(error) {

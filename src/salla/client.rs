@@ -19,6 +19,7 @@ use super::{
     auth::{Auth, unauthorized},
     circuit::{Circuit, Guard, LOOK_AGAIN, Then, WhenOpen},
     config::{Config, ListingChoice},
+    date,
     error::{into_source_error, malformed},
     large::LargeAnswers,
     offered::Reading,
@@ -36,7 +37,7 @@ use super::{
 };
 use crate::{
     domain::{MerchantId, Wait},
-    foreign::{retry_after, served_at},
+    foreign::retry_after,
     reconcile::{
         Metrics,
         ports::{BudgetStore, CredentialStore, Limits, PauseStore, RequestCount, SourceError},
@@ -265,7 +266,7 @@ fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
         return Err(SourceError::Unavailable { reason, status: Some(status.as_u16()) });
     }
     if status.is_redirection() {
-        return Err(malformed(&format!("{status}: redirects are not followed")));
+        return Err(SourceError::Redirected { status: status.as_u16() });
     }
     if let StatusCode::NOT_FOUND | StatusCode::GONE = status
         && is_no_such_record(&response)
@@ -287,5 +288,5 @@ fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
     if let Some(contradiction) = envelope.contradiction() {
         return Err(SourceError::Rejected { reason: format!("{contradiction}: {}", envelope.complaint()) });
     }
-    Ok(Answer { envelope, served_at: served_at(response.headers()) })
+    Ok(Answer { envelope, served_at: date::of_answer(response.headers()) })
 }

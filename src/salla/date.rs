@@ -10,11 +10,12 @@ use chrono::{
     format::{self, Item, Parsed, StrftimeItems},
 };
 use chrono_tz::{Asia::Riyadh, Tz};
+use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::wire::{present, scalar, stated};
-use crate::foreign::object;
+use crate::foreign::{object, served_at};
 
 #[derive(Deserialize)]
 struct Zoned<'a> {
@@ -50,6 +51,11 @@ pub fn parse(raw: &RawValue) -> Option<DateTime<Utc>> {
 /// The same, of a day of birth: none before 1900.
 pub fn birthday(raw: &RawValue) -> Option<DateTime<Utc>> {
     plausible(any(raw)?, FIRST_YEAR_OF_BIRTH)
+}
+
+/// The server's clock when it answered; `None`: it shows none, or one that lies before 2010 or more than a day ahead.
+pub fn of_answer(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    plausible(served_at(headers)?, FIRST_YEAR)
 }
 
 /// Whether a value has the form of a date and holds none: `{"date":null}`, `{"date":""}`, `[""]`.
@@ -227,6 +233,17 @@ mod tests {
         assert!(of(&of_day(0)).is_some() && of("\"2010-01-02\"").is_some());
         let birthday = |json| super::birthday(&serde_json::from_str::<Box<RawValue>>(json).unwrap());
         assert!(birthday("\"1990-05-17\"").is_some() && birthday("\"1410-05-17\"").is_none());
+    }
+
+    #[test]
+    fn a_clock_that_cannot_be_right_is_ignored() {
+        let of = |at: DateTime<Utc>| {
+            let date = httpdate::fmt_http_date(at.into()).parse().unwrap();
+            of_answer(&HeaderMap::from_iter([(http::header::DATE, date)])).is_some()
+        };
+        let now = Utc::now();
+        assert!(of(now) && of(now - TimeDelta::days(30)) && of(now + TimeDelta::hours(23)));
+        assert!(!of(DateTime::UNIX_EPOCH) && !of(now + TimeDelta::days(2)));
     }
 
     #[test]

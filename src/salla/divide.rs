@@ -59,20 +59,21 @@ impl Part {
 }
 
 impl<C: CredentialStore> SallaClient<C> {
-    /// Reads a page of `size` rows in parts, after `error` of all of it.
+    /// Reads a page of `size` rows in parts. `error`: the end of so many attempts at the whole page.
     pub(super) async fn fetch_divided<R: Offered>(
         &self,
         request: PageRequest<'_>,
-        (size, attempts_left): (u32, u32),
+        (size, attempts): (u32, u32),
         error: SourceError,
         requests: &RequestCount,
     ) -> Result<Fetched<R>, SourceError> {
         let page = Part::page(request.number, size);
         let of = |part: &Part| PageRequest { number: part.number, page_size: Some(part.size), ..request };
-        let controls = usize::try_from(attempts_left).unwrap_or(usize::MAX).max(1);
-        let controls = page.controls().into_iter().take(controls).map(|part| of(&part));
-        if attempts_left == 0 || !self.answers::<R>(controls, requests).await? {
-            return match self.circuit.blame(request.whose.merchant, error) {
+        // After a single attempt there is always one more, to look whether the store answers.
+        let left = self.max_attempts.saturating_sub(attempts).max(u32::from(attempts == 1));
+        let controls = page.controls().into_iter().take(left as usize).map(|part| of(&part));
+        if !self.answers::<R>(controls, requests).await? {
+            return match self.circuit.blame(request.whose.merchant, error, attempts) {
                 Then::GiveUp(error) => Err(error),
                 // By now Salla answers no store: this request waits until it does.
                 Then::SendAgain => self.fetch(request, Divisible::No, requests).await,
@@ -91,7 +92,7 @@ impl<C: CredentialStore> SallaClient<C> {
                     known = Some((part.size, pagination, served_at));
                 }
                 Err(bad) if !bad.may_be_of_one_row() => return Err(bad),
-                Err(bad) if part.size == 1 => rows.push(set_aside(part.number, &bad)),
+                Err(bad) if part.size == 1 => rows.push(failed_row(part.number, &bad)),
                 Err(_) => parts.extend(part.divided().rev()),
             }
         }
@@ -120,10 +121,10 @@ impl<C: CredentialStore> SallaClient<C> {
 }
 
 /// The row that breaks its page. Its id is not known: the negative place in the list stands for it.
-fn set_aside<R>(place: u32, error: &SourceError) -> Listed<R> {
+fn failed_row<R>(place: u32, error: &SourceError) -> Listed<R> {
     let id = (Fingerprint::of_text(&format!("the row at {place}")).short() | 1 << 63).cast_signed();
     let reason = format!("row {place} of the list breaks its page: {error}");
-    let row = Row::Unreadable(Unreadable { id: None, path: String::new(), reason });
+    let row = Row::Unreadable(Unreadable::failed(reason));
     Listed { key: RowKey { id, updated_at: None, created_at: None }, row }
 }
 

@@ -60,9 +60,7 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
         let fetched = match self.fetch(request, divisible, requests).await {
             Err(error) if is_divisible && error.may_be_of_one_row() => {
                 let attempts = u32::try_from(requests.get() - sent).unwrap_or(u32::MAX);
-                // One attempt is enough to look whether the store answers, even where no more are allowed.
-                let left = self.max_attempts.saturating_sub(attempts).max(u32::from(attempts == 1));
-                self.fetch_divided(request, (size, left), error, requests).await?
+                self.fetch_divided(request, (size, attempts), error, requests).await?
             }
             fetched => fetched?,
         };
@@ -276,5 +274,5 @@ pub(super) struct Fetched<R> {
 }
 
 fn unreadable(id: i64, path: &str, reason: &str) -> Unreadable {
-    Unreadable { id: Some(id), path: path.to_owned(), reason: reason.to_owned() }
+    Unreadable::skipped(Some(id), path, reason)
 }

@@ -85,9 +85,10 @@ impl Middleware for CountAttempts {
         let attempts = |call: &Call| match call.divisible {
             // Two rows of it are asked for next.
             Divisible::Page if may_be_of_a_row(&result) => self.max_attempts.saturating_sub(2),
-            // A part of a page is divided further, instead of being tried again.
-            Divisible::Control | Divisible::Part => 1,
-            Divisible::No | Divisible::Page | Divisible::Row => self.max_attempts,
+            Divisible::Control => 1,
+            // It is divided further, instead of being tried again.
+            Divisible::Part if may_be_of_a_row(&result) => 1,
+            Divisible::No | Divisible::Page | Divisible::Part | Divisible::Row => self.max_attempts,
         };
         let is_last = |call: &Call| call.attempts.get() >= u64::from(attempts(call));
         if !extensions.get::<Call>().is_some_and(is_last) {

@@ -209,6 +209,12 @@ pub enum SourceError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The answer redirects. Tokens are sent to the configured host only.
+    #[error("the answer is not what Salla's API answers: {status}: redirects are not followed")]
+    Redirected {
+        /// The status of the answer.
+        status: u16,
+    },
     /// Salla says that what was asked for is not there, or no more.
     #[error("Salla refuses the request: {reason}")]
     Gone {
@@ -233,7 +239,10 @@ impl SourceError {
     /// Asked for a single record, it may be that record's trouble alone.
     #[must_use]
     pub fn may_be_one_record_s(&self) -> bool {
-        matches!(self, Self::Rejected { .. } | Self::Malformed { .. } | Self::Unavailable { .. })
+        matches!(
+            self,
+            Self::Rejected { .. } | Self::Malformed { .. } | Self::Redirected { .. } | Self::Unavailable { .. }
+        )
     }
 }
 
