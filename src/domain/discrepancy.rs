@@ -15,7 +15,7 @@ words! {
         Stale = "stale",
         /// It could not be transformed.
         Skipped = "skipped",
-        /// It could not be written.
+        /// It could not be written, or Salla's answer fails whenever it holds the record.
         Failed = "failed",
     }
 }

@@ -6,7 +6,7 @@ use bytestring::ByteString;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 
-use super::{Fingerprint, Resource};
+use super::{Fingerprint, Outcome, Resource};
 
 /// A record as Salla has it, transformed into our terms.
 pub trait Record: Send + Sync + 'static {
@@ -110,10 +110,9 @@ impl<C: Columns> Record for Remote<C> {
         if let Some(known) = self.fingerprint.get() {
             return Ok(*known);
         }
-        let hashed = Fingerprint::of_json(&self.payload).map_err(|error| Unreadable {
-            id: Some(self.id),
-            path: String::new(),
-            reason: format!("is not JSON that can be read (line {} column {})", error.line(), error.column()),
+        let hashed = Fingerprint::of_json(&self.payload).map_err(|error| {
+            let place = format!("line {} column {}", error.line(), error.column());
+            Unreadable::skipped(Some(self.id), "", format!("is not JSON that can be read ({place})"))
         })?;
         Ok(*self.fingerprint.get_or_init(|| hashed))
     }
@@ -182,15 +181,31 @@ macro_rules! columns {
 }
 pub(super) use columns;
 
-/// A record that could not be transformed. Its neighbours are not affected.
+/// A record that could not be read. Its neighbours are not affected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
+    /// `Skipped`: it came and could not be transformed. `Failed`: Salla's answer fails whenever it holds the record.
+    pub outcome: Outcome,
     /// Salla's id, when at least that could be read.
     pub id: Option<i64>,
     /// Where in the record's JSON the trouble is, such as `total.amount`; empty: the record itself.
     pub path: String,
     /// What is wrong there, without the value (it may be personal data).
     pub reason: String,
+}
+
+impl Unreadable {
+    /// A record that came and could not be transformed.
+    #[must_use]
+    pub fn skipped(id: Option<i64>, path: &str, reason: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Skipped, id, path: path.to_owned(), reason: reason.into() }
+    }
+
+    /// A record of unknown id whose answer fails.
+    #[must_use]
+    pub fn failed(reason: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Failed, id: None, path: String::new(), reason: reason.into() }
+    }
 }
 
 impl fmt::Display for Unreadable {

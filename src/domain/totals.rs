@@ -16,7 +16,7 @@ pub enum Outcome {
     Unchanged,
     /// It could not be transformed.
     Skipped,
-    /// It could not be written.
+    /// It could not be written, or Salla's answer fails whenever it holds the record.
     Failed,
 }
 
@@ -50,7 +50,7 @@ pub struct Totals {
     pub unchanged: u64,
     /// Could not be transformed.
     pub skipped: u64,
-    /// Could not be written.
+    /// Could not be written, or Salla's answer fails whenever it holds the record.
     pub failed: u64,
     /// Part of `unchanged`: stored rows that are newer than Salla's and differ from them.
     #[serde(default)]

@@ -151,7 +151,7 @@ impl<S, T> Work<'_, S, T> {
 }
 
 fn unreadable(id: i64, reason: &str) -> Unreadable {
-    Unreadable { id: Some(id), path: String::new(), reason: reason.to_owned() }
+    Unreadable::skipped(Some(id), "", reason)
 }
 
 /// What to remember of a summary once its record is as Salla has it.

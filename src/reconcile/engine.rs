@@ -281,6 +281,6 @@ fn guarded<R: Record>(
     latest: Option<DateTime<Utc>>,
 ) -> Result<Verdict, Unreadable> {
     let reason = || "cannot be compared: the program panicked".to_owned();
-    let panicked = |_| Err(Unreadable { id: Some(record.id()), path: String::new(), reason: reason() });
+    let panicked = |_| Err(Unreadable::skipped(Some(record.id()), "", reason()));
     catch_unwind(AssertUnwindSafe(|| assess(record, held, latest))).unwrap_or_else(panicked)
 }

@@ -31,7 +31,7 @@ impl<S, T> Work<'_, S, T> {
                     continue;
                 }
                 Some(Err(bad)) => bad,
-                None => Unreadable { id: Some(id), path: "items".to_owned(), reason: "are gone".to_owned() },
+                None => Unreadable::skipped(Some(id), "items", "are gone"),
             };
             batch.records.retain(|one| one.record.id() != id);
             batch.checked.retain(|checked| checked.summary.id != id);

@@ -22,7 +22,7 @@ pub const NO_TEXT: &str = "holds what is not UTF-8, or control characters";
 /// The same row as one that cannot be read.
 pub fn set_aside<R: Offered>(listed: Listed<R>, path: &str, reason: &str) -> Listed<R> {
     let id = Some(listed.key.id).filter(|id| *id >= 0);
-    Listed { row: Row::Unreadable(Unreadable { id, path: path.to_owned(), reason: reason.to_owned() }), ..listed }
+    Listed { row: Row::Unreadable(Unreadable::skipped(id, path, reason)), ..listed }
 }
 
 /// A defect of the parser's is the row's trouble, not the run's.
@@ -31,8 +31,7 @@ fn guarded<R: Offered>(
     stand_in: impl Fn() -> u64,
     transform: impl Fn(&ByteString) -> Result<R, Unreadable>,
 ) -> Listed<R> {
-    let panicked =
-        |id| Unreadable { id, path: String::new(), reason: "cannot be read: the parser panicked".to_owned() };
+    let panicked = |id| Unreadable::skipped(id, "", "cannot be read: the parser panicked");
     let read = catch_unwind(AssertUnwindSafe(|| transform(raw)));
     // Negative: no id of Salla's.
     let stand_in = || (stand_in() | 1 << 63).cast_signed();

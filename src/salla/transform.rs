@@ -56,10 +56,10 @@ pub trait Wire<'a>: Deserialize<'a> {
 /// # Errors
 /// When the id or `updated_at` is missing, or a field that is there cannot be read.
 pub fn transform<'a, W: Wire<'a>>(row: &'a ByteString) -> Result<Remote<W::Columns>, Unreadable> {
-    let whole = |error| Unreadable { id: None, path: String::new(), reason: reason::<W>(&error) };
+    let whole = |error| Unreadable::skipped(None, "", reason::<W>(&error));
     let wire: W = object(row).map_err(whole)?;
     let id = stated(wire.id()).and_then(integer);
-    let trouble = |(path, reason): Trouble| Unreadable { id, path: path.to_owned(), reason: reason.to_owned() };
+    let trouble = |(path, reason): Trouble| Unreadable::skipped(id, path, reason);
     let id = id.ok_or_else(|| {
         trouble(("id", if stated(wire.id()).is_some() { "is not a 64-bit integer" } else { "is missing" }))
     })?;

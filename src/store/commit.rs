@@ -100,7 +100,7 @@ impl Store {
             totals.count(written.get(&record.record.id()).map_or(Outcome::Unchanged, |w| w.0));
             totals.newer_locally += u64::from(record.verdict == Verdict::NewerLocally);
         }
-        page.batch.unreadable.iter().for_each(|_| totals.count(Outcome::Skipped));
+        page.batch.unreadable.iter().for_each(|bad| totals.count(bad.outcome));
         (0..page.batch.unchanged).for_each(|_| totals.count(Outcome::Unchanged));
         let gone = records::mark_gone::<R>(&txn, self.dialect, lease.merchant, &page.batch.gone, page.dry_run).await?;
 
@@ -235,7 +235,8 @@ fn report<R: Stored>(page: &PageCommit<'_, R>, written: &HashMap<i64, Written>) 
         tracing::info!(records = newer.len(), salla.ids = ?newer, "stored {} are newer than Salla's answer, with other content", R::RESOURCE);
     }
     for bad in &page.batch.unreadable {
-        tracing::warn!(salla.id = bad.id, path = %bad.path, reason = %bad.reason, "{} skipped", R::RESOURCE.one());
+        let (one, outcome) = (R::RESOURCE.one(), bad.outcome.as_str());
+        tracing::warn!(salla.id = bad.id, path = %bad.path, reason = %bad.reason, "{one} {outcome}");
     }
     for (id, (outcome, reason)) in written {
         if *outcome == Outcome::Failed {

@@ -25,7 +25,8 @@ pub fn found<R: Record>(
         let (outcome, reason) = written.get(&record.record.id())?;
         Some(of_record(lease, record, kind(*outcome)?, reason.clone()))
     });
-    let of_unreadable = batch.unreadable.iter().map(|bad| of_unreadable::<R>(lease, bad));
+    let of_unreadable =
+        batch.unreadable.iter().filter_map(|bad| Some(of_unreadable::<R>(lease, bad, kind(bad.outcome)?)));
     let of_gone = gone.iter().map(|(id, held)| of_gone::<R>(lease, *id, *held));
     of_records.chain(of_unreadable).chain(of_gone).collect()
 }
@@ -94,13 +95,13 @@ fn of_gone<R: Record>(lease: &Lease, id: i64, local_updated_at: Option<DateTime<
     )
 }
 
-fn of_unreadable<R: Record>(lease: &Lease, bad: &Unreadable) -> discrepancy::ActiveModel {
+fn of_unreadable<R: Record>(lease: &Lease, bad: &Unreadable, kind: DiscrepancyKind) -> discrepancy::ActiveModel {
     row(
         lease,
         Discrepancy {
             resource: R::RESOURCE,
             salla_id: bad.id,
-            kind: DiscrepancyKind::Skipped,
+            kind,
             local_updated_at: None,
             remote_updated_at: None,
             fields: Some(bad.path.clone()).filter(|path| !path.is_empty()).into_iter().collect(),
