@@ -13,11 +13,14 @@ const TINY_PAGE: u32 = 8;
 /// how many further readings there were before.
 pub fn page_size_for_reading(usual: u32, again: u32) -> u32 {
     let step = 1 + again / 2;
-    match usual {
-        ..=TINY_PAGE if again.is_multiple_of(2) => usual + step,
-        ..=TINY_PAGE => usual.saturating_sub(step).max(1),
-        ..=SMALL_PAGE => usual - 1 - again % (usual / 2),
-        _ => usual - SIZE_REDUCTIONS[again as usize % SIZE_REDUCTIONS.len()],
+    if usual > SMALL_PAGE {
+        usual - SIZE_REDUCTIONS[again as usize % SIZE_REDUCTIONS.len()]
+    } else if usual > TINY_PAGE {
+        usual - 1 - again % (usual / 2)
+    } else if again.is_multiple_of(2) {
+        usual + step
+    } else {
+        usual.saturating_sub(step).max(1)
     }
 }
 
