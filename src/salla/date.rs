@@ -53,9 +53,10 @@ pub fn birthday(raw: &RawValue) -> Option<DateTime<Utc>> {
     plausible(any(raw)?, FIRST_YEAR_OF_BIRTH)
 }
 
-/// The server's clock when it answered; `None`: it shows none, or one that lies before 2010 or more than a day ahead.
+/// The server's clock when it answered, at most a day ahead of ours; `None`: it shows none, or one before 2010.
 pub fn of_answer(headers: &HeaderMap) -> Option<DateTime<Utc>> {
-    plausible(served_at(headers)?, FIRST_YEAR)
+    let clock = served_at(headers)?.min(Utc::now() + AHEAD);
+    (clock.year() >= FIRST_YEAR).then_some(clock)
 }
 
 /// Whether a value has the form of a date and holds none: `{"date":null}`, `{"date":""}`, `[""]`.
@@ -236,14 +237,15 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_cannot_be_right_is_ignored() {
+    fn a_clock_that_cannot_be_right_is_bounded() {
         let of = |at: DateTime<Utc>| {
             let date = httpdate::fmt_http_date(at.into()).parse().unwrap();
-            of_answer(&HeaderMap::from_iter([(http::header::DATE, date)])).is_some()
+            of_answer(&HeaderMap::from_iter([(http::header::DATE, date)]))
         };
-        let now = Utc::now();
-        assert!(of(now) && of(now - TimeDelta::days(30)) && of(now + TimeDelta::hours(23)));
-        assert!(!of(DateTime::UNIX_EPOCH) && !of(now + TimeDelta::days(2)));
+        let now = DateTime::from_timestamp(Utc::now().timestamp(), 0).unwrap();
+        assert_eq!(of(now - TimeDelta::days(30)), Some(now - TimeDelta::days(30)));
+        assert_eq!(of(DateTime::UNIX_EPOCH), None);
+        assert!(of(now + TimeDelta::days(20_000)).is_some_and(|clock| clock <= Utc::now() + AHEAD));
     }
 
     #[test]
