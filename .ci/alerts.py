@@ -12,9 +12,9 @@ RUNBOOK = Path("docs/operations.md")
 
 # Every replica tells the same of the same database: added up, it would be too much.
 OF_THE_DATABASE = {
-    "database_up", "runs_active", "runs_queued", "runs_due", "all_paused", "merchants", "merchants_overdue",
+    "database_up", "runs_active", "runs_queued", "runs_due", "global_pause", "merchants", "merchants_overdue",
     "last_success_timestamp_seconds", "oldest_watermark_timestamp_seconds", "last_firing_timestamp_seconds",
-    "events_pending", "event_oldest_timestamp_seconds", "slot_lag_bytes",
+    "events_pending", "oldest_pending_event_timestamp_seconds", "replication_slot_lag_bytes",
 }
 PREFIX = "salla_reconciler_"
 # Of every process, by the Prometheus client.

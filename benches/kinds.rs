@@ -81,8 +81,8 @@ impl Site {
             ("SALLA__API_URL", &self.salla.api_url()),
             ("SALLA__TOKEN_URL", &self.salla.token_url()),
             ("SALLA__REQUESTS_PER_MINUTE", "100000"),
-            ("SALLA__PROCESS_REQUESTS_PER_MINUTE", "600000"),
-            ("SALLA__ADDRESS_REQUESTS_PER_10_MINUTES", "1000000"),
+            ("SALLA__MAX_REQUESTS_PER_MINUTE", "600000"),
+            ("SALLA__CUSTOMER_REQUESTS_PER_10_MINUTES", "1000000"),
             ("VAULT__KEYS", KEYS),
         ] {
             command.env(format!("SALLA_RECONCILER__{key}"), value);

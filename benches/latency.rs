@@ -35,7 +35,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::site::{ask_for_runs, connect};
+use crate::site::{SCHEMA, ask_for_runs, connect};
 
 const KEYS: &str = "bench:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
@@ -112,7 +112,7 @@ impl Scene<'_> {
             ("SALLA__CLIENT_SECRET", "bench-secret"),
             ("SALLA__REQUESTS_PER_MINUTE", &self.args.limit.to_string()),
             // As behind an address that may send more, or in as many processes as that takes.
-            ("SALLA__PROCESS_REQUESTS_PER_MINUTE", "6000000"),
+            ("SALLA__MAX_REQUESTS_PER_MINUTE", "6000000"),
             ("RECONCILE__CONCURRENCY", &self.args.concurrency.to_string()),
             ("RECONCILE__PAGE_SIZE", "1"),
             ("VAULT__KEYS", KEYS),
@@ -126,7 +126,7 @@ impl Scene<'_> {
 
     /// Registers the stores, and puts a run of each into the queue.
     async fn prepare(&self) {
-        let store = Store::connect(&self.database.clone().into(), 10, Duration::from_secs(60)).await.unwrap();
+        let store = Store::connect(&self.database.clone().into(), SCHEMA, 10, Duration::from_secs(60)).await.unwrap();
         store.migrate().await.unwrap();
         let mut import = self.program(&["merchants", "import", "-"]).stdin(Stdio::piped()).spawn().unwrap();
         let mut stdin = import.stdin.take().unwrap();

@@ -71,7 +71,7 @@ async fn measure(limit: Limit, minutes: u32) -> Row {
             ("DATABASE__URL", "sqlite://bench.db?mode=rwc"),
             ("SALLA__API_URL", &salla.api_url()),
             ("SALLA__TOKEN_URL", &salla.token_url()),
-            ("SALLA__LISTING", "documented"),
+            ("SALLA__LISTING", "scan"),
             // Where nothing is announced, it has to be set.
             ("SALLA__REQUESTS_PER_MINUTE", &limit.per_minute.to_string()),
             ("VAULT__KEYS", KEYS),

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 const ORDERS: usize = 60;
 
-/// Each of them so often, a few milliseconds at most; the least counts.
+/// How often each is measured, a few milliseconds at most. The least counts.
 const ROUNDS: usize = 300;
 
 /// The least: what tells which order it is, and which version.
@@ -36,7 +36,7 @@ struct Key<'a> {
     updated_at: &'a RawValue,
 }
 
-/// What is done with a page: its name, how often the least it may cost at the most, and the work.
+/// What is done with a page: its name, its limit as a multiple of the least, and the work.
 type Work<'a> = (&'static str, f64, Box<dyn Fn() -> usize + 'a>);
 
 /// What is held of the order at a place.

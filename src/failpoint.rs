@@ -29,7 +29,7 @@ pub fn heed_environment() {
 #[cfg(not(feature = "failpoints"))]
 pub fn heed_environment() {}
 
-/// Ends the process if the point is to, whoever's turn it is or this merchant's.
+/// Ends the process if the point is to, for any merchant or for this one.
 #[cfg(feature = "failpoints")]
 pub(crate) fn reach(name: &str, merchant: Option<i64>) {
     let dies = || {

@@ -5,13 +5,17 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use futures::{StreamExt, stream};
 use reqwest::Client;
-use sea_orm::sqlx::{PgPool, postgres::PgPoolOptions};
+use sea_orm::sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 
 use crate::{
     floor,
     night::{AT_ONCE, TOKEN},
     pages::PAGE_SIZE,
     rows,
+    site::SCHEMA,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -64,7 +68,7 @@ impl Work {
     /// Does it, so many stores at a time.
     pub async fn go(&self) {
         let pool = PgPoolOptions::new().max_connections(AT_ONCE).acquire_timeout(Duration::from_secs(60));
-        let (pool, client) = (pool.connect(&self.database).await.unwrap(), Client::new());
+        let (pool, client) = (pool.connect_with(in_schema(&self.database)).await.unwrap(), Client::new());
         let jobs = (1..=self.stores).map(|merchant| {
             let address = format!("{}/admin/v2/orders?per_page={PAGE_SIZE}&page=", self.salla);
             Job { pool: pool.clone(), client: client.clone(), address, merchant }
@@ -72,6 +76,12 @@ impl Work {
         let contender = self.contender;
         stream::iter(jobs).for_each_concurrent(AT_ONCE as usize, |job| run(job, contender)).await;
     }
+}
+
+/// Finds the program's tables.
+fn in_schema(database: &str) -> PgConnectOptions {
+    let options: PgConnectOptions = database.parse().unwrap();
+    options.options([("search_path", SCHEMA)])
 }
 
 async fn run(job: Job, contender: Contender) {

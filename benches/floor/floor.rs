@@ -145,7 +145,7 @@ async fn write(job: &Job, orders: &[&Order<'_>]) {
     let (fingerprints, digests): (Vec<_>, Vec<_>) = orders.iter().map(|order| order.fingerprint()).unzip();
     sqlx::query(
         "INSERT INTO orders (merchant_id, salla_order_id, reference_id, status, currency, total_amount, \
-         salla_created_at, salla_updated_at, payload, fingerprint, payload_digest) \
+         salla_created_at, salla_updated_at, payload, content_hash, payload_hash) \
          SELECT $1, id, reference, status, currency, total, created, updated, payload::jsonb, fingerprint, digest \
          FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::numeric[], $7::timestamptz[], \
          $8::timestamptz[], $9::text[], $10::text[], $11::bytea[]) \
@@ -153,8 +153,8 @@ async fn write(job: &Job, orders: &[&Order<'_>]) {
          ON CONFLICT (merchant_id, salla_order_id) DO UPDATE SET reference_id = excluded.reference_id, \
          status = excluded.status, currency = excluded.currency, total_amount = excluded.total_amount, \
          salla_created_at = excluded.salla_created_at, salla_updated_at = excluded.salla_updated_at, \
-         payload = excluded.payload, fingerprint = excluded.fingerprint, \
-         payload_digest = excluded.payload_digest, revision = orders.revision + 1, updated_at = now()",
+         payload = excluded.payload, content_hash = excluded.content_hash, \
+         payload_hash = excluded.payload_hash, revision = orders.revision + 1, updated_at = now()",
     )
     .bind(job.merchant)
     .bind(orders.iter().map(|order| order.id).collect::<Vec<_>>())

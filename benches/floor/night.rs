@@ -16,6 +16,7 @@ use crate::{
     contender::Contender,
     pages::{PAGE_SIZE, page_size},
     process::{cpu, cpu_of_family, has_ended, peak_mib},
+    site::SCHEMA,
     site::{ask_for_runs, connect},
 };
 
@@ -27,9 +28,9 @@ pub const AT_ONCE: u32 = 10;
 
 const KEYS: &str = "bench:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// What every write of an order becomes, whoever did it.
+/// What every write of an order becomes, for each contender.
 const CONTENT: &str = "SELECT COALESCE(md5(string_agg(md5(CAST((merchant_id, salla_order_id, reference_id, status, \
-     currency, total_amount, salla_created_at, salla_updated_at, payload, fingerprint, payload_digest, revision) AS text)), '' \
+     currency, total_amount, salla_created_at, salla_updated_at, payload, content_hash, payload_hash, revision) AS text)), '' \
      ORDER BY merchant_id, salla_order_id)), '') FROM orders";
 
 /// How many stores, and the orders of each.
@@ -97,7 +98,7 @@ pub struct Night {
     admin: DatabaseConnection,
     postmaster: u32,
     salla: String,
-    /// A hash of what whoever was first has written.
+    /// A hash of what the first contender wrote.
     contents: Mutex<HashMap<News, String>>,
     // It ends when its stdin does.
     _salla: Child,
@@ -140,7 +141,7 @@ impl Night {
 
     async fn register(&self) {
         let url = format!("{}/registered", self.server);
-        let store = Store::connect(&url.clone().into(), 2, Duration::from_secs(60)).await.unwrap();
+        let store = Store::connect(&url.clone().into(), SCHEMA, 2, Duration::from_secs(60)).await.unwrap();
         store.migrate().await.unwrap();
         store.close().await.unwrap();
         let mut import = self.program(&url, &["merchants", "import", "-"]).stdin(Stdio::piped()).spawn().unwrap();
@@ -172,7 +173,7 @@ impl Night {
             ("SALLA__CLIENT_ID", "bench"),
             ("SALLA__CLIENT_SECRET", "bench-secret"),
             ("SALLA__REQUESTS_PER_MINUTE", "100000"),
-            ("SALLA__PROCESS_REQUESTS_PER_MINUTE", "6000000"),
+            ("SALLA__MAX_REQUESTS_PER_MINUTE", "6000000"),
             ("RECONCILE__CONCURRENCY", &AT_ONCE.to_string()),
             ("RECONCILE__PAGE_SIZE", &page_size(self.shape.orders).to_string()),
             ("VAULT__KEYS", KEYS),
@@ -269,7 +270,7 @@ impl Night {
             .unwrap()
     }
 
-    /// Whoever did it, the same stands there afterwards, and of the daemon's runs all went well.
+    /// Each contender leaves the same rows, and all of the daemon's runs succeed.
     async fn check(&self, news: News, db: &DatabaseConnection) {
         let (held, all) = (number(db, "SELECT count(*) FROM orders").await, self.shape.stores * self.shape.orders);
         assert_eq!(held, all as u64 + self.beside, "{news:?}: orders");

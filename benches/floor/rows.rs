@@ -32,12 +32,12 @@ async fn reconcile(job: &Job, order: &Order<'_>) {
         Some(at) if at >= order.updated_at() => return,
         Some(_) => {
             "UPDATE orders SET reference_id = $3, status = $4, currency = $5, total_amount = $6, \
-             salla_created_at = $7, salla_updated_at = $8, payload = $9::text::jsonb, fingerprint = $10, \
-             payload_digest = $11, revision = revision + 1, updated_at = now() WHERE merchant_id = $1 AND salla_order_id = $2"
+             salla_created_at = $7, salla_updated_at = $8, payload = $9::text::jsonb, content_hash = $10, \
+             payload_hash = $11, revision = revision + 1, updated_at = now() WHERE merchant_id = $1 AND salla_order_id = $2"
         }
         None => {
             "INSERT INTO orders (merchant_id, salla_order_id, reference_id, status, currency, total_amount, \
-             salla_created_at, salla_updated_at, payload, fingerprint, payload_digest) \
+             salla_created_at, salla_updated_at, payload, content_hash, payload_hash) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10, $11)"
         }
     };

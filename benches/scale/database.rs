@@ -11,12 +11,16 @@ pub struct Bench {
     pub db: DatabaseConnection,
 }
 
+/// The schema of the program's tables, by default.
+const SCHEMA: &str = "salla";
+
 /// Of the statements of the benchmark's own, which fill tables.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 async fn connect(url: &str) -> DatabaseConnection {
     let mut options = ConnectOptions::new(url);
     options.sqlx_logging(false).max_connections(1).acquire_timeout(PATIENCE);
+    options.map_sqlx_postgres_opts(|postgres| postgres.options([("search_path", "salla,public")]));
     for _ in 0..100 {
         // A server that has just opened its port may still refuse.
         if let Ok(db) = Database::connect(options.clone()).await {
@@ -41,7 +45,7 @@ impl Bench {
 
     /// What a process has: connections of its own.
     pub async fn store(&self) -> Store {
-        Store::connect(&self.url.clone().into(), 2, Duration::from_secs(60)).await.unwrap()
+        Store::connect(&self.url.clone().into(), SCHEMA, 2, Duration::from_secs(60)).await.unwrap()
     }
 
     pub async fn execute(&self, sql: &str) {
@@ -77,7 +81,7 @@ impl Bench {
         for night in 1..=nights {
             let slot = format!("(date_trunc('day', now()) - interval '{night} days')");
             self.execute(&format!(
-                "INSERT INTO runs (id, merchant_id, trigger, status, firing, run_at, queued_at, started_at, finished_at, \
+                "INSERT INTO runs (id, merchant_id, trigger, status, sweep_scheduled_for, scheduled_at, queued_at, started_at, finished_at, \
                  window_since, window_until, fetched, unchanged, epoch, attempt) \
                  SELECT CAST(lpad(to_hex(CAST(extract(epoch FROM {slot}) * 1000 AS bigint) + g), 12, '0') || '7' \
                  || substr(replace(CAST(gen_random_uuid() AS text), '-', ''), 14, 19) AS uuid), g, 'schedule', \
@@ -87,7 +91,7 @@ impl Bench {
             ))
             .await;
             self.execute(&format!(
-                "INSERT INTO firings (slot, pattern, outcome, runs, ended_at) \
+                "INSERT INTO sweeps (scheduled_for, cron, outcome, run_count, ended_at) \
                  VALUES ({slot}, 'aged', 'schedule', {merchants}, now())"
             ))
             .await;
@@ -103,7 +107,7 @@ impl Bench {
     /// Salla has asked that of a hundred stores one be left alone.
     pub async fn pause(&self) {
         self.execute(
-            "INSERT INTO pauses (merchant_id, ends_at) SELECT merchant_id, now() + interval '3 hours' FROM merchants \
+            "INSERT INTO rate_limit_backoffs (merchant_id, retry_at) SELECT merchant_id, now() + interval '3 hours' FROM merchants \
              WHERE merchant_id % 100 = 7 ON CONFLICT DO NOTHING",
         )
         .await;

@@ -32,13 +32,13 @@ pub async fn after_ten_nights(bench: &Bench, merchants: u64, table: &mut Table) 
         .await;
     bench
         .execute(
-            "INSERT INTO outbox_turns (merchant_id, due_at) SELECT merchant_id, now() + interval '1 hour' FROM merchants",
+            "INSERT INTO outbox_delivery_state (merchant_id, next_attempt_at) SELECT merchant_id, now() + interval '1 hour' FROM merchants",
         )
         .await;
     let store = bench.store().await.handing_over(None);
     let took = times(50, || async { assert!(store.take(AT_ONCE).await.unwrap().is_empty()) }).await;
     table.times("the outbox, all of it put off", took, ROUND);
-    bench.execute("UPDATE outbox_turns SET due_at = now()").await;
+    bench.execute("UPDATE outbox_delivery_state SET next_attempt_at = now()").await;
     let took = times(200, || deliver(&store)).await;
     table.times("16 events are taken and done with", took, ROUND);
     let took = times(20, || async { drop(store.gauges().await.unwrap()) }).await;

@@ -18,16 +18,16 @@ const TABLES: [&str; 14] = [
     "merchants",
     "orders",
     "credentials",
-    "pauses",
+    "rate_limit_backoffs",
     "watermarks",
-    "run_pages",
+    "run_seen_ids",
     "discrepancies",
-    "order_checks",
-    "firings",
+    "order_detail_checks",
+    "sweeps",
     "audit",
     "idempotency_keys",
     "outbox",
-    "outbox_turns",
+    "outbox_delivery_state",
 ];
 
 /// A table of fewer pages is rightly read whole.
@@ -35,7 +35,10 @@ const SMALL: u64 = 100;
 
 /// Statements that are about everything: what a sweep is made of, and what scrapes count.
 const ABOUT_ALL: [(&str, &[&str]); 3] = [
-    ("INSERT INTO runs (id, merchant_id, trigger, status, firing", &["merchants", "credentials", "watermarks"]),
+    (
+        "INSERT INTO runs (id, merchant_id, trigger, status, sweep_scheduled_for",
+        &["merchants", "credentials", "watermarks"],
+    ),
     ("SELECT count(*) AS pending", &["outbox"]),
     ("SELECT m.state, count(*) AS merchants, min(w.watermark)", &["merchants", "watermarks"]),
 ];

@@ -106,7 +106,7 @@ fn command(bench: &Bench, salla: &Simulator, args: &[&str]) -> Command {
         ("SALLA__CLIENT_ID", "bench"),
         ("SALLA__CLIENT_SECRET", "bench-secret"),
         ("SALLA__REQUESTS_PER_MINUTE", "100000"),
-        ("SALLA__PROCESS_REQUESTS_PER_MINUTE", "600000"),
+        ("SALLA__MAX_REQUESTS_PER_MINUTE", "600000"),
         ("VAULT__KEYS", KEYS),
         ("HTTP__LISTEN", "127.0.0.1:0"),
     ] {

@@ -12,7 +12,7 @@ use chrono::Utc;
 use futures::future::join_all;
 use salla_reconciler::{
     domain::{Listing, MerchantId, Part, Resource, RunStatus, Trigger, Window},
-    reconcile::ports::{Claim, Ending, Firing, Ledger, MerchantFilter, Register, RunFilter},
+    reconcile::ports::{Claim, Ending, Ledger, MerchantFilter, Register, RunFilter, SweepDecision},
     store::Store,
 };
 use tokio::time::Instant;
@@ -29,7 +29,7 @@ pub const READ: Duration = Duration::from_millis(500);
 /// Of what happens now and then.
 const CHORE: Duration = Duration::from_secs(5);
 
-/// The first sweep of a platform: the tables were empty when the program started, and nobody has analysed them since.
+/// The first sweep of a platform: the tables were empty when the program started, and were not analyzed since.
 pub async fn first_night(bench: &Bench, (claimers, claims): (usize, u64), table: &mut Table) {
     let stores = stores(bench, claimers).await;
     for _ in 0..10 {
@@ -50,7 +50,7 @@ pub async fn later_night(bench: &Bench, (claimers, claims): (usize, u64), table:
     reads(bench, &stores[0], "a whole sweep queued", table).await;
     leases(&stores[0], table).await;
     work(&stores, claims, "claims by {claimers}, one store in 100 paused", table).await;
-    bench.execute("DELETE FROM pauses").await;
+    bench.execute("DELETE FROM rate_limit_backoffs").await;
     work(&stores, claims, "claims by {claimers} of those that were paused", table).await;
     bench.cancel_queued().await;
     let took = times(1, || async { assert!(!stores[0].ended_sweeps().await.unwrap().is_empty()) }).await;
@@ -69,9 +69,9 @@ async fn stores(bench: &Bench, claimers: usize) -> Vec<Store> {
 pub async fn fan_out(bench: &Bench, what: &str, table: &mut Table) {
     let store = bench.store().await;
     let merchants = bench.number("SELECT count(*) FROM merchants").await;
-    let firing = Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO };
+    let firing = SweepDecision::Run { trigger: Trigger::Schedule, spread: Duration::ZERO };
     let began = Instant::now();
-    assert_eq!(store.fire(Utc::now(), what, firing).await.unwrap().map(|fired| fired.runs), Some(merchants));
+    assert_eq!(store.record_sweep(Utc::now(), what, firing).await.unwrap().map(|fired| fired.runs), Some(merchants));
     table.times(what, vec![began.elapsed()], FAN_OUT);
 }
 
@@ -108,7 +108,7 @@ pub fn ending_of(claim: &Claim) -> Ending {
     let window = Window { since: claim.now - chrono::TimeDelta::days(1), until: claim.now };
     let orders = Part {
         status: RunStatus::Succeeded,
-        listing: Some(Listing::UpdatedAtMin),
+        listing: Some(Listing::Filter),
         observed_at: Some(claim.now),
         ..Part::waiting(Resource::Orders, Some(window))
     };

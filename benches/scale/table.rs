@@ -15,7 +15,7 @@ impl Table {
         Self { kept: true, silent: false }
     }
 
-    /// One that nobody sees.
+    /// A hidden one.
     pub fn silent() -> Self {
         Self { kept: true, silent: true }
     }

@@ -27,7 +27,7 @@ fn ticks(fields: &[String]) -> Option<Duration> {
     Some(Duration::from_secs_f64(ticks? / TICKS))
 }
 
-/// Whether it has ended, and nobody has waited for it yet.
+/// Whether it has ended, and was not waited for yet.
 pub fn has_ended(id: u32) -> bool {
     stat(id).is_none_or(|fields| fields[0] == "Z")
 }

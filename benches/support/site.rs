@@ -10,10 +10,14 @@ use salla_reconciler::{
 };
 use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 
+/// The schema of the program's tables, by default.
+pub const SCHEMA: &str = "salla";
+
 /// A connection of the benchmark's own.
 pub async fn connect(url: &str) -> DatabaseConnection {
     let mut options = ConnectOptions::new(url);
     options.sqlx_logging(false).max_connections(1).acquire_timeout(Duration::from_secs(600));
+    options.map_sqlx_postgres_opts(|postgres| postgres.options([("search_path", "salla,public")]));
     for _ in 0..100 {
         // A server that has just opened its port may still refuse.
         if let Ok(db) = Database::connect(options.clone()).await {
@@ -27,7 +31,7 @@ pub async fn connect(url: &str) -> DatabaseConnection {
 /// Puts a run of each store's whole history into the queue.
 pub async fn ask_for_runs(url: &str, merchants: impl Iterator<Item = i64>) {
     const AT_ONCE: u32 = 10;
-    let store = Store::connect(&url.to_owned().into(), AT_ONCE, Duration::from_secs(60)).await.unwrap();
+    let store = Store::connect(&url.to_owned().into(), SCHEMA, AT_ONCE, Duration::from_secs(60)).await.unwrap();
     let asked = merchants.map(|merchant| {
         let run = NewRun {
             merchant: MerchantId(merchant),

@@ -83,7 +83,7 @@ fn check_instants(order: &Order) {
     }
 }
 
-/// The database writes JSON anew, with other spaces and another order of keys.
+/// The database writes JSON in another form, with other spaces and another order of keys.
 fn check_respelt(order: &Order) {
     // With these keys serde_json hands itself numbers and texts; read by others, they are other values.
     if order.payload.contains("$serde_json") {

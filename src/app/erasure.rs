@@ -1,4 +1,4 @@
-//! One person, or what all are, taken out of what is held, whatever the kinds of record that tell of them.
+//! Removes one customer, or the personal data of all, from every kind of stored record.
 
 use crate::{
     domain::{self, MerchantId, Resource, with_resources},

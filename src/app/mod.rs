@@ -39,7 +39,7 @@ pub struct Services {
 /// # Errors
 /// When keys seal and `vault.keys` is missing, or when it cannot be read.
 pub fn keepers(config: &Config) -> Result<Keepers, ConfigError> {
-    if config.vault.keeper == Choice::Keys {
+    if config.vault.backend == Choice::Local {
         KeyRing::parse(&config.vault.keys).map_err(|error| about_keys(&error))?;
     }
     keepers_at_hand(config)
@@ -64,7 +64,8 @@ fn about_keys(error: &KeyRingError) -> ConfigError {
 pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
     // Merchants wait for Salla most of the time, so a few connections serve many; some are for people.
     let connections = config.reconcile.concurrency.div_ceil(2).clamp(4, 32) + 4;
-    let store = Store::connect(&config.database.url, connections, config.reconcile.lease).await?;
+    let store =
+        Store::connect(&config.database.url, &config.database.schema, connections, config.reconcile.lease).await?;
     let store = store.keeping(config.reconcile.resources);
     if config.database.migrate {
         migrate(config, &store).await?;
@@ -90,6 +91,20 @@ pub async fn migrate(config: &Config, store: &Store) -> Result<(), StoreError> {
         Some(publication) => store.keep_publication(publication).await,
         None => Ok(()),
     }
+}
+
+/// The SQL of what [`migrate`] would do.
+///
+/// # Errors
+/// When the database does not answer, or the publication shows tables that must stay private.
+pub async fn migration_sql(config: &Config, store: &Store) -> Result<String, StoreError> {
+    let mut sql = store.pending_sql().await?;
+    if let Some(name) = named(&config.cdc.publication)
+        && let Some(publication) = store.publication_sql(name).await?
+    {
+        sql.push_str(&format!("\n{publication};"));
+    }
+    Ok(sql)
 }
 
 fn named(name: &str) -> Option<&str> {
@@ -128,12 +143,12 @@ impl Services {
             store: self.store.clone(),
             resources: config.reconcile.resources,
             policy: config.reconcile.policy(),
-            max_disappeared: config.reconcile.max_disappeared,
+            max_deletion_ratio: config.reconcile.max_deletion_ratio,
             metrics: Arc::clone(&self.metrics),
             progress,
             leases: Leases::default(),
             longest_pause: config.salla.max_retry_after,
-            slice: config.reconcile.slice,
+            slice: config.reconcile.time_slice,
             on_stop,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::reconcile::ports::Actor;
 
-/// The system's name of the user. Whoever may set it has the database's password, too: it is a help, and no proof.
+/// The system's name of the user. A user who can set it also has the database's password: it is a hint, not a proof.
 pub fn actor() -> Actor {
     let named = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
     let user: String = named.unwrap_or_default().chars().filter(char::is_ascii_graphic).take(64).collect();

@@ -11,10 +11,10 @@ use crate::{
     config::{Config, ConfigError},
     domain::MerchantState,
     foreign::causes,
-    reconcile::ports::{Ledger, Outbox, Standstill, TargetError},
+    reconcile::ports::{GlobalPause, Ledger, Outbox, TargetError},
     salla::plain_client,
     schedule::Calendar,
-    store::{Store, published, schema_of},
+    store::{Store, published},
     vault::Vault,
 };
 
@@ -54,10 +54,10 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
     let keepers = keepers(&config);
     let key_problem = keepers.as_ref().err().cloned();
     let mut database_clock = None;
-    match Store::connect(&config.database.url, 2, config.reconcile.lease).await {
+    match Store::connect(&config.database.url, &config.database.schema, 2, config.reconcile.lease).await {
         Err(error) => report.line("database", Err(error.to_string())),
         Ok(store) => {
-            let place = place(config.database.url.expose_secret());
+            let place = place(config.database.url.expose_secret(), store.current_schema().await.ok().flatten());
             report.line("database", Ok(format!("{} answers: {place}", store.engine())));
             let schema = match store.require_schema().await {
                 Ok(()) => store.ready().await.map_err(|error| error.to_string()),
@@ -108,9 +108,9 @@ fn modes(config: &mut Config, report: &Report) {
 }
 
 /// Which database it is, without what opens it.
-fn place(url: &str) -> String {
+fn place(url: &str, schema: Option<String>) -> String {
     let file = url.trim_start_matches("sqlite:").trim_start_matches("//").split('?').next().unwrap_or_default();
-    let schema = schema_of(url).map_or_else(String::new, |schema| format!(", schema {schema},"));
+    let schema = schema.map_or_else(String::new, |schema| format!(", schema {schema},"));
     let of_server = |url: url::Url| {
         let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
         url.host_str().map(|host| format!("{}{} on {host}{port}", url.path().trim_start_matches('/'), schema))
@@ -137,15 +137,15 @@ async fn tokens(vault: &Vault<Store>, store: &Store) -> Result<String, String> {
 /// When it fires next, or why it does not.
 async fn schedule(config: &Config, store: &Store) -> Result<String, String> {
     let told = async {
-        if let Some(Standstill { since, by }) = store.standstill().await? {
+        if let Some(GlobalPause { since, by }) = store.global_pause().await? {
             let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
             return Ok(format!("all stores are paused since {since} (by {by}), until `merchants resume --all`"));
         }
         let calendar = Calendar::new(config.schedule.cron.clone(), config.schedule.timezone);
         let next = calendar.next_after(store.now().await?);
         Ok(next.map_or_else(
-            || format!("{} never fires", calendar.pattern()),
-            |next| format!("{} fires next at {}", calendar.pattern(), next.to_rfc3339_opts(SecondsFormat::Secs, true)),
+            || format!("{} never fires", calendar.cron()),
+            |next| format!("{} fires next at {}", calendar.cron(), next.to_rfc3339_opts(SecondsFormat::Secs, true)),
         ))
     };
     told.await.map_err(|error: TargetError| error.to_string())
@@ -230,13 +230,13 @@ mod tests {
 
     #[test]
     fn a_database_is_named_without_its_password() {
-        for (url, named) in [
-            ("postgres://me:secret@db.example:6432/platform?sslmode=require", "platform on db.example:6432"),
-            ("postgres://db/platform?options=-c%20search_path%3Dreconciler", "platform, schema reconciler, on db"),
-            ("sqlite://data/here.db?mode=rwc", "the file data/here.db"),
-            ("sqlite::memory:", "the file :memory:"),
+        for (url, schema, named) in [
+            ("postgres://me:secret@db.example:6432/platform?sslmode=require", None, "platform on db.example:6432"),
+            ("postgres://db/platform", Some("salla"), "platform, schema salla, on db"),
+            ("sqlite://data/here.db?mode=rwc", None, "the file data/here.db"),
+            ("sqlite::memory:", None, "the file :memory:"),
         ] {
-            assert_eq!(place(url), named);
+            assert_eq!(place(url, schema.map(str::to_owned)), named);
         }
     }
 }

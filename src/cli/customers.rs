@@ -1,4 +1,4 @@
-//! `customers`: the people that orders and customers tell of.
+//! `customers`: the personal data in stored orders and customers.
 
 use serde_json::json;
 

@@ -119,8 +119,8 @@ fn config(simulator: &Simulator, folder: &std::path::Path, listen: SocketAddr) -
     config.salla.api_url = simulator.api_url().parse()?;
     config.salla.token_url = simulator.token_url().parse()?;
     config.salla.requests_per_minute = 6_000;
-    config.salla.process_requests_per_minute = 600_000;
-    config.salla.address_requests_per_10_minutes = 600_000;
+    config.salla.max_requests_per_minute = 600_000;
+    config.salla.customer_requests_per_10_minutes = 600_000;
     config.vault.keys = vault::generate("demo");
     config.http.listen = listen;
     config.http.api_token = SecretString::default();

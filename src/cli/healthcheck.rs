@@ -18,7 +18,7 @@ pub async fn healthcheck(config: &Config) -> anyhow::Result<Exit> {
         });
     }
     if address.port() == 0 {
-        bail!("http.listen has port 0, so nobody knows where the daemon listens; set a port");
+        bail!("http.listen has port 0, so the daemon's port is unknown; set a port");
     }
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
     let answer = client

@@ -27,7 +27,7 @@ pub enum Command {
         #[arg(long, default_value_t = today(), value_parser = key_id)]
         id: String,
     },
-    /// Encrypts every stored token anew by what `vault.keeper` names, such as the first key of `vault.keys`.
+    /// Re-encrypts every stored token with `vault.backend`, such as the first key of `vault.keys`.
     #[command(after_help = "Put the new key first and keep the old one until this has ended.\n\nExamples:\n  \
                             SALLA_RECONCILER__VAULT__KEYS=new:…,old:… salla-reconciler keys rotate\n\n\
                             It may run beside daemons that have both keys, be killed, and be begun again.\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__VAULT__*")]
@@ -80,7 +80,7 @@ pub async fn rotate(config: &Config) -> anyhow::Result<Exit> {
         eprintln!("{error}");
     }
     say!(
-        "{} encrypted anew under {key:?}, {} were already, {} cannot be read",
+        "{} re-encrypted under {key:?}, {} were already, {} cannot be read",
         done.resealed,
         census.merchants.saturating_sub(done.resealed + census.unreadable.len()),
         census.unreadable.len()
@@ -128,7 +128,7 @@ async fn reseal(vault: &Vault<Store>, store: &Store, stored: &StoredTokens) -> R
     }
     let tokens = match vault.open(stored.merchant, &stored.tokens).await {
         Ok(tokens) => tokens,
-        // The census tells of it.
+        // The census reports it.
         Err(CredentialError::Unreadable { .. }) => return Ok(Resealed::Unreadable),
         Err(error) => return Err(error),
     };

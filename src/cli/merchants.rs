@@ -164,10 +164,10 @@ async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let unwell = MerchantState::ALL
+    let inactive = MerchantState::ALL
         .into_iter()
         .filter(|state| *state != MerchantState::Active && merchants.iter().any(|merchant| merchant.state == *state));
-    let legend: Vec<String> = unwell.map(|state| format!("\n{}: {}", state.as_str(), state.advice())).collect();
+    let legend: Vec<String> = inactive.map(|state| format!("\n{}: {}", state.as_str(), state.advice())).collect();
     let rows = merchants.into_iter().map(|merchant| {
         vec![
             merchant.merchant_id.to_string(),

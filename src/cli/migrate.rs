@@ -2,22 +2,36 @@
 
 use std::io::IsTerminal as _;
 
+use secrecy::ExposeSecret as _;
+
 use super::{Exit, table::table};
 use crate::{app, config::Config, store::Store};
 
 /// What `migrate` takes.
-#[derive(Debug, Clone, Copy, clap::Subcommand)]
+#[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
     /// Brings the schema up to date.
     #[command(
-        after_help = "Examples:\n\x20 salla-reconciler migrate up\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__CDC__PUBLICATION"
+        after_help = "Examples:\n\x20 salla-reconciler migrate up\n\x20 salla-reconciler migrate up --sql | psql platform\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__DATABASE__SCHEMA, SALLA_RECONCILER__CDC__PUBLICATION"
     )]
-    Up,
+    Up {
+        /// Print the SQL of the pending migrations, and apply nothing.
+        #[arg(long)]
+        sql: bool,
+    },
     /// Removes every table of this program, with all that is in them.
     #[command(
         after_help = "Examples:\n\x20 salla-reconciler migrate down\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL"
     )]
     Down,
+    /// Prints the SQL that gives a role the least rights that `serve` needs with database.migrate = false.
+    #[command(
+        after_help = "Examples:\n\x20 salla-reconciler migrate grants reconciler | psql platform\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__DATABASE__SCHEMA"
+    )]
+    Grants {
+        /// The role of the daemon.
+        role: String,
+    },
     /// Tells which migrations are applied.
     #[command(
         after_help = "Examples:\n\x20 salla-reconciler migrate status\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL"
@@ -25,7 +39,7 @@ pub enum Command {
     Status,
 }
 
-/// Whoever sits at a terminal is asked; a script knows what it does.
+/// Asks a person at a terminal. A script is not asked.
 fn confirmed() -> std::io::Result<bool> {
     eprint!("This removes every table of this program, with all orders, runs and tokens in them. Type yes to go on: ");
     let mut answer = String::new();
@@ -35,9 +49,21 @@ fn confirmed() -> std::io::Result<bool> {
 
 /// Does what was asked of the schema.
 pub async fn migrate(config: &Config, command: Command) -> anyhow::Result<Exit> {
-    let store = Store::connect(&config.database.url, 2, config.reconcile.lease).await?;
+    if let Command::Grants { role } = &command {
+        if config.database.url.expose_secret().starts_with("sqlite:") {
+            anyhow::bail!("SQLite has no roles: the mode of the file decides who may use it");
+        }
+        say!("{}", migration::grants(&config.database.schema, role));
+        return Ok(Exit::Success);
+    }
+    let store = Store::connect(&config.database.url, &config.database.schema, 2, config.reconcile.lease).await?;
     match command {
-        Command::Up => app::migrate(config, &store).await?,
+        Command::Up { sql: true } => {
+            say!("{}", app::migration_sql(config, &store).await?);
+            store.close().await?;
+            return Ok(Exit::Success);
+        }
+        Command::Up { sql: false } => app::migrate(config, &store).await?,
         Command::Down => {
             if std::io::stdin().is_terminal() && !confirmed()? {
                 say!("Nothing was removed.");
@@ -45,7 +71,7 @@ pub async fn migrate(config: &Config, command: Command) -> anyhow::Result<Exit> 
             }
             store.revert().await?;
         }
-        Command::Status => {}
+        Command::Status | Command::Grants { .. } => {}
     }
     let rows = store.migrations().await?.into_iter().map(|(name, applied)| {
         let state = if applied { "applied" } else { "pending" };

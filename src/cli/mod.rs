@@ -88,7 +88,7 @@ enum Command {
     /// The register of stores.
     #[command(subcommand)]
     Merchants(merchants::Command),
-    /// The people that orders and customers tell of.
+    /// The customers in stored orders and customers.
     #[command(subcommand)]
     Customers(customers::Command),
     /// The database's schema.

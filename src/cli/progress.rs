@@ -1,4 +1,4 @@
-//! How far a command is, for whoever waits for it at a terminal.
+//! The progress of a command, for a person at a terminal.
 
 use std::{fmt, io::IsTerminal};
 
@@ -59,7 +59,7 @@ fn rate(state: &ProgressState, out: &mut dyn fmt::Write) {
 }
 
 fn left(state: &ProgressState, out: &mut dyn fmt::Write) {
-    // Before the first is done nobody knows.
+    // The rate is unknown until the first is done.
     let _ = match state.pos() {
         0 => write!(out, "{} so far", HumanDuration(state.elapsed())),
         _ => write!(out, "{} left", HumanDuration(state.eta())),

@@ -19,7 +19,7 @@ use crate::{
 /// What `report` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "It tells of runs that are still on record (retention.runs). A store's first run, and one with --full, also finds \
+    after_help = "It covers runs that are still stored (retention.runs). A store's first run, and one with --full, also finds \
     what was there before its webhooks: begin the period after it.\n\n\
     Environment: SALLA_RECONCILER__DATABASE__URL, __DATABASE__MIGRATE\n\n\
     Examples:\n  salla-reconciler report\n  salla-reconciler report --merchant 1001 --since 2026-11-01T00:00:00Z --until 2026-12-01T00:00:00Z\n  \

@@ -154,12 +154,12 @@ fn object(ended: &Ended) -> serde_json::Value {
         Ended::Run(run) => json!(run),
         Ended::Unrecorded { merchant, failure } => json!({
             "run_id": null, "merchant_id": merchant, "status": RunStatus::Failed, "trigger": Trigger::Cli,
-            "window": null, "totals": Totals::default(), "resources": [], "error": failure, "waiting": null,
+            "window": null, "totals": Totals::default(), "resource_results": [], "error": failure, "waiting": null,
             "listing": null, "started_at": null, "finished_at": null,
         }),
         Ended::Elsewhere(merchant) => json!({
             "run_id": null, "merchant_id": merchant, "status": RunStatus::Failed, "trigger": Trigger::Cli,
-            "window": null, "totals": Totals::default(), "resources": [],
+            "window": null, "totals": Totals::default(), "resource_results": [],
             "error": {"kind": "lease_lost", "message": "another process has taken the run over"},
             "waiting": null, "listing": null, "started_at": null, "finished_at": null,
         }),
@@ -189,7 +189,7 @@ pub fn summary(ended: &[Ended]) -> String {
         let merchant = value["merchant_id"].to_string();
         let requests = ended.run().map_or(0, |run| run.requests).to_string();
         let mut of_merchant = vec![row([&merchant, value["status"].as_str().unwrap_or_default()], totals, requests)];
-        let parts = ended.run().map_or(&[][..], |run| &run.resources);
+        let parts = ended.run().map_or(&[][..], |run| &run.resource_results);
         if parts.len() > 1 {
             let of_part = |part: &Part| row([part.resource.as_str(), part.status.as_str()], part.totals, String::new());
             of_merchant.extend(parts.iter().map(of_part));

@@ -1,4 +1,4 @@
-//! Tables for people: as wide as the terminal at the most, and whole where there is none.
+//! Tables for people: at most as wide as the terminal, and unabridged without one.
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 

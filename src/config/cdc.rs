@@ -8,13 +8,13 @@ use crate::outbox::{Config, SigningKey};
 /// PostgreSQL's names are shorter.
 const LONGEST_NAME: usize = 63;
 
-/// The key, what is wrong with it, and the mend.
+/// The key, what is wrong with it, and the fix.
 pub fn check(cdc: &Config, database: &str) -> Result<(), (&'static str, String, &'static str)> {
     let url = cdc.webhook_url.expose_secret();
     if !url.is_empty() {
         let parsed =
             url::Url::parse(url).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
-        // Its value is shown to nobody: there may be a secret in it.
+        // Never show the value: it may be a secret.
         let Some(parsed) = parsed else {
             return Err((
                 "cdc.webhook_url",
@@ -53,11 +53,11 @@ pub fn check(cdc: &Config, database: &str) -> Result<(), (&'static str, String, 
     }
     let of_a_slot = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     if cdc.slot.len() > LONGEST_NAME || !cdc.slot.bytes().all(of_a_slot) {
-        let mend = "use up to 63 of a-z, 0-9 and _";
-        return Err(("cdc.slot", "cannot be the name of a replication slot".to_owned(), mend));
+        let fix = "use up to 63 of a-z, 0-9 and _";
+        return Err(("cdc.slot", "cannot be the name of a replication slot".to_owned(), fix));
     }
     if !cdc.slot.is_empty() && url.is_empty() {
-        let problem = "is set, and nobody is told when its consumer has confirmed a run".to_owned();
+        let problem = "is set, but cdc.webhook_url is not: no event would be sent".to_owned();
         return Err(("cdc.slot", problem, "set cdc.webhook_url, or leave it empty"));
     }
     Ok(())

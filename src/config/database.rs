@@ -2,8 +2,11 @@
 
 use crate::store;
 
+/// PostgreSQL cuts longer names.
+const LONGEST_NAME: usize = 63;
+
 /// Refuses an address that no driver takes.
-pub fn check(url: &str) -> Result<(), (&'static str, String, &'static str)> {
+pub fn check(url: &str, schema: &str) -> Result<(), (&'static str, String, &'static str)> {
     if !["postgres://", "postgresql://", "sqlite:"].iter().any(|scheme| url.starts_with(scheme)) {
         return Err((
             "database.url",
@@ -18,6 +21,11 @@ pub fn check(url: &str) -> Result<(), (&'static str, String, &'static str)> {
     }
     if !store::is_readable(url) {
         return Err(("database.url", "cannot be read as an address".to_owned(), store::PERCENT_ENCODE));
+    }
+    let is_reserved = schema.starts_with("pg_") || schema == "information_schema";
+    if schema.is_empty() || schema.len() > LONGEST_NAME || schema.contains('\0') || is_reserved {
+        let problem = "cannot be the name of a schema".to_owned();
+        return Err(("database.schema", problem, "use up to 63 bytes, and no name of PostgreSQL's own, such as salla"));
     }
     Ok(())
 }

@@ -40,12 +40,7 @@ fn check_name(name: &str, known: &[String]) -> Result<(), ConfigError> {
 }
 
 fn error(name: &str, problem: &str, fix: String) -> ConfigError {
-    ConfigError {
-        key: name.to_owned(),
-        problem: problem.to_owned(),
-        source_name: "the environment".to_owned(),
-        mend: fix,
-    }
+    ConfigError { key: name.to_owned(), problem: problem.to_owned(), source_name: "the environment".to_owned(), fix }
 }
 
 /// Kubernetes sets such variables in every pod, for a Service that is named as this program is.

@@ -2,23 +2,23 @@
 
 /// One line: the key, what is wrong, where the value came from, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {problem} (from {source_name}); {mend}")]
+#[error("{key}: {problem} (from {source_name}); {fix}")]
 pub struct ConfigError {
     pub(super) key: String,
     pub(super) problem: String,
     pub(super) source_name: String,
-    pub(super) mend: String,
+    pub(super) fix: String,
 }
 
 impl ConfigError {
     /// A setting that is fine by itself and not enough for what is asked.
     #[must_use]
-    pub fn needed(key: &str, problem: &str, mend: &str) -> Self {
+    pub fn needed(key: &str, problem: &str, fix: &str) -> Self {
         Self {
             key: key.to_owned(),
             problem: problem.to_owned(),
             source_name: format!("the default; {} can set it", super::variable(key)),
-            mend: mend.to_owned(),
+            fix: fix.to_owned(),
         }
     }
 }

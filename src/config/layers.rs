@@ -41,7 +41,7 @@ pub fn keys() -> Vec<String> {
 }
 
 impl Layers {
-    /// Reads every layer, and refuses keys that nobody knows.
+    /// Reads every layer, and refuses unknown keys.
     pub fn read(file: Option<&Path>) -> Result<Self, ConfigError> {
         let known = keys();
         let mut merged = Merged::builder();
@@ -102,12 +102,12 @@ impl Layers {
     }
 
     /// An error about the value of `key`.
-    pub fn error(&self, key: &str, problem: &str, mend: &str) -> ConfigError {
+    pub fn error(&self, key: &str, problem: &str, fix: &str) -> ConfigError {
         ConfigError {
             key: key.to_owned(),
             problem: problem.to_owned(),
             source_name: self.origins.get(key).cloned().unwrap_or_else(|| "nowhere".to_owned()),
-            mend: mend.to_owned(),
+            fix: fix.to_owned(),
         }
     }
 }
@@ -157,7 +157,7 @@ fn unreadable(name: &str, error: &::config::ConfigError) -> ConfigError {
         // Below its first line, what reads TOML quotes the file, which may hold secrets.
         problem: error.to_string().lines().next().unwrap_or_default().to_owned(),
         source_name: name.to_owned(),
-        mend: "it must be there and hold TOML: sections such as [salla], and keys such as max_attempts = 3".to_owned(),
+        fix: "it must be there and hold TOML: sections such as [salla], and keys such as max_attempts = 3".to_owned(),
     }
 }
 
@@ -172,7 +172,7 @@ fn unknown(key: &str, source_name: &str, known: &[String]) -> ConfigError {
         key: key.to_owned(),
         problem: "is not a key".to_owned(),
         source_name: source_name.to_owned(),
-        mend: alike.or_else(same_name).or_else(|| nearest(key, known)).map_or_else(
+        fix: alike.or_else(same_name).or_else(|| nearest(key, known)).map_or_else(
             || "remove it".to_owned(),
             |near| format!("remove it, or did you mean {near} ({})?", variable(near)),
         ),

@@ -63,7 +63,7 @@ impl Config {
     /// Loads and checks the settings.
     ///
     /// # Errors
-    /// One line that names the key, where its value came from, and the mend.
+    /// One line that names the key, where its value came from, and the fix.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let mut layers = layers::Layers::read(file)?;
         let mut config: Self = layers.deserialize()?;
@@ -72,14 +72,14 @@ impl Config {
                 continue;
             }
             let file_key = format!("{key}_file");
-            let mend = format!("name a file that holds the value alone, or leave it empty and set {key}");
+            let fix = format!("name a file that holds the value alone, or leave it empty and set {key}");
             if layers.is_set(key) {
-                return Err(layers.error(&file_key, &format!("is set, and so is {key}"), &mend));
+                return Err(layers.error(&file_key, &format!("is set, and so is {key}"), &fix));
             }
-            *secret = secret_file::read(file).map_err(|problem| layers.error(&file_key, &problem, &mend))?;
+            *secret = secret_file::read(file).map_err(|problem| layers.error(&file_key, &problem, &fix))?;
             layers.comes_from(key, format!("the file of {file_key}"));
         }
-        config.check().map_err(|(key, problem, mend)| layers.error(key, &problem, mend))?;
+        config.check().map_err(|(key, problem, fix)| layers.error(key, &problem, fix))?;
         Ok(config)
     }
 
@@ -139,18 +139,18 @@ impl Config {
         }
         check_proxy(self.salla.proxy.expose_secret())?;
         let url = self.database.url.expose_secret();
-        database::check(url)?;
+        database::check(url, &self.database.schema)?;
         if !(self.salla.limit_share > 0.0 && self.salla.limit_share <= 1.0) {
             let problem = "must be a share".to_owned();
             return Err(("salla.limit_share", problem, "use a number above 0, up to 1"));
         }
         if self.reconcile.resources.is_empty() {
-            let mend = "name what is to be reconciled, such as orders";
-            return Err(("reconcile.resources", "names nothing".to_owned(), mend));
+            let fix = "name what is to be reconciled, such as orders";
+            return Err(("reconcile.resources", "names nothing".to_owned(), fix));
         }
-        let share = self.reconcile.max_disappeared;
+        let share = self.reconcile.max_deletion_ratio;
         if !(0.0..=1.0).contains(&share) {
-            return Err(("reconcile.max_disappeared", "must be a share".to_owned(), "use a number from 0 to 1"));
+            return Err(("reconcile.max_deletion_ratio", "must be a share".to_owned(), "use a number from 0 to 1"));
         }
         self.check_traces()?;
         cdc::check(&self.cdc, url)?;
@@ -159,8 +159,8 @@ impl Config {
             ("salla.max_attempts", self.salla.max_attempts),
             ("salla.requests_per_minute", self.salla.requests_per_minute),
             ("http.requests_per_second", self.http.requests_per_second),
-            ("salla.process_requests_per_minute", self.salla.process_requests_per_minute),
-            ("salla.address_requests_per_10_minutes", self.salla.address_requests_per_10_minutes),
+            ("salla.max_requests_per_minute", self.salla.max_requests_per_minute),
+            ("salla.customer_requests_per_10_minutes", self.salla.customer_requests_per_10_minutes),
             ("reconcile.concurrency", self.reconcile.concurrency),
             ("reconcile.page_size", self.reconcile.page_size),
         ] {
@@ -184,8 +184,8 @@ impl Config {
             let problem =
                 if is_set { "is so short that pseudonyms could be guessed" } else { "is needed for pseudonyms" };
             let problem = problem.to_owned();
-            let mend = "set 32 random characters or more: openssl rand -base64 32";
-            return Err(("privacy.pseudonym_key", problem, mend));
+            let fix = "set 32 random characters or more: openssl rand -base64 32";
+            return Err(("privacy.pseudonym_key", problem, fix));
         }
         if let Some(problem) = self.vault.problem() {
             return Err(problem);
@@ -200,8 +200,8 @@ impl Config {
             return Err(("http.api_token", problem, "use 16 visible ASCII characters or more: openssl rand -hex 32"));
         }
         if let Err(error) = http::TrustedProxies::parse(&self.http.trusted_proxies) {
-            let mend = "use addresses or networks such as 10.0.0.0/8, separated by commas";
-            return Err(("http.trusted_proxies", error.to_string(), mend));
+            let fix = "use addresses or networks such as 10.0.0.0/8, separated by commas";
+            return Err(("http.trusted_proxies", error.to_string(), fix));
         }
         http::Tokens::parse(&self.http.api_token, &self.http.api_tokens)
             .map(|_| ())
@@ -229,15 +229,15 @@ impl Config {
     }
 }
 
-/// Its value is shown to nobody: it may hold a password.
+/// Never show the value: it may hold a password.
 fn check_proxy(proxy: &str) -> Result<(), (&'static str, String, &'static str)> {
     let known = ["http", "https", "socks5", "socks5h"];
     let is_proxy = |url: url::Url| known.contains(&url.scheme()) && url.has_host();
     if proxy.is_empty() || url::Url::parse(proxy).is_ok_and(is_proxy) {
         return Ok(());
     }
-    let mend = "use one such as http://user:password@host:3128 or socks5://host:1080, or leave it empty";
-    Err(("salla.proxy", "is no address of a proxy".to_owned(), mend))
+    let fix = "use one such as http://user:password@host:3128 or socks5://host:1080, or leave it empty";
+    Err(("salla.proxy", "is no address of a proxy".to_owned(), fix))
 }
 
 /// Whether there is a user or a password in it.

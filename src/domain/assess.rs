@@ -179,7 +179,7 @@ mod tests {
     /// The text that a row was written from, and its fingerprint, say that nothing has changed; neither does alone.
     #[test]
     fn a_text_that_is_met_again_is_not_hashed() {
-        // It cannot be: whoever tried would find it unreadable.
+        // It cannot be: any reader would find it unreadable.
         let mut theirs = order(1, "a");
         theirs.payload = ("[".repeat(1000) + &"]".repeat(1000)).into();
         assert!(assess(&theirs, None, None).is_err() && assess(&theirs, Some(&held(&order(1, "a"))), None).is_err());

@@ -89,7 +89,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever asks whenever: no ten minutes hold more than the allowance, though each may arrive up to 40 s late.
+        /// At any time and for any callers: no ten minutes hold more than the allowance, though each may arrive up to 40 s late.
         #[test]
         fn no_ten_minutes_hold_more(steps in proptest::collection::vec((0i64..90, 0i64..=40), 1..200), allowance in 1u32..8) {
             let (mut budget, mut now, mut arrivals) = (Budget::default(), 0, Vec::new());

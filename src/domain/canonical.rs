@@ -8,7 +8,7 @@ use serde::{
     de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-/// Fields whose value changes though nobody changed the record: countdowns, counters, signed addresses.
+/// Fields whose value changes while the record does not: countdowns, counters, signed addresses.
 const VOLATILE: [&str; 6] = ["pending_payment_ends_at", "read", "unread", "views", "urls", "thumbnail"];
 
 /// What `serde_json` calls the only field of a number of any size.

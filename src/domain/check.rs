@@ -1,4 +1,4 @@
-//! Summaries: what a list tells of a record when it does not tell all, and when that is enough.
+//! Summaries: the part of a record that a list shows, and when that is enough.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -7,7 +7,7 @@ use super::{Fingerprint, Held, Record};
 /// Every record's details are read at least this often, in nights, whatever its summary says.
 pub const DEEP_CHECK_NIGHTS: u16 = 28;
 
-/// A record as a list tells of it: enough to see that something changed, too little to store.
+/// A record as a list shows it: enough to see that something changed, too little to store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
     /// Salla's id.
@@ -57,13 +57,13 @@ pub fn needs_detail<R: Record>(
     summary: &Summary,
     held: Option<&Held<R>>,
     check: Option<&Check>,
-    (deep, unwell): (DeepCheck, bool),
+    (deep, failed): (DeepCheck, bool),
 ) -> bool {
     let (Some(held), Some(check)) = (held, check) else {
         return true;
     };
     let as_it_was = check.summary == summary.fingerprint && held.state() == Some(check.held) && !held.deleted;
-    unwell || !as_it_was || deep.due(summary.id, check.checked_at)
+    failed || !as_it_was || deep.due(summary.id, check.checked_at)
 }
 
 #[cfg(test)]
@@ -110,7 +110,7 @@ mod tests {
         let other = Summary { fingerprint: print("other"), ..summary };
         assert!(needs_detail(&other, Some(&ours), Some(&check), (now, false)), "another row");
         assert!(needs_detail(&summary, Some(&ours), Some(&check), (DeepCheck { all: true, ..now }, false)), "--full");
-        assert!(needs_detail(&summary, Some(&ours), Some(&check), (now, true)), "unwell");
+        assert!(needs_detail(&summary, Some(&ours), Some(&check), (now, true)), "failed before");
         let deleted = Held { deleted: true, ..held("a") };
         assert!(needs_detail(&summary, Some(&deleted), Some(&check), (now, false)), "marked as gone, and listed");
     }

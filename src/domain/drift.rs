@@ -185,7 +185,7 @@ fn is_gone(fields: &[String]) -> bool {
 /// One discrepancy stands for one webhook, the first that fits: missing is `order.created`; stale is
 /// `order.deleted` when `deleted_at` differed, `order.status.updated` when `status` did,
 /// `order.total.price.updated` when `total_amount` did, and else `order.updated`. For other kinds of record there is no
-/// more than `created`, `deleted` and `updated`, as far as Salla tells of them at all. What was skipped or failed says
+/// more than `created`, `deleted` and `updated`, as far as Salla sends webhooks about them. What was skipped or failed says
 /// nothing about webhooks.
 #[must_use]
 pub fn lost_webhook(resource: Resource, kind: DiscrepancyKind, fields: &[String]) -> Option<String> {
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(of(Resource::Products, DiscrepancyKind::Stale, &["status", "payload"]), "product.updated");
         assert_eq!(of(Resource::Products, DiscrepancyKind::Stale, &["deleted_at"]), "product.deleted");
         assert_eq!(of(Resource::Customers, DiscrepancyKind::Missing, &[]), "customer.created");
-        assert_eq!(of(Resource::Customers, DiscrepancyKind::Stale, &["deleted_at"]), "", "Salla tells nobody");
+        assert_eq!(of(Resource::Customers, DiscrepancyKind::Stale, &["deleted_at"]), "", "Salla sends no webhook");
         for kind in [DiscrepancyKind::Skipped, DiscrepancyKind::Failed] {
             assert_eq!(lost_webhook(Resource::Orders, kind, &names(&["status"])), None);
         }

@@ -108,16 +108,16 @@ mod tests {
     fn the_order_of_arrival_does_not_count() {
         use Notice::*;
         for (events, state) in [
-            ([(Authorized, 1), (Uninstalled, 2)], MerchantState::Retired),
+            ([(Authorized, 1), (Uninstalled, 2)], MerchantState::Uninstalled),
             ([(Uninstalled, 1), (Authorized, 2)], MerchantState::Active),
             ([(SubscriptionEnded, 1), (SubscriptionBegan, 2)], MerchantState::Active),
-            ([(SubscriptionBegan, 1), (SubscriptionEnded, 2)], MerchantState::Unsubscribed),
+            ([(SubscriptionBegan, 1), (SubscriptionEnded, 2)], MerchantState::SubscriptionExpired),
             // A trial that ends because a subscription began.
             ([(SubscriptionBegan, 1), (TrialEnded, 2)], MerchantState::Active),
             ([(TrialEnded, 1), (SubscriptionBegan, 2)], MerchantState::Active),
             ([(TrialEnded, 2), (SubscriptionBegan, 1)], MerchantState::Active),
-            ([(TrialBegan, 1), (TrialEnded, 2)], MerchantState::Unsubscribed),
-            ([(SubscriptionEnded, 1), (Authorized, 2)], MerchantState::Unsubscribed),
+            ([(TrialBegan, 1), (TrialEnded, 2)], MerchantState::SubscriptionExpired),
+            ([(SubscriptionEnded, 1), (Authorized, 2)], MerchantState::SubscriptionExpired),
         ] {
             let [first, second] = events;
             assert_eq!(after(&[first, second]), state, "{events:?}");
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_second_holds_several_events_and_a_stamp_may_be_missing() {
-        assert_eq!(after(&[(Notice::Authorized, 1), (Notice::Uninstalled, 1)]), MerchantState::Retired);
+        assert_eq!(after(&[(Notice::Authorized, 1), (Notice::Uninstalled, 1)]), MerchantState::Uninstalled);
         let mut installation = Installation::default();
         assert!(installation.hear(Notice::Authorized, DateTime::from_timestamp(9, 0)));
         assert!(installation.hear(Notice::Uninstalled, None));

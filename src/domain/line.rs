@@ -2,7 +2,7 @@
 
 use rust_decimal::Decimal;
 
-/// What was ordered. Salla leaves most of its fields out now and then, so all but the id are optional. It tells of goods
+/// What was ordered. Salla leaves most of its fields out now and then, so all but the id are optional. It is about goods
 /// and of no person: what a customer wrote on a line is not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {

@@ -35,18 +35,18 @@ pub enum MerchantState {
     Active,
     /// Left out of sweeps by a person; runs by hand still work.
     Paused,
-    /// Only the merchant can mend it, by installing the app again: its refresh token is used up or revoked.
+    /// Only the merchant can resolve it, by installing the app again: its refresh token is used up or revoked.
     NeedsReauthorization,
     /// Its subscription or trial has ended: left out of sweeps, its tokens stay.
-    Unsubscribed,
+    SubscriptionExpired,
     /// The app was uninstalled: its tokens are destroyed, and no run begins. Its orders and runs stay.
-    Retired,
+    Uninstalled,
 }
 
 impl MerchantState {
     /// Every state, in the order in which they are shown.
     pub const ALL: [Self; 5] =
-        [Self::Active, Self::Paused, Self::NeedsReauthorization, Self::Unsubscribed, Self::Retired];
+        [Self::Active, Self::Paused, Self::NeedsReauthorization, Self::SubscriptionExpired, Self::Uninstalled];
 
     /// The word that the database, the API and the metrics use.
     #[must_use]
@@ -55,8 +55,8 @@ impl MerchantState {
             Self::Active => "active",
             Self::Paused => "paused",
             Self::NeedsReauthorization => "needs_reauthorization",
-            Self::Unsubscribed => "unsubscribed",
-            Self::Retired => "retired",
+            Self::SubscriptionExpired => "subscription_expired",
+            Self::Uninstalled => "uninstalled",
         }
     }
 
@@ -69,10 +69,10 @@ impl MerchantState {
             Self::NeedsReauthorization => {
                 "Salla refuses its tokens: the merchant must install the app again, or import it with new tokens"
             }
-            Self::Unsubscribed => {
+            Self::SubscriptionExpired => {
                 "its subscription or trial has ended; Salla's word of a new one takes it in again, and so does `merchants resume`"
             }
-            Self::Retired => {
+            Self::Uninstalled => {
                 "the app was uninstalled and the tokens are destroyed: the merchant installs it again, or import it with new tokens"
             }
         }
@@ -138,8 +138,8 @@ pub enum Obstacle {
     #[error("{}", MerchantState::NeedsReauthorization.advice())]
     NeedsReauthorization,
     /// Nothing is left to pause or to resume.
-    #[error("{}", MerchantState::Retired.advice())]
-    Retired,
+    #[error("{}", MerchantState::Uninstalled.advice())]
+    Uninstalled,
 }
 
 impl Standing {
@@ -148,22 +148,22 @@ impl Standing {
 
     /// As stored: the state, and what the pause covers.
     #[must_use]
-    pub fn of(state: MerchantState, paused_from: Option<MerchantState>) -> Self {
-        let covered = paused_from.filter(|covered| *covered != MerchantState::Paused);
+    pub fn of(state: MerchantState, state_before_pause: Option<MerchantState>) -> Self {
+        let covered = state_before_pause.filter(|covered| *covered != MerchantState::Paused);
         let paused = state == MerchantState::Paused;
         let beneath = if paused { covered.unwrap_or(MerchantState::Active) } else { state };
-        Self { beneath, paused: paused || paused_from.is_some() }
+        Self { beneath, paused: paused || state_before_pause.is_some() }
     }
 
     /// The state that is shown.
     #[must_use]
     pub fn state(self) -> MerchantState {
-        if self.paused && self.beneath != MerchantState::Retired { MerchantState::Paused } else { self.beneath }
+        if self.paused && self.beneath != MerchantState::Uninstalled { MerchantState::Paused } else { self.beneath }
     }
 
     /// What a person's pause covers; `None`: there is no pause.
     #[must_use]
-    pub fn paused_from(self) -> Option<MerchantState> {
+    pub fn state_before_pause(self) -> Option<MerchantState> {
         self.paused.then_some(self.beneath)
     }
 
@@ -171,7 +171,7 @@ impl Standing {
     #[must_use]
     pub fn authorized(self) -> Self {
         let beneath = match self.beneath {
-            MerchantState::Unsubscribed => MerchantState::Unsubscribed,
+            MerchantState::SubscriptionExpired => MerchantState::SubscriptionExpired,
             _ => MerchantState::Active,
         };
         Self { beneath, ..self }
@@ -184,16 +184,16 @@ impl Standing {
     pub fn after(self, change: Change) -> Result<Self, Obstacle> {
         let beneath = |beneath| Ok(Self { beneath, ..self });
         match (change, self.beneath) {
-            (Change::Pause | Change::Resume, MerchantState::Retired) => Err(Obstacle::Retired),
+            (Change::Pause | Change::Resume, MerchantState::Uninstalled) => Err(Obstacle::Uninstalled),
             (Change::Resume, MerchantState::NeedsReauthorization) => Err(Obstacle::NeedsReauthorization),
             (Change::Pause, _) => Ok(Self { paused: true, ..self }),
             (Change::Resume, _) => Ok(Self::ACTIVE),
-            (Change::Retire, _) => beneath(MerchantState::Retired),
+            (Change::Retire, _) => beneath(MerchantState::Uninstalled),
             // Whether its tokens are good is found out when they are needed again.
             (Change::Unsubscribe, MerchantState::Active | MerchantState::NeedsReauthorization) => {
-                beneath(MerchantState::Unsubscribed)
+                beneath(MerchantState::SubscriptionExpired)
             }
-            (Change::Subscribe, MerchantState::Unsubscribed) => beneath(MerchantState::Active),
+            (Change::Subscribe, MerchantState::SubscriptionExpired) => beneath(MerchantState::Active),
             (Change::RefuseTokens, MerchantState::Active) => beneath(MerchantState::NeedsReauthorization),
             (Change::Unsubscribe | Change::Subscribe | Change::RefuseTokens, _) => Ok(self),
         }
@@ -214,8 +214,8 @@ mod tests {
             let told = [Change::Retire, Change::Unsubscribe, Change::Subscribe, Change::RefuseTokens];
             let after = told.map(|change| standing.after(change).unwrap());
             for after in after.into_iter().chain([standing.authorized()]) {
-                assert!(matches!(after.state(), MerchantState::Paused | MerchantState::Retired), "{after:?}");
-                assert_eq!(Standing::of(after.state(), after.paused_from()), after, "as it is stored");
+                assert!(matches!(after.state(), MerchantState::Paused | MerchantState::Uninstalled), "{after:?}");
+                assert_eq!(Standing::of(after.state(), after.state_before_pause()), after, "as it is stored");
                 if !seen.contains(&after) {
                     seen.push(after);
                 }
@@ -234,11 +234,11 @@ mod tests {
         assert_eq!(after(&[Unsubscribe, Resume]), Ok(MerchantState::Active));
         assert_eq!(after(&[Unsubscribe, Subscribe]), Ok(MerchantState::Active));
         assert_eq!(after(&[RefuseTokens, Subscribe]), Ok(MerchantState::NeedsReauthorization));
-        assert_eq!(after(&[RefuseTokens, Unsubscribe]), Ok(MerchantState::Unsubscribed));
-        assert_eq!(after(&[Unsubscribe, RefuseTokens]), Ok(MerchantState::Unsubscribed));
+        assert_eq!(after(&[RefuseTokens, Unsubscribe]), Ok(MerchantState::SubscriptionExpired));
+        assert_eq!(after(&[Unsubscribe, RefuseTokens]), Ok(MerchantState::SubscriptionExpired));
         assert_eq!(after(&[Pause, RefuseTokens, Resume]), Err(Obstacle::NeedsReauthorization));
-        assert_eq!(after(&[Retire, Resume]), Err(Obstacle::Retired));
-        assert_eq!(after(&[Retire, RefuseTokens]), Ok(MerchantState::Retired));
+        assert_eq!(after(&[Retire, Resume]), Err(Obstacle::Uninstalled));
+        assert_eq!(after(&[Retire, RefuseTokens]), Ok(MerchantState::Uninstalled));
     }
 
     #[test]
@@ -246,6 +246,6 @@ mod tests {
         let lost = |change| Standing::ACTIVE.after(change).unwrap().authorized().state();
         assert_eq!(lost(Change::Retire), MerchantState::Active);
         assert_eq!(lost(Change::RefuseTokens), MerchantState::Active);
-        assert_eq!(lost(Change::Unsubscribe), MerchantState::Unsubscribed);
+        assert_eq!(lost(Change::Unsubscribe), MerchantState::SubscriptionExpired);
     }
 }

@@ -17,7 +17,7 @@ pub struct Part {
     pub listing: Option<Listing>,
     /// What it covers; absent until the run begins.
     pub window: Option<Window>,
-    /// With the listing `rotating`: which part of the older records was read beside what is new; the next run that covers
+    /// With the listing `rotation`: which part of the older records was read beside what is new; the next run that covers
     /// the store reads the next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slice: Option<Slice>,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// How far back a report reaches when nobody says.
+/// How far back a report reaches by default.
 const USUAL: TimeDelta = TimeDelta::days(30);
 
 /// A half-open span `[since, until)`. A run lies in it when it ended in it, and with the run all that it found.
@@ -25,7 +25,7 @@ pub struct InvalidPeriod {
 }
 
 impl Period {
-    /// The period that was asked for: up to now, and thirty days long, where nobody says.
+    /// The requested period; by default the last thirty days.
     ///
     /// # Errors
     /// When `until` is not after `since`, or either is absurd.

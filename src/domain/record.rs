@@ -76,7 +76,7 @@ pub struct Remote<C> {
 }
 
 impl<C> Remote<C> {
-    /// One whose payload nobody has hashed yet.
+    /// A record whose payload is not hashed yet.
     #[must_use]
     pub fn new(
         id: i64,

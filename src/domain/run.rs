@@ -50,60 +50,60 @@ words! {
 words! {
     /// How the records that may have changed were found, and with that, what is guaranteed.
     Listing ("listing") {
-        /// By the filter of that name: every change since the last watermark.
-        UpdatedAtMin = "updated_at_min",
-        /// By the summaries of the whole store: every change that they show, and any other within 28 nights.
-        Documented = "documented",
-        /// By the whole list, whose rows are complete: every change up to now.
-        Full = "full",
-        /// By the days of creation: what is new, and a part of what is older, all of which is read within 28 nights.
-        Rotating = "rotating",
+        /// The server filters by time of change: every change since the watermark.
+        Filter = "filter",
+        /// The whole list is read: every change that its rows show. Where rows are summaries, any other within 28 nights.
+        Scan = "scan",
+        /// By day of creation: the new records, and a part of the older ones. All are read within 28 nights.
+        Rotation = "rotation",
     }
 }
 
 words! {
     /// Why a run failed: one word for one thing to do.
     FailureKind ("failure kind") {
-        /// Nobody of that id is registered.
+        /// No merchant of that id is registered.
         UnknownMerchant = "unknown_merchant",
         /// No token is stored for the merchant.
         NoToken = "no_token",
         /// The stored token cannot be decrypted.
-        TokenUnreadable = "token_unreadable",
+        TokenDecryptionFailed = "token_decryption_failed",
         /// What keeps the tokens does not answer.
-        KeeperUnavailable = "keeper_unavailable",
+        TokenStoreUnavailable = "token_store_unavailable",
         /// Salla refuses the merchant's tokens for good.
         NeedsReauthorization = "needs_reauthorization",
         /// The app was installed without a scope that is needed.
         MissingScope = "missing_scope",
         /// The app's own id or secret is missing or wrong.
-        ClientCredentials = "client_credentials",
+        InvalidClientCredentials = "invalid_client_credentials",
         /// Salla asked for a longer pause than is waited for.
         RateLimited = "rate_limited",
         /// Salla cannot be reached or answers 5xx.
         SallaUnavailable = "salla_unavailable",
         /// Salla answers, but not in its own protocol.
-        SallaMalformed = "salla_malformed",
+        SallaInvalidResponse = "salla_invalid_response",
         /// Salla refuses the request.
-        SallaRejected = "salla_rejected",
+        SallaRequestRejected = "salla_request_rejected",
         /// The store's server offers no listing that this version can rely on.
         ListingUnsupported = "listing_unsupported",
         /// The list cannot be known to be whole.
         ListingUnstable = "listing_unstable",
         /// More records than can be believed are gone at once.
-        MassDisappearance = "mass_disappearance",
+        MassDeletionBlocked = "mass_deletion_blocked",
         /// A page was the previous page again.
-        RepeatedPage = "repeated_page",
+        PaginationLoop = "pagination_loop",
         /// The list goes on beyond every bound.
-        EndlessList = "endless_list",
+        PaginationLimitExceeded = "pagination_limit_exceeded",
         /// The database cannot be reached or refuses to work.
         Database = "database",
         /// Another process took the run over.
         LeaseLost = "lease_lost",
         /// The merchant has a run in another process.
         AlreadyRunning = "already_running",
-        /// The process that held the run went away, time and again.
+        /// The process that held the run went away, and a later run covers its window.
         Abandoned = "abandoned",
+        /// The processes that held the run went away, several times in a row.
+        WorkerCrashLoop = "worker_crash_loop",
         /// The window has nothing in it.
         InvalidWindow = "invalid_window",
         /// A defect of this program.
@@ -144,7 +144,7 @@ pub struct Run {
     /// What it counted so far, of all kinds together.
     pub totals: Totals,
     /// What it does about each kind of record, in this order; empty until it begins, unless the kinds were asked for.
-    pub resources: Vec<Part>,
+    pub resource_results: Vec<Part>,
     /// Requests sent to Salla so far.
     pub requests: u64,
     /// Why it failed.

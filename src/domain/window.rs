@@ -15,7 +15,7 @@ pub struct Window {
     pub until: DateTime<Utc>,
 }
 
-/// What whoever asked for a run asked for.
+/// What a caller asked of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Where the window is to begin; `None`: where the policy says.
@@ -42,7 +42,7 @@ pub enum Covered {
     NothingSince(DateTime<Utc>),
 }
 
-/// How far a window reaches back when nobody says.
+/// How far a window reaches back by default.
 #[derive(Debug, Clone, Copy)]
 pub struct WindowPolicy {
     /// At least this far before now.

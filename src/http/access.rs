@@ -1,4 +1,4 @@
-//! Who may see data and change state: whoever has a token of the scope that is needed, and without any token set,
+//! Who may see data and change state: callers with a token of the required scope. Without a configured token,
 //! only programs of this machine.
 
 use std::{net::IpAddr, sync::Arc};
@@ -38,7 +38,7 @@ pub struct Access {
 enum Rule {
     /// Bearers of these.
     Tokens(Tokens),
-    /// No token is set and nobody else can connect.
+    /// No token is set, and only this machine can connect.
     Open,
     /// No token is set, and anybody might connect.
     Closed,
@@ -62,7 +62,7 @@ impl Access {
         Ok(Self { rule, failures: Failures::default(), proxies })
     }
 
-    /// Whether nobody can see or change anything.
+    /// Whether no caller can see or change anything.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self.rule, Rule::Closed)

@@ -80,7 +80,7 @@ pub fn blank() -> OpenApi {
     document
 }
 
-/// Takes the routes out of a router, and what it tells of them into the whole document.
+/// Takes the routes out of a router, and adds its document to the whole.
 pub fn told<S>(mut router: OpenApiRouter<S>, guarded: bool, whole: &mut OpenApi) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -91,7 +91,7 @@ where
     routes
 }
 
-/// Adds what is the same for every operation: problems where errors are told of without more, and those that each may
+/// Adds the parts that every operation shares: problems where errors have no other description, and those that each may
 /// end in.
 fn complete(document: &mut OpenApi, guarded: bool) {
     for operation in document.paths.paths.values_mut().flat_map(operations) {

@@ -45,14 +45,14 @@ fn run() -> Value {
         "merchant_id": 1001,
         "status": "succeeded",
         "trigger": "schedule",
-        "listing": "updated_at_min",
+        "listing": "filter",
         "dry_run": false,
         "window": {"since": "2026-11-25T23:00:00Z", "until": "2026-11-26T23:00:00Z"},
         "totals": totals(),
-        "resources": [{
+        "resource_results": [{
             "resource": "orders",
             "status": "succeeded",
-            "listing": "updated_at_min",
+            "listing": "filter",
             "window": {"since": "2026-11-25T23:00:00Z", "until": "2026-11-26T23:00:00Z"},
             "observed_at": "2026-11-26T23:00:00Z",
             "totals": totals(),
@@ -75,7 +75,7 @@ fn queued() -> Value {
     run["totals"] = json!({
         "fetched": 0, "created": 0, "updated": 0, "unchanged": 0, "skipped": 0, "failed": 0, "newer_locally": 0
     });
-    run["resources"] = json!([]);
+    run["resource_results"] = json!([]);
     run["requests"] = json!(0);
     for absent in ["listing", "window", "started_at", "finished_at"] {
         run[absent] = Value::Null;

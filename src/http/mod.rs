@@ -85,7 +85,7 @@ pub struct Api<L> {
     pub liveness: Liveness,
     /// Called when the process is asked to end.
     pub draining: CancellationToken,
-    /// Anybody may ask the probes: they have few of the database's connections, whoever does.
+    /// Probes need no token, so they share a few database connections.
     pub probing: Semaphore,
     /// A scrape that waits for the database does not keep the probes waiting.
     pub scraping: Semaphore,
@@ -116,7 +116,7 @@ pub struct Onboarding<R> {
 const BODY_LIMIT: usize = 64 << 10;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// Every route, and the document that tells of them.
+/// Every route, and the OpenAPI document.
 struct Routes<L, R> {
     /// For those with a token.
     runs: Router<Arc<Api<L>>>,
@@ -124,7 +124,7 @@ struct Routes<L, R> {
     register: Router<Arc<Onboarding<R>>>,
     /// For everybody.
     open: Router<Arc<Api<L>>>,
-    /// For whoever proves to be Salla.
+    /// For requests that Salla signed.
     webhooks: Router<Arc<Onboarding<R>>>,
     document: String,
 }

@@ -119,7 +119,7 @@ impl From<CredentialError> for Problem {
             CredentialError::OtherMerchant { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
             CredentialError::Unavailable { .. } => {
                 tracing::error!(error = %error, "a request could not be answered");
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "what keeps the tokens does not answer; try again")
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "token store unavailable; try again")
             }
             CredentialError::Unreadable { .. } => {
                 tracing::error!(error = %error, "a request could not be answered");

@@ -41,7 +41,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// Its SHA-256, which nobody can make without it.
+    /// Its SHA-256. Only the token's holder can compute it.
     pub(super) fn digest(&self) -> &[u8; 32] {
         &self.digest
     }

@@ -62,7 +62,7 @@ pub struct Create {
         ("Idempotency-Replayed" = Option<bool>, description = "true: the same request made it before"))),
     (status = 400, description = "A body or a key that cannot be read"),
     (status = 404, description = "No merchant has this id"),
-    (status = 409, description = "The merchant has a run that is queued or running, `run_id`; or it is retired"),
+    (status = 409, description = "The merchant has a run that is queued or running, `run_id`; or its app is uninstalled"),
     (status = 413, description = "A body of more than 64 KiB"),
     (status = 422, description = "A window that has nothing in it; or the key was sent with another request")))]
 pub async fn create<L: Ledger>(
@@ -108,7 +108,7 @@ pub async fn create<L: Ledger>(
                 .with("run_id", id.to_string()))
         }
         Enqueued::UnknownMerchant => Err(no_merchant(create.merchant_id)),
-        Enqueued::Retired => Err(Problem::new(StatusCode::CONFLICT, MerchantState::Retired.advice())),
+        Enqueued::Uninstalled => Err(Problem::new(StatusCode::CONFLICT, MerchantState::Uninstalled.advice())),
     }
 }
 

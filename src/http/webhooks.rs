@@ -35,16 +35,16 @@ pub const BODY_LIMIT: usize = 1 << 20;
 /// From the first byte of a request to its answer: Salla hears no later one.
 const IN_ALL: Duration = Duration::from_secs(9);
 
-/// So many larger bodies are read at once: nobody has proved anything until the whole of one is there.
+/// How many larger bodies are read at once. A caller has proved nothing until its whole body is read.
 const LARGE_BODIES_AT_ONCE: usize = 32;
 
-/// Every app event is smaller. As many as there are connections may be read at once, whoever dribbles larger ones.
+/// Every app event is smaller. Each connection may send one at any time, however slowly others send larger bodies.
 const SMALL_BODY: u64 = 64 << 10;
 
 /// The label of what is not known by name.
 const OTHER: &str = "other";
 
-/// Lets a request be read when there is room for its body, and nobody wait for an answer that nobody hears.
+/// Reads a request when there is room for its body. A caller that has gone away does not wait.
 #[derive(Debug, Clone)]
 pub struct Turnstile {
     large: Arc<Semaphore>,
@@ -116,7 +116,7 @@ pub async fn receive<R: Register>(
         Proof::Given => {}
         Proof::NoSecret => {
             onboarding.metrics.webhook(OTHER, "no_secret");
-            let detail = "neither salla.webhook_secret nor salla.client_secret is set, so nobody can prove to be Salla";
+            let detail = "neither salla.webhook_secret nor salla.client_secret is set, so no request can prove that Salla sent it";
             return Err(Problem::new(StatusCode::FORBIDDEN, detail));
         }
         Proof::Wrong => {

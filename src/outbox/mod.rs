@@ -1,4 +1,4 @@
-//! The hand-over: who feeds a warehouse from the database's log of changes is told of each run that ended well, as a
+//! Event delivery: a warehouse that reads the database's log of changes gets an event for each succeeded run, as a
 //! signed `CloudEvent`, at least once, and each merchant's in their order.
 //!
 //! The events wait in the database (see [`crate::reconcile::ports::Outbox`]); here they are delivered.

@@ -8,7 +8,7 @@ const MOST_AT_ONCE: u32 = 16;
 const SHORTEST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
-/// An event that is not taken in is tried again after these at first and at the most.
+/// The first and the longest pause before an undelivered event is sent again.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 

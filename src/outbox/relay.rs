@@ -77,7 +77,7 @@ impl<O: Outbox> Relay<O> {
         }
         if failed {
             let rest = pace.went_wrong().max(wants);
-            tracing::info!(rest = %humantime::format_duration(rest), "events rest; then one is tried");
+            tracing::info!(rest = %humantime::format_duration(rest), "event delivery backing off");
             return rest;
         }
         if refused && delivered.is_empty() {

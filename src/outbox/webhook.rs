@@ -89,8 +89,8 @@ impl Undeliverable {
     /// The word for it in the metrics.
     pub fn result(&self) -> &'static str {
         match self {
-            Self::Refused { .. } | Self::Unwritable(_) => "refused",
-            Self::Unanswered(_) => "unanswered",
+            Self::Refused { .. } | Self::Unwritable(_) => "rejected",
+            Self::Unanswered(_) => "no_response",
         }
     }
 

@@ -20,9 +20,9 @@ pub struct Config {
     #[serde(deserialize_with = "crate::config::duration")]
     pub lease: Duration,
     #[serde(deserialize_with = "crate::config::duration")]
-    pub slice: Duration,
+    pub time_slice: Duration,
     pub page_size: u32,
-    pub max_disappeared: f64,
+    pub max_deletion_ratio: f64,
     #[serde(deserialize_with = "crate::config::parsed")]
     pub resources: Resources,
     pub order_items: bool,

@@ -36,13 +36,13 @@ impl<S, T> Work<'_, S, T> {
         let (held, checks) = (self.target.held(merchant, &ids).await?, self.target.checks(merchant, &ids).await?);
         let deep = DeepCheck { now: self.claim.now, all: self.claim.request.full };
         let (closer, enough): (Vec<_>, Vec<_>) = summaries.into_iter().partition(|summary| {
-            let unwell = survey.is_unwell(summary.id);
-            needs_detail(summary, held.get(&summary.id), checks.get(&summary.id), (deep, unwell))
+            let failed = survey.has_failed(summary.id);
+            needs_detail(summary, held.get(&summary.id), checks.get(&summary.id), (deep, failed))
         });
         batch.unchanged += enough.len() as u64;
         let asked: Vec<i64> = closer.iter().map(|summary| summary.id).collect();
         let read = self.read_each(&asked, survey, done).await?;
-        let unknown = asked.iter().zip(&read).filter(|(id, _)| !survey.is_unwell(**id));
+        let unknown = asked.iter().zip(&read).filter(|(id, _)| !survey.has_failed(**id));
         if unknown.clone().count() >= TOO_MANY as usize && unknown.clone().all(|(_, record)| record.is_none()) {
             let error = SourceError::Rejected { reason: LISTED_AND_GONE.to_owned() };
             let fetch = |id, suspect| self.source.record(self.whose(), (id, suspect), &done.requests);
@@ -94,7 +94,7 @@ impl<S, T> Work<'_, S, T> {
         F: Fn(i64, bool) -> Fut,
         Fut: Future<Output = Result<Option<Result<X, Unreadable>>, SourceError>>,
     {
-        let suspect = |id| survey.is_unwell(id);
+        let suspect = |id| survey.has_failed(id);
         let fetch = &fetch;
         let read = |id| async move { (id, fetch(id, suspect(id)).await) };
         let (mut records, mut in_a_row, mut readable) = (Vec::with_capacity(ids.len()), 0, None);

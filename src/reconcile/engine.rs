@@ -52,7 +52,7 @@ pub struct Work<'a, S, T> {
     pub source: &'a S,
     pub target: &'a T,
     /// The part of what is held that may be gone at once.
-    pub max_disappeared: f64,
+    pub max_deletion_ratio: f64,
     /// Fetches may be dropped when this is called, commits never.
     pub stop: &'a CancellationToken,
     pub progress: &'a ProgressSender,
@@ -74,8 +74,12 @@ where
             Survey::start(R::RESOURCE, work.source.begin(work.window.since, slice), done.commits_ever)
         }
     };
-    let unwell = if work.claim.ails { work.target.unwell(work.claim.lease.merchant).await? } else { Vec::new() };
-    let mut survey = Survey::new(start, unwell, work.claim.now);
+    let failed_records = if work.claim.has_failed_records {
+        work.target.failed_records(work.claim.lease.merchant).await?
+    } else {
+        Vec::new()
+    };
+    let mut survey = Survey::new(start, failed_records, work.claim.now);
     let ended = work.walk::<R>(&mut survey, done).await;
     match &ended {
         Ok(()) => {
@@ -201,7 +205,7 @@ impl<S, T> Work<'_, S, T> {
         T: Target<R>,
     {
         let ids = batch.records.iter().map(|record| record.record.id()).chain(batch.gone.iter().map(|(id, _)| *id));
-        batch.well = ids.filter(|id| survey.is_unwell(*id)).collect();
+        batch.recovered = ids.filter(|id| survey.has_failed(*id)).collect();
         let cursor = survey.cursor();
         done.commits_ever = cursor.commits;
         match done.quiet.take(batch, cursor) {

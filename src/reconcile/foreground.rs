@@ -46,18 +46,18 @@ where
                 Ok(Begun::UnknownMerchant) => {
                     failure(FailureKind::UnknownMerchant, &format!("merchant {} is not registered", new.merchant))
                 }
-                Ok(Begun::Retired) => {
+                Ok(Begun::Uninstalled) => {
                     failure(FailureKind::NoToken, &format!("merchant {} has uninstalled the app", new.merchant))
                 }
-                Ok(Begun::Busy { run_id, lease_until, lapses_in }) => {
-                    let renewed = known_lease.is_some_and(|lease| lease != (run_id, lease_until));
+                Ok(Begun::Busy { run_id, lease_expires_at, lapses_in }) => {
+                    let renewed = known_lease.is_some_and(|lease| lease != (run_id, lease_expires_at));
                     if !renewed {
                         if known_lease.is_none() {
                             tracing::info!(merchant.id = new.merchant.0, run.id = %run_id,
                             "waiting up to {} for the lease of the merchant's active run",
                             humantime::format_duration(Duration::from_secs(lapses_in.as_secs() + 1)));
                         }
-                        known_lease = Some((run_id, lease_until));
+                        known_lease = Some((run_id, lease_expires_at));
                         let wait = lapses_in.min(LEASE_POLL);
                         if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
                             continue;

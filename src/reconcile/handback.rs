@@ -8,7 +8,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     parts::Done,
     policy::failure,
-    ports::{Claim, Ending, Lease, Ledger, Limits, MAX_SETBACKS, PauseStore, Released, Sources, TargetError, Targets},
+    ports::{
+        Claim, Ending, Lease, Ledger, Limits, MAX_FAILED_ATTEMPTS, PauseStore, Released, Sources, TargetError, Targets,
+    },
     runner::{Ended, OnStop, Runner},
 };
 use crate::domain::{FailureKind, RunStatus, Wait};
@@ -31,16 +33,16 @@ where
         Ended::Elsewhere(claim.lease.merchant)
     }
 
-    /// Takes up what whoever had the store before has spent of its limit.
+    /// Loads how much of the merchant's limit the previous process used.
     pub(super) fn arrive(&self, claim: &Claim) {
-        // Who went away without a word has told nobody.
-        let spent = if claim.setbacks > 0 { None } else { Some(claim.spent) };
+        // A process that died reported nothing.
+        let spent = if claim.failed_attempts > 0 { None } else { Some(claim.spent) };
         if spent != Some(0) {
             self.source.inherit(claim.lease.merchant, spent);
         }
     }
 
-    /// Leaves on record what is spent of the store's limit, for whoever has it next.
+    /// Saves how much of the merchant's limit is used, for the next process.
     pub(super) async fn leave(&self, claim: &Claim) {
         let merchant = claim.lease.merchant;
         let spent = self.source.spent(merchant);
@@ -50,15 +52,15 @@ where
         match timeout(LEAVING, self.store.spent(merchant, spent)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(error = %error, "what is spent of the store's limit could not be left on record");
+                tracing::warn!(error = %error, "failed to persist rate-limit usage");
             }
-            Err(_) => tracing::warn!("what is spent of the store's limit could not be left on record in time"),
+            Err(_) => tracing::warn!("failed to persist rate-limit usage in time"),
         }
     }
 
-    /// Nobody would take up a run of the foreground, and one that always comes to nothing is not the database's outage.
+    /// No worker would claim a foreground run, and repeated failures are not an outage of the database.
     pub(super) fn is_worth_another_try(&self, claim: &Claim, done: &Done) -> bool {
-        self.on_stop == OnStop::GiveBack && (done.commits > 0 || claim.setbacks + 1 < MAX_SETBACKS)
+        self.on_stop == OnStop::GiveBack && (done.commits > 0 || claim.failed_attempts + 1 < MAX_FAILED_ATTEMPTS)
     }
 
     /// Gives the run back as soon as the database can be told; after a while its lease lapses instead.
@@ -85,7 +87,7 @@ where
             tracing::info!(
                 waiting.reason = %wait.reason,
                 waiting.message = wait.message,
-                "run given back at its cursor for {} s",
+                "run released for {} s; will resume from its cursor",
                 pause.as_secs()
             );
             return Ended::Elsewhere(claim.lease.merchant);
@@ -113,9 +115,9 @@ where
                     waiting.reason = %wait.reason,
                     waiting.message = wait.message,
                     waiting.seconds = pause.as_secs(),
-                    "run waits at its cursor"
+                    "run released for a backoff; will resume from its cursor"
                 ),
-                None => tracing::info!("run given back at its cursor"),
+                None => tracing::info!("run released; will resume from its cursor"),
             },
             Ok(Released::Cancelled) => tracing::info!("run cancelled at its cursor"),
             Ok(Released::Superseded) => {

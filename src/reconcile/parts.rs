@@ -107,16 +107,16 @@ pub fn settle(done: &mut Done, failed: Option<Failure>) -> Result<(), Failure> {
 }
 
 /// What another run has to do that takes up the rest of this one, which has not gone through all of its parts. It counts
-/// anew.
+/// again.
 pub fn rest(done: &Done) -> Vec<Part> {
-    let anew = |(number, part): (usize, &Part)| Part {
+    let restarted = |(number, part): (usize, &Part)| Part {
         status: if number < done.at { part.status } else { RunStatus::Queued },
         listing: part.listing.filter(|_| number < done.at),
         observed_at: part.observed_at.filter(|_| number < done.at),
         error: part.error.clone().filter(|_| number < done.at),
         ..Part::waiting(part.resource, part.window)
     };
-    done.parts.iter().enumerate().map(anew).collect()
+    done.parts.iter().enumerate().map(restarted).collect()
 }
 
 /// Says of the parts that a run did not come to the end of how the run ended.

@@ -24,7 +24,7 @@ pub enum Disposition {
     TryAgain(Failure, Duration),
     /// End it as cancelled.
     Cancel,
-    /// Give it back at its cursor, for whoever claims next.
+    /// Release it; any worker may claim it.
     GiveBack,
     /// Touch nothing: it has been given back, for others that wait.
     MadeWay,
@@ -81,7 +81,7 @@ pub fn dispose(error: &EngineError) -> Disposition {
         }
         EngineError::Source(error) => of_source(error),
         EngineError::Walk(error) => error.kind(),
-        EngineError::MassDisappearance(_) => FailureKind::MassDisappearance,
+        EngineError::MassDisappearance(_) => FailureKind::MassDeletionBlocked,
     };
     Disposition::Fail(failure(kind, error))
 }
@@ -90,26 +90,27 @@ pub fn dispose(error: &EngineError) -> Disposition {
 pub fn spares_other_kinds(kind: FailureKind) -> bool {
     match kind {
         FailureKind::MissingScope
-        | FailureKind::SallaMalformed
-        | FailureKind::SallaRejected
+        | FailureKind::SallaInvalidResponse
+        | FailureKind::SallaRequestRejected
         | FailureKind::ListingUnsupported
         | FailureKind::ListingUnstable
-        | FailureKind::MassDisappearance
-        | FailureKind::RepeatedPage
-        | FailureKind::EndlessList
+        | FailureKind::MassDeletionBlocked
+        | FailureKind::PaginationLoop
+        | FailureKind::PaginationLimitExceeded
         | FailureKind::Internal => true,
         FailureKind::UnknownMerchant
         | FailureKind::NoToken
-        | FailureKind::TokenUnreadable
-        | FailureKind::KeeperUnavailable
+        | FailureKind::TokenDecryptionFailed
+        | FailureKind::TokenStoreUnavailable
         | FailureKind::NeedsReauthorization
-        | FailureKind::ClientCredentials
+        | FailureKind::InvalidClientCredentials
         | FailureKind::RateLimited
         | FailureKind::SallaUnavailable
         | FailureKind::Database
         | FailureKind::LeaseLost
         | FailureKind::AlreadyRunning
         | FailureKind::Abandoned
+        | FailureKind::WorkerCrashLoop
         | FailureKind::InvalidWindow => false,
     }
 }
@@ -133,19 +134,19 @@ pub fn failure(kind: FailureKind, what: &impl Display) -> Failure {
 fn of_source(error: &SourceError) -> FailureKind {
     match error {
         SourceError::NoToken(_) => FailureKind::NoToken,
-        SourceError::Credentials(CredentialError::Unreadable { .. }) => FailureKind::TokenUnreadable,
-        SourceError::Credentials(CredentialError::Unavailable { .. }) => FailureKind::KeeperUnavailable,
+        SourceError::Credentials(CredentialError::Unreadable { .. }) => FailureKind::TokenDecryptionFailed,
+        SourceError::Credentials(CredentialError::Unavailable { .. }) => FailureKind::TokenStoreUnavailable,
         SourceError::Credentials(CredentialError::OtherMerchant { .. }) => FailureKind::NeedsReauthorization,
         SourceError::Credentials(CredentialError::Store(_)) => FailureKind::Database,
         SourceError::Unauthorized { .. } => FailureKind::NeedsReauthorization,
         SourceError::MissingScope { .. } => FailureKind::MissingScope,
-        SourceError::ClientCredentials(_) => FailureKind::ClientCredentials,
+        SourceError::ClientCredentials(_) => FailureKind::InvalidClientCredentials,
         SourceError::RateLimited { .. } | SourceError::AddressLimit { .. } => FailureKind::RateLimited,
         SourceError::Unavailable { .. } | SourceError::Resting { .. } | SourceError::NotAsked => {
             FailureKind::SallaUnavailable
         }
-        SourceError::Malformed { .. } | SourceError::Redirected { .. } => FailureKind::SallaMalformed,
-        SourceError::Gone { .. } | SourceError::Rejected { .. } => FailureKind::SallaRejected,
+        SourceError::Malformed { .. } | SourceError::Redirected { .. } => FailureKind::SallaInvalidResponse,
+        SourceError::Gone { .. } | SourceError::Rejected { .. } => FailureKind::SallaRequestRejected,
         SourceError::ListingUnsupported { .. } => FailureKind::ListingUnsupported,
     }
 }
@@ -155,35 +156,36 @@ pub fn advice(kind: FailureKind) -> &'static str {
     match kind {
         FailureKind::UnknownMerchant => "`merchants list` tells who is registered",
         FailureKind::NoToken => "the merchant installs the app, or import it with its tokens: `merchants import`",
-        FailureKind::TokenUnreadable => {
-            "see to what the message names: put the key back into vault.keys, or mend what AWS refuses; or import the merchant again"
+        FailureKind::TokenDecryptionFailed => {
+            "see to what the message names: put the key back into vault.keys, or fix what AWS refuses; or import the merchant again"
         }
-        FailureKind::KeeperUnavailable => {
+        FailureKind::TokenStoreUnavailable => {
             "nothing was sent and no token is lost: let what the message names answer, and run again"
         }
         FailureKind::NeedsReauthorization => "the merchant must install the app again",
         FailureKind::MissingScope => "grant the app that scope, and have the merchant approve it",
-        FailureKind::ClientCredentials => "set salla.client_id and salla.client_secret to the app's own",
+        FailureKind::InvalidClientCredentials => "set salla.client_id and salla.client_secret to the app's own",
         FailureKind::RateLimited => {
             "the daemon takes it up again after the pause, a `run` has to be repeated; lower salla.limit_share if it recurs"
         }
         FailureKind::SallaUnavailable => "the next run covers this window; see Salla's status page if it lasts",
-        FailureKind::SallaMalformed => {
+        FailureKind::SallaInvalidResponse => {
             "check salla.api_url, and whether a proxy or a maintenance page answers in Salla's place"
         }
-        FailureKind::SallaRejected => "read Salla's words; the request is wrong in its eyes",
-        FailureKind::ListingUnsupported => {
-            "salla.listing = auto or documented does with less; what neither can list, this version cannot reconcile"
+        FailureKind::SallaRequestRejected => "read Salla's words; the request is wrong in its eyes",
+        FailureKind::ListingUnsupported => "set salla.listing to auto or scan, which need no filter",
+        FailureKind::MassDeletionBlocked => {
+            "look whether the store really has so few; if it has, raise reconcile.max_deletion_ratio for one run"
         }
-        FailureKind::MassDisappearance => {
-            "look whether the store really has so few; if it has, raise reconcile.max_disappeared for one run"
-        }
-        FailureKind::ListingUnstable | FailureKind::RepeatedPage | FailureKind::EndlessList => {
+        FailureKind::ListingUnstable | FailureKind::PaginationLoop | FailureKind::PaginationLimitExceeded => {
             "the watermark stays; tell Salla's support which page"
         }
         FailureKind::Database => "see the database's own log; the next run covers this window",
         FailureKind::LeaseLost | FailureKind::AlreadyRunning => "wait for the run that is active",
-        FailureKind::Abandoned => "look for crashes of the process that held it; the next run covers this window",
+        FailureKind::Abandoned => "a later run covers this window",
+        FailureKind::WorkerCrashLoop => {
+            "look for crashes of the processes that held it; the next run covers this window"
+        }
         FailureKind::InvalidWindow => "give a window that ends after it begins",
         FailureKind::Internal => "report it, with the log around it",
     }

@@ -1,4 +1,4 @@
-//! What whoever watches a run gets to see while it goes on.
+//! The progress of a run, for a person who watches it.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub enum Progress {
     Ended(Box<Ended>),
 }
 
-/// Where progress is told; nobody need be listening.
+/// Where progress is sent. It needs no receiver.
 #[derive(Debug, Clone, Default)]
 pub struct ProgressSender(Option<UnboundedSender<Progress>>);
 

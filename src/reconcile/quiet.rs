@@ -1,5 +1,5 @@
 //! Pages on which nothing differs. Of them only where the run stands has to be written, and that can wait for the next
-//! page that has more to write, or for a moment: whoever takes the run over reads them again.
+//! page that has more to write, or for a moment: a process that takes the run over reads them again.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::ports::{Batch, Cursor, Seen};
 use crate::domain::{Outcome, Record, Totals};
 
-/// A run commits at least so often. At the pace that Salla permits that is every page.
+/// How often a run commits at least. At the rate that Salla permits, this is every page.
 const COMMIT_EVERY: Duration = Duration::from_millis(250);
 
 /// What has not been committed since the last commit, all of it without a difference.

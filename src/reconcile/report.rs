@@ -1,10 +1,10 @@
-//! The report over a period, the same for whoever asks.
+//! The report over a period, the same for the command and the API.
 
 use super::ports::{DriftFilter, Ledger, TargetError};
 use crate::domain::Drift;
 
 /// The drift of those whom `filter` names. A merchant that is named has an answer even where no run looked;
-/// `None`: nobody knows it.
+/// `None`: unknown.
 ///
 /// # Errors
 /// When the database refuses.

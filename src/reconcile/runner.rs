@@ -59,12 +59,12 @@ pub struct Runner<S, T> {
     pub source: Arc<S>,
     /// The database: both the ledger and what is reconciled.
     pub store: T,
-    /// What is reconciled where nobody says.
+    /// The resources of a run that names none.
     pub resources: Resources,
     /// How far windows reach back.
     pub policy: WindowPolicy,
     /// The part of what is held that may be gone at once.
-    pub max_disappeared: f64,
+    pub max_deletion_ratio: f64,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Who is told.
@@ -95,7 +95,7 @@ impl<S, T: Clone> Clone for Runner<S, T> {
             store: self.store.clone(),
             resources: self.resources,
             policy: self.policy,
-            max_disappeared: self.max_disappeared,
+            max_deletion_ratio: self.max_deletion_ratio,
             metrics: Arc::clone(&self.metrics),
             progress: self.progress.clone(),
             leases: self.leases.clone(),
@@ -148,7 +148,7 @@ where
             None => Part::outcome(&done.parts),
             Some(Disposition::Fail(failure)) => (RunStatus::Failed, Some(failure)),
             Some(Disposition::Postpone(failure, pause)) => {
-                // In the foreground there may be nobody who would take it up.
+                // In the foreground there may be no worker that would claim it.
                 let wait = Wait { reason: WaitReason::RateLimited, message: failure.message.clone() };
                 let parts = parts::rest(&done);
                 again = (self.on_stop == OnStop::GiveBack).then_some(Again { pause, parts, wait });
@@ -164,7 +164,7 @@ where
             Some(Disposition::LetGo) => return self.let_go(&claim),
             Some(Disposition::MadeWay) => {
                 self.leave(&claim).await;
-                tracing::info!("run made way for others at its cursor; it goes on behind them");
+                tracing::info!("time slice used up; run requeued");
                 return Ended::Elsewhere(claim.lease.merchant);
             }
             Some(Disposition::Rest(wait, pause)) => return self.give_back(&claim, pause, Some(&wait)).await,
@@ -222,7 +222,7 @@ where
             window,
             source: &*self.source,
             target: &self.store,
-            max_disappeared: self.max_disappeared,
+            max_deletion_ratio: self.max_deletion_ratio,
             stop,
             progress: &self.progress,
         };
@@ -242,11 +242,11 @@ where
             EngineError::Stopped if self.on_stop == OnStop::Cancel => Disposition::Cancel,
             EngineError::Source(SourceError::Credentials(CredentialError::Unavailable { .. })) => {
                 self.metrics.tokens_unavailable.inc();
-                tracing::error!(error = %error, "what keeps the tokens does not answer");
+                tracing::error!(error = %error, "token store unavailable");
                 match self.on_stop {
                     OnStop::GiveBack => dispose(error),
-                    // Nobody would take it up.
-                    OnStop::Cancel => Disposition::Fail(failure(FailureKind::KeeperUnavailable, error)),
+                    // No worker would claim it.
+                    OnStop::Cancel => Disposition::Fail(failure(FailureKind::TokenStoreUnavailable, error)),
                 }
             }
             error => dispose(error),
@@ -274,7 +274,7 @@ where
         self.metrics.run_ended(run, took);
     }
 
-    /// Tells of a run whose processes are gone, and which this one has ended in the ledger.
+    /// Logs a run that this process ended because its processes are gone.
     pub(super) fn tell_abandoned(&self, run: &Run) {
         let took = run.started_at.zip(run.finished_at).and_then(|(began, ended)| (ended - began).to_std().ok());
         self.tell_end(run, took.unwrap_or_default());

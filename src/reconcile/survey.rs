@@ -20,8 +20,8 @@ pub struct Survey {
     cursor: Cursor,
     seen: SeenIds,
     /// What earlier runs could not read or write, those not tried for longest first.
-    unwell: Vec<i64>,
-    is_unwell: HashSet<i64>,
+    failed: Vec<i64>,
+    has_failed: HashSet<i64>,
     now: DateTime<Utc>,
     began: Instant,
     /// What Salla's clock showed, and when.
@@ -60,13 +60,13 @@ impl<R> Default for Admitted<R> {
 pub enum Step<R> {
     /// It belongs to the run.
     Page(Admitted<R>),
-    /// The lists are planned anew, for this reason; the page will come again in another.
+    /// The lists are planned again, for this reason; the page will come again in another.
     Replanned(&'static str),
 }
 
 impl Survey {
     /// Goes on from a cursor, with the ids that were seen up to there; `now`: by the database's clock.
-    pub fn new((cursor, seen): (Cursor, Seen), unwell: Vec<i64>, now: DateTime<Utc>) -> Self {
+    pub fn new((cursor, seen): (Cursor, Seen), failed: Vec<i64>, now: DateTime<Utc>) -> Self {
         let mut ids = SeenIds::new();
         for (pass, page) in seen {
             ids.extend(page.into_iter().map(|id| (id, pass)));
@@ -74,8 +74,8 @@ impl Survey {
         Self {
             cursor,
             seen: ids,
-            is_unwell: unwell.iter().copied().collect(),
-            unwell,
+            has_failed: failed.iter().copied().collect(),
+            failed,
             now,
             began: Instant::now(),
             clock: None,
@@ -117,20 +117,20 @@ impl Survey {
     }
 
     /// Whether earlier runs could not read or write a record.
-    pub fn is_unwell(&self, id: i64) -> bool {
-        self.is_unwell.contains(&id)
+    pub fn has_failed(&self, id: i64) -> bool {
+        self.has_failed.contains(&id)
     }
 
     /// What earlier runs could not settle and this one has not met.
     pub fn unsettled(&self) -> impl Iterator<Item = i64> {
-        self.unwell.iter().copied().filter(|id| !self.has_seen(*id))
+        self.failed.iter().copied().filter(|id| !self.has_seen(*id))
     }
 
     /// Records by which to tell a store's trouble from that of `ids`: some that a list showed and that nothing is known
     /// to be wrong with, by earlier runs or, `bad`, by this one; and the last of `ids` themselves.
     pub fn controls(&self, ids: &[i64], bad: &HashSet<i64>) -> Vec<i64> {
         // A row without an id was seen under a negative number, at which there is nothing to ask for.
-        let well = |id: &&i64| **id >= 0 && !self.is_unwell(**id) && !bad.contains(id);
+        let well = |id: &&i64| **id >= 0 && !self.has_failed(**id) && !bad.contains(id);
         let others = self.seen.keys().filter(|id| !ids.contains(id)).filter(well).take(CONTROLS);
         others.chain(ids.iter().rev().filter(well).take(CONTROLS)).copied().collect()
     }
@@ -162,7 +162,7 @@ impl Survey {
         let served_at = page.served_at.map(|at| at.min(self.now).trunc_subsecs(0));
         self.cursor.observed_at = self.cursor.observed_at.or(served_at);
         if let Some(reason) = page.out_of_scope {
-            self.cursor.listing = Listing::Documented;
+            self.cursor.listing = Listing::Scan;
             self.cursor.scopes = vec![Scope::EVERYTHING];
             self.walk_on();
             return Ok(Step::Replanned(reason));
@@ -208,7 +208,7 @@ fn sort_out<R: Record>(page: Page<R>, marks: &[Option<u32>], ids: Seen) -> Admit
             (Row::Whole(record), None) => admitted.records.push(record),
             (Row::Whole(record), Some(_)) => {
                 if let Some(place) = admitted.summaries.iter().position(|summary| summary.id == record.id()) {
-                    // The page tells of it twice, and here it tells all.
+                    // The page has it twice, here in full.
                     admitted.summaries.swap_remove(place);
                     admitted.records.push(record);
                     continue;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{ports::Ledger, runner::Ended};
 use crate::domain::{RunStatus, Totals};
 
-/// Tells of the sweeps whose last run has ended, in whichever process: the ledger hands each out once.
+/// Logs the sweeps whose last run has ended, in any process. Each is logged once.
 pub async fn tell(ledger: &impl Ledger) {
     let sweeps = match ledger.ended_sweeps().await {
         Ok(sweeps) => sweeps,
@@ -21,8 +21,8 @@ pub async fn tell(ledger: &impl Ledger) {
         for (status, runs, totals) in ended.runs {
             sweep.count(status, runs, totals);
         }
-        let slot = ended.slot.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-        sweep.report(Some(&slot), ended.took);
+        let scheduled_for = ended.scheduled_for.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        sweep.report(Some(&scheduled_for), ended.took);
     }
 }
 
@@ -52,10 +52,10 @@ impl Sweep {
         self.totals += totals;
     }
 
-    fn report(&self, slot: Option<&str>, took: Duration) {
+    fn report(&self, scheduled_for: Option<&str>, took: Duration) {
         let of = |status| self.by_status.get(&status).copied().unwrap_or(0);
         tracing::info!(
-            schedule.slot = slot,
+            schedule.scheduled_for = scheduled_for,
             sweep.runs = self.by_status.values().sum::<u64>(),
             sweep.succeeded = of(RunStatus::Succeeded),
             sweep.partial = of(RunStatus::Partial),

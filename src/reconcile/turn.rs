@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::ports::{Lease, Ledger, TargetError};
 
-/// Where nobody waits, it is looked again after at most this long.
+/// While no other run waits, the queue is looked at again after at most this long.
 const NEXT_LOOK: Duration = Duration::from_secs(10);
 
 /// A run's turn.

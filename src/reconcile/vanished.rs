@@ -32,7 +32,7 @@ type Version = Option<DateTime<Utc>>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "of {held} {resource} that are held and ought to be listed, {absent} were not; of the {asked} that were asked for, \
-     {missing} are gone or were left out, which is more than reconcile.max_disappeared allows; none was marked"
+     {missing} are gone or were left out, which is more than reconcile.max_deletion_ratio allows; none was marked"
 )]
 pub struct MassDisappearance {
     resource: Resource,
@@ -71,7 +71,7 @@ where
     T: Target<R>,
 {
     let began = survey.cursor().observed_at.unwrap_or(work.claim.now);
-    let since = (survey.cursor().listing == Listing::UpdatedAtMin).then_some(work.window.since);
+    let since = (survey.cursor().listing == Listing::Filter).then_some(work.window.since);
     let until = work.claim.request.until.map_or(began, |until| until.min(began));
     let has_seen = |id| survey.has_seen(id);
     let ought = match (since, done.part().slice) {
@@ -81,13 +81,13 @@ where
     };
     let (held, absent) = work.target.unseen(work.claim.lease.merchant, ought, &has_seen).await?;
     let absent: BTreeMap<i64, Version> = absent.into_iter().collect();
-    let brake = Brake { resource: R::RESOURCE, held, absent: absent.len(), share: work.max_disappeared };
+    let brake = Brake { resource: R::RESOURCE, held, absent: absent.len(), share: work.max_deletion_ratio };
 
     let mut gone = ask_absent(work, survey, done, (&absent, brake, (since, began))).await?;
     let unsettled: Vec<i64> = survey.unsettled().filter(|id| !absent.contains_key(id)).collect();
     let (unsettled, later) = unsettled.split_at(unsettled.len().min(MAX_UNSETTLED));
     if !later.is_empty() {
-        tracing::warn!(resource = %R::RESOURCE, records = later.len(), "more is unwell than one run tries; the next ones go on with it");
+        tracing::warn!(resource = %R::RESOURCE, records = later.len(), "retry limit reached; remaining failed records deferred to the next run");
         done.unsettled = later.len();
     }
     for ids in unsettled.chunks(BATCH) {

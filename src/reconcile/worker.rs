@@ -47,7 +47,7 @@ where
     pub async fn work(self, stop: CancellationToken) {
         let mut running: JoinSet<Ended> = JoinSet::new();
         let mut next_claim = Instant::now();
-        // A process that died may have left a sweep that nobody told of.
+        // A process that died may have left a sweep that was never logged.
         let mut sweeps_to_tell = true;
         loop {
             self.pulse.beat();

@@ -1,7 +1,7 @@
 //! Which token a request carries, and when it is renewed.
 //!
-//! Any number of processes may find a token about to end; whoever sets the mark in the credential store
-//! refreshes, the others wait for the result. The exchange runs in a task of its own, which nobody
+//! Any number of processes may find a token about to end; the one that sets the mark in the credential store
+//! refreshes, the others wait for the result. The exchange runs in a separate task, which no caller
 //! aborts: once the refresh token has left, its successor must be saved.
 
 use std::{sync::Arc, time::Duration};
@@ -45,7 +45,7 @@ pub struct Auth<C> {
     refreshes: TaskTracker,
     backoff: Arc<Mutex<Backoff>>,
     known: Arc<KnownTokens>,
-    /// Whoever holds it may ask the token endpoint: what is sent to one in trouble may be lost, and is one token.
+    /// The holder may ask the token endpoint: what is sent to one in trouble may be lost, and is one token.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -95,7 +95,7 @@ impl<C: CredentialStore> Auth<C> {
         }
         let now = Utc::now();
         let lasts = current.tokens.expires_at > Some(now);
-        let ends_soon = current.tokens.expires_at.is_some_and(|end| end - now < renew_ahead(current.obtained_at, end));
+        let ends_soon = current.tokens.expires_at.is_some_and(|end| end - now < renew_ahead(current.issued_at, end));
         let idle = current.tokens.refresh.is_none() || current.refreshing_for.is_some();
         if !ends_soon {
             self.known.put(merchant, current.clone());
@@ -130,7 +130,7 @@ impl<C: CredentialStore> Auth<C> {
     pub async fn renew(&self, merchant: MerchantId, stale: Credentials) -> Result<Credentials, SourceError> {
         self.known.forget(merchant);
         let version = stale.version;
-        // All of it in a task that nobody drops: a mark that nobody stands behind would cost the installation.
+        // Run in a task that no caller drops: a mark without a process behind it would cost the installation.
         let this = self.clone();
         let renewal = self.refreshes.spawn(async move { this.begin(merchant, stale).await });
         let renewed = renewal
@@ -185,7 +185,7 @@ impl<C: CredentialStore> Auth<C> {
         let result = match &refresh {
             Refresh::Renewed(_) => "renewed",
             Refresh::Refused(_) => "refused",
-            Refresh::NotUsed { .. } | Refresh::Misconfigured(_) => "not_used",
+            Refresh::NotUsed { .. } | Refresh::Misconfigured(_) => "not_attempted",
             Refresh::Unknown(_) => "unknown",
         };
         self.metrics.token_refresh(result);
@@ -203,7 +203,7 @@ impl<C: CredentialStore> Auth<C> {
                 self.require_owner(merchant, version + 1, &tokens).await?;
                 Ok(Credentials {
                     tokens,
-                    obtained_at: Utc::now(),
+                    issued_at: Utc::now(),
                     version: version + 1,
                     refreshing_for: None,
                     refused: false,
@@ -256,7 +256,7 @@ impl<C: CredentialStore> Auth<C> {
         }
     }
 
-    /// Tells of the merchants whose refresh has an unknown outcome: this one, and those whose process went away.
+    /// Reports the merchants whose refresh has an unknown outcome: this one, and those whose process went away.
     pub(super) async fn doubt(&self, merchant: Option<MerchantId>) -> Result<(), SourceError> {
         for merchant in self.store.doubt(merchant).await? {
             tracing::error!(

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::reconcile::ports::LONGEST_PAUSE;
 
-/// How long the token endpoint is left alone after trouble, at first and at the most.
+/// The first and the longest pause after a failure of the token endpoint.
 const SHORTEST_BACKOFF: Duration = Duration::from_secs(60);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
 

@@ -23,7 +23,7 @@ const SINGLE_RECORDS: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// And never longer than this, so that a Salla that is back is noticed within a minute.
 const LONGEST_PAUSE: Duration = Duration::from_secs(40);
-/// A store of which nothing was heard for this long after its pause begins anew: what it suffered is another day's.
+/// A merchant without requests for this long after its pause starts again without failures.
 const REMEMBERED_FOR: Duration = Duration::from_secs(300);
 /// A probe of which nothing was heard for this long is given up, and another one sent.
 const PROBE_TAKES_AT_MOST: Duration = Duration::from_secs(50);
@@ -220,7 +220,7 @@ impl Breakers {
         Some(Resting { pause, since: now.duration_since(store.since), alone, last: store.last.clone() })
     }
 
-    /// The store begins anew.
+    /// Forgets the merchant's failures.
     pub fn forget(&mut self, merchant: MerchantId) {
         self.stores.remove(&merchant);
     }

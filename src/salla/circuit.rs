@@ -1,5 +1,5 @@
-//! The middleware around the circuit breakers. It stands inside the retries and the limits, so that it hears of every
-//! attempt, and what it lets through is sent.
+//! The middleware around the circuit breakers. It stands inside the retries and the limits, so that it sees every
+//! attempt, and every request that it lets through is sent.
 
 use std::{sync::Arc, time::Duration};
 
@@ -108,7 +108,7 @@ impl Circuit {
         self.after(merchant, error)
     }
 
-    /// Acts on the breakers, and tells of a change.
+    /// Acts on the breakers, and logs a change.
     fn with<T>(&self, merchant: MerchantId, act: impl FnOnce(&mut Breakers, Instant) -> T) -> T {
         let mut breakers = self.breakers.lock();
         let (before, open_before) = (breakers.state().as_str(), breakers.open_stores());

@@ -112,12 +112,12 @@ impl<C: CredentialStore> SallaClient<C> {
             .with(Throttle {
                 limiters: Arc::clone(&limiters),
                 pauses: Arc::clone(&pauses),
-                process: ProcessLimit::new(config.process_requests_per_minute),
+                process: ProcessLimit::new(config.max_requests_per_minute),
                 metrics: Arc::clone(&metrics),
             })
             .with(SharedLimit {
                 budget: pauses,
-                allowance: config.address_requests_per_10_minutes,
+                allowance: config.customer_requests_per_10_minutes,
                 when_open,
                 metrics: Arc::clone(&metrics),
             })
@@ -236,7 +236,7 @@ impl<C: CredentialStore> SallaClient<C> {
             .map_err(|error| into_source_error(&error))
     }
 
-    /// A 401 that no renewal mends. One that does not come in Salla's envelope says nothing about the merchant, and one
+    /// A 401 that a refresh does not resolve. One that does not come in Salla's envelope says nothing about the merchant, and one
     /// that speaks ill of a token that is new may be a moment's.
     async fn refused(&self, get: &Get<'_>, version: i64, response: &reqwest::Response) -> SourceError {
         let (merchant, complaint) = (get.merchant, complaint(response));

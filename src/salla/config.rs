@@ -34,8 +34,8 @@ pub struct Config {
     pub max_retry_after: Duration,
     pub requests_per_minute: u32,
     pub limit_share: f64,
-    pub process_requests_per_minute: u32,
-    pub address_requests_per_10_minutes: u32,
+    pub max_requests_per_minute: u32,
+    pub customer_requests_per_10_minutes: u32,
     #[serde(deserialize_with = "crate::config::trimmed")]
     pub proxy: SecretString,
     pub proxy_file: PathBuf,
@@ -44,11 +44,11 @@ pub struct Config {
 words! {
     /// How the orders that may have changed are found.
     ListingChoice ("way to list") {
-        /// The filter `updated_at_min`, and what is documented for a store whose server does not honour it.
+        /// `filter`, and `scan` for a merchant whose server does not support the filter.
         Auto = "auto",
-        /// The filter `updated_at_min`, which the server must honour.
-        UpdatedAtMin = "updated_at_min",
-        /// What Salla's public documentation describes: summaries of the whole store, and details where they are needed.
-        Documented = "documented",
+        /// The filter `updated_at_min`, which the server must support.
+        Filter = "filter",
+        /// The whole list by days of creation, and details where they are needed.
+        Scan = "scan",
     }
 }

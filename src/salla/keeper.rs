@@ -1,4 +1,4 @@
-//! Keeps tokens alive whose stores no run asks for, and tells of refreshes whose outcome nobody knows.
+//! Refreshes tokens of merchants without runs, and reports refreshes with an unknown outcome.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl<C: CredentialStore> Auth<C> {
                 Ok(place) => (KEEP_EVERY, place),
                 Err(error) => {
                     tracing::warn!(error = %error, "tokens could not be looked after; trying again");
-                    // A database that comes back may hold marks whose outcome nobody knows.
+                    // A database that comes back may hold marks with an unknown outcome.
                     let database = matches!(error, SourceError::Credentials(_));
                     (if database { KEEP_EVERY } else { KEEP_EVERY * 10 }, None)
                 }
@@ -72,7 +72,7 @@ impl<C: CredentialStore> Auth<C> {
         Ok(None)
     }
 
-    /// Whether the merchant's token could be looked after; one merchant's trouble keeps nobody else from being.
+    /// Whether the merchant's token could be looked after; a failure of one merchant does not affect others.
     async fn keep_alive(&self, merchant: MerchantId) -> Result<bool, SourceError> {
         match self.credentials(merchant).await {
             Ok(_) | Err(SourceError::Unauthorized { .. }) => Ok(true),

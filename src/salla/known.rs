@@ -57,7 +57,7 @@ mod tests {
 
     fn of_version(version: i64) -> Credentials {
         let tokens = Tokens { access: "a".into(), refresh: None, expires_at: None, owner_confirmed: false };
-        Credentials { tokens, obtained_at: Utc::now(), version, refreshing_for: None, refused: false }
+        Credentials { tokens, issued_at: Utc::now(), version, refreshing_for: None, refused: false }
     }
 
     #[tokio::test(start_paused = true)]

@@ -40,14 +40,14 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
     fn begin(&self, since: DateTime<Utc>, slice: Option<Slice>) -> (Vec<Scope>, Listing) {
         if let Some(slice) = slice {
             let older = Scope::Created { from: slice.from.map(date::day_of), to: slice.to.map(date::day_of) };
-            return (vec![older, Scope::Created { from: Some(date::day_of(since)), to: None }], Listing::Rotating);
+            return (vec![older, Scope::Created { from: Some(date::day_of(since)), to: None }], Listing::Rotation);
         }
         let (scope, listing) = match self.listing {
-            ListingChoice::Auto | ListingChoice::UpdatedAtMin if R::LIST.changed_since.is_some() => {
-                (Scope::Changed { since }, Listing::UpdatedAtMin)
+            ListingChoice::Auto | ListingChoice::Filter if R::LIST.changed_since.is_some() => {
+                (Scope::Changed { since }, Listing::Filter)
             }
-            _ if R::LIST.summaries => (Scope::EVERYTHING, Listing::Documented),
-            _ => (Scope::EVERYTHING, Listing::Full),
+            _ if R::LIST.summaries => (Scope::EVERYTHING, Listing::Scan),
+            _ => (Scope::EVERYTHING, Listing::Scan),
         };
         (vec![scope], listing)
     }
@@ -147,7 +147,7 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
                     Err((path, reason)) => return Ok(Some(Err(unreadable(id, path, reason)))),
                 }
             }
-            // Where there are no pages, nobody says how many.
+            // A list without pages does not say how many there are.
             let pages = answer.envelope.pagination().total_pages.unwrap_or(1);
             if number >= pages {
                 return Ok(Some(Ok(lines)));
@@ -164,7 +164,7 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
 const MOST_PAGES_OF_LINES: u32 = 100;
 
 impl<C: CredentialStore> SallaClient<C> {
-    /// Looks for a record in the list, anew, where it has no address of its own: what is not there is gone.
+    /// Looks for a record without an address in the list, read again: a record that is not in it is gone.
     async fn look_for<R: Offered>(
         &self,
         whose: Whose<'_>,
@@ -259,8 +259,8 @@ impl<C: CredentialStore> SallaClient<C> {
             return Ok((rows, None));
         };
         match self.listing {
-            ListingChoice::UpdatedAtMin => Err(SourceError::ListingUnsupported { reason: why.to_owned() }),
-            ListingChoice::Auto | ListingChoice::Documented => Ok((rows, Some(why))),
+            ListingChoice::Filter => Err(SourceError::ListingUnsupported { reason: why.to_owned() }),
+            ListingChoice::Auto | ListingChoice::Scan => Ok((rows, Some(why))),
         }
     }
 }

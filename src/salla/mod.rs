@@ -54,7 +54,7 @@ pub use events::read_event;
 pub use offered::{Offered, Reading};
 pub use outbound::plain_client;
 pub use privacy::{Config as PrivacyConfig, Personal, Privacy};
-/// For `fuzz/`, and nobody else: what the client reads an answer with.
+/// For `fuzz/` only: how the client reads an answer.
 #[doc(hidden)]
 pub use user_info::UserInfo;
 pub use wire::Envelope;

@@ -23,7 +23,7 @@ pub trait Offered: Record + Sized {
     /// Salla counts what is asked of them by the address that it comes from, all stores together.
     const COUNTED_BY_ADDRESS: bool = false;
 
-    /// Where it tells of persons; `None`: nowhere.
+    /// Where it has personal data; `None`: nowhere.
     const PERSONAL_FIELDS: Option<Personal> = None;
 
     /// The lines of one, which are at an address of their own, if it has any: the path, the parameter that names the record,

@@ -1,4 +1,4 @@
-//! What of Salla's JSON tells of a person, and how much of it is kept: everything, what describes but does not name, or
+//! The personal data in Salla's JSON, and how much of it is kept: everything, what describes but does not name, or
 //! nothing. A field that is not known is kept with the whole only: Salla adds some every month.
 //!
 //! It is applied to a row before anything else looks at it, so that columns, payload, fingerprint, discrepancies and log
@@ -53,7 +53,7 @@ pub enum Tells {
     How,
 }
 
-/// Where a kind of record tells of persons.
+/// Where a kind of record has personal data.
 #[derive(Debug, Clone, Copy)]
 pub struct Personal {
     /// The path of the customer's id.
@@ -79,13 +79,13 @@ impl Privacy {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let key = config.pseudonym_key.clone();
-        // Without one nothing has a pseudonym; a number that nobody can check a guess against has to do for `stand_in`.
+        // Without one nothing has a pseudonym; a number that confirms no guess has to do for `stand_in`.
         let key = if key.expose_secret().is_empty() { Uuid::new_v4().to_string().into() } else { key };
         Self { fields: config.customer_fields, key }
     }
 
     /// Tells a row without an id from others: by what was sent, for of several the same may be kept. Of what was not
-    /// kept it tells whoever has no key nothing.
+    /// kept it tells nothing to a reader without the key.
     #[must_use]
     pub fn stand_in(&self, sent: &str, kept: &str) -> u64 {
         let content = Fingerprint::of_json(sent).unwrap_or_else(|_| Fingerprint::of_text(sent));
@@ -96,7 +96,7 @@ impl Privacy {
         digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
-    /// Whether everything is kept, of whoever is not erased.
+    /// Whether all fields of customers who are not erased are kept.
     #[must_use]
     pub fn keeps_all(&self) -> bool {
         self.fields == CustomerFields::Full
@@ -108,8 +108,8 @@ impl Privacy {
         R::transform(&self.keep::<R>(merchant, payload.into(), erased)).ok().filter(|record| record.hash().is_ok())
     }
 
-    /// What is kept of a row; of one that tells of somebody who is `erased`, what tells of nobody. Where somebody is, a row
-    /// that does not say of whom it tells may tell of them.
+    /// What is kept of a row; of one about an `erased` customer, the impersonal fields. Where somebody is, a row
+    /// without a customer id may belong to them.
     #[must_use]
     pub fn keep<R: Offered>(&self, merchant: MerchantId, row: ByteString, erased: &[i64]) -> ByteString {
         let Some(personal) = R::PERSONAL_FIELDS else {
@@ -126,7 +126,7 @@ impl Privacy {
     }
 }
 
-/// The id of the customer that a row tells of.
+/// The id of the customer in a row.
 fn customer(row: &str, path: &str) -> Option<i64> {
     let mut names = path.split('.');
     let mut value = fields(row)?.remove(names.next()?)?;
@@ -254,7 +254,7 @@ mod tests {
             "which changes by itself"
         );
         assert_ne!(keyed.stand_in("[1]", "[1]"), keyed.stand_in("[2]", "[2]"));
-        // Whoever guesses what was sent cannot make sure of it.
+        // A guess about the content cannot be confirmed.
         assert_ne!(keyed.stand_in(one, "{}"), keyed.stand_in(one, one));
         assert_ne!(of("").stand_in(one, "{}"), of("").stand_in(one, "{}"));
     }
@@ -274,7 +274,7 @@ mod tests {
         }
         assert_eq!(kept::<Order>(CustomerFields::Full, ORDER, &[78]), ORDER);
         let nameless = ORDER.replace(named, r#""customer":{"#);
-        assert_eq!(kept::<Order>(CustomerFields::Full, &nameless, &[]), nameless, "nobody is erased");
+        assert_eq!(kept::<Order>(CustomerFields::Full, &nameless, &[]), nameless, "no customer is erased");
     }
 
     #[test]

@@ -133,7 +133,7 @@ mod tests {
         assert_eq!((columns.quantity, columns.is_available), (Some(50), Some(true)));
     }
 
-    /// A webhook tells of the same product in another spelling.
+    /// A webhook has the same product in another form.
     #[test]
     fn as_a_webhook_writes_it() {
         let row = ROW.replace("\"50\"", "50").replace("\"cost_price\":\"35\"", "\"cost_price\":null");

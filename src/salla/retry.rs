@@ -72,7 +72,7 @@ pub enum Enough {
 #[error("the last attempt failed")]
 pub struct LastAttempt(#[source] pub Error);
 
-/// Counts every attempt at a request, whoever made it, and calls the last one so.
+/// Counts the attempts at a request, and marks the last one.
 #[derive(Debug)]
 pub struct CountAttempts {
     pub max_attempts: u32,
@@ -108,7 +108,7 @@ impl Middleware for CountAttempts {
 #[derive(Debug)]
 pub struct ObeyRetryAfter<P> {
     pub limiters: Arc<Limiters>,
-    /// Where the pause is kept for whoever has the store next.
+    /// Where the pause is kept for the next process that has the merchant.
     pub pauses: Arc<P>,
     pub max_attempts: u32,
     /// A longer pause is not waited for.

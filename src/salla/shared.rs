@@ -1,5 +1,5 @@
 //! The middleware that keeps all stores' requests within what Salla counts by the address they come from. It stands
-//! inside the retries, so that every attempt pays; and no request is sent for which nobody could be asked.
+//! inside the retries, so that every attempt pays; and no request is sent while the limit cannot be read.
 
 use std::{sync::Arc, time::Duration};
 
@@ -51,7 +51,7 @@ impl<B: BudgetStore> Middleware for SharedLimit<B> {
             // It may be the store's own limit that is used up, and the answer does not tell.
             let pause = retry_after(response.headers()).unwrap_or(REFUSED);
             if let Err(error) = self.budget.close(pause).await {
-                tracing::warn!(error = %error, "that Salla asks for a pause is not on record");
+                tracing::warn!(error = %error, "failed to persist Retry-After");
             }
         }
         Ok(response)
@@ -69,7 +69,7 @@ impl<B: BudgetStore> SharedLimit<B> {
                 }
                 Ok(Err(wait)) => wait,
                 Err(error) => {
-                    tracing::warn!(error = %error, "nobody tells what may be sent from this address; nothing is");
+                    tracing::warn!(error = %error, "shared rate limit unavailable; request delayed");
                     UNKNOWN
                 }
             };

@@ -30,7 +30,7 @@ use crate::{
 /// Above this many stores, those at rest are forgotten.
 const REMEMBERED: usize = 1024;
 
-/// Stores at rest are looked for at most so often: each look goes through all stores.
+/// How often idle merchants are removed at most: each removal looks at all merchants.
 const FORGET_EVERY: Duration = Duration::from_secs(1);
 
 /// A process sends at most this part of its minute at once.
@@ -123,7 +123,7 @@ impl Limiters {
     }
 }
 
-/// A request that is under way. Whoever drops it without an answer, by an error or because a run is cancelled, has sent
+/// A request that is in progress. A caller that drops it without an answer, by an error or a cancellation, has sent
 /// it all the same.
 struct Admitted<'a> {
     limiters: &'a Limiters,
@@ -184,7 +184,7 @@ const SHORTEST_REST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Throttle<P> {
     pub limiters: Arc<Limiters>,
-    /// Where it is kept that a limit is used up, for whoever has the store next.
+    /// Where an exhausted limit is kept for the next process that has the merchant.
     pub pauses: Arc<P>,
     pub process: ProcessLimit,
     pub metrics: Arc<Metrics>,
@@ -198,7 +198,7 @@ impl<P: PauseStore> Middleware for Throttle<P> {
         };
         let began = Instant::now();
         let admitted = self.limiters.admit(merchant).await;
-        // Before it is sent: a process that dies has nobody to tell that it was the last one.
+        // Before it is sent: a process that dies cannot report that it was the last one.
         if let Some(rest) = admitted.grant.and_then(|grant| grant.rest).filter(|rest| *rest >= SHORTEST_REST) {
             keep(&*self.pauses, merchant, rest).await;
         }
@@ -260,7 +260,7 @@ mod tests {
         let many = i64::try_from(2 * REMEMBERED).unwrap();
         let under_way = limiters.admit(MerchantId(-1)).await;
         ask(0..many);
-        assert_eq!(remembered(), 2 * REMEMBERED + 1, "nobody has looked yet");
+        assert_eq!(remembered(), 2 * REMEMBERED + 1, "not removed yet");
         advance(FORGET_EVERY).await;
         ask(many..many + 1);
         assert_eq!(remembered(), 2, "one that is under way, and one that was just asked for");

@@ -1,5 +1,5 @@
 //! The token endpoint. A refresh token is good for one use, and a second use revokes the installation:
-//! a request is sent once, by nobody's retry, and its outcome is one of four.
+//! a request is sent once, is never retried, and has one of four outcomes.
 
 use std::{collections::HashMap, fmt, time::Duration};
 

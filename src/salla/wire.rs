@@ -358,7 +358,7 @@ mod tests {
         let damaged: Vec<bool> = list.rows().unwrap().iter().map(|row| row.is_damaged).collect();
         assert_eq!(damaged, [true, false], "a row costs itself only");
         let beside = Envelope::read(Bytes::from_static(b"{\"message\":\"\xff\",\"data\":[]}")).unwrap_err();
-        assert!(beside.is_syntax(), "nor is one where it stands in what nobody looks at: {beside}");
+        assert!(beside.is_syntax(), "nor is one in a field that is never read: {beside}");
     }
 
     #[test]

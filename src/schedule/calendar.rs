@@ -14,7 +14,7 @@ use croner::{
 
 use crate::domain::Setting;
 
-/// More firings than this at once are not told apart: only the latest counts.
+/// Of more occurrences than this at once only the latest counts.
 const MOST_AT_ONCE: usize = 1000;
 
 /// A pattern of six fields, seconds first.
@@ -61,15 +61,15 @@ pub struct Calendar {
 }
 
 impl Calendar {
-    /// The firings of `pattern` by the clocks of `zone`.
+    /// The occurrences of `pattern` by the clocks of `zone`.
     #[must_use]
     pub fn new(pattern: CronPattern, zone: Tz) -> Self {
         Self { pattern, zone }
     }
 
-    /// What names this schedule; another one begins anew.
+    /// The name of this schedule. Another schedule has its own history.
     #[must_use]
-    pub fn pattern(&self) -> String {
+    pub fn cron(&self) -> String {
         format!("{} {}", self.pattern.text, self.zone)
     }
 
@@ -81,7 +81,7 @@ impl Calendar {
         Some(next.to_utc())
     }
 
-    /// The firings after `last`, up to and with `now`; of very many only the last ones.
+    /// The occurrences after `last`, up to and with `now`; of very many only the last ones.
     #[must_use]
     pub fn between(&self, last: DateTime<Utc>, now: DateTime<Utc>) -> Vec<DateTime<Utc>> {
         let mut slots = Vec::new();
@@ -100,7 +100,7 @@ impl Calendar {
         slots
     }
 
-    /// An instant from which only few firings are left until `now`.
+    /// An instant from which only few occurrences are left until `now`.
     fn skip_ahead(&self, at: DateTime<Utc>, now: DateTime<Utc>) -> DateTime<Utc> {
         let mut back = TimeDelta::seconds(1);
         while now - back > at && self.next_after(now - back).is_none_or(|next| next > now) {

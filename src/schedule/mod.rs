@@ -1,7 +1,7 @@
 //! When the nightly sweep is due.
 //!
-//! tokio-cron-scheduler is only the bell, rung every second. Which firings are due is computed from the
-//! last one on record in the database, so that restarts, suspends, deploys across the slot and changes
+//! tokio-cron-scheduler is only the bell, rung every second. The due sweeps are computed from the
+//! last one on record in the database, so that restarts, suspends, deploys across the scheduled_for and changes
 //! of daylight saving time neither lose nor repeat one. Any number of replicas may ring.
 
 mod calendar;
@@ -26,7 +26,7 @@ use crate::{
     domain::{MerchantId, Trigger},
     reconcile::{
         Pulse,
-        ports::{Fired, Firing, Ledger, PRUNE_BATCH, TargetError},
+        ports::{Ledger, PRUNE_BATCH, RecordedSweep, SweepDecision, TargetError},
     },
 };
 
@@ -66,7 +66,7 @@ pub struct Schedule<L> {
     clock: Clock,
     last: Option<DateTime<Utc>>,
     prune_at: Option<Instant>,
-    /// The firing that waits, and was told of.
+    /// The sweep that waits, and has been logged.
     waiting: Option<DateTime<Utc>>,
 }
 
@@ -105,7 +105,7 @@ impl<L: Ledger> Schedule<L> {
         })?;
         scheduler.add(job).await?;
         scheduler.start().await?;
-        tracing::info!(schedule.pattern = %self.calendar.pattern(), "schedule begins");
+        tracing::info!(schedule.cron = %self.calendar.cron(), "schedule begins");
         // A bell that has gone silent is no reason to sleep on.
         while stop.run_until_cancelled(timeout(SILENCE, bell.recv())).await.is_some() {
             pulse.beat();
@@ -126,14 +126,14 @@ impl<L: Ledger> Schedule<L> {
 
     /// Looks what is due by the database's clock, and returns how many runs were made.
     async fn tick(&mut self) -> Result<u64, TargetError> {
-        let pattern = self.calendar.pattern();
+        let cron = self.calendar.cron();
         let last = match self.last {
             Some(last) => last,
-            None => match self.ledger.last_firing(&pattern).await? {
+            None => match self.ledger.last_sweep(&cron).await? {
                 Some(last) => last,
                 None => {
                     let now = self.ledger.now().await?;
-                    self.ledger.fire(now, &pattern, Firing::Begin).await?;
+                    self.ledger.record_sweep(now, &cron, SweepDecision::Begin).await?;
                     now
                 }
             },
@@ -145,21 +145,21 @@ impl<L: Ledger> Schedule<L> {
             return Ok(deferred);
         };
         // As though no process ran: nothing is on record, and what was missed is made up for afterwards.
-        if let Some(standstill) = self.ledger.standstill().await? {
+        if let Some(global_pause) = self.ledger.global_pause().await? {
             if self.waiting.replace(next) != Some(next) {
-                tracing::warn!(schedule.slot = %next.to_rfc3339_opts(SecondsFormat::Secs, true), since = %standstill.since, by = standstill.by, "a firing waits: all stores are paused; `merchants resume --all` lets them go on");
+                tracing::warn!(schedule.scheduled_for = %next.to_rfc3339_opts(SecondsFormat::Secs, true), since = %global_pause.since, by = global_pause.by, "a firing waits: all stores are paused; `merchants resume --all` lets them go on");
             }
             return Ok(0);
         }
         // Another replica may have fired meanwhile.
-        let last = self.ledger.last_firing(&pattern).await?.unwrap_or(last).max(last);
+        let last = self.ledger.last_sweep(&cron).await?.unwrap_or(last).max(last);
         let now = self.ledger.now().await?;
         let mut made = deferred;
         let due = self.calendar.between(last, now);
         let latest = due.last().copied();
-        for slot in due {
-            made += self.decide(slot, Some(slot) == latest, now, &pattern).await?;
-            self.last = Some(slot);
+        for scheduled_for in due {
+            made += self.decide(scheduled_for, Some(scheduled_for) == latest, now, &cron).await?;
+            self.last = Some(scheduled_for);
         }
         Ok(made)
     }
@@ -167,33 +167,33 @@ impl<L: Ledger> Schedule<L> {
     /// The latest firing is run, on time or made up for; those before it are only recorded.
     async fn decide(
         &self,
-        slot: DateTime<Utc>,
+        scheduled_for: DateTime<Utc>,
         latest: bool,
         now: DateTime<Utc>,
-        pattern: &str,
+        cron: &str,
     ) -> Result<u64, TargetError> {
-        let late = now - slot;
-        let firing = if latest && late <= ON_TIME {
+        let late = now - scheduled_for;
+        let decision = if latest && late <= ON_TIME {
             Some(Trigger::Schedule)
         } else if latest && late.to_std().is_ok_and(|late| late <= self.catch_up) {
             Some(Trigger::CatchUp)
         } else {
             None
         }
-        .map_or(Firing::Skip, |trigger| Firing::Run { trigger, spread: self.spread });
-        let Some(fired) = self.ledger.fire(slot, pattern, firing).await? else {
+        .map_or(SweepDecision::Skip, |trigger| SweepDecision::Run { trigger, spread: self.spread });
+        let Some(recorded) = self.ledger.record_sweep(scheduled_for, cron, decision).await? else {
             return Ok(0);
         };
-        match firing {
-            Firing::Run { trigger, .. } => report(slot, trigger, &fired),
-            Firing::Skip | Firing::Begin => {
-                tracing::warn!(schedule.slot = %slot.to_rfc3339_opts(SecondsFormat::Secs, true), late_s = late.num_seconds(), "firing skipped: it was missed, and is too old or outlived by a later one");
+        match decision {
+            SweepDecision::Run { trigger, .. } => report(scheduled_for, trigger, &recorded),
+            SweepDecision::Skip | SweepDecision::Begin => {
+                tracing::warn!(schedule.scheduled_for = %scheduled_for.to_rfc3339_opts(SecondsFormat::Secs, true), late_s = late.num_seconds(), "firing skipped: it was missed, and is too old or outlived by a later one");
             }
         }
-        Ok(fired.runs)
+        Ok(recorded.runs)
     }
 
-    /// Makes the runs of earlier firings whose stores another session held.
+    /// Enqueues the runs of earlier sweeps whose merchants another session had locked.
     async fn make_deferred(&self) -> Result<u64, TargetError> {
         let made = self.ledger.fire_deferred().await?;
         if made.runs > 0 {
@@ -223,23 +223,23 @@ impl<L: Ledger> Schedule<L> {
 /// So many merchants are named in a log line.
 const NAMED: usize = 20;
 
-fn report(slot: DateTime<Utc>, trigger: Trigger, fired: &Fired) {
-    let slot = slot.to_rfc3339_opts(SecondsFormat::Secs, true);
+fn report(scheduled_for: DateTime<Utc>, trigger: Trigger, recorded: &RecordedSweep) {
+    let scheduled_for = scheduled_for.to_rfc3339_opts(SecondsFormat::Secs, true);
     let named = |merchants: &[MerchantId]| merchants.iter().take(NAMED).map(|merchant| merchant.0).collect::<Vec<_>>();
-    tracing::info!(schedule.slot = slot, trigger = %trigger, runs = fired.runs, already_queued = fired.already_queued.len(), "sweep begins");
-    if !fired.locked.is_empty() {
+    tracing::info!(schedule.scheduled_for = scheduled_for, trigger = %trigger, runs = recorded.runs, already_queued = recorded.already_queued.len(), "sweep begins");
+    if !recorded.locked.is_empty() {
         tracing::warn!(
-            schedule.slot = slot,
-            stores = fired.locked.len(),
-            merchant.ids = ?named(&fired.locked),
+            schedule.scheduled_for = scheduled_for,
+            stores = recorded.locked.len(),
+            merchant.ids = ?named(&recorded.locked),
             "stores are locked by another session of the database; their runs are queued when it ends"
         );
     }
-    if !fired.already_queued.is_empty() {
+    if !recorded.already_queued.is_empty() {
         tracing::warn!(
-            schedule.slot = slot,
-            stores = fired.already_queued.len(),
-            merchant.ids = ?named(&fired.already_queued),
+            schedule.scheduled_for = scheduled_for,
+            stores = recorded.already_queued.len(),
+            merchant.ids = ?named(&recorded.already_queued),
             "stores still have a scheduled run in the queue and get no second one; let the schedule fire less often, or raise reconcile.concurrency"
         );
     }

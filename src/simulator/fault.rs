@@ -85,7 +85,7 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// Lets pass who waits, and whoever comes.
+    /// Lets waiting and later requests pass.
     pub fn open(&self) {
         self.0.close();
     }

@@ -16,7 +16,7 @@ const NAMES: [&str; 4] = ["بنجهز طلبك", "في الطريق إليك", "
 pub struct OrderStatus {
     /// Unique within the store, and in no order.
     pub id: i64,
-    /// When it was made, which Salla tells nobody.
+    /// When it was created. Salla never shows this.
     pub created_at: DateTime<Utc>,
     /// When it was last changed, likewise.
     pub updated_at: DateTime<Utc>,

@@ -84,7 +84,7 @@ impl Simulator {
         )
     }
 
-    /// From now on the stores go on selling, and nobody is told: an order a store is placed or changed
+    /// From now on the shops go on selling, and no webhook is sent: an order a store is placed or changed
     /// every `pause`.
     pub fn drift(&mut self, pause: Duration) {
         let world = Arc::clone(&self.world);

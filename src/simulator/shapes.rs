@@ -134,7 +134,7 @@ impl Order {
         summary
     }
 
-    /// What its own address shows at `now`: the lines are to be had elsewhere, the links are signed anew each time.
+    /// What its own address shows at `now`: the lines are to be had elsewhere, each answer has newly signed links.
     #[must_use]
     pub fn detail(&self, now: DateTime<Utc>) -> Value {
         let mut detail = self.json();

@@ -87,7 +87,7 @@ pub struct World {
     pub customers_limit: Option<usize>,
     /// What the stores have spent of the limit of each.
     meters: HashMap<i64, Meter>,
-    /// Rows a page at the most, whatever is asked for.
+    /// The largest page, whatever size a request asks for.
     pub page_cap: usize,
     /// Pages have `page_cap` rows, whatever is asked for.
     pub ignores_page_size: bool,

@@ -51,14 +51,6 @@ pub fn is_readable_file(address: &str) -> bool {
     address.parse::<SqliteConnectOptions>().is_ok()
 }
 
-/// The schema that the address names in its options.
-#[must_use]
-pub fn schema_of(address: &str) -> Option<String> {
-    let url = Url::parse(address).ok()?;
-    let (_, options) = url.query_pairs().find(|(name, _)| name == "options")?;
-    Some(options.split("search_path=").nth(1)?.split(' ').next()?.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,7 +66,6 @@ mod tests {
         ] {
             assert!(is_readable(address), "{address}");
         }
-        assert_eq!(schema_of("postgres://h/n?options=-c%20search_path%3Da%2Cb").as_deref(), Some("a,b"));
     }
 
     #[test]

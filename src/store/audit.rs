@@ -1,4 +1,4 @@
-//! The audit: entries are made in the transactions of what they tell of, and kept for a year.
+//! The audit: an entry is written in the transaction of its action, and kept for a year.
 
 use std::time::Duration;
 

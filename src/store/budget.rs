@@ -24,22 +24,22 @@ impl BudgetStore for Store {
 }
 
 impl Store {
-    /// One after the other, whoever asks; by the database's clock at the moment of the turn.
+    /// Serializes all callers. Uses the database's clock at the moment of the lock.
     async fn with_budget<T>(&self, act: impl Fn(&mut Budget, DateTime<Utc>) -> T + Send) -> Result<T, DbErr> {
         let txn = self.begin_write().await?;
-        let make = "INSERT INTO address_budget (id, budget) VALUES (1, '{}') ON CONFLICT (id) DO NOTHING";
+        let make = "INSERT INTO ip_rate_limit (id, usage) VALUES (1, '{}') ON CONFLICT (id) DO NOTHING";
         txn.execute_raw(self.statement(make, [])).await?;
-        let lock = format!("SELECT budget FROM address_budget WHERE id = 1 {}", self.dialect.for_update());
+        let lock = format!("SELECT usage FROM ip_rate_limit WHERE id = 1 {}", self.dialect.for_update());
         let row = txn.query_one_raw(self.statement(&lock, [])).await?;
         let clock = format!("SELECT {} AS now", self.dialect.clock());
         let now = txn.query_one_raw(self.statement(&clock, [])).await?;
         let (Some(row), Some(now)) = (row, now) else {
-            return Err(DbErr::RecordNotFound("address_budget".to_owned()));
+            return Err(DbErr::RecordNotFound("ip_rate_limit".to_owned()));
         };
         // What cannot be read was never written by us; it must not stop every store's customers for ever.
-        let mut budget: Budget = serde_json::from_str(&row.try_get::<String>("", "budget")?).unwrap_or_default();
+        let mut budget: Budget = serde_json::from_str(&row.try_get::<String>("", "usage")?).unwrap_or_default();
         let result = act(&mut budget, now.try_get("", "now")?);
-        let keep = "UPDATE address_budget SET budget = $1 WHERE id = 1";
+        let keep = "UPDATE ip_rate_limit SET usage = $1 WHERE id = 1";
         txn.execute_raw(self.statement(keep, [json(&budget)?.into()])).await?;
         txn.commit().await?;
         Ok(result)

@@ -25,7 +25,7 @@ impl Store {
             let mut checks = HashMap::with_capacity(ids.len());
             for ids in ids.chunks(ROWS_A_STATEMENT) {
                 let sql = format!(
-                    "SELECT salla_order_id, summary, held, checked_at FROM order_checks \
+                    "SELECT salla_order_id, list_fingerprint, stored_fingerprint, details_read_at FROM order_detail_checks \
                      WHERE merchant_id = $1 AND salla_order_id IN ({})",
                     parameters(2, ids.len())
                 );
@@ -33,11 +33,11 @@ impl Store {
                 for row in self.db.query_all_raw(self.statement(&sql, values)).await? {
                     let text = |column| row.try_get::<String>("", column);
                     // One that another version made says nothing.
-                    if let (Ok(summary), Ok(held)) = (text("summary")?.parse(), text("held")?.parse()) {
+                    if let (Ok(summary), Ok(held)) = (text("list_fingerprint")?.parse(), text("stored_fingerprint")?.parse()) {
                         let check = Check {
                             summary,
                             held,
-                            checked_at: instant(&row, "checked_at").unwrap_or(DateTime::UNIX_EPOCH),
+                            checked_at: instant(&row, "details_read_at").unwrap_or(DateTime::UNIX_EPOCH),
                         };
                         checks.insert(row.try_get("", "salla_order_id")?, check);
                     }
@@ -59,9 +59,9 @@ impl Store {
             let rows: Vec<String> =
                 (0..checked.len()).map(|row| format!("($1, {}, {now})", parameters(row * 3 + 2, 3))).collect();
             let sql = format!(
-                "INSERT INTO order_checks (merchant_id, salla_order_id, summary, held, checked_at) VALUES {} \
-                 ON CONFLICT (merchant_id, salla_order_id) DO UPDATE SET summary = excluded.summary, \
-                 held = excluded.held, checked_at = excluded.checked_at",
+                "INSERT INTO order_detail_checks (merchant_id, salla_order_id, list_fingerprint, stored_fingerprint, details_read_at) VALUES {} \
+                 ON CONFLICT (merchant_id, salla_order_id) DO UPDATE SET list_fingerprint = excluded.list_fingerprint, \
+                 stored_fingerprint = excluded.stored_fingerprint, details_read_at = excluded.details_read_at",
                 rows.join(", ")
             );
             let of_one = |one: &&Checked| -> [Value; 3] {
@@ -135,8 +135,12 @@ impl Store {
         .await
     }
 
-    pub(super) async fn ids_unwell(&self, merchant: MerchantId, resource: Resource) -> Result<Vec<i64>, TargetError> {
-        let sql = "SELECT salla_id FROM unwell WHERE merchant_id = $1 AND resource = $2 ORDER BY tried_at, salla_id";
+    pub(super) async fn failed_record_ids(
+        &self,
+        merchant: MerchantId,
+        resource: Resource,
+    ) -> Result<Vec<i64>, TargetError> {
+        let sql = "SELECT salla_id FROM failed_records WHERE merchant_id = $1 AND resource = $2 ORDER BY last_attempted_at, salla_id";
         self.call(|| async {
             let values = [merchant.0.into(), resource.as_str().into()];
             let rows = self.db.query_all_raw(self.statement(sql, values)).await?;
@@ -145,29 +149,29 @@ impl Store {
         .await
     }
 
-    /// Keeps what is `unwell`, with the reason, until it is `well`.
-    pub(super) async fn note_unwell(
+    /// Stores failed records with their errors, and removes `recovered` ones.
+    pub(super) async fn save_failed_records(
         &self,
         txn: &impl ConnectionTrait,
         (merchant, resource): (MerchantId, Resource),
-        unwell: &[(i64, Option<&str>)],
+        failed: &[(i64, Option<&str>)],
         well: &[i64],
     ) -> Result<(), DbErr> {
         let resource = resource.as_str();
         for ids in well.chunks(ROWS_A_STATEMENT) {
             let sql = format!(
-                "DELETE FROM unwell WHERE merchant_id = $1 AND resource = $2 AND salla_id IN ({})",
+                "DELETE FROM failed_records WHERE merchant_id = $1 AND resource = $2 AND salla_id IN ({})",
                 parameters(3, ids.len())
             );
             let values = [merchant.0.into(), resource.into()].into_iter().chain(ids.iter().copied().map(Value::from));
             txn.execute_raw(self.statement(&sql, values)).await?;
         }
         let sql = format!(
-            "INSERT INTO unwell (merchant_id, resource, salla_id, reason) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (merchant_id, resource, salla_id) DO UPDATE SET reason = excluded.reason, tried_at = {}",
+            "INSERT INTO failed_records (merchant_id, resource, salla_id, error) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (merchant_id, resource, salla_id) DO UPDATE SET error = excluded.error, last_attempted_at = {}",
             self.dialect.now()
         );
-        for (id, reason) in unwell {
+        for (id, reason) in failed {
             let values: [Value; 4] = [merchant.0.into(), resource.into(), (*id).into(), (*reason).into()];
             txn.execute_raw(self.statement(&sql, values)).await?;
         }

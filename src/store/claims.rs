@@ -35,13 +35,13 @@ impl Store {
             "{now} AS claimed_at{watermarks}, \
              COALESCE((SELECT m.created_at FROM merchants m WHERE m.merchant_id = runs.merchant_id), runs.queued_at) \
                AS registered_at, \
-             EXISTS (SELECT 1 FROM erasures e WHERE e.merchant_id = runs.merchant_id) AS forgets, \
-             EXISTS (SELECT 1 FROM unwell u WHERE u.merchant_id = runs.merchant_id) AS ails, \
-             (SELECT p.spent FROM pauses p WHERE p.merchant_id = runs.merchant_id AND p.spent_at > {minute_ago}) AS spent, \
-             (SELECT {pause} FROM pauses p WHERE p.merchant_id = runs.merchant_id AND p.ends_at > {now}) AS pause",
+             EXISTS (SELECT 1 FROM erased_customers e WHERE e.merchant_id = runs.merchant_id) AS has_erasures, \
+             EXISTS (SELECT 1 FROM failed_records f WHERE f.merchant_id = runs.merchant_id) AS has_failed_records, \
+             (SELECT b.recent_requests FROM rate_limit_backoffs b WHERE b.merchant_id = runs.merchant_id AND b.recorded_at > {minute_ago}) AS recent_requests, \
+             (SELECT {pause} FROM rate_limit_backoffs b WHERE b.merchant_id = runs.merchant_id AND b.retry_at > {now}) AS pause",
             watermarks = Resource::ALL.iter().map(of_one).collect::<String>(),
             minute_ago = self.dialect.now_minus(Duration::from_secs(60)),
-            pause = self.dialect.seconds_between(now, "p.ends_at")
+            pause = self.dialect.seconds_between(now, "b.retry_at")
         )
     }
 
@@ -78,17 +78,20 @@ impl Store {
         Ok(Some(Claim {
             lease: run.lease(),
             trigger,
-            setbacks: u32::try_from(run.setbacks).unwrap_or(u32::MAX),
+            failed_attempts: u32::try_from(run.failed_attempts).unwrap_or(u32::MAX),
             request: run.request(),
             now,
             watermarks: watermarks(row),
             registered_at: instant(row, "registered_at").unwrap_or(now),
             pause: pause.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
-            spent: row.try_get::<Option<i64>>("", "spent")?.and_then(|spent| spent.try_into().ok()).unwrap_or(0),
-            ails: row.try_get("", "ails")?,
+            spent: row
+                .try_get::<Option<i64>>("", "recent_requests")?
+                .and_then(|spent| spent.try_into().ok())
+                .unwrap_or(0),
+            has_failed_records: row.try_get("", "has_failed_records")?,
             resumed: self.resumed(db, &run).await?,
             // Few stores have any, and a claim is not to wait for one answer more.
-            erased: if row.try_get("", "forgets")? {
+            erased: if row.try_get("", "has_erasures")? {
                 self.erased(db, MerchantId(run.merchant_id)).await?
             } else {
                 Vec::new()
@@ -101,7 +104,7 @@ impl Store {
         let (id, epoch): (RunId, i64) = (row.try_get("", "id")?, row.try_get("", "epoch")?);
         tracing::error!(run.id = %id, merchant.id = row.try_get::<i64>("", "merchant_id").ok(), error = why, "a claimed run cannot be read; it ends as failed");
         let sql = format!(
-            "UPDATE runs SET status = 'failed', error_kind = 'internal', finished_at = {}, lease_until = NULL, \
+            "UPDATE runs SET status = 'failed', error_kind = 'internal', finished_at = {}, lease_expires_at = NULL, \
              error_message = 'a value in the row of the run or of its merchant cannot be read; the log has the cause' \
              WHERE id = $1 AND epoch = $2 AND status = 'running'",
             self.dialect.now()
@@ -110,22 +113,22 @@ impl Store {
     }
 
     /// What an earlier holder got done; nothing, when its cursor is one of another version: then the window
-    /// is walked anew.
+    /// is read again from its start.
     async fn resumed(&self, db: &impl ConnectionTrait, row: &run::Model) -> Result<Option<Resumed>, DbErr> {
-        let Some(cursor) = &row.next_page else {
+        let Some(cursor) = &row.cursor else {
             return Ok(None);
         };
         let (Ok(cursor), Some(parts)) = (serde_json::from_str::<Cursor>(cursor), row.parts()) else {
-            for table in ["run_pages", "discrepancies"] {
+            for table in ["run_seen_ids", "discrepancies"] {
                 let sql = format!("DELETE FROM {table} WHERE run_id = $1");
                 db.execute_raw(self.statement(&sql, [row.id.into()])).await?;
             }
             return Ok(None);
         };
-        let sql = "SELECT number, ids FROM run_pages WHERE run_id = $1 ORDER BY number";
+        let sql = "SELECT batch, ids FROM run_seen_ids WHERE run_id = $1 ORDER BY batch";
         let mut seen = Vec::new();
         for page in db.query_all_raw(self.statement(sql, [row.id.into()])).await? {
-            let (number, ids): (i64, Vec<u8>) = (page.try_get("", "number")?, page.try_get("", "ids")?);
+            let (number, ids): (i64, Vec<u8>) = (page.try_get("", "batch")?, page.try_get("", "ids")?);
             let (pass, commit) = ((number >> 32) as u32, number as u32);
             if commit <= cursor.commits_before {
                 // Of the kinds of record before this one.
@@ -142,21 +145,21 @@ impl Store {
             Condition::all().add(run::Column::Id.eq(lease.run_id)).add(run::Column::Epoch.eq(lease.epoch))
         };
         let any = held.iter().fold(Condition::any(), |any, lease| any.add(this_lease(lease)));
-        let (renewed, standstill) = self
+        let (renewed, global_pause) = self
             .call(|| async {
                 let renewed = run::Entity::update_many()
-                    .col_expr(run::Column::LeaseUntil, Expr::cust(self.dialect.now_plus(self.lease)))
+                    .col_expr(run::Column::LeaseExpiresAt, Expr::cust(self.dialect.now_plus(self.lease)))
                     .filter(run::Column::Status.eq("running"))
                     .filter(any.clone())
                     .exec_with_returning(&self.db)
                     .await?;
-                Ok((renewed, self.find_standstill(&self.db).await?))
+                Ok((renewed, self.find_global_pause(&self.db).await?))
             })
             .await?;
         // A run of the foreground is its maker's, until a daemon takes it over.
         let of_foreground = |run: &run::Model| run.trigger == Trigger::Cli.as_str() && run.epoch == 1;
-        // What is to stop is renewed, so that nobody takes it over meanwhile, and shown as lost.
-        let goes_on = |run: &&run::Model| !run.cancel_requested && (standstill.is_none() || of_foreground(run));
+        // Renew the lease of a run that must stop, so that no other process takes it over, and report it as lost.
+        let goes_on = |run: &&run::Model| !run.cancel_requested && (global_pause.is_none() || of_foreground(run));
         Ok(renewed.iter().filter(goes_on).map(run::Model::lease).collect())
     }
 

@@ -1,7 +1,7 @@
 //! A page's end: rows, discrepancies, totals and cursor in one transaction, fenced by the lease.
 //!
 //! The page is written in one statement. Only when the database refuses a row is the transaction begun
-//! anew and the rows written one by one, each behind a savepoint, to find the one that is refused.
+//! again and the rows are written one by one, each behind a savepoint, to find the one that is refused.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use tracing::Instrument;
 use super::{
     connect::Store,
     dialect::Dialect,
-    discrepancies::{Written, found, health},
+    discrepancies::{Written, failed_and_recovered, found},
     entity::discrepancy,
     error::{Trouble, trouble},
     held,
@@ -47,8 +47,8 @@ impl<R: Stored> Target<R> for Store {
         self.due_slice::<R>(merchant).await
     }
 
-    async fn unwell(&self, merchant: MerchantId) -> Result<Vec<i64>, TargetError> {
-        self.ids_unwell(merchant, R::RESOURCE).await
+    async fn failed_records(&self, merchant: MerchantId) -> Result<Vec<i64>, TargetError> {
+        self.failed_record_ids(merchant, R::RESOURCE).await
     }
 
     async fn commit(&self, lease: &Lease, page: PageCommit<'_, R>) -> Result<Committed, TargetError> {
@@ -111,8 +111,8 @@ impl Store {
             };
             let checked: Vec<_> = page.batch.checked.iter().filter(well).collect();
             self.note_checks(&txn, lease.merchant, &checked).await?;
-            let (unwell, well) = health(page.batch, &written);
-            self.note_unwell(&txn, (lease.merchant, R::RESOURCE), &unwell, &well).await?;
+            let (failed, recovered) = failed_and_recovered(page.batch, &written);
+            self.save_failed_records(&txn, (lease.merchant, R::RESOURCE), &failed, &recovered).await?;
         }
         let Some(committed) = self.advance(&txn, lease, page, &parts).await? else {
             return self.after_fence(txn, lease, page).await;

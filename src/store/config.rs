@@ -13,5 +13,6 @@ pub struct Config {
     #[serde(deserialize_with = "crate::config::trimmed")]
     pub url: SecretString,
     pub url_file: PathBuf,
+    pub schema: String,
     pub migrate: bool,
 }

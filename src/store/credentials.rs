@@ -37,10 +37,10 @@ impl CredentialStore<Sealed> for Store {
                 let row = credential::Model::from_query_result(&row, "")?;
                 Ok(Some(Credentials {
                     tokens: sealed(&row),
-                    obtained_at: or_epoch(row.obtained_at),
+                    issued_at: or_epoch(row.issued_at),
                     version: row.version,
                     refreshing_for: refreshing_for.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
-                    refused: row.refused_at.is_some(),
+                    refused: row.revoked_at.is_some(),
                 }))
             })
             .await?;
@@ -53,7 +53,7 @@ impl CredentialStore<Sealed> for Store {
              WHERE merchant_id = $1 AND version = $2 AND refresh_started_at IS NULL",
             self.dialect.now()
         );
-        // Never repeated: whoever finds the mark set waits for another's result.
+        // Never repeated: a process that finds the mark waits for the result of another.
         let statement = self.statement(&sql, [merchant.0.into(), version.into(), attempt.into()]);
         failpoint!("refresh_mark_before_commit", merchant.0);
         let marked = timeout(CALL_TIMEOUT, self.db.execute_raw(statement)).await;
@@ -100,7 +100,7 @@ impl CredentialStore<Sealed> for Store {
         let sql = format!(
             "SELECT c.expires_at, c.merchant_id FROM credentials c JOIN merchants m ON m.merchant_id = c.merchant_id \
              WHERE c.expires_at < {} AND c.refresh_token IS NOT NULL AND c.refresh_started_at IS NULL \
-             AND c.refused_at IS NULL AND m.state IN ('active', 'paused', 'unsubscribed') {behind} \
+             AND c.revoked_at IS NULL AND m.state IN ('active', 'paused', 'subscription_expired') {behind} \
              ORDER BY c.expires_at, c.merchant_id LIMIT {limit}",
             self.dialect.now_plus(span)
         );

@@ -141,7 +141,7 @@ impl Dialect {
         }
     }
 
-    /// Locks the rows that are read, and waits for whoever has.
+    /// Locks the rows that are read, and waits for other locks.
     pub fn for_update(self) -> &'static str {
         match self {
             Self::Postgres => "FOR UPDATE",
@@ -149,7 +149,7 @@ impl Dialect {
         }
     }
 
-    /// The same for rows that others refer to: whoever adds a row that does need not wait.
+    /// The same for rows that others refer to: adding such a row need not wait.
     pub fn for_no_key_update(self) -> &'static str {
         match self {
             Self::Postgres => "FOR NO KEY UPDATE",

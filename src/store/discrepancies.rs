@@ -1,4 +1,4 @@
-//! From what became of a record to the row that tells of it.
+//! From the outcome of a record to the row of its discrepancy.
 
 use std::collections::HashMap;
 
@@ -31,17 +31,18 @@ pub fn found<R: Record>(
     of_records.chain(of_unreadable).chain(of_gone).collect()
 }
 
-/// What of a batch is unwell, with the reason, and what was and is not any more.
-pub fn health<'a, R: Record>(
+/// The records that failed now, each with its error, and the previously failed ones that recovered.
+pub fn failed_and_recovered<'a, R: Record>(
     batch: &'a Batch<R>,
     written: &'a HashMap<i64, Written>,
 ) -> (Vec<(i64, Option<&'a str>)>, Vec<i64>) {
     let skipped = batch.unreadable.iter().filter_map(|bad| Some((bad.id?, Some(bad.reason.as_str()))));
     let failed = written.iter().filter(|(_, (outcome, _))| *outcome == Outcome::Failed);
     let failed = failed.map(|(id, (_, reason))| (*id, reason.as_deref()));
-    let unwell: Vec<_> = skipped.chain(failed).collect();
-    let well = batch.well.iter().copied().filter(|id| unwell.iter().all(|(unwell, _)| unwell != id)).collect();
-    (unwell, well)
+    let failed: Vec<_> = skipped.chain(failed).collect();
+    let recovered =
+        batch.recovered.iter().copied().filter(|id| failed.iter().all(|(failed, _)| failed != id)).collect();
+    (failed, recovered)
 }
 
 fn kind(outcome: Outcome) -> Option<DiscrepancyKind> {

@@ -21,11 +21,11 @@ impl Store {
         parts: &[Part],
     ) -> Result<Option<Committed>, DbErr> {
         let moved = format!(
-            "UPDATE runs SET next_page = $1, window_since = $2, window_until = $3, fetched = $4, created = $5, \
-             updated = $6, unchanged = $7, skipped = $8, failed = $9, requests = $10, listing = $11, resources = $12, \
-             setbacks = 0, waiting_reason = NULL, waiting_message = NULL, waiting_until = NULL, waiting_attempts = 0, \
-             lease_until = {} \
-             WHERE id = $13 AND epoch = $14 AND status = 'running' AND next_page IS DISTINCT FROM $1 \
+            "UPDATE runs SET cursor = $1, window_since = $2, window_until = $3, fetched = $4, created = $5, \
+             updated = $6, unchanged = $7, skipped = $8, failed = $9, requests = $10, listing = $11, resource_results = $12, \
+             failed_attempts = 0, waiting_reason = NULL, waiting_message = NULL, waiting_until = NULL, waiting_attempts = 0, \
+             lease_expires_at = {} \
+             WHERE id = $13 AND epoch = $14 AND status = 'running' AND cursor IS DISTINCT FROM $1 \
              RETURNING id, cancel_requested",
             self.dialect.now_plus(self.lease)
         );
@@ -52,8 +52,8 @@ impl Store {
             Dialect::Postgres => {
                 let (numbers, ids): (Vec<i64>, Vec<Vec<u8>>) = seen.unzip();
                 let sql = format!(
-                    "WITH moved AS ({moved}), seen AS (INSERT INTO run_pages (run_id, number, ids) \
-                       SELECT moved.id, s.number, s.ids FROM moved, unnest($15::bigint[], $16::bytea[]) AS s(number, ids) \
+                    "WITH moved AS ({moved}), seen AS (INSERT INTO run_seen_ids (run_id, batch, ids) \
+                       SELECT moved.id, s.batch, s.ids FROM moved, unnest($15::bigint[], $16::bytea[]) AS s(batch, ids) \
                        ON CONFLICT DO NOTHING) \
                      SELECT cancel_requested FROM moved"
                 );
@@ -61,7 +61,7 @@ impl Store {
                 txn.query_one_raw(self.statement(&sql, values)).await?
             }
             Dialect::Sqlite => {
-                let sql = "INSERT INTO run_pages (run_id, number, ids) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+                let sql = "INSERT INTO run_seen_ids (run_id, batch, ids) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
                 for (number, ids) in seen {
                     let values: [Value; 3] = [lease.run_id.into(), number.into(), ids.into()];
                     txn.execute_raw(self.statement(sql, values)).await?;
@@ -86,7 +86,7 @@ impl Store {
         let cursor = cursor_text(page)?;
         Ok(run
             .filter(|run| {
-                run.epoch == lease.epoch && run.status == "running" && run.next_page.as_deref() == Some(cursor.as_str())
+                run.epoch == lease.epoch && run.status == "running" && run.cursor.as_deref() == Some(cursor.as_str())
             })
             .and_then(|run| {
                 let part = run.parts()?.into_iter().nth(page.at)?;

@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Store {
-    /// Status, totals, watermark and the event that tells of it, in one transaction.
+    /// Status, totals, watermark and the event, in one transaction.
     pub(super) async fn end(&self, lease: &Lease, ending: Ending) -> Result<Run, TargetError> {
         let ending = &ending;
         let ended = self.call(|| self.end_once(lease, ending)).await?;
@@ -32,7 +32,7 @@ impl Store {
             return self.end_in_one_statement(lease, ending).await;
         }
         let txn = self.begin_write().await?;
-        // Before the run's row, as whoever changes where a merchant stands.
+        // Lock the merchant before the run, in the same order as every change of a merchant.
         let state = match ending.again {
             Some(_) => self.standing(&txn, lease.merchant).await?.map(Standing::state),
             None => None,
@@ -55,7 +55,7 @@ impl Store {
         if let (Some(again), Some(state)) = (&ending.again, state) {
             self.take_up_later(&txn, lease.run_id, again, state).await?;
         }
-        let seen = "DELETE FROM run_pages WHERE run_id = $1";
+        let seen = "DELETE FROM run_seen_ids WHERE run_id = $1";
         txn.execute_raw(self.statement(seen, [lease.run_id.into()])).await?;
         let row = run::Model::from_query_result(&row, "")?;
         self.announce(&txn, &row).await?;
@@ -82,7 +82,7 @@ impl Store {
              moved AS (INSERT INTO watermarks (merchant_id, resource, watermark) \
                SELECT m.merchant_id, w.resource, w.watermark FROM ended JOIN merchants m USING (merchant_id), \
                  unnest($17::text[], $18::timestamptz[]) AS w(resource, watermark) {never_back}), \
-             forgotten AS (DELETE FROM run_pages USING ended WHERE run_pages.run_id = ended.id) \
+             forgotten AS (DELETE FROM run_seen_ids USING ended WHERE run_seen_ids.run_id = ended.id) \
              SELECT * FROM ended",
             ended = self.ended(),
             never_back = self.never_back(),
@@ -101,8 +101,8 @@ impl Store {
     fn ended(&self) -> String {
         format!(
             "UPDATE runs SET status = $1, error_kind = $2, error_message = $3, requests = $4, \
-             window_since = $5, window_until = $6, listing = $7, resources = $8, fetched = $9, created = $10, \
-             updated = $11, unchanged = $12, skipped = $13, failed = $14, finished_at = {}, lease_until = NULL \
+             window_since = $5, window_until = $6, listing = $7, resource_results = $8, fetched = $9, created = $10, \
+             updated = $11, unchanged = $12, skipped = $13, failed = $14, finished_at = {}, lease_expires_at = NULL \
              WHERE id = $15 AND epoch = $16 AND status = 'running'",
             self.dialect.now()
         )
@@ -135,25 +135,25 @@ impl Store {
         state: MerchantState,
     ) -> Result<(), DbErr> {
         let who = match state {
-            MerchantState::Retired => return Ok(()),
+            MerchantState::Uninstalled => return Ok(()),
             MerchantState::Active | MerchantState::NeedsReauthorization => "TRUE",
-            MerchantState::Paused | MerchantState::Unsubscribed => "trigger NOT IN ('schedule', 'catch_up')",
+            MerchantState::Paused | MerchantState::SubscriptionExpired => "trigger NOT IN ('schedule', 'catch_up')",
         };
         let sql = format!(
             "INSERT INTO runs (id, merchant_id, trigger, status, since_requested, until_requested, full_history, dry_run, \
-             resources_requested, priority, run_at, covered_until, window_since, window_until, next_page, resources, \
+             resources_requested, priority, scheduled_at, watermark_at_enqueue, window_since, window_until, cursor, resource_results, \
              waiting_reason, waiting_message, waiting_until, waiting_attempts) \
              SELECT $1, merchant_id, trigger, 'queued', since_requested, until_requested, full_history, dry_run, \
-             resources_requested, priority, {run_at}, covered_until, window_since, window_until, next_page, \
-             CASE WHEN next_page IS NOT NULL THEN $3 END, $4, $5, {run_at}, waiting_attempts + 1 FROM runs \
+             resources_requested, priority, {scheduled_at}, watermark_at_enqueue, window_since, window_until, cursor, \
+             CASE WHEN cursor IS NOT NULL THEN $3 END, $4, $5, {scheduled_at}, waiting_attempts + 1 FROM runs \
              WHERE id = $2 AND NOT cancel_requested AND {who} ON CONFLICT DO NOTHING",
-            run_at = self.dialect.now_plus(*pause)
+            scheduled_at = self.dialect.now_plus(*pause)
         );
         let next = Uuid::now_v7();
         let [reason, message] = words(Some(wait));
         let values: [Value; 5] = [next.into(), id.into(), json(parts)?.into(), reason, message];
         if db.execute_raw(self.statement(&sql, values)).await?.rows_affected() > 0 {
-            let sql = "UPDATE run_pages SET run_id = $1 WHERE run_id = $2";
+            let sql = "UPDATE run_seen_ids SET run_id = $1 WHERE run_id = $2";
             let values: [Value; 2] = [next.into(), id.into()];
             db.execute_raw(self.statement(sql, values)).await?;
         }

@@ -1,6 +1,6 @@
 //! Where in the queue this process last found something.
 //!
-//! PostgreSQL leaves an entry in the index behind for each run that is claimed, until the table is vacuumed. Whoever
+//! PostgreSQL leaves an entry in the index behind for each run that is claimed, until the table is vacuumed. A claim that
 //! looks for the first run that is due steps over all of them, and a sweep leaves as many as there are merchants. So
 //! what comes next is looked for from where the last one was, and from the queue's very beginning only now and then.
 
@@ -21,8 +21,8 @@ const LOOK_BACK: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub priority: i64,
-    pub run_at: DateTime<Utc>,
-    pub covered_until: DateTime<Utc>,
+    pub scheduled_at: DateTime<Utc>,
+    pub watermark_at_enqueue: DateTime<Utc>,
     pub id: Uuid,
 }
 
@@ -31,15 +31,15 @@ impl Place {
     pub fn of(row: &QueryResult) -> Option<Self> {
         Some(Self {
             priority: row.try_get("", "priority").ok()?,
-            run_at: instant(row, "run_at")?,
-            covered_until: instant(row, "covered_until")?,
+            scheduled_at: instant(row, "scheduled_at")?,
+            watermark_at_enqueue: instant(row, "watermark_at_enqueue")?,
             id: row.try_get("", "id").ok()?,
         })
     }
 
     /// The highest priority first, then the earliest.
     fn is_behind(&self, other: &Self) -> bool {
-        let key = |place: &Self| (-place.priority, place.run_at, place.covered_until, place.id);
+        let key = |place: &Self| (-place.priority, place.scheduled_at, place.watermark_at_enqueue, place.id);
         key(self) > key(other)
     }
 }
@@ -85,8 +85,8 @@ mod tests {
     use super::*;
 
     fn place(priority: i64, minute: i64) -> Place {
-        let run_at = DateTime::from_timestamp(1_790_000_000 + minute * 60, 0).unwrap();
-        Place { priority, run_at, covered_until: run_at, id: Uuid::nil() }
+        let scheduled_at = DateTime::from_timestamp(1_790_000_000 + minute * 60, 0).unwrap();
+        Place { priority, scheduled_at, watermark_at_enqueue: scheduled_at, id: Uuid::nil() }
     }
 
     #[tokio::test(start_paused = true)]

@@ -51,12 +51,12 @@ fn select_held<R: Stored>(dialect: Dialect, merchant: MerchantId, ids: &[i64]) -
 fn select_those<R: Stored>(dialect: Dialect, merchant: MerchantId, which: Expr) -> SelectStatement {
     let mut select = Query::select();
     select
-        .columns([R::id_column(), "fingerprint", "payload_digest"])
+        .columns([R::id_column(), "content_hash", "payload_hash"])
         .expr_as(Expr::cust(dialect.finite("salla_updated_at")), "salla_updated_at")
         .expr_as(Expr::col("deleted_at").is_not_null(), "deleted")
         .expr_as(
             Expr::cust(format!(
-                "CASE WHEN fingerprint LIKE '{}%' THEN NULL ELSE CAST(payload AS text) END",
+                "CASE WHEN content_hash LIKE '{}%' THEN NULL ELSE CAST(payload AS text) END",
                 Fingerprint::prefix()
             )),
             "unhashed_payload",
@@ -74,9 +74,9 @@ fn select_those<R: Stored>(dialect: Dialect, merchant: MerchantId, which: Expr) 
 }
 
 fn read<R: Stored>(row: &QueryResult) -> Result<Held<R>, DbErr> {
-    let stored: Option<String> = lenient(row, "fingerprint");
+    let stored: Option<String> = lenient(row, "content_hash");
     let payload: Option<String> = lenient(row, "unhashed_payload");
-    let digest: Option<Vec<u8>> = lenient(row, "payload_digest");
+    let digest: Option<Vec<u8>> = lenient(row, "payload_hash");
     Ok(Held {
         digest: digest.and_then(|bytes| bytes.as_slice().try_into().ok()),
         updated_at: instant(row, "salla_updated_at"),

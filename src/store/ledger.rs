@@ -8,8 +8,8 @@ use super::connect::Store;
 use crate::{
     domain::{Drift, Found, Merchant, Run, RunId, Wait},
     reconcile::ports::{
-        Actor, Audited, Begun, DriftFilter, EndedSweep, Ending, Enqueued, Fired, Firing, Gauges, Lease, Ledger, NewRun,
-        NotReady, Released, RunFilter, Standstill, Taken, TargetError,
+        Actor, Audited, Begun, DriftFilter, EndedSweep, Ending, Enqueued, Gauges, GlobalPause, Lease, Ledger, NewRun,
+        NotReady, RecordedSweep, Released, RunFilter, SweepDecision, Taken, TargetError,
     },
 };
 
@@ -26,8 +26,8 @@ impl Ledger for Store {
         self.take(limit).await
     }
 
-    async fn standstill(&self) -> Result<Option<Standstill>, TargetError> {
-        self.call(|| self.find_standstill(&self.db)).await
+    async fn global_pause(&self) -> Result<Option<GlobalPause>, TargetError> {
+        self.call(|| self.find_global_pause(&self.db)).await
     }
 
     async fn heartbeat(&self, held: &[Lease]) -> Result<Vec<Lease>, TargetError> {
@@ -50,7 +50,7 @@ impl Ledger for Store {
         self.show_wait(lease, wait).await
     }
 
-    async fn fire_deferred(&self) -> Result<Fired, TargetError> {
+    async fn fire_deferred(&self) -> Result<RecordedSweep, TargetError> {
         self.make_deferred_runs().await
     }
 
@@ -62,12 +62,17 @@ impl Ledger for Store {
         self.ask_to_cancel(run, by).await
     }
 
-    async fn last_firing(&self, pattern: &str) -> Result<Option<DateTime<Utc>>, TargetError> {
-        self.newest_firing(pattern).await
+    async fn last_sweep(&self, cron: &str) -> Result<Option<DateTime<Utc>>, TargetError> {
+        self.newest_sweep(cron).await
     }
 
-    async fn fire(&self, slot: DateTime<Utc>, pattern: &str, firing: Firing) -> Result<Option<Fired>, TargetError> {
-        self.record_firing(slot, pattern, firing).await
+    async fn record_sweep(
+        &self,
+        scheduled_for: DateTime<Utc>,
+        cron: &str,
+        decision: SweepDecision,
+    ) -> Result<Option<RecordedSweep>, TargetError> {
+        self.insert_sweep(scheduled_for, cron, decision).await
     }
 
     async fn now(&self) -> Result<DateTime<Utc>, TargetError> {

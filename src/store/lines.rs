@@ -94,7 +94,7 @@ impl Store {
         }
         let mark = Query::update()
             .table(R::table())
-            .value("items_of", Expr::cust("salla_updated_at"))
+            .value("items_version", Expr::cust("salla_updated_at"))
             .value("revision", Expr::cust("revision + 1"))
             .and_where(Expr::col("merchant_id").eq(merchant.0))
             .and_where(Expr::col(R::id_column()).is_in(ids.iter().copied()))

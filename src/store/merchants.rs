@@ -77,7 +77,7 @@ impl Register<Sealed> for Store {
     }
 
     async fn stand_still(&self, still: bool, by: &Actor) -> Result<bool, TargetError> {
-        self.call(|| self.set_standstill_once(still, by)).await
+        self.call(|| self.set_global_pause_once(still, by)).await
     }
 
     async fn apply(&self, event: &AppEvent<Sealed>) -> Result<Applied, CredentialError> {
@@ -86,7 +86,7 @@ impl Register<Sealed> for Store {
 }
 
 impl Store {
-    /// Where nobody says what is to be reconciled, these are; else every kind there is.
+    /// Reconciles these resources in runs that name none.
     #[must_use]
     pub fn keeping(mut self, resources: Resources) -> Self {
         self.resources = resources;
@@ -144,7 +144,7 @@ impl Store {
     pub(super) fn covered(&self) -> String {
         format!(
             "(state = 'active' OR state = 'needs_reauthorization' AND EXISTS (SELECT 1 FROM credentials c \
-             WHERE c.merchant_id = merchants.merchant_id AND c.refused_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > {})))",
+             WHERE c.merchant_id = merchants.merchant_id AND c.revoked_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > {})))",
             self.dialect.now()
         )
     }
@@ -203,7 +203,7 @@ impl Store {
         .await
     }
 
-    /// Replaces sealed tokens by the same tokens sealed anew; false when they have changed meanwhile or are being
+    /// Replaces encrypted tokens with the same tokens, re-encrypted; false when they have changed meanwhile or are being
     /// renewed, and nothing was replaced.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! The events of runs that ended well, until they are delivered: those of one merchant in their order, those of
 //! different merchants beside each other.
 //!
-//! Whose turn it is stands in a row of the merchant's own. Whoever adds an event locks it, and whoever has delivered one
-//! locks it before looking for the next: neither can miss what the other does.
+//! A row for each merchant says when its next event is due. Adding an event locks the row. A delivery locks it before it
+//! looks for the next event. So neither misses the other.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::{
     reconcile::ports::{Backlog, Outbox, OutboxEvent, TargetError, Undelivered},
 };
 
-/// Whoever took an event and is not heard of for so long has failed to deliver it.
+/// A process that has not delivered a claimed event after this time has failed.
 const TURN: Duration = Duration::from_secs(60);
 
 /// How many merchants' positions in the log are noted at once.
 const PLACED_AT_ONCE: u32 = 1000;
 
-/// Whether runs that end well are told of, and what must have happened before.
+/// Whether events are sent for succeeded runs, and what each waits for.
 #[derive(Debug, Clone, Default)]
 pub(super) enum HandOver {
     #[default]
@@ -57,7 +57,7 @@ impl Outbox for Store {
 
     async fn put_off(&self, event: &Undelivered, pause: Duration) -> Result<(), TargetError> {
         let sql = format!(
-            "UPDATE outbox_turns SET due_at = {} WHERE merchant_id = $1 AND epoch = $2",
+            "UPDATE outbox_delivery_state SET next_attempt_at = {} WHERE merchant_id = $1 AND lease_epoch = $2",
             self.dialect.now_plus(pause)
         );
         let sql = sql.as_str();
@@ -78,7 +78,7 @@ impl Outbox for Store {
                 return Ok(Some("there is no slot of that name"));
             };
             Ok(if row.try_get("", "lost")? {
-                Some("the server has removed what its consumer had still to read: make it anew, and copy the tables again")
+                Some("the server has removed what its consumer had still to read: create it again, and copy the tables again")
             } else if !row.try_get::<bool>("", "usable")? {
                 Some("it is no logical slot of this database")
             } else {
@@ -90,7 +90,7 @@ impl Outbox for Store {
 }
 
 impl Store {
-    /// Runs that end well are told of; with a slot, once its consumer has confirmed their changes.
+    /// Sends an event for each succeeded run; with a replication slot, once its consumer has confirmed the changes.
     #[must_use]
     pub fn handing_over(mut self, slot: Option<&str>) -> Self {
         self.hand_over = slot.map_or(HandOver::AtOnce, |slot| HandOver::Confirmed(slot.to_owned()));
@@ -108,7 +108,7 @@ impl Store {
         let run_id = run.run_id;
         let run = serde_json::to_string(&run).map_err(|error| DbErr::Json(error.to_string()))?;
         // Locks the row that is there. The turns of one that is not begin where none that was ever there ended.
-        let turn = "INSERT INTO outbox_turns (merchant_id, epoch) VALUES ($1, $2) \
+        let turn = "INSERT INTO outbox_delivery_state (merchant_id, lease_epoch) VALUES ($1, $2) \
                     ON CONFLICT (merchant_id) DO UPDATE SET merchant_id = excluded.merchant_id";
         let epoch = chrono::Utc::now().timestamp_micros();
         db.execute_raw(self.statement(turn, [row.merchant_id.into(), epoch.into()])).await?;
@@ -120,7 +120,7 @@ impl Store {
     async fn take_events(&self, limit: u32) -> Result<Vec<Undelivered>, DbErr> {
         let now = self.dialect.now();
         // Most of the time nothing is, and a transaction that may write would keep SQLite's others waiting.
-        let due = format!("SELECT merchant_id FROM outbox_turns WHERE due_at <= {now} LIMIT 1");
+        let due = format!("SELECT merchant_id FROM outbox_delivery_state WHERE next_attempt_at <= {now} LIMIT 1");
         if self.db.query_one_raw(self.statement(&due, [])).await?.is_none() {
             return Ok(Vec::new());
         }
@@ -130,7 +130,7 @@ impl Store {
         }
         // In the order of what is limited most: where a consumer lags behind, nothing that waits for it is read.
         let (confirmed, order) = match slot {
-            None => ("", "due_at"),
+            None => ("", "next_attempt_at"),
             Some(_) => {
                 let slots = "pg_replication_slots WHERE slot_name = $1 AND database = current_database()";
                 (&*format!("AND r.lsn <= (SELECT confirmed_flush_lsn FROM {slots})"), "lsn")
@@ -139,14 +139,14 @@ impl Store {
         let lock = self.dialect.for_update_skip_locked();
         // What was refused before leaves three quarters of the room to what was not tried yet.
         let sql = format!(
-            "WITH fresh AS MATERIALIZED (SELECT r.merchant_id FROM outbox_turns r \
-               WHERE r.attempts = 0 AND r.due_at <= {now} {confirmed} ORDER BY r.{order} LIMIT {limit} {lock}), \
-             again AS MATERIALIZED (SELECT r.merchant_id FROM outbox_turns r \
-               WHERE r.attempts > 0 AND r.due_at <= {now} {confirmed} ORDER BY r.due_at \
+            "WITH fresh AS MATERIALIZED (SELECT r.merchant_id FROM outbox_delivery_state r \
+               WHERE r.attempts = 0 AND r.next_attempt_at <= {now} {confirmed} ORDER BY r.{order} LIMIT {limit} {lock}), \
+             again AS MATERIALIZED (SELECT r.merchant_id FROM outbox_delivery_state r \
+               WHERE r.attempts > 0 AND r.next_attempt_at <= {now} {confirmed} ORDER BY r.next_attempt_at \
                LIMIT (SELECT CASE WHEN count(*) + {share} > {limit} THEN {share} ELSE {limit} - count(*) END FROM fresh) {lock}) \
-             UPDATE outbox_turns SET epoch = epoch + 1, attempts = attempts + 1, due_at = {lapse} \
+             UPDATE outbox_delivery_state SET lease_epoch = lease_epoch + 1, attempts = attempts + 1, next_attempt_at = {lapse} \
              WHERE merchant_id IN (SELECT merchant_id FROM fresh UNION ALL SELECT merchant_id FROM again) \
-             RETURNING merchant_id, epoch, attempts",
+             RETURNING merchant_id, lease_epoch, attempts",
             share = limit / 4,
             lapse = self.dialect.now_plus(TURN)
         );
@@ -163,7 +163,7 @@ impl Store {
             events.push(Undelivered {
                 event: event.map(|row| event_of(&row)).transpose()?,
                 merchant: MerchantId(merchant),
-                epoch: row.try_get("", "epoch")?,
+                epoch: row.try_get("", "lease_epoch")?,
                 attempts: row.try_get::<i32>("", "attempts")?.try_into().unwrap_or(u32::MAX),
             });
         }
@@ -178,20 +178,23 @@ impl Store {
     async fn place_turns(&self) -> Result<(), DbErr> {
         let sql = format!(
             "WITH new AS MATERIALIZED (\
-               SELECT r.merchant_id FROM outbox_turns r WHERE r.lsn IS NULL OR r.lsn > (SELECT pg_current_wal_insert_lsn()) LIMIT {PLACED_AT_ONCE} {lock}) \
-             UPDATE outbox_turns SET lsn = pg_current_wal_insert_lsn() WHERE merchant_id IN (SELECT merchant_id FROM new)",
+               SELECT r.merchant_id FROM outbox_delivery_state r WHERE r.lsn IS NULL OR r.lsn > (SELECT pg_current_wal_insert_lsn()) LIMIT {PLACED_AT_ONCE} {lock}) \
+             UPDATE outbox_delivery_state SET lsn = pg_current_wal_insert_lsn() WHERE merchant_id IN (SELECT merchant_id FROM new)",
             lock = self.dialect.for_update_skip_locked()
         );
         self.db.execute_raw(self.statement(&sql, [])).await.map(drop)
     }
 
     async fn remove_delivered(&self, events: &[&Undelivered]) -> Result<(), DbErr> {
-        let lock = format!("SELECT epoch FROM outbox_turns WHERE merchant_id = $1 {}", self.dialect.for_update());
+        let lock = format!(
+            "SELECT lease_epoch FROM outbox_delivery_state WHERE merchant_id = $1 {}",
+            self.dialect.for_update()
+        );
         let next = format!(
-            "UPDATE outbox_turns SET due_at = {}, attempts = 0, lsn = NULL WHERE merchant_id = $1",
+            "UPDATE outbox_delivery_state SET next_attempt_at = {}, attempts = 0, lsn = NULL WHERE merchant_id = $1",
             self.dialect.now()
         );
-        let none = "DELETE FROM outbox_turns WHERE merchant_id = $1 \
+        let none = "DELETE FROM outbox_delivery_state WHERE merchant_id = $1 \
                     AND NOT EXISTS (SELECT 1 FROM outbox WHERE merchant_id = $1)";
         let txn = self.begin_write().await?;
         for one in events {
@@ -200,12 +203,12 @@ impl Store {
             if let Some(event) = &one.event {
                 let delivered = "DELETE FROM outbox WHERE id = $1";
                 if txn.execute_raw(self.statement(delivered, [event.id.into()])).await?.rows_affected() > 0 {
-                    // Whoever's turn it is by now: the position was that of this event.
-                    let unplaced = "UPDATE outbox_turns SET lsn = NULL WHERE merchant_id = $1";
+                    // The position belonged to this event, whichever process delivers next.
+                    let unplaced = "UPDATE outbox_delivery_state SET lsn = NULL WHERE merchant_id = $1";
                     txn.execute_raw(self.statement(unplaced, merchant())).await?;
                 }
             }
-            let epoch = turn.map(|row| row.try_get::<i64>("", "epoch")).transpose()?;
+            let epoch = turn.map(|row| row.try_get::<i64>("", "lease_epoch")).transpose()?;
             // Otherwise it is another's turn by now.
             if epoch == Some(one.epoch) && txn.execute_raw(self.statement(none, merchant())).await?.rows_affected() == 0
             {
@@ -230,14 +233,14 @@ impl Store {
         let mut backlog = Backlog {
             pending: row.try_get::<i64>("", "pending")?.try_into().unwrap_or(0),
             oldest: row.try_get("", "oldest")?,
-            slot_lag_bytes: None,
+            replication_slot_lag_bytes: None,
         };
         if let Some(slot) = self.hand_over.slot() {
             let sql = "SELECT CAST(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn) AS BIGINT) AS lag \
                        FROM pg_replication_slots WHERE slot_name = $1 AND database = current_database()";
             let row = db.query_one_raw(self.statement(sql, [slot.into()])).await?;
             let lag = row.map(|row| row.try_get::<Option<i64>>("", "lag")).transpose()?.flatten();
-            backlog.slot_lag_bytes = lag.map(|lag| lag.try_into().unwrap_or(0));
+            backlog.replication_slot_lag_bytes = lag.map(|lag| lag.try_into().unwrap_or(0));
         }
         Ok(Some(backlog))
     }

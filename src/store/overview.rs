@@ -29,11 +29,11 @@ impl Overview for Store {
         self.call(|| async {
             let row = credential::Entity::find_by_id(merchant.0).one(&self.db).await?;
             Ok(row.map(|row| TokenState {
-                obtained_at: or_epoch(row.obtained_at),
+                issued_at: or_epoch(row.issued_at),
                 expires_at: row.expires_at.map(|Stamp(at)| at),
                 renewable: row.refresh_token.is_some(),
                 refresh_started_at: row.refresh_started_at.map(|Stamp(at)| at),
-                refused_at: row.refused_at.map(|Stamp(at)| at),
+                revoked_at: row.revoked_at.map(|Stamp(at)| at),
             }))
         })
         .await
@@ -54,16 +54,16 @@ impl Overview for Store {
 impl Store {
     async fn read_nights(&self, limit: u64) -> Result<Vec<Night>, DbErr> {
         let sql = format!(
-            "SELECT slot, outcome, runs, fired_at, tally, {took} AS took FROM firings WHERE outcome <> 'began' \
-             ORDER BY slot DESC LIMIT {limit}",
-            took = self.dialect.seconds_between("fired_at", "ended_at"),
+            "SELECT scheduled_for, outcome, run_count, started_at, summary, {took} AS took FROM sweeps WHERE outcome <> 'began' \
+             ORDER BY scheduled_for DESC LIMIT {limit}",
+            took = self.dialect.seconds_between("started_at", "ended_at"),
         );
         let mut nights = Vec::new();
         for row in self.db.query_all_raw(self.statement(&sql, [])).await? {
             let mut night = night(&row)?;
             // Those of the sweep that is under way are counted as they stand.
             if night.took.is_none() && night.made > 0 {
-                night.runs = self.runs_of(&self.db, night.slot).await?;
+                night.runs = self.runs_of(&self.db, night.scheduled_for).await?;
             }
             nights.push(night);
         }
@@ -80,7 +80,7 @@ impl Store {
                 covered = self.oldest_watermarks()
             )
         };
-        let unwell = |status: RunStatus| {
+        let last_run_ended = |status: RunStatus| {
             format!(
                 "SELECT r.merchant_id FROM runs r WHERE r.status = '{status}' AND NOT EXISTS (SELECT 1 FROM runs n \
                  WHERE n.merchant_id = r.merchant_id AND n.id > r.id AND n.finished_at IS NOT NULL) \
@@ -92,8 +92,8 @@ impl Store {
         for (sql, is_overdue) in [
             (waiting("m.state = 'needs_reauthorization'"), false),
             (waiting(&overdue), true),
-            (unwell(RunStatus::Failed), false),
-            (unwell(RunStatus::Partial), false),
+            (last_run_ended(RunStatus::Failed), false),
+            (last_run_ended(RunStatus::Partial), false),
         ] {
             for row in self.db.query_all_raw(self.statement(&sql, [])).await? {
                 let merchant: i64 = row.try_get("", "merchant_id")?;
@@ -111,7 +111,7 @@ impl Store {
         let mut merchants: HashMap<i64, _> = merchants.into_iter().map(|one| (one.merchant_id.0, one)).collect();
         let mut last = self.last_ended(&found).await?;
         let attention = |id: i64| {
-            // One that was removed meanwhile is nobody's trouble.
+            // A merchant that was removed meanwhile needs no attention.
             let merchant = merchants.remove(&id)?;
             Some(Attention { merchant, overdue: behind.contains(&id), last: last.remove(&id) })
         };
@@ -136,15 +136,15 @@ impl Store {
 
 fn night(row: &QueryResult) -> Result<Night, DbErr> {
     let outcome: String = row.try_get("", "outcome")?;
-    let made: i64 = row.try_get("", "runs")?;
+    let made: i64 = row.try_get("", "run_count")?;
     let took: Option<f64> = row.try_get("", "took")?;
-    let tally: Option<String> = row.try_get("", "tally")?;
-    let runs = tally.and_then(|tally| serde_json::from_str::<Vec<(RunStatus, u64, Totals)>>(&tally).ok());
+    let summary: Option<String> = row.try_get("", "summary")?;
+    let runs = summary.and_then(|summary| serde_json::from_str::<Vec<(RunStatus, u64, Totals)>>(&summary).ok());
     Ok(Night {
-        slot: instant(row, "slot").unwrap_or(DateTime::UNIX_EPOCH),
+        scheduled_for: instant(row, "scheduled_for").unwrap_or(DateTime::UNIX_EPOCH),
         trigger: outcome.parse().ok(),
         made: u64::try_from(made).unwrap_or(0),
-        fired_at: instant(row, "fired_at").unwrap_or(DateTime::UNIX_EPOCH),
+        started_at: instant(row, "started_at").unwrap_or(DateTime::UNIX_EPOCH),
         took: took.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
         runs: runs.unwrap_or_default(),
     })

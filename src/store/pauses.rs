@@ -15,10 +15,11 @@ impl Store {
     pub(super) async fn lift_pause(&self, txn: &DatabaseTransaction, merchant: MerchantId) -> Result<(), DbErr> {
         let now = self.dialect.now();
         let due = format!(
-            "UPDATE runs SET run_at = {now} WHERE merchant_id = $1 AND status = 'queued' AND run_at > {now} \
-             AND EXISTS (SELECT 1 FROM pauses p WHERE p.merchant_id = $1 AND p.ends_at > {now})"
+            "UPDATE runs SET scheduled_at = {now} WHERE merchant_id = $1 AND status = 'queued' AND scheduled_at > {now} \
+             AND EXISTS (SELECT 1 FROM rate_limit_backoffs b WHERE b.merchant_id = $1 AND b.retry_at > {now})"
         );
-        let ended = format!("UPDATE pauses SET ends_at = {now} WHERE merchant_id = $1 AND ends_at > {now}");
+        let ended =
+            format!("UPDATE rate_limit_backoffs SET retry_at = {now} WHERE merchant_id = $1 AND retry_at > {now}");
         for sql in [due, ended] {
             txn.execute_raw(self.statement(&sql, [merchant.0.into()])).await?;
         }
@@ -30,9 +31,9 @@ impl PauseStore for Store {
     async fn pause(&self, merchant: MerchantId, pause: Duration) -> Result<(), TargetError> {
         // A merchant that was removed meanwhile has no pause to be kept.
         let sql = format!(
-            "INSERT INTO pauses (merchant_id, ends_at) SELECT merchant_id, {ends_at} FROM merchants WHERE merchant_id = $1 \
-             ON CONFLICT (merchant_id) DO UPDATE SET ends_at = excluded.ends_at WHERE pauses.ends_at < excluded.ends_at",
-            ends_at = self.dialect.now_plus(pause.min(LONGEST_PAUSE)),
+            "INSERT INTO rate_limit_backoffs (merchant_id, retry_at) SELECT merchant_id, {retry_at} FROM merchants WHERE merchant_id = $1 \
+             ON CONFLICT (merchant_id) DO UPDATE SET retry_at = excluded.retry_at WHERE rate_limit_backoffs.retry_at < excluded.retry_at",
+            retry_at = self.dialect.now_plus(pause.min(LONGEST_PAUSE)),
         );
         let sql = sql.as_str();
         self.call(|| async move {
@@ -45,9 +46,9 @@ impl PauseStore for Store {
     async fn spent(&self, merchant: MerchantId, requests: u32) -> Result<(), TargetError> {
         let now = self.dialect.now();
         let sql = format!(
-            "INSERT INTO pauses (merchant_id, ends_at, spent, spent_at) \
+            "INSERT INTO rate_limit_backoffs (merchant_id, retry_at, recent_requests, recorded_at) \
              SELECT merchant_id, {now}, $2, {now} FROM merchants WHERE merchant_id = $1 \
-             ON CONFLICT (merchant_id) DO UPDATE SET spent = excluded.spent, spent_at = excluded.spent_at"
+             ON CONFLICT (merchant_id) DO UPDATE SET recent_requests = excluded.recent_requests, recorded_at = excluded.recorded_at"
         );
         let sql = sql.as_str();
         self.call(|| async move {

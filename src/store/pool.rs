@@ -19,7 +19,9 @@ use sea_orm::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::{address::schema_of, setup_error::StoreError, stale_plans::StalePlans};
+use migration::quoted;
+
+use super::{setup_error::StoreError, stale_plans::StalePlans};
 
 /// To open a connection, or to wait for one that is free.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,16 +94,30 @@ pub fn create_privately(url: &str) -> std::io::Result<()> {
 
 /// Up to so many connections; `begins` knows of transactions that were given up while they were begun,
 /// `stale_plans` of statements whose tables were altered.
-pub fn postgres(url: &str, connections: u32, begins: &Begins, stale_plans: &StalePlans) -> ConnectOptions {
+pub fn postgres(
+    (url, schema): (&str, &str),
+    connections: u32,
+    begins: &Begins,
+    stale_plans: &StalePlans,
+) -> ConnectOptions {
     let mut options = options(url);
     options.max_connections(connections).min_connections(0);
     options.map_sqlx_postgres_opts(of_session);
     let (silence, begins, stale_plans) = (Silence::default(), begins.clone(), stale_plans.clone());
+    let search_path = quoted(schema);
     options.map_sqlx_postgres_pool_opts(move |pool: PgPoolOptions| {
         let (idle, released, begins, stale_plans) =
             (silence.clone(), silence.clone(), begins.clone(), stale_plans.clone());
+        let search_path = search_path.clone();
         pool.test_before_acquire(false)
-            .after_connect(|connection, _| Box::pin(async move { connection.execute(LIMITS).await.map(drop) }))
+            .after_connect(move |connection, _| {
+                let search_path = search_path.clone();
+                Box::pin(async move {
+                    connection.execute(LIMITS).await?;
+                    let set = sqlx::query("SELECT set_config('search_path', $1, false)").bind(search_path);
+                    connection.execute(set.persistent(false)).await.map(drop)
+                })
+            })
             .before_acquire(move |connection, usage| {
                 let (silence, is_outdated) = (idle.clone(), stale_plans.outdates(usage.age));
                 Box::pin(async move {
@@ -115,7 +131,7 @@ pub fn postgres(url: &str, connections: u32, begins: &Begins, stale_plans: &Stal
                     Ok(true)
                 })
             })
-            // Whoever gave up a call gives back a connection that may be silent, or in the middle of a transaction.
+            // A cancelled call returns a connection that may be silent, or in the middle of a transaction.
             .after_release(move |connection, _| {
                 let (silence, begins) = (released.clone(), begins.clone());
                 Box::pin(async move {
@@ -163,7 +179,7 @@ impl Silence {
     }
 }
 
-/// Transactions that are being begun. Whoever gives up while `BEGIN` is on its way leaves a transaction behind that the
+/// Transactions that are being begun. A caller that is cancelled while `BEGIN` is in progress leaves a transaction behind that the
 /// driver does not know of (sqlx 0.9.0, its issue 4385): what the next one wrote on the connection would be said to be
 /// done, and undone when the connection is closed. So from then on each connection that comes back is looked at, for
 /// long enough that the one in question is among them. Clones share it.
@@ -227,8 +243,7 @@ pub async fn knock(url: &str) -> Result<Option<u32>, StoreError> {
         // By the simple protocol, too.
         let limit = first.fetch_one(ALLOWED_CONNECTIONS).await?.try_get::<Option<i32>, _>(0)?;
         let encoding = first.fetch_one("SELECT current_setting('server_encoding')").await?.try_get::<String, _>(0)?;
-        let path = first.fetch_one("SELECT current_setting('search_path')").await?.try_get::<String, _>(0)?;
-        Ok::<_, sqlx::Error>((kept, limit.and_then(|limit| u32::try_from(limit).ok()), encoding, path))
+        Ok::<_, sqlx::Error>((kept, limit.and_then(|limit| u32::try_from(limit).ok()), encoding))
     };
     let looked = timeout(KNOCK_TIMEOUT, looked).await;
     for connection in [first, second] {
@@ -237,19 +252,11 @@ pub async fn knock(url: &str) -> Result<Option<u32>, StoreError> {
     }
     match looked {
         Ok(Ok((false, ..))) => Err(StoreError::SharedSessions),
-        Ok(Ok((.., encoding, _))) if encoding != "UTF8" => Err(StoreError::Encoding(encoding)),
-        Ok(Ok((_, limit, _, path))) => match schema_of(url) {
-            Some(wanted) if plain(&wanted) != plain(&path) => Err(StoreError::SearchPath { wanted, found: path }),
-            _ => Ok(limit),
-        },
+        Ok(Ok((.., encoding))) if encoding != "UTF8" => Err(StoreError::Encoding(encoding)),
+        Ok(Ok((_, limit, _))) => Ok(limit),
         Ok(Err(error)) => Err(unreachable(error)),
         Err(_) => Err(unreachable("no answer within 10 s")),
     }
-}
-
-/// A search path as it is compared.
-fn plain(path: &str) -> String {
-    path.replace(['"', ' '], "")
 }
 
 fn unreachable(why: impl ToString) -> StoreError {

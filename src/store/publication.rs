@@ -1,5 +1,6 @@
 //! PostgreSQL's publication of the business tables: what a CDC pipeline may read, and nothing else of ours.
 
+use migration::{MIGRATION_TABLE, quoted};
 use sea_orm::{ConnectionTrait, DbErr};
 
 use super::{connect::Store, lines, records::Stored, setup_error::StoreError};
@@ -16,30 +17,12 @@ macro_rules! tables {
 }
 with_resources!(tables);
 
-/// Tokens, the register, and this program's own affairs.
-pub const UNPUBLISHED: [&str; 21] = [
-    "address_budget",
-    "audit",
-    "credentials",
-    "discrepancies",
-    "ended_sessions",
-    "erasures",
-    "firings",
-    "idempotency_keys",
-    "installations",
-    "merchants",
-    "order_checks",
-    "outbox",
-    "outbox_turns",
-    "pauses",
-    "run_pages",
-    "runs",
-    "seaql_migrations",
-    "standstill",
-    "unwell",
-    "watermarks",
-    "webhook_events",
-];
+/// Tokens, the merchants, and this program's own affairs.
+#[must_use]
+pub fn unpublished() -> Vec<&'static str> {
+    let all = migration::tables().into_iter().map(|table| table.name());
+    all.chain([MIGRATION_TABLE]).filter(|table| !published().contains(table)).collect()
+}
 
 impl Store {
     /// Before the first migration: tables of another's with the names of ours would be half of a schema.
@@ -52,11 +35,10 @@ impl Store {
             rows.iter().map(|row| row.try_get("", "name")).collect::<Result<Vec<String>, DbErr>>()
         };
         let there = self.call(look).await.map_err(|error| StoreError::Unreachable(error.to_string()))?;
-        // A platform may have a table of this name for migrations of its own.
-        if there.iter().any(|table| table == "seaql_migrations") && self.has_begun().await? {
+        if there.iter().any(|table| table == MIGRATION_TABLE) && self.has_begun().await? {
             return Ok(());
         }
-        let ours = published().into_iter().chain(UNPUBLISHED).filter(|table| *table != "seaql_migrations");
+        let ours = migration::tables().into_iter().map(|table| table.name());
         let taken: Vec<&str> = ours.filter(|table| there.iter().any(|other| other == table)).collect();
         if taken.is_empty() { Ok(()) } else { Err(StoreError::Occupied(taken.join(", "))) }
     }
@@ -65,7 +47,7 @@ impl Store {
     /// same moment. Tables of others, and what it publishes of them, are left as they are.
     ///
     /// # Errors
-    /// When the role may not, or the publication shows what nobody outside may see.
+    /// When the role may not, or the publication shows tables that must stay private.
     pub async fn keep_publication(&self, name: &str) -> Result<(), StoreError> {
         let mut tries = 3;
         loop {
@@ -73,12 +55,7 @@ impl Store {
                 return Ok(());
             };
             let tables = lacking.tables.join(", ");
-            let quoted = name.replace('"', "\"\"");
-            let sql = if lacking.exists {
-                format!("ALTER PUBLICATION \"{quoted}\" ADD TABLE {tables}")
-            } else {
-                format!("CREATE PUBLICATION \"{quoted}\" FOR TABLE {tables}")
-            };
+            let sql = lacking.sql(name, None);
             tries -= 1;
             match self.db.execute_unprepared(&sql).await {
                 Ok(_) => {}
@@ -92,10 +69,18 @@ impl Store {
         }
     }
 
+    /// The SQL that makes the publication, or adds the tables that it lacks; `None`: it has them.
+    ///
+    /// # Errors
+    /// When the database does not answer, or the publication shows tables that must stay private.
+    pub async fn publication_sql(&self, name: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.lacking(name).await?.map(|lacking| lacking.sql(name, Some(&self.schema))))
+    }
+
     /// Refuses to work without it.
     ///
     /// # Errors
-    /// When it is missing, lacks a table, or shows what nobody outside may see.
+    /// When it is missing, lacks a table, or shows tables that must stay private.
     pub async fn require_publication(&self, name: &str) -> Result<(), StoreError> {
         match self.lacking(name).await? {
             None => Ok(()),
@@ -117,9 +102,9 @@ impl Store {
             Ok((exists, held))
         };
         let (exists, held) = self.call(look).await.map_err(|error| StoreError::Unreachable(error.to_string()))?;
-        if let Some(shown) = UNPUBLISHED.iter().find(|table| held.iter().any(|held| held == *table)) {
+        if let Some(shown) = unpublished().into_iter().find(|table| held.iter().any(|held| held == table)) {
             return Err(StoreError::Publication(format!(
-                "{name:?} publishes {shown}, which nobody outside may see; take it out (ALTER PUBLICATION … DROP TABLE), or make a publication that is not FOR ALL TABLES"
+                "{name:?} publishes {shown}, which must stay private; take it out (ALTER PUBLICATION … DROP TABLE), or make a publication that is not FOR ALL TABLES"
             )));
         }
         let tables: Vec<&str> =
@@ -132,4 +117,18 @@ impl Store {
 struct Lacking {
     exists: bool,
     tables: Vec<&'static str>,
+}
+
+impl Lacking {
+    /// The statement that adds them. `schema`: where the tables are, if the session does not say.
+    fn sql(&self, name: &str, schema: Option<&str>) -> String {
+        let schema = schema.map_or_else(String::new, |schema| format!("{}.", quoted(schema)));
+        let tables = self.tables.iter().map(|table| format!("{schema}{table}")).collect::<Vec<_>>().join(", ");
+        let name = quoted(name);
+        if self.exists {
+            format!("ALTER PUBLICATION {name} ADD TABLE {tables}")
+        } else {
+            format!("CREATE PUBLICATION {name} FOR TABLE {tables}")
+        }
+    }
 }

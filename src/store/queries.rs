@@ -60,12 +60,12 @@ impl Store {
         // Numbers, which need no quotes.
         let ids = merchants.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let sql = format!(
-            "SELECT merchant_id, ends_at FROM pauses WHERE merchant_id IN ({ids}) AND ends_at > {}",
+            "SELECT merchant_id, retry_at FROM rate_limit_backoffs WHERE merchant_id IN ({ids}) AND retry_at > {}",
             self.dialect.now()
         );
         for row in self.db.query_all_raw(self.statement(&sql, [])).await? {
             let merchant: i64 = row.try_get("", "merchant_id")?;
-            let Some(until) = instant(&row, "ends_at") else { continue };
+            let Some(until) = instant(&row, "retry_at") else { continue };
             let message = "Salla asks to leave the store alone".to_owned();
             for run in runs.iter_mut().filter(waits).filter(|run| run.merchant_id.0 == merchant) {
                 let message = message.clone();
@@ -104,9 +104,9 @@ impl Store {
         let sql = format!(
             "SELECT (SELECT count(*) FROM runs WHERE status = 'running') AS active, queue.queued, queue.due, \
              (SELECT max(finished_at) FROM runs WHERE status = 'succeeded' AND NOT dry_run) AS last_success, \
-             (SELECT max(slot) FROM firings WHERE outcome <> 'skipped') AS last_firing, \
-             EXISTS (SELECT 1 FROM standstill) AS standstill \
-             FROM (SELECT count(*) AS queued, count(*) FILTER (WHERE run_at <= {now}) AS due \
+             (SELECT max(scheduled_for) FROM sweeps WHERE outcome <> 'skipped') AS last_sweep, \
+             EXISTS (SELECT 1 FROM global_pause) AS global_pause \
+             FROM (SELECT count(*) AS queued, count(*) FILTER (WHERE scheduled_at <= {now}) AS due \
                FROM runs WHERE status = 'queued') queue",
             now = self.dialect.now(),
         );
@@ -117,8 +117,8 @@ impl Store {
             runs_queued: count(&row, "queued")?,
             runs_due: count(&row, "due")?,
             last_success: instant(&row, "last_success"),
-            last_firing: instant(&row, "last_firing"),
-            standstill: row.try_get("", "standstill")?,
+            last_sweep: instant(&row, "last_sweep"),
+            global_pause: row.try_get("", "global_pause")?,
             merchants: MerchantState::ALL.map(|state| (state, 0)).to_vec(),
             merchants_overdue: 0,
             oldest_watermark: None,
@@ -155,11 +155,11 @@ impl Store {
         // What a run has seen is of no use once it has ended, however it did. From one run that has pages to the next:
         // neither the pages of those that go on nor the runs that have ended are read.
         let seen = "WITH RECURSIVE held(run_id) AS (\
-               SELECT (SELECT p.run_id FROM run_pages p ORDER BY p.run_id LIMIT 1) \
+               SELECT (SELECT p.run_id FROM run_seen_ids p ORDER BY p.run_id LIMIT 1) \
                UNION ALL \
-               SELECT (SELECT p.run_id FROM run_pages p WHERE p.run_id > held.run_id ORDER BY p.run_id LIMIT 1) \
+               SELECT (SELECT p.run_id FROM run_seen_ids p WHERE p.run_id > held.run_id ORDER BY p.run_id LIMIT 1) \
                FROM held WHERE held.run_id IS NOT NULL) \
-             DELETE FROM run_pages WHERE run_id IN (\
+             DELETE FROM run_seen_ids WHERE run_id IN (\
                SELECT r.id FROM held JOIN runs r ON r.id = held.run_id WHERE r.finished_at IS NOT NULL)";
         let keys = format!("DELETE FROM idempotency_keys WHERE created_at <= {}", self.dialect.now_minus(KEEP_KEYS));
         let audit = format!("DELETE FROM audit WHERE at < {}", self.dialect.now_minus(KEEP_AUDIT));

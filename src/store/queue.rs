@@ -49,7 +49,7 @@ impl Store {
         }
         match state {
             None => return Ok(Enqueued::UnknownMerchant),
-            Some(MerchantState::Retired) => return Ok(Enqueued::Retired),
+            Some(MerchantState::Uninstalled) => return Ok(Enqueued::Uninstalled),
             Some(_) => {}
         }
         if let Some(active) = active_run(&txn, new.merchant).await? {
@@ -94,7 +94,7 @@ impl Store {
         let txn = self.begin_write().await?;
         match self.standing(&txn, new.merchant).await?.map(Standing::state) {
             None => return Ok(Begun::UnknownMerchant),
-            Some(MerchantState::Retired) => return Ok(Begun::Retired),
+            Some(MerchantState::Uninstalled) => return Ok(Begun::Uninstalled),
             Some(_) => {}
         }
         let abandoned = self.clear_orphan(&txn, new.merchant).await?;
@@ -117,18 +117,18 @@ impl Store {
         claimed(claim, abandoned)
     }
 
-    /// A run of the foreground whose process is gone is over: nobody waits for it, and the run that begins now
+    /// A foreground run whose process is gone is over: no one waits for it, and the run that begins now
     /// covers its window. Any other is put back into the queue, at its cursor, unless it is parked.
     async fn clear_orphan(&self, db: &impl ConnectionTrait, merchant: MerchantId) -> Result<Vec<Run>, DbErr> {
         let now = self.dialect.now();
         let of_foreground = format!(
             "UPDATE runs SET status = 'failed', error_kind = 'abandoned', finished_at = {now}, \
              error_message = 'its process went away; a later run covers its window' \
-             WHERE merchant_id = $1 AND status = 'running' AND lease_until < {now} AND trigger = 'cli' RETURNING *"
+             WHERE merchant_id = $1 AND status = 'running' AND lease_expires_at < {now} AND trigger = 'cli' RETURNING *"
         );
         let of_daemon = format!(
-            "UPDATE runs SET status = 'queued', owner = NULL, lease_until = NULL, setbacks = setbacks + 1 \
-             WHERE merchant_id = $1 AND status = 'running' AND lease_until < {now}"
+            "UPDATE runs SET status = 'queued', worker_id = NULL, lease_expires_at = NULL, failed_attempts = failed_attempts + 1 \
+             WHERE merchant_id = $1 AND status = 'running' AND lease_expires_at < {now}"
         );
         let mut abandoned = self.returned_runs(db, self.statement(&of_foreground, [merchant.0.into()])).await?;
         abandoned.extend(self.park(db, Some(merchant)).await?);
@@ -138,15 +138,15 @@ impl Store {
 
     async fn busy(&self, merchant: MerchantId) -> Result<Option<Begun>, DbErr> {
         let sql = format!(
-            "SELECT id, lease_until, {} AS lapses_in FROM runs WHERE merchant_id = $1 AND status = 'running'",
-            self.dialect.seconds_between(self.dialect.now(), "lease_until")
+            "SELECT id, lease_expires_at, {} AS lapses_in FROM runs WHERE merchant_id = $1 AND status = 'running'",
+            self.dialect.seconds_between(self.dialect.now(), "lease_expires_at")
         );
         let row = self.db.query_one_raw(self.statement(&sql, [merchant.0.into()])).await?;
         row.map(|row| {
             let seconds = row.try_get::<Option<f64>>("", "lapses_in")?.unwrap_or_default();
             Ok(Begun::Busy {
                 run_id: row.try_get("", "id")?,
-                lease_until: instant(&row, "lease_until").unwrap_or(DateTime::UNIX_EPOCH),
+                lease_expires_at: instant(&row, "lease_expires_at").unwrap_or(DateTime::UNIX_EPOCH),
                 lapses_in: Duration::from_secs_f64(seconds.max(0.05)),
             })
         })
@@ -155,7 +155,7 @@ impl Store {
 
     /// Up to when a merchant's records are known to be right: what of its last reconciliation decides about its next
     /// one's place in the queue. A merchant that none has covered yet goes first.
-    pub(super) fn covered_until(&self, merchant: &str) -> String {
+    pub(super) fn watermark_at_enqueue(&self, merchant: &str) -> String {
         format!(
             "COALESCE((SELECT min({watermark}) FROM watermarks w WHERE w.merchant_id = {merchant} AND {kept}), \
              '1970-01-01T00:00:00+00:00')",
@@ -171,17 +171,17 @@ impl Store {
         new: &NewRun,
         status: &str,
     ) -> Result<run::Model, DbErr> {
-        let (owner, lease_until, started_at, epoch) = if status == "running" {
-            (Some(self.owner), self.dialect.now_plus(self.lease), self.dialect.now(), 1)
+        let (worker_id, lease_expires_at, started_at, epoch) = if status == "running" {
+            (Some(self.worker_id), self.dialect.now_plus(self.lease), self.dialect.now(), 1)
         } else {
             (None, "NULL".to_owned(), "NULL", 0)
         };
         let sql = format!(
             "INSERT INTO runs (id, merchant_id, trigger, status, since_requested, until_requested, full_history, \
-             dry_run, priority, owner, epoch, attempt, resources_requested, lease_until, started_at, covered_until) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, {lease_until}, {started_at}, {covered_until}) \
+             dry_run, priority, worker_id, epoch, attempt, resources_requested, lease_expires_at, started_at, watermark_at_enqueue) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, {lease_expires_at}, {started_at}, {watermark_at_enqueue}) \
              RETURNING *",
-            covered_until = self.covered_until("$2"),
+            watermark_at_enqueue = self.watermark_at_enqueue("$2"),
         );
         let request = new.request;
         let priority = if matches!(new.trigger, Trigger::Http | Trigger::Cli) { BY_HAND } else { 0 };
@@ -196,7 +196,7 @@ impl Store {
             request.full.into(),
             request.dry_run.into(),
             priority.into(),
-            owner.into(),
+            worker_id.into(),
             i64::from(epoch).into(),
             resources.into(),
         ];

@@ -6,14 +6,13 @@ use std::{
     time::Duration,
 };
 
-use sea_orm::{ConnectionTrait, DbErr, QueryResult};
+use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
 use super::{
     connect::Store,
     dialect::Dialect,
     entity,
     error::{Trouble, trouble},
-    publication::{UNPUBLISHED, published},
     setup_error::StoreError,
 };
 use crate::reconcile::ports::{NotReady, TargetError};
@@ -26,9 +25,9 @@ const WITHIN: Duration = Duration::from_secs(3);
 /// Ids come from identity columns, whose sequences need no right.
 const ACCESS: &str = "SELECT current_setting('transaction_read_only') = 'on' AS read_only, \
     (SELECT string_agg(p || ' on ' || c.relname, ', ' ORDER BY c.relname, p) \
-     FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p \
+     FROM pg_class c JOIN unnest($1::text[], $2::text[]) AS n(name, p) ON c.relname = n.name \
      WHERE c.relnamespace = to_regnamespace(quote_ident(current_schema())) AND c.relkind IN ('r', 'p') \
-     AND c.relname = ANY($1) AND NOT has_table_privilege(c.oid, p)) AS missing, \
+     AND NOT has_table_privilege(c.oid, p)) AS missing, \
     (SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c \
      WHERE c.relnamespace = to_regnamespace(quote_ident(current_schema())) AND c.relname = ANY($1) \
      AND row_security_active(c.oid)) AS filtered";
@@ -68,8 +67,11 @@ impl Store {
         for row in &rows {
             found.entry(name(row, "table_name")?).or_default().insert(name(row, "column_name")?);
         }
-        let tables =
-            tables().into_iter().filter(|table| !found.contains_key(*table)).map(|table| format!("table {table}"));
+        let tables = migration::tables()
+            .into_iter()
+            .map(|table| table.name())
+            .filter(|table| !found.contains_key(*table))
+            .map(|table| format!("table {table}"));
         let columns = entity::columns().into_iter().flat_map(|(table, columns)| {
             let of_table = found.get(table);
             let lacks = move |column: &&str| of_table.is_some_and(|found| !found.contains(*column));
@@ -80,8 +82,12 @@ impl Store {
     }
 
     async fn check_access(&self) -> Result<(), NotReady> {
-        let tables: Vec<String> = tables().into_iter().map(str::to_owned).collect();
-        let row = self.db.query_one_raw(self.statement(ACCESS, [tables.into()])).await.map_err(of_database)?;
+        let needed = migration::tables();
+        let needed = needed.iter().flat_map(|table| table.rights().iter().map(|right| (table.name(), *right)));
+        let (tables, rights): (Vec<String>, Vec<String>) =
+            needed.map(|(table, right)| (table.to_owned(), right.to_owned())).unzip();
+        let values: [Value; 2] = [tables.into(), rights.into()];
+        let row = self.db.query_one_raw(self.statement(ACCESS, values)).await.map_err(of_database)?;
         type Access = (bool, Option<String>, Option<String>);
         let get = |row: &QueryResult| -> Result<Access, DbErr> {
             Ok((row.try_get("", "read_only")?, row.try_get("", "missing")?, row.try_get("", "filtered")?))
@@ -112,11 +118,6 @@ impl Store {
     }
 }
 
-/// The tables that runs read and write.
-fn tables() -> Vec<&'static str> {
-    published().into_iter().chain(UNPUBLISHED).filter(|table| *table != "seaql_migrations").collect()
-}
-
 fn shown(text: &str) -> String {
     text.chars().take(SHOWN).collect()
 }
@@ -124,6 +125,7 @@ fn shown(text: &str) -> String {
 fn not_ready(error: &StoreError) -> NotReady {
     match error {
         StoreError::Outdated(migrations) => NotReady::Outdated(*migrations),
+        StoreError::SchemaDenied(schema) => NotReady::MissingRights(format!("USAGE on the schema {schema}")),
         StoreError::Migration(error) if trouble(error) != Trouble::Passing => {
             NotReady::Refused(error.to_string().into())
         }

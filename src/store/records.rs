@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A kind of record that has a table here. Beside the columns of its own each has `merchant_id`, `salla_updated_at`,
-/// `payload`, `deleted_at`, `fingerprint`, `payload_digest`, `revision` and `updated_at`.
+/// `payload`, `deleted_at`, `fingerprint`, `payload_hash`, `revision` and `updated_at`.
 pub trait Stored: Record {
     /// Its table.
     type Entity: EntityTrait;
@@ -44,7 +44,7 @@ pub trait Stored: Record {
         Self::ID.as_str()
     }
 
-    /// Those of them that tell of a person.
+    /// The columns with personal data.
     const PERSONAL: &'static [<Self::Entity as EntityTrait>::Column] = &[];
 
     /// What is written into them.
@@ -177,8 +177,8 @@ fn upsert_statement<R: Stored>(
     statement.into_table(R::table()).columns(["merchant_id", R::id_column()].into_iter().chain(own).chain([
         "salla_updated_at",
         "payload",
-        "fingerprint",
-        "payload_digest",
+        "content_hash",
+        "payload_hash",
     ]));
     let mut records = records.to_vec();
     records.sort_unstable_by_key(|record| record.id());
@@ -216,14 +216,14 @@ fn newer_wins<R: Stored>(dialect: Dialect, asked: Asked) -> OnConflict {
     let mark = format!("CASE WHEN NOT ({was_gone}) THEN {table}.deleted_at END");
     let own = R::COLUMNS.iter().map(IdenStatic::as_str);
     OnConflict::columns(["merchant_id", R::id_column()])
-        .update_columns(own.chain(["salla_updated_at", "payload", "fingerprint", "payload_digest"]))
+        .update_columns(own.chain(["salla_updated_at", "payload", "content_hash", "payload_hash"]))
         .value("deleted_at", Expr::cust_with_values(mark, [ago]))
         .value("revision", Expr::cust(format!("{table}.revision + 1")))
         .value("updated_at", Expr::cust(dialect.now()))
         .action_and_where(Expr::cust_with_values(
             format!(
                 "({ours}) IS NULL OR ({ours}) < ({theirs}) OR ({ours}) > {latest} OR ((({ours}) = ({theirs}) OR ({theirs}) IS NULL) AND \
-                 ({table}.fingerprint IS DISTINCT FROM excluded.fingerprint OR {was_gone}))"
+                 ({table}.content_hash IS DISTINCT FROM excluded.content_hash OR {was_gone}))"
             ),
             parameters,
         ))

@@ -24,18 +24,18 @@ impl Store {
     ) -> Result<Released, TargetError> {
         let now = self.dialect.now();
         let back = format!(
-            "UPDATE runs SET owner = NULL, lease_until = NULL, attempt = attempt - 1, setbacks = setbacks + {setback}, run_at = {run_at}, \
+            "UPDATE runs SET worker_id = NULL, lease_expires_at = NULL, attempt = attempt - 1, failed_attempts = failed_attempts + {setback}, scheduled_at = {scheduled_at}, \
              waiting_reason = $3, waiting_message = $4, waiting_until = {until}, waiting_attempts = waiting_attempts + {waits}, \
              status = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END, \
              finished_at = CASE WHEN cancel_requested THEN {now} END \
              WHERE id = $1 AND epoch = $2 AND status = 'running' RETURNING status",
             setback = i32::from(setback),
-            run_at = if pause.is_zero() { "run_at".to_owned() } else { self.dialect.now_plus(pause) },
+            scheduled_at = if pause.is_zero() { "scheduled_at".to_owned() } else { self.dialect.now_plus(pause) },
             until = if wait.is_some() { self.dialect.now_plus(pause) } else { "NULL".to_owned() },
             waits = i32::from(wait.is_some()),
         );
         let give_way = format!(
-            "UPDATE runs SET status = 'failed', error_kind = 'abandoned', finished_at = {now}, lease_until = NULL, \
+            "UPDATE runs SET status = 'failed', error_kind = 'abandoned', finished_at = {now}, lease_expires_at = NULL, \
              error_message = 'another run of the merchant waits in the queue, and covers its window' \
              WHERE id = $1 AND epoch = $2 AND status = 'running'"
         );
@@ -83,12 +83,12 @@ impl Store {
     /// not counted. False: the run goes on, or the lease is lost.
     pub(super) async fn give_up_turn(&self, lease: &Lease) -> Result<bool, TargetError> {
         let sql = format!(
-            "UPDATE runs SET status = 'queued', owner = NULL, lease_until = NULL, attempt = attempt - 1, \
-             run_at = {now}, priority = 0 \
+            "UPDATE runs SET status = 'queued', worker_id = NULL, lease_expires_at = NULL, attempt = attempt - 1, \
+             scheduled_at = {now}, priority = 0 \
              WHERE id = $1 AND epoch = $2 AND status = 'running' AND NOT cancel_requested \
              AND EXISTS (SELECT 1 FROM runs r WHERE r.merchant_id <> runs.merchant_id AND {due} LIMIT 1 OFFSET 0) \
              AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = runs.merchant_id AND o.status = 'queued' \
-                 AND o.firing IS NULL)",
+                 AND o.sweep_scheduled_for IS NULL)",
             now = self.dialect.now(),
             due = self.due(),
         );

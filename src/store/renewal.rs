@@ -1,4 +1,4 @@
-//! What renewals make of a merchant's standing: tokens that Salla refuses, tokens about which nobody knows, and new
+//! What renewals make of a merchant's standing: tokens that Salla refuses, tokens whose state is unknown, and new
 //! ones. Each looks at the tokens while it holds the merchant's row, for new ones may come at the same moment.
 
 use sea_orm::{ConnectionTrait, DbErr, Value};
@@ -13,7 +13,7 @@ impl Store {
     /// Salla refuses the tokens of `version` for good.
     pub(super) async fn refuse_tokens(&self, id: MerchantId, version: i64) -> Result<(), TargetError> {
         let refuse = format!(
-            "UPDATE credentials SET refused_at = COALESCE(refused_at, {}) \
+            "UPDATE credentials SET revoked_at = COALESCE(revoked_at, {}) \
              WHERE merchant_id = $1 AND version = $2 RETURNING merchant_id",
             self.dialect.now()
         );
@@ -21,14 +21,14 @@ impl Store {
         self.call(|| async move { self.doubt_one(id, refuse, &[id.0.into(), version.into()]).await.map(drop) }).await
     }
 
-    /// Nobody knows whether the refresh tokens are used up whose renewal has taken too long, or is `merchant`'s.
+    /// Marks refresh tokens as unknown whose refresh took too long, or is `merchant`'s: they may be used up.
     /// Returns the merchants that stood otherwise.
     pub(super) async fn doubt_tokens(&self, merchant: Option<MerchantId>) -> Result<Vec<MerchantId>, TargetError> {
         let lost = format!("c.refresh_started_at < {}", self.dialect.now_minus(REFRESH_TAKES_AT_MOST));
         let candidates = format!(
             "SELECT m.merchant_id FROM credentials c JOIN merchants m ON m.merchant_id = c.merchant_id \
              WHERE ({lost} OR c.refresh_started_at IS NOT NULL AND m.merchant_id = $1) \
-             AND (m.state = 'active' OR m.state = 'paused' AND COALESCE(m.paused_from, 'active') = 'active')"
+             AND (m.state = 'active' OR m.state = 'paused' AND COALESCE(m.state_before_pause, 'active') = 'active')"
         );
         let candidates = candidates.as_str();
         let ids: Vec<i64> = self
@@ -79,7 +79,7 @@ impl Store {
     ) -> Result<(), TargetError> {
         let sql = format!(
             "UPDATE credentials SET access_token = $1, refresh_token = $2, expires_at = $3, version = $4, \
-             obtained_at = {}, refresh_started_at = NULL, refresh_attempt = NULL, refused_at = NULL \
+             issued_at = {}, refresh_started_at = NULL, refresh_attempt = NULL, revoked_at = NULL \
              WHERE merchant_id = $5 AND version = $6",
             self.dialect.now()
         );

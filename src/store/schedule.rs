@@ -1,4 +1,4 @@
-//! The firings of the schedule: each is on record once, together with the runs it made.
+//! The sweeps of the schedule: each is on record once, together with the runs it made.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Value};
 use super::{connect::Store, dialect::Dialect, error::json, fence::count, stamp::instant};
 use crate::{
     domain::{MerchantId, RunStatus, Totals, UnknownWord},
-    reconcile::ports::{EndedSweep, Fired, Firing, TargetError},
+    reconcile::ports::{EndedSweep, RecordedSweep, SweepDecision, TargetError},
 };
 
-/// The advisory lock under which firings are recorded, one after the other.
-const FIRINGS: i64 = 0x5a11_a001;
+/// The advisory lock under which sweeps are recorded, one after the other.
+const SWEEPS: i64 = 0x5a11_a001;
 
 /// Merchants whose runs are yet to be made, as they are kept.
 fn deferred(merchants: &[MerchantId]) -> Result<Option<String>, DbErr> {
@@ -20,104 +20,105 @@ fn deferred(merchants: &[MerchantId]) -> Result<Option<String>, DbErr> {
 }
 
 impl Store {
-    pub(super) async fn newest_firing(&self, pattern: &str) -> Result<Option<DateTime<Utc>>, TargetError> {
+    pub(super) async fn newest_sweep(&self, cron: &str) -> Result<Option<DateTime<Utc>>, TargetError> {
         self.call(|| async move {
-            let sql = "SELECT slot FROM firings WHERE pattern = $1 AND {} IS NOT NULL ORDER BY slot DESC LIMIT 1";
-            let sql = sql.replace("{}", &self.dialect.comparable("slot"));
-            let row = self.db.query_one_raw(self.statement(&sql, [pattern.into()])).await?;
-            Ok(row.and_then(|row| instant(&row, "slot")))
+            let sql = "SELECT scheduled_for FROM sweeps WHERE cron = $1 AND {} IS NOT NULL ORDER BY scheduled_for DESC LIMIT 1";
+            let sql = sql.replace("{}", &self.dialect.comparable("scheduled_for"));
+            let row = self.db.query_one_raw(self.statement(&sql, [cron.into()])).await?;
+            Ok(row.and_then(|row| instant(&row, "scheduled_for")))
         })
         .await
     }
 
-    pub(super) async fn record_firing(
+    pub(super) async fn insert_sweep(
         &self,
-        slot: DateTime<Utc>,
-        pattern: &str,
-        firing: Firing,
-    ) -> Result<Option<Fired>, TargetError> {
-        self.call(|| self.record_firing_once(slot, pattern, firing)).await
+        scheduled_for: DateTime<Utc>,
+        cron: &str,
+        decision: SweepDecision,
+    ) -> Result<Option<RecordedSweep>, TargetError> {
+        self.call(|| self.insert_sweep_once(scheduled_for, cron, decision)).await
     }
 
     /// The record and the runs in one transaction: a process that dies in between leaves neither.
-    async fn record_firing_once(
+    async fn insert_sweep_once(
         &self,
-        slot: DateTime<Utc>,
-        pattern: &str,
-        firing: Firing,
-    ) -> Result<Option<Fired>, DbErr> {
+        scheduled_for: DateTime<Utc>,
+        cron: &str,
+        decision: SweepDecision,
+    ) -> Result<Option<RecordedSweep>, DbErr> {
         let txn = self.begin_write().await?;
-        self.lock_firings(&txn).await?;
-        let outcome = match firing {
-            Firing::Run { trigger, .. } => trigger.as_str(),
-            Firing::Skip => "skipped",
-            Firing::Begin => "began",
+        self.lock_sweeps(&txn).await?;
+        let outcome = match decision {
+            SweepDecision::Run { trigger, .. } => trigger.as_str(),
+            SweepDecision::Skip => "skipped",
+            SweepDecision::Begin => "began",
         };
-        let sql = "INSERT INTO firings (slot, pattern, outcome) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-        let values: [Value; 3] = [slot.into(), pattern.into(), outcome.into()];
+        let sql = "INSERT INTO sweeps (scheduled_for, cron, outcome) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        let values: [Value; 3] = [scheduled_for.into(), cron.into(), outcome.into()];
         if txn.execute_raw(self.statement(sql, values)).await?.rows_affected() == 0 {
             return Ok(None);
         }
-        let mut fired = Fired::default();
-        if let Firing::Run { trigger, spread } = firing {
-            fired = self.make_runs(&txn, (slot, trigger.as_str()), spread, None).await?;
-            let sql =
-                "UPDATE firings SET runs = $1, deferred = $2, already_queued = $3 WHERE slot = $4 AND pattern = $5";
+        let mut recorded = RecordedSweep::default();
+        if let SweepDecision::Run { trigger, spread } = decision {
+            recorded = self.make_runs(&txn, (scheduled_for, trigger.as_str()), spread, None).await?;
+            let sql = "UPDATE sweeps SET run_count = $1, deferred = $2, already_queued = $3 WHERE scheduled_for = $4 AND cron = $5";
             let values: [Value; 5] = [
-                count(fired.runs),
-                deferred(&fired.locked)?.into(),
-                count(fired.already_queued.len() as u64),
-                slot.into(),
-                pattern.into(),
+                count(recorded.runs),
+                deferred(&recorded.locked)?.into(),
+                count(recorded.already_queued.len() as u64),
+                scheduled_for.into(),
+                cron.into(),
             ];
             txn.execute_raw(self.statement(sql, values)).await?;
         }
-        failpoint!("firing_before_commit");
+        failpoint!("sweep_before_commit");
         txn.commit().await?;
-        failpoint!("firing_after_commit");
-        Ok(Some(fired))
+        failpoint!("sweep_after_commit");
+        Ok(Some(recorded))
     }
 
-    /// Makes the runs of earlier firings whose merchants another session held; a later firing of the same schedule has
+    /// Makes the runs of earlier sweeps whose merchants another session held; a later firing of the same schedule has
     /// made them superfluous.
-    pub(super) async fn make_deferred_runs(&self) -> Result<Fired, TargetError> {
+    pub(super) async fn make_deferred_runs(&self) -> Result<RecordedSweep, TargetError> {
         self.call(|| self.make_deferred_runs_once()).await
     }
 
-    async fn make_deferred_runs_once(&self) -> Result<Fired, DbErr> {
-        let sql = "SELECT slot, pattern, outcome, deferred, \
-                   EXISTS (SELECT 1 FROM firings l WHERE l.pattern = f.pattern AND l.slot > f.slot AND l.outcome <> 'skipped') AS outlived \
-                   FROM firings f WHERE deferred IS NOT NULL AND NOT EXISTS (SELECT 1 FROM standstill) ORDER BY slot";
+    async fn make_deferred_runs_once(&self) -> Result<RecordedSweep, DbErr> {
+        let sql = "SELECT scheduled_for, cron, outcome, deferred, \
+                   EXISTS (SELECT 1 FROM sweeps l WHERE l.cron = f.cron AND l.scheduled_for > f.scheduled_for AND l.outcome <> 'skipped') AS outlived \
+                   FROM sweeps f WHERE deferred IS NOT NULL AND NOT EXISTS (SELECT 1 FROM global_pause) ORDER BY scheduled_for";
         if self.db.query_one_raw(self.statement(sql, [])).await?.is_none() {
-            return Ok(Fired::default());
+            return Ok(RecordedSweep::default());
         }
         let txn = self.begin_write().await?;
-        self.lock_firings(&txn).await?;
-        let mut all = Fired::default();
+        self.lock_sweeps(&txn).await?;
+        let mut all = RecordedSweep::default();
         for row in txn.query_all_raw(self.statement(sql, [])).await? {
-            let (pattern, outcome): (String, String) = (row.try_get("", "pattern")?, row.try_get("", "outcome")?);
+            let (cron, outcome): (String, String) = (row.try_get("", "cron")?, row.try_get("", "outcome")?);
             let (text, outlived): (String, bool) = (row.try_get("", "deferred")?, row.try_get("", "outlived")?);
-            let Some(slot) = instant(&row, "slot") else { continue };
+            let Some(scheduled_for) = instant(&row, "scheduled_for") else { continue };
             let ids: Vec<i64> = serde_json::from_str(&text).unwrap_or_default();
-            let mut fired = Fired::default();
+            let mut recorded = RecordedSweep::default();
             if !outlived && !ids.is_empty() {
-                fired = self.make_runs(&txn, (slot, &outcome), Duration::ZERO, Some(&ids)).await?;
+                recorded = self.make_runs(&txn, (scheduled_for, &outcome), Duration::ZERO, Some(&ids)).await?;
             }
-            let sql = "UPDATE firings SET runs = runs + $1, deferred = $2 WHERE slot = $3 AND pattern = $4";
-            let values: [Value; 4] = [count(fired.runs), deferred(&fired.locked)?.into(), slot.into(), pattern.into()];
+            let sql =
+                "UPDATE sweeps SET run_count = run_count + $1, deferred = $2 WHERE scheduled_for = $3 AND cron = $4";
+            let values: [Value; 4] =
+                [count(recorded.runs), deferred(&recorded.locked)?.into(), scheduled_for.into(), cron.into()];
             txn.execute_raw(self.statement(sql, values)).await?;
-            all.runs += fired.runs;
-            all.locked.extend(fired.locked);
-            all.already_queued.extend(fired.already_queued);
+            all.runs += recorded.runs;
+            all.locked.extend(recorded.locked);
+            all.already_queued.extend(recorded.already_queued);
         }
         txn.commit().await?;
         Ok(all)
     }
 
-    /// Of two firings at one moment, the second sees the runs of the first. SQLite has one writer.
-    async fn lock_firings(&self, txn: &DatabaseTransaction) -> Result<(), DbErr> {
+    /// Of two sweeps at one moment, the second sees the runs of the first. SQLite has one writer.
+    async fn lock_sweeps(&self, txn: &DatabaseTransaction) -> Result<(), DbErr> {
         if self.dialect == Dialect::Postgres {
-            txn.execute_raw(self.statement("SELECT pg_advisory_xact_lock($1)", [FIRINGS.into()])).await?;
+            txn.execute_raw(self.statement("SELECT pg_advisory_xact_lock($1)", [SWEEPS.into()])).await?;
         }
         Ok(())
     }
@@ -127,10 +128,10 @@ impl Store {
     async fn make_runs(
         &self,
         txn: &DatabaseTransaction,
-        (slot, trigger): (DateTime<Utc>, &str),
+        (scheduled_for, trigger): (DateTime<Utc>, &str),
         spread: Duration,
         only: Option<&[i64]>,
-    ) -> Result<Fired, DbErr> {
+    ) -> Result<RecordedSweep, DbErr> {
         // A prime multiplier scatters neighbouring ids; the remainder keeps the product small.
         let offset = match spread.as_secs() {
             0 => "0".to_owned(),
@@ -150,21 +151,21 @@ impl Store {
         };
         let insert = |from: &str| {
             format!(
-                "INSERT INTO runs (id, merchant_id, trigger, status, firing, run_at, covered_until) \
-                 SELECT {id}, merchant_id, $2, 'queued', $1, {run_at}, {covered_until} FROM {from} \
+                "INSERT INTO runs (id, merchant_id, trigger, status, sweep_scheduled_for, scheduled_at, watermark_at_enqueue) \
+                 SELECT {id}, merchant_id, $2, 'queued', $1, {scheduled_at}, {watermark_at_enqueue} FROM {from} \
                  WHERE NOT {queued} {and_covered} ON CONFLICT DO NOTHING",
                 id = self.dialect.uuid_v7(),
-                run_at = self.dialect.first_parameter_plus(&offset),
-                covered_until = self.covered_until(&format!("{from}.merchant_id")),
+                scheduled_at = self.dialect.first_parameter_plus(&offset),
+                watermark_at_enqueue = self.watermark_at_enqueue(&format!("{from}.merchant_id")),
                 queued = queued(from),
                 and_covered = if from == "merchants" { format!("AND {covered}") } else { String::new() },
             )
         };
-        let values: [Value; 2] = [slot.into(), trigger.into()];
-        let mut fired = Fired::default();
+        let values: [Value; 2] = [scheduled_for.into(), trigger.into()];
+        let mut recorded = RecordedSweep::default();
         match self.dialect {
             Dialect::Postgres => {
-                // A merchant that is paused or retired at this moment has no run, or one that is cancelled.
+                // A merchant that is paused or uninstalled at this moment has no run, or one that is cancelled.
                 let sql = format!(
                     "WITH free AS MATERIALIZED (SELECT merchant_id FROM merchants WHERE {covered} \
                        FOR SHARE OF merchants SKIP LOCKED), \
@@ -176,17 +177,17 @@ impl Store {
                     insert = insert("free"),
                     queued = queued("free"),
                 );
-                fired = outcome(&txn.query_all_raw(self.statement(&sql, values)).await?)?;
+                recorded = outcome(&txn.query_all_raw(self.statement(&sql, values)).await?)?;
             }
             Dialect::Sqlite => {
                 let sql = format!("SELECT merchant_id FROM merchants WHERE {covered} AND {}", queued("merchants"));
                 for row in txn.query_all_raw(self.statement(&sql, [])).await? {
-                    fired.already_queued.push(MerchantId(row.try_get("", "merchant_id")?));
+                    recorded.already_queued.push(MerchantId(row.try_get("", "merchant_id")?));
                 }
-                fired.runs = txn.execute_raw(self.statement(&insert("merchants"), values)).await?.rows_affected();
+                recorded.runs = txn.execute_raw(self.statement(&insert("merchants"), values)).await?.rows_affected();
             }
         }
-        Ok(fired)
+        Ok(recorded)
     }
 
     pub(super) async fn close_sweeps(&self) -> Result<Vec<EndedSweep>, TargetError> {
@@ -197,27 +198,27 @@ impl Store {
     async fn close_sweeps_once(&self) -> Result<Vec<EndedSweep>, DbErr> {
         let txn = self.begin_write().await?;
         let sql = format!(
-            "UPDATE firings SET ended_at = {now} WHERE ended_at IS NULL AND deferred IS NULL \
-             AND (runs > 0 OR already_queued > 0) AND slot NOT IN (\
-             SELECT r.firing FROM runs r WHERE r.status IN ('queued', 'running') AND r.firing IS NOT NULL) \
-             RETURNING slot, pattern, already_queued, {took} AS took",
+            "UPDATE sweeps SET ended_at = {now} WHERE ended_at IS NULL AND deferred IS NULL \
+             AND (run_count > 0 OR already_queued > 0) AND scheduled_for NOT IN (\
+             SELECT r.sweep_scheduled_for FROM runs r WHERE r.status IN ('queued', 'running') AND r.sweep_scheduled_for IS NOT NULL) \
+             RETURNING scheduled_for, cron, already_queued, {took} AS took",
             now = self.dialect.now(),
-            took = self.dialect.seconds_between("fired_at", self.dialect.now()),
+            took = self.dialect.seconds_between("started_at", self.dialect.now()),
         );
         let mut ended = Vec::new();
         for row in txn.query_all_raw(self.statement(&sql, [])).await? {
-            let Some(slot) = instant(&row, "slot") else { continue };
-            let pattern: String = row.try_get("", "pattern")?;
+            let Some(scheduled_for) = instant(&row, "scheduled_for") else { continue };
+            let cron: String = row.try_get("", "cron")?;
             let seconds: Option<f64> = row.try_get("", "took")?;
             let took = Duration::from_secs_f64(seconds.unwrap_or_default().max(0.0));
             let already_queued: i64 = row.try_get("", "already_queued")?;
-            let runs = self.runs_of(&txn, slot).await?;
-            let tally = serde_json::to_string(&runs).map_err(|error| DbErr::Json(error.to_string()))?;
-            let sql = "UPDATE firings SET tally = $1 WHERE slot = $2 AND pattern = $3";
-            let values: [Value; 3] = [tally.into(), slot.into(), pattern.into()];
+            let runs = self.runs_of(&txn, scheduled_for).await?;
+            let summary = serde_json::to_string(&runs).map_err(|error| DbErr::Json(error.to_string()))?;
+            let sql = "UPDATE sweeps SET summary = $1 WHERE scheduled_for = $2 AND cron = $3";
+            let values: [Value; 3] = [summary.into(), scheduled_for.into(), cron.into()];
             txn.execute_raw(self.statement(sql, values)).await?;
             let already_queued = u64::try_from(already_queued).unwrap_or(0);
-            ended.push(EndedSweep { slot, took, runs, already_queued });
+            ended.push(EndedSweep { scheduled_for, took, runs, already_queued });
         }
         txn.commit().await?;
         Ok(ended)
@@ -227,12 +228,13 @@ impl Store {
     pub(super) async fn runs_of(
         &self,
         db: &impl ConnectionTrait,
-        slot: DateTime<Utc>,
+        scheduled_for: DateTime<Utc>,
     ) -> Result<Vec<(RunStatus, u64, Totals)>, DbErr> {
         let sum = |name: &str| format!("CAST(sum({name}) AS bigint) AS {name}");
         let sums = ["fetched", "created", "updated", "unchanged", "skipped", "failed"].map(sum).join(", ");
-        let sql = format!("SELECT status, count(*) AS runs, {sums} FROM runs WHERE firing = $1 GROUP BY status");
-        let rows = db.query_all_raw(self.statement(&sql, [slot.into()])).await?;
+        let sql =
+            format!("SELECT status, count(*) AS runs, {sums} FROM runs WHERE sweep_scheduled_for = $1 GROUP BY status");
+        let rows = db.query_all_raw(self.statement(&sql, [scheduled_for.into()])).await?;
         rows.iter()
             .map(|row| {
                 let status: String = row.try_get("", "status")?;
@@ -255,15 +257,15 @@ impl Store {
 }
 
 /// The outcome of a firing, from a row for each merchant.
-fn outcome(rows: &[QueryResult]) -> Result<Fired, DbErr> {
-    let mut fired = Fired::default();
+fn outcome(rows: &[QueryResult]) -> Result<RecordedSweep, DbErr> {
+    let mut recorded = RecordedSweep::default();
     for row in rows {
         let merchant = MerchantId(row.try_get("", "merchant_id")?);
         match row.try_get::<String>("", "what")?.as_str() {
-            "made" => fired.runs += 1,
-            "locked" => fired.locked.push(merchant),
-            _ => fired.already_queued.push(merchant),
+            "made" => recorded.runs += 1,
+            "locked" => recorded.locked.push(merchant),
+            _ => recorded.already_queued.push(merchant),
         }
     }
-    Ok(fired)
+    Ok(recorded)
 }

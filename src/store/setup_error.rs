@@ -15,7 +15,7 @@ pub enum StoreError {
     Unreachable(String),
     /// Another program has tables of our names.
     #[error(
-        "the schema holds tables that this program did not make: {0}; give it a schema of its own, by ?options=-c%20search_path%3Dreconciler at the end of database.url (CREATE SCHEMA reconciler before), or a database"
+        "the schema holds tables that this program did not make: {0}; set database.schema to a schema of its own, such as salla, or use another database"
     )]
     Occupied(String),
     /// It has room for one connection.
@@ -37,28 +37,19 @@ pub enum StoreError {
     )]
     Encoding(String),
     /// PgBouncer takes few parameters of a session's start.
-    #[error(
-        "database.url: the pooler there refuses the parameter `options`; remove it, and set the schema for the role: ALTER ROLE name IN DATABASE name SET search_path = schema"
-    )]
+    #[error("database.url: the pooler there refuses the parameter `options`; remove it, and set database.schema")]
     StartupParameter,
-    /// A pooler drops what the address says of the schema.
+    /// A newer version of this program has migrated the schema.
     #[error(
-        "database.url: its options name the schema {wanted}, and the session has {found}; a pooler drops them: ALTER ROLE name IN DATABASE name SET search_path = {wanted}"
+        "the table salla_reconciler_migrations holds migrations that this version does not know: {0}; a newer version has migrated the schema: run that version"
     )]
-    SearchPath {
-        /// By the address.
-        wanted: String,
-        /// By the session.
-        found: String,
-    },
-    /// Another program's migrations, or those of a newer version, stand where ours do.
-    #[error(
-        "the table seaql_migrations holds migrations that this program does not know: {0}; another program or a newer version of this one keeps its own there: give this program a schema of its own, or run that version"
-    )]
-    ForeignMigrations(String),
+    UnknownMigrations(String),
+    /// The role may not use the schema.
+    #[error("the role lacks USAGE on the schema {0}; run what `salla-reconciler migrate grants ROLE` prints")]
+    SchemaDenied(String),
     /// It answers, and refuses the schema.
     #[error(
-        "the schema cannot be migrated: {0}; the database must be writable, its role may create tables, no table of another program may have the same name, and a schema that search_path names has to be there (CREATE SCHEMA)"
+        "the schema cannot be migrated: {0}; the database must be writable, its role may create tables and the schema that database.schema names, and no table of another program may have the same name"
     )]
     Migration(DbErr),
     /// It waited for others, and they did not end.

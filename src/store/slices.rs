@@ -22,7 +22,7 @@ impl Store {
         let (table, finite) = (R::table(), self.dialect.finite(created));
         let count = format!(
             "SELECT count(*) AS held, count({finite}) AS dated, \
-             (SELECT rotated_to FROM watermarks WHERE merchant_id = $1 AND resource = $2) AS rotated_to \
+             (SELECT rotation_cursor FROM watermarks WHERE merchant_id = $1 AND resource = $2) AS rotation_cursor \
              FROM {table} WHERE merchant_id = $1 AND deleted_at IS NULL"
         );
         let whose = [Value::from(merchant.0), R::RESOURCE.as_str().into()];
@@ -33,7 +33,7 @@ impl Store {
         if held != dated || held.unsigned_abs() <= Slice::FEW {
             return Ok(None);
         }
-        let from = instant(&row, "rotated_to");
+        let from = instant(&row, "rotation_cursor");
         // One night to spare, for what comes in meanwhile.
         let share = held.unsigned_abs().div_ceil(u64::from(Slice::NIGHTS) - 1);
         let mut to = self.created_behind::<R>(merchant, created, (from, share)).await?;
@@ -77,7 +77,7 @@ impl Store {
         let Some(slice) = part.and_then(|part| part.slice) else {
             return Ok(());
         };
-        let sql = "UPDATE watermarks SET rotated_to = $3 WHERE merchant_id = $1 AND resource = $2";
+        let sql = "UPDATE watermarks SET rotation_cursor = $3 WHERE merchant_id = $1 AND resource = $2";
         let values: [Value; 3] = [merchant.0.into(), resource.as_str().into(), slice.to.into()];
         txn.execute_raw(self.statement(sql, values)).await?;
         Ok(())

@@ -179,15 +179,15 @@ impl Store {
     /// Where a merchant stands, and goes on standing until the transaction ends.
     pub(super) async fn standing(&self, txn: &impl ConnectionTrait, id: MerchantId) -> Result<Option<Standing>, DbErr> {
         let lock = self.dialect.for_no_key_update();
-        let sql = format!("SELECT state, paused_from FROM merchants WHERE merchant_id = $1 {lock}");
+        let sql = format!("SELECT state, state_before_pause FROM merchants WHERE merchant_id = $1 {lock}");
         let row = txn.query_one_raw(self.statement(&sql, [id.0.into()])).await?;
         row.map(|row| {
-            let (state, paused_from): (String, Option<String>) =
-                (row.try_get("", "state")?, row.try_get("", "paused_from")?);
+            let (state, state_before_pause): (String, Option<String>) =
+                (row.try_get("", "state")?, row.try_get("", "state_before_pause")?);
             let word = |word: String| {
                 word.parse::<MerchantState>().map_err(|error: UnknownWord| DbErr::Type(error.to_string()))
             };
-            Ok(Standing::of(word(state)?, paused_from.map(word).transpose()?))
+            Ok(Standing::of(word(state)?, state_before_pause.map(word).transpose()?))
         })
         .transpose()
     }
@@ -198,9 +198,9 @@ impl Store {
         id: MerchantId,
         standing: Standing,
     ) -> Result<(), DbErr> {
-        let sql = "UPDATE merchants SET state = $1, paused_from = $2 WHERE merchant_id = $3";
-        let paused_from = standing.paused_from().map(MerchantState::as_str);
-        let values: [Value; 3] = [standing.state().as_str().into(), paused_from.into(), id.0.into()];
+        let sql = "UPDATE merchants SET state = $1, state_before_pause = $2 WHERE merchant_id = $3";
+        let state_before_pause = standing.state_before_pause().map(MerchantState::as_str);
+        let values: [Value; 3] = [standing.state().as_str().into(), state_before_pause.into(), id.0.into()];
         txn.execute_raw(self.statement(sql, values)).await.map(drop)
     }
 
@@ -214,13 +214,13 @@ impl Store {
     ) -> Result<(), DbErr> {
         self.set_standing(txn, id, after).await?;
         match after.state() {
-            MerchantState::Retired => {
+            MerchantState::Uninstalled => {
                 let sql = "DELETE FROM credentials WHERE merchant_id = $1";
                 txn.execute_raw(self.statement(sql, [id.0.into()])).await?;
-                // Whoever holds a run that has ended may write nothing more on its behalf.
+                // A process that holds an ended run may write nothing more for it.
                 self.cancel_runs(txn, id, "status IN ('queued', 'running')").await
             }
-            MerchantState::Paused | MerchantState::Unsubscribed if before.state() != after.state() => {
+            MerchantState::Paused | MerchantState::SubscriptionExpired if before.state() != after.state() => {
                 self.cancel_runs(txn, id, "status = 'queued' AND trigger IN ('schedule', 'catch_up')").await
             }
             _ => Ok(()),
@@ -234,7 +234,7 @@ impl Store {
         which: &str,
     ) -> Result<(), DbErr> {
         let sql = format!(
-            "UPDATE runs SET status = 'cancelled', cancel_requested = $1, finished_at = {}, lease_until = NULL \
+            "UPDATE runs SET status = 'cancelled', cancel_requested = $1, finished_at = {}, lease_expires_at = NULL \
              WHERE merchant_id = $2 AND {which}",
             self.dialect.now()
         );
@@ -261,8 +261,8 @@ impl Store {
              ON CONFLICT (merchant_id) DO UPDATE SET access_token = excluded.access_token, \
              refresh_token = excluded.refresh_token, expires_at = excluded.expires_at, \
              owner_confirmed = excluded.owner_confirmed, \
-             version = {version}, obtained_at = {now}, refresh_started_at = NULL, refresh_attempt = NULL, \
-             refused_at = NULL"
+             version = {version}, issued_at = {now}, refresh_started_at = NULL, refresh_attempt = NULL, \
+             revoked_at = NULL"
         );
         let values: [Value; 5] = [
             id.0.into(),

@@ -10,14 +10,14 @@ use super::{
 };
 use crate::{
     domain::{MerchantId, Run},
-    reconcile::ports::{MAX_SETBACKS, Taken, TargetError},
+    reconcile::ports::{MAX_FAILED_ATTEMPTS, Taken, TargetError},
 };
 
 /// As in the index `runs_due`.
-const IN_ORDER: &str = "ORDER BY r.priority DESC, r.run_at, r.covered_until, r.id";
+const IN_ORDER: &str = "ORDER BY r.priority DESC, r.scheduled_at, r.watermark_at_enqueue, r.id";
 
 /// While all stores are paused, nothing is taken.
-const UNLESS_STANDSTILL: &str = "NOT EXISTS (SELECT 1 FROM standstill)";
+const UNLESS_GLOBAL_PAUSE: &str = "NOT EXISTS (SELECT 1 FROM global_pause)";
 
 impl Store {
     /// Takes what is due: first the runs whose holder is gone, then those by hand, then by time.
@@ -72,12 +72,12 @@ impl Store {
         let now = self.dialect.now();
         let whose = merchant.map_or_else(String::new, |id| format!("AND merchant_id = {id}"));
         let sql = format!(
-            "UPDATE runs SET status = 'failed', error_kind = 'abandoned', finished_at = {now}, lease_until = NULL, \
-             setbacks = setbacks + 1, \
-             error_message = 'its process went away {MAX_SETBACKS} times in a row without committing a page of it; \
+            "UPDATE runs SET status = 'failed', error_kind = 'worker_crash_loop', finished_at = {now}, lease_expires_at = NULL, \
+             failed_attempts = failed_attempts + 1, \
+             error_message = 'its process went away {MAX_FAILED_ATTEMPTS} times in a row without committing a page of it; \
              look in the log, and in the system''s, for what ended the processes while this store was read: a crash, \
              the memory limit, a supervisor; the next run covers its window' \
-             WHERE status = 'running' AND lease_until < {now} AND setbacks + 1 >= {MAX_SETBACKS} {whose} RETURNING *"
+             WHERE status = 'running' AND lease_expires_at < {now} AND failed_attempts + 1 >= {MAX_FAILED_ATTEMPTS} {whose} RETURNING *"
         );
         self.returned_runs(db, self.statement(&sql, [])).await
     }
@@ -87,9 +87,9 @@ impl Store {
         let skip_locked = self.dialect.for_update_skip_locked();
         let found = format!(
             "suspect AS MATERIALIZED (SELECT r.id FROM runs r WHERE {suspect} LIMIT 1 {skip_locked}), \
-             lapsed AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.setbacks = 0 AND {lapsed} ORDER BY r.lease_until \
+             lapsed AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.failed_attempts = 0 AND {lapsed} ORDER BY r.lease_expires_at \
                LIMIT ($2 - (SELECT count(*) FROM suspect)) {skip_locked}), \
-             due AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.setbacks = 0 AND {due} {IN_ORDER} \
+             due AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.failed_attempts = 0 AND {due} {IN_ORDER} \
                LIMIT ($2 - (SELECT count(*) FROM suspect) - (SELECT count(*) FROM lapsed)) {skip_locked})",
             suspect = self.suspect(),
             lapsed = self.lapsed(),
@@ -102,18 +102,18 @@ impl Store {
     async fn take_behind(&self, from: Place, limit: u32) -> Result<Vec<QueryResult>, DbErr> {
         let (due, skip_locked) = (self.due(), self.dialect.for_update_skip_locked());
         let found = format!(
-            "ahead AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.setbacks = 0 AND r.priority > $3 AND {due} {IN_ORDER} \
+            "ahead AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.failed_attempts = 0 AND r.priority > $3 AND {due} {IN_ORDER} \
                LIMIT $2 {skip_locked}), \
-             behind AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.setbacks = 0 AND r.priority = $3 \
-               AND (r.run_at, r.covered_until, r.id) >= ($4, $5, $6) AND {due} {IN_ORDER} \
+             behind AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.failed_attempts = 0 AND r.priority = $3 \
+               AND (r.scheduled_at, r.watermark_at_enqueue, r.id) >= ($4, $5, $6) AND {due} {IN_ORDER} \
                LIMIT ($2 - (SELECT count(*) FROM ahead)) {skip_locked})"
         );
-        let from = [from.priority.into(), from.run_at.into(), from.covered_until.into(), from.id.into()];
+        let from = [from.priority.into(), from.scheduled_at.into(), from.watermark_at_enqueue.into(), from.id.into()];
         self.take_found((&found, &["ahead", "behind"]), limit, from).await
     }
 
     /// In one statement, which is a transaction of its own: others that claim at the same moment may lock what is taken,
-    /// in its new version, before they see that it is, and whoever ends it waits for them. `$2` is the limit, which is
+    /// in its new version, before they see that it is, and the transaction that ends it waits for them. `$2` is the limit, which is
     /// no part of the text: each text is prepared, and planned, once a session.
     async fn take_found(
         &self,
@@ -123,17 +123,17 @@ impl Store {
     ) -> Result<Vec<QueryResult>, DbErr> {
         let sql = format!(
             "WITH {found} \
-             UPDATE runs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, owner = $1, \
-               setbacks = setbacks + CASE status WHEN 'running' THEN 1 ELSE 0 END, \
-               lease_until = {lease_until}, started_at = COALESCE(started_at, {now}), \
+             UPDATE runs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, worker_id = $1, \
+               failed_attempts = failed_attempts + CASE status WHEN 'running' THEN 1 ELSE 0 END, \
+               lease_expires_at = {lease_expires_at}, started_at = COALESCE(started_at, {now}), \
                waiting_reason = NULL, waiting_message = NULL, waiting_until = NULL \
              WHERE id IN ({ids}) RETURNING *, {beside}",
             ids = names.iter().map(|name| format!("SELECT id FROM {name}")).collect::<Vec<_>>().join(" UNION ALL "),
-            lease_until = self.dialect.now_plus(self.lease),
+            lease_expires_at = self.dialect.now_plus(self.lease),
             now = self.dialect.now(),
             beside = self.beside(),
         );
-        let values = [self.owner.into(), i64::from(limit).into()].into_iter().chain(values);
+        let values = [self.worker_id.into(), i64::from(limit).into()].into_iter().chain(values);
         match self.db.query_all_raw(self.statement(&sql, values)).await {
             // Another process took a run of the same merchant at this very moment.
             Err(error) if trouble(&error) == Trouble::Taken => Ok(Vec::new()),
@@ -146,10 +146,10 @@ impl Store {
     /// took along get done.
     fn suspect(&self) -> String {
         format!(
-            "r.setbacks > 0 AND ({lapsed} OR {due}) \
-             AND NOT EXISTS (SELECT 1 FROM runs h WHERE h.owner = $1 AND h.status = 'running' AND h.setbacks > 0 \
-                 AND h.lease_until >= {now}) \
-             ORDER BY r.setbacks, r.priority DESC, r.run_at, r.id",
+            "r.failed_attempts > 0 AND ({lapsed} OR {due}) \
+             AND NOT EXISTS (SELECT 1 FROM runs h WHERE h.worker_id = $1 AND h.status = 'running' AND h.failed_attempts > 0 \
+                 AND h.lease_expires_at >= {now}) \
+             ORDER BY r.failed_attempts, r.priority DESC, r.scheduled_at, r.id",
             lapsed = self.lapsed(),
             due = self.due(),
             now = self.dialect.now(),
@@ -160,7 +160,7 @@ impl Store {
     fn lapsed(&self) -> String {
         let now = self.dialect.now();
         format!(
-            "r.status = 'running' AND r.lease_until < {now} AND r.setbacks + 1 < {MAX_SETBACKS} AND {UNLESS_STANDSTILL}"
+            "r.status = 'running' AND r.lease_expires_at < {now} AND r.failed_attempts + 1 < {MAX_FAILED_ATTEMPTS} AND {UNLESS_GLOBAL_PAUSE}"
         )
     }
 
@@ -169,16 +169,16 @@ impl Store {
     /// (`OFFSET 0` says so to PostgreSQL, whose planner would rather gather all that stands in any run's way).
     pub(super) fn due(&self) -> String {
         let now = self.dialect.now();
-        let is_pause = format!("{} IS NOT NULL", self.dialect.comparable("p.ends_at"));
+        let is_pause = format!("{} IS NOT NULL", self.dialect.comparable("b.retry_at"));
         format!(
-            "r.status = 'queued' AND r.run_at <= {now} AND {UNLESS_STANDSTILL} \
-             AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.merchant_id = r.merchant_id AND p.ends_at > {now} \
+            "r.status = 'queued' AND r.scheduled_at <= {now} AND {UNLESS_GLOBAL_PAUSE} \
+             AND NOT EXISTS (SELECT 1 FROM rate_limit_backoffs b WHERE b.merchant_id = r.merchant_id AND b.retry_at > {now} \
                  AND {is_pause} LIMIT 1 OFFSET 0) \
              AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = r.merchant_id AND o.status = 'running' \
                  LIMIT 1 OFFSET 0) \
              AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = r.merchant_id AND o.status = 'queued' \
-                 AND o.run_at <= {now} AND (o.priority > r.priority OR o.priority = r.priority \
-                 AND (o.run_at < r.run_at OR o.run_at = r.run_at AND o.id < r.id)) LIMIT 1 OFFSET 0)"
+                 AND o.scheduled_at <= {now} AND (o.priority > r.priority OR o.priority = r.priority \
+                 AND (o.scheduled_at < r.scheduled_at OR o.scheduled_at = r.scheduled_at AND o.id < r.id)) LIMIT 1 OFFSET 0)"
         )
     }
 }

@@ -101,7 +101,7 @@ fn is_discreet(what: &Metadata<'_>) -> bool {
 }
 
 impl Telemetry {
-    /// Sends what is pending. Blocks for a few seconds at the most.
+    /// Sends what is pending. Blocks for at most a few seconds.
     pub async fn shutdown(self) {
         let Some(traces) = self.traces else { return };
         // The exporter blocks its thread, which must not be one of the runtime's.

@@ -97,8 +97,8 @@ impl Keepers {
         #[cfg(feature = "aws")]
         let (all, chosen) = {
             let [kms, secrets] = super::aws::keepers(config);
-            let chosen = match config.keeper {
-                Choice::Keys => 0,
+            let chosen = match config.backend {
+                Choice::Local => 0,
                 Choice::Kms => 1,
                 Choice::SecretsManager => 2,
             };
@@ -131,5 +131,5 @@ impl Keepers {
 
 /// Whether this program was built with `choice`.
 pub(super) fn is_built_with(choice: Choice) -> bool {
-    choice == Choice::Keys || cfg!(feature = "aws")
+    choice == Choice::Local || cfg!(feature = "aws")
 }

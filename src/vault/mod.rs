@@ -31,9 +31,9 @@ use crate::domain::words;
 
 words! {
     /// Who seals.
-    Choice ("keeper of tokens") {
+    Choice ("token backend") {
         /// The first key of `vault.keys`.
-        Keys = "keys",
+        Local = "local",
         /// `vault.kms_key`.
         Kms = "kms",
         /// AWS Secrets Manager, under `vault.secrets_prefix`.
@@ -47,7 +47,7 @@ words! {
 #[expect(missing_docs, reason = "config/default.toml documents every key")]
 pub struct Config {
     #[serde(deserialize_with = "crate::config::parsed")]
-    pub keeper: Choice,
+    pub backend: Choice,
     pub kms_key: String,
     pub secrets_prefix: String,
     #[serde(deserialize_with = "crate::config::trimmed")]
@@ -56,15 +56,15 @@ pub struct Config {
 }
 
 impl Config {
-    /// What is wrong with it: the key, the problem, and what mends it.
+    /// What is wrong with it: the key, the problem, and the fix.
     pub(crate) fn problem(&self) -> Option<(&'static str, String, &'static str)> {
-        if !keeper::is_built_with(self.keeper) {
-            let mend = "build with --features aws, or set it to keys";
-            return Some(("vault.keeper", "names what this program was built without".to_owned(), mend));
+        if !keeper::is_built_with(self.backend) {
+            let fix = "build with --features aws, or set it to local";
+            return Some(("vault.backend", "names what this program was built without".to_owned(), fix));
         }
-        if self.keeper == Choice::Kms && self.kms_key.is_empty() {
-            let mend = "name a symmetric key: its id, its ARN, or alias/NAME";
-            return Some(("vault.kms_key", "is needed where vault.keeper is kms".to_owned(), mend));
+        if self.backend == Choice::Kms && self.kms_key.is_empty() {
+            let fix = "name a symmetric key: its id, its ARN, or alias/NAME";
+            return Some(("vault.kms_key", "is needed where vault.backend is kms".to_owned(), fix));
         }
         let of_secrets = |c: char| c.is_ascii_alphanumeric() || "/_+=.@-".contains(c);
         if self.secrets_prefix.is_empty()

@@ -103,7 +103,7 @@ impl<S: CredentialStore<Sealed>> Vault<S> {
         Ok(())
     }
 
-    /// The same, where what was to be done is done; if it fails, the next who reads the tokens mends it.
+    /// The same, where what was to be done is done; if it fails, the next reader of the tokens completes it.
     async fn settle_if_possible(&self, merchant: MerchantId, before: Option<&Tokens<Sealed>>) {
         if let Err(error) = self.settle(merchant, before).await {
             tracing::warn!(merchant.id = merchant.0, error = %error, "what is kept outside of the database does not follow it yet");
@@ -158,7 +158,7 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
         }
         Ok(Some(Credentials {
             tokens: self.open(merchant, &stored.tokens).await?,
-            obtained_at: stored.obtained_at,
+            issued_at: stored.issued_at,
             version: stored.version,
             refreshing_for: stored.refreshing_for,
             refused: stored.refused,
@@ -203,7 +203,7 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
             match self.find_lost(merchant).await {
                 Ok(true) => {}
                 Ok(false) => doubted.push(merchant),
-                // Whoever reads them next finds out.
+                // The next reader finds out.
                 Err(error) => {
                     tracing::warn!(merchant.id = merchant.0, error = %error, "whether the tokens of its refresh were kept is not known yet");
                 }

@@ -313,7 +313,7 @@ async fn what_was_done_is_on_record(engine: Engine) {
     assert_eq!((&line["actor"], &line["run.id"]), (&json!("token:ci"), &json!(run_id)));
     assert_eq!(daemon.log().iter().filter(|line| line["target"] == "audit").count(), 2);
 
-    // The register, whoever changes it; and the keys.
+    // Every change of the merchants, and the keys.
     let tokens = r#"{"access_token":"ory_at_1003_1"}"#;
     assert_eq!(with(&daemon, OPERATOR, Method::PUT, "/merchants/1003", tokens).await.0, 201);
     assert_eq!(with(&daemon, OPERATOR, Method::POST, "/merchants/1003/pause", "").await.0, 200);
@@ -431,7 +431,7 @@ async fn without_a_token_others_are_told_so() {
     assert_eq!(daemon.answer(request("/healthz")).await.0, 200);
 }
 
-/// A client that dribbles its request, or sends none at all, is sent away, whoever holds how many connections.
+/// A client that sends its request slowly, or sends none, is disconnected, however many connections others hold.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_holds_a_connection_for_ever() {
     let site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;

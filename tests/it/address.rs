@@ -30,7 +30,7 @@ async fn site(engine: Engine) -> Site {
     let mut site = Site::new(engine, shops).await;
     site.set("RECONCILE__RESOURCES", "orders,customers");
     site.set("RECONCILE__PAGE_SIZE", "1");
-    site.set("SALLA__ADDRESS_REQUESTS_PER_10_MINUTES", &ALLOWED.to_string());
+    site.set("SALLA__CUSTOMER_REQUESTS_PER_10_MINUTES", &ALLOWED.to_string());
     site.salla.world().customers_limit = Some(ALLOWED);
     site
 }
@@ -42,9 +42,9 @@ fn asked_for_customers(site: &Site) -> usize {
 /// Ten minutes are over, here and at Salla.
 async fn ten_minutes_later(site: &Site) {
     site.salla.world().seen.clear();
-    site.database.execute("DELETE FROM address_budget", []).await;
+    site.database.execute("DELETE FROM ip_rate_limit", []).await;
     let long_ago = Utc::now() - TimeDelta::hours(2);
-    site.database.execute("UPDATE runs SET run_at = $1 WHERE status = 'queued'", [long_ago.into()]).await;
+    site.database.execute("UPDATE runs SET scheduled_at = $1 WHERE status = 'queued'", [long_ago.into()]).await;
 }
 
 async fn replicas_share_what_an_address_may_send(engine: Engine) {
@@ -58,17 +58,17 @@ async fn replicas_share_what_an_address_may_send(engine: Engine) {
         asked_for_customers(&site) == ALLOWED && site.database.number(waiting).await == 3
     })
     .await;
-    // Others are not held up, and nobody forgets what was sent.
+    // Others go on, and no process forgets what was sent.
     daemons[0].signal(Signal::SIGKILL);
     daemons[0].wait().await;
     let restarted = site.serve().await;
     assert_eq!(restarted.post("/runs", r#"{"merchant_id":1004,"resources":["orders"]}"#).await.0, 202);
     restarted.await_run("merchant_id=1004", |run| run["status"] == "succeeded").await;
     let soon = Utc::now() - TimeDelta::seconds(1);
-    site.database.execute("UPDATE runs SET run_at = $1 WHERE status = 'queued'", [soon.into()]).await;
+    site.database.execute("UPDATE runs SET scheduled_at = $1 WHERE status = 'queued'", [soon.into()]).await;
     let late = Utc::now() + TimeDelta::seconds(300);
     until("they have asked again", async || {
-        let again = "SELECT count(*) FROM runs WHERE status = 'queued' AND run_at > $1";
+        let again = "SELECT count(*) FROM runs WHERE status = 'queued' AND scheduled_at > $1";
         site.database.number_of(again, [late.into()]).await == 3
     })
     .await;
@@ -79,7 +79,7 @@ async fn replicas_share_what_an_address_may_send(engine: Engine) {
         assert!(windows < 30, "it never ends");
         ten_minutes_later(&site).await;
         until("used up again, or done", async || {
-            let open = "SELECT count(*) FROM runs WHERE status = 'running' OR status = 'queued' AND run_at < $1";
+            let open = "SELECT count(*) FROM runs WHERE status = 'running' OR status = 'queued' AND scheduled_at < $1";
             site.database.number_of(open, [Utc::now().into()]).await == 0
         })
         .await;
@@ -103,7 +103,7 @@ async fn a_429_is_everybody_s(engine: Engine) {
     daemon.post("/runs", r#"{"merchant_id":1002,"resources":["customers"]}"#).await;
     let hence = Utc::now() + TimeDelta::seconds(3000);
     until("the other waits", async || {
-        let waits = "SELECT count(*) FROM runs WHERE merchant_id = 1002 AND status = 'queued' AND run_at > $1";
+        let waits = "SELECT count(*) FROM runs WHERE merchant_id = 1002 AND status = 'queued' AND scheduled_at > $1";
         site.database.number_of(waits, [hence.into()]).await == 1
     })
     .await;
@@ -117,7 +117,7 @@ async fn somebody_who_waits_for_a_run_waits_for_its_turn(engine: Engine) {
     let site = site(engine).await;
     let until = Utc::now().timestamp() + 7;
     let closed = json!({"sent": [], "closed_until": until}).to_string();
-    site.database.execute("INSERT INTO address_budget (id, budget) VALUES (1, $1)", [closed.into()]).await;
+    site.database.execute("INSERT INTO ip_rate_limit (id, usage) VALUES (1, $1)", [closed.into()]).await;
     let began = Instant::now();
     // One page of it fits.
     let full = ["--full", "--resource", "orders"];

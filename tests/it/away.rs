@@ -84,7 +84,7 @@ async fn all_is_well(site: &Site, daemon: &Daemon, orders: u64) {
     }
     assert_eq!(site.database.number("SELECT count(*) FROM runs").await, 3);
     assert_eq!(site.database.number("SELECT count(*) FROM runs WHERE status <> 'succeeded'").await, 0);
-    assert_eq!(site.database.number("SELECT count(*) FROM run_pages").await, 0);
+    assert_eq!(site.database.number("SELECT count(*) FROM run_seen_ids").await, 0);
     let orders = i64::try_from(orders).unwrap();
     assert_eq!(site.database.number("SELECT count(*) FROM orders").await, 3 * orders);
 }
@@ -92,7 +92,7 @@ async fn all_is_well(site: &Site, daemon: &Daemon, orders: u64) {
 async fn the_server_is_restarted(engine: Engine) {
     let server = Server::start(engine.major()).await;
     let mut site = site(engine, &server, 40).await;
-    // Nobody takes the runs over meanwhile.
+    // No process takes the runs over meanwhile.
     site.set("RECONCILE__LEASE", "5m");
     let daemon = at_work(&site).await;
     // So short that a call is made again, and then so long that runs are given back.
@@ -110,7 +110,7 @@ async fn the_server_is_restarted(engine: Engine) {
     }
     all_is_well(&site, &daemon, 40).await;
     assert!(
-        daemon.log().iter().any(|line| said(line, "run given back at its cursor for 5 s")),
+        daemon.log().iter().any(|line| said(line, "run released for 5 s; will resume from its cursor")),
         "{}",
         daemon.log_text()
     );

@@ -43,7 +43,7 @@ async fn turn_to_kms(site: &mut Site) -> (String, Proxy) {
     let key = aws().await.new_key().await;
     let proxy = aws().await.proxy().await;
     aws().await.lend(site, Some(proxy.port));
-    site.set("VAULT__KEEPER", "kms");
+    site.set("VAULT__BACKEND", "kms");
     site.set("VAULT__KMS_KEY", &key);
     (key, proxy)
 }
@@ -54,7 +54,7 @@ async fn in_secrets_manager(engine: Engine, stores: &[i64]) -> (Site, String, Pr
     let prefix = format!("test/{}/", uuid());
     let proxy = aws().await.proxy().await;
     aws().await.lend(&mut site, Some(proxy.port));
-    site.set("VAULT__KEEPER", "secrets_manager");
+    site.set("VAULT__BACKEND", "secrets_manager");
     site.set("VAULT__SECRETS_PREFIX", &prefix);
     site.unset("VAULT__KEYS");
     for &id in stores {
@@ -124,7 +124,7 @@ async fn each_store_s_tokens_are_under_a_data_key_of_its_own(engine: Engine) {
     ] {
         put(&site, 1001, (first, second)).await;
         let run = site.reconcile(1001, &[]).await;
-        assert_eq!(run["error"]["kind"], "token_unreadable", "{what}: {run}");
+        assert_eq!(run["error"]["kind"], "token_decryption_failed", "{what}: {run}");
         assert_eq!(site.run(&["check"]).await.exits(1).stdout.matches("FAIL  vault").count(), 1, "{what}");
     }
     put(&site, 1001, (&access, &refresh)).await;
@@ -146,9 +146,9 @@ async fn tokens_move_from_one_keeper_to_the_next(engine: Engine) {
         ("secrets_manager", "", r#""AWS Secrets Manager""#.to_owned()),
         ("kms", second.as_str(), format!("{:?}", key_id(&second))),
         ("secrets_manager", first.as_str(), r#""AWS Secrets Manager""#.to_owned()),
-        ("keys", "", r#""test""#.to_owned()),
+        ("local", "", r#""test""#.to_owned()),
     ] {
-        site.set("VAULT__KEEPER", keeper);
+        site.set("VAULT__BACKEND", keeper);
         site.set("VAULT__KMS_KEY", kms_key);
         // What another has sealed is read meanwhile.
         assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded", "{keeper}");
@@ -156,11 +156,11 @@ async fn tokens_move_from_one_keeper_to_the_next(engine: Engine) {
         assert!(check.contains(&format!("4 under {before}")), "{check}");
         let rotated = site.run(&["keys", "rotate"]).await.exits(0).stdout;
         assert!(
-            rotated.contains(&format!("2 encrypted anew under {shown}, 0 were already, 0 cannot be read")),
+            rotated.contains(&format!("2 re-encrypted under {shown}, 0 were already, 0 cannot be read")),
             "{rotated}"
         );
         assert!(rotated.contains(&format!("Tokens: 4 under {shown}")), "{rotated}");
-        assert!(site.run(&["keys", "rotate"]).await.exits(0).stdout.contains("0 encrypted anew"));
+        assert!(site.run(&["keys", "rotate"]).await.exits(0).stdout.contains("0 re-encrypted"));
         assert_eq!(site.run(&["run"]).await.code, 0);
         assert_eq!(aws.is_kept(&secret).await, keeper == "secrets_manager", "{keeper}");
         before = shown;
@@ -174,7 +174,7 @@ async fn waits(site: &Site) -> bool {
 
 /// Lets the waiting run be taken up now.
 async fn take_up(site: &Site) {
-    site.database.execute("UPDATE runs SET run_at = queued_at WHERE status = 'queued'", []).await;
+    site.database.execute("UPDATE runs SET scheduled_at = queued_at WHERE status = 'queued'", []).await;
 }
 
 async fn runs_wait_while_kms_is_away(engine: Engine) {
@@ -182,16 +182,16 @@ async fn runs_wait_while_kms_is_away(engine: Engine) {
     proxy.set(Mode::Refuse);
     let daemon = site.serve().await;
     daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
-    let told = daemon.await_line(|line| line["message"] == "what keeps the tokens does not answer").await;
+    let told = daemon.await_line(|line| line["message"] == "token store unavailable").await;
     assert_eq!(told["level"], "ERROR");
     assert!(told["error"].as_str().unwrap().contains("AWS KMS does not answer"), "{told}");
     until("the run waits", async || waits(&site).await).await;
     let metrics = daemon.get("/metrics").await.1;
-    assert!(metrics.as_str().unwrap().contains("salla_reconciler_tokens_unavailable_total 1"), "{metrics}");
+    assert!(metrics.as_str().unwrap().contains("salla_reconciler_token_store_errors_total 1"), "{metrics}");
     assert_eq!(site.salla.world().seen.len(), 0);
-    // Whoever waits for an answer gets one.
+    // Each caller that waits gets an answer.
     let run = site.reconcile(1001, &[]).await;
-    assert_eq!(run["error"]["kind"], "keeper_unavailable", "{run}");
+    assert_eq!(run["error"]["kind"], "token_store_unavailable", "{run}");
     assert!(run["error"]["message"].as_str().unwrap().contains("AWS KMS does not answer"), "{run}");
     let check = site.run(&["check"]).await.exits(1).stdout;
     assert!(check.contains("FAIL  vault: AWS KMS does not answer"), "{check}");
@@ -203,7 +203,7 @@ async fn runs_wait_while_kms_is_away(engine: Engine) {
     let put = Some(r#"{"access_token":"ory_at_put"}"#);
     let (status, _, answer) = daemon.call(reqwest::Method::PUT, "/merchants/1001", put).await;
     assert_eq!(status, 503, "{answer}");
-    assert!(answer["detail"].as_str().unwrap().contains("what keeps the tokens does not answer"), "{answer}");
+    assert!(answer["detail"].as_str().unwrap().contains("token store unavailable"), "{answer}");
 
     proxy.set(Mode::Pass);
     take_up(&site).await;
@@ -283,10 +283,10 @@ async fn secrets_manager_keeps_the_tokens(engine: Engine) {
         let text = format!("sm1.{version}");
         put(&site, 1001, (&text, &text)).await;
         let run = site.reconcile(1001, &[]).await;
-        assert_eq!(run["error"]["kind"], "token_unreadable", "{what}: {run}");
+        assert_eq!(run["error"]["kind"], "token_decryption_failed", "{what}: {run}");
     }
     put(&site, 1001, (&format!("sm1.{third}"), &format!("sm1.{second}"))).await;
-    assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "token_unreadable");
+    assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "token_decryption_failed");
     for strange in
         ["not JSON", "{}", r#"{"merchant_id":1002,"access_token":"a-canary","refresh_token":null,"expires_at":null}"#]
     {
@@ -296,7 +296,7 @@ async fn secrets_manager_keeps_the_tokens(engine: Engine) {
         let text = format!("sm1.{version}");
         put(&site, 1001, (&text, &text)).await;
         let run = site.reconcile(1001, &[]).await;
-        assert_eq!(run["error"]["kind"], "token_unreadable", "{strange}: {run}");
+        assert_eq!(run["error"]["kind"], "token_decryption_failed", "{strange}: {run}");
     }
 }
 
@@ -362,7 +362,7 @@ async fn a_secret_follows_its_store(engine: Engine) {
     aws.ask("secretsmanager", "DeleteSecret", &asked).await.unwrap();
     assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
     assert!(aws.is_kept(&secret).await);
-    // What could not be deleted is told of, and deleted by saying it again.
+    // Secrets that could not be deleted are reported, and a second command deletes them.
     proxy.set(Mode::Refuse);
     let told = site.run(&["merchants", "remove", "1001"]).await.exits(1).stderr;
     assert!(told.contains("AWS Secrets Manager does not answer"), "{told}");
@@ -371,7 +371,7 @@ async fn a_secret_follows_its_store(engine: Engine) {
     site.run(&["merchants", "remove", "1001"]).await.exits(1);
     assert!(!aws.is_kept(&secret).await);
 
-    // As Salla's own events tell of it.
+    // As Salla's own events report it.
     site.register(1001).await;
     site.set("SALLA__WEBHOOK_SECRET", "webhook-secret-canary");
     let daemon = site.serve().await;
@@ -413,7 +413,7 @@ async fn goes_well(own: &Aws, keeper: &str, actions: &[&str]) -> bool {
     let user = &format!("user-{}", uuid());
     let mut site = Site::unregistered(Engine::Sqlite, [shop(1001, 0, 1)]).await;
     own.lend(&mut site, None);
-    site.set("VAULT__KEEPER", keeper);
+    site.set("VAULT__BACKEND", keeper);
     site.set("VAULT__KMS_KEY", &if keeper == "kms" { own.new_key().await } else { String::new() });
     own.ask_iam(&[("Action", "CreateUser"), ("UserName", user)]).await;
     let statement = json!({"Effect": "Allow", "Action": actions, "Resource": "*"});
@@ -451,16 +451,16 @@ mod killed {
         let mut daemon = site.serve_until("refresh_save_before_commit=return").await;
         daemon.wait_for_death().await;
         site.set("VAULT__KEYS", crate::support::site::KEYS);
-        site.set("VAULT__KEEPER", "keys");
+        site.set("VAULT__BACKEND", "local");
         let rotated = site.run(&["keys", "rotate"]).await.exits(0).stdout;
-        assert!(rotated.contains(r#"1 encrypted anew under "test""#), "{rotated}");
+        assert!(rotated.contains(r#"1 re-encrypted under "test""#), "{rotated}");
         assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
         assert!(!aws().await.is_kept(&format!("{prefix}1001")).await);
         assert_eq!(site.salla.world().refreshes, 1);
         assert_eq!(site.salla.world().violations, [""; 0]);
     }
 
-    /// Before the save the new tokens are in Secrets Manager, and in the database nothing tells of them; after it they are not
+    /// Before the save the new tokens are in Secrets Manager, and the database does not know them; after it they are not
     /// current yet.
     async fn a_kill_beside_the_save_of_a_secret_loses_nothing(engine: Engine) {
         for point in ["refresh_save_before_commit", "refresh_save_after_commit"] {
@@ -473,7 +473,7 @@ mod killed {
             assert_eq!(named(&site, 1001).await == before, point == "refresh_save_before_commit");
             assert_eq!(aws().await.current(&secret).await, Some(before.clone()));
             if point == "refresh_save_before_commit" {
-                // Longer than any refresh takes; whoever looks finds them.
+                // Longer than any refresh takes; the next look finds them.
                 let long_ago = Utc::now() - TimeDelta::minutes(3);
                 site.database.execute("UPDATE credentials SET refresh_started_at = $1", [long_ago.into()]).await;
             }

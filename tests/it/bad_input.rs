@@ -63,35 +63,35 @@ async fn what_lasts_fails_the_run_with_a_reason(engine: Engine) {
         Fault::Answer { status: 401, headers: vec![("content-type", "application/json".into())], body: scope.into() };
     for (fault, kind, words) in [
         (Fault::status(500), "salla_unavailable", "500"),
-        (Fault::Truncated, "salla_malformed", "not JSON of Salla's shape"),
+        (Fault::Truncated, "salla_invalid_response", "not JSON of Salla's shape"),
         (Fault::CutOff, "salla_unavailable", "the connection broke"),
-        (Fault::ok("text/html", "<html>"), "salla_malformed", "text/html"),
-        (Fault::ok("application/json", refused), "salla_rejected", "لا يمكن"),
+        (Fault::ok("text/html", "<html>"), "salla_invalid_response", "text/html"),
+        (Fault::ok("application/json", refused), "salla_request_rejected", "لا يمكن"),
         (
             Fault::ok("application/json", r#"{"data":[],"error":{"code":"error","message":"e"}}"#),
-            "salla_rejected",
+            "salla_request_rejected",
             "error: e",
         ),
-        (Fault::ok("application/json", r#"{"data":{"id":1}}"#), "salla_malformed", "`data` is not a list"),
+        (Fault::ok("application/json", r#"{"data":{"id":1}}"#), "salla_invalid_response", "`data` is not a list"),
         (
             Fault::ok("application/json", r#"{"status":401,"success":true,"data":[]}"#),
-            "salla_rejected",
+            "salla_request_rejected",
             "the body's status is 401",
         ),
-        (Fault::ok("application/json", r#"{"status":"401","data":[]}"#), "salla_rejected", "401"),
+        (Fault::ok("application/json", r#"{"status":"401","data":[]}"#), "salla_request_rejected", "401"),
         (
             Fault::ok(
                 "application/json",
                 r#"{"status":200,"success":true,"data":[],"error":{"code":"error","message":"e"}}"#,
             ),
-            "salla_rejected",
+            "salla_request_rejected",
             "error: e",
         ),
         (Fault::ok("application/json", r#"{"status":500,"success":true,"data":[]}"#), "salla_unavailable", "500"),
-        (Fault::ok("application/json", "{}"), "salla_malformed", "`data` is missing"),
-        (Fault::ok("application/json", "[]"), "salla_malformed", "shape"),
-        (Fault::status(404), "salla_rejected", "404"),
-        (Fault::status(301), "salla_malformed", "redirects are not followed"),
+        (Fault::ok("application/json", "{}"), "salla_invalid_response", "`data` is missing"),
+        (Fault::ok("application/json", "[]"), "salla_invalid_response", "shape"),
+        (Fault::status(404), "salla_request_rejected", "404"),
+        (Fault::status(301), "salla_invalid_response", "redirects are not followed"),
         (unauthorized, "missing_scope", "orders.read"),
     ] {
         site.salla.world().always.insert(1001, fault);
@@ -124,7 +124,7 @@ async fn a_body_that_never_ends(engine: Engine) {
     site.set("SALLA__REQUEST_TIMEOUT", "20s");
     let began = Instant::now();
     let (run, _) = after(&site, []).await;
-    assert_eq!(run["error"]["kind"], "salla_malformed", "{run}");
+    assert_eq!(run["error"]["kind"], "salla_invalid_response", "{run}");
     assert!(run["error"]["message"].as_str().unwrap().contains("larger than 8 MiB"), "{run}");
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
@@ -264,7 +264,7 @@ async fn a_page_that_is_the_previous_one_again(engine: Engine) {
     site.salla.world().always.insert(1001, Fault::FirstPage);
     let (run, output) = after(&site, []).await;
     assert_eq!(output.code, 1);
-    assert_eq!(run["error"]["kind"], "repeated_page", "{run}");
+    assert_eq!(run["error"]["kind"], "pagination_loop", "{run}");
     assert_eq!(run["requests"], 3);
     assert!(site.database.rows("SELECT * FROM watermarks").await.is_empty());
     // Once it may be a row that moved: what it hides is missed by `total`, and looked for.
@@ -295,7 +295,7 @@ async fn limits_that_are_announced_are_kept(engine: Engine) {
     // The process before has used up the minute, and the next one knows.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(site.salla.world().requests_for(1001), 10);
-    site.database.execute("DELETE FROM pauses", []).await;
+    site.database.execute("DELETE FROM rate_limit_backoffs", []).await;
     daemon.await_run("", |run| run["status"] == "succeeded").await;
     assert!(site.salla.world().violations.is_empty(), "{:?}", site.salla.world().violations);
 }
@@ -320,7 +320,7 @@ async fn a_page_of_far_too_many_rows(engine: Engine) {
     let run = site.reconcile(1001, &[]).await;
     assert_eq!(
         (run["status"].as_str(), run["error"]["kind"].as_str()),
-        (Some("failed"), Some("salla_malformed")),
+        (Some("failed"), Some("salla_invalid_response")),
         "{run}"
     );
     assert!(run["error"]["message"].as_str().unwrap().contains("10001 or more rows on a page of at most 60"), "{run}");

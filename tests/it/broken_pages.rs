@@ -75,7 +75,7 @@ async fn record_that_breaks<K: Kind>(engine: Engine) {
         }
         let mut site = Site::new(engine, [everything(1001, 70, 70)]).await;
         site.set("RECONCILE__RESOURCES", K::RESOURCE.as_str());
-        site.set("SALLA__ADDRESS_REQUESTS_PER_10_MINUTES", "1000000");
+        site.set("SALLA__CUSTOMER_REQUESTS_PER_10_MINUTES", "1000000");
         let (id, all) = {
             let mut world = site.salla.world();
             let all = K::all(world.shop(1001));
@@ -109,7 +109,7 @@ async fn adjacent_broken_records_are_each_recorded_as_failed(engine: Engine) {
 async fn a_stored_record_with_a_broken_detail_page_is_kept(engine: Engine) {
     for breakage in [Breakage::ServerError, Breakage::NotText] {
         let mut site = Site::new(engine, [shop(1001, 0, 70)]).await;
-        site.set("SALLA__LISTING", "documented");
+        site.set("SALLA__LISTING", "scan");
         site.salla.world().documented = true;
         site.reconcile(1001, &[]).await;
         let id = site.salla.world().shop(1001).orders[30].id;
@@ -117,7 +117,7 @@ async fn a_stored_record_with_a_broken_detail_page_is_kept(engine: Engine) {
         site.salla.world().shop(1001).breaks.insert(id, breakage);
         let run = site.reconcile(1001, &[]).await;
         assert_eq!(run["status"], "partial", "{breakage:?}: {run}");
-        let named = format!("SELECT count(*) FROM unwell WHERE salla_id = {id}");
+        let named = format!("SELECT count(*) FROM failed_records WHERE salla_id = {id}");
         assert_eq!(site.database.number(&named).await, 1, "{breakage:?}");
         assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE deleted_at IS NULL").await, 70);
     }
@@ -127,9 +127,9 @@ async fn a_store_that_breaks_every_page_is_not_asked_row_by_row(engine: Engine) 
     let site = Site::new(engine, [shop(1001, 0, 130)]).await;
     for (fault, kind) in [
         (Fault::status(500), "salla_unavailable"),
-        (Fault::ok("text/html", "<html>"), "salla_malformed"),
+        (Fault::ok("text/html", "<html>"), "salla_invalid_response"),
         (Fault::status(503), "salla_unavailable"),
-        (Fault::ok("application/json", "{\"data\":[{,]}"), "salla_malformed"),
+        (Fault::ok("application/json", "{\"data\":[{,]}"), "salla_invalid_response"),
     ] {
         let before = site.salla.world().seen.len();
         site.salla.world().always.insert(1001, fault);
@@ -172,7 +172,7 @@ async fn a_record_without_an_id_is_read_again_until_it_can_be(engine: Engine) {
     for night in 0..2_i64 {
         let run = site.reconcile(1001, &[]).await;
         assert_eq!(run["status"], "partial", "{night}: {run}");
-        assert_eq!(run["resources"][0]["unidentified"], 1, "{night}: {run}");
+        assert_eq!(run["resource_results"][0]["unidentified"], 1, "{night}: {run}");
         let found = "SELECT count(*) FROM discrepancies WHERE kind = 'failed' AND salla_id IS NULL";
         assert_eq!(site.database.number(found).await, night + 1);
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use axum::http::StatusCode;
 use chrono::Utc;
 use nix::sys::signal::Signal;
-use salla_reconciler::store::{self, UNPUBLISHED};
+use salla_reconciler::store;
 use tokio::time::sleep;
 
 use crate::{
@@ -64,7 +64,7 @@ async fn a_subscriber_is_equal_when_it_is_told(engine: Engine) {
     for merchant in [1001, 1002] {
         daemon.post("/runs", &format!(r#"{{"merchant_id":{merchant}}}"#)).await;
     }
-    until("both are told of", async || receiver.taken().len() == 2).await;
+    until("both events are delivered", async || receiver.taken().len() == 2).await;
     let orders = held(&site.database).await;
     assert_eq!(orders.len(), 70);
     assert_eq!(held(&copy.database).await, orders);
@@ -88,11 +88,11 @@ async fn a_subscriber_is_equal_when_it_is_told(engine: Engine) {
     daemon.wait().await;
     let daemon = site.serve().await;
     sleep(Duration::from_secs(4)).await;
-    assert_eq!(receiver.arrived().len(), 2, "nobody has confirmed it");
+    assert_eq!(receiver.arrived().len(), 2, "it is not confirmed");
     assert_eq!(metric(&daemon, "events_pending").await, Some(1.0));
-    assert!(metric(&daemon, "slot_lag_bytes").await > Some(0.0));
+    assert!(metric(&daemon, "replication_slot_lag_bytes").await > Some(0.0));
     copy.database.execute("ALTER SUBSCRIPTION warehouse ENABLE", []).await;
-    until("it is told of", async || receiver.taken().len() == 3).await;
+    until("the event is delivered", async || receiver.taken().len() == 3).await;
     assert_eq!(held(&copy.database).await, held(&site.database).await);
     site.assert_equal(1001).await;
     assert_eq!(copy.database.number("SELECT count(*) FROM runs").await, 0, "runs are not published");
@@ -114,10 +114,10 @@ async fn a_slot_that_is_not_there(engine: Engine) {
     assert!(line["message"].as_str().unwrap().contains("cdc.slot: there is no slot of that name"), "{line}");
     sleep(Duration::from_secs(3)).await;
     assert!(receiver.arrived().is_empty());
-    assert_eq!(metric(&daemon, "slot_lag_bytes").await, None);
+    assert_eq!(metric(&daemon, "replication_slot_lag_bytes").await, None);
     // A slot that begins behind the run: nothing of it is to be confirmed any more.
     site.database.rows("SELECT pg_create_logical_replication_slot('late', 'pgoutput')::text").await;
-    until("it is told of", async || receiver.taken().len() == 1).await;
+    until("the event is delivered", async || receiver.taken().len() == 1).await;
     site.database.rows("SELECT pg_drop_replication_slot('late')::text").await;
 }
 
@@ -134,7 +134,7 @@ async fn the_database_restarts_while_events_are_delivered(engine: Engine) {
         for merchant in 1001..=1012 {
             daemon.post("/runs", &format!(r#"{{"merchant_id":{merchant}}}"#)).await;
         }
-        until("some are told of", async || receiver.taken().len() > before).await;
+        until("some events are delivered", async || receiver.taken().len() > before).await;
         server.down(stop);
         sleep(Duration::from_secs(1)).await;
         server.up();
@@ -177,7 +177,7 @@ async fn a_night_without_changes(engine: Engine) {
     for merchant in [1001, 1002] {
         daemon.post("/runs", &format!(r#"{{"merchant_id":{merchant},"full":true}}"#)).await;
     }
-    until("all are told of", async || receiver.taken().len() == 4).await;
+    until("all events are delivered", async || receiver.taken().len() == 4).await;
     let fetched: i64 =
         receiver.taken()[2..].iter().map(|event| event.body["data"]["totals"]["unchanged"].as_i64().unwrap()).sum();
     assert_eq!(fetched, 40);
@@ -218,10 +218,10 @@ async fn the_publication_is_kept(engine: Engine) {
     site.run(&["run"]).await.exits(0);
     assert_eq!(published(&site.database, name).await, business_tables());
     // A table that is new must be put in one of the lists.
-    let tables = "SELECT CAST(tablename AS text) FROM pg_tables WHERE schemaname = 'public' ORDER BY 1";
+    let tables = "SELECT CAST(tablename AS text) FROM pg_tables WHERE schemaname = 'salla' ORDER BY 1";
     let tables: Vec<String> =
         site.database.rows(tables).await.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
-    let mut known: Vec<&str> = business_tables().into_iter().chain(UNPUBLISHED).collect();
+    let mut known: Vec<&str> = business_tables().into_iter().chain(store::unpublished()).collect();
     known.sort_unstable();
     assert_eq!(tables, known);
 }
@@ -230,8 +230,8 @@ async fn a_publication_that_shows_too_much(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 1)]).await;
     site.set("CDC__PUBLICATION", "everything");
     for (made, table) in [
-        ("CREATE PUBLICATION everything FOR ALL TABLES", "address_budget"),
-        ("CREATE PUBLICATION everything FOR TABLES IN SCHEMA public", "address_budget"),
+        ("CREATE PUBLICATION everything FOR ALL TABLES", "ip_rate_limit"),
+        ("CREATE PUBLICATION everything FOR TABLES IN SCHEMA salla", "ip_rate_limit"),
         ("CREATE PUBLICATION everything FOR TABLE orders, credentials", "credentials"),
         ("CREATE PUBLICATION everything FOR TABLE runs", "runs"),
     ] {
@@ -263,7 +263,7 @@ async fn slot(site: &Site, name: &str) {
 /// Waits until the store's turn has a position of this server's.
 async fn placed(site: &Site) {
     until("the event has a position", async || {
-        site.database.number("SELECT count(*) FROM outbox_turns WHERE lsn < 'FE/0'").await == 1
+        site.database.number("SELECT count(*) FROM outbox_delivery_state WHERE lsn < 'FE/0'").await == 1
     })
     .await;
 }
@@ -280,11 +280,11 @@ async fn a_position_of_another_server(engine: Engine) {
     told(&mut site, &receiver);
     site.set("CDC__SLOT", "moved");
     site.reconcile(1001, &[]).await;
-    site.database.execute("UPDATE outbox_turns SET lsn = 'FF/0'", []).await;
+    site.database.execute("UPDATE outbox_delivery_state SET lsn = 'FF/0'", []).await;
     let _daemon = site.serve().await;
     placed(&site).await;
     slot(&site, "moved").await;
-    until("it is told of", async || receiver.taken().len() == 1).await;
+    until("the event is delivered", async || receiver.taken().len() == 1).await;
     drop_slot(&site, "moved").await;
 }
 
@@ -302,17 +302,17 @@ async fn an_event_that_somebody_has_removed(engine: Engine) {
     slot(&site, "stands").await;
     until("it is refused", async || receiver.arrived().len() == 1).await;
     receiver.answer_by(|_| Answer::Status(StatusCode::OK));
-    // Nobody reads the slot: what comes now is not confirmed.
+    // The slot has no consumer: later changes are not confirmed.
     daemon.post("/runs", r#"{"merchant_id":1001,"full":true}"#).await;
     let run = daemon.await_run("", |run| run["trigger"] == "http" && run["status"] == "succeeded").await;
     let sql = "WITH gone AS (DELETE FROM outbox WHERE id = (SELECT min(id) FROM outbox) RETURNING merchant_id) \
-               UPDATE outbox_turns SET lsn = NULL, attempts = 0, due_at = now() \
+               UPDATE outbox_delivery_state SET lsn = NULL, attempts = 0, next_attempt_at = now() \
                WHERE merchant_id IN (SELECT merchant_id FROM gone)";
     site.database.execute(sql, []).await;
     sleep(Duration::from_secs(3)).await;
-    assert!(receiver.taken().is_empty(), "told of before it was confirmed");
+    assert!(receiver.taken().is_empty(), "delivered before it was confirmed");
     site.database.rows("SELECT pg_replication_slot_advance('stands', pg_current_wal_lsn())::text").await;
-    until("it is told of", async || receiver.taken().len() == 1).await;
+    until("the event is delivered", async || receiver.taken().len() == 1).await;
     assert_eq!(receiver.taken()[0].run_id(), run["run_id"].as_str().unwrap());
     drop_slot(&site, "stands").await;
 }

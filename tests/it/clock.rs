@@ -19,7 +19,7 @@ async fn a_clock_that_is_set_fires_no_slot_twice(engine: Engine) {
     site.set("SCHEDULE__TIMEZONE", "UTC");
     let daemon = site.serve().await;
     let shown = async || site.database.number("SELECT CAST(extract(epoch FROM now()) AS bigint)").await;
-    let sweeps = async || site.database.number("SELECT count(*) FROM firings WHERE runs > 0").await;
+    let sweeps = async || site.database.number("SELECT count(*) FROM sweeps WHERE run_count > 0").await;
     let asks_again = Duration::from_secs(32);
 
     until("the slot fires", async || sweeps().await == 1).await;
@@ -48,7 +48,7 @@ async fn a_clock_that_is_set_fires_no_slot_twice(engine: Engine) {
     })
     .await;
     assert_eq!(
-        site.database.number("SELECT count(DISTINCT (merchant_id, firing)) FROM runs WHERE firing IS NOT NULL").await,
+        site.database.number("SELECT count(DISTINCT (merchant_id, sweep_scheduled_for)) FROM runs WHERE sweep_scheduled_for IS NOT NULL").await,
         4
     );
     for merchant in [1001, 1002] {

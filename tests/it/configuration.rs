@@ -1,4 +1,4 @@
-//! Bad configuration ends with 78 and one line that names the key, the source and the mend; a machine
+//! Bad configuration ends with 78 and one line that names the key, the source and the fix; a machine
 //! that does not fit ends with 1 and a line that says so.
 
 use salla_reconciler::config::{Config, DEFAULTS, keys, variable};
@@ -30,13 +30,13 @@ async fn bad_values_are_named_with_their_source_and_the_mend() {
         ("SALLA__MAX_ATTEMPTS", "0", "salla.max_attempts"),
         ("SALLA__MAX_ATTEMPTS", "-1", "salla.max_attempts"),
         ("SALLA__LIMIT_SHARE", "1.5", "salla.limit_share"),
-        ("SALLA__PROCESS_REQUESTS_PER_MINUTE", "0", "salla.process_requests_per_minute"),
-        ("SALLA__ADDRESS_REQUESTS_PER_10_MINUTES", "0", "salla.address_requests_per_10_minutes"),
-        ("RECONCILE__MAX_DISAPPEARED", "1.5", "reconcile.max_disappeared"),
+        ("SALLA__MAX_REQUESTS_PER_MINUTE", "0", "salla.max_requests_per_minute"),
+        ("SALLA__CUSTOMER_REQUESTS_PER_10_MINUTES", "0", "salla.customer_requests_per_10_minutes"),
+        ("RECONCILE__MAX_DELETION_RATIO", "1.5", "reconcile.max_deletion_ratio"),
         ("SALLA__PROXY", "proxy:3128", "salla.proxy"),
-        ("SALLA__LISTING", "documentd", "salla.listing"),
-        ("SALLA__LISTING", "documentd", "one of auto, updated_at_min, documented"),
-        ("VAULT__KEEPER", "vault", "one of keys, kms, secrets_manager"),
+        ("SALLA__LISTING", "scann", "salla.listing"),
+        ("SALLA__LISTING", "scann", "one of auto, filter, scan"),
+        ("VAULT__BACKEND", "vault", "one of local, kms, secrets_manager"),
         ("PRIVACY__CUSTOMER_FIELDS", "anon", "one of full, pseudonymous, none"),
         ("SALLA__REQUEST_TIMEOUT", "5", "salla.request_timeout"),
         ("SALLA__API_URL", "http://api.salla.dev", "salla.api_url"),
@@ -103,13 +103,13 @@ async fn keys_may_come_from_a_file() {
     assert!(told.contains("entry 1 is not ID:BASE64"), "{told}");
 }
 
-/// A keeper that cannot be is told of before anything begins.
+/// A token backend that cannot be used is reported before anything begins.
 #[cfg(feature = "aws")]
 #[tokio::test]
 async fn a_keeper_has_what_it_needs() {
     for (settings, words) in [
-        (vec![("VAULT__KEEPER", "vault")], "vault.keeper"),
-        (vec![("VAULT__KEEPER", "kms")], "vault.kms_key: is needed where vault.keeper is kms"),
+        (vec![("VAULT__BACKEND", "vault")], "vault.backend"),
+        (vec![("VAULT__BACKEND", "kms")], "vault.kms_key: is needed where vault.backend is kms"),
         (vec![("VAULT__SECRETS_PREFIX", "")], "vault.secrets_prefix: is nothing that a secret's name can begin with"),
         (vec![("VAULT__SECRETS_PREFIX", "my secrets/")], "vault.secrets_prefix"),
     ] {
@@ -122,7 +122,7 @@ async fn a_keeper_has_what_it_needs() {
     }
     // With a keeper elsewhere, keys of one's own are not needed.
     let mut site = Site::unregistered(Engine::Sqlite, []).await;
-    site.set("VAULT__KEEPER", "secrets_manager");
+    site.set("VAULT__BACKEND", "secrets_manager");
     site.unset("VAULT__KEYS");
     site.set_variable("AWS_EC2_METADATA_DISABLED", "true");
     site.run(&["migrate", "up"]).await.exits(0);
@@ -137,12 +137,12 @@ async fn a_hand_over_is_whole() {
     for (settings, words) in [
         (vec![(url, "https://pipeline.example/runs")], "cdc.webhook_secret: is empty"),
         (vec![(url, "https://pipeline.example/runs"), (secret, "whsec_?")], "cdc.webhook_secret: holds no base64"),
-        (vec![("CDC__SLOT", "warehouse")], "cdc.slot: is set, and nobody is told"),
+        (vec![("CDC__SLOT", "warehouse")], "cdc.slot: is set, but cdc.webhook_url is not"),
         (vec![("CDC__SLOT", "Ware-House")], "cdc.slot: cannot be the name"),
         (vec![("CDC__PUBLICATION", &"x".repeat(64))], "cdc.publication: is no name"),
     ] {
         let mut site = Site::unregistered(Engine::Sqlite, []).await;
-        site.set("DATABASE__URL", "postgres://nobody@127.0.0.1:9/none");
+        site.set("DATABASE__URL", "postgres://someone@127.0.0.1:9/none");
         for (key, value) in settings {
             site.set(key, value);
         }
@@ -226,7 +226,7 @@ async fn a_machine_that_does_not_fit() {
 
     let free = held.local_addr().unwrap().port();
     drop(held);
-    site.set("DATABASE__URL", &format!("postgres://nobody@127.0.0.1:{free}/none"));
+    site.set("DATABASE__URL", &format!("postgres://someone@127.0.0.1:{free}/none"));
     let output = site.run(&["run"]).await.exits(1);
     assert!(output.stderr.contains("cannot be reached") && output.stderr.contains("database.url"), "{}", output.stderr);
     site.set("DATABASE__URL", "sqlite://no/such/folder/x.db?mode=rwc");

@@ -29,7 +29,7 @@ async fn a_crash_of_the_daemon(engine: Engine) {
     let run = daemon.await_run("", |run| run["status"] == "succeeded").await;
     assert_eq!(totals(&run), [9, 9, 0, 0, 0, 0]);
     assert_eq!(site.database.text("SELECT status || attempt FROM runs").await, "succeeded2");
-    assert_eq!(site.database.number("SELECT count(*) FROM run_pages").await, 0);
+    assert_eq!(site.database.number("SELECT count(*) FROM run_seen_ids").await, 0);
     // Pages of one row do not show their order: they are read twice over, and one of them again.
     assert!(run["requests"].as_u64() <= Some(19), "the pages before the crash were read again: {run}");
     site.assert_equal(1001).await;
@@ -64,8 +64,8 @@ async fn a_run_that_keeps_crashing_is_parked(engine: Engine) {
     daemon.await_run("", |run| run["status"] == "running").await;
     daemon.signal(Signal::SIGKILL);
     drop(daemon);
-    site.database.execute("UPDATE runs SET setbacks = 4", []).await;
+    site.database.execute("UPDATE runs SET failed_attempts = 4", []).await;
     let daemon = site.serve().await;
     let run = daemon.await_run("", |run| run["status"] == "failed").await;
-    assert_eq!(run["error"]["kind"], "abandoned");
+    assert_eq!(run["error"]["kind"], "worker_crash_loop");
 }

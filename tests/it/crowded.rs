@@ -40,7 +40,7 @@ async fn a_database_that_is_not_utf8(engine: Engine) {
     }
 }
 
-/// PgBouncer refuses the parameter, or drops it.
+/// PgBouncer refuses `options`, and keeps a schema that the session sets.
 async fn a_pooler_and_a_schema_by_options(engine: Engine) {
     let server = Server::start(engine.major()).await;
     let mut site = Site::on(engine, server.url(), [shop(1001, 0, 1)]).await;
@@ -50,8 +50,13 @@ async fn a_pooler_and_a_schema_by_options(engine: Engine) {
         let output = site.run(command).await;
         assert_ne!(output.code, 0, "{command:?}");
         let told = format!("{}{}", output.stdout, output.stderr);
-        assert!(told.contains("search_path") && told.contains("ALTER ROLE"), "{command:?}: {told}");
+        assert!(told.contains("`options`") && told.contains("database.schema"), "{command:?}: {told}");
     }
+    site.set("DATABASE__URL", &Server::url_at(pooler.port));
+    site.set("DATABASE__SCHEMA", "reconciler");
+    site.run(&["migrate", "up"]).await.exits(0);
+    let check = site.run(&["check"]).await.stdout;
+    assert!(check.contains("schema reconciler,") && check.contains("this version's"), "{check}");
 }
 
 async fn a_pooler_that_keeps_sessions(engine: Engine) {

@@ -56,7 +56,7 @@ async fn a_missed_firing_is_made_up_for_once(engine: Engine) {
     let long_ago = chrono::Utc::now() - chrono::TimeDelta::days(2);
     site.database
         .execute(
-            "INSERT INTO firings (slot, pattern, outcome) VALUES ($1, $2, 'schedule')",
+            "INSERT INTO sweeps (scheduled_for, cron, outcome) VALUES ($1, $2, 'schedule')",
             [long_ago.into(), pattern.into()],
         )
         .await;
@@ -64,7 +64,7 @@ async fn a_missed_firing_is_made_up_for_once(engine: Engine) {
     let run = daemon.await_run("merchant_id=1001", |run| run["status"] == "succeeded").await;
     assert_eq!(run["trigger"], "catch_up");
     assert_eq!(site.database.number("SELECT count(*) FROM runs").await, 1);
-    assert_eq!(site.database.number("SELECT count(*) FROM firings WHERE outcome = 'skipped'").await, 1);
+    assert_eq!(site.database.number("SELECT count(*) FROM sweeps WHERE outcome = 'skipped'").await, 1);
 }
 
 async fn runs_on_demand(engine: Engine) {
@@ -189,12 +189,12 @@ async fn probes_and_metrics(engine: Engine) {
     healthcheck.env("SALLA_RECONCILER__HTTP__LISTEN", listen);
     site.output(healthcheck, "").await.exits(0);
 
-    site.database.execute("ALTER TABLE seaql_migrations RENAME TO away", []).await;
+    site.database.execute("ALTER TABLE salla_reconciler_migrations RENAME TO away", []).await;
     assert_eq!(daemon.get("/readyz").await.0, 503);
     assert_eq!(daemon.get("/healthz").await.0, 200);
 
     // What the database does not tell is not shown as it was.
-    site.database.execute("ALTER TABLE firings RENAME TO firings_away", []).await;
+    site.database.execute("ALTER TABLE sweeps RENAME TO sweeps_away", []).await;
     let (status, text) = daemon.get("/metrics").await;
     let text = text.as_str().unwrap();
     assert_eq!(status, 200);
@@ -203,10 +203,10 @@ async fn probes_and_metrics(engine: Engine) {
     for gone in ["runs_queued", "merchants{", "last_success_timestamp_seconds"] {
         assert!(!text.contains(&format!("\nsalla_reconciler_{gone}")), "{gone} in\n{text}");
     }
-    site.database.execute("ALTER TABLE away RENAME TO seaql_migrations", []).await;
+    site.database.execute("ALTER TABLE away RENAME TO salla_reconciler_migrations", []).await;
     let (status, body) = daemon.get("/readyz").await;
-    assert!(status == 503 && body["detail"].as_str().unwrap().contains("table firings"), "{body}");
-    site.database.execute("ALTER TABLE firings_away RENAME TO firings", []).await;
+    assert!(status == 503 && body["detail"].as_str().unwrap().contains("table sweeps"), "{body}");
+    site.database.execute("ALTER TABLE sweeps_away RENAME TO sweeps", []).await;
     assert_eq!(daemon.get("/readyz").await.0, 200);
 }
 
@@ -244,7 +244,7 @@ async fn sigterm_gives_runs_back(engine: Engine) {
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.wait().await, Some(0));
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    assert!(daemon.log_text().contains("run given back"), "{}", daemon.log_text());
+    assert!(daemon.log_text().contains("run released"), "{}", daemon.log_text());
     assert_eq!(site.database.text("SELECT status || attempt FROM runs").await, "queued0");
 
     let daemon = site.serve().await;
@@ -312,7 +312,8 @@ async fn two_daemons_share_the_work(engine: Engine) {
     let second_did = second.log_text().matches("run ended").count();
     assert!(first_did > 0 && second_did > 0, "one did nothing: {first_did}, {second_did}");
     drop((first, second));
-    let twice = "SELECT count(*) FROM (SELECT 1 FROM runs GROUP BY merchant_id, firing HAVING count(*) > 1) twice";
+    let twice =
+        "SELECT count(*) FROM (SELECT 1 FROM runs GROUP BY merchant_id, sweep_scheduled_for HAVING count(*) > 1) twice";
     assert_eq!(site.database.number(twice).await, 0);
     assert_eq!(site.database.number("SELECT count(*) FROM runs WHERE status = 'failed'").await, 0);
 }

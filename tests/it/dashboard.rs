@@ -49,7 +49,7 @@ async fn a_site_after_a_night(engine: Engine) -> (Site, Daemon) {
         let counted = json!({"fetched": 90, "created": 40 + days * 7 % 50, "updated": days * 11 % 30, "unchanged": 5, "skipped": 0, "failed": 0});
         let tally = json!([["succeeded", 2, counted]]).to_string();
         let values = [slot.into(), pattern.clone().into(), tally.into(), (slot + TimeDelta::seconds(60 + days)).into()];
-        let sql = "INSERT INTO firings (slot, pattern, outcome, runs, tally, fired_at, ended_at) VALUES ($1, $2, 'schedule', 2, $3, $1, $4)";
+        let sql = "INSERT INTO sweeps (scheduled_for, cron, outcome, run_count, summary, started_at, ended_at) VALUES ($1, $2, 'schedule', 2, $3, $1, $4)";
         site.database.execute(sql, values).await;
     }
     site.salla.world().script(1002, [Fault::status(403)]);
@@ -88,7 +88,7 @@ async fn a_night_as_pages(engine: Engine) {
             "<strong>2 of 2</strong> done",
             "catch_up",
             "Stores that need a hand",
-            "salla_rejected",
+            "salla_request_rejected",
             "href=\"/dashboard/stores/1002\"",
             "The last 30 nights",
             "<svg class=\"plot\"",
@@ -112,7 +112,7 @@ async fn a_night_as_pages(engine: Engine) {
     let id = failed["runs"][0]["run_id"].as_str().unwrap();
     shows(
         &page(&daemon, &format!("/dashboard/runs/{id}")).await,
-        &["salla_rejected", "Rerun the store", "the store's watermark has not moved"],
+        &["salla_request_rejected", "Rerun the store", "the store's watermark has not moved"],
     );
 
     // What is asked of the wrong thing is told as a page, too.

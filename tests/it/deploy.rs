@@ -20,7 +20,7 @@ async fn end(mut daemon: Daemon) -> Duration {
     began.elapsed()
 }
 
-/// Each replica is replaced by another in the midst of the night's runs.
+/// Each replica is replaced by another during the sweep.
 async fn a_deploy(engine: Engine) {
     let mut site = Site::new(engine, (1..=STORES).map(|store| shop(store, 0, 30))).await;
     site.set("RECONCILE__PAGE_SIZE", "1");
@@ -42,7 +42,7 @@ async fn a_deploy(engine: Engine) {
     }
     let done = "SELECT count(*) FROM runs WHERE status = 'succeeded'";
     until("all runs end", async || site.database.number(done).await == STORES).await;
-    let spent = "SELECT count(*) FROM runs WHERE attempt <> 1 OR setbacks <> 0 OR fetched <> 30";
+    let spent = "SELECT count(*) FROM runs WHERE attempt <> 1 OR failed_attempts <> 0 OR fetched <> 30";
     assert_eq!(site.database.number(spent).await, 0, "no attempt is spent, and no page read twice");
     assert!(site.database.number("SELECT max(epoch) FROM runs").await > 1, "no run changed hands");
     for store in 1..=STORES {

@@ -122,6 +122,6 @@ fn a_mistake_is_found() {
         let done = check(folder.path());
         let told = String::from_utf8_lossy(&done.stderr).into_owned() + &String::from_utf8_lossy(&done.stdout);
         assert!(!done.status.success(), "{file}: {right:?} → {wrong:?} is not found");
-        assert!(told.contains(word), "{file}: {right:?} → {wrong:?} is not told of as {word:?}: {told}");
+        assert!(told.contains(word), "{file}: {right:?} → {wrong:?} is not reported as {word:?}: {told}");
     }
 }

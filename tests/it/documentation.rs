@@ -12,7 +12,7 @@ use crate::support::{Engine, Site, daemon::Daemon, site::shop};
 /// Commands that are not run by these tests, by how they begin, and what stands in for that.
 const ELSEWHERE: [(&str, &str); 16] = [
     ("cargo run --release -- demo", "`.ci/run` does, with --once, and `demo.rs` reads what it says"),
-    ("tests/run", "whoever reads this"),
+    ("tests/run", "the test of this file"),
     ("cargo install --locked --path .", "`.ci/run` builds the same"),
     ("salla-reconciler serve", "what follows is asked of it"),
     ("cargo bench --locked --bench scale", "an hour; its results are in docs/operations.md"),

@@ -41,10 +41,10 @@ async fn a_store_without_the_filter_is_found_out(engine: Engine) {
     let output = site.run(&["run", "--json"]).await.exits(0);
     let run = output.object();
     assert_eq!(totals(&run), [160, 160, 0, 0, 0, 0]);
-    assert_eq!(run["listing"], "documented");
+    assert_eq!(run["listing"], "scan");
     assert!(output.stderr.contains("carry no updated_at"), "{}", output.stderr);
     let line = output.stderr.lines().find(|line| line.contains("run ended")).unwrap();
-    assert!(line.contains(r#""listing":"documented""#), "{line}");
+    assert!(line.contains(r#""listing":"scan""#), "{line}");
     site.assert_equal(1001).await;
     // README: the filter once; page 1, the three pages from the last, the last again; each order once.
     assert_eq!(requests(&site), (1 + 1 + 3 + 1, 160));
@@ -52,10 +52,10 @@ async fn a_store_without_the_filter_is_found_out(engine: Engine) {
     assert_eq!((seen["sort_by"].as_str(), seen.get("updated_at_min")), ("created_at-asc", None));
 
     site.salla.world().seen.clear();
-    site.set("SALLA__LISTING", "documented");
+    site.set("SALLA__LISTING", "scan");
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [160, 0, 0, 160, 0, 0]);
     assert_eq!(requests(&site), (5, 0));
-    site.set("SALLA__LISTING", "updated_at_min");
+    site.set("SALLA__LISTING", "filter");
     assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "listing_unsupported");
 }
 
@@ -97,13 +97,16 @@ async fn what_only_the_details_show(engine: Engine) {
     site.salla.world().shop(1001).whisper(id, Utc::now());
     let long_ago = Utc::now() - TimeDelta::days(28);
     site.database
-        .execute("UPDATE order_checks SET checked_at = $1 WHERE salla_order_id = $2", [long_ago.into(), id.into()])
+        .execute(
+            "UPDATE order_detail_checks SET details_read_at = $1 WHERE salla_order_id = $2",
+            [long_ago.into(), id.into()],
+        )
         .await;
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [30, 0, 1, 29, 0, 0]);
     site.assert_equal(1001).await;
     // A day later, one night's share of them is due, and only that.
     let yesterday = Utc::now() - TimeDelta::days(1);
-    site.database.execute("UPDATE order_checks SET checked_at = $1", [yesterday.into()]).await;
+    site.database.execute("UPDATE order_detail_checks SET details_read_at = $1", [yesterday.into()]).await;
     site.salla.world().seen.clear();
     site.reconcile(1001, &[]).await;
     let night = Utc::now().timestamp().div_euclid(86_400).rem_euclid(28);
@@ -127,7 +130,7 @@ async fn a_list_longer_than_can_be_read() {
                 world.shop(1001).place(start + TimeDelta::seconds(number * 7_201));
             }
         }
-        site.set("SALLA__LISTING", "documented");
+        site.set("SALLA__LISTING", "scan");
         site.set("RECONCILE__PAGE_SIZE", "500");
         // The simulator sorts ten thousand orders for each page.
         site.set("SALLA__REQUEST_TIMEOUT", "20s");
@@ -185,7 +188,7 @@ async fn a_webhook_s_older_copy_is_not_believed(engine: Engine) {
 
 async fn a_documented_run_goes_on_after_a_crash(engine: Engine) {
     let mut site = site(engine, shop(1001, 0, 30)).await;
-    site.set("SALLA__LISTING", "documented");
+    site.set("SALLA__LISTING", "scan");
     site.set("RECONCILE__PAGE_SIZE", "5");
     site.set("RECONCILE__LEASE", "2s");
     site.salla.world().always.insert(1001, Fault::Hang(std::time::Duration::from_millis(40)));
@@ -197,9 +200,9 @@ async fn a_documented_run_goes_on_after_a_crash(engine: Engine) {
     let daemon = site.serve().await;
     let run = daemon.await_run("", |run| run["status"] == "succeeded").await;
     assert_eq!(totals(&run), [30, 30, 0, 0, 0, 0]);
-    assert_eq!(run["listing"], "documented");
+    assert_eq!(run["listing"], "scan");
     site.assert_equal(1001).await;
-    // A page of details at the most was read again.
+    // At most one page of details was read again.
     assert!(requests(&site).1 <= 35, "{:?}", requests(&site));
 }
 
@@ -251,6 +254,6 @@ async fn a_bad_row_among_summaries_hides_nothing(engine: Engine) {
     let site = site(engine, shop(1001, 0, 9)).await;
     site.salla.world().shop(1001).raw_rows.push("[1]".to_owned());
     let run = site.reconcile(1001, &[]).await;
-    assert_eq!((run["listing"].as_str(), totals(&run)), (Some("documented"), [10, 9, 0, 0, 1, 0]), "{run}");
+    assert_eq!((run["listing"].as_str(), totals(&run)), (Some("scan"), [10, 9, 0, 0, 1, 0]), "{run}");
     site.assert_equal(1001).await;
 }

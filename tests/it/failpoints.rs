@@ -47,7 +47,7 @@ const COMMITS: [(&str, Way, &str); 13] = [
     ("claim", Way::Runs, "return"),
     ("give_back", Way::GivingBack, "return"),
     // The first only notes that the schedule began.
-    ("firing", Way::Schedule, "1*off->return"),
+    ("sweep", Way::Schedule, "1*off->return"),
     ("enqueue", Way::Request, "return"),
     ("cancel", Way::Cancelling, "return"),
     ("pause", Way::Pausing, "return"),
@@ -92,7 +92,7 @@ async fn die_at(engine: Engine, point: &str, way: Way, action: &str) {
         site.salla.world().always.remove(&merchant);
     }
     if way == Way::Refresh {
-        // Nobody waits two minutes for a process that is gone.
+        // Two minutes are too long to wait for a process that is gone.
         let long_ago = Utc::now() - TimeDelta::minutes(3);
         let sql = "UPDATE credentials SET refresh_started_at = $1 WHERE refresh_started_at IS NOT NULL";
         site.database.execute(sql, [long_ago.into()]).await;
@@ -129,7 +129,7 @@ async fn reach(site: &mut Site, way: Way, points: &str) {
         }
         Way::Refresh => {
             let [begun, soon] = [TimeDelta::days(-13), TimeDelta::hours(1)].map(|span| Utc::now() + span);
-            let sql = "UPDATE credentials SET obtained_at = $1, expires_at = $2 WHERE merchant_id = 1001";
+            let sql = "UPDATE credentials SET issued_at = $1, expires_at = $2 WHERE merchant_id = 1001";
             site.database.execute(sql, [begun.into(), soon.into()]).await;
         }
         Way::GivingBack | Way::Cancelling => {
@@ -247,7 +247,7 @@ async fn a_store_that_kills_its_process_is_parked_and_no_other(engine: Engine) {
     site.set("RECONCILE__PAGE_SIZE", "3");
     // A lease that lapses while its process lives would count as a death, too.
     site.set("RECONCILE__LEASE", "5s");
-    // The others are in the midst of it when it happens.
+    // The others are at work when it happens.
     for merchant in 1002..=1009 {
         site.salla.world().always.insert(merchant, Fault::Hang(Duration::from_millis(300)));
     }
@@ -268,12 +268,12 @@ async fn a_store_that_kills_its_process_is_parked_and_no_other(engine: Engine) {
     };
     assert_eq!(deaths, 5);
     let run = daemon.await_run("merchant_id=1001", |run| run["status"] == "failed").await;
-    assert_eq!(run["error"]["kind"], "abandoned");
+    assert_eq!(run["error"]["kind"], "worker_crash_loop");
     assert!(run["error"]["message"].as_str().unwrap().contains("5 times in a row"), "{run}");
     let told = daemon.await_line(|line| line["merchant.id"] == 1001 && line["level"] == "ERROR").await;
-    assert_eq!((&told["message"], &told["error.kind"]), (&json!("run ended"), &json!("abandoned")), "{told}");
+    assert_eq!((&told["message"], &told["error.kind"]), (&json!("run ended"), &json!("worker_crash_loop")), "{told}");
     let (_, metrics) = daemon.get("/metrics").await;
-    let counted = r#"salla_reconciler_run_failures_total{kind="abandoned"} 1"#;
+    let counted = r#"salla_reconciler_run_failures_total{kind="worker_crash_loop"} 1"#;
     assert!(metrics.as_str().unwrap().contains(counted), "no {counted} in\n{metrics}");
     for merchant in 1002..=1009 {
         daemon.await_run(&format!("merchant_id={merchant}"), |run| run["status"] == "succeeded").await;

@@ -76,7 +76,10 @@ async fn it_does_not_go_on_for_ever(site: &Site, daemon: &Daemon) {
     daemon.await_line(of_this).await;
     // Three more times would take minutes.
     let given_up = async {
-        while site.database.execute("UPDATE runs SET setbacks = 4 WHERE status = 'queued' AND setbacks = 1", []).await
+        while site
+            .database
+            .execute("UPDATE runs SET failed_attempts = 4 WHERE status = 'queued' AND failed_attempts = 1", [])
+            .await
             == 0
         {
             tokio::time::sleep(Duration::from_millis(50)).await;

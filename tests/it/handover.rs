@@ -48,10 +48,10 @@ async fn pending(site: &Site) -> i64 {
 async fn hurry(site: &Site) {
     let sql = if site.database.is_postgres() {
         // In the order in which a deliverer locks them.
-        "WITH turns AS (SELECT merchant_id FROM outbox_turns ORDER BY merchant_id FOR UPDATE) \
-         UPDATE outbox_turns SET due_at = now() WHERE merchant_id IN (SELECT merchant_id FROM turns)"
+        "WITH turns AS (SELECT merchant_id FROM outbox_delivery_state ORDER BY merchant_id FOR UPDATE) \
+         UPDATE outbox_delivery_state SET next_attempt_at = now() WHERE merchant_id IN (SELECT merchant_id FROM turns)"
     } else {
-        "UPDATE outbox_turns SET due_at = strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')"
+        "UPDATE outbox_delivery_state SET next_attempt_at = strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')"
     };
     site.database.execute(sql, []).await;
 }
@@ -90,14 +90,17 @@ async fn a_run_that_ended_well_is_told_of(engine: Engine) {
     assert_eq!(event.headers["content-type"], "application/cloudevents+json; charset=utf-8");
     assert_eq!(event.headers["webhook-id"], run["run_id"].as_str().unwrap());
     until("it is done with", async || pending(&site).await == 0).await;
-    assert_eq!(site.database.number("SELECT count(*) FROM outbox_turns").await, 0);
+    assert_eq!(site.database.number("SELECT count(*) FROM outbox_delivery_state").await, 0);
 
     daemon.post("/runs", r#"{"merchant_id":1002}"#).await;
     until("the next one arrives", async || receiver.taken().len() == 2).await;
-    until("it is counted", async || metric(&daemon, r#"events_total{result="delivered"}"#).await == Some(2.0)).await;
+    until("it is counted", async || {
+        metric(&daemon, r#"event_deliveries_total{result="delivered"}"#).await == Some(2.0)
+    })
+    .await;
     until("none is left", async || metric(&daemon, "events_pending").await == Some(0.0)).await;
-    assert_eq!(metric(&daemon, "event_oldest_timestamp_seconds").await, Some(0.0));
-    assert_eq!(metric(&daemon, "slot_lag_bytes").await, None, "no slot is asked for");
+    assert_eq!(metric(&daemon, "oldest_pending_event_timestamp_seconds").await, Some(0.0));
+    assert_eq!(metric(&daemon, "replication_slot_lag_bytes").await, None, "no slot is asked for");
 }
 
 /// One store's events wait for each other and hold up no other store's; over kills, and over restarts.
@@ -121,15 +124,15 @@ async fn what_is_not_taken_in_comes_again_in_order(engine: Engine) {
     assert_eq!(warning["error"], "the receiver answered 500 Internal Server Error");
     assert_eq!(warning["run.id"], ended[0].as_str());
     until("three wait", async || metric(&daemon, "events_pending").await == Some(3.0)).await;
-    assert!(metric(&daemon, "event_oldest_timestamp_seconds").await > Some(1_700_000_000.0));
-    assert!(metric(&daemon, r#"events_total{result="refused"}"#).await >= Some(2.0));
+    assert!(metric(&daemon, "oldest_pending_event_timestamp_seconds").await > Some(1_700_000_000.0));
+    assert!(metric(&daemon, r#"event_deliveries_total{result="rejected"}"#).await >= Some(2.0));
     let (_, page) = daemon.get("/").await;
     let page = page.as_str().unwrap();
     assert!(page.contains("<dt>events to deliver</dt><dd>3</dd>") && page.contains("the oldest since"), "{page}");
     daemon.signal(Signal::SIGKILL);
     daemon.wait().await;
     assert!(
-        site.database.number("SELECT CAST(attempts AS bigint) FROM outbox_turns").await >= 2,
+        site.database.number("SELECT CAST(attempts AS bigint) FROM outbox_delivery_state").await >= 2,
         "the pause goes on over a restart"
     );
 
@@ -140,8 +143,8 @@ async fn what_is_not_taken_in_comes_again_in_order(engine: Engine) {
     let daemons = [site.serve().await, site.serve().await];
     until("all arrive", async || pending(&site).await == 0).await;
     let arrived: Vec<String> = receiver.arrived()[others..].iter().map(|event| event.run_id()).collect();
-    assert_eq!(arrived, ended, "each once, and in order, whoever delivers");
-    assert_eq!(site.database.number("SELECT count(*) FROM outbox_turns").await, 0);
+    assert_eq!(arrived, ended, "each once, and in order, by any process");
+    assert_eq!(site.database.number("SELECT count(*) FROM outbox_delivery_state").await, 0);
     drop(daemons);
 }
 
@@ -204,7 +207,7 @@ async fn a_death_during_the_delivery(engine: Engine) {
     drop(daemon);
 }
 
-/// One that wakes after its turn has lapsed takes nothing away from whoever went on, and sends nothing out of turn.
+/// A process that wakes after its lease has expired changes nothing and sends nothing.
 async fn a_deliverer_that_stalls(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 1)]).await;
     let receiver = Receiver::start().await;
@@ -227,7 +230,7 @@ async fn a_deliverer_that_stalls(engine: Engine) {
     other.post("/runs", r#"{"merchant_id":1001}"#).await;
     until("the next one arrives", async || receiver.taken().len() == 3).await;
     until("it is done with", async || pending(&site).await == 0).await;
-    assert_eq!(site.database.number("SELECT count(*) FROM outbox_turns").await, 0);
+    assert_eq!(site.database.number("SELECT count(*) FROM outbox_delivery_state").await, 0);
 }
 
 async fn without_a_receiver_nothing_is_kept(engine: Engine) {
@@ -239,7 +242,7 @@ async fn without_a_receiver_nothing_is_kept(engine: Engine) {
     assert_eq!(metric(&daemon, "events_pending").await, None);
 }
 
-/// A process that dies at any commit: each run that ended well is told of, and no other.
+/// A process that dies at any commit: an event is sent for each succeeded run, and for no other.
 #[cfg(feature = "failpoints")]
 mod deaths {
     use super::*;
@@ -275,7 +278,7 @@ mod deaths {
         assert_eq!(told.len(), 6);
         let twice = receiver.taken().len() - told.len();
         assert_eq!(twice, 1, "only what was taken in before its death comes again");
-        assert_eq!(site.database.number("SELECT count(*) FROM outbox_turns").await, 0);
+        assert_eq!(site.database.number("SELECT count(*) FROM outbox_delivery_state").await, 0);
     }
 }
 

@@ -22,16 +22,16 @@ on_every_database!(
 /// Tables, and columns with instants.
 const INSTANTS: [(&str, &str); 12] = [
     ("watermarks", "watermark"),
-    ("watermarks", "rotated_to"),
+    ("watermarks", "rotation_cursor"),
     ("merchants", "created_at"),
     ("credentials", "expires_at"),
-    ("credentials", "obtained_at"),
+    ("credentials", "issued_at"),
     ("runs", "window_since"),
     ("runs", "started_at"),
     ("runs", "finished_at"),
     ("runs", "queued_at"),
-    ("pauses", "ends_at"),
-    ("firings", "slot"),
+    ("rate_limit_backoffs", "retry_at"),
+    ("sweeps", "scheduled_for"),
     ("discrepancies", "found_at"),
 ];
 
@@ -65,11 +65,13 @@ async fn an_odd_instant_in_any_table_costs_one_merchant(engine: Engine) {
     let site = Site::new(engine, (1001..=1003).map(|id| shop(id, 0, 2))).await;
     site.run(&["run"]).await.exits(0);
     let ends_at = Utc::now() - TimeDelta::minutes(1);
-    site.database.execute("INSERT INTO pauses (merchant_id, ends_at) VALUES (1001, $1)", [ends_at.into()]).await;
+    site.database
+        .execute("INSERT INTO rate_limit_backoffs (merchant_id, retry_at) VALUES (1001, $1)", [ends_at.into()])
+        .await;
     for (table, column) in INSTANTS {
         allow(&site, table).await;
         let odd = odd_instants(&site)[0];
-        let of_one = if table == "firings" { String::new() } else { " WHERE merchant_id = 1001".to_owned() };
+        let of_one = if table == "sweeps" { String::new() } else { " WHERE merchant_id = 1001".to_owned() };
         site.database.execute(&format!("UPDATE {table} SET {column} = '{odd}'{of_one}"), []).await;
     }
     let mut daemon = site.serve().await;
@@ -119,7 +121,7 @@ async fn an_unreadable_updated_at_is_overwritten(engine: Engine) {
 async fn stored_time_beyond<K: Kind>(engine: Engine) {
     let mut site = Site::new(engine, [everything(1001, 3, 3)]).await;
     site.set("RECONCILE__RESOURCES", K::RESOURCE.as_str());
-    site.set("SALLA__ADDRESS_REQUESTS_PER_10_MINUTES", "1000000");
+    site.set("SALLA__CUSTOMER_REQUESTS_PER_10_MINUTES", "1000000");
     site.reconcile(1001, &["--full"]).await;
     let odd = if site.database.is_postgres() {
         &["290000-01-01", "4000-01-01 BC", "infinity"][..]

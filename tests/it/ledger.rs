@@ -10,15 +10,15 @@ use salla_reconciler::{
     },
     reconcile::Walk,
     reconcile::ports::{
-        Actor, Batch, Begun, CredentialStore, Cursor, Ending, Enqueued, Firing, IdempotencyKey, Ledger, NewRun,
-        PageCommit, PauseStore, Register, Registration, Released, Sealed, Target, TargetError, Tokens,
+        Actor, Batch, Begun, CredentialStore, Cursor, Ending, Enqueued, IdempotencyKey, Ledger, NewRun, PageCommit,
+        PauseStore, Register, Registration, Released, Sealed, SweepDecision, Target, TargetError, Tokens,
     },
     store::Store,
 };
 use sea_orm::{ConnectionTrait, TransactionTrait};
 use tokio::time::sleep;
 
-use crate::support::{Engine, database::TestDatabase};
+use crate::support::{Engine, SCHEMA, database::TestDatabase};
 
 on_every_database!(
     a_run_is_claimed_once,
@@ -58,7 +58,7 @@ async fn fixture(engine: Engine, merchants: i64, processes: usize, lease: Durati
     let database = TestDatabase::create(engine, &folder).await;
     let mut stores = Vec::new();
     for _ in 0..processes {
-        stores.push(Store::connect(&database.url.clone().into(), 4, lease).await.unwrap());
+        stores.push(Store::connect(&database.url.clone().into(), SCHEMA, 4, lease).await.unwrap());
     }
     stores[0].migrate().await.unwrap();
     for id in 1..=merchants {
@@ -76,7 +76,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// As if every lease had run out.
 async fn lapse(fixture: &Fixture) {
     let ago = chrono::Utc::now() - chrono::TimeDelta::minutes(1);
-    fixture.database.execute("UPDATE runs SET lease_until = $1 WHERE status = 'running'", [ago.into()]).await;
+    fixture.database.execute("UPDATE runs SET lease_expires_at = $1 WHERE status = 'running'", [ago.into()]).await;
 }
 
 fn by(trigger: Trigger, merchant: i64) -> NewRun {
@@ -94,7 +94,7 @@ fn cursor(commits: u32) -> Cursor {
         commits,
         commits_before: 0,
         observed_at: None,
-        listing: Listing::Documented,
+        listing: Listing::Scan,
         scopes: vec![Scope::EVERYTHING],
         left_out: 0,
         unidentified: 0,
@@ -122,7 +122,11 @@ fn succeeded() -> Ending {
 async fn a_run_is_claimed_once(engine: Engine) {
     let fixture = fixture(engine, 40, 4, LONG).await;
     let fired = fixture.stores[0]
-        .fire(chrono::Utc::now(), "p", Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO })
+        .record_sweep(
+            chrono::Utc::now(),
+            "p",
+            SweepDecision::Run { trigger: Trigger::Schedule, spread: Duration::ZERO },
+        )
         .await;
     assert_eq!(fired.unwrap().unwrap().runs, 40);
     let claimers = fixture.stores.iter().map(|store| async move {
@@ -172,8 +176,9 @@ async fn a_lapsed_lease_is_taken_over_and_the_old_holder_writes_nothing(engine: 
 async fn a_firing_makes_one_run_a_merchant(engine: Engine) {
     let fixture = fixture(engine, 10, 3, LONG).await;
     let slot = chrono::Utc::now();
-    let firing = Firing::Run { trigger: Trigger::Schedule, spread: Duration::from_secs(600) };
-    let fired = futures::future::join_all(fixture.stores.iter().map(|store| store.fire(slot, "p", firing))).await;
+    let firing = SweepDecision::Run { trigger: Trigger::Schedule, spread: Duration::from_secs(600) };
+    let fired =
+        futures::future::join_all(fixture.stores.iter().map(|store| store.record_sweep(slot, "p", firing))).await;
     let made: Vec<_> = fired.into_iter().map(Result::unwrap).collect();
     assert_eq!(made.iter().flatten().map(|fired| fired.runs).collect::<Vec<_>>(), [10], "{made:?}");
     let runs = fixture.stores[0]
@@ -181,12 +186,12 @@ async fn a_firing_makes_one_run_a_merchant(engine: Engine) {
         .await
         .unwrap();
     assert!(runs.iter().all(|run| run.run_id.get_version_num() == 7), "{runs:?}");
-    assert_eq!(fixture.database.number("SELECT count(DISTINCT run_at) FROM runs").await, 10);
-    assert_eq!(fixture.stores[0].last_firing("p").await.unwrap().unwrap().timestamp_millis(), slot.timestamp_millis());
-    assert_eq!(fixture.stores[0].last_firing("another").await.unwrap(), None);
+    assert_eq!(fixture.database.number("SELECT count(DISTINCT scheduled_at) FROM runs").await, 10);
+    assert_eq!(fixture.stores[0].last_sweep("p").await.unwrap().unwrap().timestamp_millis(), slot.timestamp_millis());
+    assert_eq!(fixture.stores[0].last_sweep("another").await.unwrap(), None);
 }
 
-const SWEEP: Firing = Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO };
+const SWEEP: SweepDecision = SweepDecision::Run { trigger: Trigger::Schedule, spread: Duration::ZERO };
 
 /// Another session holds the row of one merchant: the others get their runs, and that one gets its run later.
 async fn a_locked_merchant_is_queued_later(engine: Engine) {
@@ -199,7 +204,7 @@ async fn a_locked_merchant_is_queued_later(engine: Engine) {
     let other = database.db.begin().await.unwrap();
     other.execute_unprepared("SELECT 1 FROM merchants WHERE merchant_id = 7 FOR UPDATE").await.unwrap();
     let began = tokio::time::Instant::now();
-    let fired = store.fire(chrono::Utc::now(), "p", SWEEP).await.unwrap().unwrap();
+    let fired = store.record_sweep(chrono::Utc::now(), "p", SWEEP).await.unwrap().unwrap();
     assert!(began.elapsed() < Duration::from_secs(5));
     assert_eq!((fired.runs, fired.locked), (11, vec![MerchantId(7)]));
     assert_eq!(store.fire_deferred().await.unwrap().locked, [MerchantId(7)]);
@@ -217,12 +222,12 @@ async fn a_merchant_with_a_queued_run_gets_no_second_one(engine: Engine) {
     let fixture = fixture(engine, 3, 2, LONG).await;
     let store = &fixture.stores[0];
     let slot = |second: i64| chrono::Utc::now() - chrono::TimeDelta::seconds(100 - second);
-    assert_eq!(store.fire(slot(0), "p", SWEEP).await.unwrap().unwrap().runs, 3);
+    assert_eq!(store.record_sweep(slot(0), "p", SWEEP).await.unwrap().unwrap().runs, 3);
     let claim = store.claim(1).await.unwrap().claims.remove(0);
-    let second = store.fire(slot(1), "p", SWEEP).await.unwrap().unwrap();
+    let second = store.record_sweep(slot(1), "p", SWEEP).await.unwrap().unwrap();
     assert_eq!((second.runs, second.already_queued.len()), (1, 2), "the one that runs gets one more");
     for number in 2..24 {
-        let fired = store.fire(slot(number), "p", SWEEP).await.unwrap().unwrap();
+        let fired = store.record_sweep(slot(number), "p", SWEEP).await.unwrap().unwrap();
         assert_eq!((fired.runs, fired.already_queued.len()), (0, 3));
     }
     assert_eq!(fixture.database.number("SELECT count(*) FROM runs WHERE status = 'queued'").await, 3);
@@ -237,7 +242,8 @@ async fn a_merchant_with_a_queued_run_gets_no_second_one(engine: Engine) {
         }
     }
     // Two replicas at one moment, each with a firing of its own.
-    let fired = tokio::join!(store.fire(slot(30), "p", SWEEP), fixture.stores[1].fire(slot(31), "q", SWEEP));
+    let fired =
+        tokio::join!(store.record_sweep(slot(30), "p", SWEEP), fixture.stores[1].record_sweep(slot(31), "q", SWEEP));
     let runs = [fired.0, fired.1].map(|fired| fired.unwrap().unwrap().runs);
     assert_eq!(runs.iter().sum::<u64>(), 3, "{runs:?}");
 }
@@ -258,10 +264,10 @@ async fn by_hand_goes_first_and_one_at_a_time(engine: Engine) {
     let fixture = fixture(engine, 2, 1, LONG).await;
     let store = &fixture.stores[0];
     store
-        .fire(
+        .record_sweep(
             chrono::Utc::now() - chrono::TimeDelta::minutes(1),
             "p",
-            Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO },
+            SweepDecision::Run { trigger: Trigger::Schedule, spread: Duration::ZERO },
         )
         .await
         .unwrap();
@@ -272,7 +278,11 @@ async fn by_hand_goes_first_and_one_at_a_time(engine: Engine) {
     assert_eq!(claims.len(), 2);
     // The next firing waits for the run that is under way.
     store
-        .fire(chrono::Utc::now(), "p", Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO })
+        .record_sweep(
+            chrono::Utc::now(),
+            "p",
+            SweepDecision::Run { trigger: Trigger::Schedule, spread: Duration::ZERO },
+        )
         .await
         .unwrap();
     assert!(store.claim(10).await.unwrap().claims.is_empty());
@@ -442,8 +452,8 @@ async fn a_mark_is_taken_away_by_its_own_attempt_and_a_late_save_counts(engine: 
 async fn an_ended_sweep_is_told_once(engine: Engine) {
     let fixture = fixture(engine, 2, 2, LONG).await;
     let [store, other] = &fixture.stores[..] else { unreachable!() };
-    let firing = Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO };
-    store.fire(chrono::Utc::now(), "p", firing).await.unwrap();
+    let firing = SweepDecision::Run { trigger: Trigger::Schedule, spread: Duration::ZERO };
+    store.record_sweep(chrono::Utc::now(), "p", firing).await.unwrap();
     for claim in store.claim(2).await.unwrap().claims {
         assert!(other.ended_sweeps().await.unwrap().is_empty());
         store.finish(&claim.lease, succeeded()).await.unwrap();
@@ -472,9 +482,9 @@ async fn of_many_requests_for_a_run_one_is_active(engine: Engine) {
     }
 }
 
-/// The setbacks that each merchant's run has on record.
-async fn setbacks(fixture: &Fixture) -> Vec<(i64, i64)> {
-    let rows = fixture.database.rows("SELECT merchant_id, setbacks FROM runs ORDER BY merchant_id").await;
+/// The failed_attempts that each merchant's run has on record.
+async fn failed_attempts(fixture: &Fixture) -> Vec<(i64, i64)> {
+    let rows = fixture.database.rows("SELECT merchant_id, failed_attempts FROM runs ORDER BY merchant_id").await;
     rows.iter().map(|row| (row.try_get_by_index(0).unwrap(), row.try_get_by_index(1).unwrap())).collect()
 }
 
@@ -485,10 +495,10 @@ async fn a_page_makes_good_for_the_setbacks_before_it(engine: Engine) {
     let mut claim = store.claim(1).await.unwrap().claims.remove(0);
     // Far more crashes than park a run that gets nowhere.
     for number in 2..10 {
-        assert_eq!(setbacks(&fixture).await, [(1, 0)]);
+        assert_eq!(failed_attempts(&fixture).await, [(1, 0)]);
         lapse(&fixture).await;
         claim = store.claim(1).await.unwrap().claims.remove(0);
-        assert_eq!(setbacks(&fixture).await, [(1, 1)]);
+        assert_eq!(failed_attempts(&fixture).await, [(1, 1)]);
         store.commit(&claim.lease, page(&cursor(number), Totals::default())).await.unwrap();
     }
     assert_eq!(store.finish(&claim.lease, succeeded()).await.unwrap().status, RunStatus::Succeeded);
@@ -504,15 +514,15 @@ async fn five_setbacks_in_a_row_park_a_run(engine: Engine) {
         // An orderly end is no setback, and makes none good.
         if died == 2 {
             assert_eq!(store.release(&claim.lease, Duration::ZERO, None).await.unwrap(), Released::Queued);
-            assert_eq!(setbacks(&fixture).await, [(1, died)]);
+            assert_eq!(failed_attempts(&fixture).await, [(1, died)]);
             assert_eq!(store.claim(1).await.unwrap().claims.len(), 1);
         }
-        assert_eq!(setbacks(&fixture).await, [(1, died)]);
+        assert_eq!(failed_attempts(&fixture).await, [(1, died)]);
         lapse(&fixture).await;
     }
     assert!(store.claim(1).await.unwrap().claims.is_empty());
-    assert_eq!(setbacks(&fixture).await, [(1, 5)]);
-    assert_eq!(fixture.database.text("SELECT status || ' ' || error_kind FROM runs").await, "failed abandoned");
+    assert_eq!(failed_attempts(&fixture).await, [(1, 5)]);
+    assert_eq!(fixture.database.text("SELECT status || ' ' || error_kind FROM runs").await, "failed worker_crash_loop");
     let told = fixture.database.text("SELECT error_message FROM runs").await;
     assert!(told.contains("5 times in a row") && told.contains("look in the log"), "{told}");
     // The merchant is free for its next run.
@@ -531,10 +541,10 @@ async fn a_process_holds_one_suspect_at_a_time(engine: Engine) {
     };
     assert_eq!(store.claim(9).await.unwrap().claims.len(), 4);
     lapse(&fixture).await;
-    // Nobody knows yet which of them it was, and each is charged.
+    // The cause is unknown yet, so each is charged.
     assert_eq!(store.claim(9).await.unwrap().claims.len(), 4);
-    assert_eq!(setbacks(&fixture).await, [(1, 1), (2, 1), (3, 1), (4, 1)]);
-    fixture.database.execute("UPDATE runs SET setbacks = 3 WHERE merchant_id = 1", []).await;
+    assert_eq!(failed_attempts(&fixture).await, [(1, 1), (2, 1), (3, 1), (4, 1)]);
+    fixture.database.execute("UPDATE runs SET failed_attempts = 3 WHERE merchant_id = 1", []).await;
     lapse(&fixture).await;
     // From now on one at a time, the most suspicious last; a run without a setback need not wait for it.
     store.enqueue(by(Trigger::Http, 5)).await.unwrap();
@@ -553,7 +563,7 @@ async fn a_process_holds_one_suspect_at_a_time(engine: Engine) {
     assert_eq!(merchants(&next), [4]);
     store.finish(&next[0].lease, succeeded()).await.unwrap();
     assert_eq!(merchants(&store.claim(9).await.unwrap().claims), [1]);
-    assert_eq!(setbacks(&fixture).await, [(1, 4), (2, 0), (3, 2), (4, 2), (5, 0)]);
+    assert_eq!(failed_attempts(&fixture).await, [(1, 4), (2, 0), (3, 2), (4, 2), (5, 0)]);
 }
 
 async fn the_foreground_counts_setbacks_too(engine: Engine) {
@@ -568,18 +578,18 @@ async fn the_foreground_counts_setbacks_too(engine: Engine) {
         };
         store.finish(&ours.lease, succeeded()).await.unwrap();
         assert_eq!(store.claim(1).await.unwrap().claims.len(), 1);
-        assert_eq!(fixture.database.number("SELECT max(setbacks) FROM runs").await, died);
+        assert_eq!(fixture.database.number("SELECT max(failed_attempts) FROM runs").await, died);
     }
     lapse(&fixture).await;
     assert!(matches!(store.begin(by(Trigger::Cli, 1)).await.unwrap(), Begun::Claimed { .. }));
-    assert_eq!(fixture.database.number("SELECT count(*) FROM runs WHERE error_kind = 'abandoned'").await, 1);
+    assert_eq!(fixture.database.number("SELECT count(*) FROM runs WHERE error_kind = 'worker_crash_loop'").await, 1);
 }
 
-/// Whoever gives up a call at any of its awaits, `BEGIN` among them, leaves no transaction behind in which the next
+/// A caller that drops a call at any of its awaits, `BEGIN` among them, leaves no transaction behind in which the next
 /// one's writes would be said to be done.
 async fn what_is_given_up_half_way_takes_nothing_with_it(engine: Engine) {
     let fixture = fixture(engine, 1, 1, LONG).await;
-    let store = Store::connect(&fixture.database.url.clone().into(), 1, LONG).await.unwrap();
+    let store = Store::connect(&fixture.database.url.clone().into(), SCHEMA, 1, LONG).await.unwrap();
     for polls in 1..=16 {
         {
             let mut call = pin!(store.enqueue(by(Trigger::Http, 1)));
@@ -591,7 +601,7 @@ async fn what_is_given_up_half_way_takes_nothing_with_it(engine: Engine) {
             }
         }
         store.spent(MerchantId(1), polls).await.unwrap();
-        let spent = fixture.database.number("SELECT CAST(spent AS bigint) FROM pauses").await;
+        let spent = fixture.database.number("SELECT CAST(recent_requests AS bigint) FROM rate_limit_backoffs").await;
         assert_eq!(spent, i64::from(polls), "given up after {polls} polls");
     }
     if engine != Engine::Sqlite {

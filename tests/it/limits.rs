@@ -35,11 +35,11 @@ on_every_database!(
 
 /// Everything that waits for a pause is due now.
 async fn the_pause_is_over(site: &Site) {
-    site.database.execute("DELETE FROM pauses", []).await;
+    site.database.execute("DELETE FROM rate_limit_backoffs", []).await;
     // What Salla counts by address is closed for all by one such answer.
-    site.database.execute("DELETE FROM address_budget", []).await;
+    site.database.execute("DELETE FROM ip_rate_limit", []).await;
     let long_ago = Utc::now() - TimeDelta::hours(2);
-    site.database.execute("UPDATE runs SET run_at = $1 WHERE status = 'queued'", [long_ago.into()]).await;
+    site.database.execute("UPDATE runs SET scheduled_at = $1 WHERE status = 'queued'", [long_ago.into()]).await;
 }
 
 /// README, "A 429".
@@ -61,7 +61,7 @@ async fn a_429(engine: Engine) {
     let read = totals(&failed)[0];
     assert!(read > 0, "{failed}");
 
-    // What is left waits in the queue, and nobody asks for the store meanwhile: not by hand, not after a crash.
+    // What is left waits in the queue, and no request is sent for the merchant meanwhile: not by hand, not after a crash.
     let waits = daemon.await_run("merchant_id=1001&status=queued", |_| true).await;
     assert_eq!(waits["trigger"], "http");
     assert_eq!(daemon.post("/runs", r#"{"merchant_id":1001}"#).await.0, 409);
@@ -79,14 +79,14 @@ async fn a_429(engine: Engine) {
     assert_eq!(rest["window"], failed["window"]);
     assert_eq!(totals(&rest)[0] + read, 5, "{rest}");
     site.assert_equal(1001).await;
-    assert_eq!(site.database.number("SELECT count(*) FROM run_pages").await, 0);
+    assert_eq!(site.database.number("SELECT count(*) FROM run_seen_ids").await, 0);
 }
 
 async fn a_pause_is_kept_for_every_kind(engine: Engine) {
     of_every_kind!(a_pause_is_kept(engine));
 }
 
-/// A short one is waited for; a long one ends the run, and whoever comes keeps it until it is over.
+/// A short one is waited for; a long one ends the run, and later runs obey it until it is over.
 async fn a_pause_is_kept<K: Kind>(engine: Engine) {
     let mut site = Site::new(engine, [everything(1001, 9, 9)]).await;
     site.set("RECONCILE__RESOURCES", K::RESOURCE.as_str());
@@ -131,7 +131,11 @@ async fn waits_for_a_store_that_does_not_answer<K: Kind>(engine: Engine) {
     for merchant in [1001, 1002] {
         daemon.post("/runs", &format!(r#"{{"merchant_id":{merchant},"full":true}}"#)).await;
     }
-    let waits = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("run waits at its cursor"));
+    let waits = |line: &Value| {
+        line["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("run released for a backoff; will resume from its cursor"))
+    };
     daemon.await_line(waits).await;
     daemon.await_run("merchant_id=1002", |run| run["status"] == "succeeded").await;
     let seen = site.salla.world().requests_for(1001);
@@ -182,7 +186,7 @@ async fn a_pause_survives_a_restart(engine: Engine) {
     // In the foreground there may be no daemon that would take it up.
     assert_eq!(site.database.number("SELECT count(*) FROM runs WHERE status = 'queued'").await, 0);
 
-    // One that is short enough is waited for, by whoever comes.
+    // Each run waits for one that is short enough.
     the_pause_is_over(&site).await;
     site.set("SALLA__MAX_ATTEMPTS", "1");
     site.salla.world().script(1001, [Fault::too_many("3")]);
@@ -241,13 +245,14 @@ async fn a_retry_after_that_holds_an_instant(engine: Engine) {
             .script(1001, [Fault::Answer { status, headers: vec![("retry-after", value.clone())], body }]);
         site.reconcile(1001, &[]).await;
         let longest = Utc::now() + TimeDelta::minutes(61);
-        let column = if site.database.is_postgres() { "ends_at" } else { "julianday(ends_at)" };
+        let column = if site.database.is_postgres() { "retry_at" } else { "julianday(retry_at)" };
         let longest = if site.database.is_postgres() {
             format!("'{}'", longest.to_rfc3339())
         } else {
             format!("julianday('{}')", longest.format("%Y-%m-%dT%H:%M:%SZ"))
         };
-        let far = site.database.number(&format!("SELECT count(*) FROM pauses WHERE {column} > {longest}")).await;
+        let far =
+            site.database.number(&format!("SELECT count(*) FROM rate_limit_backoffs WHERE {column} > {longest}")).await;
         assert_eq!(far, 0, "{status} {value}");
         site.run(&["merchants", "resume", "1001"]).await.exits(0);
         assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded", "{status} {value}");
@@ -279,7 +284,11 @@ async fn one_store_does_not_answer(engine: Engine) {
         daemon.post("/runs", &format!(r#"{{"merchant_id":{merchant}}}"#)).await;
     }
     daemon
-        .await_line(|line| line["message"].as_str().is_some_and(|text| text.contains("run waits at its cursor")))
+        .await_line(|line| {
+            line["message"]
+                .as_str()
+                .is_some_and(|text| text.contains("run released for a backoff; will resume from its cursor"))
+        })
         .await;
     // It makes room for the others, and costs no attempt.
     for merchant in [1002, 1003] {
@@ -287,7 +296,7 @@ async fn one_store_does_not_answer(engine: Engine) {
     }
     let metrics = daemon.get("/metrics").await.1;
     let metrics = metrics.as_str().unwrap();
-    assert!(metrics.contains("salla_reconciler_salla_store_circuits_open 1"), "{metrics}");
+    assert!(metrics.contains("salla_reconciler_merchant_circuits_open 1"), "{metrics}");
     assert!(metrics.contains(r#"salla_circuit_state{state="closed"} 1"#), "{metrics}");
     assert_eq!(daemon.get("/readyz").await.0, 200);
     // Three attempts, and then a probe after 5 s, 10 s, ...
@@ -297,7 +306,7 @@ async fn one_store_does_not_answer(engine: Engine) {
     let run = daemon.await_run("merchant_id=1001", |run| run["status"] == "succeeded").await;
     assert_eq!(totals(&run), [2, 2, 0, 0, 0, 0]);
     assert_eq!(site.database.number("SELECT attempt FROM runs WHERE merchant_id = 1001").await, 1);
-    assert!(daemon.get("/metrics").await.1.as_str().unwrap().contains("salla_store_circuits_open 0"));
+    assert!(daemon.get("/metrics").await.1.as_str().unwrap().contains("merchant_circuits_open 0"));
 }
 
 /// With as many of them as there are places for runs.
@@ -325,9 +334,9 @@ async fn a_store_that_stays_away_holds_up_nobody(engine: Engine) {
     daemon.await_run("merchant_id=1001&status=cancelled", |_| true).await;
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.wait().await, Some(0));
-    // The foreground waits for nobody, and says what it met.
+    // The foreground does not wait, and says why.
     let run = site.reconcile(1001, &[]).await;
-    assert_eq!(run["error"]["kind"], "salla_malformed", "{run}");
+    assert_eq!(run["error"]["kind"], "salla_invalid_response", "{run}");
     assert!(run["error"]["message"].as_str().unwrap().contains("text/html"), "{run}");
 }
 
@@ -344,7 +353,9 @@ async fn a_thousand_stores_while_salla_is_down(engine: Engine) {
     site.set("SCHEDULE__CRON", &format!("0 0 {hour} * * *"));
     site.set("SCHEDULE__TIMEZONE", "UTC");
     let values = [(Utc::now() - TimeDelta::days(2)).into(), format!("0 0 {hour} * * * UTC").into()];
-    site.database.execute("INSERT INTO firings (slot, pattern, outcome) VALUES ($1, $2, 'schedule')", values).await;
+    site.database
+        .execute("INSERT INTO sweeps (scheduled_for, cron, outcome) VALUES ($1, $2, 'schedule')", values)
+        .await;
     let mut daemon = site.serve().await;
     daemon.await_line(|line| line["circuit.state"] == "open").await;
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -135,7 +135,7 @@ async fn what_another_writer_left_is_hashed_anew(engine: Engine) {
         site.consume(1001, order).await;
     }
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [5, 0, 0, 5, 0, 0]);
-    assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE fingerprint IS NOT NULL").await, 0);
+    assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE content_hash IS NOT NULL").await, 0);
 }
 
 async fn a_dry_run_writes_no_order(engine: Engine) {
@@ -245,7 +245,7 @@ async fn a_server_that_ignores_the_filter_is_read_whole(engine: Engine) {
     let output = site.run(&["run", "--json"]).await.exits(0);
     assert_eq!(totals(&output.object()), [75, 75, 0, 0, 0, 0]);
     assert!(output.stderr.contains("ignores updated_at_min"));
-    site.set("SALLA__LISTING", "updated_at_min");
+    site.set("SALLA__LISTING", "filter");
     let run = site.reconcile(1001, &[]).await;
     assert_eq!(run["error"]["kind"], "listing_unsupported");
 }

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use reqwest::{Method, StatusCode};
 use salla_reconciler::{
     domain::{MerchantId, Trigger},
-    reconcile::ports::{CredentialStore, Firing, Ledger},
+    reconcile::ports::{CredentialStore, Ledger, SweepDecision},
     simulator::{Fault, Gate},
     store::Store,
     vault::{KeyRing, Vault},
@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use crate::support::{
-    Engine, Site,
+    Engine, SCHEMA, Site,
     daemon::Daemon,
     site::{KEYS, shop, totals},
 };
@@ -116,7 +116,7 @@ async fn state(daemon: &Daemon, merchant: i64) -> String {
 
 /// The stored tokens, opened: access, refresh, and whether a refresh is under way.
 async fn stored(site: &Site, merchant: i64) -> Option<(String, String, bool)> {
-    let store = Store::connect(&site.database.url.clone().into(), 2, Duration::from_secs(60)).await.unwrap();
+    let store = Store::connect(&site.database.url.clone().into(), SCHEMA, 2, Duration::from_secs(60)).await.unwrap();
     let vault = Vault::new(KeyRing::parse(&KEYS.to_owned().into()).unwrap().into(), store.clone());
     let credentials = vault.load(MerchantId(merchant)).await.unwrap();
     store.close().await.unwrap();
@@ -146,7 +146,7 @@ async fn a_store_installs_the_app(engine: Engine) {
     site.assert_equal(1001).await;
 
     assert_eq!(deliver(&daemon, &event("app.uninstalled", 1001, Utc::now())).await, "applied");
-    assert_eq!(state(&daemon, 1001).await, "retired");
+    assert_eq!(state(&daemon, 1001).await, "uninstalled");
     assert_eq!(stored(&site, 1001).await, None);
     assert!(site.database.number("SELECT count(*) FROM orders").await >= 3, "its orders stay");
     let (status, problem) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
@@ -347,13 +347,13 @@ async fn an_authorization_again_and_again(engine: Engine) {
         assert_eq!(deliver(&daemon, body).await, result);
         assert_eq!(stored(&site, 1001).await, present, "{result}");
     }
-    // Nobody is registered by tokens of yesterday.
+    // Tokens of yesterday register no merchant.
     assert_eq!(deliver(&daemon, &stale.replace("1001", "1002")).await, "stale");
     assert_eq!(state(&daemon, 1002).await, "unknown");
     // A store whose tokens are refused needs nothing else.
     site.database.execute("UPDATE merchants SET state = 'needs_reauthorization'", []).await;
-    let mended = authorization(1001, "ory_at_3", "ory_rt_3", now + TimeDelta::seconds(1));
-    assert_eq!(deliver(&daemon, &mended).await, "applied");
+    let newer = authorization(1001, "ory_at_3", "ory_rt_3", now + TimeDelta::seconds(1));
+    assert_eq!(deliver(&daemon, &newer).await, "applied");
     assert_eq!(state(&daemon, 1001).await, "active");
     // Two at once, again and again: the tokens are of one of them, and neither counts as older, though their stamps lie
     // ahead of the clock and are cut down to it.
@@ -408,7 +408,7 @@ async fn identical_deliveries_at_two_replicas(engine: Engine) {
 /// A token of a fortnight, on its last hour.
 async fn expires_soon(site: &Site) {
     let (soon, then) = (Utc::now() + TimeDelta::hours(1), Utc::now() - TimeDelta::days(13));
-    site.database.execute("UPDATE credentials SET expires_at = $1, obtained_at = $2", [soon.into(), then.into()]).await;
+    site.database.execute("UPDATE credentials SET expires_at = $1, issued_at = $2", [soon.into(), then.into()]).await;
 }
 
 async fn await_refresh(site: &Site) {
@@ -452,20 +452,20 @@ async fn an_uninstallation_during_a_refresh(engine: Engine) {
     // The answer is held until the run has heard of its end, which is when its lease is to be renewed.
     site.set("SALLA__REQUEST_TIMEOUT", "30s");
     let daemon = site.serve().await;
-    // Whoever is first at it, the run or who keeps the tokens, waits for Salla.
+    // The first of the two, the run or the refresher, waits for Salla.
     let gate = Gate::default();
     site.salla.world().script(1001, [Fault::Hold(gate.clone())]);
     site.salla.world().token_faults.push_back(Fault::Hold(gate.clone()));
     expires_soon(&site).await;
     let (_, run) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
     await_refresh(&site).await;
-    // A run that nobody has claimed yet would be cancelled without a word.
+    // A run that is not claimed yet would be cancelled without a log line.
     daemon.await_run("merchant_id=1001", |run| run["status"] == "running").await;
     // Out and in again, before the refresh of the tokens from before is answered.
     assert_eq!(deliver(&daemon, &event("app.uninstalled", 1001, Utc::now())).await, "applied");
     assert_eq!(status_of(&site, &run).await, "cancelled");
     assert_eq!(stored(&site, 1001).await, None);
-    // A run that has yet to hear of it might wait for another's refresh, and find tokens that this Salla does not know.
+    // A run that does not know it yet might wait for another's refresh, and find tokens that this Salla does not know.
     daemon.await_line(|line| line["message"].as_str().is_some_and(|said| said.contains("or it was ended"))).await;
     let again = Utc::now() + TimeDelta::seconds(1);
     assert_eq!(deliver(&daemon, &authorization(1001, "ory_at_new", "ory_rt_new", again)).await, "applied");
@@ -490,7 +490,7 @@ async fn an_uninstallation_ends_runs(engine: Engine) {
     for (merchant, run) in [(1002, &queued), (1001, &running)] {
         assert_eq!(deliver(&daemon, &event("app.uninstalled", merchant, Utc::now())).await, "applied");
         assert_eq!(status_of(&site, run).await, "cancelled");
-        assert_eq!(state(&daemon, merchant).await, "retired");
+        assert_eq!(state(&daemon, merchant).await, "uninstalled");
     }
     let written = site.database.number("SELECT count(*) FROM orders").await;
     daemon.await_line(|line| line["message"].as_str().unwrap_or("").contains("or it was ended")).await;
@@ -505,7 +505,7 @@ async fn events_arrive_in_any_order(engine: Engine) {
     let daemon = site.serve().await;
     let now = Utc::now();
     let ago = |minutes| now - TimeDelta::minutes(minutes);
-    // A store that nobody has heard of is uninstalled, and the authorization from before comes late.
+    // An unknown merchant is uninstalled, and the authorization from before comes late.
     assert_eq!(deliver(&daemon, &event("app.uninstalled", 1, ago(1))).await, "unknown_merchant");
     assert_eq!(deliver(&daemon, &authorization(1, "ory_at", "ory_rt", ago(2))).await, "outdated");
     assert_eq!(state(&daemon, 1).await, "unknown");
@@ -514,7 +514,7 @@ async fn events_arrive_in_any_order(engine: Engine) {
     assert_eq!(state(&daemon, 1).await, "active");
     // Within one second, the later one to arrive counts.
     assert_eq!(deliver(&daemon, &event("app.uninstalled", 1, now)).await, "applied");
-    assert_eq!(state(&daemon, 1).await, "retired");
+    assert_eq!(state(&daemon, 1).await, "uninstalled");
     // Without a stamp it is news, once.
     let unstamped = r#"{"event":"app.store.authorize","merchant":"1","data":{"access_token":"a","refresh_token":"r"}}"#;
     assert_eq!(deliver(&daemon, unstamped).await, "applied");
@@ -531,11 +531,11 @@ async fn a_subscription_ends_and_is_renewed(engine: Engine) {
         // Who cancels has paid to the end, and a trial that ends because a subscription began ends nothing.
         ("app.subscription.canceled", "active"),
         ("app.trial.expired", "active"),
-        ("app.subscription.expired", "unsubscribed"),
+        ("app.subscription.expired", "subscription_expired"),
         ("app.subscription.renewed", "active"),
-        ("app.subscription.expired", "unsubscribed"),
+        ("app.subscription.expired", "subscription_expired"),
         ("app.trial.started", "active"),
-        ("app.trial.expired", "unsubscribed"),
+        ("app.trial.expired", "subscription_expired"),
     ];
     for (second, (name, expected)) in events.into_iter().enumerate() {
         deliver(&daemon, &event(name, 1001, now + TimeDelta::seconds(i64::try_from(second).unwrap()))).await;
@@ -547,8 +547,8 @@ async fn a_subscription_ends_and_is_renewed(engine: Engine) {
     // New tokens are no subscription.
     let at = |second| now + TimeDelta::seconds(second);
     deliver(&daemon, &installation(&site, 1001, at(20))).await;
-    assert_eq!(state(&daemon, 1001).await, "unsubscribed");
-    assert_eq!(daemon.get("/merchants?state=unsubscribed").await.1["merchants"][0]["merchant_id"], 1001);
+    assert_eq!(state(&daemon, 1001).await, "subscription_expired");
+    assert_eq!(daemon.get("/merchants?state=subscription_expired").await.1["merchants"][0]["merchant_id"], 1001);
     // A person's pause is a person's to lift.
     daemon.post("/merchants/1001/pause", "").await;
     assert_eq!(deliver(&daemon, &event("app.subscription.renewed", 1001, at(30))).await, "applied");
@@ -559,7 +559,7 @@ async fn a_subscription_ends_and_is_renewed(engine: Engine) {
     // What has been uninstalled is not brought back by a subscription.
     deliver(&daemon, &event("app.uninstalled", 1001, at(50))).await;
     deliver(&daemon, &event("app.subscription.started", 1001, at(60))).await;
-    assert_eq!(state(&daemon, 1001).await, "retired");
+    assert_eq!(state(&daemon, 1001).await, "uninstalled");
 }
 
 async fn what_is_not_for_us_and_what_cannot_be_read(engine: Engine) {
@@ -760,7 +760,7 @@ async fn a_pause_cancels_what_the_schedule_queued(engine: Engine) {
     assert_eq!(site.database.number(&queued("=")).await, 1, "a person asked for it");
 }
 
-/// Whoever is first, the end is one that some order of the requests leads to.
+/// In any order of arrival, the result is one that some order of the requests leads to.
 async fn changes_at_the_same_moment(engine: Engine) {
     let site = Site::unregistered(engine, []).await;
     let daemon = site.serve().await;
@@ -777,7 +777,7 @@ async fn changes_at_the_same_moment(engine: Engine) {
             tokio::join!(deliver(&daemon, &uninstalled), daemon.post(&pause, ""), daemon.post("/runs", &run));
         assert_eq!(result, "applied");
         assert!([202, 409].contains(&status.as_u16()), "{status}");
-        assert_eq!(state(&daemon, merchant).await, "retired");
+        assert_eq!(state(&daemon, merchant).await, "uninstalled");
         let left =
             format!("SELECT count(*) FROM runs WHERE merchant_id = {merchant} AND status IN ('queued', 'running')");
         assert_eq!(site.database.number(&left).await, 0);
@@ -798,9 +798,9 @@ async fn during<T>(site: &Site, change: &str, meanwhile: impl Future<Output = T>
 
 async fn a_pause_at_the_moment_of_a_firing(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 1), shop(1002, 0, 1)]).await;
-    let store = Store::connect(&site.database.url.clone().into(), 2, Duration::from_secs(60)).await.unwrap();
-    let firing = Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO };
-    let fire = store.fire(Utc::now(), "pattern", firing);
+    let store = Store::connect(&site.database.url.clone().into(), SCHEMA, 2, Duration::from_secs(60)).await.unwrap();
+    let firing = SweepDecision::Run { trigger: Trigger::Schedule, spread: Duration::ZERO };
+    let fire = store.record_sweep(Utc::now(), "pattern", firing);
     let runs = during(&site, "UPDATE merchants SET state = 'paused' WHERE merchant_id = 1001", fire).await.unwrap();
     assert_eq!(runs.map(|fired| fired.runs), Some(1));
     store.fire_deferred().await.unwrap();
@@ -809,7 +809,7 @@ async fn a_pause_at_the_moment_of_a_firing(engine: Engine) {
 
 async fn a_refusal_at_the_moment_of_new_tokens(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 1)]).await;
-    let store = Store::connect(&site.database.url.clone().into(), 2, Duration::from_secs(60)).await.unwrap();
+    let store = Store::connect(&site.database.url.clone().into(), SCHEMA, 2, Duration::from_secs(60)).await.unwrap();
     let version = store.load(MerchantId(1001)).await.unwrap().unwrap().version;
     let replace = "UPDATE merchants SET name = 'new'; UPDATE credentials SET version = version + 2";
     during(&site, replace, store.revoked(MerchantId(1001), version)).await.unwrap();
@@ -832,9 +832,9 @@ async fn a_retired_merchant_on_the_command_line(engine: Engine) {
         assert!(refused.stderr.contains("uninstalled"), "{}", refused.stderr);
     }
     let list = site.run(&["merchants", "list"]).await.exits(0).stdout;
-    assert!(list.contains("retired: the app was uninstalled"), "{list}");
+    assert!(list.contains("uninstalled: the app was uninstalled"), "{list}");
     let check = site.run(&["check"]).await.exits(0).stdout;
-    assert!(check.contains("1 retired (the app was uninstalled"), "{check}");
+    assert!(check.contains("1 uninstalled (the app was uninstalled"), "{check}");
     site.register(1001).await;
     assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
 }
@@ -863,7 +863,7 @@ async fn a_stamp_from_the_future_silences_nobody(engine: Engine) {
     assert_eq!(deliver(&daemon, &authorization(1001, "ory_at_far", "ory_rt_far", far)).await, "applied");
     let now = Utc::now() + TimeDelta::seconds(1);
     assert_eq!(deliver(&daemon, &event("app.uninstalled", 1001, now)).await, "applied");
-    assert_eq!(state(&daemon, 1001).await, "retired");
+    assert_eq!(state(&daemon, 1001).await, "uninstalled");
 }
 
 /// Strangers who dribble what they send keep Salla waiting for nothing, and do not go unnoticed.

@@ -1,5 +1,5 @@
-//! The API's document: it is what the daemon serves, every route is in it, and a fuzzer that believes it finds nothing
-//! that it does not tell of.
+//! The API's document: it is what the daemon serves, every route is in it, and a fuzzer
+//! that follows it finds no undocumented answer.
 
 use std::process::Stdio;
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use salla_reconciler::{
     domain::{MerchantId, Request, Trigger},
-    reconcile::ports::{Actor, Firing, Ledger, NewRun},
+    reconcile::ports::{Actor, Ledger, NewRun, SweepDecision},
     store::Store,
 };
 
 use crate::support::{
-    Engine, Site,
+    Engine, SCHEMA, Site,
     site::{shop, totals},
 };
 
@@ -22,10 +22,10 @@ on_every_database!(
 );
 
 const LONG: Duration = Duration::from_secs(60);
-const SWEEP: Firing = Firing::Run { trigger: Trigger::Schedule, spread: Duration::ZERO };
+const SWEEP: SweepDecision = SweepDecision::Run { trigger: Trigger::Schedule, spread: Duration::ZERO };
 
 async fn store(site: &Site) -> Store {
-    Store::connect(&site.database.url.clone().into(), 4, LONG).await.unwrap()
+    Store::connect(&site.database.url.clone().into(), SCHEMA, 4, LONG).await.unwrap()
 }
 
 /// As if a run had covered the merchant up to then.
@@ -49,7 +49,7 @@ async fn the_least_recently_covered_go_first(engine: Engine) {
     for (merchant, hours) in [(1001, 1), (1003, 3), (1004, 2)] {
         cover(&site, merchant, now - TimeDelta::hours(hours)).await;
     }
-    assert_eq!(store.fire(now, "nightly", SWEEP).await.unwrap().unwrap().runs, 4);
+    assert_eq!(store.record_sweep(now, "nightly", SWEEP).await.unwrap().unwrap().runs, 4);
     assert_eq!(claimed(&store).await, [1002, 1003, 1004, 1001]);
 }
 
@@ -57,8 +57,8 @@ async fn what_lapsed_goes_before_what_waits(engine: Engine) {
     let site = Site::new(engine, (1001..=1003).map(|merchant| shop(merchant, 0, 0))).await;
     let (store, now) = (store(&site).await, Utc::now());
     cover(&site, 1003, now - TimeDelta::hours(1)).await;
-    store.fire(now, "nightly", SWEEP).await.unwrap();
-    let sql = "UPDATE runs SET status = 'running', lease_until = $1 WHERE merchant_id = 1003";
+    store.record_sweep(now, "nightly", SWEEP).await.unwrap();
+    let sql = "UPDATE runs SET status = 'running', lease_expires_at = $1 WHERE merchant_id = 1003";
     site.database.execute(sql, [(now - TimeDelta::minutes(1)).into()]).await;
     let claims = store.claim(2).await.unwrap().claims;
     let merchants: Vec<i64> = claims.iter().map(|claim| claim.lease.merchant.0).collect();
@@ -68,7 +68,7 @@ async fn what_lapsed_goes_before_what_waits(engine: Engine) {
 
 /// One slot, and turns of a page.
 fn take_turns(site: &mut Site) {
-    for (key, value) in [("CONCURRENCY", "1"), ("PAGE_SIZE", "1"), ("SLICE", "0s")] {
+    for (key, value) in [("CONCURRENCY", "1"), ("PAGE_SIZE", "1"), ("TIME_SLICE", "0s")] {
         site.set(&format!("RECONCILE__{key}"), value);
     }
 }
@@ -89,7 +89,7 @@ async fn a_large_store_makes_way_for_small_ones(engine: Engine) {
         site.register(merchant).await;
     }
     let store = store(&site).await;
-    store.fire(Utc::now(), "nightly", SWEEP).await.unwrap();
+    store.record_sweep(Utc::now(), "nightly", SWEEP).await.unwrap();
     site.register(2001).await;
     by_hand(&store, 2001).await;
 
@@ -114,7 +114,9 @@ async fn who_waits_for_nobody_goes_on(engine: Engine) {
     take_turns(&mut site);
     let store = store(&site).await;
     let later = Utc::now() + TimeDelta::hours(1);
-    site.database.execute("INSERT INTO pauses (merchant_id, ends_at) VALUES (1001, $1)", [later.into()]).await;
+    site.database
+        .execute("INSERT INTO rate_limit_backoffs (merchant_id, retry_at) VALUES (1001, $1)", [later.into()])
+        .await;
     by_hand(&store, 1001).await;
     by_hand(&store, 2001).await;
 

@@ -144,7 +144,7 @@ async fn redirects_lead_nowhere() {
         let redirecting = Server::saying(answer).await;
         let mut site = site_at(redirecting.address).await;
         let (failed, _) = run(&site, Duration::from_secs(10)).await;
-        assert_failed(&failed, "salla_malformed", "redirects are not followed");
+        assert_failed(&failed, "salla_invalid_response", "redirects are not followed");
         assert_eq!(redirecting.heard().len(), 1);
 
         // The token endpoint is sent two secrets.
@@ -238,7 +238,7 @@ async fn answers_without_measure_cost_little_memory() {
         let before = daemon.peak_memory();
         daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
         let failed = daemon.await_run("", |run| run["status"] == "failed").await;
-        assert_failed(&failed, "salla_malformed", "larger than 8 MiB");
+        assert_failed(&failed, "salla_invalid_response", "larger than 8 MiB");
         let grown = daemon.peak_memory() - before;
         assert!(grown < 64 << 20, "{} MiB", grown >> 20);
     }
@@ -268,12 +268,17 @@ async fn answers_that_lie() {
     let not_utf8: Vec<u8> = not_utf8.into_iter().map(|byte| if byte == b'Z' { 0xff } else { byte }).collect();
     for (name, answer, kind, words) in [
         ("a length that is too large", answer("Content-Length: 9999\r\n", &one).into_bytes(), "salla_unavailable", ""),
-        ("a length that is too small", answer("Content-Length: 20\r\n", &one).into_bytes(), "salla_malformed", "JSON"),
+        (
+            "a length that is too small",
+            answer("Content-Length: 20\r\n", &one).into_bytes(),
+            "salla_invalid_response",
+            "JSON",
+        ),
         ("another charset", latin, "", ""),
         ("what is no UTF-8", not_utf8, "partial", ""),
-        ("a success that is none", sized("", refused).into_bytes(), "salla_rejected", "success is false"),
-        ("a negative total", with_total(json!(-1)).into_bytes(), "repeated_page", ""),
-        ("a huge total", with_total(json!(9_007_199_254_740_993_u64)).into_bytes(), "repeated_page", ""),
+        ("a success that is none", sized("", refused).into_bytes(), "salla_request_rejected", "success is false"),
+        ("a negative total", with_total(json!(-1)).into_bytes(), "pagination_loop", ""),
+        ("a huge total", with_total(json!(9_007_199_254_740_993_u64)).into_bytes(), "pagination_loop", ""),
         ("a pause without an end", wait.as_bytes().to_vec(), "rate_limited", ""),
         ("an old clock", sized("Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n", &one).into_bytes(), "", ""),
         ("a limit that is no number", sized(garbage, &one).into_bytes(), "", ""),
@@ -327,7 +332,7 @@ async fn only_the_proxy_of_the_configuration_is_used() {
 #[tokio::test]
 async fn a_process_s_requests_are_capped() {
     let mut site = Site::new(Engine::Sqlite, (1001..1009).map(|id| shop(id, 0, 8))).await;
-    site.set("SALLA__PROCESS_REQUESTS_PER_MINUTE", "300");
+    site.set("SALLA__MAX_REQUESTS_PER_MINUTE", "300");
     site.set("RECONCILE__PAGE_SIZE", "2");
     let daemon = site.serve().await;
     for id in 1001..1009 {

@@ -1,4 +1,4 @@
-//! Records that Salla cannot show: they cost nobody but themselves, however many they are and however they lie.
+//! Records that Salla cannot show affect no other record, however many they are and wherever they are.
 
 use salla_reconciler::simulator::Fault;
 use serde_json::{Value, json};
@@ -49,14 +49,14 @@ async fn assert_nights(site: &Site, poison: usize, more: &[&str]) {
 async fn poison_that_lies_together_costs_its_neighbours_nothing(engine: Engine) {
     for refused in [Fault::status(422), Fault::ok("text/html", "<p>maintenance</p>")] {
         let (mut site, _) = poisoned(engine, 40, 14, refused).await;
-        site.set("SALLA__LISTING", "documented");
+        site.set("SALLA__LISTING", "scan");
         site.salla.world().documented = true;
         site.set("RECONCILE__PAGE_SIZE", "20");
         assert_nights(&site, 14, &[]).await;
     }
     // Most of what the first page shows, and all of what the second does.
     let (mut site, _) = poisoned(engine, 40, 34, Fault::status(422)).await;
-    site.set("SALLA__LISTING", "documented");
+    site.set("SALLA__LISTING", "scan");
     site.salla.world().documented = true;
     site.set("RECONCILE__PAGE_SIZE", "20");
     assert_nights(&site, 34, &[]).await;
@@ -65,7 +65,7 @@ async fn poison_that_lies_together_costs_its_neighbours_nothing(engine: Engine) 
 /// Three attempts at each of many, one after the other, and others of the store are read.
 async fn poison_that_breaks_salla_does_not_open_the_circuit(engine: Engine) {
     let (mut site, ids) = poisoned(engine, 12, 4, Fault::status(500)).await;
-    site.set("SALLA__LISTING", "documented");
+    site.set("SALLA__LISTING", "scan");
     site.salla.world().documented = true;
     let daemon = site.serve().await;
     for night in 0..2 {
@@ -80,16 +80,16 @@ async fn poison_that_breaks_salla_does_not_open_the_circuit(engine: Engine) {
         site.database.execute("DELETE FROM discrepancies WHERE run_id = $1", [id.into()]).await;
         site.database.execute(sql, [id.into()]).await;
     }
-    assert_eq!(site.database.number("SELECT count(*) FROM unwell").await, i64::try_from(ids.len()).unwrap());
+    assert_eq!(site.database.number("SELECT count(*) FROM failed_records").await, i64::try_from(ids.len()).unwrap());
 }
 
 /// Nothing tells its orders' trouble from its own.
 async fn a_store_that_shows_no_record_at_all_fails_its_run(engine: Engine) {
     let (mut site, _) = poisoned(engine, 30, 30, Fault::status(422)).await;
-    site.set("SALLA__LISTING", "documented");
+    site.set("SALLA__LISTING", "scan");
     site.salla.world().documented = true;
     let run = site.reconcile(1001, &[]).await;
-    assert_eq!((&run["status"], &run["error"]["kind"]), (&json!("failed"), &json!("salla_rejected")), "{run}");
+    assert_eq!((&run["status"], &run["error"]["kind"]), (&json!("failed"), &json!("salla_request_rejected")), "{run}");
     assert_eq!(site.database.number("SELECT count(*) FROM watermarks").await, 0);
     let asked = site.salla.world().seen.iter().filter(|seen| seen.id.is_some()).count();
     assert!(asked <= 15, "it was asked {asked} times");
@@ -97,9 +97,9 @@ async fn a_store_that_shows_no_record_at_all_fails_its_run(engine: Engine) {
 
 async fn listed_and_gone_in_a_row(engine: Engine) {
     let (mut site, _) = poisoned(engine, 20, 8, Fault::no_such_record()).await;
-    site.set("SALLA__LISTING", "documented");
+    site.set("SALLA__LISTING", "scan");
     site.salla.world().documented = true;
     assert_nights(&site, 8, &[]).await;
-    let unwell: Value = site.reconcile(1001, &[]).await;
-    assert_eq!(totals(&unwell)[4], 0, "{unwell}");
+    let failed: Value = site.reconcile(1001, &[]).await;
+    assert_eq!(totals(&failed)[4], 0, "{failed}");
 }

@@ -168,7 +168,7 @@ async fn one_person_is_erased(engine: Engine) {
     );
     assert_eq!(site.database.number(&bare).await, 1);
 
-    // An order that names nobody may be of whoever is erased.
+    // An order without a customer id may belong to an erased customer.
     site.reconcile(1001, &["--full"]).await;
     let nameless = site.database.rows("SELECT CAST(payload AS text) AS payload FROM orders").await;
     let mut found = 0;

@@ -141,16 +141,16 @@ async fn its_check_finds_what_is_wrong() {
         fs::write(&alerts, text).unwrap();
         let scrape = copy.path().join("scrape.txt");
         let names =
-            ["build_info", "database_up", "last_firing_timestamp_seconds", "runs_due", "runs_active", "all_paused"];
+            ["build_info", "database_up", "last_firing_timestamp_seconds", "runs_due", "runs_active", "global_pause"];
         let more =
             ["merchants_overdue", "merchants", "oldest_watermark_timestamp_seconds", "runs_total", "records_total"];
         let rest = [
             "salla_circuit_state",
-            "salla_store_circuits_open",
+            "merchant_circuits_open",
             "salla_requests_total",
             "token_refreshes_total",
             "leases_lost_total",
-            "tokens_unavailable_total",
+            "token_store_errors_total",
         ];
         let grafana = [
             "runs_queued",
@@ -161,9 +161,9 @@ async fn its_check_finds_what_is_wrong() {
             "salla_throttled_seconds_total",
             "webhooks_total",
             "events_pending",
-            "event_oldest_timestamp_seconds",
-            "events_total",
-            "slot_lag_bytes",
+            "oldest_pending_event_timestamp_seconds",
+            "event_deliveries_total",
+            "replication_slot_lag_bytes",
         ];
         let names = names.iter().chain(&more).chain(&rest).chain(&grafana);
         fs::write(&scrape, names.map(|name| format!("# TYPE salla_reconciler_{name} gauge\n")).collect::<String>())

@@ -1,4 +1,4 @@
-//! `docs/api.md` is made of the API's document; `UPDATE_DOCS=1 tests/run --test it -- reference` writes it anew.
+//! `docs/api.md` is made of the API's document; `UPDATE_DOCS=1 tests/run --test it -- reference` writes it again.
 
 use std::{fmt::Write as _, fs, path::Path};
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::{
-    Engine, Site,
+    Engine, SCHEMA, Site,
     site::{shop, totals},
 };
 
@@ -142,7 +142,8 @@ async fn found(
 
 /// Merchant 1's drift from the first to the second hour.
 async fn drift(site: &Site, since: i64, until: i64) -> Drift {
-    let store = Store::connect(&site.database.url.clone().into(), 1, std::time::Duration::from_secs(60)).await.unwrap();
+    let store =
+        Store::connect(&site.database.url.clone().into(), SCHEMA, 1, std::time::Duration::from_secs(60)).await.unwrap();
     let period = Period { since: at(since), until: at(until) };
     let mut drift = store.drift(DriftFilter { merchant: None, period }).await.unwrap();
     store.close().await.unwrap();
@@ -206,9 +207,10 @@ async fn what_counts_and_what_does_not(engine: Engine) {
     // A period begins with its first instant and ends before its last.
     assert_eq!(drift(&site, 58, 59).await.missing, 1);
     assert_eq!(drift(&site, 59, 99).await.runs.total(), 0);
-    let nobody = DriftFilter { merchant: Some(MerchantId(2)), period: told.period };
-    let store = Store::connect(&site.database.url.clone().into(), 1, std::time::Duration::from_secs(60)).await.unwrap();
-    assert!(store.drift(nobody).await.unwrap().is_empty());
+    let no_one = DriftFilter { merchant: Some(MerchantId(2)), period: told.period };
+    let store =
+        Store::connect(&site.database.url.clone().into(), SCHEMA, 1, std::time::Duration::from_secs(60)).await.unwrap();
+    assert!(store.drift(no_one).await.unwrap().is_empty());
 }
 
 async fn lateness_has_a_median(engine: Engine) {

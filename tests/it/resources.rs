@@ -25,7 +25,7 @@ on_every_database!(
 );
 
 fn part<'a>(run: &'a Value, resource: &str) -> &'a Value {
-    run["resources"]
+    run["resource_results"]
         .as_array()
         .and_then(|parts| parts.iter().find(|part| part["resource"] == resource))
         .unwrap_or_else(|| panic!("no {resource} in {run}"))
@@ -45,7 +45,7 @@ async fn both_in_one_run(engine: Engine) {
     let mut site = Site::new(engine, [both(1001, 7, 130)]).await;
     // Orders only, unless somebody says otherwise.
     let run = site.reconcile(1001, &[]).await;
-    assert_eq!((totals(&run), run["resources"].as_array().unwrap().len()), ([7, 7, 0, 0, 0, 0], 1), "{run}");
+    assert_eq!((totals(&run), run["resource_results"].as_array().unwrap().len()), ([7, 7, 0, 0, 0, 0], 1), "{run}");
     assert_eq!(site.database.number("SELECT count(*) FROM products").await, 0);
 
     site.set("RECONCILE__RESOURCES", "products, orders");
@@ -55,10 +55,10 @@ async fn both_in_one_run(engine: Engine) {
     assert_eq!(of(&run, "orders"), [7, 0, 0, 7, 0, 0]);
     assert_eq!(of(&run, "products"), [130, 130, 0, 0, 0, 0]);
     // One after the other, in the order of the list, whatever was said.
-    assert_eq!(run["resources"][0]["resource"], "orders");
+    assert_eq!(run["resource_results"][0]["resource"], "orders");
     assert_eq!(
         (&part(&run, "orders")["listing"], &part(&run, "products")["listing"]),
-        (&json!("updated_at_min"), &json!("full"))
+        (&json!("filter"), &json!("scan"))
     );
     site.assert_equal(1001).await;
     site.assert_equal_of::<Product>(1001).await;
@@ -66,7 +66,7 @@ async fn both_in_one_run(engine: Engine) {
     assert!(lists.is_sorted(), "{lists:?}");
 
     let run = site.reconcile(1001, &["--resource", "products"]).await;
-    assert_eq!((totals(&run), run["resources"].as_array().unwrap().len()), ([130, 0, 0, 130, 0, 0], 1), "{run}");
+    assert_eq!((totals(&run), run["resource_results"].as_array().unwrap().len()), ([130, 0, 0, 130, 0, 0], 1), "{run}");
     let refused = site.run(&["run", "--resource", "ordres"]).await.exits(2);
     assert!(refused.stderr.contains("orders") && refused.stderr.contains("products"), "{}", refused.stderr);
     for (wrong, said) in [("orders,ordres", "must be some of orders, products"), (" , ", "names nothing")] {
@@ -175,7 +175,7 @@ async fn a_crash_in_the_second_kind(engine: Engine) {
     assert_eq!((of(&run, "orders")[0], of(&run, "products")[0]), (4, 9));
     assert_eq!(orders_asked_for(&site), asked_before, "the kind that was done was read again");
     assert_eq!(site.database.number("SELECT count(*) FROM watermarks").await, 2);
-    assert_eq!(site.database.number("SELECT count(*) FROM run_pages").await, 0);
+    assert_eq!(site.database.number("SELECT count(*) FROM run_seen_ids").await, 0);
     site.assert_equal(1001).await;
     site.assert_equal_of::<Product>(1001).await;
 }
@@ -193,7 +193,7 @@ async fn what_is_asked_for_over_http(engine: Engine) {
     assert_eq!(status, 400, "{refused}");
     let (status, run) = daemon.post("/runs", r#"{"merchant_id":1001,"resources":["products"]}"#).await;
     assert_eq!(status, 202, "{run}");
-    assert_eq!(run["resources"][0]["resource"], "products", "what was asked for is shown at once: {run}");
+    assert_eq!(run["resource_results"][0]["resource"], "products", "what was asked for is shown at once: {run}");
     let run = daemon.await_run("", |run| run["status"] == "succeeded").await;
     assert_eq!((totals(&run), of(&run, "products")), ([6, 6, 0, 0, 0, 0], [6, 6, 0, 0, 0, 0]));
     assert_eq!(site.database.number("SELECT count(*) FROM orders").await, 0);
@@ -239,9 +239,9 @@ async fn a_limit_in_the_middle_is_sat_out_and_both_end(engine: Engine) {
 
     let asked_before = orders_asked_for(&site);
     // As if five minutes had gone by.
-    site.database.execute("DELETE FROM pauses", []).await;
+    site.database.execute("DELETE FROM rate_limit_backoffs", []).await;
     let soon = chrono::Utc::now() - chrono::TimeDelta::seconds(1);
-    site.database.execute("UPDATE runs SET run_at = $1 WHERE status = 'queued'", [soon.into()]).await;
+    site.database.execute("UPDATE runs SET scheduled_at = $1 WHERE status = 'queued'", [soon.into()]).await;
     drop(daemon);
     let daemon = site.serve().await;
     let run = daemon.await_run("", |run| run["status"] == "succeeded" && run["dry_run"] == false).await;
@@ -330,5 +330,5 @@ async fn a_watermark_of_its_own(engine: Engine) {
     };
     assert!(overdue(&site).await, "its products are three days old");
     site.set("RECONCILE__RESOURCES", "orders");
-    assert!(!overdue(&site).await, "nobody asks for its products");
+    assert!(!overdue(&site).await, "its products are not reconciled");
 }

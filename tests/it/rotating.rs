@@ -18,9 +18,9 @@ async fn site(engine: Engine, customers: usize) -> Site {
     let mut site = Site::new(engine, [shop(1001, 0, 0).visited(customers, Utc::now())]).await;
     site.set("RECONCILE__RESOURCES", "customers");
     site.set("RECONCILE__LOOKBACK", "1h");
-    site.set("SALLA__ADDRESS_REQUESTS_PER_10_MINUTES", "1000000");
+    site.set("SALLA__CUSTOMER_REQUESTS_PER_10_MINUTES", "1000000");
     let run = site.reconcile(1001, &[]).await;
-    assert_eq!((&run["status"], &run["listing"]), (&json!("succeeded"), &json!("full")), "{run}");
+    assert_eq!((&run["status"], &run["listing"]), (&json!("succeeded"), &json!("scan")), "{run}");
     site.assert_equal_of::<Customer>(1001).await;
     site
 }
@@ -43,10 +43,10 @@ async fn whatever_happened_is_found_within_28_nights(engine: Engine) {
         // Somebody new each night, who is there in the morning.
         let new = Customer::add(site.salla.world().shop(1001), Utc::now());
         let run = site.reconcile(1001, &[]).await;
-        let part = &run["resources"][0];
+        let part = &run["resource_results"][0];
         assert_eq!(
             (&run["status"], &part["listing"]),
-            (&json!("succeeded"), &json!("rotating")),
+            (&json!("succeeded"), &json!("rotation")),
             "night {night}: {run}"
         );
         let found = format!("SELECT count(*) FROM customers WHERE salla_customer_id = {new}");
@@ -68,16 +68,16 @@ async fn whatever_happened_is_found_within_28_nights(engine: Engine) {
 async fn what_is_read_whole(engine: Engine) {
     let small = site(engine, 40).await;
     let run = small.reconcile(1001, &[]).await;
-    assert_eq!((&run["listing"], totals(&run)[0]), (&json!("full"), 40), "few: {run}");
+    assert_eq!((&run["listing"], totals(&run)[0]), (&json!("scan"), 40), "few: {run}");
 
     let large = site(engine, CUSTOMERS).await;
     let run = large.reconcile(1001, &["--full"]).await;
-    assert_eq!((&run["listing"], totals(&run)[0]), (&json!("full"), 700), "asked for: {run}");
-    assert_eq!(run["resources"][0].get("slice"), None, "{run}");
+    assert_eq!((&run["listing"], totals(&run)[0]), (&json!("scan"), 700), "asked for: {run}");
+    assert_eq!(run["resource_results"][0].get("slice"), None, "{run}");
     // A run that fails, and a dry one, leave the part to the next.
     let dry = large.reconcile(1001, &["--dry-run"]).await;
     let run = large.reconcile(1001, &[]).await;
-    let slice = |run: &Value| run["resources"][0]["slice"].clone();
+    let slice = |run: &Value| run["resource_results"][0]["slice"].clone();
     assert!(slice(&dry)["from"].is_null() && slice(&dry) == slice(&run), "{dry} {run}");
     // Of one it is not known when it signed up.
     large
@@ -85,6 +85,6 @@ async fn what_is_read_whole(engine: Engine) {
         .execute("UPDATE customers SET salla_created_at = NULL WHERE id = (SELECT min(id) FROM customers)", [])
         .await;
     let run = large.reconcile(1001, &[]).await;
-    assert_eq!((&run["listing"], totals(&run)[0]), (&json!("full"), 700), "{run}");
+    assert_eq!((&run["listing"], totals(&run)[0]), (&json!("scan"), 700), "{run}");
     large.assert_equal_of::<Customer>(1001).await;
 }

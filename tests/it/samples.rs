@@ -81,8 +81,8 @@ async fn orders_in_salla_s_own_shapes(engine: Engine) {
         ("error-401-scope-1.json", "missing_scope"),
         ("error-401-deleted-user-1.json", "needs_reauthorization"),
         ("error-401-inactive-user-1.json", "needs_reauthorization"),
-        ("error-404-numeric-code-1.json", "salla_rejected"),
-        ("error-422-single-1.json", "salla_rejected"),
+        ("error-404-numeric-code-1.json", "salla_request_rejected"),
+        ("error-422-single-1.json", "salla_request_rejected"),
     ] {
         let body = read(file);
         let status = u16::try_from(body["status"].as_u64().unwrap()).unwrap();

@@ -6,15 +6,17 @@ use crate::support::{Engine, Site, site::shop};
 
 on_every_database!(
     up_down_up,
-    a_schema_that_holds_another_s_tables,
-    another_program_s_migrations,
+    a_schema_that_holds_other_tables,
+    migrations_of_a_platform_are_left_alone,
+    migrations_of_a_newer_version_are_refused,
+    printed_sql_migrates_a_database,
     the_columns_of_the_contract,
     a_row_of_others_needs_no_column_of_ours,
     a_table_that_somebody_holds,
     payloads_are_compressed_by_the_best_that_the_server_has
 );
 
-const MIGRATIONS: usize = 30;
+const MIGRATIONS: usize = 5;
 
 async fn up_down_up(engine: Engine) {
     let site = Site::unregistered(engine, []).await;
@@ -29,7 +31,7 @@ async fn the_columns_of_the_contract(engine: Engine) {
     site.reconcile(1001, &[]).await;
     if site.database.is_postgres() {
         let sql = "SELECT string_agg(column_name || ' ' || data_type, ', ' ORDER BY column_name) FROM information_schema.columns \
-                   WHERE table_schema = 'public' AND table_name = 'orders' AND column_name IN ('merchant_id', 'salla_order_id', 'total_amount', 'salla_created_at', 'salla_updated_at', 'deleted_at', 'payload')";
+                   WHERE table_schema = 'salla' AND table_name = 'orders' AND column_name IN ('merchant_id', 'salla_order_id', 'total_amount', 'salla_created_at', 'salla_updated_at', 'deleted_at', 'payload')";
         assert_eq!(
             site.database.text(sql).await,
             "deleted_at timestamp with time zone, merchant_id bigint, payload jsonb, salla_created_at timestamp with time zone, \
@@ -50,19 +52,22 @@ async fn a_row_of_others_needs_no_column_of_ours(engine: Engine) {
     let site = Site::unregistered(engine, []).await;
     site.run(&["migrate", "up"]).await.exits(0);
     site.database.execute("INSERT INTO orders (merchant_id, salla_order_id, status) VALUES (1, 2, 'x')", []).await;
-    assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE revision = 0 AND fingerprint IS NULL").await, 1);
+    assert_eq!(
+        site.database.number("SELECT count(*) FROM orders WHERE revision = 0 AND content_hash IS NULL").await,
+        1
+    );
 }
 
-/// Whoever is called about it has to look for that somebody, and not for a right that lacks.
+/// The error names the lock, and not a missing right.
 async fn a_table_that_somebody_holds(engine: Engine) {
     let site = Site::unregistered(engine, []).await;
     site.run(&["migrate", "up"]).await.exits(0);
     site.run(&["migrate", "down"]).await.exits(0);
     let somebody = site.database.db.begin().await.unwrap();
     let hold = if site.database.is_postgres() {
-        "LOCK TABLE seaql_migrations IN SHARE MODE"
+        "LOCK TABLE salla_reconciler_migrations IN SHARE MODE"
     } else {
-        "INSERT INTO seaql_migrations (version, applied_at) VALUES ('of somebody', 0)"
+        "INSERT INTO salla_reconciler_migrations (version, applied_at) VALUES ('of somebody', 0)"
     };
     somebody.execute_unprepared(hold).await.unwrap();
     let held = site.run(&["migrate", "up"]).await.exits(1).stderr;
@@ -91,35 +96,59 @@ async fn payloads_are_compressed_by_the_best_that_the_server_has(engine: Engine)
     assert_eq!(method, if knows_lz4 { "lz4" } else { "pglz" });
 }
 
-/// Nothing is made there, and what is said is what to do.
-/// A platform that uses the same library keeps its migrations in a table of the same name.
-async fn another_program_s_migrations(engine: Engine) {
+/// A platform that uses the same migration library keeps its own migrations in `public`.
+async fn migrations_of_a_platform_are_left_alone(engine: Engine) {
     let site = Site::unregistered(engine, []).await;
     let table = "CREATE TABLE seaql_migrations (version varchar PRIMARY KEY, applied_at bigint NOT NULL)";
     site.database.execute(table, []).await;
     site.database.execute("INSERT INTO seaql_migrations VALUES ('m20240101_000001_platform', 1)", []).await;
-    for command in [&["migrate", "up"][..], &["serve"], &["check"], &["run"]] {
-        let output = site.run(command).await;
-        assert_ne!(output.code, 0, "{command:?}");
-        let told = format!("{}{}", output.stdout, output.stderr);
-        assert!(told.contains("seaql_migrations") && told.contains("m20240101_000001_platform"), "{command:?}: {told}");
-        assert!(told.contains("schema of its own"), "{command:?}: {told}");
-    }
+    site.run(&["migrate", "up"]).await.exits(0);
+    site.run(&["migrate", "down"]).await.exits(0);
+    site.run(&["migrate", "up"]).await.exits(0);
+    assert_eq!(site.run(&["check"]).await.stdout.matches("this version's").count(), 1);
+    let versions = "SELECT max(version) FROM seaql_migrations";
+    assert_eq!(site.database.text(versions).await, "m20240101_000001_platform");
     assert_eq!(site.database.number("SELECT count(*) FROM seaql_migrations").await, 1);
 }
 
-async fn a_schema_that_holds_another_s_tables(engine: Engine) {
+async fn migrations_of_a_newer_version_are_refused(engine: Engine) {
     let site = Site::unregistered(engine, []).await;
+    site.run(&["migrate", "up"]).await.exits(0);
+    let newer = "INSERT INTO salla_reconciler_migrations VALUES ('m20990101_000001_newer', 1)";
+    site.database.execute(newer, []).await;
+    site.database.execute("DELETE FROM salla_reconciler_migrations WHERE version LIKE '%_000005_%'", []).await;
+    for command in [&["migrate", "up"][..], &["serve"], &["check"], &["run"]] {
+        let output = site.run(command).await;
+        assert_ne!(output.code, 0, "{command:?}");
+        let text = format!("{}{}", output.stdout, output.stderr);
+        assert!(text.contains("m20990101_000001_newer") && text.contains("run that version"), "{command:?}: {text}");
+    }
+}
+
+async fn printed_sql_migrates_a_database(engine: Engine) {
+    let site = Site::unregistered(engine, []).await;
+    let sql = site.run(&["migrate", "up", "--sql"]).await.exits(0).stdout;
+    assert_eq!(site.run(&["migrate", "status"]).await.exits(0).stdout.matches("pending").count(), MIGRATIONS);
+    site.database.db.execute_unprepared(&sql).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
+    assert_eq!(site.run(&["migrate", "status"]).await.exits(0).stdout.matches("applied").count(), MIGRATIONS);
+    assert_eq!(site.run(&["migrate", "up", "--sql"]).await.exits(0).stdout.trim(), "");
+    let check = site.run(&["check"]).await.stdout;
+    assert!(check.contains("this version's"), "{check}");
+}
+
+async fn a_schema_that_holds_other_tables(engine: Engine) {
+    let mut site = Site::unregistered(engine, []).await;
     site.database.execute("CREATE TABLE orders (number bigint)", []).await;
+    site.set("DATABASE__SCHEMA", "public");
     for _ in 0..2 {
         let refused = site.run(&["migrate", "up"]).await.exits(1).stderr;
         assert!(
-            refused.contains("tables that this program did not make: orders") && refused.contains("search_path"),
+            refused.contains("tables that this program did not make: orders") && refused.contains("database.schema"),
             "{refused}"
         );
     }
     let tables = if site.database.is_postgres() {
-        "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()"
+        "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', 'salla')"
     } else {
         "SELECT count(*) FROM sqlite_master WHERE type = 'table'"
     };

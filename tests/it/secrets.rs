@@ -60,7 +60,7 @@ async fn a_token_expires(engine: Engine) {
 /// A token of a fortnight, on its last hour.
 async fn expires_soon(site: &Site) {
     let (soon, then) = (Utc::now() + TimeDelta::hours(1), Utc::now() - TimeDelta::days(13));
-    site.database.execute("UPDATE credentials SET expires_at = $1, obtained_at = $2", [soon.into(), then.into()]).await;
+    site.database.execute("UPDATE credentials SET expires_at = $1, issued_at = $2", [soon.into(), then.into()]).await;
 }
 
 async fn four_processes_refresh_once(engine: Engine) {
@@ -93,7 +93,7 @@ async fn an_unknown_outcome_is_never_sent_again(engine: Engine) {
     site.database.execute("UPDATE credentials SET expires_at = $1", [ended.into()]).await;
     assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "needs_reauthorization");
     assert_eq!(site.run(&["merchants", "list", "--json"]).await.object()["state"], "needs_reauthorization");
-    // Sweeps leave it alone; a new import mends it.
+    // Sweeps leave it alone; a new import repairs it.
     assert!(site.run(&["run", "--json"]).await.exits(0).stdout.is_empty());
     assert_eq!(site.salla.world().refreshes, 0);
     site.register(1001).await;
@@ -123,7 +123,7 @@ async fn no_secret_is_ever_shown(engine: Engine) {
     let (access, refresh) = (issued["access_token"].as_str().unwrap(), issued["refresh_token"].as_str().unwrap());
     site.salla.world().script(1001, [echo(422, &format!("no {access} here"))]);
     let run = site.reconcile(1001, &[]).await;
-    assert_eq!(run["error"]["kind"], "salla_rejected");
+    assert_eq!(run["error"]["kind"], "salla_request_rejected");
     assert!(run["error"]["message"].as_str().unwrap().contains("no [secret] here"), "{run}");
     site.salla.world().script(1001, [Fault::TokenEnded]);
     let words = format!("invalid_grant: {refresh} of app-secret-canary");
@@ -245,13 +245,8 @@ async fn what_holds_a_secret_does_not_show_it_to_a_debugger() {
     };
     let vault = Vault::new(KeyRing::parse(&config.vault.keys).unwrap().into(), ());
     let sealed = vault.seal(MerchantId(1001), &tokens).await.unwrap();
-    let credentials = Credentials {
-        tokens: tokens.clone(),
-        obtained_at: Utc::now(),
-        version: 1,
-        refreshing_for: None,
-        refused: false,
-    };
+    let credentials =
+        Credentials { tokens: tokens.clone(), issued_at: Utc::now(), version: 1, refreshing_for: None, refused: false };
     let shown = format!("{config:?} {config:#?} {ring:?} {vault:?} {tokens:?} {sealed:?} {credentials:#?}");
     assert!(shown.contains("REDACTED") && shown.contains("v1.test."), "{shown}");
     watch.search("what Debug shows", shown.as_bytes());

@@ -24,7 +24,7 @@ async fn a_stored_stamp_ahead_of_the_clock_does_not_win(engine: Engine) {
 async fn stored_stamp_ahead<K: Kind>(engine: Engine) {
     let mut site = Site::new(engine, [everything(1001, 6, 6)]).await;
     site.set("RECONCILE__RESOURCES", K::RESOURCE.as_str());
-    site.set("SALLA__ADDRESS_REQUESTS_PER_10_MINUTES", "1000000");
+    site.set("SALLA__CUSTOMER_REQUESTS_PER_10_MINUTES", "1000000");
     site.reconcile(1001, &["--full"]).await;
     let rows = u64::try_from(site.database.number(&format!("SELECT count(*) FROM {}", K::TABLE)).await).unwrap();
     for ahead in [TimeDelta::hours(3), TimeDelta::days(26_000)] {
@@ -88,7 +88,7 @@ async fn a_future_deleted_at_is_cleared(engine: Engine) {
 async fn future_mark<K: Kind>(engine: Engine) {
     let mut site = Site::new(engine, [everything(1001, 4, 4)]).await;
     site.set("RECONCILE__RESOURCES", K::RESOURCE.as_str());
-    site.set("SALLA__ADDRESS_REQUESTS_PER_10_MINUTES", "1000000");
+    site.set("SALLA__CUSTOMER_REQUESTS_PER_10_MINUTES", "1000000");
     site.reconcile(1001, &["--full"]).await;
     let all = u64::try_from(site.database.number(&format!("SELECT count(*) FROM {}", K::TABLE)).await).unwrap();
     for ahead in [TimeDelta::hours(3), TimeDelta::days(26_000)] {

@@ -20,7 +20,7 @@ async fn shown(site: &Site, args: &[&str], columns: u16, environment: &[(&str, &
     drop(terminal.slave);
     let reader = tokio::task::spawn_blocking(move || {
         let (mut file, mut text, mut some) = (File::from(terminal.master), Vec::new(), [0; 4096]);
-        // When nobody holds the other end any more, reading fails.
+        // When the other end is closed, reading fails.
         while let Ok(length @ 1..) = file.read(&mut some) {
             text.extend_from_slice(&some[..length]);
         }
@@ -125,7 +125,7 @@ async fn tables_fit_the_terminal() {
     assert!(whole.lines().any(|line| line.contains(name.trim())), "{whole}");
 }
 
-/// Whoever sits there is asked before everything is removed.
+/// A person at a terminal is asked before everything is removed.
 #[tokio::test(flavor = "multi_thread")]
 async fn migrate_down_asks_first() {
     let site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;

@@ -94,7 +94,7 @@ async fn a_list_of_summaries_with_one_date_is_read_whole(engine: Engine) {
             (order.created_at, order.updated_at) = (date, date);
         }
         let mut site = Site::new(engine, [shop]).await;
-        site.set("SALLA__LISTING", "documented");
+        site.set("SALLA__LISTING", "scan");
         {
             let mut world = site.salla.world();
             (world.documented, world.list_order, world.ties) = (true, ListOrder::CreatedDescending, ties);
@@ -115,7 +115,7 @@ async fn products_and_customers_with_one_stamp_are_all_stored(engine: Engine) {
     }
     let mut site = Site::new(engine, [shop]).await;
     site.set("RECONCILE__RESOURCES", "products,customers");
-    site.set("SALLA__ADDRESS_REQUESTS_PER_10_MINUTES", "1000000");
+    site.set("SALLA__CUSTOMER_REQUESTS_PER_10_MINUTES", "1000000");
     for order in [ListOrder::UpdatedDescending, ListOrder::CreatedAscending] {
         {
             let mut world = site.salla.world();

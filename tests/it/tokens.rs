@@ -39,7 +39,7 @@ on_every_database!(
 /// A token of a fortnight, on its last hour.
 pub async fn expires_soon(site: &Site) {
     let (soon, then) = (Utc::now() + TimeDelta::hours(1), Utc::now() - TimeDelta::days(13));
-    site.database.execute("UPDATE credentials SET expires_at = $1, obtained_at = $2", [soon.into(), then.into()]).await;
+    site.database.execute("UPDATE credentials SET expires_at = $1, issued_at = $2", [soon.into(), then.into()]).await;
 }
 
 async fn state(site: &Site) -> String {
@@ -96,7 +96,7 @@ async fn killed_between_the_answer_and_the_save(engine: Engine) {
     }
     lock.rollback().await.unwrap();
 
-    // Another process waits for the one that may still be at it, and then nobody tries.
+    // Another process waits for the one that may still be at it, and then none tries.
     let daemon = site.serve().await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(state(&site).await, "active");
@@ -190,7 +190,7 @@ async fn five_kinds_of_401(engine: Engine) {
     };
     site.salla.world().script(1001, [proxy, gateway]);
     for _ in 0..2 {
-        assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "salla_rejected");
+        assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "salla_request_rejected");
         assert_eq!(site.salla.world().refreshes, 0);
     }
     // The one that is worth a refresh; once, even where it does not help, which may be a moment's trouble.
@@ -198,7 +198,7 @@ async fn five_kinds_of_401(engine: Engine) {
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [3, 3, 0, 0, 0, 0]);
     assert_eq!(site.salla.world().refreshes, 1);
     site.salla.world().script(1001, [Fault::TokenEnded, Fault::TokenEnded]);
-    assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "salla_rejected");
+    assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "salla_request_rejected");
     assert_eq!(site.salla.world().refreshes, 2);
     assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
     // And the fifth: the refresh token itself was used before.
@@ -332,7 +332,7 @@ async fn a_paused_store_s_token_is_kept_alive(engine: Engine) {
     assert_eq!(state(&site).await, "paused");
 }
 
-/// A token endpoint that loses the answers of whoever asks it loses one store's, not a dozen.
+/// A token endpoint that loses answers costs one merchant's tokens, not a dozen.
 async fn trouble_at_the_token_endpoint_costs_one_token(engine: Engine) {
     let site = Site::new(engine, (1..=8).map(|store| shop(store, 0, 1))).await;
     let unknown = Fault::Answer { status: 500, headers: Vec::new(), body: String::new() };
@@ -370,9 +370,9 @@ async fn a_token_endpoint_that_wants_to_be_left_alone(engine: Engine) {
     })
     .await;
     let waits = if site.database.is_postgres() {
-        "SELECT CAST(extract(epoch FROM run_at - now()) AS bigint) FROM runs"
+        "SELECT CAST(extract(epoch FROM scheduled_at - now()) AS bigint) FROM runs"
     } else {
-        "SELECT CAST(strftime('%s', run_at) - strftime('%s', 'now') AS INTEGER) FROM runs"
+        "SELECT CAST(strftime('%s', scheduled_at) - strftime('%s', 'now') AS INTEGER) FROM runs"
     };
     let waits = site.database.number(waits).await;
     assert!((3500..=3700).contains(&waits), "{waits} s");
@@ -463,7 +463,7 @@ async fn tokens_that_cannot_be_read_keep_no_other_from_being_kept_alive(engine: 
     site.set("VAULT__KEYS", &key);
     site.register(1001).await;
     let (later, then) = (Utc::now() + TimeDelta::hours(2), Utc::now() - TimeDelta::days(13));
-    let sql = "UPDATE credentials SET expires_at = $1, obtained_at = $2 WHERE merchant_id = 1001";
+    let sql = "UPDATE credentials SET expires_at = $1, issued_at = $2 WHERE merchant_id = 1001";
     site.database.execute(sql, [later.into(), then.into()]).await;
     site.run(&["merchants", "pause", "1001"]).await.exits(0);
     let _daemon = site.serve().await;

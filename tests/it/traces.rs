@@ -91,7 +91,7 @@ fn assert_whole(spans: &[Received], root: &Received, system: &str) {
     assert_eq!(again.len(), 1);
 
     let commits = named(&whole, "commit");
-    // Pages that tell of no difference are committed with others.
+    // Pages without a difference are committed with others.
     assert!(!commits.is_empty() && commits.len() <= pages.len(), "{whole:?}");
     for commit in commits {
         assert!(parents.contains(commit.span.parent_span_id.as_slice()), "{commit:?} is in no page");
@@ -99,7 +99,7 @@ fn assert_whole(spans: &[Received], root: &Received, system: &str) {
     }
 }
 
-/// It takes what is sent, and says nothing: nobody waits for it longer than the grace, at the end neither.
+/// It takes what is sent, and says nothing: no one waits for it longer than the grace, not even at the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_silent() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

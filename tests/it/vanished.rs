@@ -12,7 +12,7 @@ use crate::support::{
 on_every_database!(
     a_deleted_order_is_marked_and_never_removed,
     absence_is_only_a_reason_to_ask,
-    mass_disappearance,
+    mass_deletion_blocked,
     poison_is_tried_again_until_it_is_well,
     poison_that_the_database_refuses,
     a_dry_run_marks_nothing,
@@ -114,7 +114,7 @@ async fn absence_is_only_a_reason_to_ask(engine: Engine) {
     site.assert_equal(1001).await;
 }
 
-async fn mass_disappearance(engine: Engine) {
+async fn mass_deletion_blocked(engine: Engine) {
     for documented in [false, true] {
         let mut site = Site::new(engine, [shop(1001, 0, 40)]).await;
         site.salla.world().documented = documented;
@@ -127,12 +127,12 @@ async fn mass_disappearance(engine: Engine) {
         let before = site.salla.world().seen.len();
         let run = site.reconcile(1001, &[]).await;
         assert_eq!(run["status"], "failed", "{run}");
-        assert_eq!(run["error"]["kind"], "mass_disappearance");
+        assert_eq!(run["error"]["kind"], "mass_deletion_blocked");
         assert_eq!(deleted(&site).await, 0);
         assert_eq!(site.database.text("SELECT CAST(watermark AS text) FROM watermarks").await, mark);
         // What is absent, and the list.
         assert!(site.salla.world().seen.len() - before <= 20 + 2, "it went on asking");
-        site.set("RECONCILE__MAX_DISAPPEARED", "0.5");
+        site.set("RECONCILE__MAX_DELETION_RATIO", "0.5");
         assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
         assert_eq!(deleted(&site).await, 20);
         site.assert_equal(1001).await;
@@ -240,7 +240,7 @@ async fn poison_outlives_a_run_over_another_window(engine: Engine) {
     let run = site.reconcile(1001, &["--since", &since, "--until", &until]).await;
     // It is tried whatever the window is, and written.
     assert_eq!((run["status"].as_str(), totals(&run)), (Some("succeeded"), [1, 1, 0, 0, 0, 0]), "{run}");
-    assert_eq!(site.database.number("SELECT count(*) FROM unwell").await, 0);
+    assert_eq!(site.database.number("SELECT count(*) FROM failed_records").await, 0);
 }
 
 /// The summary is as it was, and the last attempt to read the details failed.
@@ -255,13 +255,13 @@ async fn poison_of_the_details_is_not_forgotten(engine: Engine) {
         .script(1001, [right.clone(), right.clone(), right.clone(), right, Fault::ok("application/json", bad)]);
     let run = site.reconcile(1001, &["--full"]).await;
     assert_eq!((run["status"].as_str(), totals(&run)), (Some("partial"), [3, 0, 0, 2, 1, 0]), "{run}");
-    let unwell = site.database.number("SELECT salla_id FROM unwell").await;
+    let failed = site.database.number("SELECT salla_id FROM failed_records").await;
     // It is asked for again the next night, though nothing seems to have changed.
     let before = site.salla.world().seen.len();
     let run = site.reconcile(1001, &[]).await;
     assert_eq!((run["status"].as_str(), totals(&run)), (Some("succeeded"), [3, 0, 0, 3, 0, 0]), "{run}");
     let asked: Vec<_> = site.salla.world().seen[before..].iter().filter_map(|seen| seen.id).collect();
-    assert_eq!(asked, [unwell]);
+    assert_eq!(asked, [failed]);
 }
 
 async fn a_single_order_s_trouble_is_its_own_until_it_is_many_s(engine: Engine) {
@@ -279,10 +279,10 @@ async fn a_single_order_s_trouble_is_its_own_until_it_is_many_s(engine: Engine) 
     let broken = std::iter::repeat_n(Fault::status(422), 12);
     site.salla.world().script(1001, [right.clone(), right].into_iter().chain(broken));
     let run = site.reconcile(1001, &["--full"]).await;
-    assert_eq!(run["error"]["kind"], "salla_rejected", "{run}");
+    assert_eq!(run["error"]["kind"], "salla_request_rejected", "{run}");
 }
 
-/// Between Salla's word that it is gone and ours, another program writes it anew.
+/// Between Salla's word that it is gone and ours, another program writes it again.
 async fn a_row_that_came_back_meanwhile_is_not_marked(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 6)]).await;
     site.reconcile(1001, &[]).await;
@@ -377,7 +377,7 @@ async fn a_row_without_a_stamp_among_others(engine: Engine) {
     site.salla.world().shop(1001).raw_rows.push(row.to_string());
     let run = site.reconcile(1001, &[]).await;
     assert_eq!((run["status"].as_str(), totals(&run)), (Some("succeeded"), [6, 6, 0, 0, 0, 0]), "{run}");
-    assert_eq!(run["listing"], "updated_at_min");
+    assert_eq!(run["listing"], "filter");
 }
 
 /// A run that did not come to all of it has not succeeded.
@@ -385,13 +385,13 @@ async fn more_poison_than_one_run_tries(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 2)]).await;
     site.run(&["migrate", "up"]).await.exits(0);
     let rows: Vec<String> = (1..=1_003).map(|id| format!("(1001, 'orders', {id})")).collect();
-    let sql = format!("INSERT INTO unwell (merchant_id, resource, salla_id) VALUES {}", rows.join(", "));
+    let sql = format!("INSERT INTO failed_records (merchant_id, resource, salla_id) VALUES {}", rows.join(", "));
     site.database.execute(&sql, []).await;
     let output = site.run(&["run", "--json"]).await.exits(3);
-    assert!(output.stderr.contains("more is unwell than one run tries"), "{}", output.stderr);
-    assert_eq!(site.database.number("SELECT count(*) FROM unwell").await, 3);
+    assert!(output.stderr.contains("retry limit reached"), "{}", output.stderr);
+    assert_eq!(site.database.number("SELECT count(*) FROM failed_records").await, 3);
     site.run(&["run", "--json"]).await.exits(0);
-    assert_eq!(site.database.number("SELECT count(*) FROM unwell").await, 0);
+    assert_eq!(site.database.number("SELECT count(*) FROM failed_records").await, 0);
 }
 
 async fn a_page_that_lists_an_order_without_its_stamp_and_with_it(engine: Engine) {

@@ -26,12 +26,12 @@ async fn rotating_the_vault_key(engine: Engine) {
     let daemon = site.serve().await;
     site.set("VAULT__KEYS", &format!("{new},{KEYS}"));
     let rotated = site.run(&["keys", "rotate"]).await.exits(0).stdout;
-    assert!(rotated.contains(r#"2 encrypted anew under "new", 0 were already, 0 cannot be read"#), "{rotated}");
+    assert!(rotated.contains(r#"2 re-encrypted under "new", 0 were already, 0 cannot be read"#), "{rotated}");
     assert!(
         rotated.contains(r#"Tokens: 4 under "new", none under "test", which may go unless it is to be the next"#),
         "{rotated}"
     );
-    assert!(site.run(&["keys", "rotate"]).await.exits(0).stdout.contains("0 encrypted anew"));
+    assert!(site.run(&["keys", "rotate"]).await.exits(0).stdout.contains("0 re-encrypted"));
     daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
     daemon.await_run("", |run| run["status"] == "succeeded").await;
     drop(daemon);
@@ -52,7 +52,7 @@ async fn a_rotation_beside_refreshes_loses_nothing(engine: Engine) {
     let lines: Vec<String> = merchants.clone().filter_map(|merchant| site.salla.registration(merchant)).collect();
     site.import(&lines.join("\n")).await.exits(0);
     let (soon, then) = (Utc::now() + TimeDelta::hours(1), Utc::now() - TimeDelta::days(13));
-    site.database.execute("UPDATE credentials SET expires_at = $1, obtained_at = $2", [soon.into(), then.into()]).await;
+    site.database.execute("UPDATE credentials SET expires_at = $1, issued_at = $2", [soon.into(), then.into()]).await;
 
     let new = site.new_key("new").await;
     // The daemon still seals under the old key, so that texts change under the rotation's hands in both directions.
@@ -97,7 +97,7 @@ async fn a_rotation_that_is_killed_is_begun_again(engine: Engine) {
         while site.database.number(under_new).await < at_least && child.try_wait().unwrap().is_none() {}
         child.kill().await.unwrap();
         let done = site.database.number(under_new).await;
-        assert!((at_least..MERCHANTS).contains(&done), "it was not killed in the midst: {done}");
+        assert!((at_least..MERCHANTS).contains(&done), "it was not killed midway: {done}");
         assert_eq!(site.database.number(torn).await, 0, "a merchant's tokens are under two keys");
         at_least = done + 20;
     }
@@ -118,7 +118,7 @@ async fn a_key_that_is_missing_or_wrong_is_named(engine: Engine) {
         site.set("VAULT__KEYS", &keys);
         let before = site.database.text("SELECT access_token || refresh_token FROM credentials").await;
         let run = site.run(&["run", "--json"]).await.exits(1);
-        assert_eq!(run.object()["error"]["kind"], "token_unreadable");
+        assert_eq!(run.object()["error"]["kind"], "token_decryption_failed");
         assert!(run.object()["error"]["message"].as_str().unwrap().contains(words), "{run:?}");
         let line = run.stderr.lines().find(|line| line.contains("run ended")).unwrap();
         assert!(line.contains(&words.replace('"', r#"\""#)), "{line}");
@@ -164,7 +164,7 @@ async fn a_text_that_was_changed_or_moved_does_not_open(engine: Engine) {
     for (what, first, second) in changed {
         put(&site, &first, &second).await;
         let run = site.reconcile(1001, &[]).await;
-        assert_eq!(run["error"]["kind"], "token_unreadable", "{what}: {run}");
+        assert_eq!(run["error"]["kind"], "token_decryption_failed", "{what}: {run}");
         assert!(run["error"]["message"].as_str().unwrap().contains("merchant 1001"), "{what}: {run}");
     }
     assert_eq!(seen(&site.salla), 0, "Salla was asked with a token that somebody laid hands on");

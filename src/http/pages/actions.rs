@@ -77,7 +77,7 @@ async fn rerun<L: Ledger, R: Register>(
         Enqueued::KeyTaken | Enqueued::UnknownMerchant => {
             return Err(Oops::not_found(format!("no merchant {merchant} is registered")));
         }
-        Enqueued::Retired => return Err(Oops::new(StatusCode::CONFLICT, MerchantState::Retired.advice())),
+        Enqueued::Uninstalled => return Err(Oops::new(StatusCode::CONFLICT, MerchantState::Uninstalled.advice())),
     };
     Ok(Redirect::to(&words::run_address(id)).into_response())
 }

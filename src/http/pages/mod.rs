@@ -99,7 +99,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
 
-/// And it stays a page where it tells of trouble.
+/// An error is a page, too.
 async fn headers(mut response: Response) -> Response {
     if response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
         response.extensions_mut().insert(super::problem::Shown);
@@ -193,7 +193,7 @@ impl Visitor {
 /// Why there is no page.
 #[derive(Debug)]
 pub(super) enum Oops {
-    /// Nobody has signed in; afterwards they are taken there.
+    /// The visitor is not signed in. After signing in, the browser goes there.
     SignIn(Uri),
     /// In words.
     Told { status: StatusCode, detail: String },

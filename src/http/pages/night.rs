@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{MerchantState, Run, RunStatus},
-    reconcile::ports::{Attention, Gauges, Ledger, Night, Overview, Register, RunFilter, Standstill},
+    reconcile::ports::{Attention, Gauges, GlobalPause, Ledger, Night, Overview, Register, RunFilter},
 };
 
 const NIGHTS: u64 = 30;
@@ -30,20 +30,20 @@ const REFRESH: u32 = 10;
 pub async fn show<L: Ledger + Overview, R: Register>(State(desk): State<Desk<L, R>>, Extension(visitor): Of) -> Page {
     let ledger = &desk.api.ledger;
     let latest = RunFilter { limit: LATEST, ..RunFilter::default() };
-    let (gauges, nights, attention, latest, standstill, now) = tokio::try_join!(
+    let (gauges, nights, attention, latest, global_pause, now) = tokio::try_join!(
         ledger.gauges(),
         ledger.nights(NIGHTS),
         ledger.attention(STORES),
         ledger.runs(latest),
-        ledger.standstill(),
+        ledger.global_pause(),
         ledger.now()
     )?;
     let tonight = nights.iter().find(|night| night.made > 0);
     let under_way = tonight.is_some_and(|night| night.took.is_none());
     let again = if under_way || gauges.runs_active > 0 { Again::In(REFRESH) } else { Again::Never };
     let content = html! {
-        (verdict(&gauges, tonight, attention.len(), standstill.as_ref()))
-        @if let Some(standstill) = &standstill { (all_paused(standstill, &visitor, now)) }
+        (verdict(&gauges, tonight, attention.len(), global_pause.as_ref()))
+        @if let Some(global_pause) = &global_pause { (paused_banner(global_pause, &visitor, now)) }
         @if desk.api.metrics.salla_is_away() {
             div.note.bad role="status" { p { strong { "Salla does not answer." } " Runs wait at their cursors, and go on by themselves when it is back." } }
         }
@@ -52,7 +52,7 @@ pub async fn show<L: Ledger + Overview, R: Register>(State(desk): State<Desk<L, 
         (hands(&attention, &visitor, now))
         (history(&nights, now))
         (latest_runs(&latest, now))
-        @if visitor.operates && standstill.is_none() {
+        @if visitor.operates && global_pause.is_none() {
             section {
                 h2 { "Everything" }
                 p.soft { "While all stores are paused no run begins, and those under way are given back at their cursors." }
@@ -86,9 +86,9 @@ fn latest_runs(runs: &[Run], now: DateTime<Utc>) -> Markup {
 }
 
 /// In one sentence: must somebody do something?
-fn verdict(gauges: &Gauges, tonight: Option<&Night>, hands: usize, standstill: Option<&Standstill>) -> Markup {
+fn verdict(gauges: &Gauges, tonight: Option<&Night>, hands: usize, global_pause: Option<&GlobalPause>) -> Markup {
     let failed = tonight.map_or(0, |night| night.count(RunStatus::Failed));
-    let text = if standstill.is_some() {
+    let text = if global_pause.is_some() {
         "All stores are paused".to_owned()
     } else if tonight.is_some_and(|night| night.took.is_none()) {
         if failed == 0 {
@@ -110,10 +110,10 @@ fn verdict(gauges: &Gauges, tonight: Option<&Night>, hands: usize, standstill: O
     html! { h1 { (text) } }
 }
 
-fn all_paused(standstill: &Standstill, visitor: &Visitor, now: DateTime<Utc>) -> Markup {
+fn paused_banner(global_pause: &GlobalPause, visitor: &Visitor, now: DateTime<Utc>) -> Markup {
     html! {
         div.note.warn role="status" {
-            p { "Since " (instant(standstill.since, now)) ", by " (standstill.by) ". No run begins, and a firing that comes due waits." }
+            p { "Since " (instant(global_pause.since, now)) ", by " (global_pause.by) ". No run begins, and a firing that comes due waits." }
             @if visitor.operates { div.buttons { (actions::button(visitor, "/dashboard/all/resume", "Let all stores go on")) } }
         }
     }
@@ -127,13 +127,13 @@ fn sweep(tonight: Option<&Night>, now: DateTime<Utc>) -> Markup {
     let trigger = night.trigger.map_or("skipped", |trigger| trigger.as_str());
     html! {
         section {
-            h2 { "Sweep of " (instant(night.slot, now)) }
+            h2 { "Sweep of " (instant(night.scheduled_for, now)) }
             progress max=(night.made) value=(ended) aria-label="Runs that have ended" { (ended) " of " (night.made) }
             p {
                 strong { (number(ended)) " of " (number(night.made)) } " done"
                 @if let Some(took) = night.took { ", in " (span(took)) }
                 @else {
-                    @let so_far = (now - night.fired_at).to_std().unwrap_or_default();
+                    @let so_far = (now - night.started_at).to_std().unwrap_or_default();
                     ", for " (span(so_far)) " now"
                     @if ended > 0 && night.made > ended {
                         @let left = so_far.mul_f64((night.made - ended) as f64 / ended as f64);
@@ -183,7 +183,7 @@ fn numbers(gauges: &Gauges, now: DateTime<Utc>) -> Markup {
                     @if let Some(oldest) = backlog.oldest {
                         div class=(if late { "warn" } else { "" }) { dt { "the oldest since" } dd { (instant(oldest, now)) } }
                     }
-                    @if let Some(lag) = backlog.slot_lag_bytes { div { dt { "slot lag, MiB" } dd { (number(lag >> 20)) } } }
+                    @if let Some(lag) = backlog.replication_slot_lag_bytes { div { dt { "scheduled_for lag, MiB" } dd { (number(lag >> 20)) } } }
                 }
             }
         }
@@ -265,7 +265,7 @@ fn history(nights: &[Night], now: DateTime<Utc>) -> Markup {
                         tbody { @for night in nights {
                             @let totals = night.totals();
                             tr {
-                                td { (day(night.slot)) @if night.trigger.is_none() { " " span.chip { "skipped" } } }
+                                td { (day(night.scheduled_for)) @if night.trigger.is_none() { " " span.chip { "skipped" } } }
                                 td.number { (number(night.made)) }
                                 td.number { (number(night.count(RunStatus::Failed))) }
                                 td.number { (number(night.count(RunStatus::Partial))) }

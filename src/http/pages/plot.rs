@@ -29,9 +29,14 @@ pub fn corrected(nights: &[Night]) -> Markup {
     let bars = nights.iter().map(|night| {
         let totals = night.totals();
         Bar {
-            at: night.slot,
+            at: night.scheduled_for,
             parts: vec![("created", totals.created as f64), ("updated", totals.updated as f64)],
-            title: format!("{}: {} missing, {} stale", day(night.slot), number(totals.created), number(totals.updated)),
+            title: format!(
+                "{}: {} missing, {} stale",
+                day(night.scheduled_for),
+                number(totals.created),
+                number(totals.updated)
+            ),
             skipped: night.trigger.is_none(),
         }
     });
@@ -41,13 +46,13 @@ pub fn corrected(nights: &[Night]) -> Markup {
 /// How long each night's sweep took, oldest first.
 pub fn took(nights: &[Night], now: DateTime<Utc>) -> Markup {
     let bars = nights.iter().map(|night| {
-        let took = night.took.unwrap_or_else(|| (now - night.fired_at).to_std().unwrap_or_default());
+        let took = night.took.unwrap_or_else(|| (now - night.started_at).to_std().unwrap_or_default());
         let took = if night.trigger.is_none() { std::time::Duration::ZERO } else { took };
         let until_now = if night.took.is_none() && night.made > 0 { " so far" } else { "" };
         Bar {
-            at: night.slot,
+            at: night.scheduled_for,
             parts: vec![("took", took.as_secs_f64())],
-            title: format!("{}: {}{until_now}", day(night.slot), span(took)),
+            title: format!("{}: {}{until_now}", day(night.scheduled_for), span(took)),
             skipped: night.trigger.is_none(),
         }
     });
@@ -116,13 +121,13 @@ mod tests {
     use crate::domain::{RunStatus, Totals, Trigger};
 
     fn night(days: i64, created: u64) -> Night {
-        let slot = DateTime::from_timestamp(1_790_000_000 + days * 86_400, 0).unwrap();
+        let scheduled_for = DateTime::from_timestamp(1_790_000_000 + days * 86_400, 0).unwrap();
         let totals = Totals { fetched: created + 1, created, updated: 1, ..Totals::default() };
         Night {
-            slot,
+            scheduled_for,
             trigger: (created > 0).then_some(Trigger::Schedule),
             made: u64::from(created > 0),
-            fired_at: slot,
+            started_at: scheduled_for,
             took: Some(std::time::Duration::from_secs(90)),
             runs: if created > 0 { vec![(RunStatus::Succeeded, 1, totals)] } else { Vec::new() },
         }

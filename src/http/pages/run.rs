@@ -14,7 +14,7 @@ use super::{
     words::{self, instant, number, span},
 };
 use crate::{
-    domain::{Found, Listing, Outcome, Run, RunId, RunStatus},
+    domain::{Found, Listing, Outcome, Resource, Run, RunId, RunStatus},
     reconcile::ports::{Ledger, Register},
 };
 
@@ -116,8 +116,8 @@ fn trouble(run: &Run, now: DateTime<Utc>) -> Markup {
 /// What it did about each kind of record, and what is certain by that.
 fn guarantees(run: &Run, now: DateTime<Utc>) -> Markup {
     html! {
-        @if run.resources.is_empty() { p { strong { "Guarantee: " } (guarantee(run.status, None)) } }
-        @for part in &run.resources {
+        @if run.resource_results.is_empty() { p { strong { "Guarantee: " } (guarantee(run.status, None, None)) } }
+        @for part in &run.resource_results {
             @let totals = part.totals;
             p {
                 strong { (part.resource.as_str()) } " " (words::status(part.status)) " "
@@ -125,7 +125,7 @@ fn guarantees(run: &Run, now: DateTime<Utc>) -> Markup {
                 @if totals.incomplete() { ", " (number(totals.skipped + totals.failed)) " left out" }
                 ". "
                 @if let Some(window) = part.window { "From " (instant(window.since, now)) ". " }
-                strong { "Guarantee: " } (guarantee(part.status, part.listing))
+                strong { "Guarantee: " } (guarantee(part.status, part.listing, Some(part.resource)))
             }
             @if let Some(error) = &part.error { div.note.bad { p { strong { (error.kind.as_str()) } } p { (error.message) } } }
         }
@@ -133,21 +133,21 @@ fn guarantees(run: &Run, now: DateTime<Utc>) -> Markup {
 }
 
 /// What is certain once a kind of record has been gone through.
-fn guarantee(status: RunStatus, listing: Option<Listing>) -> &'static str {
+fn guarantee(status: RunStatus, listing: Option<Listing>, resource: Option<Resource>) -> &'static str {
     match (status, listing) {
         (RunStatus::Queued | RunStatus::Running, _) => "none yet; it is under way.",
         (RunStatus::Failed | RunStatus::Cancelled, _) => {
             "none; the store's watermark has not moved, and the next run covers the window again."
         }
         (_, None) => "none.",
-        (_, Some(Listing::UpdatedAtMin)) => "every one that Salla changed within the window has been read back.",
-        (_, Some(Listing::Documented)) => {
+        (_, Some(Listing::Filter)) => "every one that Salla changed within the window has been read back.",
+        (_, Some(Listing::Scan)) if resource == Some(Resource::Orders) => {
             "every change that the store's summaries show has been read back, and any other will be within 28 nights."
         }
-        (_, Some(Listing::Rotating)) => {
+        (_, Some(Listing::Rotation)) => {
             "what was created within the window has been read back, and a part of what is older; all of it is within 28 nights."
         }
-        (_, Some(Listing::Full)) => "all that the store has were read back, as they were when this began or later.",
+        (_, Some(Listing::Scan)) => "all that the store has were read back, as they were when this began or later.",
     }
 }
 

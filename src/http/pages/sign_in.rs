@@ -53,7 +53,7 @@ pub async fn show<L: Ledger, R: Register>(State(desk): State<Desk<L, R>>, Query(
     form(&query.then, None).into_response()
 }
 
-/// Begins a session for whoever knows a token.
+/// Begins a session for a caller with a valid token.
 pub async fn submit<L: Ledger, R: Register>(State(desk): State<Desk<L, R>>, request: Request) -> Page {
     let address = limits::caller_address(&request);
     let headers = request.headers().clone();

@@ -74,14 +74,14 @@ fn buttons(merchant: &Merchant, visitor: &Visitor) -> Markup {
     let to = |action: &str| format!("{}/{action}", words::store_address(merchant.merchant_id));
     html! {
         div.buttons {
-            @if merchant.state != MerchantState::Retired {
+            @if merchant.state != MerchantState::Uninstalled {
                 (actions::button(visitor, &to("rerun"), "Rerun"))
                 (actions::button(visitor, &to("rerun-full"), "Rerun its whole history"))
             }
             @match merchant.state {
                 MerchantState::Active => (actions::button(visitor, &to("pause"), "Pause")),
-                MerchantState::Paused | MerchantState::Unsubscribed => (actions::button(visitor, &to("resume"), "Resume")),
-                MerchantState::NeedsReauthorization | MerchantState::Retired => {},
+                MerchantState::Paused | MerchantState::SubscriptionExpired => (actions::button(visitor, &to("resume"), "Resume")),
+                MerchantState::NeedsReauthorization | MerchantState::Uninstalled => {},
             }
         }
     }
@@ -92,17 +92,17 @@ fn tokens(token: Option<TokenState>, now: DateTime<Utc>) -> Markup {
         return html! { div.bad { dt { "Tokens" } dd { "none" } } };
     };
     html! {
-        div class=(if token.refused_at.is_some() { "bad" } else { "" }) {
+        div class=(if token.revoked_at.is_some() { "bad" } else { "" }) {
             dt { "Tokens" }
             dd {
-                @if let Some(at) = token.refused_at { "refused " (instant(at, now)) }
+                @if let Some(at) = token.revoked_at { "refused " (instant(at, now)) }
                 @else if let Some(at) = token.refresh_started_at { "refresh begun " (instant(at, now)) }
                 @else if token.renewable { "good" }
                 @else { "not renewable" }
             }
         }
         div { dt { "Access token ends" } dd { (words::maybe(token.expires_at, now, "when Salla refuses it")) } }
-        div { dt { "Got from Salla" } dd { (instant(token.obtained_at, now)) } }
+        div { dt { "Got from Salla" } dd { (instant(token.issued_at, now)) } }
     }
 }
 
@@ -118,7 +118,7 @@ fn of_drift(drift: Option<&Drift>) -> Markup {
                     div { dt { "could not be read" } dd { (number(drift.skipped)) } }
                     div { dt { "could not be written" } dd { (number(drift.failed)) } }
                     @if let Some(seconds) = drift.lateness.median_seconds { div { dt { "late, in the middle" } dd { (span(std::time::Duration::from_secs(seconds))) } } }
-                    @if let Some(seconds) = drift.lateness.max_seconds { div { dt { "late at the most" } dd { (span(std::time::Duration::from_secs(seconds))) } } }
+                    @if let Some(seconds) = drift.lateness.max_seconds { div { dt { "late at most" } dd { (span(std::time::Duration::from_secs(seconds))) } } }
                 }
                 @if !drift.lost_webhooks.is_empty() {
                     p { "Webhooks that must have been lost: "

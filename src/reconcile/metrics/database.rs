@@ -1,4 +1,4 @@
-//! What the database tells at a scrape. It is made anew for each, so that no number outlives the answer it came from.
+//! Metrics that are read from the database at each scrape, so that no value outlives the answer it came from.
 
 use chrono::{DateTime, Utc};
 use prometheus::{Registry, proto::MetricFamily};
@@ -18,7 +18,10 @@ const HELP: [(&str, &str); 13] = [
         "runs_due",
         "Of those that wait, the ones whose time has come (from the database): if none are active, no worker takes them.",
     ),
-    ("all_paused", "1 while all stores are paused: no run begins until `merchants resume --all` (from the database)."),
+    (
+        "global_pause",
+        "1 while all stores are paused: no run begins until `merchants resume --all` (from the database).",
+    ),
     ("merchants", "Registered merchants by state (from the database)."),
     (
         "merchants_overdue",
@@ -38,11 +41,11 @@ const HELP: [(&str, &str); 13] = [
         "Events of runs that ended well and are still to be delivered to cdc.webhook_url (from the database).",
     ),
     (
-        "event_oldest_timestamp_seconds",
-        "Since when the oldest of them waits, Unix time; 0: none does: if it stays, see events_total and slot_lag_bytes (from the database).",
+        "oldest_pending_event_timestamp_seconds",
+        "Since when the oldest of them waits, Unix time; 0: none does: if it stays, see event_deliveries_total and replication_slot_lag_bytes (from the database).",
     ),
     (
-        "slot_lag_bytes",
+        "replication_slot_lag_bytes",
         "By how much the consumer of cdc.slot lags behind; absent: no slot of that name: events wait for it (from the database).",
     ),
 ];
@@ -59,19 +62,19 @@ pub(super) fn gather(gauges: Option<&Gauges>) -> Result<Vec<MetricFamily>, prome
             ("runs_active", count(gauges.runs_active)),
             ("runs_queued", count(gauges.runs_queued)),
             ("runs_due", count(gauges.runs_due)),
-            ("all_paused", i64::from(gauges.standstill)),
+            ("global_pause", i64::from(gauges.global_pause)),
             ("merchants_overdue", count(gauges.merchants_overdue)),
             ("last_success_timestamp_seconds", unix(gauges.last_success)),
             ("oldest_watermark_timestamp_seconds", unix(gauges.oldest_watermark)),
-            ("last_firing_timestamp_seconds", unix(gauges.last_firing)),
+            ("last_firing_timestamp_seconds", unix(gauges.last_sweep)),
         ] {
             make.gauge(name)?.set(value);
         }
         if let Some(backlog) = &gauges.backlog {
             make.gauge("events_pending")?.set(count(backlog.pending));
-            make.gauge("event_oldest_timestamp_seconds")?.set(unix(backlog.oldest));
-            if let Some(lag) = backlog.slot_lag_bytes {
-                make.gauge("slot_lag_bytes")?.set(count(lag));
+            make.gauge("oldest_pending_event_timestamp_seconds")?.set(unix(backlog.oldest));
+            if let Some(lag) = backlog.replication_slot_lag_bytes {
+                make.gauge("replication_slot_lag_bytes")?.set(count(lag));
             }
         }
         let merchants = make.gauges("merchants", "state")?;

@@ -52,7 +52,7 @@ const HELP: [(&str, &str); 15] = [
         "1 for the state that the circuit to Salla is in: while it is open Salla does not answer, and runs wait.",
     ),
     (
-        "salla_store_circuits_open",
+        "merchant_circuits_open",
         "Stores that do not answer while others do: their runs wait at their cursors; the log names them.",
     ),
     (
@@ -64,12 +64,12 @@ const HELP: [(&str, &str); 15] = [
         "Webhooks by event and by what became of them; `unauthorized` and `malformed` are worth a look at the secret and the portal.",
     ),
     (
-        "events_total",
-        "Tries to deliver an event to cdc.webhook_url, by result; `refused` and `unanswered` are made again: the log tells what came back.",
+        "event_deliveries_total",
+        "Tries to deliver an event to cdc.webhook_url, by result; `rejected` and `no_response` are made again: the log tells what came back.",
     ),
     ("leases_lost_total", "Runs that another process took over; look for stalls of this one."),
     (
-        "tokens_unavailable_total",
+        "token_store_errors_total",
         "Runs that had to wait because what keeps the tokens (AWS) did not answer; the log tells why.",
     ),
 ];
@@ -132,12 +132,12 @@ impl Metrics {
             request_duration: make.histogram("salla_request_duration_seconds", &REQUEST_BUCKETS)?,
             throttled: make.register(Counter::with_opts(make.opts("salla_throttled_seconds_total"))?)?,
             circuit: make.gauges("salla_circuit_state", "state")?,
-            store_circuits_open: make.gauge("salla_store_circuits_open")?,
+            store_circuits_open: make.gauge("merchant_circuits_open")?,
             token_refreshes: make.counters("token_refreshes_total", &["result"])?,
             webhooks: make.counters("webhooks_total", &["event", "result"])?,
-            events: make.counters("events_total", &["result"])?,
+            events: make.counters("event_deliveries_total", &["result"])?,
             leases_lost: make.register(IntCounter::with_opts(make.opts("leases_lost_total"))?)?,
-            tokens_unavailable: make.register(IntCounter::with_opts(make.opts("tokens_unavailable_total"))?)?,
+            tokens_unavailable: make.register(IntCounter::with_opts(make.opts("token_store_errors_total"))?)?,
             registry,
         };
         metrics.begin_at_zero();
@@ -159,13 +159,13 @@ impl Metrics {
                 self.records.with_label_values(&[resource.as_str(), outcome.as_str()]);
             }
         }
-        for result in ["renewed", "refused", "not_used", "unknown"] {
+        for result in ["renewed", "refused", "not_attempted", "unknown"] {
             self.token_refreshes.with_label_values(&[result]);
         }
         for code in ["200", "401", "429", "error"] {
             self.requests.with_label_values(&[code]);
         }
-        for result in ["delivered", "refused", "unanswered"] {
+        for result in ["delivered", "rejected", "no_response"] {
             self.events.with_label_values(&[result]);
         }
         // Of whatever event it may be.

@@ -59,7 +59,7 @@ pub enum Action {
     CustomerErase,
     /// What is kept of customers was applied to all that is held.
     CustomersRedact,
-    /// Tokens were encrypted anew.
+    /// Tokens were re-encrypted.
     KeysRotate,
 }
 

@@ -11,9 +11,9 @@ use crate::{
 };
 
 /// A run that came to nothing this often in a row, for its process or its database went away, is ended.
-pub const MAX_SETBACKS: u32 = 5;
+pub const MAX_FAILED_ATTEMPTS: u32 = 5;
 
-/// A claim on a run: whoever holds it may write on the run's behalf until the lease ends or another
+/// A claim on a run: its holder may write for the run until the lease ends or another
 /// process raises the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {
@@ -72,13 +72,13 @@ pub struct Claim {
     /// What another process has sent to the store within the last minute, as far as it said so.
     pub spent: u32,
     /// Whether earlier runs could not read or write any of the merchant's records.
-    pub ails: bool,
+    pub has_failed_records: bool,
     /// What an earlier holder got done.
     pub resumed: Option<Resumed>,
     /// Customers of whom nothing is to be kept. Who is added meanwhile takes the lease away.
     pub erased: Vec<i64>,
     /// How often in a row it was taken up, this time not counted, and came to nothing: no page was committed.
-    pub setbacks: u32,
+    pub failed_attempts: u32,
 }
 
 /// A watermark that is further ahead of the database's clock is ignored, and replaced.

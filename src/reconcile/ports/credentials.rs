@@ -39,7 +39,7 @@ pub struct Credentials<T = SecretString> {
     /// The tokens.
     pub tokens: Tokens<T>,
     /// Since when they are stored.
-    pub obtained_at: DateTime<Utc>,
+    pub issued_at: DateTime<Utc>,
     /// Raised by each change.
     pub version: i64,
     /// Since when a refresh has been under way, by the database's clock.
@@ -48,8 +48,8 @@ pub struct Credentials<T = SecretString> {
     pub refused: bool,
 }
 
-/// A mark older than this was left by a process that died, or by a request whose answer was lost: nobody knows
-/// whether the refresh token is used up, and nobody uses it again.
+/// A mark older than this was left by a process that died, or by a request whose answer was lost. The
+/// refresh token may be used up, so it is not used again.
 pub const REFRESH_TAKES_AT_MOST: Duration = Duration::from_secs(120);
 
 /// Why tokens could not be read or saved.
@@ -83,9 +83,9 @@ pub enum CredentialError {
 }
 
 /// Where tokens are kept. The database keeps sealed ones (`CredentialStore<Sealed>`); the vault opens and
-/// seals them for whoever needs them in the clear.
+/// decrypts them for callers that need plain tokens.
 ///
-/// Salla revokes both tokens when a refresh token is used twice, so a refresh is begun by whoever
+/// Salla revokes both tokens when a refresh token is used twice, so a refresh is begun by the process that
 /// wins [`begin_refresh`](Self::begin_refresh), sent once, and its result saved at once.
 pub trait CredentialStore<T = SecretString>: Send + Sync + 'static {
     /// The merchant's tokens; `None` when there are none.
@@ -103,7 +103,7 @@ pub trait CredentialStore<T = SecretString>: Send + Sync + 'static {
         attempt: Uuid,
     ) -> impl Future<Output = Result<bool, CredentialError>> + Send;
 
-    /// Saves both new tokens and clears the mark, in one transaction; whoever was in doubt about them is not any more.
+    /// Saves both new tokens and clears the mark, in one transaction; the tokens are no longer in doubt.
     fn complete_refresh(
         &self,
         merchant: MerchantId,

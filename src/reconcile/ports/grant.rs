@@ -22,7 +22,7 @@ pub enum Unusable {
     /// An end that no calendar of the database's has.
     #[error("its expires_at lies before 1970 or after 9999")]
     End,
-    /// A name that nobody could read.
+    /// An unreadable name.
     #[error("its name is empty, longer than {LONGEST_NAME} characters, or holds control characters")]
     Name,
 }

@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use chrono::{DateTime, Utc};
 
-use super::{Actor, Audited, Backlog, Claim, EndedSweep, Fired, Firing, Lease, NotReady, TargetError};
+use super::{Actor, Audited, Backlog, Claim, EndedSweep, Lease, NotReady, RecordedSweep, SweepDecision, TargetError};
 use crate::domain::{
     Drift, Failure, Found, Merchant, MerchantId, MerchantState, Part, Period, Request, Resource, Run, RunId, RunStatus,
     Trigger, Wait,
@@ -45,10 +45,10 @@ pub enum Enqueued {
     KeyTaken,
     /// The merchant has one, queued or running.
     Active(RunId),
-    /// Nobody of that id is registered.
+    /// No merchant of that id is registered.
     UnknownMerchant,
     /// The merchant has uninstalled the app.
-    Retired,
+    Uninstalled,
 }
 
 /// What became of the attempt to begin a run in the foreground.
@@ -66,14 +66,14 @@ pub enum Begun {
         /// That run.
         run_id: RunId,
         /// Raised when the holder changes.
-        lease_until: DateTime<Utc>,
+        lease_expires_at: DateTime<Utc>,
         /// From now, by the database's clock.
         lapses_in: Duration,
     },
-    /// Nobody of that id is registered.
+    /// No merchant of that id is registered.
     UnknownMerchant,
     /// The merchant has uninstalled the app.
-    Retired,
+    Uninstalled,
 }
 
 /// What a worker gets from the queue.
@@ -169,16 +169,16 @@ pub struct Gauges {
     /// The watermark that lies furthest back, of the active merchants.
     pub oldest_watermark: Option<DateTime<Utc>>,
     /// The latest firing of any schedule that was not skipped, or when one was first started.
-    pub last_firing: Option<DateTime<Utc>>,
+    pub last_sweep: Option<DateTime<Utc>>,
     /// All stores are paused.
-    pub standstill: bool,
-    /// The events that are to be delivered; `None`: runs are told of to nobody.
+    pub global_pause: bool,
+    /// The events that are to be delivered; `None`: no events are sent.
     pub backlog: Option<Backlog>,
 }
 
 /// All stores are paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standstill {
+pub struct GlobalPause {
     /// Since when.
     pub since: DateTime<Utc>,
     /// Who paused them: an [`Actor`] as it is shown.
@@ -198,7 +198,7 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     fn claim(&self, limit: u32) -> impl Future<Output = Result<Taken, TargetError>> + Send;
 
     /// Whether all stores are paused.
-    fn standstill(&self) -> impl Future<Output = Result<Option<Standstill>, TargetError>> + Send;
+    fn global_pause(&self) -> impl Future<Output = Result<Option<GlobalPause>, TargetError>> + Send;
 
     /// Renews these leases, and returns those whose runs go on: still held, not to be cancelled, and, but for those
     /// of the foreground, not while all stores are paused.
@@ -238,19 +238,19 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     /// Asks for a run's end: `None` unknown, `Some(false)` it has ended already.
     fn cancel(&self, run: RunId, by: &Actor) -> impl Future<Output = Result<Option<bool>, TargetError>> + Send;
 
-    /// The newest firing on record of the schedule that `pattern` names.
-    fn last_firing(&self, pattern: &str) -> impl Future<Output = Result<Option<DateTime<Utc>>, TargetError>> + Send;
+    /// The newest sweep of the schedule `cron`.
+    fn last_sweep(&self, cron: &str) -> impl Future<Output = Result<Option<DateTime<Utc>>, TargetError>> + Send;
 
-    /// Records a firing and makes its runs, in one transaction; `None` when another process did.
-    fn fire(
+    /// Records a sweep and enqueues its runs, in one transaction; `None` when another process did.
+    fn record_sweep(
         &self,
-        slot: DateTime<Utc>,
-        pattern: &str,
-        firing: Firing,
-    ) -> impl Future<Output = Result<Option<Fired>, TargetError>> + Send;
+        scheduled_for: DateTime<Utc>,
+        cron: &str,
+        decision: SweepDecision,
+    ) -> impl Future<Output = Result<Option<RecordedSweep>, TargetError>> + Send;
 
-    /// Makes runs of earlier firings whose merchants another session held.
-    fn fire_deferred(&self) -> impl Future<Output = Result<Fired, TargetError>> + Send;
+    /// Enqueues the runs of earlier sweeps whose merchants another session had locked.
+    fn fire_deferred(&self) -> impl Future<Output = Result<RecordedSweep, TargetError>> + Send;
 
     /// The database's clock.
     fn now(&self) -> impl Future<Output = Result<DateTime<Utc>, TargetError>> + Send;
@@ -284,7 +284,7 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     /// Whether the database answers and has this version's schema; the error says what is wrong.
     fn ready(&self) -> impl Future<Output = Result<(), NotReady>> + Send;
 
-    /// The sweeps whose last run has ended, each told once, whoever asks.
+    /// The sweeps whose last run has ended, each returned to one caller only.
     fn ended_sweeps(&self) -> impl Future<Output = Result<Vec<EndedSweep>, TargetError>> + Send;
 
     /// Removes some ended runs older than `keep`, with their discrepancies, and returns how many; fewer than

@@ -7,7 +7,6 @@ mod audit;
 mod claim;
 mod credentials;
 mod every;
-mod firing;
 mod grant;
 mod ledger;
 mod outbox;
@@ -16,17 +15,17 @@ mod owner;
 mod pauses;
 mod register;
 mod source;
+mod sweep;
 mod target;
 
 pub use audit::{Action, Actor, Audit, Audited};
-pub use claim::{Claim, Cursor, Lease, MAX_SETBACKS, Resumed, Seen, WATERMARK_TOLERANCE};
+pub use claim::{Claim, Cursor, Lease, MAX_FAILED_ATTEMPTS, Resumed, Seen, WATERMARK_TOLERANCE};
 pub use credentials::{CredentialError, CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, Sealed, Tokens};
 pub use every::{Sources, Targets};
-pub use firing::{EndedSweep, Fired, Firing};
 pub use grant::Unusable;
 pub use ledger::{
-    Again, Begun, DriftFilter, Ending, Enqueued, Gauges, IdempotencyKey, Ledger, NewRun, PRUNE_BATCH, Released,
-    RunFilter, Standstill, Taken,
+    Again, Begun, DriftFilter, Ending, Enqueued, Gauges, GlobalPause, IdempotencyKey, Ledger, NewRun, PRUNE_BATCH,
+    Released, RunFilter, Taken,
 };
 pub use outbox::{Backlog, Outbox, OutboxEvent, Undelivered};
 pub use overview::{Attention, Night, Overview, TokenState};
@@ -36,6 +35,7 @@ pub use register::{
     AppEvent, Applied, Changed, MerchantFilter, ReadEvent, Register, Registered, Registration, Told, UnreadableEvent,
 };
 pub use source::{LinesRead, Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError, Whose};
+pub use sweep::{EndedSweep, RecordedSweep, SweepDecision};
 pub use target::{
     Assessed, Batch, Cause, Checked, Committed, HeldVersion, NotReady, Ought, PageCommit, Target, TargetError,
 };

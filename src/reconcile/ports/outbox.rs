@@ -1,4 +1,4 @@
-//! The runs that ended well and are still to be told of.
+//! Events about succeeded runs that are not delivered yet.
 
 use std::{future::Future, time::Duration};
 
@@ -38,13 +38,13 @@ pub struct Backlog {
     pub oldest: Option<chrono::DateTime<chrono::Utc>>,
     /// By how many bytes of the log the replication slot's consumer lags behind; `None`: no slot is asked for, or
     /// there is none of its name.
-    pub slot_lag_bytes: Option<u64>,
+    pub replication_slot_lag_bytes: Option<u64>,
 }
 
 /// The outbox. A run's end puts its event there, in the transaction of that end. Every time is the database's own.
 pub trait Outbox: Send + Sync + Clone + 'static {
     /// Takes up to `limit` merchants' oldest events that are due and, where a replication slot is named, whose changes
-    /// its consumer has confirmed. Whoever takes one has a minute to deliver it.
+    /// its consumer has confirmed. The caller has a minute to deliver each.
     fn take(&self, limit: u32) -> impl Future<Output = Result<Vec<Undelivered>, TargetError>> + Send;
 
     /// These were delivered: each merchant's next event is due.

@@ -11,13 +11,13 @@ use crate::domain::{Merchant, MerchantId, Run, RunStatus, Totals, Trigger};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Night {
     /// When it was due.
-    pub slot: DateTime<Utc>,
+    pub scheduled_for: DateTime<Utc>,
     /// Whether it was on time or made up for; `None`: it was skipped.
     pub trigger: Option<Trigger>,
     /// How many runs it made.
     pub made: u64,
     /// When it made them.
-    pub fired_at: DateTime<Utc>,
+    pub started_at: DateTime<Utc>,
     /// From then to the last run's end; `None`: some have not ended.
     pub took: Option<Duration>,
     /// How many of its runs stand so, and what they counted; empty where that is not known any more.
@@ -62,7 +62,7 @@ pub struct Attention {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenState {
     /// When they came from Salla.
-    pub obtained_at: DateTime<Utc>,
+    pub issued_at: DateTime<Utc>,
     /// When the access token ends; `None`: Salla did not say.
     pub expires_at: Option<DateTime<Utc>>,
     /// Whether there is a refresh token.
@@ -70,12 +70,12 @@ pub struct TokenState {
     /// Since when a refresh is under way, or has an unknown outcome.
     pub refresh_started_at: Option<DateTime<Utc>>,
     /// Since when Salla refuses them.
-    pub refused_at: Option<DateTime<Utc>>,
+    pub revoked_at: Option<DateTime<Utc>>,
 }
 
 /// What the pages read beside the ledger and the register.
 pub trait Overview: Clone + Send + Sync + 'static {
-    /// The latest firings, newest first.
+    /// The latest sweeps, newest first.
     fn nights(&self, limit: u64) -> impl Future<Output = Result<Vec<Night>, TargetError>> + Send;
 
     /// The stores that need a hand: those whose tokens are refused, then those that nothing has covered for longest, then

@@ -5,12 +5,12 @@ use std::{future::Future, time::Duration};
 use super::TargetError;
 use crate::domain::{MerchantId, Wait};
 
-/// Nobody means longer than this by a `Retry-After`; a store that is asked too early says so again.
+/// A longer `Retry-After` is not believed. A server that is asked too early says so again.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(7 * 86_400);
 
 /// Where the pauses that Salla asks for are kept, for whichever process has the store next.
 pub trait PauseStore: Send + Sync + 'static {
-    /// Nobody sends anything to the store for `pause` from now; a pause on record that ends later stays.
+    /// No process sends a request for the merchant for `pause` from now. A stored pause that ends later stays.
     fn pause(&self, merchant: MerchantId, pause: Duration) -> impl Future<Output = Result<(), TargetError>> + Send;
 
     /// So many requests were sent to the store within the last minute, whose answers do not say what is left.
@@ -22,7 +22,7 @@ pub trait BudgetStore: Send + Sync + 'static {
     /// Takes one request of `allowance` in ten minutes; or after how long, at the earliest, there is another.
     fn take(&self, allowance: u32) -> impl Future<Output = Result<Result<(), Duration>, TargetError>> + Send;
 
-    /// Nobody sends such a request for `pause` from now.
+    /// No process sends such a request for `pause` from now.
     fn close(&self, pause: Duration) -> impl Future<Output = Result<(), TargetError>> + Send;
 }
 
@@ -32,7 +32,7 @@ pub trait Limits: Send + Sync {
     /// is too little to matter.
     fn spent(&self, merchant: MerchantId) -> u32;
 
-    /// Another process has sent so many within the last minute; `None`: nobody knows how many.
+    /// Another process has sent so many within the last minute; `None`: unknown.
     fn inherit(&self, merchant: MerchantId, spent: Option<u32>);
 
     /// What the store's requests wait for, and for how long.

@@ -35,7 +35,7 @@ pub enum Changed {
     Now(Merchant),
     /// It would not help.
     Impossible(Obstacle),
-    /// Nobody of that id is registered.
+    /// No merchant of that id is registered.
     Unknown,
 }
 
@@ -105,7 +105,7 @@ pub enum Applied {
     Outdated,
     /// An authorization more than a day old: its tokens may have been used since.
     Stale,
-    /// Nobody of that id is registered.
+    /// No merchant of that id is registered.
     UnknownMerchant,
 }
 
@@ -125,11 +125,11 @@ impl Applied {
 
 /// The register.
 ///
-/// The database keeps sealed tokens (`Register<Sealed>`); the vault seals them for whoever has them in the clear. Where a merchant stands afterwards is [`Standing`](crate::domain::Standing)'s to say, and each call is
+/// The database keeps sealed tokens (`Register<Sealed>`); the vault encrypts them for callers with plain tokens. Where a merchant stands afterwards is [`Standing`](crate::domain::Standing)'s to say, and each call is
 /// one transaction that holds the merchant's row.
 ///
 /// New tokens always win over a refresh that is under way: their version is one that no refresh leads to. A merchant
-/// that is retired loses its tokens, and its runs end as cancelled, whoever holds them. A pause, or the end of a
+/// whose app is uninstalled loses its tokens, and its runs end as cancelled, in any process. A pause, or the end of a
 /// subscription, cancels the runs that the schedule has queued. Each change has its entry in the audit, in the same transaction.
 pub trait Register<T = SecretString>: Clone + Send + Sync + 'static {
     /// Registers a store, or replaces its name and tokens; it is active afterwards.

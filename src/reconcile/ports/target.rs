@@ -33,7 +33,7 @@ pub struct Assessed<R: Record> {
 /// A record whose details were read because a summary was not enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checked {
-    /// What the list told of it.
+    /// What the list says about it.
     pub summary: Summary,
     /// What our copy hashes to once this page is committed.
     pub held: Fingerprint,
@@ -55,8 +55,8 @@ pub struct Batch<R: Record> {
     /// Records that Salla says are gone, and the version that was held when it was asked: those that are still held
     /// so are marked.
     pub gone: Vec<HeldVersion>,
-    /// Records that were unwell: those of them that are not skipped or failed now are no more.
-    pub well: Vec<i64>,
+    /// Previously failed records in this batch. Those that succeed now leave `failed_records`.
+    pub recovered: Vec<i64>,
     /// The ids that were seen; each pass at most once.
     pub seen: Seen,
     /// The latest stamp that Salla's clock can have made by now. A stored version that is later is not newer.
@@ -74,7 +74,7 @@ impl<R: Record> Default for Batch<R> {
             unchanged: 0,
             checked: Vec::new(),
             gone: Vec::new(),
-            well: Vec::new(),
+            recovered: Vec::new(),
             seen: Seen::new(),
             latest: None,
             asked_at: Instant::now(),
@@ -85,11 +85,11 @@ impl<R: Record> Default for Batch<R> {
 impl<R: Record> Batch<R> {
     /// Whether nothing of it differs from what is held, or from what is known of it.
     pub fn is_quiet(&self) -> bool {
-        let Self { records, unreadable, lines, checked, gone, well, .. } = self;
+        let Self { records, unreadable, lines, checked, gone, recovered, .. } = self;
         let nothing_else = unreadable.is_empty() && lines.is_empty() && checked.is_empty();
         nothing_else
             && gone.is_empty()
-            && well.is_empty()
+            && recovered.is_empty()
             && records.iter().all(|record| record.verdict == Verdict::Unchanged)
     }
 
@@ -166,7 +166,7 @@ pub trait Target<R: Record>: Send + Sync {
     ) -> impl Future<Output = Result<(usize, Vec<HeldVersion>), TargetError>> + Send;
 
     /// The ids of what could not be read or written and has not been since, those not tried for longest first.
-    fn unwell(&self, merchant: MerchantId) -> impl Future<Output = Result<Vec<i64>, TargetError>> + Send;
+    fn failed_records(&self, merchant: MerchantId) -> impl Future<Output = Result<Vec<i64>, TargetError>> + Send;
 
     /// Writes what differs, marks what is gone, and keeps the discrepancies, the totals and the cursor, in one
     /// transaction, fenced by the lease. A row that became newer in the meantime is left alone and counts as unchanged;

@@ -59,8 +59,8 @@ impl WalkError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::Unstable { .. } => FailureKind::ListingUnstable,
-            Self::Repeated(_) => FailureKind::RepeatedPage,
-            Self::Endless { .. } => FailureKind::EndlessList,
+            Self::Repeated(_) => FailureKind::PaginationLoop,
+            Self::Endless { .. } => FailureKind::PaginationLimitExceeded,
             Self::TooLong => FailureKind::ListingUnsupported,
         }
     }

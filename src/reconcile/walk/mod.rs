@@ -34,10 +34,10 @@ use pass::{Pass, Reading};
 
 use super::ports::RowKey;
 
-/// The end where changes arrive is read again at most so often.
+/// How often at most the end where changes arrive is read again.
 const EDGE_ROUNDS: u8 = 3;
 
-/// A list whose order is not known is read at most so often.
+/// How often at most a list of unknown order is read.
 const READINGS: usize = 3;
 
 /// A list in which records with one stamp lie across page boundaries is read at most this many times: each reading shows

@@ -1,6 +1,6 @@
 //! How many requests one store's limit still permits. Pure: the clock is handed in.
 //!
-//! Nobody tells how the server counts: in minutes that begin with a request, or with the clock's minute, or in the last
+//! The server does not say how it counts: in minutes that begin with a request, or with the clock's minute, or in the last
 //! sixty seconds, or in a bucket that leaks. All of them are content with a client of whose requests no sixty seconds
 //! hold more than the limit, wherever they begin; so that is what the log of the last minute sees to. It costs next to
 //! nothing: in the long run no such server permits more. A request may reach the server at any time between its
@@ -32,7 +32,7 @@ pub struct Announced {
     pub refused: bool,
 }
 
-/// When the server begins to count anew, by its own account.
+/// When the server's count restarts, by its own account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reset {
     /// Seconds of the Unix epoch on the server's clock, as announced.
@@ -55,7 +55,7 @@ pub struct Grant {
     number: u64,
     /// Of these, the ones that no longer counted when it was sent.
     past: u64,
-    /// It is the last one for at least this long: a program that begins anew has to keep quiet for the rest of it.
+    /// It is the last one for at least this long: a restarted program has to wait for the rest of it.
     pub rest: Option<Duration>,
 }
 
@@ -128,7 +128,7 @@ impl Limiter {
         }
     }
 
-    /// Takes one request from the limit, or says how long to wait, at the most, before asking again; any answer is
+    /// Takes one request from the limit, or says how long to wait at most before asking again; any answer is
     /// reason to ask earlier.
     pub fn take(&mut self, now: Instant) -> Result<Grant, Duration> {
         self.forget(now);
@@ -224,7 +224,7 @@ impl Limiter {
     fn closed_until(&self, now: Instant) -> Option<Instant> {
         let pause = self.paused_until.filter(|&until| until > now);
         let usable = usable(self.limit, self.share);
-        // Requests that are under way are on nobody's account yet; or they are, and their answers will tell.
+        // The server may not have counted requests that are in progress; or it has, and their answers will tell.
         let reserved = (self.limit - usable).saturating_add(self.in_flight);
         let left = self.window.as_ref().filter(|window| window.ends > now && window.remaining <= reserved);
         let announced = left.map(|window| window.ends);

@@ -51,7 +51,7 @@ struct Server {
 }
 
 impl Server {
-    /// Counts a request, or refuses it, and says what is left, and when it begins anew in seconds of its clock.
+    /// Counts a request, or refuses it, and says what is left, and when the count restarts in seconds of its clock.
     fn ask(&mut self, now: Micros) -> (bool, u32, Micros) {
         let (now, limit) = (now + self.clock, self.limit);
         match &mut self.counting {
@@ -512,11 +512,11 @@ fn what_is_spent_is_handed_over_where_nobody_announces_it() {
     next.inherit(Some(15), now);
     assert_eq!(room(&mut next, now), 5);
     assert!(next.take(now + MINUTE).is_ok());
-    // Who died has told nobody.
+    // A process that died reported nothing.
     let mut heir = Limiter::new(20, 1.0);
     heir.inherit(None, now);
     assert_eq!(room(&mut heir, now), 15);
-    // The server tells whoever asks.
+    // The server tells every client.
     let grant = first.take(now).unwrap();
     first.answered(grant, answer(20, 4, None), now);
     assert_eq!(first.spent(now), 0);

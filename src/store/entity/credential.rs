@@ -14,10 +14,10 @@ pub struct Model {
     #[sea_orm(column_type = "Text", nullable)]
     pub refresh_token: Option<String>,
     pub expires_at: Option<Stamp>,
-    pub obtained_at: Option<Stamp>,
+    pub issued_at: Option<Stamp>,
     pub version: i64,
     pub refresh_started_at: Option<Stamp>,
-    pub refused_at: Option<Stamp>,
+    pub revoked_at: Option<Stamp>,
     pub owner_confirmed: bool,
     pub refresh_attempt: Option<Uuid>,
 }

@@ -22,9 +22,9 @@ pub struct Model {
     pub payload: Option<Json>,
     pub deleted_at: Option<DateTimeUtc>,
     #[sea_orm(column_type = "Text", nullable)]
-    pub fingerprint: Option<String>,
+    pub content_hash: Option<String>,
     #[sea_orm(column_type = "VarBinary(StringLen::None)", nullable)]
-    pub payload_digest: Option<Vec<u8>>,
+    pub payload_hash: Option<Vec<u8>>,
     pub revision: i64,
     pub created_at: DateTimeUtc,
     pub updated_at: DateTimeUtc,

@@ -19,26 +19,26 @@ pub struct Model {
     pub trigger: String,
     #[sea_orm(column_type = "Text")]
     pub status: String,
-    pub firing: Option<Stamp>,
+    pub sweep_scheduled_for: Option<Stamp>,
     pub since_requested: Option<Stamp>,
     pub until_requested: Option<Stamp>,
     pub full_history: bool,
     pub dry_run: bool,
     pub cancel_requested: bool,
     pub priority: i64,
-    pub owner: Option<Uuid>,
-    pub lease_until: Option<Stamp>,
+    pub worker_id: Option<Uuid>,
+    pub lease_expires_at: Option<Stamp>,
     pub epoch: i64,
     pub attempt: i64,
     /// Lapsed leases in a row without a page between them.
-    pub setbacks: i64,
+    pub failed_attempts: i64,
     pub window_since: Option<Stamp>,
     pub window_until: Option<Stamp>,
     #[sea_orm(column_type = "Text", nullable)]
     pub listing: Option<String>,
     /// The cursor, as JSON.
     #[sea_orm(column_type = "Text", nullable)]
-    pub next_page: Option<String>,
+    pub cursor: Option<String>,
     pub fetched: i64,
     pub created: i64,
     pub updated: i64,
@@ -51,7 +51,7 @@ pub struct Model {
     pub resources_requested: Option<String>,
     /// The parts, as JSON.
     #[sea_orm(column_type = "Text", nullable)]
-    pub resources: Option<String>,
+    pub resource_results: Option<String>,
     #[sea_orm(column_type = "Text", nullable)]
     pub error_kind: Option<String>,
     #[sea_orm(column_type = "Text", nullable)]
@@ -84,11 +84,11 @@ impl Model {
 
     /// `None` also for what another version wrote.
     pub fn parts(&self) -> Option<Vec<Part>> {
-        serde_json::from_str(self.resources.as_deref()?).ok()
+        serde_json::from_str(self.resource_results.as_deref()?).ok()
     }
 
     /// What there is to show of the parts.
-    fn resources(&self) -> Vec<Part> {
+    fn resource_results(&self) -> Vec<Part> {
         self.parts().unwrap_or_else(|| self.request().resources.iter().map(|one| Part::waiting(one, None)).collect())
     }
 
@@ -152,7 +152,7 @@ impl TryFrom<Model> for Run {
             dry_run: row.dry_run,
             window: row.window(),
             totals: row.totals(),
-            resources: row.resources(),
+            resource_results: row.resource_results(),
             requests: row.requests(),
             waiting: row.waiting(),
             error,

@@ -27,8 +27,8 @@ const SCHEME: &str = "kms1";
 /// What a wrapped key is bound to, in the terms of KMS: shown in `CloudTrail`, and to be named in the key's policy.
 const CONTEXT: &str = "salla-reconciler:merchant";
 
-/// Nobody's number, for a data key that is thrown away.
-const NOBODY: MerchantId = MerchantId(0);
+/// No merchant has this id. It is for a data key that is thrown away.
+const NO_MERCHANT: MerchantId = MerchantId(0);
 
 /// A merchant's data key. The cipher wipes it.
 struct DataKey {
@@ -192,7 +192,7 @@ impl Keeper for Kms {
     }
 
     async fn key(&self) -> Result<String, CredentialError> {
-        Ok(self.generate(NOBODY).await?.id)
+        Ok(self.generate(NO_MERCHANT).await?.id)
     }
 
     fn key_of(&self, sealed: &Sealed) -> Option<String> {

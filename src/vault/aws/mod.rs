@@ -48,7 +48,7 @@ impl Aws {
                 .load()
                 .await
         };
-        // Not kept without a region: whoever tells it may be away just now.
+        // Without a region, look again next time: its source may be unavailable now.
         self.settings
             .get_or_try_init(|| async {
                 let settings = load().await;

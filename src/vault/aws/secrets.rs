@@ -1,12 +1,12 @@
 //! Tokens in AWS Secrets Manager, a secret a merchant. The database keeps which version of the secret holds the tokens that
-//! count, so that the mark of a refresh, and whoever wins it, mean the same as everywhere else.
+//! count, so that the mark of a refresh means the same as everywhere else.
 //!
 //! New tokens are put as `AWSPENDING`, the database is told, and then they become `AWSCURRENT`. A process may go away between
 //! any two of these:
-//! - The version that a refresh makes has a name that follows from the one before it, so it is found by whoever reads next
+//! - The version that a refresh makes has a name that follows from the one before it, so the next reader finds it
 //!   ([`Keeper::successor`]).
 //! - A version that the database names and that is not current yet becomes it when it is read.
-//! - A version that the database was never told of stays pending until the next one is put, and nobody reads it.
+//! - A version that the database does not know stays pending until the next one is put, and is never read.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,11 +34,11 @@ const SERVICE: &str = "AWS Secrets Manager";
 /// A secret that is deleted can be restored this long: a store that comes back at the same moment finds it again.
 const RECOVERY_DAYS: i64 = 7;
 
-/// A secret that is being deleted or made by another is looked at again so often.
+/// How often a secret that another process deletes or creates is looked at again.
 const PUT_AT_MOST: u32 = 3;
 
-/// Nobody's number.
-const NOBODY: MerchantId = MerchantId(0);
+/// No merchant has this id.
+const NO_MERCHANT: MerchantId = MerchantId(0);
 
 #[derive(Debug)]
 pub(super) struct Secrets {
@@ -215,11 +215,11 @@ impl Keeper for Secrets {
 
     async fn key(&self) -> Result<String, CredentialError> {
         // Whether it may be asked at all, and told.
-        self.read(NOBODY, &successor_of("")).await.map_err(|error| match error {
+        self.read(NO_MERCHANT, &successor_of("")).await.map_err(|error| match error {
             CredentialError::Unreadable { reason, .. } => CredentialError::Unavailable { reason },
             error => error,
         })?;
-        self.may_put(NOBODY, &successor_of(""), "{}").await?;
+        self.may_put(NO_MERCHANT, &successor_of(""), "{}").await?;
         Ok(SERVICE.to_owned())
     }
 

@@ -17,7 +17,7 @@ use crate::support::Engine;
 
 on_every_database!(killed_again_and_again, sigterm_again_and_again);
 
-/// Kills where nobody says how many.
+/// How many kills by default.
 const KILLS: u64 = 20;
 
 /// README, "A crash": three replicas, or the one that SQLite is for.
@@ -56,7 +56,7 @@ async fn sigterm_again_and_again(engine: Engine) {
                 "attempts were spent",
                 "SELECT count(*) FROM runs WHERE attempt > CASE status WHEN 'queued' THEN 0 ELSE 1 END",
             ),
-            ("setbacks were counted", "SELECT count(*) FROM runs WHERE setbacks > 0"),
+            ("failed_attempts were counted", "SELECT count(*) FROM runs WHERE failed_attempts > 0"),
         ] {
             assert_eq!(database.number(sql).await, 0, "{}: {what}: {}", storm.plan(), daemon.log_text());
         }

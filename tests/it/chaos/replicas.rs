@@ -26,7 +26,7 @@ async fn one_of_three_dies_every_two_seconds(engine: Engine) {
     storm.end().await;
 }
 
-/// It sleeps for longer than two leases, in the midst of a page, and its run is another's by then.
+/// It sleeps for longer than two leases, midway through a page, and its run is another's by then.
 async fn a_stopped_process_that_wakes_up_writes_nothing(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 12)]).await;
     site.set("RECONCILE__PAGE_SIZE", "2");

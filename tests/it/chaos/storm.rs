@@ -48,7 +48,7 @@ impl Storm {
             // What the watermark does not cover is covered by nothing.
             ("RECONCILE__LOOKBACK", "1s"),
             ("RECONCILE__OVERLAP", "0s"),
-            ("RECONCILE__MAX_DISAPPEARED", "1"),
+            ("RECONCILE__MAX_DELETION_RATIO", "1"),
             ("SCHEDULE__CRON", "*/3 * * * * *"),
             ("SCHEDULE__SPREAD", "0s"),
         ]) {
@@ -152,24 +152,24 @@ impl Storm {
     async fn check_ledger(&self, plan: &str) {
         let database = &self.site.database;
         let merchants = MERCHANTS.count();
-        let firings = format!(
-            "SELECT count(*) FROM firings f WHERE f.outcome IN ('schedule', 'catch_up') AND \
-             (f.runs + f.already_queued <> {merchants} \
-             OR f.runs <> (SELECT count(DISTINCT merchant_id) FROM runs r WHERE r.firing = f.slot))"
+        let incomplete = format!(
+            "SELECT count(*) FROM sweeps f WHERE f.outcome IN ('schedule', 'catch_up') AND \
+             (f.run_count + f.already_queued <> {merchants} \
+             OR f.run_count <> (SELECT count(DISTINCT merchant_id) FROM runs r WHERE r.sweep_scheduled_for = f.scheduled_for))"
         );
-        assert_eq!(database.number(&firings).await, 0, "{plan}: a firing left a merchant without a run");
-        let fired = "SELECT count(*) FROM firings WHERE runs > 0";
+        assert_eq!(database.number(&incomplete).await, 0, "{plan}: a sweep left a merchant without a run");
+        let fired = "SELECT count(*) FROM sweeps WHERE run_count > 0";
         assert!(database.number(fired).await > 0, "{plan}: the schedule did not fire");
         // Five deaths in a row without a page between them park a run, and rightly; and a list that changes whenever it
         // is looked at may be one that cannot be known to be whole. Nothing else may go wrong.
         let failed = "SELECT COALESCE(max(error_kind || ': ' || error_message), '') FROM runs WHERE status = 'failed' \
-                      AND error_kind <> 'listing_unstable' AND (error_kind <> 'abandoned' OR setbacks < 5)";
+                      AND error_kind <> 'listing_unstable' AND (error_kind <> 'worker_crash_loop' OR failed_attempts < 5)";
         assert_eq!(database.text(failed).await, "", "{plan}: a run failed");
         self.check_one_at_a_time(plan).await;
         let counts = "SELECT CAST(count(*) AS text) || ' runs, ' || sum(CASE WHEN epoch > 1 THEN 1 ELSE 0 END) || ' taken \
-                      up again, ' || sum(CASE error_kind WHEN 'abandoned' THEN 1 ELSE 0 END) || ' abandoned, ' \
+                      up again, ' || sum(CASE error_kind WHEN 'worker_crash_loop' THEN 1 ELSE 0 END) || ' in crash loops, ' \
                       || sum(CASE error_kind WHEN 'listing_unstable' THEN 1 ELSE 0 END) || ' of unstable lists, ' \
-                      || (SELECT count(*) FROM firings) || ' firings' FROM runs";
+                      || (SELECT count(*) FROM sweeps) || ' sweeps' FROM runs";
         println!("{:?}: {plan}: {}", self.engine, database.text(counts).await);
     }
 

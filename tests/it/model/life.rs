@@ -360,7 +360,7 @@ impl<K: Kind> Life<K> {
                     crashes -= 1;
                     let ago = Utc::now() - TimeDelta::minutes(5);
                     self.database
-                        .execute("UPDATE runs SET lease_until = $1 WHERE status = 'running'", [ago.into()])
+                        .execute("UPDATE runs SET lease_expires_at = $1 WHERE status = 'running'", [ago.into()])
                         .await;
                 }
             }
@@ -421,13 +421,13 @@ pub fn happen<K: Kind>(rng: &mut StdRng, shop: &mut Shop, now: DateTime<Utc>) {
 fn config(simulator: &Simulator, database: &TestDatabase, plan: Plan) -> Config {
     let mut config = Config::defaults().unwrap();
     config.database.url = database.url.clone().into();
-    config.salla.address_requests_per_10_minutes = 1_000_000;
+    config.salla.customer_requests_per_10_minutes = 1_000_000;
     config.salla.api_url = simulator.api_url().parse().unwrap();
     config.salla.token_url = simulator.token_url().parse().unwrap();
     config.salla.requests_per_minute = 1_000_000;
     config.vault.keys = KEYS.to_owned().into();
     config.reconcile.page_size = plan.page_size;
-    config.reconcile.max_disappeared = 1.0;
+    config.reconcile.max_deletion_ratio = 1.0;
     // What the watermark does not cover is covered by nothing.
     config.reconcile.lookback = Duration::from_secs(1);
     config.reconcile.overlap = Duration::ZERO;

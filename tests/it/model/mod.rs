@@ -27,7 +27,7 @@ on_every_database!(
     a_row_moves_while_we_read
 );
 
-/// How many seeds are tried where nobody says.
+/// How many seeds are tried by default.
 fn usual(engine: Engine) -> u64 {
     match engine {
         Engine::Sqlite => 200,

@@ -152,7 +152,7 @@ fn encoded(byte: u8, strictly: bool) -> String {
 /// What stands around a leak, without any secret.
 fn around(finder: &AhoCorasick, text: &[u8], leak: Range<usize>) -> String {
     let in_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-+/=%".contains(byte);
-    // Neither end is in the midst of what may be another secret.
+    // Neither end cuts another secret.
     let begin = leak.start.checked_sub(AROUND).map_or(0, |begin| {
         text[begin..leak.start].iter().position(|byte| !in_token(byte)).map_or(leak.start, |at| begin + at)
     });

@@ -102,7 +102,7 @@ fn start(major: u32) -> Cluster {
     Cluster { url: format!("postgres://tester:{PASSWORD}@127.0.0.1:{port}"), _shell: shell }
 }
 
-/// One that nobody has at the moment.
+/// A port that is free at the moment.
 pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }

@@ -11,12 +11,12 @@ pub struct Companion {
 }
 
 impl Companion {
-    /// Starts `program` with `arguments`, as nobody in particular.
+    /// Starts `program` with `arguments`, as an unprivileged user.
     pub fn start(program: &str, arguments: &[String]) -> Self {
         Self::start_by(unprivileged(&mut Command::new("sh")), program, arguments)
     }
 
-    /// The same as whoever runs the tests, who alone may be able to read what it is made of.
+    /// The same as the user who runs the tests, who alone may be able to read its files.
     #[cfg(feature = "aws")]
     pub fn start_as_oneself(program: &str, arguments: &[String]) -> Self {
         Self::start_by(&mut Command::new("sh"), program, arguments)

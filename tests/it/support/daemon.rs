@@ -33,7 +33,7 @@ impl Daemon {
         let (stdout, stdout_writer) = std::io::pipe().unwrap();
         let (stderr, stderr_writer) = std::io::pipe().unwrap();
         let child = command.stdout(stdout_writer).stderr(stderr_writer).spawn().unwrap();
-        // It holds the writers, too, and the readers end when nobody does.
+        // It holds the writers, too. The readers end when no writer is left.
         drop(command);
         let log = Arc::new(Mutex::new(Vec::new()));
         let (sink, shown) = (Arc::clone(&log), Shown::new());

@@ -29,7 +29,10 @@ impl Engine {
     }
 }
 
-/// A database that nobody else uses.
+/// The schema of the program's tables, by default.
+pub const SCHEMA: &str = "salla";
+
+/// A database for one test.
 pub struct TestDatabase {
     pub engine: Engine,
     pub url: String,
@@ -58,6 +61,8 @@ impl TestDatabase {
                 .max_connections(1)
                 .map_sqlx_sqlite_opts(|sqlite| sqlite.busy_timeout(std::time::Duration::from_secs(10)));
         }
+        // What a test creates before the first migration is in `public`.
+        options.map_sqlx_postgres_opts(|postgres| postgres.options([("search_path", "salla,public")]));
         let db = Database::connect(options).await.unwrap();
         Self { engine, url, db }
     }

@@ -20,7 +20,7 @@ pub mod truth;
 
 use std::time::Duration;
 
-pub use database::Engine;
+pub use database::{Engine, SCHEMA};
 pub use site::Site;
 
 /// Makes each test of a suite once for every database; `@ postgres:` before them, for those of several replicas only.

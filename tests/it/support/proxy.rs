@@ -27,9 +27,9 @@ pub enum Mode {
 /// When a connection is cut in a COMMIT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// The server never hears of it.
+    /// The server never gets it.
     Before,
-    /// The client never hears of it.
+    /// The client never gets the answer.
     After,
 }
 
@@ -103,7 +103,7 @@ async fn carry(client: TcpStream, to: SocketAddr, hand: watch::Sender<State>) {
         return;
     }
     let mut ended = hand.subscribe();
-    // Whoever drops it sends a RST.
+    // Dropping it sends a RST.
     client.set_zero_linger().unwrap();
     let passing = async {
         passes(&hand, number).await;

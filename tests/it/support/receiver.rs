@@ -139,7 +139,7 @@ async fn receive(State(desk): State<Arc<Mutex<Desk>>>, headers: HeaderMap, body:
         }
         Answer::Endless => {
             let piece = || async { Some((Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; 65536])), ())) };
-            // A gigabyte, for whoever reads it.
+            // A gigabyte, for a client that reads it.
             let pieces = futures::stream::unfold((), move |()| piece());
             Body::from_stream(futures::StreamExt::take(pieces, 16384)).into_response()
         }

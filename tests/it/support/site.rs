@@ -76,7 +76,7 @@ impl Site {
         site
     }
 
-    async fn register_all(&self) {
+    pub async fn register_all(&self) {
         let merchants: Vec<i64> = self.salla.world().shops.keys().copied().collect();
         for merchant in merchants {
             self.register(merchant).await;
@@ -100,7 +100,7 @@ impl Site {
             ("SALLA__CLIENT_ID", "app".to_owned()),
             ("SALLA__CLIENT_SECRET", "app-secret-canary".to_owned()),
             ("SALLA__REQUESTS_PER_MINUTE", "100000".to_owned()),
-            ("SALLA__PROCESS_REQUESTS_PER_MINUTE", "600000".to_owned()),
+            ("SALLA__MAX_REQUESTS_PER_MINUTE", "600000".to_owned()),
             ("SALLA__REQUEST_TIMEOUT", "2s".to_owned()),
             ("VAULT__KEYS", KEYS.to_owned()),
             ("HTTP__LISTEN", "127.0.0.1:0".to_owned()),
@@ -304,7 +304,7 @@ pub fn shop(merchant: i64, old: usize, fresh: usize) -> Shop {
 pub const EVERYTHING: [(&str, &str); 3] = [
     ("RECONCILE__RESOURCES", "orders,products,customers,order_statuses"),
     ("RECONCILE__ORDER_ITEMS", "true"),
-    ("SALLA__ADDRESS_REQUESTS_PER_10_MINUTES", "1000000"),
+    ("SALLA__CUSTOMER_REQUESTS_PER_10_MINUTES", "1000000"),
 ];
 
 /// A store with so many orders of the last hours, and so many records of each other kind.

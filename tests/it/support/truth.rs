@@ -16,7 +16,7 @@ impl Site {
         self.assert_no_watermark_ahead_of::<Order>().await;
         self.assert_no_watermark_ahead_of::<Product>().await;
         self.assert_no_watermark_ahead_of::<Customer>().await;
-        // Of order statuses nobody tells when they changed.
+        // Salla does not say when order statuses changed.
     }
 
     async fn assert_no_watermark_ahead_of<K: Kind>(&self) {
@@ -108,7 +108,7 @@ impl Site {
             left = left.min(now);
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
-        let runs = "SELECT COALESCE(max(status || ' epoch ' || epoch || ' setbacks ' || setbacks), '') FROM runs \
+        let runs = "SELECT COALESCE(max(status || ' epoch ' || epoch || ' failed_attempts ' || failed_attempts), '') FROM runs \
                     WHERE status IN ('queued', 'running')";
         panic!("none of the runs that are left has ended for 60 s, such as: {}", self.database.text(runs).await);
     }
@@ -127,8 +127,8 @@ impl Site {
         }
         for (what, sql) in [
             (
-                "firings made two runs of a merchant",
-                "SELECT count(*) FROM (SELECT 1 FROM runs WHERE firing IS NOT NULL GROUP BY merchant_id, firing HAVING count(*) > 1) t",
+                "a sweep has two runs of a merchant",
+                "SELECT count(*) FROM (SELECT 1 FROM runs WHERE sweep_scheduled_for IS NOT NULL GROUP BY merchant_id, sweep_scheduled_for HAVING count(*) > 1) t",
             ),
             (
                 "records were written twice by a run",
@@ -138,7 +138,7 @@ impl Site {
             (
                 // What an abandoned run had seen goes with the next cleaning up.
                 "runs kept what they had seen",
-                "SELECT count(*) FROM run_pages p JOIN runs r ON r.id = p.run_id WHERE COALESCE(r.error_kind, '') <> 'abandoned'",
+                "SELECT count(*) FROM run_seen_ids p JOIN runs r ON r.id = p.run_id WHERE COALESCE(r.error_kind, '') NOT IN ('abandoned', 'worker_crash_loop')",
             ),
             (
                 "runs counted what is not on record",

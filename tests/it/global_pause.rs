@@ -36,7 +36,7 @@ async fn what_runs_is_given_back_and_goes_on(engine: Engine) {
     daemon.post("/runs", r#"{"merchant_id":1002}"#).await;
     let shown = site.run(&["check"]).await.stdout;
     assert!(shown.contains("all stores are paused since"), "{shown}");
-    assert!(daemon.get("/metrics").await.1.as_str().unwrap().contains("salla_reconciler_all_paused 1"));
+    assert!(daemon.get("/metrics").await.1.as_str().unwrap().contains("salla_reconciler_global_pause 1"));
     // In the foreground somebody wants it all the same.
     assert_eq!(site.reconcile(1002, &[]).await["status"], "succeeded");
     let before = site.salla.world().requests_for(1001);
@@ -44,9 +44,9 @@ async fn what_runs_is_given_back_and_goes_on(engine: Engine) {
     assert_eq!(
         site.database.number("SELECT count(*) FROM runs WHERE status = 'queued'").await,
         2,
-        "nobody claims them"
+        "no worker claims them"
     );
-    assert_eq!(site.salla.world().requests_for(1001), before, "its stop is told to whoever holds it");
+    assert_eq!(site.salla.world().requests_for(1001), before, "its worker learns that it must stop");
     site.salla.world().always.clear();
     assert_eq!(site.run(&["merchants", "resume", "--all"]).await.exits(0).stdout, "all stores go on\n");
     let run = daemon.await_run("merchant_id=1001", |run| run["status"] == "succeeded").await;
@@ -64,14 +64,14 @@ async fn a_firing_waits_for_the_stores(engine: Engine) {
     site.set("SCHEDULE__CRON", &format!("0 0 {hour} * * *"));
     site.set("SCHEDULE__TIMEZONE", "UTC");
     let (pattern, long_ago) = (format!("0 0 {hour} * * * UTC"), Utc::now() - TimeDelta::days(2));
-    let sql = "INSERT INTO firings (slot, pattern, outcome) VALUES ($1, $2, 'schedule')";
+    let sql = "INSERT INTO sweeps (scheduled_for, cron, outcome) VALUES ($1, $2, 'schedule')";
     site.database.execute(sql, [long_ago.into(), pattern.into()]).await;
     site.run(&["merchants", "pause", "--all"]).await.exits(0);
     let daemons = [site.serve().await, site.serve().await];
     for daemon in &daemons {
         daemon.await_line(|line| line["message"].as_str().is_some_and(|text| text.contains("a firing waits"))).await;
     }
-    assert_eq!(site.database.number("SELECT count(*) FROM firings").await, 1, "it is not on record");
+    assert_eq!(site.database.number("SELECT count(*) FROM sweeps").await, 1, "it is not on record");
     site.run(&["merchants", "resume", "--all"]).await.exits(0);
     let run = daemons[0].await_run("", |run| run["status"] == "succeeded").await;
     assert_eq!(run["trigger"], "catch_up");
@@ -84,7 +84,7 @@ async fn the_api_pauses_all(engine: Engine) {
     for (path, paused) in [("/merchants/pause", true), ("/merchants/pause", true), ("/merchants/resume", false)] {
         let (status, answer) = daemon.post(path, "").await;
         assert_eq!((status.as_u16(), answer), (200, json!({"paused": paused})));
-        assert_eq!(site.database.number("SELECT count(*) FROM standstill").await, i64::from(paused));
+        assert_eq!(site.database.number("SELECT count(*) FROM global_pause").await, i64::from(paused));
     }
     let (_, audit) = daemon.get("/audit").await;
     let actions: Vec<&str> =
@@ -103,7 +103,7 @@ async fn the_api_pauses_all(engine: Engine) {
     site.run(&["merchants", "pause", "1001", "--all"]).await.exits(2);
 }
 
-/// Somebody waits for a run of the foreground; nobody does once a daemon has taken it over.
+/// A person waits for a foreground run, until a daemon has taken it over.
 async fn a_run_that_the_foreground_has_lost_is_paused_too(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 60)]).await;
     site.set("RECONCILE__LEASE", "2s");
@@ -111,7 +111,7 @@ async fn a_run_that_the_foreground_has_lost_is_paused_too(engine: Engine) {
     site.salla.world().always.insert(1001, Fault::Hang(Duration::from_millis(100)));
     let mut child = site.command(&["run"]).stderr(std::process::Stdio::null()).spawn().unwrap();
     crate::support::until("a page is committed", async || {
-        site.database.number("SELECT count(*) FROM run_pages").await > 1
+        site.database.number("SELECT count(*) FROM run_seen_ids").await > 1
     })
     .await;
     child.kill().await.unwrap();

@@ -8,7 +8,7 @@ use crate::domain::{MerchantId, RunStatus, Totals, Trigger};
 
 /// A firing of the schedule, and what was decided about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Firing {
+pub enum SweepDecision {
     /// Make a run for every active merchant, each at its own offset within `spread`.
     Run {
         /// Whether it is on time or made up for.
@@ -24,7 +24,7 @@ pub enum Firing {
 
 /// What became of a firing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fired {
+pub struct RecordedSweep {
     /// Runs that were made.
     pub runs: u64,
     /// Merchants whose rows another session held: their runs are made later.
@@ -37,7 +37,7 @@ pub struct Fired {
 #[derive(Debug, Clone)]
 pub struct EndedSweep {
     /// When it was due.
-    pub slot: DateTime<Utc>,
+    pub scheduled_for: DateTime<Utc>,
     /// How long it took from the firing to the last run's end.
     pub took: Duration,
     /// For each final status: how many runs ended with it, and their totals.

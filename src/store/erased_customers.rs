@@ -28,7 +28,7 @@ pub enum Which<'a> {
 
 impl Store {
     /// From here on nothing is kept of a customer. A run of the store that is under way may have read what it was not to
-    /// know: it loses its lease, and whoever takes it up knows. False: it was so already.
+    /// know: it loses its lease, and the next claim knows. False: the customer was already erased.
     ///
     /// # Errors
     /// When the database is away, or refuses.
@@ -39,11 +39,11 @@ impl Store {
     async fn forbid_once(&self, merchant: MerchantId, customer: i64, by: &Actor) -> Result<bool, DbErr> {
         let txn = self.begin_write().await?;
         let fence = format!(
-            "UPDATE runs SET epoch = epoch + 1, lease_until = {} WHERE merchant_id = $1 AND status = 'running'",
+            "UPDATE runs SET epoch = epoch + 1, lease_expires_at = {} WHERE merchant_id = $1 AND status = 'running'",
             self.dialect.now()
         );
         txn.execute_raw(self.statement(&fence, [merchant.0.into()])).await?;
-        let note = "INSERT INTO erasures (merchant_id, customer_id) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        let note = "INSERT INTO erased_customers (merchant_id, customer_id) VALUES ($1, $2) ON CONFLICT DO NOTHING";
         let noted = txn.execute_raw(self.statement(note, [merchant.0.into(), customer.into()])).await?;
         let audit = Audit::of_merchant(by, Action::CustomerErase, merchant, json!({"customer_id": customer}));
         self.record(&txn, &audit).await?;
@@ -54,7 +54,7 @@ impl Store {
 
     /// A store's customers of whom nothing is to be kept.
     pub(super) async fn erased(&self, db: &impl ConnectionTrait, merchant: MerchantId) -> Result<Vec<i64>, DbErr> {
-        let sql = "SELECT customer_id FROM erasures WHERE merchant_id = $1";
+        let sql = "SELECT customer_id FROM erased_customers WHERE merchant_id = $1";
         let rows = db.query_all_raw(self.statement(sql, [merchant.0.into()])).await?;
         rows.iter().map(|row| row.try_get("", "customer_id")).collect()
     }
@@ -167,10 +167,10 @@ impl Store {
                 }
                 update
                     .value("payload", self.dialect.json(record.payload().to_owned()))
-                    .value("fingerprint", record.fingerprint().to_string());
+                    .value("content_hash", record.fingerprint().to_string());
             }
             None => {
-                for column in own.filter(|column| personal(column)).chain(["payload", "fingerprint"]) {
+                for column in own.filter(|column| personal(column)).chain(["payload", "content_hash"]) {
                     update.value(column, Expr::cust("NULL"));
                 }
             }

@@ -5,19 +5,20 @@ use sea_orm::{ConnectionTrait, DbErr, Value};
 use serde_json::json;
 
 use super::{connect::Store, stamp::instant};
-use crate::reconcile::ports::{Action, Actor, Audit, Standstill};
+use crate::reconcile::ports::{Action, Actor, Audit, GlobalPause};
 
 impl Store {
     /// False when it was so already.
-    pub(super) async fn set_standstill_once(&self, still: bool, by: &Actor) -> Result<bool, DbErr> {
+    pub(super) async fn set_global_pause_once(&self, still: bool, by: &Actor) -> Result<bool, DbErr> {
         let txn = self.begin_write().await?;
         let (sql, action) = if still {
             let now = self.dialect.now();
-            let sql =
-                format!("INSERT INTO standstill (id, since, actor) VALUES (1, {now}, $1) ON CONFLICT (id) DO NOTHING");
+            let sql = format!(
+                "INSERT INTO global_pause (id, paused_at, paused_by) VALUES (1, {now}, $1) ON CONFLICT (id) DO NOTHING"
+            );
             (self.statement(&sql, [Value::from(by.to_string())]), Action::AllPause)
         } else {
-            (self.statement("DELETE FROM standstill", []), Action::AllResume)
+            (self.statement("DELETE FROM global_pause", []), Action::AllResume)
         };
         if txn.execute_raw(sql).await?.rows_affected() == 0 {
             return Ok(false);
@@ -30,12 +31,12 @@ impl Store {
     }
 
     /// Whether nothing is to be begun, and since when.
-    pub(super) async fn find_standstill(&self, db: &impl ConnectionTrait) -> Result<Option<Standstill>, DbErr> {
-        let row = db.query_one_raw(self.statement("SELECT since, actor FROM standstill", [])).await?;
+    pub(super) async fn find_global_pause(&self, db: &impl ConnectionTrait) -> Result<Option<GlobalPause>, DbErr> {
+        let row = db.query_one_raw(self.statement("SELECT paused_at, paused_by FROM global_pause", [])).await?;
         row.map(|row| {
-            Ok(Standstill {
-                since: instant(&row, "since").unwrap_or(DateTime::UNIX_EPOCH),
-                by: row.try_get("", "actor")?,
+            Ok(GlobalPause {
+                since: instant(&row, "paused_at").unwrap_or(DateTime::UNIX_EPOCH),
+                by: row.try_get("", "paused_by")?,
             })
         })
         .transpose()
