@@ -8,7 +8,7 @@ use std::{hint::black_box, process::ExitCode, time::Duration};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use salla_reconciler::{
-    domain::{Digest, Held, Order, Record, Verdict, assess},
+    domain::{Digest, Order, Record, StoredRecord, Verdict, assess},
     salla::{Envelope, Offered},
     simulator::Shop,
 };
@@ -40,7 +40,7 @@ struct Key<'a> {
 type Work<'a> = (&'static str, f64, Box<dyn Fn() -> usize + 'a>);
 
 /// What is held of the order at a place.
-type Lookup = fn(&[Held<Order>], usize) -> Option<&Held<Order>>;
+type Lookup = fn(&[StoredRecord<Order>], usize) -> Option<&StoredRecord<Order>>;
 
 fn page() -> Bytes {
     let shop = Shop::seeded(1001, ORDERS, Utc::now() - TimeDelta::days(1));
@@ -54,8 +54,8 @@ fn orders(page: &Bytes) -> Vec<Order> {
 }
 
 /// As the database has it after the night before.
-fn held(order: &Order, updated_at: Option<DateTime<Utc>>) -> Held<Order> {
-    Held {
+fn held(order: &Order, updated_at: Option<DateTime<Utc>>) -> StoredRecord<Order> {
+    StoredRecord {
         updated_at,
         fingerprint: Some(order.fingerprint()),
         digest: Some(Digest::of(order.fingerprint(), order.payload())),
@@ -73,7 +73,7 @@ fn best(work: &dyn Fn() -> usize, best: &mut Duration) {
 
 fn main() -> ExitCode {
     let page = page();
-    let known: Vec<Held<Order>> = orders(&page).iter().map(|order| held(order, order.updated_at)).collect();
+    let known: Vec<StoredRecord<Order>> = orders(&page).iter().map(|order| held(order, order.updated_at)).collect();
     let verdicts = |verdict: Verdict, held: Lookup| {
         let (page, known) = (&page, &known);
         move || {

@@ -11,7 +11,7 @@ use std::{
 use chrono::Utc;
 use futures::future::join_all;
 use salla_reconciler::{
-    domain::{Listing, MerchantId, Part, Resource, RunStatus, Trigger, Window},
+    domain::{Listing, MerchantId, Resource, ResourceRun, RunStatus, Trigger, Window},
     reconcile::ports::{Claim, Ending, Ledger, MerchantFilter, Register, RunFilter, SweepDecision},
     store::Store,
 };
@@ -106,11 +106,11 @@ async fn work_alone(store: Store, left: Arc<AtomicU64>) -> (Vec<Duration>, Vec<D
 /// A success.
 pub fn ending_of(claim: &Claim) -> Ending {
     let window = Window { since: claim.now - chrono::TimeDelta::days(1), until: claim.now };
-    let orders = Part {
+    let orders = ResourceRun {
         status: RunStatus::Succeeded,
         listing: Some(Listing::Filter),
         observed_at: Some(claim.now),
-        ..Part::waiting(Resource::Orders, Some(window))
+        ..ResourceRun::waiting(Resource::Orders, Some(window))
     };
     Ending {
         status: RunStatus::Succeeded,

@@ -11,9 +11,9 @@ use super::{Exit, actor::actor, progress::show_progress, signal, table::table};
 use crate::{
     app::Services,
     config::Config,
-    domain::{MerchantId, Part, Request, Resource, RunStatus, Totals, Trigger},
+    domain::{MerchantId, Request, Resource, ResourceRun, RunStatus, Totals, Trigger},
     reconcile::{
-        Ended, OnStop, ProgressSender, Pulse, Sweep,
+        Ended, Heartbeat, OnStop, ProgressSender, Sweep,
         ports::{Ledger, NewRun},
     },
     salla::WhenOpen,
@@ -129,7 +129,7 @@ pub async fn sweep(
     let heartbeat = tokio::spawn({
         let (leases, store, done) = (runner.leases.clone(), services.store.clone(), done.clone());
         let pause = config.reconcile.lease / 4;
-        async move { leases.keep(&store, pause, &Pulse::default(), &done).await }
+        async move { leases.keep(&store, pause, &Heartbeat::default(), &done).await }
     });
     let bar = tokio::spawn(show_progress(events, merchants.len() as u64));
     let by = actor();
@@ -191,7 +191,8 @@ pub fn summary(ended: &[Ended]) -> String {
         let mut of_merchant = vec![row([&merchant, value["status"].as_str().unwrap_or_default()], totals, requests)];
         let parts = ended.run().map_or(&[][..], |run| &run.resource_results);
         if parts.len() > 1 {
-            let of_part = |part: &Part| row([part.resource.as_str(), part.status.as_str()], part.totals, String::new());
+            let of_part =
+                |part: &ResourceRun| row([part.resource.as_str(), part.status.as_str()], part.totals, String::new());
             of_merchant.extend(parts.iter().map(of_part));
         }
         rows.push(of_merchant);

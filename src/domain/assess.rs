@@ -13,7 +13,7 @@ pub const STORED_STAMP_TOLERANCE: TimeDelta = TimeDelta::minutes(90);
 
 /// What the platform's database holds of a record.
 #[derive(Debug, Clone)]
-pub struct Held<R: Record> {
+pub struct StoredRecord<R: Record> {
     /// The version that is held; `None` when another writer left it out.
     pub updated_at: Option<DateTime<Utc>>,
     /// What the held content hashes to; `None` when it could not be hashed.
@@ -28,7 +28,7 @@ pub struct Held<R: Record> {
     pub lines_of: Option<DateTime<Utc>>,
 }
 
-impl<R: Record> Held<R> {
+impl<R: Record> StoredRecord<R> {
     /// What all of it hashes to; `None` when the content could not be hashed.
     #[must_use]
     pub fn state(&self) -> Option<Fingerprint> {
@@ -88,7 +88,7 @@ impl Verdict {
 /// When the payload has to be hashed and cannot be.
 pub fn assess<R: Record>(
     remote: &R,
-    held: Option<&Held<R>>,
+    held: Option<&StoredRecord<R>>,
     latest: Option<DateTime<Utc>>,
 ) -> Result<Verdict, Unreadable> {
     let Some(held) = held else {
@@ -121,7 +121,7 @@ pub fn assess<R: Record>(
 }
 
 /// Whether a version that is older than ours has another content, as far as it can be read.
-fn has_other_content<R: Record>(remote: &R, held: &Held<R>) -> bool {
+fn has_other_content<R: Record>(remote: &R, held: &StoredRecord<R>) -> bool {
     !held.is_from(remote.payload()) && remote.hash().is_ok_and(|hash| held.fingerprint != Some(hash))
 }
 
@@ -148,12 +148,12 @@ mod tests {
         Order::new(1, Utc.timestamp_opt(at, 0).single(), false, columns(status), payload)
     }
 
-    fn judge(remote: &Order, held: Option<&Held<Order>>) -> Verdict {
+    fn judge(remote: &Order, held: Option<&StoredRecord<Order>>) -> Verdict {
         assess(remote, held, None).unwrap()
     }
 
-    fn held(order: &Order) -> Held<Order> {
-        Held {
+    fn held(order: &Order) -> StoredRecord<Order> {
+        StoredRecord {
             updated_at: order.updated_at,
             fingerprint: Some(order.fingerprint()),
             digest: None,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{MerchantId, Part, Totals, Waiting, Window, words::words};
+use super::{MerchantId, ResourceRun, Totals, Waiting, Window, words::words};
 
 words! {
     /// Where a run stands.
@@ -129,7 +129,7 @@ pub struct Run {
     /// Its id.
     #[schema(value_type = Uuid)]
     pub run_id: RunId,
-    /// Whose.
+    /// MerchantContext.
     pub merchant_id: MerchantId,
     /// Where it stands.
     pub status: RunStatus,
@@ -144,7 +144,7 @@ pub struct Run {
     /// What it counted so far, of all kinds together.
     pub totals: Totals,
     /// What it does about each kind of record, in this order; empty until it begins, unless the kinds were asked for.
-    pub resource_results: Vec<Part>,
+    pub resource_results: Vec<ResourceRun>,
     /// Requests sent to Salla so far.
     pub requests: u64,
     /// Why it failed.

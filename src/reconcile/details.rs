@@ -3,12 +3,12 @@
 use futures::{StreamExt, stream};
 
 use super::{
-    engine::{EngineError, Work},
-    parts::Done,
-    ports::{Assessed, Batch, Checked, Source, SourceError, Target},
-    survey::Survey,
+    engine::{EngineError, RunContext},
+    list_reader::ListReader,
+    ports::{Batch, DetailCheckResult, PlannedWrite, Source, SourceError, Target},
+    resource_runs::RunProgress,
 };
-use crate::domain::{DeepCheck, Held, Record, Summary, Unreadable, Verdict, needs_detail};
+use crate::domain::{DetailCheckSchedule, Record, StoredRecord, Summary, Unreadable, Verdict, needs_detail};
 
 /// So many details are asked for at a time; the store's limit decides how soon.
 const AT_ONCE: usize = 4;
@@ -18,13 +18,13 @@ const TOO_MANY: u32 = 5;
 
 const LISTED_AND_GONE: &str = "is listed, but Salla says at its own address that it is gone";
 
-impl<S, T> Work<'_, S, T> {
+impl<S, T> RunContext<'_, S, T> {
     /// Reads the details of those summaries that are not enough, some at a time.
     pub async fn look_closer<R>(
         &self,
         summaries: Vec<Summary>,
         batch: &mut Batch<R>,
-        (survey, done): (&Survey, &Done),
+        (survey, done): (&ListReader, &RunProgress),
     ) -> Result<(), EngineError>
     where
         R: Record,
@@ -34,7 +34,7 @@ impl<S, T> Work<'_, S, T> {
         let merchant = self.claim.lease.merchant;
         let ids: Vec<i64> = summaries.iter().map(|summary| summary.id).collect();
         let (held, checks) = (self.target.held(merchant, &ids).await?, self.target.checks(merchant, &ids).await?);
-        let deep = DeepCheck { now: self.claim.now, all: self.claim.request.full };
+        let deep = DetailCheckSchedule { now: self.claim.now, all: self.claim.request.full };
         let (closer, enough): (Vec<_>, Vec<_>) = summaries.into_iter().partition(|summary| {
             let failed = survey.has_failed(summary.id);
             needs_detail(summary, held.get(&summary.id), checks.get(&summary.id), (deep, failed))
@@ -46,7 +46,7 @@ impl<S, T> Work<'_, S, T> {
         if unknown.clone().count() >= TOO_MANY as usize && unknown.clone().all(|(_, record)| record.is_none()) {
             let error = SourceError::Rejected { reason: LISTED_AND_GONE.to_owned() };
             let fetch = |id, suspect| self.source.record(self.whose(), (id, suspect), &done.requests);
-            self.is_theirs(survey.controls(&asked, &done.bad), fetch, error).await?;
+            self.fail_if_merchant_wide(survey.controls(&asked, &done.bad), fetch, error).await?;
         }
         let (mut summaries, mut records) = (Vec::new(), Vec::new());
         for (summary, record) in closer.into_iter().zip(read) {
@@ -59,7 +59,7 @@ impl<S, T> Work<'_, S, T> {
                 None => batch.unreadable.push(unreadable(summary.id, LISTED_AND_GONE)),
             }
         }
-        let details = self.assess_all(self.in_time(records), batch.latest, &mut batch.unreadable).await?;
+        let details = self.assess_all(self.before_until(records), batch.latest, &mut batch.unreadable).await?;
         batch.checked.extend(summaries.into_iter().filter_map(|summary| checked(summary, &details)));
         batch.records.extend(details);
         Ok(())
@@ -72,8 +72,8 @@ impl<S, T> Work<'_, S, T> {
     pub async fn read_each<R>(
         &self,
         ids: &[i64],
-        survey: &Survey,
-        done: &Done,
+        survey: &ListReader,
+        done: &RunProgress,
     ) -> Result<Vec<Option<Result<R, Unreadable>>>, EngineError>
     where
         R: Record,
@@ -87,7 +87,7 @@ impl<S, T> Work<'_, S, T> {
     pub async fn each<X, F, Fut>(
         &self,
         ids: &[i64],
-        (survey, done): (&Survey, &Done),
+        (survey, done): (&ListReader, &RunProgress),
         fetch: F,
     ) -> Result<Vec<Option<Result<X, Unreadable>>>, EngineError>
     where
@@ -102,7 +102,7 @@ impl<S, T> Work<'_, S, T> {
             let mut answers = stream::iter(ids[records.len()..].iter().copied()).map(read).buffered(AT_ONCE);
             let mut doubt = None;
             while doubt.is_none()
-                && let Some((id, answer)) = self.unless_stopped(answers.next()).await?
+                && let Some((id, answer)) = self.cancellable(answers.next()).await?
             {
                 records.push(match answer {
                     Ok(record) => {
@@ -110,7 +110,7 @@ impl<S, T> Work<'_, S, T> {
                         readable = matches!(record, Some(Ok(_))).then_some(id).or(readable);
                         record
                     }
-                    Err(error) if error.may_be_one_record_s() => {
+                    Err(error) if error.is_per_record() => {
                         let bad = unreadable(id, &error.to_string());
                         in_a_row += u32::from(!suspect(id));
                         doubt = (in_a_row == TOO_MANY).then_some(error);
@@ -123,7 +123,7 @@ impl<S, T> Work<'_, S, T> {
             drop(answers);
             if let Some(error) = doubt {
                 let controls = readable.into_iter().chain(survey.controls(ids, &done.bad));
-                self.is_theirs(controls, fetch, error).await?;
+                self.fail_if_merchant_wide(controls, fetch, error).await?;
                 in_a_row = 0;
             }
         }
@@ -131,7 +131,7 @@ impl<S, T> Work<'_, S, T> {
     }
 
     /// Asks for records that ought to be well; where none of them can be had, `error` is the store's trouble.
-    async fn is_theirs<X, F, Fut>(
+    async fn fail_if_merchant_wide<X, F, Fut>(
         &self,
         controls: impl IntoIterator<Item = i64>,
         fetch: F,
@@ -142,7 +142,7 @@ impl<S, T> Work<'_, S, T> {
         Fut: Future<Output = Result<Option<Result<X, Unreadable>>, SourceError>>,
     {
         for id in controls {
-            if let Ok(Some(Ok(_))) = self.unless_stopped(fetch(id, false)).await? {
+            if let Ok(Some(Ok(_))) = self.cancellable(fetch(id, false)).await? {
                 return Ok(());
             }
         }
@@ -155,11 +155,11 @@ fn unreadable(id: i64, reason: &str) -> Unreadable {
 }
 
 /// What to remember of a summary once its record is as Salla has it.
-fn checked<R: Record>(summary: Summary, details: &[Assessed<R>]) -> Option<Checked> {
+fn checked<R: Record>(summary: Summary, details: &[PlannedWrite<R>]) -> Option<DetailCheckResult> {
     let detail = details.iter().find(|detail| detail.record.id() == summary.id)?;
     let held = match &detail.verdict {
         Verdict::Unchanged | Verdict::NewerLocally | Verdict::Restore => detail.held.as_ref()?.state()?,
-        Verdict::Create | Verdict::Update { .. } => Held::state_of(&detail.record),
+        Verdict::Create | Verdict::Update { .. } => StoredRecord::state_of(&detail.record),
     };
-    Some(Checked { summary, held })
+    Some(DetailCheckResult { summary, held })
 }

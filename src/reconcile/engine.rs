@@ -8,18 +8,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    parts::Done,
+    list_reader::{ListReader, NewRecords, Step},
+    missing::{self, TooManyDeleted},
     ports::{
-        Assessed, Batch, Claim, Cursor, Ledger, PageCommit, PageRequest, Source, SourceError, Target, TargetError,
-        Whose,
+        Batch, Claim, Cursor, Ledger, MerchantContext, PageCommit, PageRequest, PlannedWrite, Source, SourceError,
+        Target, TargetError,
     },
     progress::ProgressSender,
+    resource_runs::RunProgress,
     span,
-    survey::{Admitted, Step, Survey},
-    vanished::{self, MassDisappearance},
     walk::WalkError,
 };
-use crate::domain::{Covered, Held, Record, RunStatus, Slice, Unreadable, Verdict, Window, assess};
+use crate::domain::{Covered, Record, RotationWindow, RunStatus, StoredRecord, Unreadable, Verdict, Window, assess};
 
 /// Why a run did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -29,9 +29,9 @@ pub enum EngineError {
     #[error(transparent)]
     Target(#[from] TargetError),
     #[error(transparent)]
-    Walk(#[from] WalkError),
+    ListWalk(#[from] WalkError),
     #[error(transparent)]
-    MassDisappearance(#[from] MassDisappearance),
+    TooManyDeleted(#[from] TooManyDeleted),
     /// A person asked for it.
     #[error("the run was cancelled")]
     Cancelled,
@@ -45,7 +45,7 @@ pub enum EngineError {
 
 /// What a run works with.
 #[derive(Debug)]
-pub struct Work<'a, S, T> {
+pub struct RunContext<'a, S, T> {
     pub claim: &'a Claim,
     /// Of the part that the run is at.
     pub window: Window,
@@ -59,7 +59,7 @@ pub struct Work<'a, S, T> {
 }
 
 /// Reads every page and commits what differs; then asks for what no page showed.
-pub async fn reconcile<R, S, T>(work: &Work<'_, S, T>, done: &mut Done) -> Result<(), EngineError>
+pub async fn reconcile<R, S, T>(work: &RunContext<'_, S, T>, done: &mut RunProgress) -> Result<(), EngineError>
 where
     R: Record,
     S: Source<R>,
@@ -71,7 +71,7 @@ where
         None => {
             let slice = work.slice::<R>().await?;
             done.part().slice = slice;
-            Survey::start(R::RESOURCE, work.source.begin(work.window.since, slice), done.commits_ever)
+            ListReader::start(R::RESOURCE, work.source.begin(work.window.since, slice), done.commits_ever)
         }
     };
     let failed_records = if work.claim.has_failed_records {
@@ -79,11 +79,11 @@ where
     } else {
         Vec::new()
     };
-    let mut survey = Survey::new(start, failed_records, work.claim.now);
+    let mut survey = ListReader::new(start, failed_records, work.claim.now);
     let ended = work.walk::<R>(&mut survey, done).await;
     match &ended {
         Ok(()) => {
-            let Done { parts, at, quiet, .. } = done;
+            let RunProgress { parts, at, quiet, .. } = done;
             quiet.absorb(&mut parts[*at].totals);
         }
         // What was done counts, whatever ends the run, unless the database is the trouble.
@@ -99,9 +99,9 @@ where
     ended
 }
 
-impl<S, T> Work<'_, S, T> {
+impl<S, T> RunContext<'_, S, T> {
     /// From page to page to the end of the lists, and then to what they do not show.
-    async fn walk<R>(&self, survey: &mut Survey, done: &mut Done) -> Result<(), EngineError>
+    async fn walk<R>(&self, survey: &mut ListReader, done: &mut RunProgress) -> Result<(), EngineError>
     where
         R: Record,
         S: Source<R>,
@@ -114,7 +114,7 @@ impl<S, T> Work<'_, S, T> {
             part.unidentified = cursor.unidentified;
             part.listing = Some(cursor.listing);
             let Some(request) = survey.next(self.whose()) else {
-                return vanished::ask(self, survey, done).instrument(span::of_vanished()).await;
+                return missing::ask(self, survey, done).instrument(span::of_vanished()).await;
             };
             let settled = self.page(request, survey, done).instrument(span::of_page(request.number)).await?;
             // A page that is committed is progress: runs that make way for each other come to their ends.
@@ -129,39 +129,44 @@ impl<S, T> Work<'_, S, T> {
     }
 
     /// The store, as Salla's side has to know it.
-    pub fn whose(&self) -> Whose<'_> {
-        Whose { merchant: self.claim.lease.merchant, erased: &self.claim.erased }
+    pub fn whose(&self) -> MerchantContext<'_> {
+        MerchantContext { merchant: self.claim.lease.merchant, erased: &self.claim.erased }
     }
 
     /// The part of the older records that is due, where they are read in turns: of a store whose list has been read whole
     /// before, and unless that is asked for.
-    async fn slice<R>(&self) -> Result<Option<Slice>, TargetError>
+    async fn slice<R>(&self) -> Result<Option<RotationWindow>, TargetError>
     where
         R: Record,
         S: Source<R>,
         T: Target<R>,
     {
         let known = matches!(self.claim.covered(R::RESOURCE), Covered::UpTo(_));
-        if !self.source.takes_turns() || !known || self.claim.request.full {
+        if !self.source.supports_rotation() || !known || self.claim.request.full {
             return Ok(None);
         }
         self.target.slice(self.claim.lease.merchant).await
     }
 
     /// A fetch, which may be dropped.
-    pub async fn unless_stopped<F: Future>(&self, fetch: F) -> Result<F::Output, EngineError> {
+    pub async fn cancellable<F: Future>(&self, fetch: F) -> Result<F::Output, EngineError> {
         self.stop.run_until_cancelled(fetch).await.ok_or(EngineError::Stopped)
     }
 
     /// Gets a page and settles it; false: the list is read in another way from here on.
-    async fn page<R>(&self, request: PageRequest<'_>, survey: &mut Survey, done: &mut Done) -> Result<bool, EngineError>
+    async fn page<R>(
+        &self,
+        request: PageRequest<'_>,
+        survey: &mut ListReader,
+        done: &mut RunProgress,
+    ) -> Result<bool, EngineError>
     where
         R: Record,
         S: Source<R>,
         T: Target<R>,
     {
         let asked_at = Instant::now();
-        let page = self.unless_stopped(self.source.page(request, &done.requests)).await??;
+        let page = self.cancellable(self.source.page(request, &done.requests)).await??;
         self.progress.page(request.whose.merchant, request.number, page.total_pages);
         match survey.admit(page)? {
             Step::Page(admitted) => self.settle((admitted, asked_at), survey, done).await.map(|()| true),
@@ -175,22 +180,22 @@ impl<S, T> Work<'_, S, T> {
     /// Decides about what a page brought, reads what is incomplete, and commits.
     async fn settle<R>(
         &self,
-        (admitted, asked_at): (Admitted<R>, Instant),
-        survey: &Survey,
-        done: &mut Done,
+        (admitted, asked_at): (NewRecords<R>, Instant),
+        survey: &ListReader,
+        done: &mut RunProgress,
     ) -> Result<(), EngineError>
     where
         R: Record,
         S: Source<R>,
         T: Target<R>,
     {
-        let Admitted { records, repeats, summaries, unreadable, ids } = admitted;
+        let NewRecords { records, repeats, summaries, unreadable, ids } = admitted;
         let latest = survey.latest_stamp();
         let mut batch = Batch { unreadable, seen: ids, latest, asked_at, ..Batch::default() };
-        batch.records = self.assess_all(self.in_time(records), latest, &mut batch.unreadable).await?;
+        batch.records = self.assess_all(self.before_until(records), latest, &mut batch.unreadable).await?;
         // Of one that the run has met, a copy that cannot be read tells nothing.
-        let repeats = self.assess_all(self.in_time(repeats), latest, &mut Vec::new()).await?;
-        batch.records.extend(repeats.into_iter().map(|repeat| Assessed { repeat: true, ..repeat }));
+        let repeats = self.assess_all(self.before_until(repeats), latest, &mut Vec::new()).await?;
+        batch.records.extend(repeats.into_iter().map(|repeat| PlannedWrite { repeat: true, ..repeat }));
         if !summaries.is_empty() {
             self.look_closer(summaries, &mut batch, (survey, done)).await?;
         }
@@ -199,7 +204,12 @@ impl<S, T> Work<'_, S, T> {
     }
 
     /// Commits a batch, now or, where nothing of it differs, soon.
-    pub async fn commit<R>(&self, survey: &Survey, done: &mut Done, mut batch: Batch<R>) -> Result<(), EngineError>
+    pub async fn commit<R>(
+        &self,
+        survey: &ListReader,
+        done: &mut RunProgress,
+        mut batch: Batch<R>,
+    ) -> Result<(), EngineError>
     where
         R: Record,
         T: Target<R>,
@@ -217,7 +227,7 @@ impl<S, T> Work<'_, S, T> {
         }
     }
 
-    async fn write<R>(&self, batch: Batch<R>, cursor: &Cursor, done: &mut Done) -> Result<(), EngineError>
+    async fn write<R>(&self, batch: Batch<R>, cursor: &Cursor, done: &mut RunProgress) -> Result<(), EngineError>
     where
         R: Record,
         T: Target<R>,
@@ -239,7 +249,7 @@ impl<S, T> Work<'_, S, T> {
     }
 
     /// What changed after the end that was asked for is left to later runs.
-    pub fn in_time<R: Record>(&self, mut records: Vec<R>) -> Vec<R> {
+    pub fn before_until<R: Record>(&self, mut records: Vec<R>) -> Vec<R> {
         if let Some(until) = self.claim.request.until {
             records.retain(|record| record.updated_at().is_none_or(|at| at < until));
         }
@@ -252,7 +262,7 @@ impl<S, T> Work<'_, S, T> {
         records: Vec<R>,
         latest: Option<DateTime<Utc>>,
         unreadable: &mut Vec<Unreadable>,
-    ) -> Result<Vec<Assessed<R>>, TargetError>
+    ) -> Result<Vec<PlannedWrite<R>>, TargetError>
     where
         R: Record,
         T: Target<R>,
@@ -265,7 +275,7 @@ impl<S, T> Work<'_, S, T> {
         let assess_one = |record: R| {
             let held = held.remove(&record.id());
             match guarded(&record, held.as_ref(), latest) {
-                Ok(verdict) => Some(Assessed { verdict, held, record, repeat: false }),
+                Ok(verdict) => Some(PlannedWrite { verdict, held, record, repeat: false }),
                 Err(bad) => {
                     unreadable.push(bad);
                     None
@@ -281,7 +291,7 @@ impl<S, T> Work<'_, S, T> {
 /// A defect that one record's content brings out is its own trouble, not the run's.
 fn guarded<R: Record>(
     record: &R,
-    held: Option<&Held<R>>,
+    held: Option<&StoredRecord<R>>,
     latest: Option<DateTime<Utc>>,
 ) -> Result<Verdict, Unreadable> {
     let reason = || "cannot be compared: the program panicked".to_owned();

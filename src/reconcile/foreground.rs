@@ -40,7 +40,7 @@ where
         let ended = loop {
             let failure = match self.store.begin(new.clone()).await {
                 Ok(Begun::Claimed { claim, abandoned }) => {
-                    abandoned.iter().for_each(|run| self.tell_abandoned(run));
+                    abandoned.iter().for_each(|run| self.log_abandoned(run));
                     return self.execute(*claim, stop).await;
                 }
                 Ok(Begun::UnknownMerchant) => {

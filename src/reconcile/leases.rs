@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Pulse,
+    Heartbeat,
     ports::{Lease, Ledger},
 };
 
@@ -20,14 +20,14 @@ pub struct Leases(Arc<Mutex<HashMap<Lease, CancellationToken>>>);
 
 /// A lease that is held until this is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct LeaseGuard {
     leases: Leases,
     lease: Lease,
     /// Called when the lease is lost, or the run is to stop.
     pub stop: CancellationToken,
 }
 
-impl Drop for Held {
+impl Drop for LeaseGuard {
     fn drop(&mut self) {
         self.leases.0.lock().remove(&self.lease);
     }
@@ -36,7 +36,7 @@ impl Drop for Held {
 impl Leases {
     /// Holds `lease`; its run is stopped by `parent`, and when the lease is lost. An older lease on the same
     /// run, which must have lapsed, is given up.
-    pub fn hold(&self, lease: Lease, parent: &CancellationToken) -> Held {
+    pub fn hold(&self, lease: Lease, parent: &CancellationToken) -> LeaseGuard {
         let stop = parent.child_token();
         let mut held = self.0.lock();
         for (older, stop) in held.iter() {
@@ -45,11 +45,11 @@ impl Leases {
             }
         }
         held.insert(lease, stop.clone());
-        Held { leases: self.clone(), lease, stop }
+        LeaseGuard { leases: self.clone(), lease, stop }
     }
 
     /// Renews what is held every `pause`, until `done` is called; `pulse` beats each time.
-    pub async fn keep(&self, ledger: &impl Ledger, pause: Duration, pulse: &Pulse, done: &CancellationToken) {
+    pub async fn keep(&self, ledger: &impl Ledger, pause: Duration, pulse: &Heartbeat, done: &CancellationToken) {
         while done.run_until_cancelled(sleep(pause)).await.is_some() {
             // On a connection that has fallen silent it would hang for longer than the leases last.
             if timeout(pause * 2, self.renew(ledger)).await.is_err() {

@@ -1,17 +1,21 @@
 //! The lines of orders that are new or have changed: a request more for each.
 
 use super::{
-    engine::{EngineError, Work},
-    parts::Done,
-    ports::{Assessed, Batch, Source},
-    survey::Survey,
+    engine::{EngineError, RunContext},
+    list_reader::ListReader,
+    ports::{Batch, PlannedWrite, Source},
+    resource_runs::RunProgress,
 };
 use crate::domain::{Record, Unreadable, Verdict};
 
-impl<S, T> Work<'_, S, T> {
+impl<S, T> RunContext<'_, S, T> {
     /// Reads the lines of those records that are held without, or with those of another version. One whose lines cannot be
     /// had is not written without them: it is skipped, and tried again.
-    pub async fn read_lines<R>(&self, batch: &mut Batch<R>, (survey, done): (&Survey, &Done)) -> Result<(), EngineError>
+    pub async fn read_lines<R>(
+        &self,
+        batch: &mut Batch<R>,
+        (survey, done): (&ListReader, &RunProgress),
+    ) -> Result<(), EngineError>
     where
         R: Record,
         S: Source<R>,
@@ -42,7 +46,7 @@ impl<S, T> Work<'_, S, T> {
 }
 
 /// What is held may be newer than what was read; its lines are not these.
-fn wants_lines<R: Record>(one: &Assessed<R>) -> bool {
+fn wants_lines<R: Record>(one: &PlannedWrite<R>) -> bool {
     let Some(held) = &one.held else {
         return true;
     };

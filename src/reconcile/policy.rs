@@ -16,20 +16,20 @@ pub enum Disposition {
     /// End the run as failed; its window is covered by the next.
     Fail(Failure),
     /// End it as failed, and let another take up the rest after so long.
-    Postpone(Failure, Duration),
+    Reschedule(Failure, Duration),
     /// Give it back at its cursor, to be taken up after so long.
-    Rest(Wait, Duration),
+    Backoff(Wait, Duration),
     /// Give it back at its cursor, to be taken up after so long; if that has come to nothing too often, end it as
     /// failed.
-    TryAgain(Failure, Duration),
+    Requeue(Failure, Duration),
     /// End it as cancelled.
     Cancel,
     /// Release it; any worker may claim it.
-    GiveBack,
+    Release,
     /// Touch nothing: it has been given back, for others that wait.
-    MadeWay,
+    Yielded,
     /// Touch nothing: the run is another process's now.
-    LetGo,
+    LeaseLost,
 }
 
 /// A run that a limit has ended is not taken up earlier, whatever the limit says.
@@ -48,40 +48,40 @@ const AFTER_DATABASE_TROUBLE: Duration = Duration::from_secs(5);
 pub fn dispose(error: &EngineError) -> Disposition {
     let kind = match error {
         EngineError::Cancelled => return Disposition::Cancel,
-        EngineError::Stopped => return Disposition::GiveBack,
-        EngineError::MadeWay => return Disposition::MadeWay,
+        EngineError::Stopped => return Disposition::Release,
+        EngineError::MadeWay => return Disposition::Yielded,
         EngineError::Source(SourceError::Resting { pause, .. }) => {
-            return Disposition::Rest(wait(WaitReason::SallaUnavailable, error), *pause);
+            return Disposition::Backoff(wait(WaitReason::SallaUnavailable, error), *pause);
         }
         // Not all at the same moment.
         EngineError::Source(SourceError::AddressLimit { pause }) => {
             let spread = AFTER_ADDRESS_LIMIT.mul_f64(rand::rng().random_range(0.0..1.0));
-            return Disposition::Rest(wait(WaitReason::AddressLimit, error), *pause + spread);
+            return Disposition::Backoff(wait(WaitReason::AddressLimit, error), *pause + spread);
         }
         EngineError::Source(SourceError::Credentials(CredentialError::Unavailable { .. })) => {
             let pause = AFTER_KEEPER_TROUBLE.mul_f64(rand::rng().random_range(1.0..2.0));
-            return Disposition::Rest(wait(WaitReason::TokenStoreUnavailable, error), pause);
+            return Disposition::Backoff(wait(WaitReason::TokenStoreUnavailable, error), pause);
         }
         EngineError::Source(SourceError::RateLimited { retry_after }) => {
             let pause = retry_after.unwrap_or_default().clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-            return Disposition::Postpone(failure(FailureKind::RateLimited, error), pause);
+            return Disposition::Reschedule(failure(FailureKind::RateLimited, error), pause);
         }
         EngineError::Target(TargetError::LeaseLost(_))
         | EngineError::Source(SourceError::Credentials(CredentialError::Store(TargetError::LeaseLost(_)))) => {
-            return Disposition::LetGo;
+            return Disposition::LeaseLost;
         }
         EngineError::Target(error) | EngineError::Source(SourceError::Credentials(CredentialError::Store(error))) => {
             let failure = database_failure(error);
             return match error {
-                TargetError::Unavailable(_) => Disposition::TryAgain(failure, AFTER_DATABASE_TROUBLE),
+                TargetError::Unavailable(_) => Disposition::Requeue(failure, AFTER_DATABASE_TROUBLE),
                 TargetError::Unusable(_) | TargetError::Refused(_) | TargetError::LeaseLost(_) => {
                     Disposition::Fail(failure)
                 }
             };
         }
         EngineError::Source(error) => of_source(error),
-        EngineError::Walk(error) => error.kind(),
-        EngineError::MassDisappearance(_) => FailureKind::MassDeletionBlocked,
+        EngineError::ListWalk(error) => error.kind(),
+        EngineError::TooManyDeleted(_) => FailureKind::MassDeletionBlocked,
     };
     Disposition::Fail(failure(kind, error))
 }

@@ -21,7 +21,7 @@ pub enum Progress {
     },
     /// A run waits.
     Waiting {
-        /// Whose.
+        /// MerchantContext.
         merchant: MerchantId,
         /// For what.
         wait: Wait,

@@ -8,21 +8,21 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    engine::{EngineError, Work},
+    engine::{EngineError, RunContext},
     leases::Leases,
     metrics::Metrics,
-    parts::{self, Done, reconcile_part},
     policy::{Disposition, database_failure, dispose, failure},
     ports::{
         Again, Claim, CredentialError, Ending, Ledger, Limits, PauseStore, SourceError, Sources, TargetError, Targets,
     },
     progress::ProgressSender,
+    resource_runs::{self, RunProgress, reconcile_part},
     span,
     summary::summarise,
-    turn::Turn,
+    time_slice::TimeSlice,
 };
 use crate::domain::{
-    Failure, FailureKind, MerchantId, Part, Resources, Run, RunStatus, Wait, WaitReason, Window, WindowPolicy,
+    Failure, FailureKind, MerchantId, ResourceRun, Resources, Run, RunStatus, Wait, WaitReason, Window, WindowPolicy,
 };
 
 /// How a run left this process.
@@ -32,7 +32,7 @@ pub enum Ended {
     Run(Box<Run>),
     /// It could not be begun, or its end could not be written down.
     Unrecorded {
-        /// Whose.
+        /// MerchantContext.
         merchant: MerchantId,
         /// Why.
         failure: Failure,
@@ -131,67 +131,69 @@ where
 
     async fn settle(&self, claim: Claim, stop: &CancellationToken) -> Ended {
         let began = Instant::now();
-        self.arrive(&claim);
-        let (mut done, disposition) = match parts::begin(&claim, self.resources, self.policy) {
-            Err(error) => (Done::default(), Some(Disposition::Fail(failure(FailureKind::InvalidWindow, &error)))),
+        self.load_rate_usage(&claim);
+        let (mut done, disposition) = match resource_runs::begin(&claim, self.resources, self.policy) {
+            Err(error) => {
+                (RunProgress::default(), Some(Disposition::Fail(failure(FailureKind::InvalidWindow, &error))))
+            }
             Ok(mut done) => {
                 let disposition = self.attempt(&claim, &mut done, stop).await;
                 (done, disposition)
             }
         };
-        for (resource, outcome, count) in parts::counted(&claim, &done.parts) {
+        for (resource, outcome, count) in resource_runs::counted(&claim, &done.parts) {
             self.metrics.records(resource, outcome, count);
         }
 
         let mut again = None;
         let (status, failure) = match disposition {
-            None => Part::outcome(&done.parts),
+            None => ResourceRun::outcome(&done.parts),
             Some(Disposition::Fail(failure)) => (RunStatus::Failed, Some(failure)),
-            Some(Disposition::Postpone(failure, pause)) => {
+            Some(Disposition::Reschedule(failure, pause)) => {
                 // In the foreground there may be no worker that would claim it.
                 let wait = Wait { reason: WaitReason::RateLimited, message: failure.message.clone() };
-                let parts = parts::rest(&done);
+                let parts = resource_runs::rest(&done);
                 again = (self.on_stop == OnStop::GiveBack).then_some(Again { pause, parts, wait });
                 (RunStatus::Failed, Some(failure))
             }
-            Some(Disposition::TryAgain(failure, pause)) if self.is_worth_another_try(&claim, &done) => {
+            Some(Disposition::Requeue(failure, pause)) if self.is_worth_another_try(&claim, &done) => {
                 tracing::warn!(error = failure.message, "the database is away; the run is given back when it can be");
                 let wait = Wait { reason: WaitReason::Database, message: failure.message };
-                return self.set_back(&claim, done.commits == 0, (wait, pause, stop)).await;
+                return self.release_after_failure(&claim, done.commits == 0, (wait, pause, stop)).await;
             }
-            Some(Disposition::TryAgain(failure, _)) => (RunStatus::Failed, Some(failure)),
+            Some(Disposition::Requeue(failure, _)) => (RunStatus::Failed, Some(failure)),
             Some(Disposition::Cancel) => (RunStatus::Cancelled, None),
-            Some(Disposition::LetGo) => return self.let_go(&claim),
-            Some(Disposition::MadeWay) => {
-                self.leave(&claim).await;
+            Some(Disposition::LeaseLost) => return self.on_lease_lost(&claim),
+            Some(Disposition::Yielded) => {
+                self.save_rate_usage(&claim).await;
                 tracing::info!("time slice used up; run requeued");
                 return Ended::Elsewhere(claim.lease.merchant);
             }
-            Some(Disposition::Rest(wait, pause)) => return self.give_back(&claim, pause, Some(&wait)).await,
-            Some(Disposition::GiveBack) => return self.give_back(&claim, Duration::ZERO, None).await,
+            Some(Disposition::Backoff(wait, pause)) => return self.give_back(&claim, pause, Some(&wait)).await,
+            Some(Disposition::Release) => return self.give_back(&claim, Duration::ZERO, None).await,
         };
-        parts::close(&mut done, status);
+        resource_runs::close(&mut done, status);
         let ending = Ending {
             status,
-            watermarks: parts::watermarks(&claim, &done.parts, (status, self.policy.overlap)),
+            watermarks: resource_runs::watermarks(&claim, &done.parts, (status, self.policy.overlap)),
             failure,
             parts: done.parts,
             requests: done.requests.get(),
             again,
         };
-        self.leave(&claim).await;
+        self.save_rate_usage(&claim).await;
         self.end(&claim, ending, began).await
     }
 
     /// Goes through the parts; `None`: it came to the end of the last one.
-    async fn attempt(&self, claim: &Claim, done: &mut Done, stop: &CancellationToken) -> Option<Disposition> {
+    async fn attempt(&self, claim: &Claim, done: &mut RunProgress, stop: &CancellationToken) -> Option<Disposition> {
         if let Some(pause) = claim.pause
-            && let Err(error) = self.sit_out(claim, pause, stop).await
+            && let Err(error) = self.wait_for_backoff(claim, pause, stop).await
         {
             return Some(self.disposition(&error));
         }
         // The foreground works at what somebody waits for.
-        done.turn = (self.on_stop == OnStop::GiveBack).then(|| Turn::begin(self.slice));
+        done.turn = (self.on_stop == OnStop::GiveBack).then(|| TimeSlice::begin(self.slice));
         while let Some(window) = done.parts.get(done.at).map(|part| part.window) {
             let ended = match window {
                 Some(window) => self.attempt_part(claim, window, done, stop).await,
@@ -202,7 +204,7 @@ where
                 Some(Disposition::Fail(failure)) => Some(failure),
                 Some(other) => return Some(other),
             };
-            if let Err(failure) = parts::settle(done, failed) {
+            if let Err(failure) = resource_runs::settle(done, failed) {
                 return Some(Disposition::Fail(failure));
             }
         }
@@ -214,10 +216,10 @@ where
         &self,
         claim: &Claim,
         window: Window,
-        done: &mut Done,
+        done: &mut RunProgress,
         stop: &CancellationToken,
     ) -> Option<Disposition> {
-        let work = Work {
+        let work = RunContext {
             claim,
             window,
             source: &*self.source,
@@ -257,10 +259,10 @@ where
         let failure_on_record = ending.failure.clone();
         match self.store.finish(&claim.lease, ending).await {
             Ok(run) => {
-                self.tell_end(&run, began.elapsed());
+                self.log_end(&run, began.elapsed());
                 Ended::Run(Box::new(run))
             }
-            Err(TargetError::LeaseLost(_)) => self.let_go(claim),
+            Err(TargetError::LeaseLost(_)) => self.on_lease_lost(claim),
             Err(error) => {
                 let cause = failure_on_record.unwrap_or_else(|| database_failure(&error));
                 tracing::error!(error = %error, "the run's end could not be written down; its lease will lapse and it will be taken up again");
@@ -269,14 +271,14 @@ where
         }
     }
 
-    fn tell_end(&self, run: &Run, took: Duration) {
+    fn log_end(&self, run: &Run, took: Duration) {
         summarise(run, took);
         self.metrics.run_ended(run, took);
     }
 
     /// Logs a run that this process ended because its processes are gone.
-    pub(super) fn tell_abandoned(&self, run: &Run) {
+    pub(super) fn log_abandoned(&self, run: &Run) {
         let took = run.started_at.zip(run.finished_at).and_then(|(began, ended)| (ended - began).to_std().ok());
-        self.tell_end(run, took.unwrap_or_default());
+        self.log_end(run, took.unwrap_or_default());
     }
 }

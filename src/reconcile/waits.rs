@@ -51,7 +51,7 @@ where
     }
 
     /// Waits out a pause that an earlier process recorded.
-    pub(super) async fn sit_out(
+    pub(super) async fn wait_for_backoff(
         &self,
         claim: &Claim,
         pause: Duration,

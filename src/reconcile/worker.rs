@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Pulse,
+    Heartbeat,
     ports::{Ledger, Limits, PauseStore, Sources, Targets},
     runner::{Ended, Runner},
     sweep,
@@ -28,7 +28,7 @@ pub struct Worker<S, T> {
     /// Rung when a run was put into the queue here.
     pub wake: Arc<Notify>,
     /// Beats while the loop turns.
-    pub pulse: Pulse,
+    pub pulse: Heartbeat,
 }
 
 /// The loop turns at least this often, so that it can be seen to be alive.
@@ -98,7 +98,7 @@ where
                 return 0;
             }
         };
-        taken.abandoned.iter().for_each(|run| self.runner.tell_abandoned(run));
+        taken.abandoned.iter().for_each(|run| self.runner.log_abandoned(run));
         let took = taken.claims.len();
         for claim in taken.claims {
             let (runner, stop) = (self.runner.clone(), stop.clone());

@@ -173,7 +173,7 @@ impl Middleware for Guard {
 }
 
 fn is_divided(divisible: Divisible) -> bool {
-    matches!(divisible, Divisible::Page | Divisible::Part | Divisible::Row)
+    matches!(divisible, Divisible::Page | Divisible::PagePart | Divisible::Row)
 }
 
 /// Whether anything came, be it nothing that can be used.

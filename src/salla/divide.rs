@@ -21,13 +21,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A part of a page: of page `number` of pages of `size` rows, the rows at these places of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Part {
+struct PagePart {
     number: u32,
     size: u32,
     places: Range<u32>,
 }
 
-impl Part {
+impl PagePart {
     /// A whole page.
     fn page(number: u32, size: u32) -> Self {
         Self { number, size, places: (number - 1) * size..number * size }
@@ -67,8 +67,8 @@ impl<C: CredentialStore> SallaClient<C> {
         error: SourceError,
         requests: &RequestCount,
     ) -> Result<Fetched<R>, SourceError> {
-        let page = Part::page(request.number, size);
-        let of = |part: &Part| PageRequest { number: part.number, page_size: Some(part.size), ..request };
+        let page = PagePart::page(request.number, size);
+        let of = |part: &PagePart| PageRequest { number: part.number, page_size: Some(part.size), ..request };
         // After a single attempt there is always one more, to look whether the store answers.
         let left = self.max_attempts.saturating_sub(attempts).max(u32::from(attempts == 1));
         let controls = page.controls().into_iter().take(left as usize).map(|part| of(&part));
@@ -81,9 +81,9 @@ impl<C: CredentialStore> SallaClient<C> {
         }
         tracing::warn!(merchant.id = request.whose.merchant.0, page = request.number, %error, "a page is read in smaller ones");
         let (mut rows, mut known) = (Vec::with_capacity(size as usize), None);
-        let mut parts: Vec<Part> = page.divided().rev().collect();
+        let mut parts: Vec<PagePart> = page.divided().rev().collect();
         while let Some(part) = parts.pop() {
-            let divisible = if part.size > 1 { Divisible::Part } else { Divisible::Row };
+            let divisible = if part.size > 1 { Divisible::PagePart } else { Divisible::Row };
             match self.fetch::<R>(of(&part), divisible, requests).await {
                 // The server has pages of its own size.
                 Ok(fetched) if fetched.rows.len() > part.size as usize => return Err(error),
@@ -91,7 +91,7 @@ impl<C: CredentialStore> SallaClient<C> {
                     rows.extend(part.cut(fetched));
                     known = Some((part.size, pagination, served_at));
                 }
-                Err(bad) if !bad.may_be_of_one_row() => return Err(bad),
+                Err(bad) if !bad.is_per_row() => return Err(bad),
                 Err(bad) if part.size == 1 => rows.push(failed_row(part.number, &bad)),
                 Err(_) => parts.extend(part.divided().rev()),
             }
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn parts_hold_the_page_and_nothing_else() {
         for (number, size) in [(1, 60), (3, 60), (2, 59), (7, 1), (4, 45), (5, 53)] {
-            let (mut parts, mut places, mut requests) = (vec![Part::page(number, size)], Vec::new(), 0);
+            let (mut parts, mut places, mut requests) = (vec![PagePart::page(number, size)], Vec::new(), 0);
             while let Some(part) = parts.pop() {
                 requests += 1;
                 let page: Vec<u32> = ((part.number - 1) * part.size..part.number * part.size).collect();
@@ -158,8 +158,8 @@ mod tests {
             assert_eq!(places, ((number - 1) * size..number * size).collect::<Vec<_>>(), "{number} of {size}");
             assert!(requests <= 20, "{size}: {requests}");
         }
-        let halves: Vec<Part> = Part::page(2, 60).divided().collect();
-        assert_eq!(halves, [Part::page(3, 30), Part::page(4, 30)]);
+        let halves: Vec<PagePart> = PagePart::page(2, 60).divided().collect();
+        assert_eq!(halves, [PagePart::page(3, 30), PagePart::page(4, 30)]);
     }
 
     #[test]

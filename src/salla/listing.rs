@@ -20,9 +20,10 @@ use super::{
     wire::{Pagination, RawRow},
 };
 use crate::{
-    domain::{Line, Listing, STAMP_TOLERANCE, Scope, Slice, Unreadable},
+    domain::{Line, Listing, RotationWindow, STAMP_TOLERANCE, Scope, Unreadable},
     reconcile::ports::{
-        CredentialStore, LinesRead, Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError, Whose,
+        CredentialStore, LinesRead, Listed, MerchantContext, Page, PageRequest, RequestCount, Row, RowKey, Source,
+        SourceError,
     },
 };
 
@@ -33,11 +34,11 @@ const MOST_ROWS: u32 = 65;
 const MOST_IN_ONE: u32 = 10_000;
 
 impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
-    fn takes_turns(&self) -> bool {
+    fn supports_rotation(&self) -> bool {
         R::LIST.changed_since.is_none() && R::LIST.created_days.is_some() && !R::LIST.summaries
     }
 
-    fn begin(&self, since: DateTime<Utc>, slice: Option<Slice>) -> (Vec<Scope>, Listing) {
+    fn begin(&self, since: DateTime<Utc>, slice: Option<RotationWindow>) -> (Vec<Scope>, Listing) {
         if let Some(slice) = slice {
             let older = Scope::Created { from: slice.from.map(date::day_of), to: slice.to.map(date::day_of) };
             return (vec![older, Scope::Created { from: Some(date::day_of(since)), to: None }], Listing::Rotation);
@@ -58,7 +59,7 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
         let divisible = if is_divisible { Divisible::Page } else { Divisible::No };
         let sent = requests.get();
         let fetched = match self.fetch(request, divisible, requests).await {
-            Err(error) if is_divisible && error.may_be_of_one_row() => {
+            Err(error) if is_divisible && error.is_per_row() => {
                 let attempts = u32::try_from(requests.get() - sent).unwrap_or(u32::MAX);
                 self.fetch_divided(request, (size, attempts), error, requests).await?
             }
@@ -82,7 +83,7 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
 
     async fn record(
         &self,
-        whose: Whose<'_>,
+        whose: MerchantContext<'_>,
         (id, suspect): (i64, bool),
         requests: &RequestCount,
     ) -> Result<Option<Result<R, Unreadable>>, SourceError> {
@@ -113,7 +114,7 @@ impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
 
     async fn lines(
         &self,
-        whose: Whose<'_>,
+        whose: MerchantContext<'_>,
         (id, suspect): (i64, bool),
         requests: &RequestCount,
     ) -> Result<LinesRead, SourceError> {
@@ -167,7 +168,7 @@ impl<C: CredentialStore> SallaClient<C> {
     /// Looks for a record without an address in the list, read again: a record that is not in it is gone.
     async fn look_for<R: Offered>(
         &self,
-        whose: Whose<'_>,
+        whose: MerchantContext<'_>,
         id: i64,
         requests: &RequestCount,
     ) -> Result<Option<Result<R, Unreadable>>, SourceError> {
@@ -225,7 +226,12 @@ impl<C: CredentialStore> SallaClient<C> {
     }
 
     /// Reads what is to be known of a row, in an answer of this instant.
-    fn read<R: Offered>(&self, whose: Whose<'_>, row: &RawRow, served_at: Option<DateTime<Utc>>) -> Listed<R> {
+    fn read<R: Offered>(
+        &self,
+        whose: MerchantContext<'_>,
+        row: &RawRow,
+        served_at: Option<DateTime<Utc>>,
+    ) -> Listed<R> {
         let privacy = &self.reading.privacy;
         let kept = privacy.keep::<R>(whose.merchant, row.text.clone(), whose.erased);
         let listed = rows::read(&kept, || privacy.stand_in(&row.text, &kept));

@@ -59,7 +59,7 @@ pub enum Divisible {
     /// A single row that shows whether the store answers at all, which is tried once.
     Control,
     /// A part of such a page, which is tried once.
-    Part,
+    PagePart,
     /// A single row of such a page.
     Row,
 }

@@ -87,8 +87,8 @@ impl Middleware for CountAttempts {
             Divisible::Page if may_be_of_a_row(&result) => self.max_attempts.saturating_sub(2),
             Divisible::Control => 1,
             // It is divided further, instead of being tried again.
-            Divisible::Part if may_be_of_a_row(&result) => 1,
-            Divisible::No | Divisible::Page | Divisible::Part | Divisible::Row => self.max_attempts,
+            Divisible::PagePart if may_be_of_a_row(&result) => 1,
+            Divisible::No | Divisible::Page | Divisible::PagePart | Divisible::Row => self.max_attempts,
         };
         let is_last = |call: &Call| call.attempts.get() >= u64::from(attempts(call));
         if !extensions.get::<Call>().is_some_and(is_last) {

@@ -25,7 +25,7 @@ use clock::Clock;
 use crate::{
     domain::{MerchantId, Trigger},
     reconcile::{
-        Pulse,
+        Heartbeat,
         ports::{Ledger, PRUNE_BATCH, RecordedSweep, SweepDecision, TargetError},
     },
 };
@@ -94,7 +94,7 @@ impl<L: Ledger> Schedule<L> {
     pub async fn keep(
         mut self,
         stop: CancellationToken,
-        pulse: Pulse,
+        pulse: Heartbeat,
         wake: impl Fn() + Send,
     ) -> Result<(), JobSchedulerError> {
         let (ring, mut bell) = mpsc::channel(1);

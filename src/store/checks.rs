@@ -8,8 +8,8 @@ use sea_orm::{ConnectionTrait, DbErr, IdenStatic, StreamTrait, Value};
 
 use super::{connect::Store, records::Stored, stamp::instant};
 use crate::{
-    domain::{Check, MerchantId, Resource},
-    reconcile::ports::{Checked, HeldVersion, Ought, TargetError},
+    domain::{LastDetailCheck, MerchantId, Resource},
+    reconcile::ports::{DetailCheckResult, ExpectedRecords, StoredVersion, TargetError},
 };
 
 /// Far below the number of parameters that a statement may have.
@@ -20,7 +20,7 @@ impl Store {
         &self,
         merchant: MerchantId,
         ids: &[i64],
-    ) -> Result<HashMap<i64, Check>, TargetError> {
+    ) -> Result<HashMap<i64, LastDetailCheck>, TargetError> {
         self.call(|| async {
             let mut checks = HashMap::with_capacity(ids.len());
             for ids in ids.chunks(ROWS_A_STATEMENT) {
@@ -34,7 +34,7 @@ impl Store {
                     let text = |column| row.try_get::<String>("", column);
                     // One that another version made says nothing.
                     if let (Ok(summary), Ok(held)) = (text("list_fingerprint")?.parse(), text("stored_fingerprint")?.parse()) {
-                        let check = Check {
+                        let check = LastDetailCheck {
                             summary,
                             held,
                             checked_at: instant(&row, "details_read_at").unwrap_or(DateTime::UNIX_EPOCH),
@@ -52,7 +52,7 @@ impl Store {
         &self,
         txn: &impl ConnectionTrait,
         merchant: MerchantId,
-        checked: &[&Checked],
+        checked: &[&DetailCheckResult],
     ) -> Result<(), DbErr> {
         let now = self.dialect.now();
         for checked in checked.chunks(ROWS_A_STATEMENT) {
@@ -64,7 +64,7 @@ impl Store {
                  stored_fingerprint = excluded.stored_fingerprint, details_read_at = excluded.details_read_at",
                 rows.join(", ")
             );
-            let of_one = |one: &&Checked| -> [Value; 3] {
+            let of_one = |one: &&DetailCheckResult| -> [Value; 3] {
                 [one.summary.id.into(), one.summary.fingerprint.to_string().into(), one.held.to_string().into()]
             };
             let values = std::iter::once(merchant.0.into()).chain(checked.iter().flat_map(of_one));
@@ -77,21 +77,21 @@ impl Store {
     pub(super) async fn held_and_unseen<R: Stored>(
         &self,
         merchant: MerchantId,
-        ought: Ought,
+        ought: ExpectedRecords,
         seen: &(dyn Fn(i64) -> bool + Sync),
-    ) -> Result<(usize, Vec<HeldVersion>), TargetError> {
+    ) -> Result<(usize, Vec<StoredVersion>), TargetError> {
         let age = |what: &str| self.dialect.age(what);
         let created = R::CREATED_AT.as_ref().map(IdenStatic::as_str);
         let (within, bounds): (String, Vec<DateTime<Utc>>) = match (ought, created) {
-            (Ought::Changed(since, until), _) => {
+            (ExpectedRecords::ChangedSince(since, until), _) => {
                 let changed = age("salla_updated_at");
                 (format!("AND {changed} < {} AND {changed} >= {}", age("$2"), age("$3")), vec![until, since])
             }
             // Another writer may have left out when one was created: it is one of the whole store all the same.
-            (Ought::Created(until), Some(created)) => {
+            (ExpectedRecords::CreatedBefore(until), Some(created)) => {
                 (format!("AND ({age} < {until} OR {age} IS NULL)", age = age(created), until = age("$2")), vec![until])
             }
-            (Ought::InTurn(slice, since, until), Some(created)) => {
+            (ExpectedRecords::InRotation(slice, since, until), Some(created)) => {
                 let created = age(created);
                 let mut bounds = vec![until, since];
                 let mut bound = |at: Option<DateTime<Utc>>, sign: &str| {
@@ -110,7 +110,7 @@ impl Store {
                     bounds,
                 )
             }
-            (Ought::Created(_) | Ought::InTurn(..), None) => (String::new(), Vec::new()),
+            (ExpectedRecords::CreatedBefore(_) | ExpectedRecords::InRotation(..), None) => (String::new(), Vec::new()),
         };
         let sql = format!(
             "SELECT {id}, {version} AS version FROM {table} WHERE merchant_id = $1 AND deleted_at IS NULL {within}",

@@ -18,32 +18,32 @@ use super::{
     records::{self, Asked, Stored},
 };
 use crate::{
-    domain::{Check, Held, MerchantId, Outcome, Slice, Verdict},
+    domain::{LastDetailCheck, MerchantId, Outcome, RotationWindow, StoredRecord, Verdict},
     reconcile::{
-        ports::{Checked, Committed, HeldVersion, Lease, Ought, PageCommit, Target, TargetError},
+        ports::{Committed, DetailCheckResult, ExpectedRecords, Lease, PageCommit, StoredVersion, Target, TargetError},
         span,
     },
 };
 
 impl<R: Stored> Target<R> for Store {
-    async fn held(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, Held<R>>, TargetError> {
+    async fn held(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, StoredRecord<R>>, TargetError> {
         self.call(|| held::look_up(&self.db, self.dialect, merchant, ids)).await
     }
 
-    async fn checks(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, Check>, TargetError> {
+    async fn checks(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, LastDetailCheck>, TargetError> {
         self.read_checks(merchant, ids).await
     }
 
     async fn unseen(
         &self,
         merchant: MerchantId,
-        ought: Ought,
+        ought: ExpectedRecords,
         seen: &(dyn Fn(i64) -> bool + Sync),
-    ) -> Result<(usize, Vec<HeldVersion>), TargetError> {
+    ) -> Result<(usize, Vec<StoredVersion>), TargetError> {
         self.held_and_unseen::<R>(merchant, ought, seen).await
     }
 
-    async fn slice(&self, merchant: MerchantId) -> Result<Option<Slice>, TargetError> {
+    async fn slice(&self, merchant: MerchantId) -> Result<Option<RotationWindow>, TargetError> {
         self.due_slice::<R>(merchant).await
     }
 
@@ -106,7 +106,7 @@ impl Store {
 
         self.note_discrepancies(&txn, &found(lease, page.batch, &written, &gone)).await?;
         if !page.dry_run {
-            let well = |checked: &&Checked| {
+            let well = |checked: &&DetailCheckResult| {
                 written.get(&checked.summary.id).is_none_or(|(outcome, _)| *outcome != Outcome::Failed)
             };
             let checked: Vec<_> = page.batch.checked.iter().filter(well).collect();

@@ -8,7 +8,7 @@ use sea_orm::ActiveValue::{NotSet, Set};
 use super::{entity::discrepancy, stamp::Stamp};
 use crate::{
     domain::{Discrepancy, DiscrepancyKind, Outcome, Record, Unreadable, Verdict},
-    reconcile::ports::{Assessed, Batch, HeldVersion, Lease},
+    reconcile::ports::{Batch, Lease, PlannedWrite, StoredVersion},
 };
 
 /// What became of a record, and why.
@@ -19,7 +19,7 @@ pub fn found<R: Record>(
     lease: &Lease,
     batch: &Batch<R>,
     written: &HashMap<i64, Written>,
-    gone: &[HeldVersion],
+    gone: &[StoredVersion],
 ) -> Vec<discrepancy::ActiveModel> {
     let of_records = batch.records.iter().filter(|record| !record.repeat).filter_map(|record| {
         let (outcome, reason) = written.get(&record.record.id())?;
@@ -57,7 +57,7 @@ fn kind(outcome: Outcome) -> Option<DiscrepancyKind> {
 
 fn of_record<R: Record>(
     lease: &Lease,
-    record: &Assessed<R>,
+    record: &PlannedWrite<R>,
     kind: DiscrepancyKind,
     reason: Option<String>,
 ) -> discrepancy::ActiveModel {

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Value};
 
 use super::{commit::Attempt, connect::Store, dialect::Dialect, error::json, records::Stored};
 use crate::{
-    domain::{Listing, Part, Totals},
+    domain::{Listing, ResourceRun, Totals},
     reconcile::ports::{Committed, Lease, PageCommit},
 };
 
@@ -18,7 +18,7 @@ impl Store {
         txn: &DatabaseTransaction,
         lease: &Lease,
         page: &PageCommit<'_, R>,
-        parts: &[Part],
+        parts: &[ResourceRun],
     ) -> Result<Option<Committed>, DbErr> {
         let moved = format!(
             "UPDATE runs SET cursor = $1, window_since = $2, window_until = $3, fetched = $4, created = $5, \
@@ -29,8 +29,8 @@ impl Store {
              RETURNING id, cancel_requested",
             self.dialect.now_plus(self.lease)
         );
-        let [fetched, created, updated, unchanged, skipped, failed] = counts(Part::sum(parts));
-        let window = Part::hull(parts);
+        let [fetched, created, updated, unchanged, skipped, failed] = counts(ResourceRun::sum(parts));
+        let window = ResourceRun::hull(parts);
         let values: [Value; 14] = [
             cursor_text(page)?.into(),
             window.map(|window| window.since).into(),
@@ -42,7 +42,7 @@ impl Store {
             skipped,
             failed,
             count(page.requests),
-            Part::first_listing(parts).map(Listing::as_str).into(),
+            ResourceRun::first_listing(parts).map(Listing::as_str).into(),
             json(parts)?.into(),
             lease.run_id.into(),
             lease.epoch.into(),

@@ -13,7 +13,7 @@ use super::{
     release::words,
 };
 use crate::{
-    domain::{Listing, MerchantId, MerchantState, Part, Run, RunId, RunStatus, Standing},
+    domain::{Listing, MerchantId, MerchantState, ResourceRun, Run, RunId, RunStatus, Standing},
     reconcile::ports::{Action, Actor, Again, Audit, Ending, Lease, TargetError, WATERMARK_TOLERANCE},
 };
 
@@ -193,8 +193,8 @@ impl Store {
 /// The parameters of [`Store::ended`].
 fn values_of(lease: &Lease, ending: &Ending) -> Result<[Value; 16], DbErr> {
     let failure = ending.failure.as_ref();
-    let window = Part::hull(&ending.parts);
-    let [fetched, created, updated, unchanged, skipped, failed] = counts(Part::sum(&ending.parts));
+    let window = ResourceRun::hull(&ending.parts);
+    let [fetched, created, updated, unchanged, skipped, failed] = counts(ResourceRun::sum(&ending.parts));
     Ok([
         ending.status.as_str().into(),
         failure.map(|failure| failure.kind.as_str()).into(),
@@ -202,7 +202,7 @@ fn values_of(lease: &Lease, ending: &Ending) -> Result<[Value; 16], DbErr> {
         count(ending.requests),
         window.map(|window| window.since).into(),
         window.map(|window| window.until).into(),
-        Part::first_listing(&ending.parts).map(Listing::as_str).into(),
+        ResourceRun::first_listing(&ending.parts).map(Listing::as_str).into(),
         json(&ending.parts)?.into(),
         fetched,
         created,

@@ -12,7 +12,7 @@ use super::{
     records::{ROWS_A_STATEMENT, Stored},
     stamp::{instant, lenient},
 };
-use crate::domain::{Fingerprint, Held, MerchantId};
+use crate::domain::{Fingerprint, MerchantId, StoredRecord};
 
 /// What is held under `ids`. The payload comes along only where no fingerprint stands for it.
 pub async fn look_up<R: Stored>(
@@ -20,7 +20,7 @@ pub async fn look_up<R: Stored>(
     dialect: Dialect,
     merchant: MerchantId,
     ids: &[i64],
-) -> Result<HashMap<i64, Held<R>>, DbErr> {
+) -> Result<HashMap<i64, StoredRecord<R>>, DbErr> {
     let mut held = HashMap::with_capacity(ids.len());
     for ids in ids.chunks(ROWS_A_STATEMENT) {
         for row in db.query_all(&select_held::<R>(dialect, merchant, ids)).await? {
@@ -73,11 +73,11 @@ fn select_those<R: Stored>(dialect: Dialect, merchant: MerchantId, which: Expr) 
     select
 }
 
-fn read<R: Stored>(row: &QueryResult) -> Result<Held<R>, DbErr> {
+fn read<R: Stored>(row: &QueryResult) -> Result<StoredRecord<R>, DbErr> {
     let stored: Option<String> = lenient(row, "content_hash");
     let payload: Option<String> = lenient(row, "unhashed_payload");
     let digest: Option<Vec<u8>> = lenient(row, "payload_hash");
-    Ok(Held {
+    Ok(StoredRecord {
         digest: digest.and_then(|bytes| bytes.as_slice().try_into().ok()),
         updated_at: instant(row, "salla_updated_at"),
         fingerprint: stored.and_then(|text| text.parse().ok()).or_else(|| Fingerprint::of_json(&payload?).ok()),

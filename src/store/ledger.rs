@@ -42,7 +42,12 @@ impl Ledger for Store {
         self.give_back(lease, (pause, wait), false).await
     }
 
-    async fn set_back(&self, lease: &Lease, pause: Duration, wait: Option<&Wait>) -> Result<Released, TargetError> {
+    async fn release_after_failure(
+        &self,
+        lease: &Lease,
+        pause: Duration,
+        wait: Option<&Wait>,
+    ) -> Result<Released, TargetError> {
         self.give_back(lease, (pause, wait), true).await
     }
 

@@ -11,7 +11,7 @@ use sea_orm::{
 use super::{dialect::Dialect, stamp::instant};
 use crate::{
     domain::{Digest, MerchantId, Outcome, Record},
-    reconcile::ports::HeldVersion,
+    reconcile::ports::StoredVersion,
 };
 
 /// A kind of record that has a table here. Beside the columns of its own each has `merchant_id`, `salla_updated_at`,
@@ -122,9 +122,9 @@ pub async fn mark_gone<R: Stored>(
     db: &impl ConnectionTrait,
     dialect: Dialect,
     merchant: MerchantId,
-    gone: &[HeldVersion],
+    gone: &[StoredVersion],
     dry_run: bool,
-) -> Result<Vec<HeldVersion>, DbErr> {
+) -> Result<Vec<StoredVersion>, DbErr> {
     let mut marked = Vec::new();
     for gone in gone.chunks(ROWS_A_STATEMENT) {
         let these = |ids: Vec<i64>| {

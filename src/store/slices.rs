@@ -5,20 +5,27 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, Value};
 
 use super::{connect::Store, records::Stored, stamp::instant};
 use crate::{
-    domain::{MerchantId, Part, Resource, Slice},
+    domain::{MerchantId, Resource, ResourceRun, RotationWindow},
     reconcile::ports::TargetError,
 };
 
 impl Store {
-    /// The next one, of about as many records as make up a turn in [`Slice::NIGHTS`].
-    pub(super) async fn due_slice<R: Stored>(&self, merchant: MerchantId) -> Result<Option<Slice>, TargetError> {
+    /// The next one, of about as many records as make up a turn in [`RotationWindow::NIGHTS`].
+    pub(super) async fn due_slice<R: Stored>(
+        &self,
+        merchant: MerchantId,
+    ) -> Result<Option<RotationWindow>, TargetError> {
         let Some(created) = R::CREATED_AT.as_ref().map(IdenStatic::as_str) else {
             return Ok(None);
         };
         self.call(|| self.due_slice_once::<R>(merchant, created)).await
     }
 
-    async fn due_slice_once<R: Stored>(&self, merchant: MerchantId, created: &str) -> Result<Option<Slice>, DbErr> {
+    async fn due_slice_once<R: Stored>(
+        &self,
+        merchant: MerchantId,
+        created: &str,
+    ) -> Result<Option<RotationWindow>, DbErr> {
         let (table, finite) = (R::table(), self.dialect.finite(created));
         let count = format!(
             "SELECT count(*) AS held, count({finite}) AS dated, \
@@ -30,12 +37,12 @@ impl Store {
             return Ok(None);
         };
         let (held, dated): (i64, i64) = (row.try_get("", "held")?, row.try_get("", "dated")?);
-        if held != dated || held.unsigned_abs() <= Slice::FEW {
+        if held != dated || held.unsigned_abs() <= RotationWindow::FEW {
             return Ok(None);
         }
         let from = instant(&row, "rotation_cursor");
         // One night to spare, for what comes in meanwhile.
-        let share = held.unsigned_abs().div_ceil(u64::from(Slice::NIGHTS) - 1);
+        let share = held.unsigned_abs().div_ceil(u64::from(RotationWindow::NIGHTS) - 1);
         let mut to = self.created_behind::<R>(merchant, created, (from, share)).await?;
         if to.is_some() && to == from {
             // More than a share came at one moment.
@@ -43,7 +50,7 @@ impl Store {
                 .created_behind::<R>(merchant, created, (from.map(|at| at + chrono::TimeDelta::seconds(1)), 0))
                 .await?;
         }
-        Ok(Some(Slice { from, to }))
+        Ok(Some(RotationWindow { from, to }))
     }
 
     /// When the record was created that so many others lie before, counted from an instant; `None`: there are not as many.
@@ -71,7 +78,7 @@ impl Store {
         &self,
         txn: &DatabaseTransaction,
         merchant: MerchantId,
-        (resource, parts): (Resource, &[Part]),
+        (resource, parts): (Resource, &[ResourceRun]),
     ) -> Result<(), DbErr> {
         let part = parts.iter().find(|part| part.resource == resource);
         let Some(slice) = part.and_then(|part| part.slice) else {

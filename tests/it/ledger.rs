@@ -5,10 +5,10 @@ use std::{collections::HashSet, pin::pin, sync::LazyLock, time::Duration};
 use futures::poll;
 use salla_reconciler::{
     domain::{
-        Covered, Listing, MerchantId, Part, Request, Resource, RunStatus, Scope, Totals, Trigger, Wait, WaitReason,
-        Window,
+        Covered, Listing, MerchantId, Request, Resource, ResourceRun, RunStatus, Scope, Totals, Trigger, Wait,
+        WaitReason, Window,
     },
-    reconcile::Walk,
+    reconcile::ListWalk,
     reconcile::ports::{
         Actor, Batch, Begun, CredentialStore, Cursor, Ending, Enqueued, IdempotencyKey, Ledger, NewRun, PageCommit,
         PauseStore, Register, Registration, Released, Sealed, SweepDecision, Target, TargetError, Tokens,
@@ -98,13 +98,13 @@ fn cursor(commits: u32) -> Cursor {
         scopes: vec![Scope::EVERYTHING],
         left_out: 0,
         unidentified: 0,
-        walk: Walk::new(false, 1),
+        walk: ListWalk::new(false, 1),
     }
 }
 
 fn page(cursor: &Cursor, totals: Totals) -> PageCommit<'_, salla_reconciler::domain::Order> {
     static NOTHING: LazyLock<Batch<salla_reconciler::domain::Order>> = LazyLock::new(Batch::default);
-    let parts = vec![Part { totals, ..Part::waiting(Resource::Orders, Some(window())) }].leak();
+    let parts = vec![ResourceRun { totals, ..ResourceRun::waiting(Resource::Orders, Some(window())) }].leak();
     PageCommit { batch: &NOTHING, parts, at: 0, requests: 1, cursor, dry_run: false }
 }
 
@@ -112,7 +112,7 @@ fn succeeded() -> Ending {
     Ending {
         status: RunStatus::Succeeded,
         failure: None,
-        parts: vec![Part::waiting(Resource::Orders, Some(window()))],
+        parts: vec![ResourceRun::waiting(Resource::Orders, Some(window()))],
         requests: 1,
         watermarks: vec![(Resource::Orders, chrono::Utc::now())],
         again: None,

@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{Covered, Listing, MerchantId, Part, Request, Resource, RunId, Scope, Trigger},
-    reconcile::walk::Walk,
+    domain::{Covered, Listing, MerchantId, Request, Resource, ResourceRun, RunId, Scope, Trigger},
+    reconcile::walk::ListWalk,
 };
 
 /// A run that came to nothing this often in a row, for its process or its database went away, is ended.
@@ -19,7 +19,7 @@ pub const MAX_FAILED_ATTEMPTS: u32 = 5;
 pub struct Lease {
     /// The run.
     pub run_id: RunId,
-    /// Whose.
+    /// MerchantContext.
     pub merchant: MerchantId,
     /// The fence: raised by each claim.
     pub epoch: i64,
@@ -46,7 +46,7 @@ pub struct Cursor {
     #[serde(default)]
     pub unidentified: u32,
     /// Where the walk over the present list stands.
-    pub walk: Walk,
+    pub walk: ListWalk,
 }
 
 /// Ids in the order in which they were seen, under the number of the pass that saw them last.
@@ -99,7 +99,7 @@ impl Claim {
 #[derive(Debug, Clone)]
 pub struct Resumed {
     /// What it planned, and what it counted.
-    pub parts: Vec<Part>,
+    pub parts: Vec<ResourceRun>,
     /// Where it stopped.
     pub cursor: Cursor,
     /// Requests it sent.

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 
 use super::{Actor, Audited, Backlog, Claim, EndedSweep, Lease, NotReady, RecordedSweep, SweepDecision, TargetError};
 use crate::domain::{
-    Drift, Failure, Found, Merchant, MerchantId, MerchantState, Part, Period, Request, Resource, Run, RunId, RunStatus,
-    Trigger, Wait,
+    Drift, Failure, Found, Merchant, MerchantId, MerchantState, Period, Request, Resource, ResourceRun, Run, RunId,
+    RunStatus, Trigger, Wait,
 };
 
 /// A run to be made.
@@ -93,7 +93,7 @@ pub struct Ending {
     /// Why, if it failed.
     pub failure: Option<Failure>,
     /// What it did about each kind of record.
-    pub parts: Vec<Part>,
+    pub parts: Vec<ResourceRun>,
     /// Requests it sent.
     pub requests: u64,
     /// The merchant's watermarks that move.
@@ -108,7 +108,7 @@ pub struct Again {
     /// After how long.
     pub pause: Duration,
     /// The parts that are left to do.
-    pub parts: Vec<Part>,
+    pub parts: Vec<ResourceRun>,
     /// What it waits for.
     pub wait: Wait,
 }
@@ -139,7 +139,7 @@ pub struct RunFilter {
     pub limit: u64,
 }
 
-/// Whose drift, and over which period.
+/// MerchantContext drift, and over which period.
 #[derive(Debug, Clone, Copy)]
 pub struct DriftFilter {
     /// Of this merchant.
@@ -217,7 +217,7 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     ) -> impl Future<Output = Result<Released, TargetError>> + Send;
 
     /// The same for a run that got nothing done, as a setback, which is counted.
-    fn set_back(
+    fn release_after_failure(
         &self,
         lease: &Lease,
         pause: Duration,

@@ -34,8 +34,11 @@ pub use pauses::{BudgetStore, LONGEST_PAUSE, Limits, PauseStore};
 pub use register::{
     AppEvent, Applied, Changed, MerchantFilter, ReadEvent, Register, Registered, Registration, Told, UnreadableEvent,
 };
-pub use source::{LinesRead, Listed, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError, Whose};
+pub use source::{
+    LinesRead, Listed, MerchantContext, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError,
+};
 pub use sweep::{EndedSweep, RecordedSweep, SweepDecision};
 pub use target::{
-    Assessed, Batch, Cause, Checked, Committed, HeldVersion, NotReady, Ought, PageCommit, Target, TargetError,
+    Batch, Cause, Committed, DetailCheckResult, ExpectedRecords, NotReady, PageCommit, PlannedWrite, StoredVersion,
+    Target, TargetError,
 };

@@ -5,11 +5,11 @@ use std::{future::Future, time::Duration};
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::CredentialError;
-use crate::domain::{Line, Listing, MerchantId, Record, Scope, Slice, Summary, Unreadable};
+use crate::domain::{Line, Listing, MerchantId, Record, RotationWindow, Scope, Summary, Unreadable};
 
-/// Whose records.
+/// MerchantContext records.
 #[derive(Debug, Clone, Copy)]
-pub struct Whose<'a> {
+pub struct MerchantContext<'a> {
     /// The store.
     pub merchant: MerchantId,
     /// Customers of the store of whom nothing is to be told.
@@ -19,8 +19,8 @@ pub struct Whose<'a> {
 /// Which page of which list.
 #[derive(Debug, Clone, Copy)]
 pub struct PageRequest<'a> {
-    /// Whose list.
-    pub whose: Whose<'a>,
+    /// MerchantContext list.
+    pub whose: MerchantContext<'a>,
     /// What the list is to hold.
     pub scope: Scope,
     /// Counted from 1.
@@ -84,11 +84,11 @@ pub enum Row<R> {
 pub trait Source<R: Record>: Send + Sync {
     /// Whether a store's list can only be read whole or by the days of creation, so that the older records of a large one
     /// are better read in turns.
-    fn takes_turns(&self) -> bool;
+    fn supports_rotation(&self) -> bool;
 
     /// The lists to read, the first one last, for what changed at or after `since`, and what they promise. With a `slice`:
     /// that, and what was created since.
-    fn begin(&self, since: DateTime<Utc>, slice: Option<Slice>) -> (Vec<Scope>, Listing);
+    fn begin(&self, since: DateTime<Utc>, slice: Option<RotationWindow>) -> (Vec<Scope>, Listing);
 
     /// Reads one page.
     fn page(
@@ -101,7 +101,7 @@ pub trait Source<R: Record>: Send + Sync {
     /// had before either, so that its trouble is its own.
     fn record(
         &self,
-        whose: Whose<'_>,
+        whose: MerchantContext<'_>,
         which: (i64, bool),
         requests: &RequestCount,
     ) -> impl Future<Output = Result<Option<Result<R, Unreadable>>, SourceError>> + Send;
@@ -112,7 +112,7 @@ pub trait Source<R: Record>: Send + Sync {
     /// Reads the lines of one record; otherwise as [`Source::record`].
     fn lines(
         &self,
-        whose: Whose<'_>,
+        whose: MerchantContext<'_>,
         which: (i64, bool),
         requests: &RequestCount,
     ) -> impl Future<Output = Result<LinesRead, SourceError>> + Send;
@@ -156,7 +156,7 @@ pub enum SourceError {
     /// Salla refuses the tokens for good.
     #[error("Salla refuses the tokens of merchant {merchant}: {reason}")]
     Unauthorized {
-        /// Whose.
+        /// MerchantContext.
         merchant: MerchantId,
         /// Salla's words, or ours.
         reason: String,
@@ -238,7 +238,7 @@ pub enum SourceError {
 impl SourceError {
     /// Asked for a single record, it may be that record's trouble alone.
     #[must_use]
-    pub fn may_be_one_record_s(&self) -> bool {
+    pub fn is_per_record(&self) -> bool {
         matches!(
             self,
             Self::Rejected { .. } | Self::Malformed { .. } | Self::Redirected { .. } | Self::Unavailable { .. }
@@ -249,7 +249,7 @@ impl SourceError {
 impl SourceError {
     /// Whether a single row of the page may have caused it.
     #[must_use]
-    pub fn may_be_of_one_row(&self) -> bool {
+    pub fn is_per_row(&self) -> bool {
         matches!(self, Self::Malformed { .. } | Self::Unavailable { status: Some(500), .. })
     }
 }

@@ -7,32 +7,32 @@ use tokio::time::Instant;
 
 use super::{Cursor, Lease, Seen};
 use crate::domain::{
-    Check, Fingerprint, Held, Line, MerchantId, Outcome, Part, Record, RunId, Slice, Summary, Totals, Unreadable,
-    Verdict,
+    Fingerprint, LastDetailCheck, Line, MerchantId, Outcome, Record, ResourceRun, RotationWindow, RunId, StoredRecord,
+    Summary, Totals, Unreadable, Verdict,
 };
 
 /// Any error of an adapter, kept as the cause.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// An id, and the version that is held of it: when it was last changed, if that is known.
-pub type HeldVersion = (i64, Option<DateTime<Utc>>);
+pub type StoredVersion = (i64, Option<DateTime<Utc>>);
 
 /// One record of a page, with what is to be done about it.
 #[derive(Debug)]
-pub struct Assessed<R: Record> {
+pub struct PlannedWrite<R: Record> {
     /// The record.
     pub record: R,
     /// What to do.
     pub verdict: Verdict,
     /// What was held of it when it was assessed.
-    pub held: Option<Held<R>>,
+    pub held: Option<StoredRecord<R>>,
     /// The run has counted it before: it is written if it is newer, and not counted again.
     pub repeat: bool,
 }
 
 /// A record whose details were read because a summary was not enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Checked {
+pub struct DetailCheckResult {
     /// What the list says about it.
     pub summary: Summary,
     /// What our copy hashes to once this page is committed.
@@ -43,7 +43,7 @@ pub struct Checked {
 #[derive(Debug)]
 pub struct Batch<R: Record> {
     /// Distinct records.
-    pub records: Vec<Assessed<R>>,
+    pub records: Vec<PlannedWrite<R>>,
     /// Rows that could not be transformed.
     pub unreadable: Vec<Unreadable>,
     /// The lines of some of them, by their ids: they replace those that are held.
@@ -51,10 +51,10 @@ pub struct Batch<R: Record> {
     /// Summaries that were enough: their records are as they were.
     pub unchanged: u64,
     /// Summaries that were not, for later runs to compare with.
-    pub checked: Vec<Checked>,
+    pub checked: Vec<DetailCheckResult>,
     /// Records that Salla says are gone, and the version that was held when it was asked: those that are still held
     /// so are marked.
-    pub gone: Vec<HeldVersion>,
+    pub gone: Vec<StoredVersion>,
     /// Previously failed records in this batch. Those that succeed now leave `failed_records`.
     pub recovered: Vec<i64>,
     /// The ids that were seen; each pass at most once.
@@ -84,7 +84,7 @@ impl<R: Record> Default for Batch<R> {
 
 impl<R: Record> Batch<R> {
     /// Whether nothing of it differs from what is held, or from what is known of it.
-    pub fn is_quiet(&self) -> bool {
+    pub fn is_unchanged(&self) -> bool {
         let Self { records, unreadable, lines, checked, gone, recovered, .. } = self;
         let nothing_else = unreadable.is_empty() && lines.is_empty() && checked.is_empty();
         nothing_else
@@ -105,7 +105,7 @@ pub struct PageCommit<'a, R: Record> {
     /// What is to be written.
     pub batch: &'a Batch<R>,
     /// What was done before this page, for the ledger.
-    pub parts: &'a [Part],
+    pub parts: &'a [ResourceRun],
     /// Which of the parts the page belongs to.
     pub at: usize,
     /// Requests sent so far.
@@ -127,13 +127,13 @@ pub struct Committed {
 
 /// What ought to be listed.
 #[derive(Debug, Clone, Copy)]
-pub enum Ought {
+pub enum ExpectedRecords {
     /// What by its own time stamp was last changed at or after the first instant, and before the second.
-    Changed(DateTime<Utc>, DateTime<Utc>),
+    ChangedSince(DateTime<Utc>, DateTime<Utc>),
     /// What was created before an instant, or it is not known when.
-    Created(DateTime<Utc>),
+    CreatedBefore(DateTime<Utc>),
     /// What was created in a slice, or from the first instant on and before the second.
-    InTurn(Slice, DateTime<Utc>, DateTime<Utc>),
+    InRotation(RotationWindow, DateTime<Utc>, DateTime<Utc>),
 }
 
 /// The platform's own copy of the records of one kind.
@@ -143,27 +143,27 @@ pub trait Target<R: Record>: Send + Sync {
         &self,
         merchant: MerchantId,
         ids: &[i64],
-    ) -> impl Future<Output = Result<HashMap<i64, Held<R>>, TargetError>> + Send;
+    ) -> impl Future<Output = Result<HashMap<i64, StoredRecord<R>>, TargetError>> + Send;
 
     /// What was found when the details of each of `ids` were last read.
     fn checks(
         &self,
         merchant: MerchantId,
         ids: &[i64],
-    ) -> impl Future<Output = Result<HashMap<i64, Check>, TargetError>> + Send;
+    ) -> impl Future<Output = Result<HashMap<i64, LastDetailCheck>, TargetError>> + Send;
 
     /// The part of the older records that is due; `None`: there are few, or of some it is not known when they were
     /// created, so that all are to be read.
-    fn slice(&self, merchant: MerchantId) -> impl Future<Output = Result<Option<Slice>, TargetError>> + Send;
+    fn slice(&self, merchant: MerchantId) -> impl Future<Output = Result<Option<RotationWindow>, TargetError>> + Send;
 
     /// How much is held, not marked as gone, and ought to be listed. And of that the ids and versions of what was not
     /// `seen`: a store may hold more than fits into memory.
     fn unseen(
         &self,
         merchant: MerchantId,
-        ought: Ought,
+        ought: ExpectedRecords,
         seen: &(dyn Fn(i64) -> bool + Sync),
-    ) -> impl Future<Output = Result<(usize, Vec<HeldVersion>), TargetError>> + Send;
+    ) -> impl Future<Output = Result<(usize, Vec<StoredVersion>), TargetError>> + Send;
 
     /// The ids of what could not be read or written and has not been since, those not tried for longest first.
     fn failed_records(&self, merchant: MerchantId) -> impl Future<Output = Result<Vec<i64>, TargetError>> + Send;
@@ -244,7 +244,7 @@ impl TargetError {
     }
 }
 
-impl<R: Record> Assessed<R> {
+impl<R: Record> PlannedWrite<R> {
     /// What it counts as, if the database does what is asked.
     #[must_use]
     pub fn outcome(&self) -> Outcome {

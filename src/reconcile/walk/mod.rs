@@ -5,7 +5,7 @@
 //!   meanwhile moves an untouched row towards page 1 only, so it cannot get behind the reader.
 //! - Where it certainly runs from new to old, they are read forward. New rows push others away from page 1; where
 //!   `total` says that rows are gone, the reader steps back by as many.
-//! - The end where changes arrive is read again until it brings nothing new.
+//! - The end where changes load_rate_usage is read again until it brings nothing new.
 //! - Where records with one stamp lie across a page boundary, their order may differ in each answer. There the records
 //!   are counted (`count.rs`), and rows that are shown twice prove nothing.
 //! - Anything else is read to its end, again and with other page sizes, until the records that were in the list at one
@@ -15,10 +15,10 @@
 
 mod count;
 mod error;
-mod onward;
 mod order;
 mod pass;
 mod sizes;
+mod transitions;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -28,13 +28,13 @@ use serde::{Deserialize, Serialize};
 use count::{Count, Met};
 pub use error::WalkError;
 use error::{Distance, check};
-use onward::is_last;
-use order::{Direction, Evidence, changed_since};
-use pass::{Pass, Reading};
+use order::{Direction, SortOrderDetector, changed_since};
+use pass::{CompletedScan, ScanInProgress};
+use transitions::is_last;
 
 use super::ports::RowKey;
 
-/// How often at most the end where changes arrive is read again.
+/// How often at most the end where changes load_rate_usage is read again.
 const EDGE_ROUNDS: u8 = 3;
 
 /// How often at most a list of unknown order is read.
@@ -70,12 +70,12 @@ pub struct Answer<'a> {
 /// Where in the list the walk is, and which way it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Stage {
+enum Phase {
     /// Nothing has been read.
     First,
     /// Through the list in the direction that is safe for its order.
     Through { direction: Direction, next: u32 },
-    /// At the end where changes arrive.
+    /// At the end where changes load_rate_usage.
     Edge { direction: Direction, next: u32, round: Round },
     /// Through the list whose order is not known.
     Verify { next: u32 },
@@ -95,7 +95,7 @@ enum News {
     Settled,
 }
 
-/// One reading of the end where changes arrive.
+/// One reading of the end where changes load_rate_usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Round {
     number: u8,
@@ -107,9 +107,9 @@ struct Round {
 
 /// The state of a walk over one list. It survives the process, as part of the run's cursor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Walk {
-    stage: Stage,
-    order: Evidence,
+pub struct ListWalk {
+    stage: Phase,
+    order: SortOrderDetector,
     /// Records seen in earlier passes than this belong to other lists.
     first_pass: u32,
     pass: u32,
@@ -128,20 +128,20 @@ pub struct Walk {
     /// Records with one stamp lie across a page boundary.
     has_ties: bool,
     count: Count,
-    reading: Pass,
+    reading: ScanInProgress,
     /// The readings that have come to their end.
-    readings: Vec<Reading>,
+    readings: Vec<CompletedScan>,
     #[serde(skip)]
     previous: Option<(u32, Vec<RowKey>)>,
 }
 
-impl Walk {
+impl ListWalk {
     /// A walk over a list, whose first pass gets this number. `entered_by_change`: a change can bring a record into
     /// the list that was not in it.
     pub fn new(entered_by_change: bool, pass: u32) -> Self {
         Self {
-            stage: Stage::First,
-            order: Evidence::new(entered_by_change),
+            stage: Phase::First,
+            order: SortOrderDetector::new(entered_by_change),
             first_pass: pass,
             pass,
             answers: 0,
@@ -155,7 +155,7 @@ impl Walk {
             first_page_rows: 0,
             has_ties: false,
             count: Count::default(),
-            reading: Pass::default(),
+            reading: ScanInProgress::default(),
             readings: Vec::new(),
             previous: None,
         }
@@ -164,9 +164,9 @@ impl Walk {
     /// The page to read next; `None`: the list has been read whole.
     pub fn next(&self) -> Option<u32> {
         match self.stage {
-            Stage::First => Some(1),
-            Stage::Through { next, .. } | Stage::Edge { next, .. } | Stage::Verify { next } => Some(next),
-            Stage::Whole => None,
+            Phase::First => Some(1),
+            Phase::Through { next, .. } | Phase::Edge { next, .. } | Phase::Verify { next } => Some(next),
+            Phase::Whole => None,
         }
     }
 
@@ -254,7 +254,7 @@ impl Walk {
             }
             let (near, far) = if number < earlier { (answer.rows, &rows[..]) } else { (&rows[..], answer.rows) };
             self.has_ties |= self.order.ties(near, far);
-            if let (Stage::Through { direction, .. }, Some(first), Some(then)) =
+            if let (Phase::Through { direction, .. }, Some(first), Some(then)) =
                 (self.stage, settled_news, rows.first())
             {
                 let (near, far) = if number < earlier { (first, then) } else { (then, first) };

@@ -20,12 +20,12 @@ pub enum Direction {
 
 /// How often a value rose and fell from a row to the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Trend {
+struct PairCounts {
     up: u32,
     down: u32,
 }
 
-impl Trend {
+impl PairCounts {
     fn pair<T: Ord>(&mut self, first: Option<T>, second: Option<T>) {
         if let (Some(first), Some(second)) = (first, second) {
             self.up = self.up.saturating_add(u32::from(first < second));
@@ -53,15 +53,15 @@ impl Trend {
 /// What the rows seen so far say about the order they stand in. A page is an answer of one instant, so within it
 /// one pair out of order disproves an order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Evidence {
-    updated: Trend,
-    created: Trend,
-    id: Trend,
+pub struct SortOrderDetector {
+    updated: PairCounts,
+    created: PairCounts,
+    id: PairCounts,
     /// A change can bring an old record into this list, so only an order by time of change has it come in at an end.
     entered_by_change: bool,
 }
 
-impl Evidence {
+impl SortOrderDetector {
     pub fn new(entered_by_change: bool) -> Self {
         Self { entered_by_change, ..Self::default() }
     }

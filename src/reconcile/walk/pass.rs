@@ -11,7 +11,7 @@ const READINGS_WITH_REPEATS: usize = 3;
 
 /// What a reading has shown so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pass {
+pub struct ScanInProgress {
     /// Different records.
     distinct: u64,
     /// Of these, records that no earlier reading of the list had shown.
@@ -36,7 +36,7 @@ type Account = (Option<u64>, Option<u32>);
 
 /// A reading that has come to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reading {
+pub struct CompletedScan {
     distinct: u64,
     fresh: u64,
     moving: u64,
@@ -50,7 +50,7 @@ pub struct Reading {
     sequence: Option<u64>,
 }
 
-impl Pass {
+impl ScanInProgress {
     /// Counts a row that was last seen in pass `mark`; `is_moving`: it changed after the walk had begun; `earlier`: the numbers of the passes before this one over the
     /// same list.
     pub fn count(&mut self, (row, is_moving): (&RowKey, bool), mark: Option<u32>, earlier: Range<u32>) {
@@ -79,8 +79,8 @@ impl Pass {
     }
 
     /// The end of this reading.
-    pub fn ended(&self, total: Option<u64>) -> Reading {
-        Reading {
+    pub fn ended(&self, total: Option<u64>) -> CompletedScan {
+        CompletedScan {
             distinct: self.distinct,
             fresh: self.fresh,
             moving: self.moving,
@@ -93,7 +93,7 @@ impl Pass {
     }
 }
 
-impl Reading {
+impl CompletedScan {
     /// A reading whose rows were not all read in their order: it proves nothing together with others.
     pub fn partial(total: Option<u64>) -> Self {
         Self { distinct: 0, fresh: 1, moving: 0, repeats: 0, repeated: 0, page_rows: 0, total, sequence: None }
@@ -126,7 +126,7 @@ impl Reading {
 ///
 /// Without `total`, the last two must agree. With it, the list really contains records twice where the last three
 /// readings, each with other page boundaries, show all of the records, and the same ones twice.
-pub fn agree(readings: &[Reading], distinct: u64) -> bool {
+pub fn agree(readings: &[CompletedScan], distinct: u64) -> bool {
     let Some((last, before)) = readings.split_last() else {
         return false;
     };
@@ -136,7 +136,7 @@ pub fn agree(readings: &[Reading], distinct: u64) -> bool {
     let Some(recent) = readings.len().checked_sub(READINGS_WITH_REPEATS).map(|first| &readings[first..]) else {
         return false;
     };
-    let same = |reading: &Reading| {
+    let same = |reading: &CompletedScan| {
         let all = reading.distinct == distinct && reading.distinct + reading.repeats == total;
         all && reading.repeated == last.repeated && reading.total == last.total && reading.sequence.is_some()
     };

@@ -28,7 +28,8 @@ fn walk_sized(
     entered_by_change: bool,
     mut list: impl FnMut(u32, Option<u32>) -> Sheet,
 ) -> (Vec<i64>, Result<u32, WalkError>) {
-    let (mut walk, mut seen, mut ids, mut answers) = (Walk::new(entered_by_change, 1), SeenIds::new(), Vec::new(), 0);
+    let (mut walk, mut seen, mut ids, mut answers) =
+        (ListWalk::new(entered_by_change, 1), SeenIds::new(), Vec::new(), 0);
     while let Some(number) = walk.next() {
         answers += 1;
         let sheet = list(number, walk.page_size());
@@ -95,7 +96,7 @@ fn endless_lists_are_given_up() {
     assert!(matches!(silent.1, Err(WalkError::Endless { page: 500, .. })), "{:?}", silent.1);
     let absurd = walk(|n| page(&[i64::from(n)], Some(1_000_000)));
     assert!(matches!(absurd.1, Err(WalkError::Endless { page: 1, .. })), "{:?}", absurd.1);
-    let slow = Walk::new(true, 1).admit(
+    let slow = ListWalk::new(true, 1).admit(
         Answer { rows: &[key(1)], total_pages: None, total: None },
         &mut SeenIds::new(),
         None,

@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::*;
 use crate::store::stamp::{Stamp, or_epoch};
 
 use crate::{
-    domain::{Failure, MerchantId, Part, Request, Run, Totals, UnknownWord, Waiting, Window},
+    domain::{Failure, MerchantId, Request, ResourceRun, Run, Totals, UnknownWord, Waiting, Window},
     reconcile::ports::Lease,
 };
 
@@ -83,13 +83,14 @@ impl Model {
     }
 
     /// `None` also for what another version wrote.
-    pub fn parts(&self) -> Option<Vec<Part>> {
+    pub fn parts(&self) -> Option<Vec<ResourceRun>> {
         serde_json::from_str(self.resource_results.as_deref()?).ok()
     }
 
     /// What there is to show of the parts.
-    fn resource_results(&self) -> Vec<Part> {
-        self.parts().unwrap_or_else(|| self.request().resources.iter().map(|one| Part::waiting(one, None)).collect())
+    fn resource_results(&self) -> Vec<ResourceRun> {
+        self.parts()
+            .unwrap_or_else(|| self.request().resources.iter().map(|one| ResourceRun::waiting(one, None)).collect())
     }
 
     pub fn request(&self) -> Request {
@@ -114,7 +115,7 @@ impl Model {
             unchanged: count(self.unchanged),
             skipped: count(self.skipped),
             failed: count(self.failed),
-            newer_locally: self.parts().map_or(0, |parts| Part::sum(&parts).newer_locally),
+            newer_locally: self.parts().map_or(0, |parts| ResourceRun::sum(&parts).newer_locally),
         }
     }
 

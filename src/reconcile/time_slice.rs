@@ -11,12 +11,12 @@ const NEXT_LOOK: Duration = Duration::from_secs(10);
 
 /// A run's turn.
 #[derive(Debug)]
-pub struct Turn {
+pub struct TimeSlice {
     slice: Duration,
     next_look: Instant,
 }
 
-impl Turn {
+impl TimeSlice {
     /// Begins one.
     pub fn begin(slice: Duration) -> Self {
         Self { slice, next_look: Instant::now() + slice }

@@ -6,22 +6,22 @@ use std::collections::HashSet;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
-    engine::{EngineError, Work, reconcile},
+    engine::{EngineError, RunContext, reconcile},
+    pending_commit::PendingCommit,
     policy::spares_other_kinds,
     ports::{Claim, Ledger, RequestCount, Sources, Targets},
-    quiet::Quiet,
-    turn::Turn,
+    time_slice::TimeSlice,
 };
 use crate::domain::{
-    self, Covered, Failure, InvalidWindow, Outcome, Part, Resource, Resources, RunStatus, Window, WindowPolicy,
+    self, Covered, Failure, InvalidWindow, Outcome, Resource, ResourceRun, Resources, RunStatus, Window, WindowPolicy,
     with_resources,
 };
 
 /// What a run got done: kept up to date page by page, so that it is known whatever ends the run.
 #[derive(Debug, Default)]
-pub struct Done {
+pub struct RunProgress {
     /// What it does about each kind of record.
-    pub parts: Vec<Part>,
+    pub parts: Vec<ResourceRun>,
     /// The part that it is at.
     pub at: usize,
     pub requests: RequestCount,
@@ -34,14 +34,14 @@ pub struct Done {
     /// What this part could not read.
     pub bad: HashSet<i64>,
     /// For how long it may go on while others wait; `None`: to its end.
-    pub turn: Option<Turn>,
+    pub turn: Option<TimeSlice>,
     /// What is done and not committed.
-    pub quiet: Quiet,
+    pub quiet: PendingCommit,
 }
 
-impl Done {
+impl RunProgress {
     /// The part that the run is at.
-    pub fn part(&mut self) -> &mut Part {
+    pub fn part(&mut self) -> &mut ResourceRun {
         &mut self.parts[self.at]
     }
 }
@@ -49,7 +49,7 @@ impl Done {
 macro_rules! each_kind {
     ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal, told $told:expr;)+) => {
         /// Does the part that the run is at.
-        pub async fn reconcile_part<S, T>(work: &Work<'_, S, T>, done: &mut Done) -> Result<(), EngineError>
+        pub async fn reconcile_part<S, T>(work: &RunContext<'_, S, T>, done: &mut RunProgress) -> Result<(), EngineError>
         where
             S: Sources,
             T: Targets + Ledger,
@@ -64,24 +64,24 @@ macro_rules! each_kind {
 with_resources!(each_kind);
 
 /// Where a claimed run begins, or goes on; it covers `configured` unless it was asked for others.
-pub fn begin(claim: &Claim, configured: Resources, policy: WindowPolicy) -> Result<Done, InvalidWindow> {
+pub fn begin(claim: &Claim, configured: Resources, policy: WindowPolicy) -> Result<RunProgress, InvalidWindow> {
     if let Some(earlier) = &claim.resumed {
-        let is_over = |part: &&Part| part.status.is_end();
-        return Ok(Done {
+        let is_over = |part: &&ResourceRun| part.status.is_end();
+        return Ok(RunProgress {
             at: earlier.parts.iter().take_while(is_over).count(),
             parts: earlier.parts.clone(),
             requests: RequestCount::from(earlier.requests),
             commits_ever: earlier.cursor.commits,
-            ..Done::default()
+            ..RunProgress::default()
         });
     }
     let plan = |resource| Window::plan(claim.now, claim.covered(resource), policy, &claim.request);
-    let parts = Part::plan(claim.request.resources.or(configured).iter(), plan)?;
-    Ok(Done { parts, ..Done::default() })
+    let parts = ResourceRun::plan(claim.request.resources.or(configured).iter(), plan)?;
+    Ok(RunProgress { parts, ..RunProgress::default() })
 }
 
 /// Ends the part that the run is at and moves on to the next; or says that the run cannot go on.
-pub fn settle(done: &mut Done, failed: Option<Failure>) -> Result<(), Failure> {
+pub fn settle(done: &mut RunProgress, failed: Option<Failure>) -> Result<(), Failure> {
     if let Some(failure) = &failed
         && !spares_other_kinds(failure.kind)
     {
@@ -108,19 +108,19 @@ pub fn settle(done: &mut Done, failed: Option<Failure>) -> Result<(), Failure> {
 
 /// What another run has to do that takes up the rest of this one, which has not gone through all of its parts. It counts
 /// again.
-pub fn rest(done: &Done) -> Vec<Part> {
-    let restarted = |(number, part): (usize, &Part)| Part {
+pub fn rest(done: &RunProgress) -> Vec<ResourceRun> {
+    let restarted = |(number, part): (usize, &ResourceRun)| ResourceRun {
         status: if number < done.at { part.status } else { RunStatus::Queued },
         listing: part.listing.filter(|_| number < done.at),
         observed_at: part.observed_at.filter(|_| number < done.at),
         error: part.error.clone().filter(|_| number < done.at),
-        ..Part::waiting(part.resource, part.window)
+        ..ResourceRun::waiting(part.resource, part.window)
     };
     done.parts.iter().enumerate().map(restarted).collect()
 }
 
 /// Says of the parts that a run did not come to the end of how the run ended.
-pub fn close(done: &mut Done, status: RunStatus) {
+pub fn close(done: &mut RunProgress, status: RunStatus) {
     for (number, part) in done.parts.iter_mut().enumerate().skip(done.at) {
         part.status = if number == done.at { status } else { RunStatus::Cancelled };
     }
@@ -133,14 +133,14 @@ const LONGEST_HOLD: TimeDelta = TimeDelta::days(28);
 /// where Salla showed none, they stay.
 pub fn watermarks(
     claim: &Claim,
-    parts: &[Part],
+    parts: &[ResourceRun],
     (status, overlap): (RunStatus, TimeDelta),
 ) -> Vec<(Resource, DateTime<Utc>)> {
     let is_well = |status| matches!(status, RunStatus::Succeeded | RunStatus::Partial);
     if !is_well(status) || claim.request.dry_run {
         return Vec::new();
     }
-    let advance = |part: &Part| {
+    let advance = |part: &ResourceRun| {
         if part.observed_at.is_none() {
             tracing::warn!(resource = %part.resource, "Salla's answers carry no Date header: the watermark stays where it is");
         }
@@ -163,10 +163,10 @@ pub fn watermarks(
 }
 
 /// What was counted since the claim.
-pub fn counted(claim: &Claim, parts: &[Part]) -> Vec<(Resource, Outcome, u64)> {
+pub fn counted(claim: &Claim, parts: &[ResourceRun]) -> Vec<(Resource, Outcome, u64)> {
     let earlier = claim.resumed.as_ref().map_or(&[][..], |earlier| &earlier.parts);
     let before = |resource| earlier.iter().find(|part| part.resource == resource).map(|part| part.totals);
-    let of_part = |part: &Part| {
+    let of_part = |part: &ResourceRun| {
         let (resource, before, after) = (part.resource, before(part.resource).unwrap_or_default(), part.totals);
         Outcome::ALL.map(|outcome| (resource, outcome, after.of(outcome) - before.of(outcome)))
     };

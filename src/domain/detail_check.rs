@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Fingerprint, Held, Record};
+use super::{Fingerprint, Record, StoredRecord};
 
 /// Every record's details are read at least this often, in nights, whatever its summary says.
 pub const DEEP_CHECK_NIGHTS: u16 = 28;
@@ -18,7 +18,7 @@ pub struct Summary {
 
 /// What was found when a record's details were last read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Check {
+pub struct LastDetailCheck {
     /// What the list's row hashed to.
     pub summary: Fingerprint,
     /// What our copy was like afterwards. Another writer may have changed it since.
@@ -29,14 +29,14 @@ pub struct Check {
 
 /// Which details are due tonight although nothing seems to have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeepCheck {
+pub struct DetailCheckSchedule {
     /// Now, by the database's clock.
     pub now: DateTime<Utc>,
     /// All of them.
     pub all: bool,
 }
 
-impl DeepCheck {
+impl DetailCheckSchedule {
     /// Each record has its night among the [`DEEP_CHECK_NIGHTS`], by its id, so that they do not all come due at
     /// once; one whose night was missed is due when
     /// its last check is as old as that.
@@ -55,9 +55,9 @@ impl DeepCheck {
 #[must_use]
 pub fn needs_detail<R: Record>(
     summary: &Summary,
-    held: Option<&Held<R>>,
-    check: Option<&Check>,
-    (deep, failed): (DeepCheck, bool),
+    held: Option<&StoredRecord<R>>,
+    check: Option<&LastDetailCheck>,
+    (deep, failed): (DetailCheckSchedule, bool),
 ) -> bool {
     let (Some(held), Some(check)) = (held, check) else {
         return true;
@@ -77,8 +77,8 @@ mod tests {
         Fingerprint::of_text(text)
     }
 
-    fn held(status: &str) -> Held<Order> {
-        Held {
+    fn held(status: &str) -> StoredRecord<Order> {
+        StoredRecord {
             lines_of: None,
             updated_at: Some(DateTime::UNIX_EPOCH),
             fingerprint: Some(print("payload")),
@@ -94,24 +94,27 @@ mod tests {
         }
     }
 
-    fn night(number: i64) -> DeepCheck {
-        DeepCheck { now: DateTime::UNIX_EPOCH + TimeDelta::days(20_000 + number), all: false }
+    fn night(number: i64) -> DetailCheckSchedule {
+        DetailCheckSchedule { now: DateTime::UNIX_EPOCH + TimeDelta::days(20_000 + number), all: false }
     }
 
     #[test]
     fn what_is_as_it_was_needs_no_detail() {
         let (ours, summary) = (held("a"), Summary { id: 1, fingerprint: print("row") });
-        let now = DeepCheck { now: DateTime::UNIX_EPOCH, all: false };
-        let check = Check { summary: print("row"), held: ours.state().unwrap(), checked_at: now.now };
+        let now = DetailCheckSchedule { now: DateTime::UNIX_EPOCH, all: false };
+        let check = LastDetailCheck { summary: print("row"), held: ours.state().unwrap(), checked_at: now.now };
         assert!(!needs_detail(&summary, Some(&ours), Some(&check), (now, false)));
         assert!(needs_detail::<Order>(&summary, None, Some(&check), (now, false)), "missing");
         assert!(needs_detail(&summary, Some(&ours), None, (now, false)), "never checked");
         assert!(needs_detail(&summary, Some(&held("b")), Some(&check), (now, false)), "another writer's change");
         let other = Summary { fingerprint: print("other"), ..summary };
         assert!(needs_detail(&other, Some(&ours), Some(&check), (now, false)), "another row");
-        assert!(needs_detail(&summary, Some(&ours), Some(&check), (DeepCheck { all: true, ..now }, false)), "--full");
+        assert!(
+            needs_detail(&summary, Some(&ours), Some(&check), (DetailCheckSchedule { all: true, ..now }, false)),
+            "--full"
+        );
         assert!(needs_detail(&summary, Some(&ours), Some(&check), (now, true)), "failed before");
-        let deleted = Held { deleted: true, ..held("a") };
+        let deleted = StoredRecord { deleted: true, ..held("a") };
         assert!(needs_detail(&summary, Some(&deleted), Some(&check), (now, false)), "marked as gone, and listed");
     }
 

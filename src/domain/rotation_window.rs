@@ -8,14 +8,14 @@ use super::DEEP_CHECK_NIGHTS;
 
 /// What was created from one instant to another. Night by night the next one is read, and after the last the first again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Slice {
+pub struct RotationWindow {
     /// At or after; absent: from the beginning.
     pub from: Option<DateTime<Utc>>,
     /// Before; absent: to the end.
     pub to: Option<DateTime<Utc>>,
 }
 
-impl Slice {
+impl RotationWindow {
     /// So many nights one turn takes.
     pub const NIGHTS: u16 = DEEP_CHECK_NIGHTS;
 

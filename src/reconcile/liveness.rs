@@ -12,11 +12,11 @@ const ALIVE_FOR: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, Default)]
 pub struct Liveness {
     /// The loop that claims runs.
-    pub worker: Pulse,
+    pub worker: Heartbeat,
     /// The loop that looks at the schedule.
-    pub schedule: Pulse,
+    pub schedule: Heartbeat,
     /// The loop that renews leases.
-    pub heartbeat: Pulse,
+    pub heartbeat: Heartbeat,
     failure: Arc<Mutex<Option<String>>>,
 }
 
@@ -44,15 +44,15 @@ impl Liveness {
 
 /// The loop's last turn. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Pulse(Arc<Mutex<Instant>>);
+pub struct Heartbeat(Arc<Mutex<Instant>>);
 
-impl Default for Pulse {
+impl Default for Heartbeat {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
 }
 
-impl Pulse {
+impl Heartbeat {
     /// The loop has turned.
     pub fn beat(&self) {
         *self.0.lock() = Instant::now();

@@ -13,7 +13,7 @@ const COMMIT_EVERY: Duration = Duration::from_millis(250);
 
 /// What has not been committed since the last commit, all of it without a difference.
 #[derive(Debug)]
-pub struct Quiet {
+pub struct PendingCommit {
     committed_at: Instant,
     waiting: Option<Waiting>,
 }
@@ -25,13 +25,13 @@ struct Waiting {
     unchanged: u64,
 }
 
-impl Default for Quiet {
+impl Default for PendingCommit {
     fn default() -> Self {
         Self { committed_at: Instant::now(), waiting: None }
     }
 }
 
-impl Quiet {
+impl PendingCommit {
     /// Whether everything is committed.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_none()
@@ -40,7 +40,7 @@ impl Quiet {
     /// Takes in what a batch tells when nothing of it differs, `cursor` being behind it; and gives back one of which
     /// something does, with what has waited before it.
     pub fn take<R: Record>(&mut self, batch: Batch<R>, cursor: &Cursor) -> Option<Batch<R>> {
-        if batch.is_quiet() {
+        if batch.is_unchanged() {
             let waiting =
                 self.waiting.get_or_insert_with(|| Waiting { cursor: cursor.clone(), seen: Seen::new(), unchanged: 0 });
             waiting.cursor = cursor.clone();

@@ -4,11 +4,11 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Failure, InvalidWindow, Listing, Resource, RunStatus, Slice, Totals, Window};
+use super::{Failure, InvalidWindow, Listing, Resource, RotationWindow, RunStatus, Totals, Window};
 
 /// A run's work at one kind of record. A run goes through its parts one after the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Part {
+pub struct ResourceRun {
     /// Which kind.
     pub resource: Resource,
     /// Where it stands. In a run that has ended, `cancelled`: it was stopped, or not come to.
@@ -20,7 +20,7 @@ pub struct Part {
     /// With the listing `rotation`: which part of the older records was read beside what is new; the next run that covers
     /// the store reads the next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub slice: Option<Slice>,
+    pub slice: Option<RotationWindow>,
     /// What Salla's clock showed when its list began to be read: what changed up to then is covered. Absent until it
     /// begins, and where Salla's answers carry no date.
     pub observed_at: Option<DateTime<Utc>>,
@@ -34,7 +34,7 @@ pub struct Part {
     pub error: Option<Failure>,
 }
 
-impl Part {
+impl ResourceRun {
     /// One that waits its turn.
     #[must_use]
     pub fn waiting(resource: Resource, window: Option<Window>) -> Self {
@@ -124,10 +124,11 @@ mod tests {
         let part = |status| {
             let error = (status == RunStatus::Failed)
                 .then(|| Failure { kind: FailureKind::MissingScope, message: "no".to_owned() });
-            Part { status, error, ..Part::waiting(Resource::Orders, None) }
+            ResourceRun { status, error, ..ResourceRun::waiting(Resource::Orders, None) }
         };
         let of = |statuses: &[RunStatus]| {
-            let (status, error) = Part::outcome(&statuses.iter().map(|status| part(*status)).collect::<Vec<_>>());
+            let (status, error) =
+                ResourceRun::outcome(&statuses.iter().map(|status| part(*status)).collect::<Vec<_>>());
             (status, error.map(|error| error.message))
         };
         use RunStatus::{Failed, Partial, Succeeded};

@@ -6,8 +6,8 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use super::{
-    ports::{Cursor, Page, PageRequest, Row, RowKey, Seen, Whose},
-    walk::{Answer, SeenIds, Walk, WalkError},
+    ports::{Cursor, MerchantContext, Page, PageRequest, Row, RowKey, Seen},
+    walk::{Answer, ListWalk, SeenIds, WalkError},
 };
 use crate::domain::{Listing, Record, Resource, STORED_STAMP_TOLERANCE, Scope, Summary, Unreadable};
 
@@ -16,7 +16,7 @@ const CONTROLS: usize = 3;
 
 /// Where a run is among the lists.
 #[derive(Debug)]
-pub struct Survey {
+pub struct ListReader {
     cursor: Cursor,
     seen: SeenIds,
     /// What earlier runs could not read or write, those not tried for longest first.
@@ -30,7 +30,7 @@ pub struct Survey {
 
 /// What a page brought.
 #[derive(Debug)]
-pub struct Admitted<R> {
+pub struct NewRecords<R> {
     /// Records that the run has not seen.
     pub records: Vec<R>,
     /// Records that it has seen and counted: to be written if they are newer than what was.
@@ -43,7 +43,7 @@ pub struct Admitted<R> {
     pub ids: Seen,
 }
 
-impl<R> Default for Admitted<R> {
+impl<R> Default for NewRecords<R> {
     fn default() -> Self {
         Self {
             records: Vec::new(),
@@ -59,12 +59,12 @@ impl<R> Default for Admitted<R> {
 #[derive(Debug)]
 pub enum Step<R> {
     /// It belongs to the run.
-    Page(Admitted<R>),
+    Page(NewRecords<R>),
     /// The lists are planned again, for this reason; the page will come again in another.
     Replanned(&'static str),
 }
 
-impl Survey {
+impl ListReader {
     /// Goes on from a cursor, with the ids that were seen up to there; `now`: by the database's clock.
     pub fn new((cursor, seen): (Cursor, Seen), failed: Vec<i64>, now: DateTime<Utc>) -> Self {
         let mut ids = SeenIds::new();
@@ -100,7 +100,7 @@ impl Survey {
             scopes,
             left_out: 0,
             unidentified: 0,
-            walk: Walk::new(entered_by_change, 1),
+            walk: ListWalk::new(entered_by_change, 1),
         };
         (cursor, Seen::new())
     }
@@ -111,7 +111,7 @@ impl Survey {
     }
 
     /// The page of `whose` to read next; `None`: every list has been read whole.
-    pub fn next<'a>(&self, whose: Whose<'a>) -> Option<PageRequest<'a>> {
+    pub fn next<'a>(&self, whose: MerchantContext<'a>) -> Option<PageRequest<'a>> {
         let (scope, walk) = (*self.cursor.scopes.last()?, &self.cursor.walk);
         Some(PageRequest { whose, scope, number: walk.next()?, page_size: walk.page_size() })
     }
@@ -164,14 +164,14 @@ impl Survey {
         if let Some(reason) = page.out_of_scope {
             self.cursor.listing = Listing::Scan;
             self.cursor.scopes = vec![Scope::EVERYTHING];
-            self.walk_on();
+            self.start_list();
             return Ok(Step::Replanned(reason));
         }
         if let Some((oldest, newest)) = page.too_long {
             let halves = self.cursor.scopes.pop().and_then(|scope| scope.split(oldest, newest));
             let [older, newer] = halves.ok_or(WalkError::TooLong)?;
             self.cursor.scopes.extend([newer, older]);
-            self.walk_on();
+            self.start_list();
             return Ok(Step::Replanned("the list is longer than the server lets it be read; its days are divided"));
         }
         let keys: Vec<RowKey> = page.rows.iter().map(|listed| listed.key).collect();
@@ -182,27 +182,27 @@ impl Survey {
         if self.cursor.walk.next().is_none() {
             self.cursor.scopes.pop();
             if !self.cursor.scopes.is_empty() {
-                self.walk_on();
+                self.start_list();
             }
         }
         let ids = vec![(pass, keys.iter().map(|key| key.id).collect())];
-        let admitted = sort_out(page, &marks, ids);
+        let admitted = split_seen(page, &marks, ids);
         let unidentified = admitted.unreadable.iter().filter(|bad| bad.id.is_none()).count();
         self.cursor.unidentified += u32::try_from(unidentified).unwrap_or(u32::MAX);
         Ok(Step::Page(admitted))
     }
 
     /// Begins to walk the present list.
-    fn walk_on(&mut self) {
+    fn start_list(&mut self) {
         let entered_by_change = self.cursor.scopes.last().is_some_and(Scope::is_entered_by_change);
-        self.cursor.walk = Walk::new(entered_by_change, self.cursor.walk.pass() + 1);
+        self.cursor.walk = ListWalk::new(entered_by_change, self.cursor.walk.pass() + 1);
         self.began = Instant::now();
     }
 }
 
 /// Tells what the run has not met from what it has. Of two copies on one page the newer one counts.
-fn sort_out<R: Record>(page: Page<R>, marks: &[Option<u32>], ids: Seen) -> Admitted<R> {
-    let mut admitted = Admitted { ids, records: Vec::with_capacity(page.rows.len()), ..Admitted::default() };
+fn split_seen<R: Record>(page: Page<R>, marks: &[Option<u32>], ids: Seen) -> NewRecords<R> {
+    let mut admitted = NewRecords { ids, records: Vec::with_capacity(page.rows.len()), ..NewRecords::default() };
     for (listed, mark) in page.rows.into_iter().zip(marks) {
         match (listed.row, mark) {
             (Row::Whole(record), None) => admitted.records.push(record),

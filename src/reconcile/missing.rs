@@ -7,10 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use super::{
-    engine::{EngineError, Work},
-    parts::Done,
-    ports::{Batch, Ought, Source, Target},
-    survey::Survey,
+    engine::{EngineError, RunContext},
+    list_reader::ListReader,
+    ports::{Batch, ExpectedRecords, Source, Target},
+    resource_runs::RunProgress,
 };
 use crate::domain::{Listing, Record, Resource};
 
@@ -34,7 +34,7 @@ type Version = Option<DateTime<Utc>>;
     "of {held} {resource} that are held and ought to be listed, {absent} were not; of the {asked} that were asked for, \
      {missing} are gone or were left out, which is more than reconcile.max_deletion_ratio allows; none was marked"
 )]
-pub struct MassDisappearance {
+pub struct TooManyDeleted {
     resource: Resource,
     held: usize,
     absent: usize,
@@ -43,28 +43,32 @@ pub struct MassDisappearance {
 }
 
 /// Keeps count of what ought to be there.
-struct Brake {
+struct DeletionGuard {
     resource: Resource,
     held: usize,
     absent: usize,
     share: f64,
 }
 
-impl Brake {
+impl DeletionGuard {
     /// Stops when too much is missing, or when what was asked for so far says that it will be: a list that is broken is
     /// not asked for order by order.
-    fn check(&self, asked: usize, missing: usize) -> Result<(), MassDisappearance> {
+    fn check(&self, asked: usize, missing: usize) -> Result<(), TooManyDeleted> {
         let allowed = ((self.held as f64 * self.share) as usize).max(FEW);
         let foreseen = if asked < BATCH { missing } else { missing * self.absent / asked };
         if foreseen.max(missing) <= allowed {
             return Ok(());
         }
-        Err(MassDisappearance { resource: self.resource, held: self.held, absent: self.absent, asked, missing })
+        Err(TooManyDeleted { resource: self.resource, held: self.held, absent: self.absent, asked, missing })
     }
 }
 
 /// Asks for what the lists did not show, corrects it, and marks what Salla says is gone.
-pub async fn ask<R, S, T>(work: &Work<'_, S, T>, survey: &mut Survey, done: &mut Done) -> Result<(), EngineError>
+pub async fn ask<R, S, T>(
+    work: &RunContext<'_, S, T>,
+    survey: &mut ListReader,
+    done: &mut RunProgress,
+) -> Result<(), EngineError>
 where
     R: Record,
     S: Source<R>,
@@ -75,15 +79,15 @@ where
     let until = work.claim.request.until.map_or(began, |until| until.min(began));
     let has_seen = |id| survey.has_seen(id);
     let ought = match (since, done.part().slice) {
-        (Some(since), _) => Ought::Changed(since, until),
-        (None, Some(slice)) => Ought::InTurn(slice, work.window.since, until),
-        (None, None) => Ought::Created(until),
+        (Some(since), _) => ExpectedRecords::ChangedSince(since, until),
+        (None, Some(slice)) => ExpectedRecords::InRotation(slice, work.window.since, until),
+        (None, None) => ExpectedRecords::CreatedBefore(until),
     };
     let (held, absent) = work.target.unseen(work.claim.lease.merchant, ought, &has_seen).await?;
     let absent: BTreeMap<i64, Version> = absent.into_iter().collect();
-    let brake = Brake { resource: R::RESOURCE, held, absent: absent.len(), share: work.max_deletion_ratio };
+    let brake = DeletionGuard { resource: R::RESOURCE, held, absent: absent.len(), share: work.max_deletion_ratio };
 
-    let mut gone = ask_absent(work, survey, done, (&absent, brake, (since, began))).await?;
+    let mut gone = check_unlisted(work, survey, done, (&absent, brake, (since, began))).await?;
     let unsettled: Vec<i64> = survey.unsettled().filter(|id| !absent.contains_key(id)).collect();
     let (unsettled, later) = unsettled.split_at(unsettled.len().min(MAX_UNSETTLED));
     if !later.is_empty() {
@@ -109,11 +113,11 @@ where
 }
 
 /// Asks for what is held and absent, spread over all of it, and returns what is gone.
-async fn ask_absent<R, S, T>(
-    work: &Work<'_, S, T>,
-    survey: &mut Survey,
-    done: &mut Done,
-    (absent, brake, (since, began)): (&BTreeMap<i64, Version>, Brake, (Version, DateTime<Utc>)),
+async fn check_unlisted<R, S, T>(
+    work: &RunContext<'_, S, T>,
+    survey: &mut ListReader,
+    done: &mut RunProgress,
+    (absent, brake, (since, began)): (&BTreeMap<i64, Version>, DeletionGuard, (Version, DateTime<Utc>)),
 ) -> Result<Vec<i64>, EngineError>
 where
     R: Record,
@@ -141,9 +145,9 @@ where
 /// Reads records at their own addresses and commits what came of it. Returns those that are gone, and those that belong
 /// into the list.
 async fn settle<R, S, T>(
-    work: &Work<'_, S, T>,
-    survey: &mut Survey,
-    done: &mut Done,
+    work: &RunContext<'_, S, T>,
+    survey: &mut ListReader,
+    done: &mut RunProgress,
     ids: &[i64],
     belongs: impl Fn(&R) -> bool,
 ) -> Result<(Vec<i64>, Vec<i64>), EngineError>
@@ -195,7 +199,7 @@ mod tests {
     #[test]
     fn the_brake() {
         let stops = |held, absent, asked, missing| {
-            Brake { resource: Resource::Orders, held, absent, share: 0.25 }.check(asked, missing).is_err()
+            DeletionGuard { resource: Resource::Orders, held, absent, share: 0.25 }.check(asked, missing).is_err()
         };
         assert!(!stops(1, 1, 1, 1) && !stops(3, 2, 2, 2), "a few are never a crowd");
         assert!(stops(10, 3, 3, 3));

@@ -6,11 +6,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    parts::Done,
     policy::failure,
     ports::{
         Claim, Ending, Lease, Ledger, Limits, MAX_FAILED_ATTEMPTS, PauseStore, Released, Sources, TargetError, Targets,
     },
+    resource_runs::RunProgress,
     runner::{Ended, OnStop, Runner},
 };
 use crate::domain::{FailureKind, RunStatus, Wait};
@@ -27,14 +27,14 @@ where
     T: Targets + Ledger + PauseStore,
 {
     /// The lease is lost.
-    pub(super) fn let_go(&self, claim: &Claim) -> Ended {
+    pub(super) fn on_lease_lost(&self, claim: &Claim) -> Ended {
         tracing::warn!("another process has taken the run over, or it was ended; this one wrote nothing more");
         self.metrics.leases_lost.inc();
         Ended::Elsewhere(claim.lease.merchant)
     }
 
     /// Loads how much of the merchant's limit the previous process used.
-    pub(super) fn arrive(&self, claim: &Claim) {
+    pub(super) fn load_rate_usage(&self, claim: &Claim) {
         // A process that died reported nothing.
         let spent = if claim.failed_attempts > 0 { None } else { Some(claim.spent) };
         if spent != Some(0) {
@@ -43,7 +43,7 @@ where
     }
 
     /// Saves how much of the merchant's limit is used, for the next process.
-    pub(super) async fn leave(&self, claim: &Claim) {
+    pub(super) async fn save_rate_usage(&self, claim: &Claim) {
         let merchant = claim.lease.merchant;
         let spent = self.source.spent(merchant);
         if spent == 0 {
@@ -59,22 +59,22 @@ where
     }
 
     /// No worker would claim a foreground run, and repeated failures are not an outage of the database.
-    pub(super) fn is_worth_another_try(&self, claim: &Claim, done: &Done) -> bool {
+    pub(super) fn is_worth_another_try(&self, claim: &Claim, done: &RunProgress) -> bool {
         self.on_stop == OnStop::GiveBack && (done.commits > 0 || claim.failed_attempts + 1 < MAX_FAILED_ATTEMPTS)
     }
 
     /// Gives the run back as soon as the database can be told; after a while its lease lapses instead.
-    pub(super) async fn set_back(
+    pub(super) async fn release_after_failure(
         &self,
         claim: &Claim,
         in_vain: bool,
         (wait, pause, stop): (Wait, Duration, &CancellationToken),
     ) -> Ended {
-        self.leave(claim).await;
+        self.save_rate_usage(claim).await;
         let deadline = Instant::now() + DATABASE_AWAY;
         let released = loop {
             let released = if in_vain {
-                self.store.set_back(&claim.lease, pause, Some(&wait)).await
+                self.store.release_after_failure(&claim.lease, pause, Some(&wait)).await
             } else {
                 self.store.release(&claim.lease, pause, Some(&wait)).await
             };
@@ -97,7 +97,7 @@ where
 
     /// Gives the run back, to be taken up after `pause`.
     pub(super) async fn give_back(&self, claim: &Claim, pause: Duration, wait: Option<&Wait>) -> Ended {
-        self.leave(claim).await;
+        self.save_rate_usage(claim).await;
         let released = self.store.release(&claim.lease, pause, wait).await;
         self.report_release(claim, released, pause, wait)
     }
@@ -123,7 +123,7 @@ where
             Ok(Released::Superseded) => {
                 tracing::info!("run ended: another run of the merchant is in the queue, and covers its window");
             }
-            Ok(Released::LeaseLost) => return self.let_go(claim),
+            Ok(Released::LeaseLost) => return self.on_lease_lost(claim),
             Err(error) => tracing::warn!(error = %error, "run could not be given back; its lease will lapse"),
         }
         Ended::Elsewhere(claim.lease.merchant)

@@ -3,40 +3,40 @@
 use chrono::{DateTime, Utc};
 
 use super::{
-    Answer, EDGE_ROUNDS, News, READINGS, READINGS_WITH_TIES, Round, STALE_READINGS, Stage, Walk, WalkError,
+    Answer, EDGE_ROUNDS, ListWalk, News, Phase, READINGS, READINGS_WITH_TIES, Round, STALE_READINGS, WalkError,
     order::{Direction, changed_since},
-    pass::{Pass, Reading, agree},
+    pass::{CompletedScan, ScanInProgress, agree},
 };
 
-impl Walk {
+impl ListWalk {
     /// Where the walk is after page `number`, which brought `news`; `began`: when the walk did, by Salla's clock.
     pub(super) fn onward(
         &mut self,
         number: u32,
         answer: Answer<'_>,
         (news, began): (News, Option<DateTime<Utc>>),
-    ) -> Result<Stage, WalkError> {
+    ) -> Result<Phase, WalkError> {
         if number == 1 && holds_all(answer) {
-            return Ok(Stage::Whole);
+            return Ok(Phase::Whole);
         }
         if answer.rows.is_empty() && answer.total.is_none() && answer.total_pages.is_some_and(|pages| pages >= number) {
             // An empty page where there ought to be rows, and no total that would tell what it hides.
             return Err(self.unstable(answer));
         }
         Ok(match self.stage {
-            Stage::Whole => Stage::Whole,
-            Stage::First => match (answer.total_pages.filter(|&pages| pages > 1), self.order.candidate()) {
-                (Some(last), Some(direction @ Direction::Ascending)) => Stage::Through { direction, next: last },
+            Phase::Whole => Phase::Whole,
+            Phase::First => match (answer.total_pages.filter(|&pages| pages > 1), self.order.candidate()) {
+                (Some(last), Some(direction @ Direction::Ascending)) => Phase::Through { direction, next: last },
                 (Some(_), Some(direction @ Direction::Descending)) if answer.total.is_some() => {
-                    Stage::Through { direction, next: 2 }
+                    Phase::Through { direction, next: 2 }
                 }
                 _ => self.verified(number, answer)?,
             },
-            Stage::Through { direction, .. } if !self.order.allows(direction) => self.read_again(answer),
-            Stage::Through { direction: direction @ Direction::Ascending, .. } if number > 1 => {
-                Stage::Through { direction, next: number - 1 }
+            Phase::Through { direction, .. } if !self.order.allows(direction) => self.read_again(answer),
+            Phase::Through { direction: direction @ Direction::Ascending, .. } if number > 1 => {
+                Phase::Through { direction, next: number - 1 }
             }
-            Stage::Through { direction: direction @ Direction::Descending, .. } => {
+            Phase::Through { direction: direction @ Direction::Descending, .. } => {
                 match self.rows_gone(answer.total) {
                     // Pages of unknown size cannot be counted back.
                     None => self.read_again(answer),
@@ -44,15 +44,15 @@ impl Walk {
                     Some(gone @ 1..) => {
                         let pages = gone.div_ceil(self.page_rows.max(1) as u64);
                         let back = u32::try_from(pages).unwrap_or(u32::MAX);
-                        Stage::Through { direction, next: number.saturating_sub(back).max(1) }
+                        Phase::Through { direction, next: number.saturating_sub(back).max(1) }
                     }
-                    Some(0) if !is_last(number, answer) => Stage::Through { direction, next: number + 1 },
+                    Some(0) if !is_last(number, answer) => Phase::Through { direction, next: number + 1 },
                     Some(0) => edge(direction, answer, 1),
                 }
             }
-            Stage::Through { direction, .. } => edge(direction, answer, 1),
-            Stage::Edge { direction, round, .. } => self.at_the_edge(number, answer, (direction, round), (news, began)),
-            Stage::Verify { .. } => self.verified(number, answer)?,
+            Phase::Through { direction, .. } => edge(direction, answer, 1),
+            Phase::Edge { direction, round, .. } => self.at_the_edge(number, answer, (direction, round), (news, began)),
+            Phase::Verify { .. } => self.verified(number, answer)?,
         })
     }
 
@@ -62,7 +62,7 @@ impl Walk {
         answer: Answer<'_>,
         (direction, mut round): (Direction, Round),
         (news, began): (News, Option<DateTime<Utc>>),
-    ) -> Stage {
+    ) -> Phase {
         round.total = round.total.or(answer.total);
         round.news = round.news.max(news);
         // Whatever changed since the walk began lies between the end and what did not.
@@ -72,15 +72,15 @@ impl Walk {
         };
         if (news != News::None || inner.is_some_and(|row| changed_since(row, began))) && !is_over {
             let next = if direction == Direction::Ascending { number - 1 } else { number + 1 };
-            return Stage::Edge { direction, next, round };
+            return Phase::Edge { direction, next, round };
         }
         let enough = round.total.is_none_or(|total| self.distinct >= total);
         match round.news {
-            News::None if enough && self.is_proved(direction) => Stage::Whole,
+            News::None if enough && self.is_proved(direction) => Phase::Whole,
             News::None if enough => self.read_again(answer),
             _ if round.number < EDGE_ROUNDS => edge(direction, answer, round.number + 1),
             // It changes faster than it can be read, in records that belong to the next run.
-            News::Late if self.is_proved(direction) => Stage::Whole,
+            News::Late if self.is_proved(direction) => Phase::Whole,
             // Old records that come to light, or do not: the order is not what it seemed.
             _ => self.read_again(answer),
         }
@@ -93,13 +93,13 @@ impl Walk {
     }
 
     /// Moves on in a list whose order is not known, and looks at its end whether all of it has been read.
-    fn verified(&mut self, number: u32, answer: Answer<'_>) -> Result<Stage, WalkError> {
+    fn verified(&mut self, number: u32, answer: Answer<'_>) -> Result<Phase, WalkError> {
         if !is_last(number, answer) {
-            return Ok(Stage::Verify { next: number + 1 });
+            return Ok(Phase::Verify { next: number + 1 });
         }
         self.readings.push(self.reading.ended(answer.total));
         if self.count.is_complete() || agree(&self.readings, self.distinct) {
-            return Ok(Stage::Whole);
+            return Ok(Phase::Whole);
         }
         if self.is_hopeless() {
             return Err(self.unstable(answer));
@@ -110,8 +110,8 @@ impl Walk {
     /// Whether another reading is not likely to show what the earlier ones did not.
     fn is_hopeless(&self) -> bool {
         // Without stamps, a list that holds still and shows records twice is one in which others are lost.
-        let has_ties = self.has_ties || self.readings.iter().any(Reading::has_repeats);
-        if !has_ties || self.readings.last().is_some_and(Reading::is_moving) {
+        let has_ties = self.has_ties || self.readings.iter().any(CompletedScan::has_repeats);
+        if !has_ties || self.readings.last().is_some_and(CompletedScan::is_moving) {
             return self.readings.len() >= READINGS;
         }
         let stale = self.readings.iter().rev().take_while(|reading| !reading.has_news()).count();
@@ -119,17 +119,17 @@ impl Walk {
     }
 
     /// The pages that were read in one direction become the first reading of the count.
-    fn read_again(&mut self, answer: Answer<'_>) -> Stage {
-        self.readings = vec![Reading::partial(answer.total)];
+    fn read_again(&mut self, answer: Answer<'_>) -> Phase {
+        self.readings = vec![CompletedScan::partial(answer.total)];
         self.begin()
     }
 
     /// Begins another reading, whose pages have another size.
-    fn begin(&mut self) -> Stage {
-        self.reading = Pass::default();
+    fn begin(&mut self) -> Phase {
+        self.reading = ScanInProgress::default();
         self.first_total_pages = None;
         self.pass += 1;
-        Stage::Verify { next: 1 }
+        Phase::Verify { next: 1 }
     }
 
     /// How many rows fewer there are than at the last answer; `None`: the server does not say.
@@ -142,13 +142,13 @@ impl Walk {
     }
 }
 
-/// The first page of the end where changes arrive.
-fn edge(direction: Direction, answer: Answer<'_>, round: u8) -> Stage {
+/// The first page of the end where changes load_rate_usage.
+fn edge(direction: Direction, answer: Answer<'_>, round: u8) -> Phase {
     let next = match direction {
         Direction::Ascending => answer.total_pages.unwrap_or(1).max(1),
         Direction::Descending => 1,
     };
-    Stage::Edge { direction, next, round: Round { number: round, news: News::None, total: None } }
+    Phase::Edge { direction, next, round: Round { number: round, news: News::None, total: None } }
 }
 
 /// The end is an empty page, or the last page by the newest answer's own account.
