@@ -24,7 +24,7 @@ impl<S, T> RunContext<'_, S, T> {
         &self,
         summaries: Vec<Summary>,
         batch: &mut Batch<R>,
-        (survey, done): (&ListReader, &RunProgress),
+        (reader, progress): (&ListReader, &RunProgress),
     ) -> Result<(), EngineError>
     where
         R: Record,
@@ -36,17 +36,17 @@ impl<S, T> RunContext<'_, S, T> {
         let (held, checks) = (self.target.held(merchant, &ids).await?, self.target.checks(merchant, &ids).await?);
         let deep = DetailCheckSchedule { now: self.claim.now, all: self.claim.request.full };
         let (closer, enough): (Vec<_>, Vec<_>) = summaries.into_iter().partition(|summary| {
-            let failed = survey.has_failed(summary.id);
+            let failed = reader.has_failed(summary.id);
             needs_detail(summary, held.get(&summary.id), checks.get(&summary.id), (deep, failed))
         });
         batch.unchanged += enough.len() as u64;
         let asked: Vec<i64> = closer.iter().map(|summary| summary.id).collect();
-        let read = self.read_each(&asked, survey, done).await?;
-        let unknown = asked.iter().zip(&read).filter(|(id, _)| !survey.has_failed(**id));
+        let read = self.read_each(&asked, reader, progress).await?;
+        let unknown = asked.iter().zip(&read).filter(|(id, _)| !reader.has_failed(**id));
         if unknown.clone().count() >= TOO_MANY as usize && unknown.clone().all(|(_, record)| record.is_none()) {
             let error = SourceError::Rejected { reason: LISTED_AND_GONE.to_owned() };
-            let fetch = |id, suspect| self.source.record(self.whose(), (id, suspect), &done.requests);
-            self.fail_if_merchant_wide(survey.controls(&asked, &done.bad), fetch, error).await?;
+            let fetch = |id, suspect| self.source.record(self.whose(), (id, suspect), &progress.requests);
+            self.fail_if_merchant_wide(reader.controls(&asked, &progress.bad), fetch, error).await?;
         }
         let (mut summaries, mut records) = (Vec::new(), Vec::new());
         for (summary, record) in closer.into_iter().zip(read) {
@@ -72,29 +72,29 @@ impl<S, T> RunContext<'_, S, T> {
     pub async fn read_each<R>(
         &self,
         ids: &[i64],
-        survey: &ListReader,
-        done: &RunProgress,
+        reader: &ListReader,
+        progress: &RunProgress,
     ) -> Result<Vec<Option<Result<R, Unreadable>>>, EngineError>
     where
         R: Record,
         S: Source<R>,
     {
         let whose = self.whose();
-        self.each(ids, (survey, done), |id, suspect| self.source.record(whose, (id, suspect), &done.requests)).await
+        self.each(ids, (reader, progress), |id, suspect| self.source.record(whose, (id, suspect), &progress.requests)).await
     }
 
     /// The same of whatever can be had of one record at a time.
     pub async fn each<X, F, Fut>(
         &self,
         ids: &[i64],
-        (survey, done): (&ListReader, &RunProgress),
+        (reader, progress): (&ListReader, &RunProgress),
         fetch: F,
     ) -> Result<Vec<Option<Result<X, Unreadable>>>, EngineError>
     where
         F: Fn(i64, bool) -> Fut,
         Fut: Future<Output = Result<Option<Result<X, Unreadable>>, SourceError>>,
     {
-        let suspect = |id| survey.has_failed(id);
+        let suspect = |id| reader.has_failed(id);
         let fetch = &fetch;
         let read = |id| async move { (id, fetch(id, suspect(id)).await) };
         let (mut records, mut in_a_row, mut readable) = (Vec::with_capacity(ids.len()), 0, None);
@@ -122,7 +122,7 @@ impl<S, T> RunContext<'_, S, T> {
             // What is on its way is asked for again: it may hold what the next request waits for.
             drop(answers);
             if let Some(error) = doubt {
-                let controls = readable.into_iter().chain(survey.controls(ids, &done.bad));
+                let controls = readable.into_iter().chain(reader.controls(ids, &progress.bad));
                 self.fail_if_merchant_wide(controls, fetch, error).await?;
                 in_a_row = 0;
             }

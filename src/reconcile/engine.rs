@@ -59,38 +59,38 @@ pub struct RunContext<'a, S, T> {
 }
 
 /// Reads every page and commits what differs; then asks for what no page showed.
-pub async fn reconcile<R, S, T>(work: &RunContext<'_, S, T>, done: &mut RunProgress) -> Result<(), EngineError>
+pub async fn reconcile<R, S, T>(context: &RunContext<'_, S, T>, progress: &mut RunProgress) -> Result<(), EngineError>
 where
     R: Record,
     S: Source<R>,
     T: Target<R> + Ledger,
 {
-    let resumed = work.claim.resumed.as_ref().filter(|earlier| earlier.cursor.resource == R::RESOURCE);
+    let resumed = context.claim.resumed.as_ref().filter(|earlier| earlier.cursor.resource == R::RESOURCE);
     let start = match resumed {
         Some(earlier) => (earlier.cursor.clone(), earlier.seen.clone()),
         None => {
-            let slice = work.slice::<R>().await?;
-            done.part().slice = slice;
-            ListReader::start(R::RESOURCE, work.source.begin(work.window.since, slice), done.commits_ever)
+            let slice = context.slice::<R>().await?;
+            progress.part().slice = slice;
+            ListReader::start(R::RESOURCE, context.source.begin(context.window.since, slice), progress.commits_ever)
         }
     };
-    let failed_records = if work.claim.has_failed_records {
-        work.target.failed_records(work.claim.lease.merchant).await?
+    let failed_records = if context.claim.has_failed_records {
+        context.target.failed_records(context.claim.lease.merchant).await?
     } else {
         Vec::new()
     };
-    let mut survey = ListReader::new(start, failed_records, work.claim.now);
-    let ended = work.walk::<R>(&mut survey, done).await;
+    let mut reader = ListReader::new(start, failed_records, context.claim.now);
+    let ended = context.walk::<R>(&mut reader, progress).await;
     match &ended {
         Ok(()) => {
-            let RunProgress { parts, at, quiet, .. } = done;
-            quiet.absorb(&mut parts[*at].totals);
+            let RunProgress { parts, at, pending, .. } = progress;
+            pending.absorb(&mut parts[*at].totals);
         }
         // What was done counts, whatever ends the run, unless the database is the trouble.
         Err(EngineError::Target(_)) => {}
         Err(_) => {
-            if let Some((batch, cursor)) = done.quiet.rest()
-                && let Err(error) = work.write::<R>(batch, &cursor, done).await
+            if let Some((batch, cursor)) = progress.pending.rest()
+                && let Err(error) = context.write::<R>(batch, &cursor, progress).await
             {
                 tracing::debug!(error = %error, "the last pages are not committed, and will be read again");
             }
@@ -101,27 +101,27 @@ where
 
 impl<S, T> RunContext<'_, S, T> {
     /// From page to page to the end of the lists, and then to what they do not show.
-    async fn walk<R>(&self, survey: &mut ListReader, done: &mut RunProgress) -> Result<(), EngineError>
+    async fn walk<R>(&self, reader: &mut ListReader, progress: &mut RunProgress) -> Result<(), EngineError>
     where
         R: Record,
         S: Source<R>,
         T: Target<R> + Ledger,
     {
         loop {
-            let (cursor, part) = (survey.cursor(), done.part());
+            let (cursor, part) = (reader.cursor(), progress.part());
             part.status = RunStatus::Running;
             part.observed_at = cursor.observed_at;
             part.unidentified = cursor.unidentified;
             part.listing = Some(cursor.listing);
-            let Some(request) = survey.next(self.whose()) else {
-                return missing::ask(self, survey, done).instrument(span::of_vanished()).await;
+            let Some(request) = reader.next(self.whose()) else {
+                return missing::ask(self, reader, progress).instrument(span::of_vanished()).await;
             };
-            let settled = self.page(request, survey, done).instrument(span::of_page(request.number)).await?;
+            let settled = self.page(request, reader, progress).instrument(span::of_page(request.number)).await?;
             // A page that is committed is progress: runs that make way for each other come to their ends.
             if settled
-                && done.quiet.is_empty()
-                && let Some(turn) = &mut done.turn
-                && turn.is_over(self.target, &self.claim.lease).await?
+                && progress.pending.is_empty()
+                && let Some(time_slice) = &mut progress.time_slice
+                && time_slice.is_over(self.target, &self.claim.lease).await?
             {
                 return Err(EngineError::MadeWay);
             }
@@ -157,8 +157,8 @@ impl<S, T> RunContext<'_, S, T> {
     async fn page<R>(
         &self,
         request: PageRequest<'_>,
-        survey: &mut ListReader,
-        done: &mut RunProgress,
+        reader: &mut ListReader,
+        progress: &mut RunProgress,
     ) -> Result<bool, EngineError>
     where
         R: Record,
@@ -166,10 +166,10 @@ impl<S, T> RunContext<'_, S, T> {
         T: Target<R>,
     {
         let asked_at = Instant::now();
-        let page = self.cancellable(self.source.page(request, &done.requests)).await??;
+        let page = self.cancellable(self.source.page(request, &progress.requests)).await??;
         self.progress.page(request.whose.merchant, request.number, page.total_pages);
-        match survey.admit(page)? {
-            Step::Page(admitted) => self.settle((admitted, asked_at), survey, done).await.map(|()| true),
+        match reader.admit(page)? {
+            Step::Page(admitted) => self.settle((admitted, asked_at), reader, progress).await.map(|()| true),
             Step::Replanned(reason) => {
                 tracing::warn!(reason, "the store's list is read in another way");
                 Ok(false)
@@ -181,8 +181,8 @@ impl<S, T> RunContext<'_, S, T> {
     async fn settle<R>(
         &self,
         (admitted, asked_at): (NewRecords<R>, Instant),
-        survey: &ListReader,
-        done: &mut RunProgress,
+        reader: &ListReader,
+        progress: &mut RunProgress,
     ) -> Result<(), EngineError>
     where
         R: Record,
@@ -190,24 +190,24 @@ impl<S, T> RunContext<'_, S, T> {
         T: Target<R>,
     {
         let NewRecords { records, repeats, summaries, unreadable, ids } = admitted;
-        let latest = survey.latest_stamp();
+        let latest = reader.latest_stamp();
         let mut batch = Batch { unreadable, seen: ids, latest, asked_at, ..Batch::default() };
         batch.records = self.assess_all(self.before_until(records), latest, &mut batch.unreadable).await?;
         // Of one that the run has met, a copy that cannot be read tells nothing.
         let repeats = self.assess_all(self.before_until(repeats), latest, &mut Vec::new()).await?;
         batch.records.extend(repeats.into_iter().map(|repeat| PlannedWrite { repeat: true, ..repeat }));
         if !summaries.is_empty() {
-            self.look_closer(summaries, &mut batch, (survey, done)).await?;
+            self.look_closer(summaries, &mut batch, (reader, progress)).await?;
         }
-        self.read_lines(&mut batch, (survey, done)).await?;
-        self.commit(survey, done, batch).await
+        self.read_lines(&mut batch, (reader, progress)).await?;
+        self.commit(reader, progress, batch).await
     }
 
     /// Commits a batch, now or, where nothing of it differs, soon.
     pub async fn commit<R>(
         &self,
-        survey: &ListReader,
-        done: &mut RunProgress,
+        reader: &ListReader,
+        progress: &mut RunProgress,
         mut batch: Batch<R>,
     ) -> Result<(), EngineError>
     where
@@ -215,36 +215,36 @@ impl<S, T> RunContext<'_, S, T> {
         T: Target<R>,
     {
         let ids = batch.records.iter().map(|record| record.record.id()).chain(batch.gone.iter().map(|(id, _)| *id));
-        batch.recovered = ids.filter(|id| survey.has_failed(*id)).collect();
-        let cursor = survey.cursor();
-        done.commits_ever = cursor.commits;
-        match done.quiet.take(batch, cursor) {
-            Some(batch) => self.write(batch, cursor, done).await,
-            None => match done.quiet.due() {
-                Some((batch, cursor)) => self.write::<R>(batch, &cursor, done).await,
+        batch.recovered = ids.filter(|id| reader.has_failed(*id)).collect();
+        let cursor = reader.cursor();
+        progress.commits_ever = cursor.commits;
+        match progress.pending.take(batch, cursor) {
+            Some(batch) => self.write(batch, cursor, progress).await,
+            None => match progress.pending.due() {
+                Some((batch, cursor)) => self.write::<R>(batch, &cursor, progress).await,
                 None => Ok(()),
             },
         }
     }
 
-    async fn write<R>(&self, batch: Batch<R>, cursor: &Cursor, done: &mut RunProgress) -> Result<(), EngineError>
+    async fn write<R>(&self, batch: Batch<R>, cursor: &Cursor, progress: &mut RunProgress) -> Result<(), EngineError>
     where
         R: Record,
         T: Target<R>,
     {
         let commit = PageCommit {
             batch: &batch,
-            parts: &done.parts,
-            at: done.at,
-            requests: done.requests.get(),
+            parts: &progress.parts,
+            at: progress.at,
+            requests: progress.requests.get(),
             cursor,
             dry_run: self.claim.request.dry_run,
         };
         let committed = self.target.commit(&self.claim.lease, commit).await?;
-        done.part().totals = committed.totals;
-        done.bad.extend(batch.unreadable.iter().filter_map(|bad| bad.id));
-        done.commits += 1;
-        done.quiet.committed();
+        progress.part().totals = committed.totals;
+        progress.bad.extend(batch.unreadable.iter().filter_map(|bad| bad.id));
+        progress.commits += 1;
+        progress.pending.committed();
         if committed.cancel { Err(EngineError::Cancelled) } else { Ok(()) }
     }
 

@@ -14,7 +14,7 @@ impl<S, T> RunContext<'_, S, T> {
     pub async fn read_lines<R>(
         &self,
         batch: &mut Batch<R>,
-        (survey, done): (&ListReader, &RunProgress),
+        (reader, progress): (&ListReader, &RunProgress),
     ) -> Result<(), EngineError>
     where
         R: Record,
@@ -26,8 +26,8 @@ impl<S, T> RunContext<'_, S, T> {
         let wanting: Vec<i64> =
             batch.records.iter().filter(|one| wants_lines(one)).map(|one| one.record.id()).collect();
         let whose = self.whose();
-        let read = |id, suspect| self.source.lines(whose, (id, suspect), &done.requests);
-        let lines = self.each(&wanting, (survey, done), read).await?;
+        let read = |id, suspect| self.source.lines(whose, (id, suspect), &progress.requests);
+        let lines = self.each(&wanting, (reader, progress), read).await?;
         for (id, lines) in wanting.into_iter().zip(lines) {
             let bad = match lines {
                 Some(Ok(lines)) => {

@@ -65,58 +65,58 @@ impl DeletionGuard {
 
 /// Asks for what the lists did not show, corrects it, and marks what Salla says is gone.
 pub async fn ask<R, S, T>(
-    work: &RunContext<'_, S, T>,
-    survey: &mut ListReader,
-    done: &mut RunProgress,
+    context: &RunContext<'_, S, T>,
+    reader: &mut ListReader,
+    progress: &mut RunProgress,
 ) -> Result<(), EngineError>
 where
     R: Record,
     S: Source<R>,
     T: Target<R>,
 {
-    let began = survey.cursor().observed_at.unwrap_or(work.claim.now);
-    let since = (survey.cursor().listing == Listing::Filter).then_some(work.window.since);
-    let until = work.claim.request.until.map_or(began, |until| until.min(began));
-    let has_seen = |id| survey.has_seen(id);
-    let ought = match (since, done.part().slice) {
+    let began = reader.cursor().observed_at.unwrap_or(context.claim.now);
+    let since = (reader.cursor().listing == Listing::Filter).then_some(context.window.since);
+    let until = context.claim.request.until.map_or(began, |until| until.min(began));
+    let has_seen = |id| reader.has_seen(id);
+    let ought = match (since, progress.part().slice) {
         (Some(since), _) => ExpectedRecords::ChangedSince(since, until),
-        (None, Some(slice)) => ExpectedRecords::InRotation(slice, work.window.since, until),
+        (None, Some(slice)) => ExpectedRecords::InRotation(slice, context.window.since, until),
         (None, None) => ExpectedRecords::CreatedBefore(until),
     };
-    let (held, absent) = work.target.unseen(work.claim.lease.merchant, ought, &has_seen).await?;
+    let (held, absent) = context.target.unseen(context.claim.lease.merchant, ought, &has_seen).await?;
     let absent: BTreeMap<i64, Version> = absent.into_iter().collect();
-    let brake = DeletionGuard { resource: R::RESOURCE, held, absent: absent.len(), share: work.max_deletion_ratio };
+    let brake = DeletionGuard { resource: R::RESOURCE, held, absent: absent.len(), share: context.max_deletion_ratio };
 
-    let mut gone = check_unlisted(work, survey, done, (&absent, brake, (since, began))).await?;
-    let unsettled: Vec<i64> = survey.unsettled().filter(|id| !absent.contains_key(id)).collect();
+    let mut gone = check_unlisted(context, reader, progress, (&absent, brake, (since, began))).await?;
+    let unsettled: Vec<i64> = reader.unsettled().filter(|id| !absent.contains_key(id)).collect();
     let (unsettled, later) = unsettled.split_at(unsettled.len().min(MAX_UNSETTLED));
     if !later.is_empty() {
         tracing::warn!(resource = %R::RESOURCE, records = later.len(), "retry limit reached; remaining failed records deferred to the next run");
-        done.unsettled = later.len();
+        progress.unsettled = later.len();
     }
     for ids in unsettled.chunks(BATCH) {
-        gone.extend(settle(work, survey, done, ids, |_| false).await?.0);
+        gone.extend(settle(context, reader, progress, ids, |_| false).await?.0);
     }
     if !gone.is_empty() {
         // Some may be held all the same, in a version that was not asked about.
         let strangers: Vec<i64> = gone.iter().copied().filter(|id| !absent.contains_key(id)).collect();
-        let strangers = work.target.held(work.claim.lease.merchant, &strangers).await?;
+        let strangers = context.target.held(context.claim.lease.merchant, &strangers).await?;
         let version = |id: &i64| absent.get(id).copied().or_else(|| strangers.get(id).map(|held| held.updated_at));
         let batch = Batch {
             gone: gone.iter().map(|id| (*id, version(id).flatten())).collect(),
-            seen: survey.meet(gone),
+            seen: reader.meet(gone),
             ..Batch::default()
         };
-        work.commit::<R>(survey, done, batch).await?;
+        context.commit::<R>(reader, progress, batch).await?;
     }
     Ok(())
 }
 
 /// Asks for what is held and absent, spread over all of it, and returns what is gone.
 async fn check_unlisted<R, S, T>(
-    work: &RunContext<'_, S, T>,
-    survey: &mut ListReader,
-    done: &mut RunProgress,
+    context: &RunContext<'_, S, T>,
+    reader: &mut ListReader,
+    progress: &mut RunProgress,
     (absent, brake, (since, began)): (&BTreeMap<i64, Version>, DeletionGuard, (Version, DateTime<Utc>)),
 ) -> Result<Vec<i64>, EngineError>
 where
@@ -130,13 +130,13 @@ where
     let (mut gone, mut asked) = (Vec::new(), 0);
     for ids in spread.chunks(BATCH) {
         let belongs = |record: &R| ought_to_be_listed(record, since, began);
-        let (more, left_out) = settle(work, survey, done, ids, belongs).await?;
+        let (more, left_out) = settle(context, reader, progress, ids, belongs).await?;
         asked += ids.len();
         gone.extend(more);
         if !left_out.is_empty() {
             tracing::warn!(resource = %R::RESOURCE, salla.ids = ?left_out, "the list left out records that it ought to hold; they were read one by one");
         }
-        let left_out = survey.note_left_out(u32::try_from(left_out.len()).unwrap_or(u32::MAX));
+        let left_out = reader.note_left_out(u32::try_from(left_out.len()).unwrap_or(u32::MAX));
         brake.check(asked, gone.len() + left_out as usize)?;
     }
     Ok(gone)
@@ -145,9 +145,9 @@ where
 /// Reads records at their own addresses and commits what came of it. Returns those that are gone, and those that belong
 /// into the list.
 async fn settle<R, S, T>(
-    work: &RunContext<'_, S, T>,
-    survey: &mut ListReader,
-    done: &mut RunProgress,
+    context: &RunContext<'_, S, T>,
+    reader: &mut ListReader,
+    progress: &mut RunProgress,
     ids: &[i64],
     belongs: impl Fn(&R) -> bool,
 ) -> Result<(Vec<i64>, Vec<i64>), EngineError>
@@ -157,9 +157,9 @@ where
     T: Target<R>,
 {
     let asked_at = Instant::now();
-    let read = work.read_each::<R>(ids, survey, done).await?;
+    let read = context.read_each::<R>(ids, reader, progress).await?;
     let (mut batch, mut records, mut met) =
-        (Batch { asked_at, latest: survey.latest_stamp(), ..Batch::default() }, Vec::new(), Vec::new());
+        (Batch { asked_at, latest: reader.latest_stamp(), ..Batch::default() }, Vec::new(), Vec::new());
     let (mut gone, mut listed) = (Vec::new(), Vec::new());
     for (&id, record) in ids.iter().zip(read) {
         let Some(record) = record else {
@@ -177,10 +177,10 @@ where
             Err(bad) => batch.unreadable.push(bad),
         }
     }
-    batch.records = work.assess_all(records, batch.latest, &mut batch.unreadable).await?;
-    work.read_lines(&mut batch, (survey, done)).await?;
-    batch.seen = survey.meet(met);
-    work.commit(survey, done, batch).await?;
+    batch.records = context.assess_all(records, batch.latest, &mut batch.unreadable).await?;
+    context.read_lines(&mut batch, (reader, progress)).await?;
+    batch.seen = reader.meet(met);
+    context.commit(reader, progress, batch).await?;
     Ok((gone, listed))
 }
 

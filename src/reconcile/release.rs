@@ -59,8 +59,8 @@ where
     }
 
     /// No worker would claim a foreground run, and repeated failures are not an outage of the database.
-    pub(super) fn is_worth_another_try(&self, claim: &Claim, done: &RunProgress) -> bool {
-        self.on_stop == OnStop::GiveBack && (done.commits > 0 || claim.failed_attempts + 1 < MAX_FAILED_ATTEMPTS)
+    pub(super) fn is_worth_another_try(&self, claim: &Claim, progress: &RunProgress) -> bool {
+        self.on_stop == OnStop::GiveBack && (progress.commits > 0 || claim.failed_attempts + 1 < MAX_FAILED_ATTEMPTS)
     }
 
     /// Gives the run back as soon as the database can be told; after a while its lease lapses instead.

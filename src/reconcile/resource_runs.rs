@@ -34,9 +34,9 @@ pub struct RunProgress {
     /// What this part could not read.
     pub bad: HashSet<i64>,
     /// For how long it may go on while others wait; `None`: to its end.
-    pub turn: Option<TimeSlice>,
+    pub time_slice: Option<TimeSlice>,
     /// What is done and not committed.
-    pub quiet: PendingCommit,
+    pub pending: PendingCommit,
 }
 
 impl RunProgress {
@@ -49,14 +49,14 @@ impl RunProgress {
 macro_rules! each_kind {
     ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal, told $told:expr;)+) => {
         /// Does the part that the run is at.
-        pub async fn reconcile_part<S, T>(work: &RunContext<'_, S, T>, done: &mut RunProgress) -> Result<(), EngineError>
+        pub async fn reconcile_part<S, T>(context: &RunContext<'_, S, T>, progress: &mut RunProgress) -> Result<(), EngineError>
         where
             S: Sources,
             T: Targets + Ledger,
         {
-            match done.part().resource {
+            match progress.part().resource {
                 // Boxed, or the future of a run would hold those of all kinds beside each other.
-                $(Resource::$kind => Box::pin(reconcile::<domain::$record, S, T>(work, done)).await,)+
+                $(Resource::$kind => Box::pin(reconcile::<domain::$record, S, T>(context, progress)).await,)+
             }
         }
     };
@@ -81,14 +81,14 @@ pub fn begin(claim: &Claim, configured: Resources, policy: WindowPolicy) -> Resu
 }
 
 /// Ends the part that the run is at and moves on to the next; or says that the run cannot go on.
-pub fn settle(done: &mut RunProgress, failed: Option<Failure>) -> Result<(), Failure> {
+pub fn settle(progress: &mut RunProgress, failed: Option<Failure>) -> Result<(), Failure> {
     if let Some(failure) = &failed
         && !spares_other_kinds(failure.kind)
     {
         return Err(failure.clone());
     }
-    let alone = done.parts.len() == 1;
-    let part = &mut done.parts[done.at];
+    let alone = progress.parts.len() == 1;
+    let part = &mut progress.parts[progress.at];
     part.status = match &failed {
         Some(failure) => {
             if !alone {
@@ -96,33 +96,33 @@ pub fn settle(done: &mut RunProgress, failed: Option<Failure>) -> Result<(), Fai
             }
             RunStatus::Failed
         }
-        None if part.totals.incomplete() || done.unsettled > 0 => RunStatus::Partial,
+        None if part.totals.incomplete() || progress.unsettled > 0 => RunStatus::Partial,
         None => RunStatus::Succeeded,
     };
     part.error = failed;
-    done.unsettled = 0;
-    done.bad.clear();
-    done.at += 1;
+    progress.unsettled = 0;
+    progress.bad.clear();
+    progress.at += 1;
     Ok(())
 }
 
 /// What another run has to do that takes up the rest of this one, which has not gone through all of its parts. It counts
 /// again.
-pub fn rest(done: &RunProgress) -> Vec<ResourceRun> {
+pub fn rest(progress: &RunProgress) -> Vec<ResourceRun> {
     let restarted = |(number, part): (usize, &ResourceRun)| ResourceRun {
-        status: if number < done.at { part.status } else { RunStatus::Queued },
-        listing: part.listing.filter(|_| number < done.at),
-        observed_at: part.observed_at.filter(|_| number < done.at),
-        error: part.error.clone().filter(|_| number < done.at),
+        status: if number < progress.at { part.status } else { RunStatus::Queued },
+        listing: part.listing.filter(|_| number < progress.at),
+        observed_at: part.observed_at.filter(|_| number < progress.at),
+        error: part.error.clone().filter(|_| number < progress.at),
         ..ResourceRun::waiting(part.resource, part.window)
     };
-    done.parts.iter().enumerate().map(restarted).collect()
+    progress.parts.iter().enumerate().map(restarted).collect()
 }
 
 /// Says of the parts that a run did not come to the end of how the run ended.
-pub fn close(done: &mut RunProgress, status: RunStatus) {
-    for (number, part) in done.parts.iter_mut().enumerate().skip(done.at) {
-        part.status = if number == done.at { status } else { RunStatus::Cancelled };
+pub fn close(progress: &mut RunProgress, status: RunStatus) {
+    for (number, part) in progress.parts.iter_mut().enumerate().skip(progress.at) {
+        part.status = if number == progress.at { status } else { RunStatus::Cancelled };
     }
 }
 

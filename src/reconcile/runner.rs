@@ -132,34 +132,34 @@ where
     async fn settle(&self, claim: Claim, stop: &CancellationToken) -> Ended {
         let began = Instant::now();
         self.load_rate_usage(&claim);
-        let (mut done, disposition) = match resource_runs::begin(&claim, self.resources, self.policy) {
+        let (mut progress, disposition) = match resource_runs::begin(&claim, self.resources, self.policy) {
             Err(error) => {
                 (RunProgress::default(), Some(Disposition::Fail(failure(FailureKind::InvalidWindow, &error))))
             }
-            Ok(mut done) => {
-                let disposition = self.attempt(&claim, &mut done, stop).await;
-                (done, disposition)
+            Ok(mut progress) => {
+                let disposition = self.attempt(&claim, &mut progress, stop).await;
+                (progress, disposition)
             }
         };
-        for (resource, outcome, count) in resource_runs::counted(&claim, &done.parts) {
+        for (resource, outcome, count) in resource_runs::counted(&claim, &progress.parts) {
             self.metrics.records(resource, outcome, count);
         }
 
         let mut again = None;
         let (status, failure) = match disposition {
-            None => ResourceRun::outcome(&done.parts),
+            None => ResourceRun::outcome(&progress.parts),
             Some(Disposition::Fail(failure)) => (RunStatus::Failed, Some(failure)),
             Some(Disposition::Reschedule(failure, pause)) => {
                 // In the foreground there may be no worker that would claim it.
                 let wait = Wait { reason: WaitReason::RateLimited, message: failure.message.clone() };
-                let parts = resource_runs::rest(&done);
+                let parts = resource_runs::rest(&progress);
                 again = (self.on_stop == OnStop::GiveBack).then_some(Again { pause, parts, wait });
                 (RunStatus::Failed, Some(failure))
             }
-            Some(Disposition::Requeue(failure, pause)) if self.is_worth_another_try(&claim, &done) => {
+            Some(Disposition::Requeue(failure, pause)) if self.is_worth_another_try(&claim, &progress) => {
                 tracing::warn!(error = failure.message, "the database is away; the run is given back when it can be");
                 let wait = Wait { reason: WaitReason::Database, message: failure.message };
-                return self.release_after_failure(&claim, done.commits == 0, (wait, pause, stop)).await;
+                return self.release_after_failure(&claim, progress.commits == 0, (wait, pause, stop)).await;
             }
             Some(Disposition::Requeue(failure, _)) => (RunStatus::Failed, Some(failure)),
             Some(Disposition::Cancel) => (RunStatus::Cancelled, None),
@@ -172,13 +172,13 @@ where
             Some(Disposition::Backoff(wait, pause)) => return self.give_back(&claim, pause, Some(&wait)).await,
             Some(Disposition::Release) => return self.give_back(&claim, Duration::ZERO, None).await,
         };
-        resource_runs::close(&mut done, status);
+        resource_runs::close(&mut progress, status);
         let ending = Ending {
             status,
-            watermarks: resource_runs::watermarks(&claim, &done.parts, (status, self.policy.overlap)),
+            watermarks: resource_runs::watermarks(&claim, &progress.parts, (status, self.policy.overlap)),
             failure,
-            parts: done.parts,
-            requests: done.requests.get(),
+            parts: progress.parts,
+            requests: progress.requests.get(),
             again,
         };
         self.save_rate_usage(&claim).await;
@@ -186,17 +186,17 @@ where
     }
 
     /// Goes through the parts; `None`: it came to the end of the last one.
-    async fn attempt(&self, claim: &Claim, done: &mut RunProgress, stop: &CancellationToken) -> Option<Disposition> {
+    async fn attempt(&self, claim: &Claim, progress: &mut RunProgress, stop: &CancellationToken) -> Option<Disposition> {
         if let Some(pause) = claim.pause
             && let Err(error) = self.wait_for_backoff(claim, pause, stop).await
         {
             return Some(self.disposition(&error));
         }
         // The foreground works at what somebody waits for.
-        done.turn = (self.on_stop == OnStop::GiveBack).then(|| TimeSlice::begin(self.slice));
-        while let Some(window) = done.parts.get(done.at).map(|part| part.window) {
+        progress.time_slice = (self.on_stop == OnStop::GiveBack).then(|| TimeSlice::begin(self.slice));
+        while let Some(window) = progress.parts.get(progress.at).map(|part| part.window) {
             let ended = match window {
-                Some(window) => self.attempt_part(claim, window, done, stop).await,
+                Some(window) => self.attempt_part(claim, window, progress, stop).await,
                 None => Some(Disposition::Fail(failure(FailureKind::Internal, &"a part without a window"))),
             };
             let failed = match ended {
@@ -204,7 +204,7 @@ where
                 Some(Disposition::Fail(failure)) => Some(failure),
                 Some(other) => return Some(other),
             };
-            if let Err(failure) = resource_runs::settle(done, failed) {
+            if let Err(failure) = resource_runs::settle(progress, failed) {
                 return Some(Disposition::Fail(failure));
             }
         }
@@ -216,10 +216,10 @@ where
         &self,
         claim: &Claim,
         window: Window,
-        done: &mut RunProgress,
+        progress: &mut RunProgress,
         stop: &CancellationToken,
     ) -> Option<Disposition> {
-        let work = RunContext {
+        let context = RunContext {
             claim,
             window,
             source: &*self.source,
@@ -229,7 +229,7 @@ where
             progress: &self.progress,
         };
         let ended = tokio::select! {
-            ended = AssertUnwindSafe(reconcile_part(&work, done)).catch_unwind() => ended,
+            ended = AssertUnwindSafe(reconcile_part(&context, progress)).catch_unwind() => ended,
             never = self.show_waits(claim) => match never {},
         };
         match ended {
