@@ -86,9 +86,10 @@ pub fn tables() -> Vec<Table> {
     GROUPS.iter().flat_map(|group| (group.tables)()).collect()
 }
 
-/// The SQL that applies the migrations of these names, in one transaction. `schema`: where PostgreSQL's tables are.
+/// The SQL that applies the migrations of these names, in one transaction. `schema`: where PostgreSQL's tables are, and
+/// whether it exists.
 #[must_use]
-pub fn sql(dialect: Dialect, schema: &str, pending: &[String]) -> String {
+pub fn sql(dialect: Dialect, (schema, exists): (&str, bool), pending: &[String]) -> String {
     let groups = GROUPS.iter().filter(|group| pending.iter().any(|name| name == group.name));
     let migrations = groups.flat_map(|group| {
         let now = match dialect {
@@ -101,8 +102,10 @@ pub fn sql(dialect: Dialect, schema: &str, pending: &[String]) -> String {
         std::iter::once(comment).chain(statements.into_iter().chain([record]).map(|sql| format!("{sql};")))
     });
     let schema = quoted(schema);
-    let in_schema = [format!("CREATE SCHEMA IF NOT EXISTS {schema};"), format!("SET LOCAL search_path TO {schema};")];
-    let of_dialect = in_schema.into_iter().filter(|_| dialect == Dialect::Postgres);
+    // A role without the right to create schemas may use one that exists.
+    let create = (!exists).then(|| format!("CREATE SCHEMA {schema};"));
+    let in_schema = create.into_iter().chain([format!("SET LOCAL search_path TO {schema};")]);
+    let of_dialect = in_schema.filter(|_| dialect == Dialect::Postgres);
     let record = format!(
         "CREATE TABLE IF NOT EXISTS {MIGRATION_TABLE} (version varchar NOT NULL PRIMARY KEY, applied_at bigint NOT NULL);"
     );

@@ -83,7 +83,7 @@ fn products() -> Table {
 fn customers() -> Table {
     Table::new(
         "customers",
-        "The customers of all merchants. The setting privacy.customers decides which columns are filled.",
+        "The customers of all merchants. The setting privacy.customer_fields decides which columns are filled.",
     )
     .needs(WITHOUT_DELETE)
     .column("id", "IDENTITY", "Our own id.")

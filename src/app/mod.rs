@@ -102,7 +102,8 @@ pub async fn migration_sql(config: &Config, store: &Store) -> Result<String, Sto
     if let Some(name) = named(&config.cdc.publication)
         && let Some(publication) = store.publication_sql(name).await?
     {
-        sql.push_str(&format!("\n{publication};"));
+        let separator = if sql.is_empty() { "" } else { "\n" };
+        sql = format!("{sql}{separator}{publication};");
     }
     Ok(sql)
 }

@@ -68,7 +68,7 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
             database_clock = store.now().await.ok();
             match keepers {
                 Ok(_) if !schema_fits => {
-                    report.line("vault", Err("not looked at, for the schema is missing".to_owned()));
+                    report.line("vault", Err("not checked: the schema cannot be used".to_owned()));
                 }
                 Ok(keepers) => {
                     report.line("vault", tokens(&Vault::new(keepers, store.clone()), &store).await);

@@ -59,7 +59,8 @@ pub async fn migrate(config: &Config, command: Command) -> anyhow::Result<Exit> 
     let store = Store::connect(&config.database.url, &config.database.schema, 2, config.reconcile.lease).await?;
     match command {
         Command::Up { sql: true } => {
-            say!("{}", app::migration_sql(config, &store).await?);
+            let sql = app::migration_sql(config, &store).await?;
+            say!("{}", if sql.is_empty() { "-- no pending migrations" } else { &sql });
             store.close().await?;
             return Ok(Exit::Success);
         }

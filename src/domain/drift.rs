@@ -84,7 +84,7 @@ pub struct Tally {
 /// found wrong in the same version of Salla's counts once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Drift {
-    /// MerchantContext.
+    /// The merchant.
     pub merchant_id: MerchantId,
     /// The store's name, for people.
     pub name: Option<String>,

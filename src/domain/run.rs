@@ -129,7 +129,7 @@ pub struct Run {
     /// Its id.
     #[schema(value_type = Uuid)]
     pub run_id: RunId,
-    /// MerchantContext.
+    /// The merchant.
     pub merchant_id: MerchantId,
     /// Where it stands.
     pub status: RunStatus,

@@ -52,7 +52,7 @@ pub struct Totals {
     pub skipped: u64,
     /// Could not be written, or Salla's answer fails whenever it holds the record.
     pub failed: u64,
-    /// ResourceRun of `unchanged`: stored rows that are newer than Salla's and differ from them.
+    /// Part of `unchanged`: stored rows that are newer than Salla's and differ from them.
     #[serde(default)]
     pub newer_locally: u64,
 }

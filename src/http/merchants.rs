@@ -151,7 +151,7 @@ pub async fn pause<R: Register>(
     change(&onboarding.register, &id, Change::Pause, &by).await
 }
 
-/// Takes a paused or subscription_expired store into sweeps again.
+/// Takes a paused merchant, or one whose subscription has expired, into sweeps again.
 #[utoipa::path(post, path = "/merchants/{id}/resume", operation_id = "resume_merchant", tag = "merchants",
     params(("id" = i64, Path, description = "Salla's id of the store", example = 1001)), responses(
     (status = 200, description = "The merchant as it is now", body = Merchant),

@@ -80,7 +80,8 @@ impl<S, T> RunContext<'_, S, T> {
         S: Source<R>,
     {
         let whose = self.whose();
-        self.each(ids, (reader, progress), |id, suspect| self.source.record(whose, (id, suspect), &progress.requests)).await
+        self.each(ids, (reader, progress), |id, suspect| self.source.record(whose, (id, suspect), &progress.requests))
+            .await
     }
 
     /// The same of whatever can be had of one record at a time.

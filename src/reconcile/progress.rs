@@ -21,7 +21,7 @@ pub enum Progress {
     },
     /// A run waits.
     Waiting {
-        /// MerchantContext.
+        /// The merchant.
         merchant: MerchantId,
         /// For what.
         wait: Wait,

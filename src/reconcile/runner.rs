@@ -32,7 +32,7 @@ pub enum Ended {
     Run(Box<Run>),
     /// It could not be begun, or its end could not be written down.
     Unrecorded {
-        /// MerchantContext.
+        /// The merchant.
         merchant: MerchantId,
         /// Why.
         failure: Failure,
@@ -186,7 +186,12 @@ where
     }
 
     /// Goes through the parts; `None`: it came to the end of the last one.
-    async fn attempt(&self, claim: &Claim, progress: &mut RunProgress, stop: &CancellationToken) -> Option<Disposition> {
+    async fn attempt(
+        &self,
+        claim: &Claim,
+        progress: &mut RunProgress,
+        stop: &CancellationToken,
+    ) -> Option<Disposition> {
         if let Some(pause) = claim.pause
             && let Err(error) = self.wait_for_backoff(claim, pause, stop).await
         {

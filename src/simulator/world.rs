@@ -16,7 +16,7 @@ use super::{
 /// A request that came for a store's records.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// MerchantContext.
+    /// The merchant.
     pub merchant_id: i64,
     /// Of which kind, by the name of their list.
     pub list: &'static str,

@@ -3,10 +3,9 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use migration::{MIGRATION_TABLE, Migrator, MigratorTrait, quoted};
 use sea_orm::{
     ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait, Value,
+    TransactionOptions, TransactionTrait,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -26,17 +25,12 @@ use crate::{
     reconcile::ports::TargetError,
 };
 
-/// Each statement of a migration has PostgreSQL's limit, too.
-const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// How long a migration tries to get a lock that another session holds, a `lock_timeout` at a time.
-const LOCK_PATIENCE: Duration = Duration::from_secs(45);
-
 /// What is under way when the pool is closed ends first.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pauses before a call is made again.
-const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
+pub(super) const PAUSES: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
 
 /// The database. Cheap to clone; clones share the pool.
 #[derive(Debug, Clone)]
@@ -52,8 +46,8 @@ pub struct Store {
     pub(super) resources: Resources,
     pub(super) frontier: Frontier,
     pub(super) hand_over: HandOver,
-    begins: Begins,
-    stale_plans: StalePlans,
+    pub(super) begins: Begins,
+    pub(super) stale_plans: StalePlans,
 }
 
 impl Store {
@@ -124,165 +118,6 @@ impl Store {
         in_time(CALL_TIMEOUT, read).await
     }
 
-    /// Applies the migrations that are missing. Another process may do the same at the same moment.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn migrate(&self) -> Result<(), StoreError> {
-        self.create_schema().await?;
-        self.require_room().await?;
-        let (mut pauses, patience) = (PAUSES.iter(), Instant::now() + LOCK_PATIENCE);
-        while self.pending().await? > 0 {
-            self.require_known_migrations().await?;
-            let up = self.begins.watch(Migrator::up(&self.db, None));
-            match in_time(MIGRATION_TIMEOUT, up).await {
-                Ok(()) => {}
-                Err(StoreError::Held(_)) if Instant::now() < patience => sleep(PAUSES[0]).await,
-                Err(error) => sleep(*pauses.next().ok_or(error)?).await,
-            }
-        }
-        Ok(())
-    }
-
-    /// Reverts every migration, and with them every table of ours.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn revert(&self) -> Result<(), StoreError> {
-        in_time(MIGRATION_TIMEOUT, self.begins.watch(Migrator::down(&self.db, None))).await
-    }
-
-    /// Each migration's name, and whether it is applied. Only reads: the role may have no right to more.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn migrations(&self) -> Result<Vec<(String, bool)>, StoreError> {
-        let applied = self.applied().await?;
-        let all = Migrator::migrations();
-        Ok(all.iter().map(|one| (one.name().to_owned(), applied.iter().any(|name| name == one.name()))).collect())
-    }
-
-    /// The names of all applied migrations, also of those that this version does not know.
-    async fn applied(&self) -> Result<Vec<String>, StoreError> {
-        let read = async {
-            let access = match self.dialect {
-                Dialect::Postgres => self.migration_table_access().await?,
-                Dialect::Sqlite => {
-                    let sql = format!("SELECT 1 FROM sqlite_master WHERE name = '{MIGRATION_TABLE}'");
-                    let found = self.db.query_one_raw(self.statement(&sql, [])).await?;
-                    if found.is_some() { TableAccess::Readable } else { TableAccess::Missing }
-                }
-            };
-            match access {
-                TableAccess::Missing => return Ok(Ok(Vec::new())),
-                TableAccess::SchemaDenied => return Ok(Err(StoreError::SchemaDenied(self.schema.to_string()))),
-                TableAccess::Readable => {}
-            }
-            let sql = format!("SELECT version FROM {MIGRATION_TABLE}");
-            let rows = self.db.query_all_raw(self.statement(&sql, [])).await?;
-            rows.iter().map(|row| row.try_get("", "version")).collect::<Result<Vec<String>, DbErr>>().map(Ok)
-        };
-        let read = async { read.await.inspect_err(|error| self.stale_plans.note(error)) };
-        let applied = in_time(CALL_TIMEOUT, read).await.map_err(|error| match error {
-            StoreError::Migration(error) | StoreError::Held(error) if trouble(&error) == Trouble::Passing => {
-                StoreError::Unreachable(error.to_string())
-            }
-            error => error,
-        });
-        applied?
-    }
-
-    /// A session without USAGE on the schema finds no table in it: the catalogue says whether there is one.
-    async fn migration_table_access(&self) -> Result<TableAccess, DbErr> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = $2) AS found, \
-                   has_schema_privilege(n.oid, 'USAGE') AS may_use FROM pg_namespace n WHERE n.nspname = $1";
-        let values: [Value; 2] = [self.schema.as_ref().into(), MIGRATION_TABLE.into()];
-        let Some(row) = self.db.query_one_raw(self.statement(sql, values)).await? else {
-            return Ok(TableAccess::Missing);
-        };
-        Ok(match (row.try_get("", "found")?, row.try_get("", "may_use")?) {
-            (_, false) => TableAccess::SchemaDenied,
-            (true, true) => TableAccess::Readable,
-            (false, true) => TableAccess::Missing,
-        })
-    }
-
-    /// Creates the schema of the tables on PostgreSQL. To find it first spares a role without the right to create schemas
-    /// an error.
-    async fn create_schema(&self) -> Result<(), StoreError> {
-        if self.dialect == Dialect::Sqlite {
-            return Ok(());
-        }
-        let create = async {
-            let find =
-                self.statement("SELECT 1 AS found FROM pg_namespace WHERE nspname = $1", [(&*self.schema).into()]);
-            if self.db.query_one_raw(find).await?.is_some() {
-                return Ok(());
-            }
-            let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(&self.schema));
-            match self.db.execute_unprepared(&sql).await {
-                // Another process created it at the same moment.
-                Err(error) if trouble(&error) == Trouble::Taken => Ok(()),
-                created => created.map(drop),
-            }
-        };
-        in_time(CALL_TIMEOUT, create).await
-    }
-
-    /// Refuses to migrate where migrations are on record that this version does not know.
-    async fn require_known_migrations(&self) -> Result<(), StoreError> {
-        let ours = Migrator::migrations();
-        let mut unknown = self.applied().await?;
-        unknown.retain(|name| !ours.iter().any(|one| one.name() == name));
-        unknown.sort_unstable();
-        unknown.truncate(5);
-        if unknown.is_empty() { Ok(()) } else { Err(StoreError::UnknownMigrations(unknown.join(", "))) }
-    }
-
-    /// Whether one of the migrations of this program is on record.
-    pub(super) async fn has_begun(&self) -> Result<bool, StoreError> {
-        Ok(self.migrations().await?.iter().any(|(_, applied)| *applied))
-    }
-
-    /// The SQL of the pending migrations; empty: none is pending.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn pending_sql(&self) -> Result<String, StoreError> {
-        self.require_room().await?;
-        let migrations = self.migrations().await?;
-        let pending: Vec<String> =
-            migrations.into_iter().filter(|(_, applied)| !applied).map(|(name, _)| name).collect();
-        let dialect = match self.dialect {
-            Dialect::Postgres => migration::Dialect::Postgres,
-            Dialect::Sqlite => migration::Dialect::Sqlite,
-        };
-        Ok(if pending.is_empty() { String::new() } else { migration::sql(dialect, &self.schema, &pending) })
-    }
-
-    /// How many migrations are missing.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn pending(&self) -> Result<usize, StoreError> {
-        let migrations = self.migrations().await?;
-        Ok(migrations.iter().filter(|(_, applied)| !applied).count())
-    }
-
-    /// Refuses to work on a schema that is older than this program.
-    ///
-    /// # Errors
-    /// When migrations are missing, or the database refuses.
-    pub async fn require_schema(&self) -> Result<(), StoreError> {
-        match self.pending().await? {
-            0 => Ok(()),
-            pending => {
-                self.require_known_migrations().await?;
-                Err(StoreError::Outdated(pending))
-            }
-        }
-    }
-
     /// Closes the pool; what is under way has five seconds to end.
     ///
     /// # Errors
@@ -336,16 +171,7 @@ impl Store {
     }
 }
 
-/// What a session sees of the table of migrations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TableAccess {
-    Missing,
-    Readable,
-    /// The role lacks USAGE on the schema.
-    SchemaDenied,
-}
-
-async fn in_time<T>(limit: Duration, call: impl Future<Output = Result<T, DbErr>>) -> Result<T, StoreError> {
+pub(super) async fn in_time<T>(limit: Duration, call: impl Future<Output = Result<T, DbErr>>) -> Result<T, StoreError> {
     match timeout(limit, call).await {
         Ok(done) => {
             done.map_err(|error| if is_held(&error) { StoreError::Held(error) } else { StoreError::Migration(error) })

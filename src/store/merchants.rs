@@ -22,7 +22,7 @@ use crate::{
 /// A merchant's sealed tokens, with the version that they are of.
 #[derive(Debug, Clone)]
 pub struct StoredTokens {
-    /// MerchantContext.
+    /// The merchant.
     pub merchant: MerchantId,
     /// Raised by each change.
     pub version: i64,

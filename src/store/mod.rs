@@ -26,6 +26,7 @@ mod idempotency;
 mod ledger;
 mod lines;
 mod merchants;
+mod migrations;
 mod order_statuses;
 mod orders;
 mod outbox;

@@ -235,7 +235,7 @@ const LOSSES: [(&str, &str, &str); 10] = [
     ("REVOKE UPDATE ON orders FROM narrow", "GRANT UPDATE ON orders TO narrow", "UPDATE on orders"),
     ("REVOKE SELECT ON merchants FROM narrow", "GRANT SELECT ON merchants TO narrow", "SELECT on merchants"),
     ("REVOKE ALL ON watermarks FROM narrow", "GRANT ALL ON watermarks TO narrow", "on watermarks"),
-    ("REVOKE USAGE ON SCHEMA public FROM narrow", "GRANT USAGE ON SCHEMA public TO narrow", ""),
+    ("REVOKE USAGE ON SCHEMA salla FROM narrow", "GRANT USAGE ON SCHEMA salla TO narrow", "USAGE on the schema"),
     ("ALTER ROLE narrow SET default_transaction_read_only = on", "ALTER ROLE narrow RESET ALL", "read-only"),
     ("ALTER ROLE narrow NOLOGIN", "ALTER ROLE narrow LOGIN", ""),
 ];
@@ -246,8 +246,8 @@ async fn a_database_that_cannot_be_written(engine: Engine) {
     let mut site = Site::on(engine, server.url(), [shop(1001, 0, 1)]).await;
     for sql in [
         "CREATE ROLE narrow LOGIN PASSWORD 'narrow-canary'",
-        "GRANT ALL ON SCHEMA public TO narrow",
-        "GRANT ALL ON ALL TABLES IN SCHEMA public TO narrow",
+        "GRANT ALL ON SCHEMA salla TO narrow",
+        "GRANT ALL ON ALL TABLES IN SCHEMA salla TO narrow",
     ] {
         site.database.execute(sql, []).await;
     }
@@ -260,8 +260,8 @@ async fn a_database_that_cannot_be_written(engine: Engine) {
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'narrow'";
     for (spoil, heal, words) in LOSSES {
         site.database.execute(spoil, []).await;
-        if spoil == "REVOKE USAGE ON SCHEMA public FROM narrow" {
-            site.database.execute("REVOKE ALL ON SCHEMA public FROM narrow, PUBLIC", []).await;
+        if spoil == "REVOKE USAGE ON SCHEMA salla FROM narrow" {
+            site.database.execute("REVOKE ALL ON SCHEMA salla FROM narrow, PUBLIC", []).await;
         }
         if spoil.starts_with("ALTER") {
             site.database.rows(cut).await;
@@ -287,7 +287,7 @@ async fn a_database_that_cannot_be_written(engine: Engine) {
         }
         assert_eq!(daemon.get("/healthz").await.0, 200, "{spoil}");
         site.database.execute(heal, []).await;
-        site.database.execute("GRANT ALL ON SCHEMA public TO narrow", []).await;
+        site.database.execute("GRANT ALL ON SCHEMA salla TO narrow", []).await;
         if spoil.starts_with("ALTER") {
             site.database.rows(cut).await;
         }

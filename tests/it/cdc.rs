@@ -230,8 +230,8 @@ async fn a_publication_that_shows_too_much(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 1)]).await;
     site.set("CDC__PUBLICATION", "everything");
     for (made, table) in [
-        ("CREATE PUBLICATION everything FOR ALL TABLES", "ip_rate_limit"),
-        ("CREATE PUBLICATION everything FOR TABLES IN SCHEMA salla", "ip_rate_limit"),
+        ("CREATE PUBLICATION everything FOR ALL TABLES", "merchants"),
+        ("CREATE PUBLICATION everything FOR TABLES IN SCHEMA salla", "merchants"),
         ("CREATE PUBLICATION everything FOR TABLE orders, credentials", "credentials"),
         ("CREATE PUBLICATION everything FOR TABLE runs", "runs"),
     ] {

@@ -482,7 +482,7 @@ async fn of_many_requests_for_a_run_one_is_active(engine: Engine) {
     }
 }
 
-/// The failed_attempts that each merchant's run has on record.
+/// The failed attempts of each merchant's run.
 async fn failed_attempts(fixture: &Fixture) -> Vec<(i64, i64)> {
     let rows = fixture.database.rows("SELECT merchant_id, failed_attempts FROM runs ORDER BY merchant_id").await;
     rows.iter().map(|row| (row.try_get_by_index(0).unwrap(), row.try_get_by_index(1).unwrap())).collect()

@@ -19,7 +19,7 @@ pub const MAX_FAILED_ATTEMPTS: u32 = 5;
 pub struct Lease {
     /// The run.
     pub run_id: RunId,
-    /// MerchantContext.
+    /// The merchant.
     pub merchant: MerchantId,
     /// The fence: raised by each claim.
     pub epoch: i64,

@@ -58,7 +58,7 @@ pub enum CredentialError {
     /// The stored text cannot be decrypted.
     #[error("the stored token of merchant {merchant} cannot be read: {reason}")]
     Unreadable {
-        /// MerchantContext.
+        /// The merchant.
         merchant: MerchantId,
         /// Which key, and what is wrong.
         reason: String,

@@ -139,7 +139,7 @@ pub struct RunFilter {
     pub limit: u64,
 }
 
-/// MerchantContext drift, and over which period.
+/// The merchant and the period of the drift.
 #[derive(Debug, Clone, Copy)]
 pub struct DriftFilter {
     /// Of this merchant.

@@ -10,7 +10,7 @@ use crate::domain::{MerchantId, RunId};
 pub struct Undelivered {
     /// Its place in the outbox; `None`: another process has delivered all that the merchant had.
     pub event: Option<OutboxEvent>,
-    /// MerchantContext.
+    /// The merchant.
     pub merchant: MerchantId,
     /// Raised with every taker: what an earlier one did comes too late.
     pub epoch: i64,

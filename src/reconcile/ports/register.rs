@@ -57,7 +57,7 @@ pub struct AppEvent<T = SecretString> {
     pub hash: String,
     /// Salla's name for it.
     pub name: &'static str,
-    /// MerchantContext.
+    /// The merchant.
     pub merchant: MerchantId,
     /// Salla's stamp, to be compared with other stamps of Salla's.
     pub made: Option<DateTime<Utc>>,
@@ -76,7 +76,7 @@ pub enum Told {
     Nothing {
         /// Salla's name for it, or `other`.
         name: &'static str,
-        /// MerchantContext, if that can be read.
+        /// The merchant, if that can be read.
         merchant: Option<MerchantId>,
     },
 }

@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use super::CredentialError;
 use crate::domain::{Line, Listing, MerchantId, Record, RotationWindow, Scope, Summary, Unreadable};
 
-/// MerchantContext records.
+/// The merchant whose records are requested.
 #[derive(Debug, Clone, Copy)]
 pub struct MerchantContext<'a> {
     /// The store.
@@ -19,7 +19,7 @@ pub struct MerchantContext<'a> {
 /// Which page of which list.
 #[derive(Debug, Clone, Copy)]
 pub struct PageRequest<'a> {
-    /// MerchantContext list.
+    /// The merchant whose list it is.
     pub whose: MerchantContext<'a>,
     /// What the list is to hold.
     pub scope: Scope,
@@ -156,7 +156,7 @@ pub enum SourceError {
     /// Salla refuses the tokens for good.
     #[error("Salla refuses the tokens of merchant {merchant}: {reason}")]
     Unauthorized {
-        /// MerchantContext.
+        /// The merchant.
         merchant: MerchantId,
         /// Salla's words, or ours.
         reason: String,
@@ -187,7 +187,7 @@ pub enum SourceError {
         status: Option<u16>,
     },
     /// Salla has not been answering for this store alone, which is left alone for a while.
-    #[error("Salla does not answer for this store ({reason}), and is asked again in {}", humantime::format_duration(*pause))]
+    #[error("Salla does not answer for this store ({reason}), and is asked again in {}", whole_seconds(*pause))]
     Resting {
         /// Until it is asked again.
         pause: Duration,
@@ -195,7 +195,7 @@ pub enum SourceError {
         reason: String,
     },
     /// All that may be asked for from one address has been, for whichever store.
-    #[error("what Salla permits an address is used up for {}", humantime::format_duration(Duration::from_secs(pause.as_secs())))]
+    #[error("what Salla permits an address is used up for {}", whole_seconds(*pause))]
     AddressLimit {
         /// Until some of it is there again, at the earliest.
         pause: Duration,
@@ -255,6 +255,10 @@ impl SourceError {
 }
 
 fn after(pause: Option<Duration>) -> String {
-    let whole = |pause: Duration| humantime::format_duration(Duration::from_secs(pause.as_secs()));
-    pause.map_or_else(String::new, |pause| format!(": it asks to be left alone for {}", whole(pause)))
+    pause.map_or_else(String::new, |pause| format!(": it asks for a pause of {}", whole_seconds(pause)))
+}
+
+/// A duration for people, such as `1m 5s`.
+fn whole_seconds(pause: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(pause.as_secs_f64().ceil() as u64))
 }

@@ -5,7 +5,7 @@
 //!   meanwhile moves an untouched row towards page 1 only, so it cannot get behind the reader.
 //! - Where it certainly runs from new to old, they are read forward. New rows push others away from page 1; where
 //!   `total` says that rows are gone, the reader steps back by as many.
-//! - The end where changes load_rate_usage is read again until it brings nothing new.
+//! - The end where changes arrive is read again until it brings nothing new.
 //! - Where records with one stamp lie across a page boundary, their order may differ in each answer. There the records
 //!   are counted (`count.rs`), and rows that are shown twice prove nothing.
 //! - Anything else is read to its end, again and with other page sizes, until the records that were in the list at one
@@ -34,7 +34,7 @@ use transitions::is_last;
 
 use super::ports::RowKey;
 
-/// How often at most the end where changes load_rate_usage is read again.
+/// How often at most the end where changes arrive is read again.
 const EDGE_ROUNDS: u8 = 3;
 
 /// How often at most a list of unknown order is read.
@@ -75,7 +75,7 @@ enum Phase {
     First,
     /// Through the list in the direction that is safe for its order.
     Through { direction: Direction, next: u32 },
-    /// At the end where changes load_rate_usage.
+    /// At the end where changes arrive.
     Edge { direction: Direction, next: u32, round: Round },
     /// Through the list whose order is not known.
     Verify { next: u32 },
@@ -95,7 +95,7 @@ enum News {
     Settled,
 }
 
-/// One reading of the end where changes load_rate_usage.
+/// One reading of the end where changes arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Round {
     number: u8,

@@ -142,7 +142,7 @@ impl ListWalk {
     }
 }
 
-/// The first page of the end where changes load_rate_usage.
+/// The first page of the end where changes arrive.
 fn edge(direction: Direction, answer: Answer<'_>, round: u8) -> Phase {
     let next = match direction {
         Direction::Ascending => answer.total_pages.unwrap_or(1).max(1),
