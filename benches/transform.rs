@@ -9,7 +9,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use salla_reconciler::{
     domain::{Digest, Order, Record, StoredRecord, Verdict, assess},
-    salla::{Envelope, Offered},
+    salla::{ApiResource, Envelope},
     simulator::Shop,
 };
 use serde::Deserialize;

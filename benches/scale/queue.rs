@@ -12,7 +12,7 @@ use chrono::Utc;
 use futures::future::join_all;
 use salla_reconciler::{
     domain::{Listing, MerchantId, Resource, ResourceRun, RunStatus, Trigger, Window},
-    reconcile::ports::{Claim, Ending, Ledger, MerchantFilter, Register, RunFilter, SweepDecision},
+    reconcile::ports::{Claim, Ledger, MerchantFilter, MerchantRegistry, RunFilter, RunOutcome, SweepDecision},
     store::Store,
 };
 use tokio::time::Instant;
@@ -104,7 +104,7 @@ async fn work_alone(store: Store, left: Arc<AtomicU64>) -> (Vec<Duration>, Vec<D
 }
 
 /// A success.
-pub fn ending_of(claim: &Claim) -> Ending {
+pub fn ending_of(claim: &Claim) -> RunOutcome {
     let window = Window { since: claim.now - chrono::TimeDelta::days(1), until: claim.now };
     let orders = ResourceRun {
         status: RunStatus::Succeeded,
@@ -112,7 +112,7 @@ pub fn ending_of(claim: &Claim) -> Ending {
         observed_at: Some(claim.now),
         ..ResourceRun::waiting(Resource::Orders, Some(window))
     };
-    Ending {
+    RunOutcome {
         status: RunStatus::Succeeded,
         failure: None,
         parts: vec![orders],

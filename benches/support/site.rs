@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use salla_reconciler::{
     domain::{MerchantId, Request, Trigger},
-    reconcile::ports::{Actor, Enqueued, Ledger, NewRun},
+    reconcile::ports::{Actor, EnqueueOutcome, Ledger, NewRun},
     store::Store,
 };
 use sea_orm::{ConnectOptions, Database, DatabaseConnection};
@@ -41,7 +41,7 @@ pub async fn ask_for_runs(url: &str, merchants: impl Iterator<Item = i64>) {
             key: None,
         };
         let store = &store;
-        async move { assert!(matches!(store.enqueue(run).await.unwrap(), Enqueued::Queued(_))) }
+        async move { assert!(matches!(store.enqueue(run).await.unwrap(), EnqueueOutcome::Queued(_))) }
     });
     stream::iter(asked).for_each_concurrent(AT_ONCE as usize, |asked| asked).await;
     store.close().await.unwrap();

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use libfuzzer_sys::fuzz_target;
 use salla_reconciler::{
     domain::{Fingerprint, Order, Record},
-    salla::{Envelope, Offered},
+    salla::{Envelope, ApiResource},
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;

@@ -3,7 +3,7 @@
 use crate::{
     domain::{self, MerchantId, Resource, with_resources},
     reconcile::ports::{Actor, TargetError},
-    salla::{Offered, Privacy},
+    salla::{ApiResource, Privacy},
     store::{Store, Stored, Which},
 };
 
@@ -42,7 +42,7 @@ with_resources!(of_every_kind);
 
 type Count = Option<(Resource, u64)>;
 
-async fn erase_from<R: Offered + Stored>(
+async fn erase_from<R: ApiResource + Stored>(
     (store, privacy): (&Store, &Privacy),
     merchant: MerchantId,
     customer: i64,
@@ -56,7 +56,7 @@ async fn erase_from<R: Offered + Stored>(
     Ok(Some((R::RESOURCE, store.rewrite::<R>(merchant, which, &less).await?)))
 }
 
-async fn redact_all<R: Offered + Stored>(store: &Store, privacy: &Privacy) -> Result<Count, TargetError> {
+async fn redact_all<R: ApiResource + Stored>(store: &Store, privacy: &Privacy) -> Result<Count, TargetError> {
     if R::PERSONAL_FIELDS.is_none() {
         return Ok(None);
     }

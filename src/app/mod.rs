@@ -13,9 +13,9 @@ use secrecy::ExposeSecret;
 use crate::{
     config::{Config, ConfigError},
     reconcile::{Leases, Metrics, OnStop, ProgressSender, Runner},
-    salla::{Privacy, Reading, SallaClient, WhenOpen},
+    salla::{OnOpenCircuit, Privacy, ReadOptions, SallaClient},
     store::{Store, StoreError},
-    vault::{Choice, Keepers, KeyRing, KeyRingError, Vault},
+    vault::{Choice, KeyRing, KeyRingError, TokenBackends, Vault},
 };
 
 /// Salla as this program sees it.
@@ -38,7 +38,7 @@ pub struct Services {
 ///
 /// # Errors
 /// When keys seal and `vault.keys` is missing, or when it cannot be read.
-pub fn keepers(config: &Config) -> Result<Keepers, ConfigError> {
+pub fn keepers(config: &Config) -> Result<TokenBackends, ConfigError> {
     if config.vault.backend == Choice::Local {
         KeyRing::parse(&config.vault.keys).map_err(|error| about_keys(&error))?;
     }
@@ -49,8 +49,8 @@ pub fn keepers(config: &Config) -> Result<Keepers, ConfigError> {
 ///
 /// # Errors
 /// When `vault.keys` cannot be read.
-pub fn keepers_at_hand(config: &Config) -> Result<Keepers, ConfigError> {
-    Keepers::new(&config.vault).map_err(|error| about_keys(&error))
+pub fn keepers_at_hand(config: &Config) -> Result<TokenBackends, ConfigError> {
+    TokenBackends::new(&config.vault).map_err(|error| about_keys(&error))
 }
 
 fn about_keys(error: &KeyRingError) -> ConfigError {
@@ -117,14 +117,14 @@ impl Services {
     ///
     /// # Errors
     /// When a setting is missing, or the database cannot be used.
-    pub async fn build(config: &Config, when_open: WhenOpen) -> anyhow::Result<Self> {
+    pub async fn build(config: &Config, when_open: OnOpenCircuit) -> anyhow::Result<Self> {
         let keepers = keepers(config)?;
         let store = open_store(config).await?;
         let metrics = Arc::new(Metrics::new()?);
         let vault = Vault::new(keepers, store.clone());
         let salla = Arc::new(SallaClient::new(
             &config.salla,
-            Reading {
+            ReadOptions {
                 page_size: config.reconcile.page_size,
                 privacy: Privacy::new(&config.privacy),
                 order_items: config.reconcile.order_items,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use secrecy::ExposeSecret;
 
-use super::{Exit, keys::Census};
+use super::{Exit, keys::KeyUsage};
 use crate::{
     app::keepers,
     config::{Config, ConfigError},
@@ -122,7 +122,7 @@ fn place(url: &str, schema: Option<String>) -> String {
 }
 
 async fn tokens(vault: &Vault<Store>, store: &Store) -> Result<String, String> {
-    let census = Census::take(vault, store).await.map_err(|error| error.to_string())?;
+    let census = KeyUsage::take(vault, store).await.map_err(|error| error.to_string())?;
     let by_key = census.by_key();
     match census.unreadable.first() {
         None => Ok(format!("the tokens of all {} merchant(s) can be read; {by_key}", census.merchants)),

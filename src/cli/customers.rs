@@ -7,7 +7,7 @@ use crate::{
     app::{self, Rewritten, open_store},
     config::Config,
     domain::MerchantId,
-    reconcile::ports::{Action, Audit, Register},
+    reconcile::ports::{Action, Audit, MerchantRegistry},
     salla::Privacy,
 };
 

@@ -15,9 +15,9 @@ use crate::{
     domain::{MerchantId, Request},
     reconcile::{
         Ended,
-        ports::{Actor, Register, Registration, Tokens},
+        ports::{Actor, MerchantRegistry, Registration, Tokens},
     },
-    salla::WhenOpen,
+    salla::OnOpenCircuit,
     simulator::{Order, Shop, Simulator, World},
     telemetry, vault,
 };
@@ -59,7 +59,7 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
     let telemetry = telemetry::init(&config.telemetry, telemetry::WARNINGS)?;
     // Before the work, so that a taken port is known at once.
     let listener = if args.once { None } else { Some(app::bind(&config).await?) };
-    let services = Services::build(&config, WhenOpen::Wait).await?;
+    let services = Services::build(&config, OnOpenCircuit::Wait).await?;
 
     say!("A simulated Salla with {} store(s) of {} orders; some webhooks were lost.", args.merchants, args.orders);
     let local = Database::connect(config.database.url.expose_secret()).await?;

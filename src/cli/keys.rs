@@ -75,7 +75,7 @@ pub async fn rotate(config: &Config) -> anyhow::Result<Exit> {
         tokio::time::sleep(LOOK_AGAIN).await;
     }
     store.note(&audit(json!({"key": key, "merchants": done.resealed}))).await?;
-    let census = Census::take(&vault, &store).await?;
+    let census = KeyUsage::take(&vault, &store).await?;
     for error in &census.unreadable {
         eprintln!("{error}");
     }
@@ -148,7 +148,7 @@ enum Resealed {
 
 /// Which keys are still needed.
 #[derive(Default)]
-pub struct Census {
+pub struct KeyUsage {
     /// The key that seals.
     key: String,
     /// Further keys that are at hand.
@@ -161,7 +161,7 @@ pub struct Census {
     pub unreadable: Vec<CredentialError>,
 }
 
-impl Census {
+impl KeyUsage {
     /// Reads all tokens.
     ///
     /// # Errors

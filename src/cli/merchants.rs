@@ -13,9 +13,9 @@ use super::{Exit, actor::actor, table::table};
 use crate::{
     app::{keepers, keepers_at_hand, open_store},
     config::Config,
-    domain::{Change, MerchantId, MerchantState, plain},
+    domain::{MerchantId, MerchantState, Transition, plain},
     foreign::Object,
-    reconcile::ports::{Changed, Ledger, Register, Registration, Sealed, Tokens},
+    reconcile::ports::{Changed, Ledger, MerchantRegistry, Registration, Sealed, Tokens},
     salla::UserInfo,
     store::Store,
     vault::{OwnerCheckedRegister, Vault},
@@ -98,8 +98,8 @@ pub async fn merchants(config: &Config, command: Command) -> anyhow::Result<Exit
     match command {
         Command::Import { .. } => {}
         Command::List { json } => list(&store, json).await?,
-        Command::Pause(whom) => change(&store, whom, Change::Pause).await?,
-        Command::Resume(whom) => change(&store, whom, Change::Resume).await?,
+        Command::Pause(whom) => change(&store, whom, Transition::Pause).await?,
+        Command::Resume(whom) => change(&store, whom, Transition::Resume).await?,
         Command::Remove { id } => remove(config, &store, id).await?,
     }
     store.close().await?;
@@ -182,9 +182,9 @@ async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn change(register: &impl Register<Sealed>, whom: Whom, change: Change) -> anyhow::Result<()> {
+async fn change(register: &impl MerchantRegistry<Sealed>, whom: Whom, change: Transition) -> anyhow::Result<()> {
     let Some(id) = whom.id else {
-        let pause = change == Change::Pause;
+        let pause = change == Transition::Pause;
         say!(
             "{}",
             match (pause, register.stand_still(pause, &actor()).await?) {

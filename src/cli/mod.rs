@@ -31,7 +31,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::{
     app,
     config::{Config, ConfigError},
-    salla::WhenOpen,
+    salla::OnOpenCircuit,
     telemetry,
 };
 
@@ -187,7 +187,7 @@ async fn serve(config: &Config) -> anyhow::Result<Exit> {
     // Before anything else: a signal during the migration must not kill it.
     let stop = signal::termination()?;
     let listener = app::bind(config).await?;
-    let services = app::Services::build(config, WhenOpen::Wait).await?;
+    let services = app::Services::build(config, OnOpenCircuit::Wait).await?;
     for (key, mode) in config.clone().loose_files() {
         tracing::warn!(key, mode, "users other than the owner can read or change a file with secrets: chmod 600");
     }

@@ -16,7 +16,7 @@ use crate::{
         Ended, Heartbeat, OnStop, ProgressSender, Sweep,
         ports::{Ledger, NewRun},
     },
-    salla::WhenOpen,
+    salla::OnOpenCircuit,
     store::Store,
 };
 
@@ -61,7 +61,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<Exit> {
         let mut command = super::Cli::command();
         command.error(clap::error::ErrorKind::ValueValidation, error).exit();
     }
-    let services = Services::build(config, WhenOpen::Fail).await?;
+    let services = Services::build(config, OnOpenCircuit::Fail).await?;
     let merchants = chosen(&services.store, args.merchants).await?;
     if merchants.is_empty() {
         eprintln!("no active merchant is registered; `salla-reconciler merchants import` registers some");

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::record::{Remote, columns};
+use super::record::{SallaRecord, columns};
 
 columns! {
     /// The columns of a customer: personal data, nearly all of it.
@@ -37,4 +37,4 @@ columns! {
 }
 
 /// A customer as Salla has one.
-pub type Customer = Remote<CustomerColumns>;
+pub type Customer = SallaRecord<CustomerColumns>;

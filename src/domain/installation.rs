@@ -5,11 +5,11 @@
 
 use chrono::{DateTime, Utc};
 
-use super::Change;
+use super::Transition;
 
 /// An app event that changes something, by what it tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notice {
+pub enum AppEventKind {
     /// The app was installed or updated: there are new tokens.
     Authorized,
     /// The app was uninstalled.
@@ -40,44 +40,44 @@ pub struct Installation {
 impl Installation {
     /// Takes note of an event; false when one that was made later has told otherwise. An event without a stamp is
     /// taken for news.
-    pub fn hear(&mut self, notice: Notice, made: Option<DateTime<Utc>>) -> bool {
+    pub fn hear(&mut self, notice: AppEventKind, made: Option<DateTime<Utc>>) -> bool {
         let contradicted_by = match notice {
-            Notice::Authorized | Notice::Uninstalled => [self.app, None],
-            Notice::SubscriptionBegan => [self.subscription, None],
+            AppEventKind::Authorized | AppEventKind::Uninstalled => [self.app, None],
+            AppEventKind::SubscriptionBegan => [self.subscription, None],
             // What an earlier installation had does not end the present one.
-            Notice::SubscriptionEnded => [self.subscription, self.app],
-            Notice::TrialBegan => [self.trial, self.subscription],
-            Notice::TrialEnded => [self.trial, self.app],
+            AppEventKind::SubscriptionEnded => [self.subscription, self.app],
+            AppEventKind::TrialBegan => [self.trial, self.subscription],
+            AppEventKind::TrialEnded => [self.trial, self.app],
         };
         if contradicted_by.into_iter().flatten().any(|newest| made.is_some_and(|made| made < newest)) {
             return false;
         }
         let stamp = match notice {
-            Notice::Authorized | Notice::Uninstalled => &mut self.app,
-            Notice::SubscriptionBegan | Notice::SubscriptionEnded => &mut self.subscription,
-            Notice::TrialBegan | Notice::TrialEnded => &mut self.trial,
+            AppEventKind::Authorized | AppEventKind::Uninstalled => &mut self.app,
+            AppEventKind::SubscriptionBegan | AppEventKind::SubscriptionEnded => &mut self.subscription,
+            AppEventKind::TrialBegan | AppEventKind::TrialEnded => &mut self.trial,
         };
         *stamp = (*stamp).max(made);
         match notice {
-            Notice::SubscriptionBegan => self.subscribed = true,
-            Notice::SubscriptionEnded => self.subscribed = false,
+            AppEventKind::SubscriptionBegan => self.subscribed = true,
+            AppEventKind::SubscriptionEnded => self.subscribed = false,
             // A subscription that was made later is that of the installation after it.
-            Notice::Uninstalled if self.subscription > made && made.is_some() => {}
-            Notice::Uninstalled => self.subscribed = false,
-            Notice::Authorized | Notice::TrialBegan | Notice::TrialEnded => {}
+            AppEventKind::Uninstalled if self.subscription > made && made.is_some() => {}
+            AppEventKind::Uninstalled => self.subscribed = false,
+            AppEventKind::Authorized | AppEventKind::TrialBegan | AppEventKind::TrialEnded => {}
         }
         true
     }
 
     /// What an event that was heard changes about the merchant, beside its tokens.
     #[must_use]
-    pub fn change(&self, notice: Notice) -> Option<Change> {
+    pub fn change(&self, notice: AppEventKind) -> Option<Transition> {
         match notice {
-            Notice::Authorized => None,
-            Notice::Uninstalled => Some(Change::Retire),
-            Notice::SubscriptionBegan | Notice::TrialBegan => Some(Change::Subscribe),
-            Notice::SubscriptionEnded => Some(Change::Unsubscribe),
-            Notice::TrialEnded => (!self.subscribed).then_some(Change::Unsubscribe),
+            AppEventKind::Authorized => None,
+            AppEventKind::Uninstalled => Some(Transition::Retire),
+            AppEventKind::SubscriptionBegan | AppEventKind::TrialBegan => Some(Transition::Subscribe),
+            AppEventKind::SubscriptionEnded => Some(Transition::Unsubscribe),
+            AppEventKind::TrialEnded => (!self.subscribed).then_some(Transition::Unsubscribe),
         }
     }
 }
@@ -85,19 +85,19 @@ impl Installation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{MerchantState, Standing};
+    use crate::domain::{MerchantState, MerchantStatus};
 
     /// The merchant's state after events in the order in which they arrive, each with its second.
-    fn after(events: &[(Notice, i64)]) -> MerchantState {
+    fn after(events: &[(AppEventKind, i64)]) -> MerchantState {
         let mut installation = Installation::default();
-        let mut standing = Standing::ACTIVE;
+        let mut standing = MerchantStatus::ACTIVE;
         for (notice, second) in events {
             if !installation.hear(*notice, DateTime::from_timestamp(*second, 0)) {
                 continue;
             }
             standing = match installation.change(*notice) {
                 Some(change) => standing.after(change).unwrap(),
-                None if *notice == Notice::Authorized => standing.authorized(),
+                None if *notice == AppEventKind::Authorized => standing.authorized(),
                 None => standing,
             };
         }
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_order_of_arrival_does_not_count() {
-        use Notice::*;
+        use AppEventKind::*;
         for (events, state) in [
             ([(Authorized, 1), (Uninstalled, 2)], MerchantState::Uninstalled),
             ([(Uninstalled, 1), (Authorized, 2)], MerchantState::Active),
@@ -134,10 +134,10 @@ mod tests {
 
     #[test]
     fn a_second_holds_several_events_and_a_stamp_may_be_missing() {
-        assert_eq!(after(&[(Notice::Authorized, 1), (Notice::Uninstalled, 1)]), MerchantState::Uninstalled);
+        assert_eq!(after(&[(AppEventKind::Authorized, 1), (AppEventKind::Uninstalled, 1)]), MerchantState::Uninstalled);
         let mut installation = Installation::default();
-        assert!(installation.hear(Notice::Authorized, DateTime::from_timestamp(9, 0)));
-        assert!(installation.hear(Notice::Uninstalled, None));
+        assert!(installation.hear(AppEventKind::Authorized, DateTime::from_timestamp(9, 0)));
+        assert!(installation.hear(AppEventKind::Uninstalled, None));
         assert_eq!(installation.app, DateTime::from_timestamp(9, 0), "what is not known does not move it");
     }
 }

@@ -109,14 +109,14 @@ pub struct Merchant {
 /// Where a merchant stands: its state, and what a person's pause covers. A pause is lifted by people only, so what
 /// Salla tells meanwhile changes what lies beneath it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct MerchantStatus {
     beneath: MerchantState,
     paused: bool,
 }
 
 /// What can happen to a merchant that is registered, beside new tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum Transition {
     /// A person leaves it out of sweeps.
     Pause,
     /// A person takes it in again.
@@ -133,7 +133,7 @@ pub enum Change {
 
 /// Why a person cannot pause or resume a merchant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Obstacle {
+pub enum TransitionError {
     /// Only new tokens help.
     #[error("{}", MerchantState::NeedsReauthorization.advice())]
     NeedsReauthorization,
@@ -142,7 +142,7 @@ pub enum Obstacle {
     Uninstalled,
 }
 
-impl Standing {
+impl MerchantStatus {
     /// As a person's import makes it, whatever it was.
     pub const ACTIVE: Self = Self { beneath: MerchantState::Active, paused: false };
 
@@ -181,21 +181,21 @@ impl Standing {
     ///
     /// # Errors
     /// When a person asks for what cannot help.
-    pub fn after(self, change: Change) -> Result<Self, Obstacle> {
+    pub fn after(self, change: Transition) -> Result<Self, TransitionError> {
         let beneath = |beneath| Ok(Self { beneath, ..self });
         match (change, self.beneath) {
-            (Change::Pause | Change::Resume, MerchantState::Uninstalled) => Err(Obstacle::Uninstalled),
-            (Change::Resume, MerchantState::NeedsReauthorization) => Err(Obstacle::NeedsReauthorization),
-            (Change::Pause, _) => Ok(Self { paused: true, ..self }),
-            (Change::Resume, _) => Ok(Self::ACTIVE),
-            (Change::Retire, _) => beneath(MerchantState::Uninstalled),
+            (Transition::Pause | Transition::Resume, MerchantState::Uninstalled) => Err(TransitionError::Uninstalled),
+            (Transition::Resume, MerchantState::NeedsReauthorization) => Err(TransitionError::NeedsReauthorization),
+            (Transition::Pause, _) => Ok(Self { paused: true, ..self }),
+            (Transition::Resume, _) => Ok(Self::ACTIVE),
+            (Transition::Retire, _) => beneath(MerchantState::Uninstalled),
             // Whether its tokens are good is found out when they are needed again.
-            (Change::Unsubscribe, MerchantState::Active | MerchantState::NeedsReauthorization) => {
+            (Transition::Unsubscribe, MerchantState::Active | MerchantState::NeedsReauthorization) => {
                 beneath(MerchantState::SubscriptionExpired)
             }
-            (Change::Subscribe, MerchantState::SubscriptionExpired) => beneath(MerchantState::Active),
-            (Change::RefuseTokens, MerchantState::Active) => beneath(MerchantState::NeedsReauthorization),
-            (Change::Unsubscribe | Change::Subscribe | Change::RefuseTokens, _) => Ok(self),
+            (Transition::Subscribe, MerchantState::SubscriptionExpired) => beneath(MerchantState::Active),
+            (Transition::RefuseTokens, MerchantState::Active) => beneath(MerchantState::NeedsReauthorization),
+            (Transition::Unsubscribe | Transition::Subscribe | Transition::RefuseTokens, _) => Ok(self),
         }
     }
 }
@@ -206,16 +206,16 @@ mod tests {
 
     #[test]
     fn salla_never_lifts_a_pause() {
-        let paused = Standing::ACTIVE.after(Change::Pause).unwrap();
+        let paused = MerchantStatus::ACTIVE.after(Transition::Pause).unwrap();
         let mut seen = vec![paused];
         let mut next = 0;
         while let Some(standing) = seen.get(next).copied() {
             next += 1;
-            let told = [Change::Retire, Change::Unsubscribe, Change::Subscribe, Change::RefuseTokens];
+            let told = [Transition::Retire, Transition::Unsubscribe, Transition::Subscribe, Transition::RefuseTokens];
             let after = told.map(|change| standing.after(change).unwrap());
             for after in after.into_iter().chain([standing.authorized()]) {
                 assert!(matches!(after.state(), MerchantState::Paused | MerchantState::Uninstalled), "{after:?}");
-                assert_eq!(Standing::of(after.state(), after.state_before_pause()), after, "as it is stored");
+                assert_eq!(MerchantStatus::of(after.state(), after.state_before_pause()), after, "as it is stored");
                 if !seen.contains(&after) {
                     seen.push(after);
                 }
@@ -226,26 +226,29 @@ mod tests {
 
     #[test]
     fn resuming_helps_where_it_can() {
-        let after = |changes: &[Change]| {
-            changes.iter().try_fold(Standing::ACTIVE, |standing, change| standing.after(*change)).map(Standing::state)
+        let after = |changes: &[Transition]| {
+            changes
+                .iter()
+                .try_fold(MerchantStatus::ACTIVE, |standing, change| standing.after(*change))
+                .map(MerchantStatus::state)
         };
-        use Change::{Pause, RefuseTokens, Resume, Retire, Subscribe, Unsubscribe};
+        use Transition::{Pause, RefuseTokens, Resume, Retire, Subscribe, Unsubscribe};
         assert_eq!(after(&[Pause, Resume]), Ok(MerchantState::Active));
         assert_eq!(after(&[Unsubscribe, Resume]), Ok(MerchantState::Active));
         assert_eq!(after(&[Unsubscribe, Subscribe]), Ok(MerchantState::Active));
         assert_eq!(after(&[RefuseTokens, Subscribe]), Ok(MerchantState::NeedsReauthorization));
         assert_eq!(after(&[RefuseTokens, Unsubscribe]), Ok(MerchantState::SubscriptionExpired));
         assert_eq!(after(&[Unsubscribe, RefuseTokens]), Ok(MerchantState::SubscriptionExpired));
-        assert_eq!(after(&[Pause, RefuseTokens, Resume]), Err(Obstacle::NeedsReauthorization));
-        assert_eq!(after(&[Retire, Resume]), Err(Obstacle::Uninstalled));
+        assert_eq!(after(&[Pause, RefuseTokens, Resume]), Err(TransitionError::NeedsReauthorization));
+        assert_eq!(after(&[Retire, Resume]), Err(TransitionError::Uninstalled));
         assert_eq!(after(&[Retire, RefuseTokens]), Ok(MerchantState::Uninstalled));
     }
 
     #[test]
     fn new_tokens_bring_back_what_their_lack_took_away() {
-        let lost = |change| Standing::ACTIVE.after(change).unwrap().authorized().state();
-        assert_eq!(lost(Change::Retire), MerchantState::Active);
-        assert_eq!(lost(Change::RefuseTokens), MerchantState::Active);
-        assert_eq!(lost(Change::Unsubscribe), MerchantState::SubscriptionExpired);
+        let lost = |change| MerchantStatus::ACTIVE.after(change).unwrap().authorized().state();
+        assert_eq!(lost(Transition::Retire), MerchantState::Active);
+        assert_eq!(lost(Transition::RefuseTokens), MerchantState::Active);
+        assert_eq!(lost(Transition::Unsubscribe), MerchantState::SubscriptionExpired);
     }
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 
-use super::record::{Remote, columns};
+use super::record::{SallaRecord, columns};
 
 columns! {
     /// The columns of an order.
@@ -22,4 +22,4 @@ columns! {
 }
 
 /// An order as Salla has it. Salla lists no drafts.
-pub type Order = Remote<OrderColumns>;
+pub type Order = SallaRecord<OrderColumns>;

@@ -1,6 +1,6 @@
 //! A status that a store gives its orders, as the platform knows it.
 
-use super::record::{Remote, columns};
+use super::record::{SallaRecord, columns};
 
 columns! {
     /// The columns of an order status.
@@ -19,4 +19,4 @@ columns! {
 }
 
 /// An order status as Salla has it. Salla does not say when it was changed.
-pub type OrderStatus = Remote<OrderStatusColumns>;
+pub type OrderStatus = SallaRecord<OrderStatusColumns>;

@@ -2,7 +2,7 @@
 
 use rust_decimal::Decimal;
 
-use super::record::{Remote, columns};
+use super::record::{SallaRecord, columns};
 
 columns! {
     /// The columns of a product. What a variant of it has of its own is in the payload.
@@ -31,4 +31,4 @@ columns! {
 }
 
 /// A product as Salla has it.
-pub type Product = Remote<ProductColumns>;
+pub type Product = SallaRecord<ProductColumns>;

@@ -59,7 +59,7 @@ pub trait Columns: fmt::Debug + Clone + PartialEq + Send + Sync + 'static {
 
 /// A record as Salla has it, with columns of its kind.
 #[derive(Debug, Clone)]
-pub struct Remote<C> {
+pub struct SallaRecord<C> {
     /// Salla's id.
     pub id: i64,
     /// When Salla last changed it, of a kind of which it says so.
@@ -75,7 +75,7 @@ pub struct Remote<C> {
     fingerprint: OnceLock<Fingerprint>,
 }
 
-impl<C> Remote<C> {
+impl<C> SallaRecord<C> {
     /// A record whose payload is not hashed yet.
     #[must_use]
     pub fn new(
@@ -89,7 +89,7 @@ impl<C> Remote<C> {
     }
 }
 
-impl<C: Columns> Record for Remote<C> {
+impl<C: Columns> Record for SallaRecord<C> {
     const RESOURCE: Resource = C::RESOURCE;
 
     type Columns = C;

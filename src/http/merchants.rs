@@ -22,9 +22,9 @@ use super::{
     runs::{Answer, bad_request, no_merchant},
 };
 use crate::{
-    domain::{Change, Merchant, MerchantId, MerchantState},
+    domain::{Merchant, MerchantId, MerchantState, Transition},
     foreign::Object,
-    reconcile::ports::{Actor, Changed, MerchantFilter, Register, Registration, Tokens, Unusable},
+    reconcile::ports::{Actor, Changed, MerchantFilter, MerchantRegistry, Registration, Tokens, Unusable},
 };
 
 const DEFAULT_LIMIT: u64 = 100;
@@ -57,7 +57,7 @@ pub struct MerchantPage {
 #[utoipa::path(get, path = "/merchants", operation_id = "list_merchants", tag = "merchants", params(ListQuery), responses(
     (status = 200, description = "A page of them", body = MerchantPage),
     (status = 400, description = "A parameter that cannot be read, or lies out of bounds")))]
-pub async fn list<R: Register>(
+pub async fn list<R: MerchantRegistry>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer {
@@ -75,7 +75,7 @@ pub async fn list<R: Register>(
     (status = 200, description = "The merchant", body = Merchant),
     (status = 400, description = "An id that is no number"),
     (status = 404, description = "No merchant has this id")))]
-pub async fn show<R: Register>(State(onboarding): State<Arc<Onboarding<R>>>, Path(id): Path<String>) -> Answer {
+pub async fn show<R: MerchantRegistry>(State(onboarding): State<Arc<Onboarding<R>>>, Path(id): Path<String>) -> Answer {
     let id = merchant_id(&id)?;
     let merchant = onboarding.register.merchant(id).await?;
     merchant.map(|merchant| Json(merchant).into_response()).ok_or_else(|| no_merchant(id))
@@ -108,7 +108,7 @@ pub struct Put {
     (status = 400, description = "An id that is no number, or a body that cannot be read"),
     (status = 413, description = "A body of more than 64 KiB"),
     (status = 422, description = "A token that cannot be one or belongs to another store, or a name that is too long")))]
-pub async fn put<R: Register>(
+pub async fn put<R: MerchantRegistry>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     Extension(Caller(by)): Extension<Caller>,
     Path(id): Path<String>,
@@ -143,12 +143,12 @@ pub async fn put<R: Register>(
     (status = 404, description = "No merchant has this id"),
     (status = 409, description = "It would not help, and what does"),
     (status = 413, description = "A body of more than 64 KiB")))]
-pub async fn pause<R: Register>(
+pub async fn pause<R: MerchantRegistry>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     Extension(Caller(by)): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Answer {
-    change(&onboarding.register, &id, Change::Pause, &by).await
+    change(&onboarding.register, &id, Transition::Pause, &by).await
 }
 
 /// Takes a paused merchant, or one whose subscription has expired, into sweeps again.
@@ -159,12 +159,12 @@ pub async fn pause<R: Register>(
     (status = 404, description = "No merchant has this id"),
     (status = 409, description = "It would not help, and what does"),
     (status = 413, description = "A body of more than 64 KiB")))]
-pub async fn resume<R: Register>(
+pub async fn resume<R: MerchantRegistry>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     Extension(Caller(by)): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Answer {
-    change(&onboarding.register, &id, Change::Resume, &by).await
+    change(&onboarding.register, &id, Transition::Resume, &by).await
 }
 
 /// Whether all stores are paused.
@@ -179,7 +179,7 @@ pub struct Pause {
 #[utoipa::path(post, path = "/merchants/pause", operation_id = "pause_all", tag = "merchants", responses(
     (status = 200, description = "All stores are paused", body = Pause),
     (status = 413, description = "A body of more than 64 KiB")))]
-pub async fn pause_all<R: Register>(
+pub async fn pause_all<R: MerchantRegistry>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     Extension(Caller(by)): Extension<Caller>,
 ) -> Answer {
@@ -191,7 +191,7 @@ pub async fn pause_all<R: Register>(
 #[utoipa::path(post, path = "/merchants/resume", operation_id = "resume_all", tag = "merchants", responses(
     (status = 200, description = "They go on", body = Pause),
     (status = 413, description = "A body of more than 64 KiB")))]
-pub async fn resume_all<R: Register>(
+pub async fn resume_all<R: MerchantRegistry>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     Extension(Caller(by)): Extension<Caller>,
 ) -> Answer {
@@ -199,7 +199,7 @@ pub async fn resume_all<R: Register>(
     Ok(Json(Pause { paused: false }).into_response())
 }
 
-async fn change<R: Register>(register: &R, id: &str, change: Change, by: &Actor) -> Answer {
+async fn change<R: MerchantRegistry>(register: &R, id: &str, change: Transition, by: &Actor) -> Answer {
     let id = merchant_id(id)?;
     match register.change(id, change, by).await? {
         Changed::Now(merchant) => Ok(Json(merchant).into_response()),

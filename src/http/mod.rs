@@ -45,7 +45,7 @@ pub use tokens::{InvalidToken, MIN_TOKEN, Tokens};
 use self::{document::on, problem::Problem};
 use crate::reconcile::{
     Liveness, Metrics,
-    ports::{Ledger, Overview, ReadEvent, Register},
+    ports::{Ledger, MerchantRegistry, Overview, ReadEvent},
 };
 
 /// The section `http`; `config/default.toml` tells what each key is for.
@@ -129,7 +129,7 @@ struct Routes<L, R> {
     document: String,
 }
 
-fn routes<L: Ledger, R: Register>() -> Routes<L, R> {
+fn routes<L: Ledger, R: MerchantRegistry>() -> Routes<L, R> {
     let runs = OpenApiRouter::with_openapi(document::blank())
         .routes(on(runs::__path_list, runs::list::<L>))
         .routes(on(trigger::__path_create, trigger::create::<L>))
@@ -165,19 +165,19 @@ fn routes<L: Ledger, R: Register>() -> Routes<L, R> {
 
 /// The document, as `GET /openapi.json` shows it.
 #[must_use]
-pub fn document<L: Ledger, R: Register>() -> String {
+pub fn document<L: Ledger, R: MerchantRegistry>() -> String {
     routes::<L, R>().document
 }
 
 /// Every route.
-pub fn router<L: Ledger + Overview, R: Register>(api: Arc<Api<L>>, onboarding: Arc<Onboarding<R>>) -> Router {
+pub fn router<L: Ledger + Overview, R: MerchantRegistry>(api: Arc<Api<L>>, onboarding: Arc<Onboarding<R>>) -> Router {
     let Routes { runs, register, open, webhooks, document } = routes::<L, R>();
     let guarded = runs
         .merge(register.with_state(Arc::clone(&onboarding)))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), access::require::<L>))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), limits::by_address::<L>));
-    let pages = pages::router(pages::Desk { api: Arc::clone(&api), onboarding: Arc::clone(&onboarding) });
-    let turnstile = webhooks::Turnstile::new(Arc::clone(&onboarding.metrics));
+    let pages = pages::router(pages::DashboardState { api: Arc::clone(&api), onboarding: Arc::clone(&onboarding) });
+    let turnstile = webhooks::LargeBodyLimit::new(Arc::clone(&onboarding.metrics));
     let webhooks = webhooks
         .layer(RequestBodyLimitLayer::new(webhooks::BODY_LIMIT))
         .layer(middleware::from_fn_with_state(turnstile, webhooks::in_turn))
@@ -202,7 +202,7 @@ pub fn router<L: Ledger + Overview, R: Register>(api: Arc<Api<L>>, onboarding: A
 }
 
 /// Serves until `stop` is called and the requests under way are answered.
-pub async fn serve<L: Ledger + Overview, R: Register>(
+pub async fn serve<L: Ledger + Overview, R: MerchantRegistry>(
     listener: TcpListener,
     api: Arc<Api<L>>,
     onboarding: Arc<Onboarding<R>>,

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     domain::{MerchantId, MerchantState, Request, Resource, Resources, Run, RunId, Trigger},
     foreign::Object,
-    reconcile::ports::{Enqueued, IdempotencyKey, Ledger, NewRun},
+    reconcile::ports::{EnqueueOutcome, IdempotencyKey, Ledger, NewRun},
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -90,25 +90,25 @@ pub async fn create<L: Ledger>(
     let key = idempotency_key(&headers, create.merchant_id, &request)?;
     let new = NewRun { merchant: create.merchant_id, trigger: Trigger::Http, request, by, key };
     match api.ledger.enqueue(new).await? {
-        Enqueued::Queued(id) => {
+        EnqueueOutcome::Queued(id) => {
             api.wake.notify_one();
             accepted(&api, id).await
         }
-        Enqueued::Replayed(id) => {
+        EnqueueOutcome::Replayed(id) => {
             let mut answer = accepted(&api, id).await?;
             answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
             Ok(answer)
         }
-        Enqueued::KeyTaken => {
+        EnqueueOutcome::KeyTaken => {
             let detail = "this Idempotency-Key was sent with another request; take a new one";
             Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
         }
-        Enqueued::Active(id) => {
+        EnqueueOutcome::Active(id) => {
             Err(Problem::new(StatusCode::CONFLICT, format!("run {id} of this merchant is queued or running"))
                 .with("run_id", id.to_string()))
         }
-        Enqueued::UnknownMerchant => Err(no_merchant(create.merchant_id)),
-        Enqueued::Uninstalled => Err(Problem::new(StatusCode::CONFLICT, MerchantState::Uninstalled.advice())),
+        EnqueueOutcome::UnknownMerchant => Err(no_merchant(create.merchant_id)),
+        EnqueueOutcome::Uninstalled => Err(Problem::new(StatusCode::CONFLICT, MerchantState::Uninstalled.advice())),
     }
 }
 

@@ -23,7 +23,7 @@ use utoipa::ToSchema;
 use super::{LogLimit, Onboarding, problem::Problem, runs::Answer, signature::Proof};
 use crate::reconcile::{
     Metrics,
-    ports::{AppEvent, Applied, Register, Told, UnreadableEvent},
+    ports::{AppEvent, Applied, MerchantRegistry, ParsedWebhook, UnreadableEvent},
 };
 
 /// Salla's patience was seen to be ten seconds.
@@ -46,13 +46,13 @@ const OTHER: &str = "other";
 
 /// Reads a request when there is room for its body. A caller that has gone away does not wait.
 #[derive(Debug, Clone)]
-pub struct Turnstile {
+pub struct LargeBodyLimit {
     large: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     late: LogLimit,
 }
 
-impl Turnstile {
+impl LargeBodyLimit {
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self { large: Arc::new(Semaphore::new(LARGE_BODIES_AT_ONCE)), metrics, late: LogLimit::default() }
@@ -61,7 +61,7 @@ impl Turnstile {
 
 /// Lets a request pass when it is its turn.
 pub async fn in_turn(
-    State(turnstile): State<Turnstile>,
+    State(turnstile): State<LargeBodyLimit>,
     ConnectInfo(source): ConnectInfo<SocketAddr>,
     request: Request,
     next: Next,
@@ -106,7 +106,7 @@ pub struct Receipt {
     (status = 403, description = "No secret is set that could prove it"),
     (status = 413, description = "A body of more than 1 MiB"),
     (status = 422, description = "A token that belongs to another store")))]
-pub async fn receive<R: Register>(
+pub async fn receive<R: MerchantRegistry>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     ConnectInfo(source): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
@@ -130,8 +130,8 @@ pub async fn receive<R: Register>(
         }
     }
     match (onboarding.read_event)(&body, Utc::now()) {
-        Ok(Told::News(event)) => take(&onboarding, event).await,
-        Ok(Told::Nothing { name, merchant }) => {
+        Ok(ParsedWebhook::AppEvent(event)) => take(&onboarding, event).await,
+        Ok(ParsedWebhook::Ignored { name, merchant }) => {
             onboarding.metrics.webhook(name, "ignored");
             if name != OTHER {
                 tracing::info!(
@@ -150,7 +150,7 @@ pub async fn receive<R: Register>(
     }
 }
 
-async fn take<R: Register>(onboarding: &Onboarding<R>, event: AppEvent) -> Answer {
+async fn take<R: MerchantRegistry>(onboarding: &Onboarding<R>, event: AppEvent) -> Answer {
     let (name, merchant) = (event.name, event.merchant.0);
     if event.made.is_none() {
         tracing::warn!(

@@ -4,8 +4,8 @@
 //! The events wait in the database (see [`crate::reconcile::ports::Outbox`]); here they are delivered.
 
 mod config;
+mod delivery_backoff;
 mod event;
-mod pace;
 mod relay;
 mod webhook;
 

@@ -7,12 +7,12 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    pace::{Pace, pause},
+    delivery_backoff::{DeliveryBackoff, pause},
     webhook::{Undeliverable, Webhook},
 };
 use crate::reconcile::{
     Metrics,
-    ports::{Outbox, Undelivered},
+    ports::{Outbox, PendingDelivery},
 };
 
 /// Between looks at an outbox that has nothing.
@@ -34,7 +34,7 @@ pub struct Relay<O> {
 impl<O: Outbox> Relay<O> {
     /// Delivers what there is until `draining`; what is on its way then has its answer first.
     pub async fn keep(self, draining: CancellationToken) {
-        let (mut pace, mut slot_looked_at) = (Pace::default(), None::<Instant>);
+        let (mut pace, mut slot_looked_at) = (DeliveryBackoff::default(), None::<Instant>);
         while !draining.is_cancelled() {
             let rest = self.round(&mut pace).await;
             if rest >= IDLE && slot_looked_at.is_none_or(|at| at.elapsed() >= LOOK_AT_SLOT) {
@@ -49,7 +49,7 @@ impl<O: Outbox> Relay<O> {
     }
 
     /// Sends some events; gives for how long to rest.
-    async fn round(&self, pace: &mut Pace) -> Duration {
+    async fn round(&self, pace: &mut DeliveryBackoff) -> Duration {
         let taken = match self.outbox.take(pace.at_once()).await {
             Ok(taken) => taken,
             Err(error) => {
@@ -90,7 +90,7 @@ impl<O: Outbox> Relay<O> {
         Duration::ZERO
     }
 
-    async fn send(&self, one: &Undelivered) -> Result<(), Undeliverable> {
+    async fn send(&self, one: &PendingDelivery) -> Result<(), Undeliverable> {
         let Some(event) = &one.event else {
             return Ok(());
         };
@@ -102,7 +102,7 @@ impl<O: Outbox> Relay<O> {
         sent
     }
 
-    async fn put_off(&self, one: &Undelivered, error: &Undeliverable) {
+    async fn put_off(&self, one: &PendingDelivery, error: &Undeliverable) {
         let pause = pause(one.attempts, rand::random());
         let run = one.event.as_ref().map(|event| tracing::field::display(event.run_id));
         tracing::warn!(

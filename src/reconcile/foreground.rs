@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     policy::{database_failure, failure},
-    ports::{Begun, Ledger, Limits, NewRun, PauseStore, Sources, Targets},
+    ports::{Ledger, NewRun, PauseStore, RateLimitState, Sources, StartOutcome, Targets},
     runner::{Ended, Runner},
 };
 use crate::domain::FailureKind;
@@ -18,7 +18,7 @@ const LEASE_POLL: Duration = Duration::from_secs(5);
 
 impl<S, T> Runner<S, T>
 where
-    S: Sources + Limits + 'static,
+    S: Sources + RateLimitState + 'static,
     T: Targets + Ledger + PauseStore,
 {
     /// Makes a run and executes it here. Where the merchant's last holder is gone without a word, its
@@ -39,17 +39,17 @@ where
         let mut known_lease = None;
         let ended = loop {
             let failure = match self.store.begin(new.clone()).await {
-                Ok(Begun::Claimed { claim, abandoned }) => {
+                Ok(StartOutcome::Claimed { claim, abandoned }) => {
                     abandoned.iter().for_each(|run| self.log_abandoned(run));
                     return self.execute(*claim, stop).await;
                 }
-                Ok(Begun::UnknownMerchant) => {
+                Ok(StartOutcome::UnknownMerchant) => {
                     failure(FailureKind::UnknownMerchant, &format!("merchant {} is not registered", new.merchant))
                 }
-                Ok(Begun::Uninstalled) => {
+                Ok(StartOutcome::Uninstalled) => {
                     failure(FailureKind::NoToken, &format!("merchant {} has uninstalled the app", new.merchant))
                 }
-                Ok(Begun::Busy { run_id, lease_expires_at, lapses_in }) => {
+                Ok(StartOutcome::Busy { run_id, lease_expires_at, lapses_in }) => {
                     let renewed = known_lease.is_some_and(|lease| lease != (run_id, lease_expires_at));
                     if !renewed {
                         if known_lease.is_none() {

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     policy::failure,
     ports::{
-        Claim, Ending, Lease, Ledger, Limits, MAX_FAILED_ATTEMPTS, PauseStore, Released, Sources, TargetError, Targets,
+        Claim, Lease, Ledger, MAX_FAILED_ATTEMPTS, PauseStore, RateLimitState, Released, RunOutcome, Sources,
+        TargetError, Targets,
     },
     resource_runs::RunProgress,
     runner::{Ended, OnStop, Runner},
@@ -23,7 +24,7 @@ const DATABASE_AWAY: Duration = Duration::from_secs(60);
 
 impl<S, T> Runner<S, T>
 where
-    S: Sources + Limits + 'static,
+    S: Sources + RateLimitState + 'static,
     T: Targets + Ledger + PauseStore,
 {
     /// The lease is lost.
@@ -132,7 +133,7 @@ where
     /// A defect that one run brings out is that run's alone: it ends as failed.
     pub(super) async fn panicked(&self, lease: Lease) -> Ended {
         let failure = failure(FailureKind::Internal, &"the run panicked");
-        let ending = Ending {
+        let ending = RunOutcome {
             status: RunStatus::Failed,
             watermarks: Vec::new(),
             failure: Some(failure.clone()),

@@ -13,7 +13,8 @@ use super::{
     metrics::Metrics,
     policy::{Disposition, database_failure, dispose, failure},
     ports::{
-        Again, Claim, CredentialError, Ending, Ledger, Limits, PauseStore, SourceError, Sources, TargetError, Targets,
+        Again, Claim, CredentialError, Ledger, PauseStore, RateLimitState, RunOutcome, SourceError, Sources,
+        TargetError, Targets,
     },
     progress::ProgressSender,
     resource_runs::{self, RunProgress, reconcile_part},
@@ -108,7 +109,7 @@ impl<S, T: Clone> Clone for Runner<S, T> {
 
 impl<S, T> Runner<S, T>
 where
-    S: Sources + Limits + 'static,
+    S: Sources + RateLimitState + 'static,
     T: Targets + Ledger + PauseStore,
 {
     /// Executes a claimed run to its end, whatever that is.
@@ -173,7 +174,7 @@ where
             Some(Disposition::Release) => return self.give_back(&claim, Duration::ZERO, None).await,
         };
         resource_runs::close(&mut progress, status);
-        let ending = Ending {
+        let ending = RunOutcome {
             status,
             watermarks: resource_runs::watermarks(&claim, &progress.parts, (status, self.policy.overlap)),
             failure,
@@ -260,7 +261,7 @@ where
         }
     }
 
-    async fn end(&self, claim: &Claim, ending: Ending, began: Instant) -> Ended {
+    async fn end(&self, claim: &Claim, ending: RunOutcome, began: Instant) -> Ended {
         let failure_on_record = ending.failure.clone();
         match self.store.finish(&claim.lease, ending).await {
             Ok(run) => {

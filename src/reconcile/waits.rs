@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     engine::EngineError,
-    ports::{Claim, Ledger, Limits, PauseStore, SourceError, Sources, Targets},
+    ports::{Claim, Ledger, PauseStore, RateLimitState, SourceError, Sources, Targets},
     runner::Runner,
 };
 use crate::domain::{Wait, WaitReason};
@@ -17,7 +17,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 impl<S, T> Runner<S, T>
 where
-    S: Sources + Limits + 'static,
+    S: Sources + RateLimitState + 'static,
     T: Targets + Ledger + PauseStore,
 {
     /// Puts each wait of the run on record when it begins, and takes it off when it is over.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Heartbeat,
-    ports::{Ledger, Limits, PauseStore, Sources, Targets},
+    ports::{Ledger, PauseStore, RateLimitState, Sources, Targets},
     runner::{Ended, Runner},
     sweep,
 };
@@ -40,7 +40,7 @@ const GATHER: Duration = Duration::from_millis(3);
 
 impl<S, T> Worker<S, T>
 where
-    S: Sources + Limits + 'static,
+    S: Sources + RateLimitState + 'static,
     T: Targets + Ledger + PauseStore,
 {
     /// Works until `stop` is called, then gives back what it holds and returns when nothing is left.

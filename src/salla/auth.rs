@@ -15,9 +15,9 @@ use uuid::Uuid;
 
 use super::{
     backoff::Backoff,
-    known::KnownTokens,
-    persist::persist,
+    save_tokens::persist,
     token::{Refresh, TokenEndpoint},
+    token_cache::TokenCache,
     user_info::UserInfo,
 };
 use crate::{
@@ -44,7 +44,7 @@ pub struct Auth<C> {
     metrics: Arc<Metrics>,
     refreshes: TaskTracker,
     backoff: Arc<Mutex<Backoff>>,
-    known: Arc<KnownTokens>,
+    known: Arc<TokenCache>,
     /// The holder may ask the token endpoint: what is sent to one in trouble may be lost, and is one token.
     turn: Arc<tokio::sync::Mutex<()>>,
 }

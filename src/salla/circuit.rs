@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// What a request that failed does next.
 #[derive(Debug)]
-pub enum Then {
+pub enum AfterFailure {
     /// It is sent again; it waits for Salla, or for another request's probe.
     SendAgain,
     /// This is its end.
@@ -38,7 +38,7 @@ pub enum Then {
 
 /// What a request does that finds the circuit open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenOpen {
+pub enum OnOpenCircuit {
     /// Wait until Salla is back: for the daemon, whose runs have the night.
     Wait,
     /// Fail at once: for the foreground, where somebody waits.
@@ -49,55 +49,55 @@ pub enum WhenOpen {
 #[derive(Debug)]
 pub struct Circuit {
     breakers: Mutex<Breakers>,
-    when_open: WhenOpen,
+    when_open: OnOpenCircuit,
     waits: Waits,
     metrics: Arc<Metrics>,
 }
 
 impl Circuit {
     /// `attempts` at one request are enough to know that a store does not answer.
-    pub fn new(when_open: WhenOpen, attempts: u32, waits: Waits, metrics: Arc<Metrics>) -> Self {
+    pub fn new(when_open: OnOpenCircuit, attempts: u32, waits: Waits, metrics: Arc<Metrics>) -> Self {
         metrics.circuit(&State::WORDS, State::Closed.as_str());
         Self { breakers: Mutex::new(Breakers::new(attempts)), when_open, waits, metrics }
     }
 
     /// What follows from a request's failure. Salla's own trouble is waited for; a store's is not, for its run makes
     /// room for others.
-    pub fn after(&self, merchant: MerchantId, error: SourceError) -> Then {
-        if self.when_open == WhenOpen::Fail {
-            return Then::GiveUp(match error {
+    pub fn after(&self, merchant: MerchantId, error: SourceError) -> AfterFailure {
+        if self.when_open == OnOpenCircuit::Fail {
+            return AfterFailure::GiveUp(match error {
                 SourceError::Resting { reason, .. } => SourceError::Unavailable { reason, status: None },
                 error => error,
             });
         }
         if !matches!(error, SourceError::Unavailable { .. } | SourceError::Malformed { .. } | SourceError::NotAsked) {
-            return Then::GiveUp(error);
+            return AfterFailure::GiveUp(error);
         }
         self.with(merchant, |breakers, now| {
             if breakers.state() != State::Closed {
-                return Then::SendAgain;
+                return AfterFailure::SendAgain;
             }
             match breakers.resting(merchant, now) {
                 Some(resting) if resting.since > PATIENCE && resting.is_its_own() => {
                     breakers.forget(merchant);
-                    Then::GiveUp(match resting.last {
+                    AfterFailure::GiveUp(match resting.last {
                         Trouble::Unavailable(reason) => SourceError::Unavailable { reason, status: None },
                         Trouble::Malformed(reason) => SourceError::Malformed { reason },
                     })
                 }
                 Some(resting) => {
                     let (Trouble::Unavailable(reason) | Trouble::Malformed(reason)) = resting.last;
-                    Then::GiveUp(SourceError::Resting { pause: resting.pause, reason })
+                    AfterFailure::GiveUp(SourceError::Resting { pause: resting.pause, reason })
                 }
                 // Another request's probe has closed it.
-                None if matches!(error, SourceError::NotAsked) => Then::SendAgain,
-                None => Then::GiveUp(error),
+                None if matches!(error, SourceError::NotAsked) => AfterFailure::SendAgain,
+                None => AfterFailure::GiveUp(error),
             }
         })
     }
 
     /// What follows from a page that failed in so many attempts, and that no single row broke.
-    pub fn blame(&self, merchant: MerchantId, error: SourceError, attempts: u32) -> Then {
+    pub fn blame(&self, merchant: MerchantId, error: SourceError, attempts: u32) -> AfterFailure {
         let trouble = match &error {
             SourceError::Unavailable { reason, .. } => Trouble::Unavailable(reason.clone()),
             other => Trouble::Malformed(other.to_string()),
@@ -137,10 +137,10 @@ impl Circuit {
 
 /// The circuits as a middleware.
 #[derive(Debug, Clone)]
-pub struct Guard(pub Arc<Circuit>);
+pub struct CircuitBreakerLayer(pub Arc<Circuit>);
 
 #[async_trait::async_trait]
-impl Middleware for Guard {
+impl Middleware for CircuitBreakerLayer {
     async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
         let call = extensions.get::<Call>().map(|call| (call.merchant, call.single, call.suspect, call.divisible));
         let Some((merchant, single, suspect, divisible)) = call else {
@@ -148,7 +148,7 @@ impl Middleware for Guard {
         };
         let mut shown = None;
         while let Err(refused) = self.0.with(merchant, |breakers, now| breakers.admit(merchant, now)) {
-            if refused == Refused::Store || self.0.when_open == WhenOpen::Fail {
+            if refused == Refused::Store || self.0.when_open == OnOpenCircuit::Fail {
                 return Err(Error::middleware(CircuitOpen));
             }
             // Another request's probe may close the circuit at any moment.

@@ -16,21 +16,21 @@ use url::Url;
 
 use super::{
     answer::{Call, ReadAnswer},
+    api_resource::ReadOptions,
     auth::{Auth, unauthorized},
-    circuit::{Circuit, Guard, LOOK_AGAIN, Then, WhenOpen},
+    circuit::{AfterFailure, Circuit, CircuitBreakerLayer, LOOK_AGAIN, OnOpenCircuit},
     config::{Config, ListingChoice},
     date,
     error::{into_source_error, malformed},
+    ip_rate_limit::IpRateLimit,
     large::LargeAnswers,
-    offered::Reading,
     outbound::{plain_client, token_client},
-    refusal::{Refusal, complaint, is_no_such_record, is_salla_s, refusal},
     request::Get,
-    retry::{CountAttempts, Enough, ObeyRetryAfter, transient},
+    retry::{CountAttempts, ObeyRetryAfter, StopRetrying, transient},
     secret::bearer,
-    shared::SharedLimit,
     throttle::{Limiters, ProcessLimit, Throttle},
     token::TokenEndpoint,
+    unauthorized::{Refusal, complaint, is_no_such_record, is_salla_s, refusal},
     user_info::UserInfo,
     waits::Waits,
     wire::Envelope,
@@ -40,7 +40,7 @@ use crate::{
     foreign::retry_after,
     reconcile::{
         Metrics,
-        ports::{BudgetStore, CredentialStore, Limits, PauseStore, RequestCount, SourceError},
+        ports::{BudgetStore, CredentialStore, PauseStore, RateLimitState, RequestCount, SourceError},
     },
 };
 
@@ -59,7 +59,7 @@ pub struct SallaClient<C> {
     pub(super) listing: ListingChoice,
     /// At one request.
     pub(super) max_attempts: u32,
-    pub(super) reading: Reading,
+    pub(super) reading: ReadOptions,
 }
 
 /// An answer of status 200.
@@ -70,7 +70,7 @@ pub(super) struct Answer {
     pub served_at: Option<DateTime<Utc>>,
 }
 
-impl<C: CredentialStore> Limits for SallaClient<C> {
+impl<C: CredentialStore> RateLimitState for SallaClient<C> {
     fn spent(&self, merchant: MerchantId) -> u32 {
         self.limiters.spent(merchant)
     }
@@ -91,8 +91,8 @@ impl<C: CredentialStore> SallaClient<C> {
     /// When the TLS of this machine cannot be set up.
     pub fn new(
         config: &Config,
-        reading: Reading,
-        when_open: WhenOpen,
+        reading: ReadOptions,
+        when_open: OnOpenCircuit,
         (credentials, pauses): (Arc<C>, Arc<impl PauseStore + BudgetStore>),
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
@@ -115,13 +115,13 @@ impl<C: CredentialStore> SallaClient<C> {
                 process: ProcessLimit::new(config.max_requests_per_minute),
                 metrics: Arc::clone(&metrics),
             })
-            .with(SharedLimit {
+            .with(IpRateLimit {
                 budget: pauses,
                 allowance: config.customer_requests_per_10_minutes,
                 when_open,
                 metrics: Arc::clone(&metrics),
             })
-            .with(Guard(Arc::clone(&circuit)))
+            .with(CircuitBreakerLayer(Arc::clone(&circuit)))
             .with(ReadAnswer { metrics: Arc::clone(&metrics), large: LargeAnswers::default() })
             .build();
         let endpoint = TokenEndpoint {
@@ -168,9 +168,9 @@ impl<C: CredentialStore> SallaClient<C> {
             match self.get_once(get).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => match self.circuit.after(get.merchant, error) {
-                    Then::GiveUp(error) => return Err(error),
+                    AfterFailure::GiveUp(error) => return Err(error),
                     // Not at once: what failed may be what comes before the circuit.
-                    Then::SendAgain => sleep(LOOK_AGAIN).await,
+                    AfterFailure::SendAgain => sleep(LOOK_AGAIN).await,
                 },
             }
         }
@@ -258,7 +258,7 @@ impl<C: CredentialStore> SallaClient<C> {
 
 fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
     let status = response.status();
-    if status == StatusCode::TOO_MANY_REQUESTS || response.extensions().get() == Some(&Enough::Pause) {
+    if status == StatusCode::TOO_MANY_REQUESTS || response.extensions().get() == Some(&StopRetrying::Pause) {
         return Err(SourceError::RateLimited { retry_after: retry_after(response.headers()) });
     }
     let reason = format!("{status}: {}", complaint(&response));

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
+    api_resource::{ApiResource, Capabilities},
     date,
-    offered::{Capabilities, Offered},
     privacy::{Personal, Tells},
     transform::{Trouble, Wire, birthday, instant, text, transform},
     wire::{integer, present},
@@ -86,7 +86,7 @@ fn place(raw: Option<&RawValue>, path: &'static str) -> Result<Option<String>, T
     Ok(text(raw, path)?.filter(|place| place != "null"))
 }
 
-impl Offered for Customer {
+impl ApiResource for Customer {
     const SCOPE: &'static str = "customers.read";
 
     const PATH: &'static str = "v2/customers";

@@ -9,7 +9,8 @@ use rand::RngExt;
 use tokio::time::sleep;
 
 use super::{
-    circuit::Then, client::SallaClient, listing::Fetched, offered::Offered, request::Divisible, wire::Pagination,
+    api_resource::ApiResource, circuit::AfterFailure, client::SallaClient, listing::Fetched, request::Divisible,
+    wire::Pagination,
 };
 use crate::{
     domain::{Fingerprint, Unreadable},
@@ -60,7 +61,7 @@ impl PagePart {
 
 impl<C: CredentialStore> SallaClient<C> {
     /// Reads a page of `size` rows in parts. `error`: the end of so many attempts at the whole page.
-    pub(super) async fn fetch_divided<R: Offered>(
+    pub(super) async fn fetch_divided<R: ApiResource>(
         &self,
         request: PageRequest<'_>,
         (size, attempts): (u32, u32),
@@ -74,9 +75,9 @@ impl<C: CredentialStore> SallaClient<C> {
         let controls = page.controls().into_iter().take(left as usize).map(|part| of(&part));
         if !self.answers::<R>(controls, requests).await? {
             return match self.circuit.blame(request.whose.merchant, error, attempts) {
-                Then::GiveUp(error) => Err(error),
+                AfterFailure::GiveUp(error) => Err(error),
                 // By now Salla answers no store: this request waits until it does.
-                Then::SendAgain => self.fetch(request, Divisible::No, requests).await,
+                AfterFailure::SendAgain => self.fetch(request, Divisible::No, requests).await,
             };
         }
         tracing::warn!(merchant.id = request.whose.merchant.0, page = request.number, %error, "a page is read in smaller ones");
@@ -101,7 +102,7 @@ impl<C: CredentialStore> SallaClient<C> {
     }
 
     /// Whether the store answers with one of these rows, or says that it does not exist.
-    async fn answers<R: Offered>(
+    async fn answers<R: ApiResource>(
         &self,
         controls: impl Iterator<Item = PageRequest<'_>>,
         requests: &RequestCount,

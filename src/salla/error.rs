@@ -2,7 +2,7 @@
 
 use reqwest_retry::RetryError;
 
-use super::{retry::LastAttempt, shared::UsedUp};
+use super::{ip_rate_limit::IpLimitExceeded, retry::LastAttempt};
 use crate::{
     foreign::{causes, clip},
     reconcile::ports::SourceError,
@@ -44,7 +44,7 @@ pub fn into_source_error(error: &reqwest_middleware::Error) -> SourceError {
                 into_source_error(last)
             } else if let Some(RetryError::WithRetries { err, .. } | RetryError::Error(err)) = error.downcast_ref() {
                 into_source_error(err)
-            } else if let Some(UsedUp(pause)) = error.downcast_ref() {
+            } else if let Some(IpLimitExceeded(pause)) = error.downcast_ref() {
                 SourceError::AddressLimit { pause: *pause }
             } else if error.is::<CircuitOpen>() {
                 SourceError::NotAsked

@@ -12,22 +12,22 @@ use super::{
     wire::{integer, present},
 };
 use crate::{
-    domain::{MerchantId, Notice},
+    domain::{AppEventKind, MerchantId},
     foreign::Object,
-    reconcile::ports::{AppEvent, Told, UnreadableEvent},
+    reconcile::ports::{AppEvent, ParsedWebhook, UnreadableEvent},
 };
 
 /// The events that are known by name. Who cancels a subscription has paid to its end, of which another event tells;
 /// and what an update of the app brings is in the authorization that comes with it.
-const KNOWN: [(&str, Option<Notice>); 11] = [
-    ("app.store.authorize", Some(Notice::Authorized)),
-    ("app.uninstalled", Some(Notice::Uninstalled)),
-    ("app.subscription.started", Some(Notice::SubscriptionBegan)),
-    ("app.subscription.renewed", Some(Notice::SubscriptionBegan)),
-    ("app.subscription.expired", Some(Notice::SubscriptionEnded)),
+const KNOWN: [(&str, Option<AppEventKind>); 11] = [
+    ("app.store.authorize", Some(AppEventKind::Authorized)),
+    ("app.uninstalled", Some(AppEventKind::Uninstalled)),
+    ("app.subscription.started", Some(AppEventKind::SubscriptionBegan)),
+    ("app.subscription.renewed", Some(AppEventKind::SubscriptionBegan)),
+    ("app.subscription.expired", Some(AppEventKind::SubscriptionEnded)),
     ("app.subscription.canceled", None),
-    ("app.trial.started", Some(Notice::TrialBegan)),
-    ("app.trial.expired", Some(Notice::TrialEnded)),
+    ("app.trial.started", Some(AppEventKind::TrialBegan)),
+    ("app.trial.expired", Some(AppEventKind::TrialEnded)),
     ("app.trial.canceled", None),
     ("app.installed", None),
     ("app.updated", None),
@@ -40,7 +40,7 @@ const OTHER: &str = "other";
 ///
 /// # Errors
 /// When it is not JSON, or an app event lacks what it should tell.
-pub fn read_event(body: &[u8], now: DateTime<Utc>) -> Result<Told, UnreadableEvent> {
+pub fn read_event(body: &[u8], now: DateTime<Utc>) -> Result<ParsedWebhook, UnreadableEvent> {
     #[derive(Deserialize)]
     struct Wire<'a> {
         event: String,
@@ -57,11 +57,11 @@ pub fn read_event(body: &[u8], now: DateTime<Utc>) -> Result<Told, UnreadableEve
     let merchant = present(wire.merchant).and_then(integer).map(MerchantId);
     let (name, notice) = KNOWN.into_iter().find(|(name, _)| *name == wire.event).unwrap_or((OTHER, None));
     let Some(notice) = notice else {
-        return Ok(Told::Nothing { name, merchant });
+        return Ok(ParsedWebhook::Ignored { name, merchant });
     };
     let merchant = merchant.ok_or(UnreadableEvent { name, reason: "`merchant` is not a number" })?;
     let tokens = match (notice, present(wire.data)) {
-        (Notice::Authorized, data) => Some(
+        (AppEventKind::Authorized, data) => Some(
             data.and_then(|data| granted(data.get(), now))
                 .ok_or(UnreadableEvent { name, reason: "`data` holds no tokens that can be used" })?,
         ),
@@ -69,7 +69,7 @@ pub fn read_event(body: &[u8], now: DateTime<Utc>) -> Result<Told, UnreadableEve
     };
     let hash = hex::encode(Sha256::digest(body));
     let made = present(wire.created_at).and_then(date::parse);
-    Ok(Told::News(AppEvent { hash, name, merchant, made, notice, tokens }))
+    Ok(ParsedWebhook::AppEvent(AppEvent { hash, name, merchant, made, notice, tokens }))
 }
 
 #[cfg(test)]
@@ -83,7 +83,7 @@ mod tests {
 
     fn news(body: &str) -> AppEvent {
         match read_event(body.as_bytes(), NOW) {
-            Ok(Told::News(event)) => event,
+            Ok(ParsedWebhook::AppEvent(event)) => event,
             other => panic!("{body}: {other:?}"),
         }
     }
@@ -94,7 +94,7 @@ mod tests {
             r#"{"event":"app.store.authorize","merchant":"1234509876","created_at":"2026-11-25 12:31:25",
                 "data":{"access_token":"at","expires":1791209599,"refresh_token":"rt","scope":"a b","token_type":"bearer"}}"#,
         );
-        assert_eq!((event.merchant, event.notice), (MerchantId(1_234_509_876), Notice::Authorized));
+        assert_eq!((event.merchant, event.notice), (MerchantId(1_234_509_876), AppEventKind::Authorized));
         assert_eq!(event.made.unwrap().to_rfc3339(), "2026-11-25T09:31:25+00:00", "in Riyadh, for all we know");
         let tokens = event.tokens.unwrap();
         assert_eq!(tokens.access.expose_secret(), "at");
@@ -129,7 +129,7 @@ mod tests {
             (r#"{"event":"app.subscription.canceled","merchant":7,"data":[]}"#, "app.subscription.canceled"),
         ] {
             assert!(
-                matches!(read_event(body.as_bytes(), NOW), Ok(Told::Nothing { name, .. }) if name == label),
+                matches!(read_event(body.as_bytes(), NOW), Ok(ParsedWebhook::Ignored { name, .. }) if name == label),
                 "{body}"
             );
         }

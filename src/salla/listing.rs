@@ -8,11 +8,11 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 
 use super::{
+    api_resource::ApiResource,
     client::SallaClient,
     config::ListingChoice,
     date,
     error::malformed,
-    offered::Offered,
     page_query::page_query,
     request::{Divisible, Get},
     rows,
@@ -33,7 +33,7 @@ const MOST_ROWS: u32 = 65;
 /// A list that has no pages is a short one.
 const MOST_IN_ONE: u32 = 10_000;
 
-impl<C: CredentialStore, R: Offered> Source<R> for SallaClient<C> {
+impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
     fn supports_rotation(&self) -> bool {
         R::LIST.changed_since.is_none() && R::LIST.created_days.is_some() && !R::LIST.summaries
     }
@@ -166,7 +166,7 @@ const MOST_PAGES_OF_LINES: u32 = 100;
 
 impl<C: CredentialStore> SallaClient<C> {
     /// Looks for a record without an address in the list, read again: a record that is not in it is gone.
-    async fn look_for<R: Offered>(
+    async fn look_for<R: ApiResource>(
         &self,
         whose: MerchantContext<'_>,
         id: i64,
@@ -196,7 +196,7 @@ impl<C: CredentialStore> SallaClient<C> {
     }
 
     /// Gets one page, and reads its rows.
-    pub(super) async fn fetch<R: Offered>(
+    pub(super) async fn fetch<R: ApiResource>(
         &self,
         request: PageRequest<'_>,
         divisible: Divisible,
@@ -226,7 +226,7 @@ impl<C: CredentialStore> SallaClient<C> {
     }
 
     /// Reads what is to be known of a row, in an answer of this instant.
-    fn read<R: Offered>(
+    fn read<R: ApiResource>(
         &self,
         whose: MerchantContext<'_>,
         row: &RawRow,
@@ -248,7 +248,7 @@ impl<C: CredentialStore> SallaClient<C> {
     /// A server that does not know the filter returns older rows, or rows that carry no `updated_at`, by which none
     /// can be told to be newer or older. `auto` then lists in the other way; `updated_at_min` insists. A row without
     /// `updated_at` beside rows that have it is asked for at its own address.
-    fn changed_only<R: Offered>(
+    fn changed_only<R: ApiResource>(
         &self,
         rows: Vec<Listed<R>>,
         since: DateTime<Utc>,

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    offered::{Capabilities, Offered},
+    api_resource::{ApiResource, Capabilities},
     transform::{Trouble, Wire, text, transform, whole_number},
     wire::{integer, present, stated},
 };
@@ -66,7 +66,7 @@ fn reference(raw: Option<&RawValue>, path: &'static str, id_path: &'static str) 
     whole_number(reference.id, id_path)
 }
 
-impl Offered for OrderStatus {
+impl ApiResource for OrderStatus {
     const SCOPE: &'static str = "orders.read";
 
     const PATH: &'static str = "v2/orders/statuses";

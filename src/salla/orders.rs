@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
+    api_resource::{ApiResource, Capabilities, Lines},
     date,
     money::money,
-    offered::{Capabilities, Lines, Offered},
     order_items,
     privacy::{Personal, Tells},
     transform::{Trouble, Wire, instant, text, transform, whole_number},
@@ -74,7 +74,7 @@ impl<'a> Wire<'a> for Row<'a> {
     }
 }
 
-impl Offered for Order {
+impl ApiResource for Order {
     const SCOPE: &'static str = "orders.read";
 
     const PATH: &'static str = "v2/orders";

@@ -2,7 +2,7 @@
 
 use chrono::{Days, SecondsFormat};
 
-use super::offered::Capabilities;
+use super::api_resource::Capabilities;
 use crate::{domain::Scope, reconcile::ports::PageRequest};
 
 /// The parameters that ask for a page of `page_size` records.

@@ -15,7 +15,7 @@ use sha2::Sha256;
 use uuid::Uuid;
 
 use super::{
-    offered::Offered,
+    api_resource::ApiResource,
     wire::{integer, scalar},
 };
 use crate::domain::{CustomerFields, Fingerprint, MerchantId};
@@ -104,14 +104,14 @@ impl Privacy {
 
     /// What is kept of a payload; `None`: it cannot be read.
     #[must_use]
-    pub fn record<R: Offered>(&self, merchant: MerchantId, payload: &str, erased: &[i64]) -> Option<R> {
+    pub fn record<R: ApiResource>(&self, merchant: MerchantId, payload: &str, erased: &[i64]) -> Option<R> {
         R::transform(&self.keep::<R>(merchant, payload.into(), erased)).ok().filter(|record| record.hash().is_ok())
     }
 
     /// What is kept of a row; of one about an `erased` customer, the impersonal fields. Where somebody is, a row
     /// without a customer id may belong to them.
     #[must_use]
-    pub fn keep<R: Offered>(&self, merchant: MerchantId, row: ByteString, erased: &[i64]) -> ByteString {
+    pub fn keep<R: ApiResource>(&self, merchant: MerchantId, row: ByteString, erased: &[i64]) -> ByteString {
         let Some(personal) = R::PERSONAL_FIELDS else {
             return row;
         };
@@ -217,7 +217,7 @@ mod tests {
         Privacy { fields, key: "a key of thirty-two characters!!".into() }
     }
 
-    fn kept<R: Offered>(fields: CustomerFields, row: &str, erased: &[i64]) -> String {
+    fn kept<R: ApiResource>(fields: CustomerFields, row: &str, erased: &[i64]) -> String {
         privacy(fields).keep::<R>(MerchantId(1001), row.into(), erased).into()
     }
 

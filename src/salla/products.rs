@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
+    api_resource::{ApiResource, Capabilities},
     money::money,
-    offered::{Capabilities, Offered},
     transform::{Trouble, Wire, flag, text, transform, whole_number},
     wire::{integer, present, stated},
 };
@@ -80,7 +80,7 @@ fn amount(raw: Option<&RawValue>, amount_path: &'static str, currency_path: &'st
     stated(raw).map_or(Ok((None, None)), |raw| money(raw, amount_path, currency_path))
 }
 
-impl Offered for Product {
+impl ApiResource for Product {
     const SCOPE: &'static str = "products.read";
 
     const PATH: &'static str = "v2/products";

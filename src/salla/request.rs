@@ -1,6 +1,6 @@
 //! What is asked of Salla.
 
-use super::offered::Offered;
+use super::api_resource::ApiResource;
 use crate::{domain::MerchantId, reconcile::ports::RequestCount};
 
 /// A request for records.
@@ -28,7 +28,7 @@ pub(super) struct Get<'a> {
 
 impl<'a> Get<'a> {
     /// A request for records of a kind.
-    pub fn new<R: Offered>(
+    pub fn new<R: ApiResource>(
         merchant: MerchantId,
         path: &'a str,
         query: &'a [(&'static str, String)],

@@ -43,7 +43,7 @@ pub struct TransientFailures;
 impl RetryableStrategy for TransientFailures {
     fn handle(&self, result: &Result<Response>) -> Option<Retryable> {
         match result {
-            Ok(response) if response.extensions().get::<Enough>().is_some() => None,
+            Ok(response) if response.extensions().get::<StopRetrying>().is_some() => None,
             Ok(response) => (response.status().is_server_error() || response.status() == StatusCode::REQUEST_TIMEOUT)
                 .then_some(Retryable::Transient),
             Err(Error::Reqwest(error)) if error.is_builder() || error.is_redirect() => Some(Retryable::Fatal),
@@ -60,7 +60,7 @@ impl RetryableStrategy for TransientFailures {
 
 /// On an answer that is not to be asked for again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Enough {
+pub enum StopRetrying {
     /// It was the last attempt.
     Attempts,
     /// Salla asks for a longer pause than is waited for.
@@ -96,7 +96,7 @@ impl Middleware for CountAttempts {
         }
         match result {
             Ok(mut response) => {
-                response.extensions_mut().get_or_insert(Enough::Attempts);
+                response.extensions_mut().get_or_insert(StopRetrying::Attempts);
                 Ok(response)
             }
             Err(error) => Err(Error::middleware(LastAttempt(error))),
@@ -137,7 +137,7 @@ impl<P: PauseStore> Middleware for ObeyRetryAfter<P> {
                 self.limiters.pause(call.merchant, pause.min(self.longest));
             }
             if pause > self.longest {
-                response.extensions_mut().insert(Enough::Pause);
+                response.extensions_mut().insert(StopRetrying::Pause);
             }
             if attempts >= self.max_attempts || pause > self.longest {
                 return Ok(response);

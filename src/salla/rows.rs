@@ -5,14 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytestring::ByteString;
 
-use super::{offered::Offered, transform::MISSING_STAMP};
+use super::{api_resource::ApiResource, transform::MISSING_STAMP};
 use crate::{
     domain::{Fingerprint, Summary, Unreadable},
     reconcile::ports::{Listed, Row, RowKey},
 };
 
 /// Reads a row. One without an id is told from others by what `stand_in` makes of it.
-pub fn read<R: Offered>(raw: &ByteString, stand_in: impl Fn() -> u64) -> Listed<R> {
+pub fn read<R: ApiResource>(raw: &ByteString, stand_in: impl Fn() -> u64) -> Listed<R> {
     guarded(raw, stand_in, R::transform)
 }
 
@@ -20,13 +20,13 @@ pub fn read<R: Offered>(raw: &ByteString, stand_in: impl Fn() -> u64) -> Listed<
 pub const NO_TEXT: &str = "holds what is not UTF-8, or control characters";
 
 /// The same row as one that cannot be read.
-pub fn set_aside<R: Offered>(listed: Listed<R>, path: &str, reason: &str) -> Listed<R> {
+pub fn set_aside<R: ApiResource>(listed: Listed<R>, path: &str, reason: &str) -> Listed<R> {
     let id = Some(listed.key.id).filter(|id| *id >= 0);
     Listed { row: Row::Unreadable(Unreadable::skipped(id, path, reason)), ..listed }
 }
 
 /// A defect of the parser's is the row's trouble, not the run's.
-fn guarded<R: Offered>(
+fn guarded<R: ApiResource>(
     raw: &ByteString,
     stand_in: impl Fn() -> u64,
     transform: impl Fn(&ByteString) -> Result<R, Unreadable>,
@@ -55,7 +55,7 @@ fn guarded<R: Offered>(
 }
 
 /// A row that lacks nothing but `updated_at`.
-fn summary<R: Offered>(raw: &str, bad: &Unreadable) -> Option<(Summary, Option<chrono::DateTime<chrono::Utc>>)> {
+fn summary<R: ApiResource>(raw: &str, bad: &Unreadable) -> Option<(Summary, Option<chrono::DateTime<chrono::Utc>>)> {
     if !R::LIST.summaries || (bad.path.as_str(), bad.reason.as_str()) != MISSING_STAMP {
         return None;
     }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use super::{date, offered::Offered};
+use super::{api_resource::ApiResource, date};
 use crate::{
     domain::Scope,
     reconcile::ports::{Listed, PageRequest},
@@ -18,7 +18,7 @@ const ROOM_TO_GROW: u64 = 1_000;
 const FIRST_YEAR: i32 = 2016;
 
 /// The first and the last day of a list that is too long, as far as its first page shows them.
-pub(super) fn too_long<R: Offered>(
+pub(super) fn too_long<R: ApiResource>(
     request: &PageRequest<'_>,
     total: Option<u64>,
     rows: &[Listed<R>],

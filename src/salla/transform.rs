@@ -13,7 +13,7 @@ use super::{
     wire::{integer, present, scalar, stated},
 };
 use crate::{
-    domain::{Columns, Remote, Unreadable},
+    domain::{Columns, SallaRecord, Unreadable},
     foreign::object,
 };
 
@@ -55,7 +55,7 @@ pub trait Wire<'a>: Deserialize<'a> {
 ///
 /// # Errors
 /// When the id or `updated_at` is missing, or a field that is there cannot be read.
-pub fn transform<'a, W: Wire<'a>>(row: &'a ByteString) -> Result<Remote<W::Columns>, Unreadable> {
+pub fn transform<'a, W: Wire<'a>>(row: &'a ByteString) -> Result<SallaRecord<W::Columns>, Unreadable> {
     let whole = |error| Unreadable::skipped(None, "", reason::<W>(&error));
     let wire: W = object(row).map_err(whole)?;
     let id = stated(wire.id()).and_then(integer);
@@ -68,7 +68,7 @@ pub fn transform<'a, W: Wire<'a>>(row: &'a ByteString) -> Result<Remote<W::Colum
         return Err(trouble(MISSING_STAMP));
     }
     let columns = wire.columns().map_err(trouble)?;
-    Ok(Remote::new(id, updated_at, wire.is_unlisted(), columns, row.clone()))
+    Ok(SallaRecord::new(id, updated_at, wire.is_unlisted(), columns, row.clone()))
 }
 
 /// What serde says is wrong, which names positions and types but may quote a short value.

@@ -14,7 +14,7 @@ use super::{
     discrepancies::{Written, failed_and_recovered, found},
     entity::discrepancy,
     error::{Trouble, trouble},
-    held,
+    lookup,
     records::{self, Asked, Stored},
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
 
 impl<R: Stored> Target<R> for Store {
     async fn held(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, StoredRecord<R>>, TargetError> {
-        self.call(|| held::look_up(&self.db, self.dialect, merchant, ids)).await
+        self.call(|| lookup::look_up(&self.db, self.dialect, merchant, ids)).await
     }
 
     async fn checks(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, LastDetailCheck>, TargetError> {
@@ -190,7 +190,7 @@ impl Store {
         if ids.is_empty() {
             return Ok(());
         }
-        let held = held::look_up::<R>(txn, self.dialect, merchant, &ids).await?;
+        let held = lookup::look_up::<R>(txn, self.dialect, merchant, &ids).await?;
         for id in ids.into_iter().filter(|id| !held.contains_key(id)) {
             written.insert(id, (Outcome::Failed, Some(SWALLOWED.to_owned())));
         }

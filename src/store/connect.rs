@@ -14,9 +14,9 @@ use uuid::Uuid;
 use super::{
     dialect::Dialect,
     error::{CALL_TIMEOUT, Trouble, is_held, is_lock_timeout, target_error, trouble},
-    frontier::Frontier,
-    outbox::HandOver,
-    pool::{self, Begins},
+    outbox::EventDelivery,
+    pool::{self, AbortedBegins},
+    queue_position::Frontier,
     setup_error::StoreError,
     stale_plans::StalePlans,
 };
@@ -45,8 +45,8 @@ pub struct Store {
     /// The resources of a run that names none.
     pub(super) resources: Resources,
     pub(super) frontier: Frontier,
-    pub(super) hand_over: HandOver,
-    pub(super) begins: Begins,
+    pub(super) hand_over: EventDelivery,
+    pub(super) begins: AbortedBegins,
     pub(super) stale_plans: StalePlans,
 }
 
@@ -61,7 +61,7 @@ impl Store {
         connections: u32,
         lease: Duration,
     ) -> Result<Self, StoreError> {
-        let (url, begins, stale_plans) = (url.expose_secret(), Begins::default(), StalePlans::default());
+        let (url, begins, stale_plans) = (url.expose_secret(), AbortedBegins::default(), StalePlans::default());
         let options = if url.starts_with("sqlite:") {
             pool::create_privately(url).map_err(|error| StoreError::Unreachable(error.to_string()))?;
             pool::sqlite(url)
@@ -87,7 +87,7 @@ impl Store {
             lease,
             resources: Resource::ALL.iter().copied().collect(),
             frontier: Frontier::default(),
-            hand_over: HandOver::default(),
+            hand_over: EventDelivery::default(),
             begins,
             stale_plans,
         })

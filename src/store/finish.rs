@@ -9,17 +9,17 @@ use super::{
     entity::run,
     error::json,
     fence::{count, counts},
-    outbox::HandOver,
+    outbox::EventDelivery,
     release::words,
 };
 use crate::{
-    domain::{Listing, MerchantId, MerchantState, ResourceRun, Run, RunId, RunStatus, Standing},
-    reconcile::ports::{Action, Actor, Again, Audit, Ending, Lease, TargetError, WATERMARK_TOLERANCE},
+    domain::{Listing, MerchantId, MerchantState, MerchantStatus, ResourceRun, Run, RunId, RunStatus},
+    reconcile::ports::{Action, Actor, Again, Audit, Lease, RunOutcome, TargetError, WATERMARK_TOLERANCE},
 };
 
 impl Store {
     /// Status, totals, watermark and the event, in one transaction.
-    pub(super) async fn end(&self, lease: &Lease, ending: Ending) -> Result<Run, TargetError> {
+    pub(super) async fn end(&self, lease: &Lease, ending: RunOutcome) -> Result<Run, TargetError> {
         let ending = &ending;
         let ended = self.call(|| self.end_once(lease, ending)).await?;
         let row = ended.ok_or(TargetError::LeaseLost(lease.run_id))?;
@@ -27,14 +27,14 @@ impl Store {
     }
 
     /// `None`: the lease is lost.
-    async fn end_once(&self, lease: &Lease, ending: &Ending) -> Result<Option<run::Model>, DbErr> {
+    async fn end_once(&self, lease: &Lease, ending: &RunOutcome) -> Result<Option<run::Model>, DbErr> {
         if self.can_end_in_one_statement(ending) {
             return self.end_in_one_statement(lease, ending).await;
         }
         let txn = self.begin_write().await?;
         // Lock the merchant before the run, in the same order as every change of a merchant.
         let state = match ending.again {
-            Some(_) => self.standing(&txn, lease.merchant).await?.map(Standing::state),
+            Some(_) => self.standing(&txn, lease.merchant).await?.map(MerchantStatus::state),
             None => None,
         };
         let sql = format!("{} RETURNING *", self.ended());
@@ -67,14 +67,14 @@ impl Store {
 
     /// Whether the end of a run has nothing to it but its row, its pages and watermarks, in a database that can write
     /// all of them at once. For a store with a few records the end is most of the work.
-    fn can_end_in_one_statement(&self, ending: &Ending) -> bool {
+    fn can_end_in_one_statement(&self, ending: &RunOutcome) -> bool {
         self.dialect == Dialect::Postgres
-            && matches!(self.hand_over, HandOver::None)
+            && matches!(self.hand_over, EventDelivery::None)
             && ending.again.is_none()
             && ending.parts.iter().all(|part| part.slice.is_none())
     }
 
-    async fn end_in_one_statement(&self, lease: &Lease, ending: &Ending) -> Result<Option<run::Model>, DbErr> {
+    async fn end_in_one_statement(&self, lease: &Lease, ending: &RunOutcome) -> Result<Option<run::Model>, DbErr> {
         let (resources, watermarks): (Vec<_>, Vec<_>) =
             ending.watermarks.iter().map(|(resource, watermark)| (resource.as_str().to_owned(), *watermark)).unzip();
         let sql = format!(
@@ -191,7 +191,7 @@ impl Store {
 }
 
 /// The parameters of [`Store::ended`].
-fn values_of(lease: &Lease, ending: &Ending) -> Result<[Value; 16], DbErr> {
+fn values_of(lease: &Lease, ending: &RunOutcome) -> Result<[Value; 16], DbErr> {
     let failure = ending.failure.as_ref();
     let window = ResourceRun::hull(&ending.parts);
     let [fetched, created, updated, unchanged, skipped, failed] = counts(ResourceRun::sum(&ending.parts));

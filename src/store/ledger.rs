@@ -8,21 +8,21 @@ use super::connect::Store;
 use crate::{
     domain::{Drift, Found, Merchant, Run, RunId, Wait},
     reconcile::ports::{
-        Actor, Audited, Begun, DriftFilter, EndedSweep, Ending, Enqueued, Gauges, GlobalPause, Lease, Ledger, NewRun,
-        NotReady, RecordedSweep, Released, RunFilter, SweepDecision, Taken, TargetError,
+        Actor, Audited, ClaimedRuns, DriftFilter, EndedSweep, EnqueueOutcome, Gauges, GlobalPause, Lease, Ledger,
+        NewRun, NotReady, RecordedSweep, Released, RunFilter, RunOutcome, StartOutcome, SweepDecision, TargetError,
     },
 };
 
 impl Ledger for Store {
-    async fn enqueue(&self, run: NewRun) -> Result<Enqueued, TargetError> {
+    async fn enqueue(&self, run: NewRun) -> Result<EnqueueOutcome, TargetError> {
         self.put(run).await
     }
 
-    async fn begin(&self, run: NewRun) -> Result<Begun, TargetError> {
+    async fn begin(&self, run: NewRun) -> Result<StartOutcome, TargetError> {
         self.start(run).await
     }
 
-    async fn claim(&self, limit: u32) -> Result<Taken, TargetError> {
+    async fn claim(&self, limit: u32) -> Result<ClaimedRuns, TargetError> {
         self.take(limit).await
     }
 
@@ -34,7 +34,7 @@ impl Ledger for Store {
         self.renew(held).await
     }
 
-    async fn finish(&self, lease: &Lease, ending: Ending) -> Result<Run, TargetError> {
+    async fn finish(&self, lease: &Lease, ending: RunOutcome) -> Result<Run, TargetError> {
         self.end(lease, ending).await
     }
 

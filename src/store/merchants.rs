@@ -12,10 +12,10 @@ use super::{
     stamp::Stamp,
 };
 use crate::{
-    domain::{Change, Merchant, MerchantId, Resource, Resources, UnknownWord},
+    domain::{Merchant, MerchantId, Resource, Resources, Transition, UnknownWord},
     reconcile::ports::{
-        Action, Actor, AppEvent, Applied, Audit, Changed, CredentialError, MerchantFilter, REFRESH_TAKES_AT_MOST,
-        Register, Registered, Registration, Sealed, TargetError, Tokens,
+        Action, Actor, AppEvent, Applied, Audit, Changed, CredentialError, MerchantFilter, MerchantRegistry,
+        REFRESH_TAKES_AT_MOST, Registered, Registration, Sealed, TargetError, Tokens,
     },
 };
 
@@ -30,12 +30,12 @@ pub struct StoredTokens {
     pub tokens: Tokens<Sealed>,
 }
 
-impl Register<Sealed> for Store {
+impl MerchantRegistry<Sealed> for Store {
     async fn register(&self, registration: &Registration<Sealed>, by: &Actor) -> Result<Registered, CredentialError> {
         Ok(self.call(|| self.register_once(registration, by)).await?)
     }
 
-    async fn change(&self, id: MerchantId, change: Change, by: &Actor) -> Result<Changed, CredentialError> {
+    async fn change(&self, id: MerchantId, change: Transition, by: &Actor) -> Result<Changed, CredentialError> {
         Ok(self.call(|| self.change_once(id, change, by)).await?)
     }
 

@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 use super::{connect::Store, entity::run, queries::read};
 use crate::{
     domain::{MerchantId, Run, RunStatus},
-    reconcile::ports::{Backlog, Outbox, OutboxEvent, TargetError, Undelivered},
+    reconcile::ports::{Backlog, Outbox, OutboxEvent, PendingDelivery, TargetError},
 };
 
 /// A process that has not delivered a claimed event after this time has failed.
@@ -22,7 +22,7 @@ const PLACED_AT_ONCE: u32 = 1000;
 
 /// Whether events are sent for succeeded runs, and what each waits for.
 #[derive(Debug, Clone, Default)]
-pub(super) enum HandOver {
+pub(super) enum EventDelivery {
     #[default]
     None,
     AtOnce,
@@ -30,7 +30,7 @@ pub(super) enum HandOver {
     Confirmed(String),
 }
 
-impl HandOver {
+impl EventDelivery {
     fn slot(&self) -> Option<&str> {
         match self {
             Self::Confirmed(slot) => Some(slot),
@@ -40,22 +40,22 @@ impl HandOver {
 }
 
 impl Outbox for Store {
-    async fn take(&self, limit: u32) -> Result<Vec<Undelivered>, TargetError> {
+    async fn take(&self, limit: u32) -> Result<Vec<PendingDelivery>, TargetError> {
         self.call(|| self.take_events(limit)).await
     }
 
-    async fn delivered(&self, events: &[Undelivered]) -> Result<(), TargetError> {
+    async fn delivered(&self, events: &[PendingDelivery]) -> Result<(), TargetError> {
         if events.is_empty() {
             return Ok(());
         }
         // In one order everywhere, so that two that hold some of them never wait for each other.
-        let mut events: Vec<&Undelivered> = events.iter().collect();
+        let mut events: Vec<&PendingDelivery> = events.iter().collect();
         events.sort_by_key(|event| event.merchant);
         let events = &events;
         self.call(|| self.remove_delivered(events)).await
     }
 
-    async fn put_off(&self, event: &Undelivered, pause: Duration) -> Result<(), TargetError> {
+    async fn put_off(&self, event: &PendingDelivery, pause: Duration) -> Result<(), TargetError> {
         let sql = format!(
             "UPDATE outbox_delivery_state SET next_attempt_at = {} WHERE merchant_id = $1 AND lease_epoch = $2",
             self.dialect.now_plus(pause)
@@ -93,7 +93,7 @@ impl Store {
     /// Sends an event for each succeeded run; with a replication slot, once its consumer has confirmed the changes.
     #[must_use]
     pub fn handing_over(mut self, slot: Option<&str>) -> Self {
-        self.hand_over = slot.map_or(HandOver::AtOnce, |slot| HandOver::Confirmed(slot.to_owned()));
+        self.hand_over = slot.map_or(EventDelivery::AtOnce, |slot| EventDelivery::Confirmed(slot.to_owned()));
         self
     }
 
@@ -101,7 +101,7 @@ impl Store {
     pub(super) async fn announce(&self, db: &impl ConnectionTrait, row: &run::Model) -> Result<(), DbErr> {
         let well = [RunStatus::Succeeded, RunStatus::Partial].iter().any(|status| row.status == status.as_str());
         let well = well && !row.dry_run;
-        if matches!(self.hand_over, HandOver::None) || !well {
+        if matches!(self.hand_over, EventDelivery::None) || !well {
             return Ok(());
         }
         let run: Run = read(row.clone())?;
@@ -117,7 +117,7 @@ impl Store {
         db.execute_raw(self.statement(event, values)).await.map(drop)
     }
 
-    async fn take_events(&self, limit: u32) -> Result<Vec<Undelivered>, DbErr> {
+    async fn take_events(&self, limit: u32) -> Result<Vec<PendingDelivery>, DbErr> {
         let now = self.dialect.now();
         // Most of the time nothing is, and a transaction that may write would keep SQLite's others waiting.
         let due = format!("SELECT merchant_id FROM outbox_delivery_state WHERE next_attempt_at <= {now} LIMIT 1");
@@ -160,7 +160,7 @@ impl Store {
         for row in rows {
             let merchant: i64 = row.try_get("", "merchant_id")?;
             let event = txn.query_one_raw(self.statement(head, [merchant.into()])).await?;
-            events.push(Undelivered {
+            events.push(PendingDelivery {
                 event: event.map(|row| event_of(&row)).transpose()?,
                 merchant: MerchantId(merchant),
                 epoch: row.try_get("", "lease_epoch")?,
@@ -185,7 +185,7 @@ impl Store {
         self.db.execute_raw(self.statement(&sql, [])).await.map(drop)
     }
 
-    async fn remove_delivered(&self, events: &[&Undelivered]) -> Result<(), DbErr> {
+    async fn remove_delivered(&self, events: &[&PendingDelivery]) -> Result<(), DbErr> {
         let lock = format!(
             "SELECT lease_epoch FROM outbox_delivery_state WHERE merchant_id = $1 {}",
             self.dialect.for_update()
@@ -223,7 +223,7 @@ impl Store {
 
     /// What the scrape shows of the hand-over; `None`: there is none.
     pub(super) async fn backlog(&self, db: &impl ConnectionTrait) -> Result<Option<Backlog>, DbErr> {
-        if matches!(self.hand_over, HandOver::None) {
+        if matches!(self.hand_over, EventDelivery::None) {
             return Ok(None);
         }
         let sql =

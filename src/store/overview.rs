@@ -13,15 +13,15 @@ use super::{
 };
 use crate::{
     domain::{MerchantId, Run, RunStatus, Totals},
-    reconcile::ports::{Attention, Night, Overview, TargetError, TokenState},
+    reconcile::ports::{MerchantIssue, Overview, SweepSummary, TargetError, TokenState},
 };
 
 impl Overview for Store {
-    async fn nights(&self, limit: u64) -> Result<Vec<Night>, TargetError> {
+    async fn nights(&self, limit: u64) -> Result<Vec<SweepSummary>, TargetError> {
         self.call(|| self.read_nights(limit)).await
     }
 
-    async fn attention(&self, limit: u64) -> Result<Vec<Attention>, TargetError> {
+    async fn attention(&self, limit: u64) -> Result<Vec<MerchantIssue>, TargetError> {
         self.call(|| self.read_attention(limit)).await
     }
 
@@ -52,7 +52,7 @@ impl Overview for Store {
 }
 
 impl Store {
-    async fn read_nights(&self, limit: u64) -> Result<Vec<Night>, DbErr> {
+    async fn read_nights(&self, limit: u64) -> Result<Vec<SweepSummary>, DbErr> {
         let sql = format!(
             "SELECT scheduled_for, outcome, run_count, started_at, summary, {took} AS took FROM sweeps WHERE outcome <> 'began' \
              ORDER BY scheduled_for DESC LIMIT {limit}",
@@ -70,7 +70,7 @@ impl Store {
         Ok(nights)
     }
 
-    async fn read_attention(&self, limit: u64) -> Result<Vec<Attention>, DbErr> {
+    async fn read_attention(&self, limit: u64) -> Result<Vec<MerchantIssue>, DbErr> {
         let overdue =
             format!("m.state = 'active' AND COALESCE(w.watermark, m.created_at) < {}", self.dialect.now_minus(OVERDUE));
         let waiting = |which: &str| {
@@ -113,7 +113,7 @@ impl Store {
         let attention = |id: i64| {
             // A merchant that was removed meanwhile needs no attention.
             let merchant = merchants.remove(&id)?;
-            Some(Attention { merchant, overdue: behind.contains(&id), last: last.remove(&id) })
+            Some(MerchantIssue { merchant, overdue: behind.contains(&id), last: last.remove(&id) })
         };
         Ok(found.into_iter().filter_map(attention).collect())
     }
@@ -134,13 +134,13 @@ impl Store {
     }
 }
 
-fn night(row: &QueryResult) -> Result<Night, DbErr> {
+fn night(row: &QueryResult) -> Result<SweepSummary, DbErr> {
     let outcome: String = row.try_get("", "outcome")?;
     let made: i64 = row.try_get("", "run_count")?;
     let took: Option<f64> = row.try_get("", "took")?;
     let summary: Option<String> = row.try_get("", "summary")?;
     let runs = summary.and_then(|summary| serde_json::from_str::<Vec<(RunStatus, u64, Totals)>>(&summary).ok());
-    Ok(Night {
+    Ok(SweepSummary {
         scheduled_for: instant(row, "scheduled_for").unwrap_or(DateTime::UNIX_EPOCH),
         trigger: outcome.parse().ok(),
         made: u64::try_from(made).unwrap_or(0),

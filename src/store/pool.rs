@@ -97,13 +97,13 @@ pub fn create_privately(url: &str) -> std::io::Result<()> {
 pub fn postgres(
     (url, schema): (&str, &str),
     connections: u32,
-    begins: &Begins,
+    begins: &AbortedBegins,
     stale_plans: &StalePlans,
 ) -> ConnectOptions {
     let mut options = options(url);
     options.max_connections(connections).min_connections(0);
     options.map_sqlx_postgres_opts(of_session);
-    let (silence, begins, stale_plans) = (Silence::default(), begins.clone(), stale_plans.clone());
+    let (silence, begins, stale_plans) = (DeadPeerDetector::default(), begins.clone(), stale_plans.clone());
     let search_path = quoted(schema);
     options.map_sqlx_postgres_pool_opts(move |pool: PgPoolOptions| {
         let (idle, released, begins, stale_plans) =
@@ -159,9 +159,9 @@ fn of_session(options: PgConnectOptions) -> PgConnectOptions {
 /// When a connection was last found silent. Those that have been idle since before that are so most likely, too:
 /// to wait for each of them would keep the callers from a server that is back. Clones share it.
 #[derive(Clone, Default)]
-struct Silence(Arc<Mutex<Option<Instant>>>);
+struct DeadPeerDetector(Arc<Mutex<Option<Instant>>>);
 
-impl Silence {
+impl DeadPeerDetector {
     /// One that was idle for so long when another fell silent is not asked any more.
     fn presume(&self, idle_for: Duration) -> Result<(), sqlx::Error> {
         match *self.0.lock() {
@@ -184,9 +184,9 @@ impl Silence {
 /// done, and undone when the connection is closed. So from then on each connection that comes back is looked at, for
 /// long enough that the one in question is among them. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Begins(Arc<Mutex<Option<Instant>>>);
+pub struct AbortedBegins(Arc<Mutex<Option<Instant>>>);
 
-impl Begins {
+impl AbortedBegins {
     /// Waits for a transaction to be begun, and takes note if the caller does not.
     pub async fn watch<T>(&self, begin: impl Future<Output = T>) -> T {
         let begin = pin!(begin);
@@ -203,7 +203,7 @@ impl Begins {
 }
 
 struct Watched<'a> {
-    begins: &'a Begins,
+    begins: &'a AbortedBegins,
     is_over: bool,
 }
 
@@ -237,7 +237,7 @@ pub async fn knock(url: &str) -> Result<Option<u32>, StoreError> {
     let mut first = open(&options).await.map_err(|error| {
         if error.contains("unsupported startup parameter") { StoreError::StartupParameter } else { unreachable(error) }
     })?;
-    let mut second = open(&options).await.map_err(StoreError::Crowded)?;
+    let mut second = open(&options).await.map_err(StoreError::NoSpareConnections)?;
     let looked = async {
         let kept = keeps_sessions(&mut first, &mut second).await?;
         // By the simple protocol, too.

@@ -3,7 +3,7 @@
 use migration::{MIGRATION_TABLE, quoted};
 use sea_orm::{ConnectionTrait, DbErr};
 
-use super::{connect::Store, lines, records::Stored, setup_error::StoreError};
+use super::{connect::Store, order_items, records::Stored, setup_error::StoreError};
 use crate::domain::{self, with_resources};
 
 macro_rules! tables {
@@ -11,7 +11,7 @@ macro_rules! tables {
         /// What a platform's warehouse is fed with: the records of every kind, and the lines of orders.
         #[must_use]
         pub fn published() -> Vec<&'static str> {
-            vec![$(<domain::$record as Stored>::table()),+, lines::TABLE]
+            vec![$(<domain::$record as Stored>::table()),+, order_items::TABLE]
         }
     };
 }
@@ -40,7 +40,7 @@ impl Store {
         }
         let ours = migration::tables().into_iter().map(|table| table.name());
         let taken: Vec<&str> = ours.filter(|table| there.iter().any(|other| other == table)).collect();
-        if taken.is_empty() { Ok(()) } else { Err(StoreError::Occupied(taken.join(", "))) }
+        if taken.is_empty() { Ok(()) } else { Err(StoreError::TableNameConflict(taken.join(", "))) }
     }
 
     /// Makes the publication if there is none, and adds the tables that it lacks. Another process may do the same at the

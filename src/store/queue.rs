@@ -16,45 +16,45 @@ use super::{
     stamp::instant,
 };
 use crate::{
-    domain::{MerchantId, MerchantState, Run, RunId, Standing, Trigger},
-    reconcile::ports::{Action, Audit, Begun, Claim, Enqueued, NewRun, TargetError},
+    domain::{MerchantId, MerchantState, MerchantStatus, Run, RunId, Trigger},
+    reconcile::ports::{Action, Audit, Claim, EnqueueOutcome, NewRun, StartOutcome, TargetError},
 };
 
 /// A run that a person asked for goes before the schedule's.
 const BY_HAND: i64 = 10;
 
 impl Store {
-    pub(super) async fn put(&self, new: NewRun) -> Result<Enqueued, TargetError> {
+    pub(super) async fn put(&self, new: NewRun) -> Result<EnqueueOutcome, TargetError> {
         let id = Uuid::now_v7();
         let (new, audit) = (&new, &triggered(id, &new));
         let done = self.call(|| self.put_once(id, new, audit)).await?;
-        if done == Enqueued::Queued(id) {
+        if done == EnqueueOutcome::Queued(id) {
             audit.tell();
         }
         Ok(done)
     }
 
-    async fn put_once(&self, id: RunId, new: &NewRun, audit: &Audit) -> Result<Enqueued, DbErr> {
+    async fn put_once(&self, id: RunId, new: &NewRun, audit: &Audit) -> Result<EnqueueOutcome, DbErr> {
         let txn = self.begin_write().await?;
         // Of two requests for a run the second sees the first's.
-        let state = self.standing(&txn, new.merchant).await?.map(Standing::state);
+        let state = self.standing(&txn, new.merchant).await?.map(MerchantStatus::state);
         if let Some(key) = &new.key {
             match self.known_key(&txn, &new.by, key).await? {
                 // The same id: an earlier attempt, whose answer was lost, did it.
-                Some(Known::Same(run)) if run == id => return Ok(Enqueued::Queued(id)),
-                Some(Known::Same(run)) => return Ok(Enqueued::Replayed(run)),
-                Some(Known::Other) => return Ok(Enqueued::KeyTaken),
+                Some(Known::Same(run)) if run == id => return Ok(EnqueueOutcome::Queued(id)),
+                Some(Known::Same(run)) => return Ok(EnqueueOutcome::Replayed(run)),
+                Some(Known::Other) => return Ok(EnqueueOutcome::KeyTaken),
                 None => {}
             }
         }
         match state {
-            None => return Ok(Enqueued::UnknownMerchant),
-            Some(MerchantState::Uninstalled) => return Ok(Enqueued::Uninstalled),
+            None => return Ok(EnqueueOutcome::UnknownMerchant),
+            Some(MerchantState::Uninstalled) => return Ok(EnqueueOutcome::Uninstalled),
             Some(_) => {}
         }
         if let Some(active) = active_run(&txn, new.merchant).await? {
             // The same id: an earlier attempt, whose answer was lost, did it.
-            return Ok(if active.id == id { Enqueued::Queued(id) } else { Enqueued::Active(active.id) });
+            return Ok(if active.id == id { EnqueueOutcome::Queued(id) } else { EnqueueOutcome::Active(active.id) });
         }
         match self.insert(&txn, id, new, "queued").await {
             Ok(_) => {
@@ -68,33 +68,33 @@ impl Store {
                 failpoint!("enqueue_before_commit", new.merchant.0);
                 txn.commit().await?;
                 failpoint!("enqueue_after_commit", new.merchant.0);
-                Ok(Enqueued::Queued(id))
+                Ok(EnqueueOutcome::Queued(id))
             }
             Err(error) if trouble(&error) == Trouble::Taken => {
                 txn.rollback().await?;
                 let other = active_run(&self.db, new.merchant).await?;
                 // It has ended meanwhile: the call is made again.
-                other.map(|run| Enqueued::Active(run.id)).ok_or_else(|| again(error))
+                other.map(|run| EnqueueOutcome::Active(run.id)).ok_or_else(|| again(error))
             }
             Err(error) => Err(error),
         }
     }
 
-    pub(super) async fn start(&self, new: NewRun) -> Result<Begun, TargetError> {
+    pub(super) async fn start(&self, new: NewRun) -> Result<StartOutcome, TargetError> {
         let id = Uuid::now_v7();
         let (new, audit) = (&new, &triggered(id, &new));
         let begun = self.call(|| self.start_once(id, new, audit)).await?;
-        if let Begun::Claimed { .. } = begun {
+        if let StartOutcome::Claimed { .. } = begun {
             audit.tell();
         }
         Ok(begun)
     }
 
-    async fn start_once(&self, id: RunId, new: &NewRun, audit: &Audit) -> Result<Begun, DbErr> {
+    async fn start_once(&self, id: RunId, new: &NewRun, audit: &Audit) -> Result<StartOutcome, DbErr> {
         let txn = self.begin_write().await?;
-        match self.standing(&txn, new.merchant).await?.map(Standing::state) {
-            None => return Ok(Begun::UnknownMerchant),
-            Some(MerchantState::Uninstalled) => return Ok(Begun::Uninstalled),
+        match self.standing(&txn, new.merchant).await?.map(MerchantStatus::state) {
+            None => return Ok(StartOutcome::UnknownMerchant),
+            Some(MerchantState::Uninstalled) => return Ok(StartOutcome::Uninstalled),
             Some(_) => {}
         }
         let abandoned = self.clear_orphan(&txn, new.merchant).await?;
@@ -136,7 +136,7 @@ impl Store {
         Ok(abandoned)
     }
 
-    async fn busy(&self, merchant: MerchantId) -> Result<Option<Begun>, DbErr> {
+    async fn busy(&self, merchant: MerchantId) -> Result<Option<StartOutcome>, DbErr> {
         let sql = format!(
             "SELECT id, lease_expires_at, {} AS lapses_in FROM runs WHERE merchant_id = $1 AND status = 'running'",
             self.dialect.seconds_between(self.dialect.now(), "lease_expires_at")
@@ -144,7 +144,7 @@ impl Store {
         let row = self.db.query_one_raw(self.statement(&sql, [merchant.0.into()])).await?;
         row.map(|row| {
             let seconds = row.try_get::<Option<f64>>("", "lapses_in")?.unwrap_or_default();
-            Ok(Begun::Busy {
+            Ok(StartOutcome::Busy {
                 run_id: row.try_get("", "id")?,
                 lease_expires_at: instant(&row, "lease_expires_at").unwrap_or(DateTime::UNIX_EPOCH),
                 lapses_in: Duration::from_secs_f64(seconds.max(0.05)),
@@ -206,9 +206,9 @@ impl Store {
     }
 }
 
-fn claimed(claim: Option<Claim>, abandoned: Vec<Run>) -> Result<Begun, DbErr> {
+fn claimed(claim: Option<Claim>, abandoned: Vec<Run>) -> Result<StartOutcome, DbErr> {
     let claim = Box::new(claim.ok_or(DbErr::RecordNotInserted)?);
-    Ok(Begun::Claimed { claim, abandoned })
+    Ok(StartOutcome::Claimed { claim, abandoned })
 }
 
 /// The merchant's run that is running, or else the first that waits.

@@ -17,12 +17,12 @@ pub enum StoreError {
     #[error(
         "the schema holds tables that this program did not make: {0}; set database.schema to a schema of its own, such as salla, or use another database"
     )]
-    Occupied(String),
+    TableNameConflict(String),
     /// It has room for one connection.
     #[error(
         "database.url: only one connection is available, and two are needed: {0}; raise the pooler's pool_size, the role's CONNECTION LIMIT or max_connections"
     )]
-    Crowded(String),
+    NoSpareConnections(String),
     /// A pooler gives its sessions to others between transactions.
     #[error(
         "database.url: the pooler there does not keep sessions (transaction or statement pooling); set its pool_mode to session, or name PostgreSQL's own address"

@@ -6,11 +6,11 @@ use super::{
     connect::Store,
     dialect::Dialect,
     error::{Trouble, trouble},
-    frontier::Place,
+    queue_position::Place,
 };
 use crate::{
     domain::{MerchantId, Run},
-    reconcile::ports::{MAX_FAILED_ATTEMPTS, Taken, TargetError},
+    reconcile::ports::{ClaimedRuns, MAX_FAILED_ATTEMPTS, TargetError},
 };
 
 /// As in the index `runs_due`.
@@ -21,7 +21,7 @@ const UNLESS_GLOBAL_PAUSE: &str = "NOT EXISTS (SELECT 1 FROM global_pause)";
 
 impl Store {
     /// Takes what is due: first the runs whose holder is gone, then those by hand, then by time.
-    pub(super) async fn take(&self, limit: u32) -> Result<Taken, TargetError> {
+    pub(super) async fn take(&self, limit: u32) -> Result<ClaimedRuns, TargetError> {
         let room = |taken: &[QueryResult]| limit.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
         let mut taken = Vec::new();
         if let Some(from) = self.frontier.place() {
@@ -55,12 +55,12 @@ impl Store {
         self.taken(&taken, abandoned).await
     }
 
-    async fn taken(&self, rows: &[QueryResult], abandoned: Vec<Run>) -> Result<Taken, TargetError> {
+    async fn taken(&self, rows: &[QueryResult], abandoned: Vec<Run>) -> Result<ClaimedRuns, TargetError> {
         if !rows.is_empty() {
             failpoint!("claim_after_commit");
         }
         let claims = self.call(|| self.claims(&self.db, rows)).await?;
-        Ok(Taken { claims, abandoned })
+        Ok(ClaimedRuns { claims, abandoned })
     }
 
     /// Ends the lapsed runs, or `merchant`'s, that are not worth another process.

@@ -11,13 +11,13 @@
 
 #[cfg(feature = "aws")]
 mod aws;
-mod keeper;
+mod backend;
 mod owner_check;
 mod ring;
 mod store;
 mod text;
 
-pub use keeper::Keepers;
+pub use backend::TokenBackends;
 pub use owner_check::OwnerCheckedRegister;
 pub use ring::{KeyRing, KeyRingError, OpenError, generate, is_key_id};
 pub use store::Vault;
@@ -58,7 +58,7 @@ pub struct Config {
 impl Config {
     /// What is wrong with it: the key, the problem, and the fix.
     pub(crate) fn problem(&self) -> Option<(&'static str, String, &'static str)> {
-        if !keeper::is_built_with(self.backend) {
+        if !backend::is_built_with(self.backend) {
             let fix = "build with --features aws, or set it to local";
             return Some(("vault.backend", "names what this program was built without".to_owned(), fix));
         }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    domain::{Change, Merchant, MerchantId},
+    domain::{Merchant, MerchantId, Transition},
     reconcile::ports::{
-        Actor, AppEvent, Applied, Changed, CredentialError, MerchantFilter, Register, Registered, Registration,
+        Actor, AppEvent, Applied, Changed, CredentialError, MerchantFilter, MerchantRegistry, Registered, Registration,
         TargetError, TokenOwner, Tokens,
     },
 };
@@ -23,7 +23,7 @@ impl<R: Clone, O> Clone for OwnerCheckedRegister<R, O> {
     }
 }
 
-impl<R: Register, O: TokenOwner> OwnerCheckedRegister<R, O> {
+impl<R: MerchantRegistry, O: TokenOwner> OwnerCheckedRegister<R, O> {
     /// Wraps `register`.
     pub fn new(register: R, owner: Arc<O>) -> Self {
         Self { register, owner }
@@ -47,13 +47,13 @@ impl<R: Register, O: TokenOwner> OwnerCheckedRegister<R, O> {
     }
 }
 
-impl<R: Register, O: TokenOwner> Register for OwnerCheckedRegister<R, O> {
+impl<R: MerchantRegistry, O: TokenOwner> MerchantRegistry for OwnerCheckedRegister<R, O> {
     async fn register(&self, registration: &Registration, by: &Actor) -> Result<Registered, CredentialError> {
         let tokens = self.confirmed(registration.merchant_id, &registration.tokens).await?;
         self.register.register(&Registration { tokens, ..registration.clone() }, by).await
     }
 
-    async fn change(&self, id: MerchantId, change: Change, by: &Actor) -> Result<Changed, CredentialError> {
+    async fn change(&self, id: MerchantId, change: Transition, by: &Actor) -> Result<Changed, CredentialError> {
         self.register.change(id, change, by).await
     }
 

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::{
-    keeper::Keeper,
+    backend::Keeper,
     text::{KEY_BYTES, Kind, TextError, decrypt, each, encrypt},
 };
 use crate::{

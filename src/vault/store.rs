@@ -6,25 +6,25 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::keeper::{Keeper, Keepers};
+use super::backend::{Keeper, TokenBackends};
 use crate::{
-    domain::{Change, Merchant, MerchantId},
+    domain::{Merchant, MerchantId, Transition},
     reconcile::ports::{
-        Actor, AppEvent, Applied, Changed, CredentialError, CredentialStore, Credentials, MerchantFilter, Register,
-        Registered, Registration, Sealed, TargetError, Tokens,
+        Actor, AppEvent, Applied, Changed, CredentialError, CredentialStore, Credentials, MerchantFilter,
+        MerchantRegistry, Registered, Registration, Sealed, TargetError, Tokens,
     },
 };
 
 /// Seals and opens what `S` keeps.
 #[derive(Debug, Clone)]
 pub struct Vault<S> {
-    keepers: Keepers,
+    keepers: TokenBackends,
     store: S,
 }
 
 impl<S> Vault<S> {
     /// A vault over `store`.
-    pub fn new(keepers: Keepers, store: S) -> Self {
+    pub fn new(keepers: TokenBackends, store: S) -> Self {
         Self { keepers, store }
     }
 
@@ -222,7 +222,7 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
     }
 }
 
-impl<S: Register<Sealed> + CredentialStore<Sealed>> Register for Vault<S> {
+impl<S: MerchantRegistry<Sealed> + CredentialStore<Sealed>> MerchantRegistry for Vault<S> {
     async fn register(&self, registration: &Registration, by: &Actor) -> Result<Registered, CredentialError> {
         let id = registration.merchant_id;
         let before = self.before(id).await?;
@@ -233,7 +233,7 @@ impl<S: Register<Sealed> + CredentialStore<Sealed>> Register for Vault<S> {
         Ok(registered)
     }
 
-    async fn change(&self, id: MerchantId, change: Change, by: &Actor) -> Result<Changed, CredentialError> {
+    async fn change(&self, id: MerchantId, change: Transition, by: &Actor) -> Result<Changed, CredentialError> {
         let before = self.before(id).await?;
         let changed = self.store.change(id, change, by).await?;
         self.settle_if_possible(id, before.as_ref()).await;

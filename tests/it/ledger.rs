@@ -10,8 +10,9 @@ use salla_reconciler::{
     },
     reconcile::ListWalk,
     reconcile::ports::{
-        Actor, Batch, Begun, CredentialStore, Cursor, Ending, Enqueued, IdempotencyKey, Ledger, NewRun, PageCommit,
-        PauseStore, Register, Registration, Released, Sealed, SweepDecision, Target, TargetError, Tokens,
+        Actor, Batch, CredentialStore, Cursor, EnqueueOutcome, IdempotencyKey, Ledger, MerchantRegistry, NewRun,
+        PageCommit, PauseStore, Registration, Released, RunOutcome, Sealed, StartOutcome, SweepDecision, Target,
+        TargetError, Tokens,
     },
     store::Store,
 };
@@ -108,8 +109,8 @@ fn page(cursor: &Cursor, totals: Totals) -> PageCommit<'_, salla_reconciler::dom
     PageCommit { batch: &NOTHING, parts, at: 0, requests: 1, cursor, dry_run: false }
 }
 
-fn succeeded() -> Ending {
-    Ending {
+fn succeeded() -> RunOutcome {
+    RunOutcome {
         status: RunStatus::Succeeded,
         failure: None,
         parts: vec![ResourceRun::waiting(Resource::Orders, Some(window()))],
@@ -251,7 +252,7 @@ async fn a_merchant_with_a_queued_run_gets_no_second_one(engine: Engine) {
 async fn a_cancelled_run_is_not_said_to_wait(engine: Engine) {
     let fixture = fixture(engine, 1, 1, LONG).await;
     let store = &fixture.stores[0];
-    let Enqueued::Queued(run) = store.enqueue(by(Trigger::Http, 1)).await.unwrap() else { panic!("not queued") };
+    let EnqueueOutcome::Queued(run) = store.enqueue(by(Trigger::Http, 1)).await.unwrap() else { panic!("not queued") };
     let claim = store.claim(1).await.unwrap().claims.remove(0);
     store.cancel(run, &Actor::Local).await.unwrap();
     let wait = Wait { reason: WaitReason::Database, message: "m".to_owned() };
@@ -272,8 +273,8 @@ async fn by_hand_goes_first_and_one_at_a_time(engine: Engine) {
         .await
         .unwrap();
     // A run that waits is active: by hand one cannot be added to it.
-    assert!(matches!(store.enqueue(by(Trigger::Http, 2)).await.unwrap(), Enqueued::Active(_)));
-    assert_eq!(store.enqueue(by(Trigger::Http, 3)).await.unwrap(), Enqueued::UnknownMerchant);
+    assert!(matches!(store.enqueue(by(Trigger::Http, 2)).await.unwrap(), EnqueueOutcome::Active(_)));
+    assert_eq!(store.enqueue(by(Trigger::Http, 3)).await.unwrap(), EnqueueOutcome::UnknownMerchant);
     let claims = store.claim(10).await.unwrap().claims;
     assert_eq!(claims.len(), 2);
     // The next firing waits for the run that is under way.
@@ -286,7 +287,7 @@ async fn by_hand_goes_first_and_one_at_a_time(engine: Engine) {
         .await
         .unwrap();
     assert!(store.claim(10).await.unwrap().claims.is_empty());
-    assert!(matches!(store.begin(by(Trigger::Cli, 1)).await.unwrap(), Begun::Busy { .. }));
+    assert!(matches!(store.begin(by(Trigger::Cli, 1)).await.unwrap(), StartOutcome::Busy { .. }));
     let first = claims.iter().find(|claim| claim.lease.merchant == MerchantId(1)).unwrap();
     store.finish(&first.lease, succeeded()).await.unwrap();
     let next = store.claim(10).await.unwrap().claims;
@@ -339,7 +340,7 @@ async fn keys_are_forgotten_after_a_day_and_the_audit_after_a_year(engine: Engin
     for merchant in 1..=3 {
         let key = IdempotencyKey { key: merchant.to_string(), body: [0; 32] };
         let made = store.enqueue(NewRun { key: Some(key), ..by(Trigger::Http, merchant) }).await.unwrap();
-        assert!(matches!(made, Enqueued::Queued(_)));
+        assert!(matches!(made, EnqueueOutcome::Queued(_)));
     }
     let ago = |hours| chrono::Utc::now() - chrono::TimeDelta::hours(hours);
     for (hours, key) in [(25, "1"), (23, "2")] {
@@ -399,7 +400,7 @@ async fn an_orphan_of_the_daemon_is_not_lost_to_the_foreground(engine: Engine) {
     let two = cursor(2);
     store.commit(&backfill.lease, page(&two, Totals::default())).await.unwrap();
     lapse(&fixture).await;
-    let Begun::Claimed { claim: ours, .. } = store.begin(by(Trigger::Cli, 1)).await.unwrap() else {
+    let StartOutcome::Claimed { claim: ours, .. } = store.begin(by(Trigger::Cli, 1)).await.unwrap() else {
         panic!("it is busy")
     };
     store.finish(&ours.lease, succeeded()).await.unwrap();
@@ -469,7 +470,7 @@ async fn of_many_requests_for_a_run_one_is_active(engine: Engine) {
         let requests = (0..12).map(|number| {
             let store = &fixture.stores[number % 3];
             async move {
-                let queued = matches!(store.enqueue(by(Trigger::Http, 1)).await.unwrap(), Enqueued::Queued(_));
+                let queued = matches!(store.enqueue(by(Trigger::Http, 1)).await.unwrap(), EnqueueOutcome::Queued(_));
                 (queued, store.claim(1).await.unwrap().claims)
             }
         });
@@ -526,7 +527,7 @@ async fn five_setbacks_in_a_row_park_a_run(engine: Engine) {
     let told = fixture.database.text("SELECT error_message FROM runs").await;
     assert!(told.contains("5 times in a row") && told.contains("look in the log"), "{told}");
     // The merchant is free for its next run.
-    assert!(matches!(store.enqueue(by(Trigger::Http, 1)).await.unwrap(), Enqueued::Queued(_)));
+    assert!(matches!(store.enqueue(by(Trigger::Http, 1)).await.unwrap(), EnqueueOutcome::Queued(_)));
     assert_eq!(store.claim(1).await.unwrap().claims.len(), 1);
 }
 
@@ -573,7 +574,7 @@ async fn the_foreground_counts_setbacks_too(engine: Engine) {
     store.claim(1).await.unwrap();
     for died in 1..5 {
         lapse(&fixture).await;
-        let Begun::Claimed { claim: ours, .. } = store.begin(by(Trigger::Cli, 1)).await.unwrap() else {
+        let StartOutcome::Claimed { claim: ours, .. } = store.begin(by(Trigger::Cli, 1)).await.unwrap() else {
             panic!("it is busy")
         };
         store.finish(&ours.lease, succeeded()).await.unwrap();
@@ -581,7 +582,7 @@ async fn the_foreground_counts_setbacks_too(engine: Engine) {
         assert_eq!(fixture.database.number("SELECT max(failed_attempts) FROM runs").await, died);
     }
     lapse(&fixture).await;
-    assert!(matches!(store.begin(by(Trigger::Cli, 1)).await.unwrap(), Begun::Claimed { .. }));
+    assert!(matches!(store.begin(by(Trigger::Cli, 1)).await.unwrap(), StartOutcome::Claimed { .. }));
     assert_eq!(fixture.database.number("SELECT count(*) FROM runs WHERE error_kind = 'worker_crash_loop'").await, 1);
 }
 

@@ -3,7 +3,7 @@
 
 use salla_reconciler::{
     domain::{Customer, Order, OrderStatus, Product},
-    salla::Offered,
+    salla::ApiResource,
     simulator::{Fault, Shop},
 };
 use serde_json::Value;
@@ -13,7 +13,7 @@ use crate::support::{Engine, Site, site::totals};
 on_every_database!(orders_in_salla_s_own_shapes);
 
 /// Whatever else there is goes through its transform.
-fn reads<R: Offered>(rows: &Value) {
+fn reads<R: ApiResource>(rows: &Value) {
     for row in rows["data"].as_array().unwrap() {
         R::transform(&row.to_string().into())
             .and_then(|record| record.hash())

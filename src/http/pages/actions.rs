@@ -10,10 +10,10 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
-use super::{Desk, Of, Oops, Page, Visitor, words};
+use super::{DashboardState, Of, Page, PageError, Visitor, words};
 use crate::{
-    domain::{Change, MerchantId, MerchantState, Request, RunId, Trigger},
-    reconcile::ports::{Changed, Enqueued, Ledger, NewRun, Register},
+    domain::{MerchantId, MerchantState, Request, RunId, Transition, Trigger},
+    reconcile::ports::{Changed, EnqueueOutcome, Ledger, MerchantRegistry, NewRun},
 };
 
 /// What each form sends.
@@ -41,8 +41,8 @@ pub fn button(visitor: &Visitor, address: &str, label: &str) -> Markup {
 }
 
 /// `rerun`, `rerun-full`, `pause` and `resume`.
-pub async fn of_store<L: Ledger, R: Register>(
-    State(desk): State<Desk<L, R>>,
+pub async fn of_store<L: Ledger, R: MerchantRegistry>(
+    State(desk): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Path((id, action)): Path<(MerchantId, String)>,
     Form(sent): Form<Sent>,
@@ -51,48 +51,55 @@ pub async fn of_store<L: Ledger, R: Register>(
     match action.as_str() {
         "rerun" => rerun(&desk, &visitor, id, Request::default()).await,
         "rerun-full" => rerun(&desk, &visitor, id, Request { full: true, ..Request::default() }).await,
-        "pause" => change(&desk, &visitor, id, Change::Pause).await,
-        "resume" => change(&desk, &visitor, id, Change::Resume).await,
-        _ => Err(Oops::not_found("there is no such button")),
+        "pause" => change(&desk, &visitor, id, Transition::Pause).await,
+        "resume" => change(&desk, &visitor, id, Transition::Resume).await,
+        _ => Err(PageError::not_found("there is no such button")),
     }
 }
 
-async fn rerun<L: Ledger, R: Register>(
-    desk: &Desk<L, R>,
+async fn rerun<L: Ledger, R: MerchantRegistry>(
+    desk: &DashboardState<L, R>,
     visitor: &Visitor,
     merchant: MerchantId,
     request: Request,
 ) -> Page {
     if desk.api.draining.is_cancelled() {
-        return Err(Oops::new(StatusCode::SERVICE_UNAVAILABLE, "this process is shutting down: try again"));
+        return Err(PageError::new(StatusCode::SERVICE_UNAVAILABLE, "this process is shutting down: try again"));
     }
     let new = NewRun { merchant, trigger: Trigger::Http, request, by: visitor.actor.clone(), key: None };
     let id = match desk.api.ledger.enqueue(new).await? {
-        Enqueued::Queued(id) | Enqueued::Replayed(id) => {
+        EnqueueOutcome::Queued(id) | EnqueueOutcome::Replayed(id) => {
             desk.api.wake.notify_one();
             id
         }
         // What was wanted is on its way.
-        Enqueued::Active(id) => id,
-        Enqueued::KeyTaken | Enqueued::UnknownMerchant => {
-            return Err(Oops::not_found(format!("no merchant {merchant} is registered")));
+        EnqueueOutcome::Active(id) => id,
+        EnqueueOutcome::KeyTaken | EnqueueOutcome::UnknownMerchant => {
+            return Err(PageError::not_found(format!("no merchant {merchant} is registered")));
         }
-        Enqueued::Uninstalled => return Err(Oops::new(StatusCode::CONFLICT, MerchantState::Uninstalled.advice())),
+        EnqueueOutcome::Uninstalled => {
+            return Err(PageError::new(StatusCode::CONFLICT, MerchantState::Uninstalled.advice()));
+        }
     };
     Ok(Redirect::to(&words::run_address(id)).into_response())
 }
 
-async fn change<L: Ledger, R: Register>(desk: &Desk<L, R>, visitor: &Visitor, id: MerchantId, change: Change) -> Page {
+async fn change<L: Ledger, R: MerchantRegistry>(
+    desk: &DashboardState<L, R>,
+    visitor: &Visitor,
+    id: MerchantId,
+    change: Transition,
+) -> Page {
     match desk.onboarding.register.change(id, change, &visitor.actor).await? {
         Changed::Now(_) => Ok(Redirect::to(&words::store_address(id)).into_response()),
-        Changed::Impossible(obstacle) => Err(Oops::new(StatusCode::CONFLICT, obstacle.to_string())),
-        Changed::Unknown => Err(Oops::not_found(format!("no merchant {id} is registered"))),
+        Changed::Impossible(obstacle) => Err(PageError::new(StatusCode::CONFLICT, obstacle.to_string())),
+        Changed::Unknown => Err(PageError::not_found(format!("no merchant {id} is registered"))),
     }
 }
 
 /// Asks a run to end.
-pub async fn cancel<L: Ledger, R: Register>(
-    State(desk): State<Desk<L, R>>,
+pub async fn cancel<L: Ledger, R: MerchantRegistry>(
+    State(desk): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Path(id): Path<RunId>,
     Form(sent): Form<Sent>,
@@ -101,13 +108,13 @@ pub async fn cancel<L: Ledger, R: Register>(
     match desk.api.ledger.cancel(id, &visitor.actor).await? {
         // One that has ended meanwhile shows how.
         Some(_) => Ok(Redirect::to(&words::run_address(id)).into_response()),
-        None => Err(Oops::not_found("there is no run of that id")),
+        None => Err(PageError::not_found("there is no run of that id")),
     }
 }
 
 /// `pause` and `resume`, of all stores together.
-pub async fn of_all<L: Ledger, R: Register>(
-    State(desk): State<Desk<L, R>>,
+pub async fn of_all<L: Ledger, R: MerchantRegistry>(
+    State(desk): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Path(action): Path<String>,
     Form(sent): Form<Sent>,
@@ -116,7 +123,7 @@ pub async fn of_all<L: Ledger, R: Register>(
     let still = match action.as_str() {
         "pause" => true,
         "resume" => false,
-        _ => return Err(Oops::not_found("there is no such button")),
+        _ => return Err(PageError::not_found("there is no such button")),
     };
     desk.onboarding.register.stand_still(still, &visitor.actor).await?;
     Ok(Redirect::to("/").into_response())

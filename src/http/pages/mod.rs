@@ -2,11 +2,11 @@
 //! of nothing but what is here: no script, and no other address.
 
 mod actions;
-mod night;
+mod home;
+mod layout;
 mod plot;
 mod run;
 pub(super) mod session;
-mod shell;
 mod sign_in;
 mod store;
 mod stores;
@@ -32,17 +32,17 @@ use super::{
     problem::Problem,
     tokens::Scope,
 };
-use crate::reconcile::ports::{Actor, CredentialError, Ledger, Overview, Register, TargetError};
+use crate::reconcile::ports::{Actor, CredentialError, Ledger, MerchantRegistry, Overview, TargetError};
 use session::Cookie;
 
 /// What the pages are made of.
 #[derive(Debug)]
-pub(super) struct Desk<L, R> {
+pub(super) struct DashboardState<L, R> {
     pub api: Arc<Api<L>>,
     pub onboarding: Arc<Onboarding<R>>,
 }
 
-impl<L, R> Clone for Desk<L, R> {
+impl<L, R> Clone for DashboardState<L, R> {
     fn clone(&self) -> Self {
         Self { api: Arc::clone(&self.api), onboarding: Arc::clone(&self.onboarding) }
     }
@@ -59,7 +59,7 @@ pub(super) struct Visitor {
 }
 
 /// A page, or why there is none.
-type Page = Result<Response, Oops>;
+type Page = Result<Response, PageError>;
 
 /// People wait no longer.
 const PAGE_WITHIN: Duration = Duration::from_secs(10);
@@ -70,11 +70,11 @@ const NO_ANSWER: &str = "the database does not answer; runs go on when it does. 
 const SIGN_IN: &str = "/dashboard/sign-in";
 
 /// The pages, by address.
-pub(super) fn router<L: Ledger + Overview, R: Register, S: Clone + Send + Sync + 'static>(
-    desk: Desk<L, R>,
+pub(super) fn router<L: Ledger + Overview, R: MerchantRegistry, S: Clone + Send + Sync + 'static>(
+    desk: DashboardState<L, R>,
 ) -> Router<S> {
     let guarded = Router::new()
-        .route("/", get(night::show::<L, R>))
+        .route("/", get(home::show::<L, R>))
         .route("/dashboard/stores", get(stores::show::<L, R>))
         .route("/dashboard/stores/{id}", get(store::show::<L, R>))
         .route("/dashboard/stores/{id}/{action}", post(actions::of_store::<L, R>))
@@ -85,7 +85,7 @@ pub(super) fn router<L: Ledger + Overview, R: Register, S: Clone + Send + Sync +
     Router::new()
         .route(SIGN_IN, get(sign_in::show::<L, R>))
         .route("/dashboard/sign-out", post(sign_in::out::<L, R>))
-        .route("/dashboard/style.css", get(shell::style))
+        .route("/dashboard/style.css", get(layout::style))
         .merge(guarded)
         .route_layer(middleware::from_fn_with_state(Arc::clone(&desk.api), limits::by_address::<L>))
         // Its token is compared before anything is counted.
@@ -111,8 +111,8 @@ async fn headers(mut response: Response) -> Response {
 }
 
 /// Lets a visitor in, with their [`Visitor`], or shows them the door.
-async fn require<L: Ledger + Overview, R: Register>(
-    State(desk): State<Desk<L, R>>,
+async fn require<L: Ledger + Overview, R: MerchantRegistry>(
+    State(desk): State<DashboardState<L, R>>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -131,7 +131,7 @@ async fn require<L: Ledger + Overview, R: Register>(
             request.extensions_mut().insert(visitor);
             match timeout(PAGE_WITHIN, next.run(request)).await {
                 Ok(page) => page,
-                Err(_) => Oops::new(StatusCode::SERVICE_UNAVAILABLE, NO_ANSWER).into_response(),
+                Err(_) => PageError::new(StatusCode::SERVICE_UNAVAILABLE, NO_ANSWER).into_response(),
             }
         }
         Err(oops) => oops.into_response(),
@@ -142,8 +142,8 @@ async fn session_of<L: Overview>(
     api: &Api<L>,
     (method, uri, headers): (&Method, &Uri, &HeaderMap),
     address: IpAddr,
-) -> Result<Visitor, Oops> {
-    let sign_in = || Oops::SignIn(if method == Method::GET { uri.clone() } else { Uri::default() });
+) -> Result<Visitor, PageError> {
+    let sign_in = || PageError::SignIn(if method == Method::GET { uri.clone() } else { Uri::default() });
     let tokens = api.access.tokens();
     let session = match tokens.map_or(Cookie::None, |tokens| session::of_request(tokens, headers, Utc::now())) {
         Cookie::Valid(session) => session,
@@ -159,19 +159,19 @@ async fn session_of<L: Overview>(
                 return Err(sign_in());
             }
         }
-        Err(_) => return Err(Oops::new(StatusCode::SERVICE_UNAVAILABLE, NO_ANSWER)),
+        Err(_) => return Err(PageError::new(StatusCode::SERVICE_UNAVAILABLE, NO_ANSWER)),
     }
     let operates = session.token.scope == Scope::Operate;
     if !method.is_safe() {
         if !super::access::is_same_site(headers) {
-            return Err(Oops::new(StatusCode::FORBIDDEN, "the form was sent from a page of another site"));
+            return Err(PageError::new(StatusCode::FORBIDDEN, "the form was sent from a page of another site"));
         }
         if !operates {
             let detail = format!(
                 "the token {:?} may look, and change nothing: sign in with one of scope `operate`",
                 session.token.name
             );
-            return Err(Oops::new(StatusCode::FORBIDDEN, detail));
+            return Err(PageError::new(StatusCode::FORBIDDEN, detail));
         }
     }
     Ok(Visitor { actor: Actor::Token(session.token.name.clone()), operates, form_key: Some(session.form_key) })
@@ -179,9 +179,9 @@ async fn session_of<L: Overview>(
 
 impl Visitor {
     /// Whether a form is one of this visitor's own pages.
-    fn sent(&self, sent: &actions::Sent) -> Result<(), Oops> {
+    fn sent(&self, sent: &actions::Sent) -> Result<(), PageError> {
         match &self.form_key {
-            Some(right) if !sent.is_of(right) => Err(Oops::new(
+            Some(right) if !sent.is_of(right) => Err(PageError::new(
                 StatusCode::FORBIDDEN,
                 "the form is of another session: go back, and load the page again",
             )),
@@ -192,14 +192,14 @@ impl Visitor {
 
 /// Why there is no page.
 #[derive(Debug)]
-pub(super) enum Oops {
+pub(super) enum PageError {
     /// The visitor is not signed in. After signing in, the browser goes there.
     SignIn(Uri),
     /// In words.
     Told { status: StatusCode, detail: String },
 }
 
-impl Oops {
+impl PageError {
     fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self::Told { status, detail: detail.into() }
     }
@@ -209,29 +209,29 @@ impl Oops {
     }
 }
 
-impl From<Problem> for Oops {
+impl From<Problem> for PageError {
     fn from(problem: Problem) -> Self {
         Self::Told { status: problem.status(), detail: problem.detail().to_owned() }
     }
 }
 
-impl From<CredentialError> for Oops {
+impl From<CredentialError> for PageError {
     fn from(error: CredentialError) -> Self {
         Problem::from(error).into()
     }
 }
 
-impl From<TargetError> for Oops {
+impl From<TargetError> for PageError {
     fn from(error: TargetError) -> Self {
         Problem::from(error).into()
     }
 }
 
-impl IntoResponse for Oops {
+impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         match self {
             Self::SignIn(then) => Redirect::to(&sign_in::address(&then)).into_response(),
-            Self::Told { status, detail } => (status, shell::told(status, &detail)).into_response(),
+            Self::Told { status, detail } => (status, layout::told(status, &detail)).into_response(),
         }
     }
 }

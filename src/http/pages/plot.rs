@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::words::{day, number, span};
-use crate::reconcile::ports::Night;
+use crate::reconcile::ports::SweepSummary;
 
 /// In the picture's own units; it is drawn as wide as the page is.
 const WIDTH: f64 = 720.0;
@@ -25,7 +25,7 @@ struct Bar {
 }
 
 /// How many records were corrected in each night, oldest first.
-pub fn corrected(nights: &[Night]) -> Markup {
+pub fn corrected(nights: &[SweepSummary]) -> Markup {
     let bars = nights.iter().map(|night| {
         let totals = night.totals();
         Bar {
@@ -44,7 +44,7 @@ pub fn corrected(nights: &[Night]) -> Markup {
 }
 
 /// How long each night's sweep took, oldest first.
-pub fn took(nights: &[Night], now: DateTime<Utc>) -> Markup {
+pub fn took(nights: &[SweepSummary], now: DateTime<Utc>) -> Markup {
     let bars = nights.iter().map(|night| {
         let took = night.took.unwrap_or_else(|| (now - night.started_at).to_std().unwrap_or_default());
         let took = if night.trigger.is_none() { std::time::Duration::ZERO } else { took };
@@ -120,10 +120,10 @@ mod tests {
     use super::*;
     use crate::domain::{RunStatus, Totals, Trigger};
 
-    fn night(days: i64, created: u64) -> Night {
+    fn night(days: i64, created: u64) -> SweepSummary {
         let scheduled_for = DateTime::from_timestamp(1_790_000_000 + days * 86_400, 0).unwrap();
         let totals = Totals { fetched: created + 1, created, updated: 1, ..Totals::default() };
-        Night {
+        SweepSummary {
             scheduled_for,
             trigger: (created > 0).then_some(Trigger::Schedule),
             made: u64::from(created > 0),
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_bar_a_night_within_the_picture() {
-        let nights: Vec<Night> = (0..30).map(|index| night(index, [3, 0, 900][index as usize % 3])).collect();
+        let nights: Vec<SweepSummary> = (0..30).map(|index| night(index, [3, 0, 900][index as usize % 3])).collect();
         let picture = corrected(&nights).into_string();
         assert_eq!(picture.matches("class=\"created\"").count(), 20);
         assert_eq!(picture.matches("class=\"gap\"").count(), 10, "the skipped are seen");

@@ -9,13 +9,13 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    Desk, Of, Oops, Page, actions,
-    shell::{self, Again},
+    DashboardState, Of, Page, PageError, actions,
+    layout::{self, Again},
     words::{self, instant, number, span},
 };
 use crate::{
     domain::{Found, Listing, Outcome, Resource, Run, RunId, RunStatus},
-    reconcile::ports::{Ledger, Register},
+    reconcile::ports::{Ledger, MerchantRegistry},
 };
 
 const A_PAGE: usize = 100;
@@ -29,14 +29,14 @@ pub struct Which {
 }
 
 /// The page.
-pub async fn show<L: Ledger, R: Register>(
-    State(desk): State<Desk<L, R>>,
+pub async fn show<L: Ledger, R: MerchantRegistry>(
+    State(desk): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Path(id): Path<RunId>,
     Query(which): Query<Which>,
 ) -> Page {
     let ledger = &desk.api.ledger;
-    let run = ledger.run(id).await?.ok_or_else(|| Oops::not_found("there is no run of that id"))?;
+    let run = ledger.run(id).await?.ok_or_else(|| PageError::not_found("there is no run of that id"))?;
     let skip = u64::from(which.skip);
     let (mut found, merchant, now) = tokio::try_join!(
         ledger.discrepancies(id, skip, A_PAGE as u64 + 1),
@@ -83,7 +83,7 @@ pub async fn show<L: Ledger, R: Register>(
         }
         (discrepancies(&found, &run, skip, more, now))
     };
-    Ok(shell::page("Run", &visitor, again, &content).into_response())
+    Ok(layout::page("Run", &visitor, again, &content).into_response())
 }
 
 /// Between a run's begin and its end, or now.

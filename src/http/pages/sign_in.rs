@@ -13,14 +13,14 @@ use serde::Deserialize;
 use url::form_urlencoded;
 
 use super::{
-    Desk, Oops, Page, SIGN_IN,
+    DashboardState, Page, PageError, SIGN_IN,
     actions::Sent,
+    layout::{self, Again},
     session::{self, Cookie},
-    shell::{self, Again},
 };
 use crate::{
     http::{access, limits},
-    reconcile::ports::{Ledger, Overview, Register},
+    reconcile::ports::{Ledger, MerchantRegistry, Overview},
 };
 
 /// What leads to the form.
@@ -46,7 +46,10 @@ pub fn address(then: &Uri) -> String {
 }
 
 /// The form.
-pub async fn show<L: Ledger, R: Register>(State(desk): State<Desk<L, R>>, Query(query): Query<Then>) -> Response {
+pub async fn show<L: Ledger, R: MerchantRegistry>(
+    State(desk): State<DashboardState<L, R>>,
+    Query(query): Query<Then>,
+) -> Response {
     if desk.api.access.tokens().is_none() {
         return Redirect::to("/").into_response();
     }
@@ -54,14 +57,17 @@ pub async fn show<L: Ledger, R: Register>(State(desk): State<Desk<L, R>>, Query(
 }
 
 /// Begins a session for a caller with a valid token.
-pub async fn submit<L: Ledger, R: Register>(State(desk): State<Desk<L, R>>, request: Request) -> Page {
+pub async fn submit<L: Ledger, R: MerchantRegistry>(
+    State(desk): State<DashboardState<L, R>>,
+    request: Request,
+) -> Page {
     let address = limits::caller_address(&request);
     let headers = request.headers().clone();
     if !access::is_same_site(&headers) {
-        return Err(Oops::new(StatusCode::FORBIDDEN, "the form was sent from a page of another site"));
+        return Err(PageError::new(StatusCode::FORBIDDEN, "the form was sent from a page of another site"));
     }
     let Ok(Form(sign_in)) = axum::RequestExt::extract::<Form<SignIn>, _>(request).await else {
-        return Err(Oops::new(StatusCode::BAD_REQUEST, "the form cannot be read"));
+        return Err(PageError::new(StatusCode::BAD_REQUEST, "the form cannot be read"));
     };
     let token = desk.api.access.find(sign_in.token.expose_secret().trim().as_bytes(), address)?;
     let Some(token) = token else {
@@ -75,19 +81,19 @@ pub async fn submit<L: Ledger, R: Register>(State(desk): State<Desk<L, R>>, requ
 }
 
 /// Ends the session, in every process.
-pub async fn out<L: Ledger + Overview, R: Register>(
-    State(desk): State<Desk<L, R>>,
+pub async fn out<L: Ledger + Overview, R: MerchantRegistry>(
+    State(desk): State<DashboardState<L, R>>,
     headers: HeaderMap,
     Form(sent): Form<Sent>,
 ) -> Page {
     if !access::is_same_site(&headers) {
-        return Err(Oops::new(StatusCode::FORBIDDEN, "the form was sent from a page of another site"));
+        return Err(PageError::new(StatusCode::FORBIDDEN, "the form was sent from a page of another site"));
     }
     if let Some(tokens) = desk.api.access.tokens()
         && let Cookie::Valid(session) = session::of_request(tokens, &headers, Utc::now())
     {
         if !sent.is_of(&session.form_key) {
-            return Err(Oops::new(StatusCode::FORBIDDEN, "the form is of another session: load the page again"));
+            return Err(PageError::new(StatusCode::FORBIDDEN, "the form is of another session: load the page again"));
         }
         desk.api.ledger.end_session(&session.id, session.until).await?;
     }
@@ -102,7 +108,7 @@ fn local(then: &str) -> &str {
 }
 
 fn form(then: &str, problem: Option<&str>) -> Markup {
-    shell::bare(
+    layout::bare(
         "Sign in",
         Again::Never,
         &html! {

@@ -9,15 +9,15 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    Desk, Of, Oops, Page, Visitor, actions,
-    shell::{self, Again},
+    DashboardState, Of, Page, PageError, Visitor, actions,
+    layout::{self, Again},
     words::{self, counted, instant, number, span},
 };
 use crate::{
     domain::{Drift, Merchant, MerchantId, MerchantState, Period, Run, RunId, plain},
     reconcile::{
         self,
-        ports::{DriftFilter, Ledger, Overview, Register, RunFilter, TokenState},
+        ports::{DriftFilter, Ledger, MerchantRegistry, Overview, RunFilter, TokenState},
     },
 };
 
@@ -31,15 +31,15 @@ pub struct Which {
 }
 
 /// The page.
-pub async fn show<L: Ledger + Overview, R: Register>(
-    State(desk): State<Desk<L, R>>,
+pub async fn show<L: Ledger + Overview, R: MerchantRegistry>(
+    State(desk): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Path(id): Path<MerchantId>,
     Query(which): Query<Which>,
 ) -> Page {
     let ledger = &desk.api.ledger;
     let merchant = desk.onboarding.register.merchant(id).await?;
-    let merchant = merchant.ok_or_else(|| Oops::not_found(format!("no merchant {id} is registered")))?;
+    let merchant = merchant.ok_or_else(|| PageError::not_found(format!("no merchant {id} is registered")))?;
     let filter =
         RunFilter { merchant: Some(id), before: which.before, limit: A_PAGE as u64 + 1, ..RunFilter::default() };
     let (mut runs, token, now) = tokio::try_join!(ledger.runs(filter), ledger.token(id), ledger.now())?;
@@ -67,7 +67,7 @@ pub async fn show<L: Ledger + Overview, R: Register>(
         (of_runs(&runs, older, &merchant, now))
     };
     let title = merchant.name.as_deref().map(plain).unwrap_or_else(|| format!("Store {id}"));
-    Ok(shell::page(&title, &visitor, again, &content).into_response())
+    Ok(layout::page(&title, &visitor, again, &content).into_response())
 }
 
 fn buttons(merchant: &Merchant, visitor: &Visitor) -> Markup {

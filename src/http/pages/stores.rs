@@ -9,13 +9,13 @@ use maud::html;
 use serde::Deserialize;
 
 use super::{
-    Desk, Of, Oops, Page,
-    shell::{self, Again},
+    DashboardState, Of, Page, PageError,
+    layout::{self, Again},
     words,
 };
 use crate::{
     domain::{MerchantId, MerchantState},
-    reconcile::ports::{Ledger, MerchantFilter, Register},
+    reconcile::ports::{Ledger, MerchantFilter, MerchantRegistry},
 };
 
 const A_PAGE: usize = 50;
@@ -32,22 +32,23 @@ pub struct Which {
 }
 
 /// The page.
-pub async fn show<L: Ledger, R: Register>(
-    State(desk): State<Desk<L, R>>,
+pub async fn show<L: Ledger, R: MerchantRegistry>(
+    State(desk): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Query(which): Query<Which>,
 ) -> Page {
     if !which.id.trim().is_empty() {
         let id = which.id.trim().parse::<MerchantId>();
-        let id =
-            id.map_err(|_| Oops::new(StatusCode::BAD_REQUEST, "a store's id is a number, as in Salla's own pages"))?;
+        let id = id.map_err(|_| {
+            PageError::new(StatusCode::BAD_REQUEST, "a store's id is a number, as in Salla's own pages")
+        })?;
         return Ok(Redirect::to(&words::store_address(id)).into_response());
     }
     let state = match which.state.as_str() {
         "" => None,
         word => Some(
             word.parse::<MerchantState>()
-                .map_err(|_| Oops::new(StatusCode::BAD_REQUEST, "no store is in such a state"))?,
+                .map_err(|_| PageError::new(StatusCode::BAD_REQUEST, "no store is in such a state"))?,
         ),
     };
     let filter = MerchantFilter { state, after: which.after, limit: A_PAGE as u64 + 1 };
@@ -82,5 +83,5 @@ pub async fn show<L: Ledger, R: Register>(
             }
         }
     };
-    Ok(shell::page("Stores", &visitor, Again::Never, &content).into_response())
+    Ok(layout::page("Stores", &visitor, Again::Never, &content).into_response())
 }

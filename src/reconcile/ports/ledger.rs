@@ -36,7 +36,7 @@ pub struct IdempotencyKey {
 
 /// What became of a request for a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Enqueued {
+pub enum EnqueueOutcome {
     /// It waits in the queue.
     Queued(RunId),
     /// The same request made it before.
@@ -53,7 +53,7 @@ pub enum Enqueued {
 
 /// What became of the attempt to begin a run in the foreground.
 #[derive(Debug, Clone)]
-pub enum Begun {
+pub enum StartOutcome {
     /// It is ours.
     Claimed {
         /// The claim on it.
@@ -78,7 +78,7 @@ pub enum Begun {
 
 /// What a worker gets from the queue.
 #[derive(Debug, Clone, Default)]
-pub struct Taken {
+pub struct ClaimedRuns {
     /// Its own from now on.
     pub claims: Vec<Claim>,
     /// What this ended, for good: each took its process with it too often.
@@ -87,7 +87,7 @@ pub struct Taken {
 
 /// How a run ends.
 #[derive(Debug, Clone)]
-pub struct Ending {
+pub struct RunOutcome {
     /// A status that is an end.
     pub status: RunStatus,
     /// Why, if it failed.
@@ -188,14 +188,14 @@ pub struct GlobalPause {
 /// The ledger of runs, which is also their queue. Every time is the database's own.
 pub trait Ledger: Send + Sync + Clone + 'static {
     /// Puts a run into the queue, unless its key says that it was put there within the last day.
-    fn enqueue(&self, run: NewRun) -> impl Future<Output = Result<Enqueued, TargetError>> + Send;
+    fn enqueue(&self, run: NewRun) -> impl Future<Output = Result<EnqueueOutcome, TargetError>> + Send;
 
     /// Makes a run and claims it at once, for the foreground. An orphan whose lease has lapsed is ended
     /// as `abandoned`: the new run covers its window.
-    fn begin(&self, run: NewRun) -> impl Future<Output = Result<Begun, TargetError>> + Send;
+    fn begin(&self, run: NewRun) -> impl Future<Output = Result<StartOutcome, TargetError>> + Send;
 
     /// Takes up to `limit` runs that are due, or whose holder is gone; never two of one merchant.
-    fn claim(&self, limit: u32) -> impl Future<Output = Result<Taken, TargetError>> + Send;
+    fn claim(&self, limit: u32) -> impl Future<Output = Result<ClaimedRuns, TargetError>> + Send;
 
     /// Whether all stores are paused.
     fn global_pause(&self) -> impl Future<Output = Result<Option<GlobalPause>, TargetError>> + Send;
@@ -205,7 +205,7 @@ pub trait Ledger: Send + Sync + Clone + 'static {
     fn heartbeat(&self, held: &[Lease]) -> impl Future<Output = Result<Vec<Lease>, TargetError>> + Send;
 
     /// Ends a run: status, totals, watermark, and the run that takes up the rest, in one transaction, fenced.
-    fn finish(&self, lease: &Lease, ending: Ending) -> impl Future<Output = Result<Run, TargetError>> + Send;
+    fn finish(&self, lease: &Lease, ending: RunOutcome) -> impl Future<Output = Result<Run, TargetError>> + Send;
 
     /// Gives a run back at its cursor, without spending an attempt, to be taken up after `pause` at the earliest, and shows
     /// what it waits for.

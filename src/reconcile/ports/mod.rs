@@ -1,7 +1,7 @@
 //! What the application needs of the outside, as contracts.
 //!
 //! [`Source`] and [`Target`] carry the data and are generic over the record kind. [`Ledger`] is the
-//! run queue and its proof. [`Register`] is who is reconciled. [`CredentialStore`] keeps Salla and the database strangers to each other.
+//! run queue and its proof. [`MerchantRegistry`] is who is reconciled. [`CredentialStore`] keeps Salla and the database strangers to each other.
 
 mod audit;
 mod claim;
@@ -24,15 +24,16 @@ pub use credentials::{CredentialError, CredentialStore, Credentials, REFRESH_TAK
 pub use every::{Sources, Targets};
 pub use grant::Unusable;
 pub use ledger::{
-    Again, Begun, DriftFilter, Ending, Enqueued, Gauges, GlobalPause, IdempotencyKey, Ledger, NewRun, PRUNE_BATCH,
-    Released, RunFilter, Taken,
+    Again, ClaimedRuns, DriftFilter, EnqueueOutcome, Gauges, GlobalPause, IdempotencyKey, Ledger, NewRun, PRUNE_BATCH,
+    Released, RunFilter, RunOutcome, StartOutcome,
 };
-pub use outbox::{Backlog, Outbox, OutboxEvent, Undelivered};
-pub use overview::{Attention, Night, Overview, TokenState};
+pub use outbox::{Backlog, Outbox, OutboxEvent, PendingDelivery};
+pub use overview::{MerchantIssue, Overview, SweepSummary, TokenState};
 pub use owner::TokenOwner;
-pub use pauses::{BudgetStore, LONGEST_PAUSE, Limits, PauseStore};
+pub use pauses::{BudgetStore, LONGEST_PAUSE, PauseStore, RateLimitState};
 pub use register::{
-    AppEvent, Applied, Changed, MerchantFilter, ReadEvent, Register, Registered, Registration, Told, UnreadableEvent,
+    AppEvent, Applied, Changed, MerchantFilter, MerchantRegistry, ParsedWebhook, ReadEvent, Registered, Registration,
+    UnreadableEvent,
 };
 pub use source::{
     LinesRead, Listed, MerchantContext, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError,

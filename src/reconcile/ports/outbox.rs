@@ -7,7 +7,7 @@ use crate::domain::{MerchantId, RunId};
 
 /// An event that this process is to deliver: the oldest of its merchant's.
 #[derive(Debug, Clone)]
-pub struct Undelivered {
+pub struct PendingDelivery {
     /// Its place in the outbox; `None`: another process has delivered all that the merchant had.
     pub event: Option<OutboxEvent>,
     /// The merchant.
@@ -45,13 +45,14 @@ pub struct Backlog {
 pub trait Outbox: Send + Sync + Clone + 'static {
     /// Takes up to `limit` merchants' oldest events that are due and, where a replication slot is named, whose changes
     /// its consumer has confirmed. The caller has a minute to deliver each.
-    fn take(&self, limit: u32) -> impl Future<Output = Result<Vec<Undelivered>, TargetError>> + Send;
+    fn take(&self, limit: u32) -> impl Future<Output = Result<Vec<PendingDelivery>, TargetError>> + Send;
 
     /// These were delivered: each merchant's next event is due.
-    fn delivered(&self, events: &[Undelivered]) -> impl Future<Output = Result<(), TargetError>> + Send;
+    fn delivered(&self, events: &[PendingDelivery]) -> impl Future<Output = Result<(), TargetError>> + Send;
 
     /// This one was not: it is due again after `pause`.
-    fn put_off(&self, event: &Undelivered, pause: Duration) -> impl Future<Output = Result<(), TargetError>> + Send;
+    fn put_off(&self, event: &PendingDelivery, pause: Duration)
+    -> impl Future<Output = Result<(), TargetError>> + Send;
 
     /// What is wrong with the replication slot, if one is named.
     fn slot_trouble(&self) -> impl Future<Output = Result<Option<&'static str>, TargetError>> + Send;

@@ -9,7 +9,7 @@ use crate::domain::{Merchant, MerchantId, Run, RunStatus, Totals, Trigger};
 
 /// A firing of the schedule, and what its runs came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Night {
+pub struct SweepSummary {
     /// When it was due.
     pub scheduled_for: DateTime<Utc>,
     /// Whether it was on time or made up for; `None`: it was skipped.
@@ -24,7 +24,7 @@ pub struct Night {
     pub runs: Vec<(RunStatus, u64, Totals)>,
 }
 
-impl Night {
+impl SweepSummary {
     /// How many of its runs stand so.
     #[must_use]
     pub fn count(&self, status: RunStatus) -> u64 {
@@ -49,7 +49,7 @@ impl Night {
 
 /// A store that needs a hand, or at least a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attention {
+pub struct MerchantIssue {
     /// Which.
     pub merchant: Merchant,
     /// It is active, and nothing has covered it for longer than a day and two hours.
@@ -76,11 +76,11 @@ pub struct TokenState {
 /// What the pages read beside the ledger and the register.
 pub trait Overview: Clone + Send + Sync + 'static {
     /// The latest sweeps, newest first.
-    fn nights(&self, limit: u64) -> impl Future<Output = Result<Vec<Night>, TargetError>> + Send;
+    fn nights(&self, limit: u64) -> impl Future<Output = Result<Vec<SweepSummary>, TargetError>> + Send;
 
     /// The stores that need a hand: those whose tokens are refused, then those that nothing has covered for longest, then
     /// those whose last run failed or left records out, the latest first. At most so many of each kind.
-    fn attention(&self, limit: u64) -> impl Future<Output = Result<Vec<Attention>, TargetError>> + Send;
+    fn attention(&self, limit: u64) -> impl Future<Output = Result<Vec<MerchantIssue>, TargetError>> + Send;
 
     /// How a store's tokens stand; `None`: it has none.
     fn token(&self, merchant: MerchantId) -> impl Future<Output = Result<Option<TokenState>, TargetError>> + Send;

@@ -27,7 +27,7 @@ pub trait BudgetStore: Send + Sync + 'static {
 }
 
 /// What is known of the stores' limits in this process and nowhere else.
-pub trait Limits: Send + Sync {
+pub trait RateLimitState: Send + Sync {
     /// How many requests were sent to a store within the last minute; 0 where its answers say what is left, or where it
     /// is too little to matter.
     fn spent(&self, merchant: MerchantId) -> u32;

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 
 use super::{Actor, CredentialError, TargetError, Tokens};
-use crate::domain::{Change, Merchant, MerchantId, MerchantState, Notice, Obstacle};
+use crate::domain::{AppEventKind, Merchant, MerchantId, MerchantState, Transition, TransitionError};
 
 /// A store to be put into the register by a person, or to be replaced there.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ pub enum Changed {
     /// The merchant as it is now; that may be what it was.
     Now(Merchant),
     /// It would not help.
-    Impossible(Obstacle),
+    Impossible(TransitionError),
     /// No merchant of that id is registered.
     Unknown,
 }
@@ -62,18 +62,18 @@ pub struct AppEvent<T = SecretString> {
     /// Salla's stamp, to be compared with other stamps of Salla's.
     pub made: Option<DateTime<Utc>>,
     /// What it tells.
-    pub notice: Notice,
-    /// With [`Notice::Authorized`], and with no other.
+    pub notice: AppEventKind,
+    /// With [`AppEventKind::Authorized`], and with no other.
     pub tokens: Option<Tokens<T>>,
 }
 
 /// What the body of a webhook tells.
 #[derive(Debug)]
-pub enum Told {
+pub enum ParsedWebhook {
     /// Something that changes the register.
-    News(AppEvent),
+    AppEvent(AppEvent),
     /// Nothing for this program.
-    Nothing {
+    Ignored {
         /// Salla's name for it, or `other`.
         name: &'static str,
         /// The merchant, if that can be read.
@@ -92,7 +92,7 @@ pub struct UnreadableEvent {
 }
 
 /// Reads the body of a webhook, at a time by our clock. Its shape is Salla's, which few know.
-pub type ReadEvent = fn(&[u8], DateTime<Utc>) -> Result<Told, UnreadableEvent>;
+pub type ReadEvent = fn(&[u8], DateTime<Utc>) -> Result<ParsedWebhook, UnreadableEvent>;
 
 /// What became of an app event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,13 +125,13 @@ impl Applied {
 
 /// The register.
 ///
-/// The database keeps sealed tokens (`Register<Sealed>`); the vault encrypts them for callers with plain tokens. Where a merchant stands afterwards is [`Standing`](crate::domain::Standing)'s to say, and each call is
+/// The database keeps sealed tokens (`MerchantRegistry<Sealed>`); the vault encrypts them for callers with plain tokens. Where a merchant stands afterwards is [`MerchantStatus`](crate::domain::Standing)'s to say, and each call is
 /// one transaction that holds the merchant's row.
 ///
 /// New tokens always win over a refresh that is under way: their version is one that no refresh leads to. A merchant
 /// whose app is uninstalled loses its tokens, and its runs end as cancelled, in any process. A pause, or the end of a
 /// subscription, cancels the runs that the schedule has queued. Each change has its entry in the audit, in the same transaction.
-pub trait Register<T = SecretString>: Clone + Send + Sync + 'static {
+pub trait MerchantRegistry<T = SecretString>: Clone + Send + Sync + 'static {
     /// Registers a store, or replaces its name and tokens; it is active afterwards.
     fn register(
         &self,
@@ -143,7 +143,7 @@ pub trait Register<T = SecretString>: Clone + Send + Sync + 'static {
     fn change(
         &self,
         id: MerchantId,
-        change: Change,
+        change: Transition,
         by: &Actor,
     ) -> impl Future<Output = Result<Changed, CredentialError>> + Send;
 

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{
     super::{
-        keeper::Keeper,
+        backend::Keeper,
         text::{KEY_BYTES, Kind, TextError, decrypt, each, encrypt},
     },
     Aws, Trouble,

@@ -12,7 +12,7 @@ use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::Timeou
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use tokio::sync::OnceCell;
 
-use super::{Config, keeper::Keeper};
+use super::{Config, backend::Keeper};
 use crate::{domain::MerchantId, foreign::clip, reconcile::ports::CredentialError};
 
 /// AWS answers in milliseconds. Short enough for a webhook that waits for it to be answered in time.

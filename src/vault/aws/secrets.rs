@@ -15,7 +15,7 @@ use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueOutput;
 use zeroize::Zeroizing;
 
 use super::{
-    super::keeper::Keeper,
+    super::backend::Keeper,
     Aws, Trouble,
     recent::Recent,
     version::{

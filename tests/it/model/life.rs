@@ -10,9 +10,9 @@ use salla_reconciler::{
     domain::{MerchantId, Request, Resource, RunStatus, Trigger},
     reconcile::{
         Ended, OnStop, ProgressSender,
-        ports::{Actor, Enqueued, Ledger, NewRun, Register, Registration, Tokens},
+        ports::{Actor, EnqueueOutcome, Ledger, MerchantRegistry, NewRun, Registration, Tokens},
     },
-    salla::WhenOpen,
+    salla::OnOpenCircuit,
     simulator::{DayBounds, Item, ListOrder, Shop, Simulator, Ties, World},
 };
 use tempfile::TempDir;
@@ -299,7 +299,7 @@ impl<K: Kind> Life<K> {
     }
 
     async fn register(&self) {
-        let services = Services::build(&self.config, WhenOpen::Wait).await.unwrap();
+        let services = Services::build(&self.config, OnOpenCircuit::Wait).await.unwrap();
         let (access, refresh) = {
             let mut world = self.simulator.world();
             let (access, refresh) = world.shop(MERCHANT).tokens();
@@ -318,7 +318,7 @@ impl<K: Kind> Life<K> {
         let mut crashes = if self.rng.random_bool(0.4) { self.rng.random_range(1..3) } else { 0 };
         let mut queued = false;
         loop {
-            let services = Services::build(&self.config, WhenOpen::Wait).await.unwrap();
+            let services = Services::build(&self.config, OnOpenCircuit::Wait).await.unwrap();
             if !queued {
                 let new = NewRun {
                     merchant: MerchantId(MERCHANT),
@@ -327,7 +327,7 @@ impl<K: Kind> Life<K> {
                     by: Actor::Local,
                     key: None,
                 };
-                assert!(matches!(services.store.enqueue(new).await.unwrap(), Enqueued::Queued(_)));
+                assert!(matches!(services.store.enqueue(new).await.unwrap(), EnqueueOutcome::Queued(_)));
                 queued = true;
             }
             let Some(claim) = services.store.claim(1).await.unwrap().claims.pop() else {

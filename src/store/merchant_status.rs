@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{connect::Store, stamp::instant};
 use crate::{
-    domain::{Change, Installation, MerchantId, MerchantState, Notice, Standing, UnknownWord},
+    domain::{AppEventKind, Installation, MerchantId, MerchantState, MerchantStatus, Transition, UnknownWord},
     reconcile::ports::{Action, Actor, AppEvent, Applied, Audit, Changed, Registered, Registration, Sealed, Tokens},
 };
 
@@ -19,11 +19,13 @@ const STALE_AFTER: TimeDelta = TimeDelta::hours(24);
 const CLOCKS_APART: TimeDelta = TimeDelta::hours(3);
 
 /// What a change is called in the audit.
-fn action(change: Change) -> Action {
+fn action(change: Transition) -> Action {
     match change {
-        Change::Pause => Action::MerchantPause,
-        Change::Resume => Action::MerchantResume,
-        Change::Retire | Change::Unsubscribe | Change::Subscribe | Change::RefuseTokens => Action::WebhookApply,
+        Transition::Pause => Action::MerchantPause,
+        Transition::Resume => Action::MerchantResume,
+        Transition::Retire | Transition::Unsubscribe | Transition::Subscribe | Transition::RefuseTokens => {
+            Action::WebhookApply
+        }
     }
 }
 
@@ -40,7 +42,7 @@ impl Store {
         installation.app = installation.app.max(Some(self.clock(&txn).await? - CLOCKS_APART));
         self.save_installation(&txn, id, installation).await?;
         let new = self.insert_merchant(&txn, id).await?;
-        self.set_standing(&txn, id, Standing::ACTIVE).await?;
+        self.set_standing(&txn, id, MerchantStatus::ACTIVE).await?;
         let sql = "UPDATE merchants SET name = COALESCE($1, name) WHERE merchant_id = $2";
         let values: [Value; 2] = [registration.name.clone().into(), id.0.into()];
         txn.execute_raw(self.statement(sql, values)).await?;
@@ -57,7 +59,7 @@ impl Store {
         Ok(Registered { merchant, new })
     }
 
-    pub(super) async fn change_once(&self, id: MerchantId, change: Change, by: &Actor) -> Result<Changed, DbErr> {
+    pub(super) async fn change_once(&self, id: MerchantId, change: Transition, by: &Actor) -> Result<Changed, DbErr> {
         let txn = self.begin_write().await?;
         let Some(standing) = self.standing(&txn, id).await? else {
             return Ok(Changed::Unknown);
@@ -66,7 +68,7 @@ impl Store {
             Err(obstacle) => Ok(Changed::Impossible(obstacle)),
             Ok(after) => {
                 self.change_standing(&txn, id, standing, after).await?;
-                if change == Change::Resume {
+                if change == Transition::Resume {
                     self.lift_pause(&txn, id).await?;
                 }
                 let merchant = self.find_merchant(&txn, id).await?;
@@ -117,7 +119,7 @@ impl Store {
         let now = self.clock(txn).await?;
         // A stamp from the future would outlive every event that follows.
         let made = event.made.map(|made| made.min(now));
-        if event.notice == Notice::Authorized && made.is_some_and(|made| now - made > STALE_AFTER) {
+        if event.notice == AppEventKind::Authorized && made.is_some_and(|made| now - made > STALE_AFTER) {
             return Ok(Applied::Stale);
         }
         if !installation.hear(event.notice, made) {
@@ -177,7 +179,11 @@ impl Store {
     }
 
     /// Where a merchant stands, and goes on standing until the transaction ends.
-    pub(super) async fn standing(&self, txn: &impl ConnectionTrait, id: MerchantId) -> Result<Option<Standing>, DbErr> {
+    pub(super) async fn standing(
+        &self,
+        txn: &impl ConnectionTrait,
+        id: MerchantId,
+    ) -> Result<Option<MerchantStatus>, DbErr> {
         let lock = self.dialect.for_no_key_update();
         let sql = format!("SELECT state, state_before_pause FROM merchants WHERE merchant_id = $1 {lock}");
         let row = txn.query_one_raw(self.statement(&sql, [id.0.into()])).await?;
@@ -187,7 +193,7 @@ impl Store {
             let word = |word: String| {
                 word.parse::<MerchantState>().map_err(|error: UnknownWord| DbErr::Type(error.to_string()))
             };
-            Ok(Standing::of(word(state)?, state_before_pause.map(word).transpose()?))
+            Ok(MerchantStatus::of(word(state)?, state_before_pause.map(word).transpose()?))
         })
         .transpose()
     }
@@ -196,7 +202,7 @@ impl Store {
         &self,
         txn: &DatabaseTransaction,
         id: MerchantId,
-        standing: Standing,
+        standing: MerchantStatus,
     ) -> Result<(), DbErr> {
         let sql = "UPDATE merchants SET state = $1, state_before_pause = $2 WHERE merchant_id = $3";
         let state_before_pause = standing.state_before_pause().map(MerchantState::as_str);
@@ -209,8 +215,8 @@ impl Store {
         &self,
         txn: &DatabaseTransaction,
         id: MerchantId,
-        before: Standing,
-        after: Standing,
+        before: MerchantStatus,
+        after: MerchantStatus,
     ) -> Result<(), DbErr> {
         self.set_standing(txn, id, after).await?;
         match after.state() {

@@ -8,13 +8,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use maud::{Markup, html};
 
 use super::{
-    Desk, Of, Page, Visitor, actions, plot,
-    shell::{self, Again},
+    DashboardState, Of, Page, Visitor, actions,
+    layout::{self, Again},
+    plot,
     words::{self, counted, day, instant, number, span},
 };
 use crate::{
     domain::{MerchantState, Run, RunStatus},
-    reconcile::ports::{Attention, Gauges, GlobalPause, Ledger, Night, Overview, Register, RunFilter},
+    reconcile::ports::{
+        Gauges, GlobalPause, Ledger, MerchantIssue, MerchantRegistry, Overview, RunFilter, SweepSummary,
+    },
 };
 
 const NIGHTS: u64 = 30;
@@ -27,7 +30,10 @@ const EVENTS_LATE: TimeDelta = TimeDelta::hours(1);
 const REFRESH: u32 = 10;
 
 /// The page.
-pub async fn show<L: Ledger + Overview, R: Register>(State(desk): State<Desk<L, R>>, Extension(visitor): Of) -> Page {
+pub async fn show<L: Ledger + Overview, R: MerchantRegistry>(
+    State(desk): State<DashboardState<L, R>>,
+    Extension(visitor): Of,
+) -> Page {
     let ledger = &desk.api.ledger;
     let latest = RunFilter { limit: LATEST, ..RunFilter::default() };
     let (gauges, nights, attention, latest, global_pause, now) = tokio::try_join!(
@@ -60,7 +66,7 @@ pub async fn show<L: Ledger + Overview, R: Register>(State(desk): State<Desk<L, 
             }
         }
     };
-    Ok(shell::page("Tonight", &visitor, again, &content).into_response())
+    Ok(layout::page("Tonight", &visitor, again, &content).into_response())
 }
 
 /// Runs by hand are in no night.
@@ -86,7 +92,12 @@ fn latest_runs(runs: &[Run], now: DateTime<Utc>) -> Markup {
 }
 
 /// In one sentence: must somebody do something?
-fn verdict(gauges: &Gauges, tonight: Option<&Night>, hands: usize, global_pause: Option<&GlobalPause>) -> Markup {
+fn verdict(
+    gauges: &Gauges,
+    tonight: Option<&SweepSummary>,
+    hands: usize,
+    global_pause: Option<&GlobalPause>,
+) -> Markup {
     let failed = tonight.map_or(0, |night| night.count(RunStatus::Failed));
     let text = if global_pause.is_some() {
         "All stores are paused".to_owned()
@@ -119,7 +130,7 @@ fn paused_banner(global_pause: &GlobalPause, visitor: &Visitor, now: DateTime<Ut
     }
 }
 
-fn sweep(tonight: Option<&Night>, now: DateTime<Utc>) -> Markup {
+fn sweep(tonight: Option<&SweepSummary>, now: DateTime<Utc>) -> Markup {
     let Some(night) = tonight else {
         return html! { section { h2 { "Tonight's sweep" } p { "None is on record. The first comes with the next firing of the schedule." } } };
     };
@@ -191,7 +202,7 @@ fn numbers(gauges: &Gauges, now: DateTime<Utc>) -> Markup {
 }
 
 /// Why a store needs a hand, and what to do.
-fn reason(attention: &Attention) -> (String, String) {
+fn reason(attention: &MerchantIssue) -> (String, String) {
     let state = attention.merchant.state;
     if state == MerchantState::NeedsReauthorization {
         return ("its tokens are refused".to_owned(), state.advice().to_owned());
@@ -222,7 +233,7 @@ fn reason(attention: &Attention) -> (String, String) {
     }
 }
 
-fn hands(attention: &[Attention], visitor: &Visitor, now: DateTime<Utc>) -> Markup {
+fn hands(attention: &[MerchantIssue], visitor: &Visitor, now: DateTime<Utc>) -> Markup {
     html! {
         section {
             h2 { "Stores that need a hand" }
@@ -248,8 +259,8 @@ fn hands(attention: &[Attention], visitor: &Visitor, now: DateTime<Utc>) -> Mark
     }
 }
 
-fn history(nights: &[Night], now: DateTime<Utc>) -> Markup {
-    let oldest_first: Vec<Night> = nights.iter().rev().cloned().collect();
+fn history(nights: &[SweepSummary], now: DateTime<Utc>) -> Markup {
+    let oldest_first: Vec<SweepSummary> = nights.iter().rev().cloned().collect();
     html! {
         section {
             h2 { @if nights.len() > 1 { "The last " (nights.len()) " nights" } @else { "The nights so far" } }

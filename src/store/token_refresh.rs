@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait, DbErr, Value};
 
 use super::connect::Store;
 use crate::{
-    domain::{Change, MerchantId},
+    domain::{MerchantId, Transition},
     reconcile::ports::{REFRESH_TAKES_AT_MOST, Sealed, TargetError, Tokens},
 };
 
@@ -64,7 +64,7 @@ impl Store {
         if txn.query_one_raw(self.statement(sql, values.to_vec())).await?.is_none() {
             return Ok(false);
         }
-        let after = before.after(Change::RefuseTokens).unwrap_or(before);
+        let after = before.after(Transition::RefuseTokens).unwrap_or(before);
         self.change_standing(&txn, id, before, after).await?;
         txn.commit().await?;
         Ok(after != before)

@@ -69,20 +69,20 @@ pub(super) trait Keeper: fmt::Debug + Send + Sync {
 
 /// All keepers. One seals, all open.
 #[derive(Debug, Clone)]
-pub struct Keepers {
+pub struct TokenBackends {
     chosen: Arc<dyn Keeper>,
     all: Vec<Arc<dyn Keeper>>,
 }
 
 /// Keys of one's own, and nothing else.
-impl From<KeyRing> for Keepers {
+impl From<KeyRing> for TokenBackends {
     fn from(ring: KeyRing) -> Self {
         let ring: Arc<dyn Keeper> = Arc::new(ring);
         Self { chosen: Arc::clone(&ring), all: vec![ring] }
     }
 }
 
-impl Keepers {
+impl TokenBackends {
     /// The keepers that the configuration names. Those that are elsewhere are not asked yet.
     ///
     /// # Errors

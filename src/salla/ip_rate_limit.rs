@@ -8,7 +8,7 @@ use reqwest::{Request, Response};
 use reqwest_middleware::{Error, Middleware, Next, Result};
 use tokio::time::{Instant, sleep};
 
-use super::{answer::Call, circuit::WhenOpen};
+use super::{answer::Call, circuit::OnOpenCircuit};
 use crate::{
     foreign::retry_after,
     reconcile::{Metrics, ports::BudgetStore},
@@ -26,21 +26,21 @@ const REFUSED: Duration = Duration::from_secs(120);
 /// No request was sent: all that may be sent from one address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("what Salla permits an address is used up")]
-pub struct UsedUp(pub Duration);
+pub struct IpLimitExceeded(pub Duration);
 
 /// Waits for a turn, or gives up.
 #[derive(Debug)]
-pub struct SharedLimit<B> {
+pub struct IpRateLimit<B> {
     pub budget: Arc<B>,
     /// Requests in ten minutes.
     pub allowance: u32,
     /// The foreground waits for as long as it takes.
-    pub when_open: WhenOpen,
+    pub when_open: OnOpenCircuit,
     pub metrics: Arc<Metrics>,
 }
 
 #[async_trait::async_trait]
-impl<B: BudgetStore> Middleware for SharedLimit<B> {
+impl<B: BudgetStore> Middleware for IpRateLimit<B> {
     async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
         if !extensions.get::<Call>().is_some_and(|call| call.counted_by_address) {
             return next.run(request, extensions).await;
@@ -58,7 +58,7 @@ impl<B: BudgetStore> Middleware for SharedLimit<B> {
     }
 }
 
-impl<B: BudgetStore> SharedLimit<B> {
+impl<B: BudgetStore> IpRateLimit<B> {
     async fn wait(&self) -> Result<()> {
         let (began, mut told) = (Instant::now(), false);
         loop {
@@ -73,8 +73,8 @@ impl<B: BudgetStore> SharedLimit<B> {
                     UNKNOWN
                 }
             };
-            if wait > PATIENCE && self.when_open == WhenOpen::Wait {
-                return Err(Error::middleware(UsedUp(wait)));
+            if wait > PATIENCE && self.when_open == OnOpenCircuit::Wait {
+                return Err(Error::middleware(IpLimitExceeded(wait)));
             }
             if wait > PATIENCE && !told {
                 told = true;

@@ -13,7 +13,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// Those of the last second, and hardly more: each time, what is older is wiped.
 #[derive(Debug)]
-pub(super) struct KnownTokens(Mutex<Known>);
+pub(super) struct TokenCache(Mutex<Known>);
 
 #[derive(Debug)]
 struct Known {
@@ -21,13 +21,13 @@ struct Known {
     wiped_at: Instant,
 }
 
-impl Default for KnownTokens {
+impl Default for TokenCache {
     fn default() -> Self {
         Self(Mutex::new(Known { tokens: HashMap::new(), wiped_at: Instant::now() }))
     }
 }
 
-impl KnownTokens {
+impl TokenCache {
     pub fn get(&self, merchant: MerchantId) -> Option<Credentials> {
         let known = self.0.lock();
         let (credentials, read_at) = known.tokens.get(&merchant)?;
@@ -62,7 +62,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn known_for_a_second() {
-        let (known, [one, other]) = (KnownTokens::default(), [MerchantId(1), MerchantId(2)]);
+        let (known, [one, other]) = (TokenCache::default(), [MerchantId(1), MerchantId(2)]);
         assert!(known.get(one).is_none());
         known.put(one, of_version(1));
         known.put(other, of_version(7));

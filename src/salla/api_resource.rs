@@ -10,7 +10,7 @@ use super::{
 use crate::domain::{Line, Record, Unreadable};
 
 /// A kind of record that Salla has a list of.
-pub trait Offered: Record + Sized {
+pub trait ApiResource: Record + Sized {
     /// What an app needs to be allowed to read them.
     const SCOPE: &'static str;
 
@@ -67,7 +67,7 @@ pub struct Capabilities {
 
 /// What is read, and how much of it.
 #[derive(Debug)]
-pub struct Reading {
+pub struct ReadOptions {
     /// Rows a page.
     pub page_size: u32,
     /// What is kept of customers.

@@ -14,18 +14,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// The pace of one process: one event after trouble, and twice as many after each round without.
 #[derive(Debug)]
-pub struct Pace {
+pub struct DeliveryBackoff {
     at_once: u32,
     rest: Duration,
 }
 
-impl Default for Pace {
+impl Default for DeliveryBackoff {
     fn default() -> Self {
         Self { at_once: 1, rest: Duration::ZERO }
     }
 }
 
-impl Pace {
+impl DeliveryBackoff {
     /// How many to send.
     pub fn at_once(&self) -> u32 {
         self.at_once
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn slow_after_trouble() {
-        let mut pace = Pace::default();
+        let mut pace = DeliveryBackoff::default();
         let mut sent = Vec::new();
         for _ in 0..6 {
             sent.push(pace.at_once());
