@@ -25,7 +25,11 @@ pub fn check(url: &str, schema: &str) -> Result<(), (&'static str, String, &'sta
     let is_reserved = schema.starts_with("pg_") || schema == "information_schema";
     if schema.is_empty() || schema.len() > LONGEST_NAME || schema.contains('\0') || is_reserved {
         let problem = "cannot be the name of a schema".to_owned();
-        return Err(("database.schema", problem, "use up to 63 bytes, and no name of PostgreSQL's own, such as salla"));
+        return Err((
+            "database.schema",
+            problem,
+            "use up to 63 bytes, such as salla; PostgreSQL reserves pg_... and information_schema",
+        ));
     }
     Ok(())
 }

@@ -82,7 +82,8 @@ impl Store {
         };
         let last_run_ended = |status: RunStatus| {
             format!(
-                "SELECT r.merchant_id FROM runs r WHERE r.status = '{status}' AND NOT EXISTS (SELECT 1 FROM runs n \
+                "SELECT r.merchant_id FROM runs r JOIN merchants m ON m.merchant_id = r.merchant_id \
+                 AND m.state IN ('active', 'paused') WHERE r.status = '{status}' AND NOT EXISTS (SELECT 1 FROM runs n \
                  WHERE n.merchant_id = r.merchant_id AND n.id > r.id AND n.finished_at IS NOT NULL) \
                  ORDER BY r.id DESC LIMIT {limit}"
             )

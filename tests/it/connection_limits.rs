@@ -111,8 +111,8 @@ async fn a_role_with_few_connections(engine: Engine) {
     let mut site = Site::on(engine, server.url(), shops.map(|id| shop(id, 0, 4))).await;
     for sql in [
         &format!("CREATE ROLE narrow LOGIN PASSWORD '{PASSWORD}' CONNECTION LIMIT 1"),
-        "GRANT ALL ON ALL TABLES IN SCHEMA public TO narrow",
-        "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO narrow",
+        "GRANT USAGE ON SCHEMA salla TO narrow",
+        "GRANT ALL ON ALL TABLES IN SCHEMA salla TO narrow",
     ] {
         site.database.execute(sql, []).await;
     }

@@ -294,7 +294,7 @@ async fn the_watch_sees_every_channel(engine: Engine) {
     found("the log", "the bytes of the vault's key \"test\" (as it is)");
 
     let (table, blob, bytes) = if site.database.is_postgres() {
-        ("the table public.leaky", "BYTEA", "'\\x")
+        ("the table salla.leaky", "BYTEA", "'\\x")
     } else {
         ("the table leaky", "BLOB", "x'")
     };
