@@ -22,13 +22,15 @@ pub fn check(url: &str, schema: &str) -> Result<(), (&'static str, String, &'sta
     if !store::is_readable(url) {
         return Err(("database.url", "cannot be read as an address".to_owned(), store::PERCENT_ENCODE));
     }
-    let is_reserved = schema.starts_with("pg_") || schema == "information_schema";
-    if schema.is_empty() || schema.len() > LONGEST_NAME || schema.contains('\0') || is_reserved {
+    // PostgreSQL reads "$user" in a search path as the name of the role, also in quotes.
+    let is_reserved = schema.starts_with("pg_") || ["information_schema", "$user"].contains(&schema);
+    let is_odd = schema.trim().is_empty() || schema.len() > LONGEST_NAME || schema.contains(char::is_control);
+    if is_odd || is_reserved {
         let problem = "cannot be the name of a schema".to_owned();
         return Err((
             "database.schema",
             problem,
-            "use up to 63 bytes, such as salla; PostgreSQL reserves pg_... and information_schema",
+            "use up to 63 bytes, such as salla; PostgreSQL reserves pg_..., information_schema and $user",
         ));
     }
     Ok(())

@@ -28,7 +28,7 @@ async fn nothing_is_created_outside_the_schema(engine: Engine) {
         assert_eq!(site.database.number(&stored).await, 3, "{schema}");
         assert_eq!(site.database.number(&of("public")).await, before, "{schema}");
     }
-    for reserved in ["", "pg_own", "information_schema"] {
+    for reserved in ["", " ", "a\nb", "pg_own", "information_schema", "$user"] {
         site.set("DATABASE__SCHEMA", reserved);
         let refused = site.run(&["migrate", "up"]).await.exits(78).stderr;
         assert!(refused.contains("database.schema"), "{refused}");
