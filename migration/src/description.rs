@@ -240,6 +240,8 @@ impl Table {
                     "CREATE TRIGGER {name} BEFORE UPDATE ON {table} FOR EACH ROW \
                      WHEN (NEW.content_hash IS NOT NULL AND NEW.revision = OLD.revision) EXECUTE FUNCTION {name}()"
                 ),
+                // Also for writers that replicate: session_replication_role = replica skips other triggers.
+                format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}"),
                 compression(table),
             ],
         }
