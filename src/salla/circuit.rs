@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     domain::{MerchantId, WaitReason},
-    reconcile::{Metrics, ports::SourceError},
+    reconcile::{
+        Metrics,
+        ports::{ROW_STATUSES, SourceError},
+    },
 };
 
 /// How long a request sleeps before it looks at the circuit again.
@@ -188,7 +191,7 @@ fn is_answered(result: &Result<Response>) -> bool {
 /// Whether what is shown may have broken the answer, and not what is on the way to it.
 pub fn may_be_of_a_row(result: &Result<Response>) -> bool {
     match result {
-        Ok(response) => response.status() == StatusCode::INTERNAL_SERVER_ERROR,
+        Ok(response) => ROW_STATUSES.contains(&response.status().as_u16()),
         Err(_) => is_answered(result),
     }
 }

@@ -39,6 +39,8 @@ pub enum Fault {
 pub enum Breakage {
     /// The server answers 500.
     ServerError,
+    /// A gateway answers 502, because the server behind it broke.
+    BadGateway,
     /// The server answers 200, and the body says 500.
     FailedStatus,
     /// One text is cut inside a character.
@@ -60,6 +62,7 @@ impl Breakage {
         let inner = |text: &str| format!(r#"{{"broken":"{text}",{}"#, &row[1..]);
         Ok(match self {
             Self::ServerError => return Err(Fault::status(500)),
+            Self::BadGateway => return Err(Fault::status(502)),
             Self::FailedStatus => {
                 return Err(Fault::ok(
                     "application/json",

@@ -22,8 +22,9 @@ on_every_database!(
     a_list_sent_as_an_object_with_numeric_keys_is_read,
 );
 
-const BREAKAGES: [Breakage; 6] = [
+const BREAKAGES: [Breakage; 7] = [
     Breakage::ServerError,
+    Breakage::BadGateway,
     Breakage::FailedStatus,
     Breakage::NotText,
     Breakage::ControlCharacter,
@@ -36,7 +37,11 @@ const BREAKAGES: [Breakage; 6] = [
 fn count_of(breakage: Breakage) -> usize {
     match breakage {
         Breakage::NotText | Breakage::ControlCharacter => 4,
-        Breakage::ServerError | Breakage::FailedStatus | Breakage::NotJson | Breakage::TooLarge => 5,
+        Breakage::ServerError
+        | Breakage::BadGateway
+        | Breakage::FailedStatus
+        | Breakage::NotJson
+        | Breakage::TooLarge => 5,
     }
 }
 

@@ -25,7 +25,7 @@ async fn a_trace_of_each_run(engine: Engine) {
     let collector = Collector::start().await;
     let mut site = Site::new(engine, [shop(1001, 0, 70), shop(1002, 0, 3)]).await;
     site.set("TELEMETRY__OTLP_ENDPOINT", &collector.endpoint);
-    site.salla.world().script(1001, [Fault::status(502)]);
+    site.salla.world().script(1001, [Fault::status(503)]);
     site.salla.world().script(1002, [Fault::status(403)]);
     let mut daemon = site.serve().await;
     for merchant in [1001, 1002] {
@@ -82,9 +82,9 @@ fn assert_whole(spans: &[Received], root: &Received, system: &str) {
         assert!(request.attribute("url.full").contains("/v2/orders?"), "{request:?}");
     }
     let refused: Vec<_> =
-        requests.iter().filter(|request| request.attribute("http.response.status_code") == "502").collect();
+        requests.iter().filter(|request| request.attribute("http.response.status_code") == "503").collect();
     assert_eq!(refused.len(), 1);
-    assert_eq!(refused[0].attribute("error.type"), "502");
+    assert_eq!(refused[0].attribute("error.type"), "503");
     assert_eq!(refused[0].span.status.as_ref().unwrap().code(), StatusCode::Error);
     let again: Vec<_> =
         requests.iter().filter(|request| request.attribute("http.request.resend_count") == "1").collect();

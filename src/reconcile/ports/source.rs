@@ -246,11 +246,19 @@ impl SourceError {
     }
 }
 
+/// The answers of a server that breaks on one row, and of a gateway before such a server. 503 says that the server is
+/// unavailable for all.
+pub const ROW_STATUSES: [u16; 3] = [500, 502, 504];
+
 impl SourceError {
     /// Whether a single row of the page may have caused it.
     #[must_use]
     pub fn is_per_row(&self) -> bool {
-        matches!(self, Self::Malformed { .. } | Self::Unavailable { status: Some(500), .. })
+        match self {
+            Self::Malformed { .. } => true,
+            Self::Unavailable { status, .. } => status.is_some_and(|status| ROW_STATUSES.contains(&status)),
+            _ => false,
+        }
     }
 }
 
