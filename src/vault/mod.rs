@@ -1,4 +1,4 @@
-//! Tokens at rest: sealed by one of several [keepers](Keepers), each text bound to the merchant and the kind of token, so
+//! Tokens at rest: sealed by one of several [backends](TokenBackends), each text bound to the merchant and the kind of token, so
 //! that one that is moved to another row does not open.
 //!
 //! | Sealed by | A sealed token reads |

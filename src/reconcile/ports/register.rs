@@ -125,7 +125,7 @@ impl Applied {
 
 /// The register.
 ///
-/// The database keeps sealed tokens (`MerchantRegistry<Sealed>`); the vault encrypts them for callers with plain tokens. Where a merchant stands afterwards is [`MerchantStatus`](crate::domain::Standing)'s to say, and each call is
+/// The database keeps sealed tokens (`MerchantRegistry<Sealed>`); the vault encrypts them for callers with plain tokens. Where a merchant stands afterwards is [`MerchantStatus`](crate::domain::MerchantStatus)'s to say, and each call is
 /// one transaction that holds the merchant's row.
 ///
 /// New tokens always win over a refresh that is under way: their version is one that no refresh leads to. A merchant
