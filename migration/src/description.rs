@@ -33,6 +33,9 @@ impl Dialect {
     }
 }
 
+/// The reference of a table to its merchant, with whom its rows are deleted.
+pub const OF_MERCHANT: &str = "FOREIGN KEY (merchant_id) REFERENCES merchants (merchant_id) ON DELETE CASCADE";
+
 /// Rights on a table of which the program updates no row.
 pub const WITHOUT_UPDATE: &[&str] = &["SELECT", "INSERT", "DELETE"];
 
@@ -121,7 +124,7 @@ impl Table {
         self
     }
 
-    /// What every kind of record has in common. Another program writes these tables too and knows only Salla's columns, so
+    /// The columns that every kind of record has. Another program writes these tables too and knows only Salla's columns, so
     /// every other column has a default.
     pub fn record_columns(mut self) -> Self {
         self.content_hash = true;

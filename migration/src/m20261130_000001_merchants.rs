@@ -1,8 +1,6 @@
 //! The registered merchants: their tokens, the state of the app's installation, and the waits that Salla asks for.
 
-use crate::description::{Table, WITHOUT_DELETE, WITHOUT_UPDATE};
-
-const OF_MERCHANT: &str = "FOREIGN KEY (merchant_id) REFERENCES merchants (merchant_id) ON DELETE CASCADE";
+use crate::description::{OF_MERCHANT, Table, WITHOUT_DELETE, WITHOUT_UPDATE};
 
 pub fn tables() -> Vec<Table> {
     vec![merchants(), credentials(), installations(), webhook_events(), rate_limit_backoffs()]

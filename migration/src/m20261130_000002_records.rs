@@ -1,8 +1,6 @@
 //! The records of Salla, and what the program remembers of each. Platforms read and write the first five tables.
 
-use crate::description::{APPEND_ONLY, Dialect, Table, WITHOUT_DELETE};
-
-const OF_MERCHANT: &str = "FOREIGN KEY (merchant_id) REFERENCES merchants (merchant_id) ON DELETE CASCADE";
+use crate::description::{APPEND_ONLY, Dialect, OF_MERCHANT, Table, WITHOUT_DELETE};
 
 pub fn tables() -> Vec<Table> {
     vec![

@@ -13,7 +13,7 @@ use super::{
     setup_error::StoreError,
 };
 
-/// Each statement of a migration has PostgreSQL's limit, too.
+/// All migrations together. PostgreSQL also limits each statement.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How long a migration tries to get a lock that another session holds, a `lock_timeout` at a time.
@@ -49,7 +49,7 @@ impl Store {
         Ok(())
     }
 
-    /// Reverts every migration, and with them every table of ours.
+    /// Reverts every migration, and with them every table.
     ///
     /// # Errors
     /// When the database refuses.

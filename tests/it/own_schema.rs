@@ -7,7 +7,7 @@ use crate::support::{Engine, Site, site::shop};
 on_every_database!(@ postgres:
     nothing_is_created_outside_the_schema,
     every_table_and_column_has_a_comment,
-    the_printed_grants_are_enough_and_no_more,
+    the_printed_grants_are_enough_and_each_is_checked,
 );
 
 /// The platform has tables of the same names in `public`.
@@ -49,7 +49,7 @@ async fn every_table_and_column_has_a_comment(engine: Engine) {
 }
 
 /// A role with the printed rights runs everything but migrations; with one right less it is not ready.
-async fn the_printed_grants_are_enough_and_no_more(engine: Engine) {
+async fn the_printed_grants_are_enough_and_each_is_checked(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 3)]).await;
     let role = format!("daemon_{}", std::process::id());
     site.database.execute(&format!("DROP ROLE IF EXISTS {role}"), []).await;
