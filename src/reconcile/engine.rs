@@ -242,7 +242,8 @@ impl<S, T> RunContext<'_, S, T> {
         };
         let committed = self.target.commit(&self.claim.lease, commit).await?;
         progress.part().totals = committed.totals;
-        progress.bad.extend(batch.unreadable.iter().filter_map(|bad| bad.id));
+        let unreadable = batch.unreadable.iter().chain(&batch.counted_already);
+        progress.bad.extend(unreadable.filter_map(|bad| bad.id));
         progress.commits += 1;
         progress.pending.committed();
         if committed.cancel { Err(EngineError::Cancelled) } else { Ok(()) }

@@ -9,10 +9,14 @@ use super::{
     ports::{Cursor, MerchantContext, Page, PageRequest, Row, RowKey, Seen},
     walk::{Answer, ListWalk, SeenIds, WalkError},
 };
-use crate::domain::{Listing, Record, Resource, STORED_STAMP_TOLERANCE, Scope, Summary, Unreadable};
+use crate::domain::{Listing, Outcome, Record, Resource, STORED_STAMP_TOLERANCE, Scope, Summary, Unreadable};
 
 /// So many records of each kind are asked for to tell a store's trouble from that of others.
 const CONTROLS: usize = 3;
+
+/// Why a row was not read that no answer showed.
+const BREAKS_EVERY_PAGE: &str =
+    "a row of the list breaks every page that holds it, and stands on another one each time";
 
 /// Where a run is among the lists.
 #[derive(Debug)]
@@ -100,6 +104,7 @@ impl ListReader {
             scopes,
             left_out: 0,
             unidentified: 0,
+            failed_rows: 0,
             walk: ListWalk::new(entered_by_change, 1),
         };
         (cursor, Seen::new())
@@ -140,6 +145,14 @@ impl ListReader {
         self.seen.contains_key(&id)
     }
 
+    /// Whether a row that broke its page may be the record that cannot be read at its own address either. Each such row
+    /// stands for one record.
+    pub fn matches_failed_row(&mut self) -> bool {
+        let is_matched = self.cursor.failed_rows > 0;
+        self.cursor.failed_rows = self.cursor.failed_rows.saturating_sub(1);
+        is_matched
+    }
+
     /// Notes that the lists left out so many more records that they ought to hold, and returns how many they did.
     pub fn note_left_out(&mut self, more: u32) -> u32 {
         self.cursor.left_out += more;
@@ -174,21 +187,29 @@ impl ListReader {
             self.start_list();
             return Ok(Step::Replanned("the list is longer than the server lets it be read; its days are divided"));
         }
-        let keys: Vec<RowKey> = page.rows.iter().map(|listed| listed.key).collect();
-        let answer = Answer { rows: &keys, total_pages: page.total_pages, total: page.total };
+        let mut keys: Vec<RowKey> = page.rows.iter().map(|listed| listed.key).collect();
+        let failed_rows = keys.iter_mut().zip(&page.rows).filter(|(_, listed)| listed.breaks_its_page());
+        self.cursor.walk.number_failed_rows(failed_rows.map(|(key, _)| key), &self.seen);
+        let Page { total_pages, total, is_broken, .. } = page;
+        let answer = Answer { rows: &keys, total_pages, total, is_broken };
         let pass = self.cursor.walk.pass();
         let marks = self.cursor.walk.admit(answer, &mut self.seen, self.cursor.observed_at, self.began.elapsed())?;
         self.cursor.commits += 1;
+        let mut unread = 0;
         if self.cursor.walk.next().is_none() {
+            unread = self.cursor.walk.unread();
             self.cursor.scopes.pop();
             if !self.cursor.scopes.is_empty() {
                 self.start_list();
             }
         }
         let ids = vec![(pass, keys.iter().map(|key| key.id).collect())];
-        let admitted = split_seen(page, &marks, ids);
-        let unidentified = admitted.unreadable.iter().filter(|bad| bad.id.is_none()).count();
-        self.cursor.unidentified += u32::try_from(unidentified).unwrap_or(u32::MAX);
+        let mut admitted = split_seen(page, &marks, ids);
+        admitted.unreadable.extend((0..unread).map(|_| Unreadable::failed(BREAKS_EVERY_PAGE)));
+        for bad in admitted.unreadable.iter().filter(|bad| bad.id.is_none()) {
+            self.cursor.unidentified += 1;
+            self.cursor.failed_rows += u32::from(bad.outcome == Outcome::Failed);
+        }
         Ok(Step::Page(admitted))
     }
 

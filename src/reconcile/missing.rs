@@ -174,6 +174,7 @@ where
                 }
                 records.push(record);
             }
+            Err(bad) if reader.matches_failed_row() => batch.counted_already.push(bad),
             Err(bad) => batch.unreadable.push(bad),
         }
     }

@@ -248,7 +248,7 @@ impl<C: CredentialStore> Auth<C> {
                 Some(_) if Instant::now() < patience => sleep(LOOK_EVERY).await,
                 _ => {
                     return Err(SourceError::Unavailable {
-                        status: None,
+                        per_row: false,
                         reason: "another process could not renew the token".to_owned(),
                     });
                 }

@@ -197,14 +197,31 @@ impl Breakers {
     }
 
     /// Salla could not be reached, or was broken; `single`: by a request for one record.
-    pub fn failed(&mut self, merchant: MerchantId, single: bool, trouble: Trouble, now: Instant) {
+    pub fn failed(&mut self, merchant: MerchantId, single: bool, trouble: &Trouble, now: Instant) {
+        self.store_failed(merchant, single, trouble, now);
+        self.host_failed(merchant, now);
+    }
+
+    /// A page failed that one of its rows may have broken. It counts for the host; a part of such a page only shows that a
+    /// host is still away.
+    pub fn page_failed(&mut self, merchant: MerchantId, is_whole: bool, now: Instant) {
+        if is_whole || self.host.state != State::Closed {
+            self.host_failed(merchant, now);
+        }
+    }
+
+    /// Counts a failure for the store alone, unless the host is away.
+    pub fn store_failed(&mut self, merchant: MerchantId, single: bool, trouble: &Trouble, now: Instant) {
         if self.host.state == State::Closed {
             let fresh = || StoreBreaker { breaker: Breaker::default(), since: now, last: trouble.clone() };
             let store = self.stores.entry(merchant).or_insert_with(fresh);
             let requests = if single { SINGLE_RECORDS } else { 1 };
             store.breaker.failed(self.attempts.saturating_mul(requests), now);
-            store.last = trouble;
+            store.last = trouble.clone();
         }
+    }
+
+    fn host_failed(&mut self, merchant: MerchantId, now: Instant) {
         if self.failing.len() < STORES {
             self.failing.insert(merchant);
         }
@@ -239,7 +256,7 @@ mod tests {
 
     fn fail(breakers: &mut Breakers, stores: i64, times: i64, now: Instant) {
         for time in 0..times {
-            breakers.failed(MerchantId(time % stores), false, trouble(), now);
+            breakers.failed(MerchantId(time % stores), false, &trouble(), now);
         }
     }
 
@@ -253,7 +270,7 @@ mod tests {
         let later = now + FIRST_PAUSE;
         assert_eq!(breakers.admit(OTHER, later), Ok(()));
         assert!(breakers.admit(STORE, later).is_err(), "one probe at a time");
-        breakers.failed(OTHER, false, trouble(), later);
+        breakers.failed(OTHER, false, &trouble(), later);
         assert_eq!(breakers.admit(OTHER, later), Err(Refused::Host(FIRST_PAUSE * 2)));
         assert_eq!(breakers.admit(OTHER, later + FIRST_PAUSE * 2), Ok(()));
         breakers.succeeded(OTHER, now);
@@ -275,7 +292,7 @@ mod tests {
         assert_eq!(breakers.resting(STORE, later), Some(expected));
         assert_eq!(breakers.admit(STORE, later), Ok(()));
         assert_eq!(breakers.admit(STORE, later), Err(Refused::Probing));
-        breakers.failed(STORE, false, trouble(), later);
+        breakers.failed(STORE, false, &trouble(), later);
         assert_eq!(breakers.resting(STORE, later).unwrap().pause, FIRST_PAUSE * 2);
         assert_eq!(breakers.admit(STORE, later + FIRST_PAUSE * 2), Ok(()));
         breakers.succeeded(STORE, now);
@@ -291,7 +308,7 @@ mod tests {
         assert!(breakers.resting(STORE, now).unwrap().alone);
         let tomorrow = now + Duration::from_secs(86_400);
         assert_eq!(breakers.admit(STORE, tomorrow), Ok(()));
-        breakers.failed(STORE, false, trouble(), tomorrow);
+        breakers.failed(STORE, false, &trouble(), tomorrow);
         assert_eq!(breakers.admit(STORE, tomorrow), Ok(()), "it has three attempts again");
     }
 
@@ -299,10 +316,10 @@ mod tests {
     fn a_record_that_cannot_be_shown_is_not_the_store_s_trouble() {
         let (mut breakers, now) = (Breakers::new(3), Instant::now());
         for _ in 1..3 * SINGLE_RECORDS {
-            breakers.failed(STORE, true, trouble(), now);
+            breakers.failed(STORE, true, &trouble(), now);
             assert_eq!(breakers.admit(STORE, now), Ok(()));
         }
-        breakers.failed(STORE, true, trouble(), now);
+        breakers.failed(STORE, true, &trouble(), now);
         assert_eq!(breakers.admit(STORE, now), Err(Refused::Store));
     }
 
@@ -335,7 +352,7 @@ mod tests {
             assert!(wait <= LONGEST_PAUSE);
             now += wait;
             assert_eq!(breakers.admit(STORE, now), Ok(()));
-            breakers.failed(STORE, false, trouble(), now);
+            breakers.failed(STORE, false, &trouble(), now);
         }
         now += LONGEST_PAUSE;
         assert_eq!(breakers.admit(STORE, now), Ok(()));

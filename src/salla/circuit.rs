@@ -12,16 +12,14 @@ use tokio::time::{Instant, sleep};
 use super::{
     answer::Call,
     breaker::{Breakers, Refused, State, Trouble},
-    error::{Broken, CircuitOpen, into_source_error},
+    error::{Broken, CircuitOpen, into_source_error, is_sent},
     request::Divisible,
     waits::Waits,
 };
 use crate::{
     domain::{MerchantId, WaitReason},
-    reconcile::{
-        Metrics,
-        ports::{ROW_STATUSES, SourceError},
-    },
+    foreign::retry_after,
+    reconcile::{Metrics, ports::SourceError},
 };
 
 /// How long a request sleeps before it looks at the circuit again.
@@ -69,7 +67,7 @@ impl Circuit {
     pub fn after(&self, merchant: MerchantId, error: SourceError) -> AfterFailure {
         if self.when_open == OnOpenCircuit::Fail {
             return AfterFailure::GiveUp(match error {
-                SourceError::Resting { reason, .. } => SourceError::Unavailable { reason, status: None },
+                SourceError::Resting { reason, .. } => SourceError::Unavailable { reason, per_row: false },
                 error => error,
             });
         }
@@ -84,7 +82,7 @@ impl Circuit {
                 Some(resting) if resting.since > PATIENCE && resting.is_its_own() => {
                     breakers.forget(merchant);
                     AfterFailure::GiveUp(match resting.last {
-                        Trouble::Unavailable(reason) => SourceError::Unavailable { reason, status: None },
+                        Trouble::Unavailable(reason) => SourceError::Unavailable { reason, per_row: false },
                         Trouble::Malformed(reason) => SourceError::Malformed { reason },
                     })
                 }
@@ -106,7 +104,7 @@ impl Circuit {
             other => Trouble::Malformed(other.to_string()),
         };
         self.with(merchant, |breakers, now| {
-            (0..attempts).for_each(|_| breakers.failed(merchant, false, trouble.clone(), now));
+            (0..attempts).for_each(|_| breakers.store_failed(merchant, false, &trouble, now));
         });
         self.after(merchant, error)
     }
@@ -166,9 +164,12 @@ impl Middleware for CircuitBreakerLayer {
         match trouble(&result) {
             // The record breaks Salla, and did so before.
             Some(_) if suspect && is_answered(&result) => {}
-            // A row of the page may break it.
-            Some(_) if is_divided(divisible) && may_be_of_a_row(&result) => {}
-            Some(trouble) => self.0.with(merchant, |breakers, now| breakers.failed(merchant, single, trouble, now)),
+            // A row of the page may break it: the store is blamed later, if it breaks no page.
+            Some(_) if is_divided(divisible) && may_be_of_a_row(&result) => {
+                self.0
+                    .with(merchant, |breakers, now| breakers.page_failed(merchant, divisible == Divisible::Page, now));
+            }
+            Some(trouble) => self.0.with(merchant, |breakers, now| breakers.failed(merchant, single, &trouble, now)),
             None => self.0.with(merchant, |breakers, now| breakers.succeeded(merchant, now)),
         }
         result
@@ -188,11 +189,12 @@ fn is_answered(result: &Result<Response>) -> bool {
     }
 }
 
-/// Whether what is shown may have broken the answer, and not what is on the way to it.
+/// Whether a row of the answer may have caused the failure: Salla had the request, and announces no pause for all.
 pub fn may_be_of_a_row(result: &Result<Response>) -> bool {
     match result {
-        Ok(response) => ROW_STATUSES.contains(&response.status().as_u16()),
-        Err(_) => is_answered(result),
+        Ok(response) => response.status().is_server_error() && retry_after(response.headers()).is_none(),
+        Err(Error::Reqwest(error)) => is_sent(error),
+        Err(Error::Middleware(_)) => is_answered(result),
     }
 }
 

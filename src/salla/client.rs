@@ -230,6 +230,7 @@ impl<C: CredentialStore> SallaClient<C> {
                 replaced,
                 requests: get.requests.clone(),
                 attempts: RequestCount::default(),
+                broken: get.broken.clone(),
             })
             .send()
             .await
@@ -263,7 +264,8 @@ fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
     }
     let reason = format!("{status}: {}", complaint(&response));
     if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
-        return Err(SourceError::Unavailable { reason, status: Some(status.as_u16()) });
+        let per_row = status.is_server_error() && retry_after(response.headers()).is_none();
+        return Err(SourceError::Unavailable { reason, per_row });
     }
     if status.is_redirection() {
         return Err(SourceError::Redirected { status: status.as_u16() });

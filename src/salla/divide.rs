@@ -88,7 +88,7 @@ impl<C: CredentialStore> SallaClient<C> {
             match self.fetch::<R>(of(&part), divisible, requests).await {
                 // The server has pages of its own size.
                 Ok(fetched) if fetched.rows.len() > part.size as usize => return Err(error),
-                Ok(Fetched { rows: fetched, pagination, served_at }) => {
+                Ok(Fetched { rows: fetched, pagination, served_at, .. }) => {
                     rows.extend(part.cut(fetched));
                     known = Some((part.size, pagination, served_at));
                 }
@@ -98,7 +98,8 @@ impl<C: CredentialStore> SallaClient<C> {
             }
         }
         let (small, pagination, served_at) = known.ok_or(error)?;
-        Ok(Fetched { rows, pagination: in_pages_of(size, small, pagination), served_at })
+        let is_broken = !rows.iter().any(Listed::breaks_its_page);
+        Ok(Fetched { rows, pagination: in_pages_of(size, small, pagination), served_at, is_broken })
     }
 
     /// Whether the store answers with one of these rows, or says that it does not exist.

@@ -35,10 +35,17 @@ pub fn malformed(reason: &str) -> SourceError {
     SourceError::Malformed { reason: reason.to_owned() }
 }
 
+/// Whether Salla may have had the request: the connection stood, and then broke or stayed silent.
+pub fn is_sent(error: &reqwest::Error) -> bool {
+    !error.is_connect() && !error.is_builder() && !error.is_redirect()
+}
+
 /// What the middlewares gave up with.
 pub fn into_source_error(error: &reqwest_middleware::Error) -> SourceError {
     match error {
-        reqwest_middleware::Error::Reqwest(error) => SourceError::Unavailable { reason: causes(error), status: None },
+        reqwest_middleware::Error::Reqwest(error) => {
+            SourceError::Unavailable { reason: causes(error), per_row: is_sent(error) }
+        }
         reqwest_middleware::Error::Middleware(error) => {
             if let Some(LastAttempt(last)) = error.downcast_ref() {
                 into_source_error(last)
@@ -49,11 +56,11 @@ pub fn into_source_error(error: &reqwest_middleware::Error) -> SourceError {
             } else if error.is::<CircuitOpen>() {
                 SourceError::NotAsked
             } else if let Some(broken @ Broken::FailedStatus(status)) = error.downcast_ref() {
-                SourceError::Unavailable { reason: broken.to_string(), status: Some(*status) }
+                SourceError::Unavailable { reason: broken.to_string(), per_row: *status >= 500 }
             } else if let Some(broken) = error.downcast_ref::<Broken>() {
                 malformed(&broken.to_string())
             } else {
-                SourceError::Unavailable { reason: clip(&error.to_string()), status: None }
+                SourceError::Unavailable { reason: clip(&error.to_string()), per_row: false }
             }
         }
     }

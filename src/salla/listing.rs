@@ -65,7 +65,7 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
             }
             fetched => fetched?,
         };
-        let Fetched { rows, pagination, served_at } = fetched;
+        let Fetched { rows, pagination, served_at, is_broken } = fetched;
         let (rows, out_of_scope) = match request.scope {
             Scope::Changed { since } => self.changed_only(rows, since)?,
             Scope::Created { .. } => (rows, None),
@@ -77,6 +77,7 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
             total_pages: pagination.total_pages,
             total: pagination.total,
             served_at,
+            is_broken,
             out_of_scope,
         })
     }
@@ -222,7 +223,7 @@ impl<C: CredentialStore> SallaClient<C> {
         }
         let pagination = if R::LIST.paged { announced } else { Pagination::whole(rows.len()) };
         let rows = rows.iter().map(|row| self.read(request.whose, row, answer.served_at)).collect();
-        Ok(Fetched { rows, pagination, served_at: answer.served_at })
+        Ok(Fetched { rows, pagination, served_at: answer.served_at, is_broken: get.broken.get() > 0 })
     }
 
     /// Reads what is to be known of a row, in an answer of this instant.
@@ -277,6 +278,8 @@ pub(super) struct Fetched<R> {
     pub rows: Vec<Listed<R>>,
     pub pagination: Pagination,
     pub served_at: Option<DateTime<Utc>>,
+    /// A row broke an answer to the same request, and is not among the rows.
+    pub is_broken: bool,
 }
 
 fn unreadable(id: i64, path: &str, reason: &str) -> Unreadable {

@@ -24,6 +24,8 @@ pub(super) struct Get<'a> {
     pub counted_by_address: bool,
     /// Raised by every attempt.
     pub requests: &'a RequestCount,
+    /// Raised by every attempt that failed and that a row of the answer may have broken.
+    pub broken: RequestCount,
 }
 
 impl<'a> Get<'a> {
@@ -44,6 +46,7 @@ impl<'a> Get<'a> {
             divisible: Divisible::No,
             counted_by_address: R::COUNTED_BY_ADDRESS,
             requests,
+            broken: RequestCount::default(),
         }
     }
 }

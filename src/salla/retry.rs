@@ -82,6 +82,9 @@ pub struct CountAttempts {
 impl Middleware for CountAttempts {
     async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
         let result = next.run(request, extensions).await;
+        if let Some(call) = extensions.get::<Call>().filter(|_| may_be_of_a_row(&result)) {
+            call.broken.add_one();
+        }
         let attempts = |call: &Call| match call.divisible {
             // Two rows of it are asked for next.
             Divisible::Page if may_be_of_a_row(&result) => self.max_attempts.saturating_sub(2),

@@ -191,7 +191,7 @@ async fn fail(world: &Arc<Mutex<World>>, asked: &Asked, fault: Fault) -> Respons
             body.truncate(body.len() / 2);
             ([(header::CONTENT_TYPE, "application/json")], body).into_response()
         }
-        Fault::CutOff => cut_off(json_response(right())).await,
+        Fault::CutOff => cut_off(right().into()),
         Fault::Hang(pause) => {
             tokio::time::sleep(pause).await;
             asked.right(&world.lock(), 0).map_or_else(|refusal| answer(&refusal), json_response)
@@ -215,23 +215,19 @@ async fn fail(world: &Arc<Mutex<World>>, asked: &Asked, fault: Fault) -> Respons
     }
 }
 
-/// The first half of an answer's body, and then the connection is cut.
-pub async fn cut_off(answer: Response) -> Response {
-    let (parts, body) = answer.into_parts();
-    let whole = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
-    let half = whole.slice(..whole.len() / 2);
+/// The first half of a body, and then the connection is cut.
+pub fn cut_off(body: Bytes) -> Response {
+    let half = body.slice(..body.len() / 2);
     let cut = Err(std::io::Error::other("cut off"));
-    (
-        parts.status,
-        [(header::CONTENT_TYPE, "application/json")],
-        Body::from_stream(stream::iter([Ok::<Bytes, _>(half), cut])),
-    )
-        .into_response()
+    let body = Body::from_stream(stream::iter([Ok::<Bytes, _>(half), cut]));
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 pub fn answer(fault: &Fault) -> Response {
-    let Fault::Answer { status, headers, body } = fault else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    let (status, headers, body) = match fault {
+        Fault::Answer { status, headers, body } => (status, headers, body),
+        Fault::CutOff => return cut_off(Bytes::from_static(b"{}")),
+        _ => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     };
     let mut response = body.clone().into_response();
     *response.status_mut() = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -41,6 +41,10 @@ pub enum Breakage {
     ServerError,
     /// A gateway answers 502, because the server behind it broke.
     BadGateway,
+    /// A gateway answers 503, because the server behind it broke.
+    Unavailable,
+    /// The connection is cut.
+    CutOff,
     /// The server answers 200, and the body says 500.
     FailedStatus,
     /// One text is cut inside a character.
@@ -63,6 +67,8 @@ impl Breakage {
         Ok(match self {
             Self::ServerError => return Err(Fault::status(500)),
             Self::BadGateway => return Err(Fault::status(502)),
+            Self::Unavailable => return Err(Fault::status(503)),
+            Self::CutOff => return Err(Fault::CutOff),
             Self::FailedStatus => {
                 return Err(Fault::ok(
                     "application/json",

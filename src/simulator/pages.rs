@@ -30,6 +30,7 @@ pub fn page<I: Item>(world: &World, merchant_id: i64, query: &Params, number: us
         Ties::ById => {}
         Ties::EachRequest => shuffle_ties(world, query, &mut listed, world.seen.len()),
         Ties::EachPage => shuffle_ties(world, query, &mut listed, number * 1_000 + per_page),
+        Ties::EachPageNumber => shuffle_ties(world, query, &mut listed, number),
     }
     let items = listed.into_iter().map(Row::Item).chain(raw.iter().map(Row::Raw));
     let shown: Vec<String> = items

@@ -29,7 +29,8 @@ pub async fn refresh(State(world): State<Arc<Mutex<World>>>, Form(form): Form<Ha
         // The refresh token is used up all the same.
         Some(Fault::CutOff) => {
             let answer = exchange(&mut world.lock(), form.get("refresh_token").map_or("", String::as_str));
-            return cut_off(answer).await;
+            let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await;
+            return cut_off(body.unwrap_or_default());
         }
         Some(fault) => return answer(&fault),
         None => {}

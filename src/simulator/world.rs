@@ -53,6 +53,8 @@ pub enum Ties {
     /// In another order on each page, which is the same whenever that page is asked for: as of a database that keeps no
     /// more rows in memory than the page needs.
     EachPage,
+    /// The same, and of whatever size the page is.
+    EachPageNumber,
 }
 
 /// What the days of `from_date` and `to_date` hold.

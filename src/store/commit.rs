@@ -234,7 +234,7 @@ fn report<R: Stored>(page: &PageCommit<'_, R>, written: &HashMap<i64, Written>) 
     if !newer.is_empty() {
         tracing::info!(records = newer.len(), salla.ids = ?newer, "stored {} are newer than Salla's answer, with other content", R::RESOURCE);
     }
-    for bad in &page.batch.unreadable {
+    for bad in page.batch.unreadable.iter().chain(&page.batch.counted_already) {
         let (one, outcome) = (R::RESOURCE.one(), bad.outcome.as_str());
         tracing::warn!(salla.id = bad.id, path = %bad.path, reason = %bad.reason, "{one} {outcome}");
     }

@@ -36,7 +36,8 @@ pub fn failed_and_recovered<'a, R: Record>(
     batch: &'a Batch<R>,
     written: &'a HashMap<i64, Written>,
 ) -> (Vec<(i64, Option<&'a str>)>, Vec<i64>) {
-    let skipped = batch.unreadable.iter().filter_map(|bad| Some((bad.id?, Some(bad.reason.as_str()))));
+    let unreadable = batch.unreadable.iter().chain(&batch.counted_already);
+    let skipped = unreadable.filter_map(|bad| Some((bad.id?, Some(bad.reason.as_str()))));
     let failed = written.iter().filter(|(_, (outcome, _))| *outcome == Outcome::Failed);
     let failed = failed.map(|(id, (_, reason))| (*id, reason.as_deref()));
     let failed: Vec<_> = skipped.chain(failed).collect();

@@ -20,11 +20,14 @@ on_every_database!(
     the_first_and_the_last_record_of_a_page_break_it,
     a_record_without_an_id_is_read_again_until_it_can_be,
     a_list_sent_as_an_object_with_numeric_keys_is_read,
+    a_record_that_breaks_its_page_and_its_own_address_counts_once,
 );
 
-const BREAKAGES: [Breakage; 7] = [
+const BREAKAGES: [Breakage; 9] = [
     Breakage::ServerError,
     Breakage::BadGateway,
+    Breakage::Unavailable,
+    Breakage::CutOff,
     Breakage::FailedStatus,
     Breakage::NotText,
     Breakage::ControlCharacter,
@@ -39,6 +42,8 @@ fn count_of(breakage: Breakage) -> usize {
         Breakage::NotText | Breakage::ControlCharacter => 4,
         Breakage::ServerError
         | Breakage::BadGateway
+        | Breakage::Unavailable
+        | Breakage::CutOff
         | Breakage::FailedStatus
         | Breakage::NotJson
         | Breakage::TooLarge => 5,
@@ -187,6 +192,24 @@ async fn a_record_without_an_id_is_read_again_until_it_can_be(engine: Engine) {
     let yesterday = Utc::now() - TimeDelta::days(1);
     let behind = "SELECT count(*) FROM watermarks WHERE watermark < $1";
     assert_eq!(site.database.number_of(behind, [yesterday.into()]).await, 0, "the watermark moves again");
+}
+
+/// It is held, so that the list lacks it and it is asked for at its own address.
+async fn a_record_that_breaks_its_page_and_its_own_address_counts_once(engine: Engine) {
+    for breakage in [Breakage::ServerError, Breakage::CutOff] {
+        let site = Site::new(engine, [shop(1001, 0, 200)]).await;
+        site.reconcile(1001, &[]).await;
+        let id = site.salla.world().shop(1001).orders[100].id;
+        site.salla.world().shop(1001).breaks.insert(id, breakage);
+        for night in 0..2 {
+            let run = site.reconcile(1001, &["--full"]).await;
+            assert_eq!(run["status"], "partial", "{breakage:?}, {night}: {run}");
+            assert_eq!(totals(&run), [200, 0, 0, 199, 0, 1], "{breakage:?}, {night}: {run}");
+            let named = format!("SELECT count(*) FROM failed_records WHERE salla_id = {id}");
+            assert_eq!(site.database.number(&named).await, 1, "{breakage:?}");
+        }
+        assert_eq!(site.database.number("SELECT count(*) FROM orders WHERE deleted_at IS NULL").await, 200);
+    }
 }
 
 async fn a_list_sent_as_an_object_with_numeric_keys_is_read(engine: Engine) {

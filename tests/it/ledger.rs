@@ -99,6 +99,7 @@ fn cursor(commits: u32) -> Cursor {
         scopes: vec![Scope::EVERYTHING],
         left_out: 0,
         unidentified: 0,
+        failed_rows: 0,
         walk: ListWalk::new(false, 1),
     }
 }

@@ -2,7 +2,7 @@
 //! each answer, so that some stand on two pages and as many on none.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use salla_reconciler::simulator::{Customer, Item, ListOrder, Order, Product, Shop, Ties};
+use salla_reconciler::simulator::{Breakage, Customer, Item, ListOrder, Order, Product, Shop, Ties};
 use serde_json::json;
 
 use crate::support::{
@@ -18,6 +18,7 @@ on_every_database!(
     products_and_customers_with_one_stamp_are_all_stored,
     a_row_that_is_really_listed_twice_counts_once,
     a_list_that_cannot_be_counted_fails,
+    ties_beside_a_record_that_breaks_its_page_are_all_stored,
 );
 
 /// A store of `all` orders, `tied` of which were changed by one action.
@@ -39,6 +40,7 @@ async fn orders_with_one_stamp_are_all_stored(engine: Engine) {
     let rounds = [
         (500, 300, ListOrder::UpdatedDescending, Ties::EachRequest),
         (500, 300, ListOrder::UpdatedAscending, Ties::EachPage),
+        (500, 300, ListOrder::UpdatedDescending, Ties::EachPageNumber),
         (200, 61, ListOrder::UpdatedDescending, Ties::EachPage),
         (200, 61, ListOrder::UpdatedAscending, Ties::EachRequest),
     ];
@@ -53,6 +55,33 @@ async fn orders_with_one_stamp_are_all_stored(engine: Engine) {
         assert_eq!(totals(&run)[0], all as u64, "{all} {order:?} {ties:?}: {run}");
         site.assert_equal(1001).await;
         assert_eq!(site.reconcile(1001, &["--full"]).await["status"], "succeeded");
+    }
+}
+
+/// The record that breaks its page stands at another place in each reading.
+async fn ties_beside_a_record_that_breaks_its_page_are_all_stored(engine: Engine) {
+    for (order, ties, tied) in [
+        (ListOrder::UpdatedDescending, Ties::EachPage, true),
+        (ListOrder::UpdatedAscending, Ties::EachPage, true),
+        (ListOrder::UpdatedDescending, Ties::EachPageNumber, true),
+        (ListOrder::UpdatedDescending, Ties::EachRequest, true),
+        (ListOrder::UpdatedDescending, Ties::EachPage, false),
+    ] {
+        let site = Site::new(engine, [bulk(300, 200)]).await;
+        let broken = {
+            let mut world = site.salla.world();
+            (world.list_order, world.ties) = (order, ties);
+            let place = if tied { 20 } else { 250 };
+            let id = world.shop(1001).orders[place].id;
+            world.shop(1001).breaks.insert(id, Breakage::ServerError);
+            id
+        };
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!((&run["status"], totals(&run)[5]), (&json!("partial"), 1), "{order:?} {ties:?} {broken}: {run}");
+        assert_eq!(site.database.number("SELECT count(*) FROM orders").await, 299, "{order:?} {ties:?}");
+        site.salla.world().shop(1001).breaks.clear();
+        assert_eq!(site.reconcile(1001, &["--full"]).await["status"], "succeeded");
+        site.assert_equal(1001).await;
     }
 }
 

@@ -45,6 +45,9 @@ pub struct Cursor {
     /// Records that could not be read and whose ids are not known.
     #[serde(default)]
     pub unidentified: u32,
+    /// Of these, rows that broke their pages and that no record at its own address has been matched with.
+    #[serde(default)]
+    pub failed_rows: u32,
     /// Where the walk over the present list stands.
     pub walk: ListWalk,
 }

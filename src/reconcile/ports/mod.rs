@@ -36,7 +36,7 @@ pub use register::{
     UnreadableEvent,
 };
 pub use source::{
-    LinesRead, Listed, MerchantContext, Page, PageRequest, ROW_STATUSES, RequestCount, Row, RowKey, Source, SourceError,
+    LinesRead, Listed, MerchantContext, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError,
 };
 pub use sweep::{EndedSweep, RecordedSweep, SweepDecision};
 pub use target::{

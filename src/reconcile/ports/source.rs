@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::CredentialError;
-use crate::domain::{Line, Listing, MerchantId, Record, RotationWindow, Scope, Summary, Unreadable};
+use crate::domain::{Line, Listing, MerchantId, Outcome, Record, RotationWindow, Scope, Summary, Unreadable};
 
 /// The merchant whose records are requested.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +40,8 @@ pub struct Page<R> {
     pub total: Option<u64>,
     /// What the server's clock showed; `None` when it does not say.
     pub served_at: Option<DateTime<Utc>>,
+    /// A row broke an answer to the same request, and is not among the rows: it stood elsewhere in the next answer.
+    pub is_broken: bool,
     /// The server does not keep to the scope, and why; the records have to be found in another way.
     pub out_of_scope: Option<&'static str>,
     /// The list is longer than the server lets it be read: the first and the last day of what it holds.
@@ -53,6 +55,14 @@ pub struct Listed<R> {
     pub key: RowKey,
     /// What it holds.
     pub row: Row<R>,
+}
+
+impl<R> Listed<R> {
+    /// Whether the answer fails that holds the row. Its id is not known, and the one in its key stands for its place.
+    #[must_use]
+    pub fn breaks_its_page(&self) -> bool {
+        matches!(&self.row, Row::Unreadable(bad) if bad.outcome == Outcome::Failed && bad.id.is_none())
+    }
 }
 
 /// What tells one row of a list from another, and in which order they stand.
@@ -183,8 +193,8 @@ pub enum SourceError {
     Unavailable {
         /// What happened to the last attempt.
         reason: String,
-        /// The status of the answer, if there was one.
-        status: Option<u16>,
+        /// Whether a row of the answer may be the cause: the request was sent, and no pause was announced.
+        per_row: bool,
     },
     /// Salla has not been answering for this store alone, which is left alone for a while.
     #[error("Salla does not answer for this store ({reason}), and is asked again in {}", whole_seconds(*pause))]
@@ -246,17 +256,13 @@ impl SourceError {
     }
 }
 
-/// The answers of a server that breaks on one row, and of a gateway before such a server. 503 says that the server is
-/// unavailable for all.
-pub const ROW_STATUSES: [u16; 3] = [500, 502, 504];
-
 impl SourceError {
     /// Whether a single row of the page may have caused it.
     #[must_use]
     pub fn is_per_row(&self) -> bool {
         match self {
             Self::Malformed { .. } => true,
-            Self::Unavailable { status, .. } => status.is_some_and(|status| ROW_STATUSES.contains(&status)),
+            Self::Unavailable { per_row, .. } => *per_row,
             _ => false,
         }
     }

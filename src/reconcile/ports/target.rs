@@ -46,6 +46,8 @@ pub struct Batch<R: Record> {
     pub records: Vec<PlannedWrite<R>>,
     /// Rows that could not be transformed.
     pub unreadable: Vec<Unreadable>,
+    /// Records that cannot be read and that a row stands for that broke its page and is counted.
+    pub counted_already: Vec<Unreadable>,
     /// The lines of some of them, by their ids: they replace those that are held.
     pub lines: HashMap<i64, Vec<Line>>,
     /// Summaries that were enough: their records are as they were.
@@ -70,6 +72,7 @@ impl<R: Record> Default for Batch<R> {
         Self {
             records: Vec::new(),
             unreadable: Vec::new(),
+            counted_already: Vec::new(),
             lines: HashMap::new(),
             unchanged: 0,
             checked: Vec::new(),
@@ -85,8 +88,9 @@ impl<R: Record> Default for Batch<R> {
 impl<R: Record> Batch<R> {
     /// Whether nothing of it differs from what is held, or from what is known of it.
     pub fn is_unchanged(&self) -> bool {
-        let Self { records, unreadable, lines, checked, gone, recovered, .. } = self;
-        let nothing_else = unreadable.is_empty() && lines.is_empty() && checked.is_empty();
+        let Self { records, unreadable, counted_already, lines, checked, gone, recovered, .. } = self;
+        let is_readable = unreadable.is_empty() && counted_already.is_empty();
+        let nothing_else = is_readable && lines.is_empty() && checked.is_empty();
         nothing_else
             && gone.is_empty()
             && recovered.is_empty()

@@ -20,7 +20,10 @@ mod pass;
 mod sizes;
 mod transitions;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -65,6 +68,8 @@ pub struct Answer<'a> {
     pub rows: &'a [RowKey],
     pub total_pages: Option<u32>,
     pub total: Option<u64>,
+    /// A row broke an earlier answer to the same request, and is not among the rows.
+    pub is_broken: bool,
 }
 
 /// Where in the list the walk is, and which way it goes.
@@ -131,6 +136,12 @@ pub struct ListWalk {
     reading: ScanInProgress,
     /// The readings that have come to their end.
     readings: Vec<CompletedScan>,
+    /// The numbers that stand for rows that break their pages.
+    failed_rows: Vec<i64>,
+    /// How many answers a row broke that then stood elsewhere.
+    broken_answers: u64,
+    /// Rows that no reading showed, because they break every answer that holds them.
+    unread: u64,
     #[serde(skip)]
     previous: Option<(u32, Vec<RowKey>)>,
 }
@@ -157,6 +168,9 @@ impl ListWalk {
             count: Count::default(),
             reading: ScanInProgress::default(),
             readings: Vec::new(),
+            failed_rows: Vec::new(),
+            broken_answers: 0,
+            unread: 0,
             previous: None,
         }
     }
@@ -177,6 +191,11 @@ impl ListWalk {
         Some(sizes::page_size_for_reading(usual, again))
     }
 
+    /// How many rows the list holds that no reading showed, because they break every answer that holds them.
+    pub fn unread(&self) -> u64 {
+        self.unread
+    }
+
     /// The number of the present pass.
     pub fn pass(&self) -> u32 {
         self.pass
@@ -195,6 +214,7 @@ impl ListWalk {
         // Rows on no page: the server does not know how many pages there are.
         let total_pages = answer.total_pages.filter(|&pages| pages > 0 || answer.rows.is_empty());
         let answer = Answer { total_pages, ..answer };
+        self.broken_answers += u64::from(answer.is_broken);
         let pass = self.pass;
         let marks: Vec<_> = answer.rows.iter().map(|row| seen.insert(row.id, pass)).collect();
         let new = |mark: &Option<u32>| mark.is_none_or(|mark| mark < self.first_pass);
@@ -218,6 +238,30 @@ impl ListWalk {
         self.stale_pages = if stale { self.stale_pages + 1 } else { 0 };
         self.bound(number, answer, elapsed)?;
         Ok(marks)
+    }
+
+    /// Numbers rows that break their pages, beginning with the number of their place: their ids are not known. A further
+    /// reading counts each as one of those that the earlier readings met, wherever it stands now.
+    pub fn number_failed_rows<'a>(&mut self, rows: impl Iterator<Item = &'a mut RowKey>, seen: &SeenIds) {
+        let is_further = self.pass > self.first_pass;
+        let of_this_pass = |id: &i64| is_further && seen.get(id) == Some(&self.pass);
+        let mut met: HashSet<i64> = self.failed_rows.iter().copied().filter(of_this_pass).collect();
+        let of_other_list = |id: &i64| seen.get(id).is_some_and(|pass| *pass < self.first_pass);
+        for row in rows {
+            while of_other_list(&row.id) {
+                row.id = row.id.checked_add(1).filter(|id| *id < 0).unwrap_or(i64::MIN);
+            }
+            if is_further && (met.contains(&row.id) || !self.failed_rows.contains(&row.id)) {
+                row.id = self.failed_rows.iter().copied().find(|id| !met.contains(id)).unwrap_or(row.id);
+            }
+            while met.contains(&row.id) || of_other_list(&row.id) {
+                row.id = row.id.checked_add(1).filter(|id| *id < 0).unwrap_or(i64::MIN);
+            }
+            met.insert(row.id);
+            if !self.failed_rows.contains(&row.id) {
+                self.failed_rows.push(row.id);
+            }
+        }
     }
 
     /// Counts the rows of a page for the present reading, and for the proof by count.

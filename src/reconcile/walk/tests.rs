@@ -33,7 +33,7 @@ fn walk_sized(
     while let Some(number) = walk.next() {
         answers += 1;
         let sheet = list(number, walk.page_size());
-        let answer = Answer { rows: &sheet.rows, total_pages: sheet.total_pages, total: sheet.total };
+        let answer = Answer { rows: &sheet.rows, total_pages: sheet.total_pages, is_broken: false, total: sheet.total };
         // The state survives a process at any page.
         if answers % 2 == 0 {
             let previous = walk.previous.clone();
@@ -97,7 +97,7 @@ fn endless_lists_are_given_up() {
     let absurd = walk(|n| page(&[i64::from(n)], Some(1_000_000)));
     assert!(matches!(absurd.1, Err(WalkError::Endless { page: 1, .. })), "{:?}", absurd.1);
     let slow = ListWalk::new(true, 1).admit(
-        Answer { rows: &[key(1)], total_pages: None, total: None },
+        Answer { rows: &[key(1)], total_pages: None, total: None, is_broken: false },
         &mut SeenIds::new(),
         None,
         Duration::from_secs(300),

@@ -101,10 +101,15 @@ impl ListWalk {
         if self.count.is_complete() || agree(&self.readings, self.distinct) {
             return Ok(Phase::Whole);
         }
-        if self.is_hopeless() {
+        if !self.is_hopeless() {
+            return Ok(self.begin());
+        }
+        let missing = answer.total.and_then(|total| total.checked_sub(self.distinct)).unwrap_or(0);
+        if !self.has_ties || missing == 0 || missing > self.broken_answers {
             return Err(self.unstable(answer));
         }
-        Ok(self.begin())
+        self.unread = missing;
+        Ok(Phase::Whole)
     }
 
     /// Whether another reading is not likely to show what the earlier ones did not.
