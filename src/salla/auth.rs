@@ -18,7 +18,7 @@ use super::{
     save_tokens::persist,
     token::{Refresh, TokenEndpoint},
     token_cache::TokenCache,
-    user_info::UserInfo,
+    user_info::{AskedOwners, UserInfo},
 };
 use crate::{
     domain::MerchantId,
@@ -41,6 +41,7 @@ pub struct Auth<C> {
     pub(super) store: Arc<C>,
     endpoint: TokenEndpoint,
     pub(super) user_info: UserInfo,
+    pub(super) asked_owners: Arc<AskedOwners>,
     metrics: Arc<Metrics>,
     refreshes: TaskTracker,
     backoff: Arc<Mutex<Backoff>>,
@@ -55,6 +56,7 @@ impl<C> Clone for Auth<C> {
             store: Arc::clone(&self.store),
             endpoint: self.endpoint.clone(),
             user_info: self.user_info.clone(),
+            asked_owners: Arc::clone(&self.asked_owners),
             metrics: Arc::clone(&self.metrics),
             refreshes: self.refreshes.clone(),
             backoff: Arc::clone(&self.backoff),
@@ -67,7 +69,7 @@ impl<C> Clone for Auth<C> {
 impl<C: CredentialStore> Auth<C> {
     pub fn new(store: Arc<C>, endpoint: TokenEndpoint, user_info: UserInfo, metrics: Arc<Metrics>) -> Self {
         let (refreshes, backoff, known, turn) = (TaskTracker::new(), Arc::default(), Arc::default(), Arc::default());
-        Self { store, endpoint, user_info, metrics, refreshes, backoff, known, turn }
+        Self { store, endpoint, user_info, asked_owners: Arc::default(), metrics, refreshes, backoff, known, turn }
     }
 
     /// How many refreshes are under way.
@@ -94,6 +96,9 @@ impl<C: CredentialStore> Auth<C> {
             return Err(unauthorized(merchant, "it has said so before, and is not asked again"));
         }
         let now = Utc::now();
+        if current.tokens.expires_at.is_none_or(|end| end > now) {
+            self.require_owner(merchant, current.version, &current.tokens).await?;
+        }
         let lasts = current.tokens.expires_at > Some(now);
         let ends_soon = current.tokens.expires_at.is_some_and(|end| end - now < renew_ahead(current.issued_at, end));
         let idle = current.tokens.refresh.is_none() || current.refreshing_for.is_some();

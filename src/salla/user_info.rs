@@ -1,12 +1,14 @@
 //! The store that a token belongs to, by Salla's `oauth2/user/info`.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use http::header;
+use parking_lot::Mutex;
 use reqwest::Client;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 use url::Url;
 
 use super::{
@@ -49,32 +51,51 @@ impl UserInfo {
     }
 }
 
+/// A store whose token's owner could not be confirmed is asked about again after this long.
+const ASK_AGAIN: Duration = Duration::from_secs(3600);
+
+/// The tokens about whose owner this process has asked: their version, and when to ask again if there was no answer.
+#[derive(Debug, Default)]
+pub(super) struct AskedOwners(Mutex<HashMap<MerchantId, (i64, Option<Instant>)>>);
+
+impl AskedOwners {
+    fn is_due(&self, merchant: MerchantId, version: i64) -> bool {
+        match self.0.lock().get(&merchant) {
+            Some((asked, again)) if *asked == version => again.is_some_and(|again| again <= Instant::now()),
+            _ => true,
+        }
+    }
+}
+
 impl<C: CredentialStore> Auth<C> {
-    /// Refuses tokens that belong to another merchant, as when a refresh token was imported for the wrong one.
+    /// Refuses tokens that belong to another merchant: a refresh token that was imported for the wrong one, or tokens that
+    /// were stored while Salla did not answer. Asks Salla once for each version that is not confirmed.
     pub(super) async fn require_owner(
         &self,
         merchant: MerchantId,
         version: i64,
         tokens: &Tokens,
     ) -> Result<(), SourceError> {
-        if tokens.owner_confirmed {
+        if tokens.owner_confirmed || !self.asked_owners.is_due(merchant, version) {
             return Ok(());
         }
-        match self.user_info.owner(&tokens.access).await {
+        let again = match self.user_info.owner(&tokens.access).await {
             Ok(owner) if owner != merchant => {
                 self.give_up(merchant, version).await?;
-                Err(unauthorized(merchant, &format!("the token belongs to store {owner}")))
+                return Err(unauthorized(merchant, &format!("the token belongs to store {owner}")));
             }
-            Ok(_) => Ok(()),
+            Ok(_) => None,
             Err(reason) => {
                 tracing::warn!(
                     merchant.id = merchant.0,
                     reason,
-                    "Salla does not tell which store the renewed token belongs to"
+                    "Salla does not tell which store the token belongs to"
                 );
-                Ok(())
+                Some(Instant::now() + ASK_AGAIN)
             }
-        }
+        };
+        self.asked_owners.0.lock().insert(merchant, (version, again));
+        Ok(())
     }
 }
 

@@ -13,12 +13,14 @@ use uuid::Uuid;
 
 use super::{
     dialect::Dialect,
+    disk_failure::DiskFailure,
     error::{CALL_TIMEOUT, Trouble, is_held, is_lock_timeout, target_error, trouble},
     outbox::EventDelivery,
     pool::{self, AbortedBegins},
     queue_position::Frontier,
     setup_error::StoreError,
     stale_plans::StalePlans,
+    unrecorded_waits::UnrecordedWaits,
 };
 use crate::{
     domain::{Resource, Resources},
@@ -48,6 +50,8 @@ pub struct Store {
     pub(super) hand_over: EventDelivery,
     pub(super) begins: AbortedBegins,
     pub(super) stale_plans: StalePlans,
+    pub(super) disk_failure: DiskFailure,
+    pub(super) unrecorded_waits: UnrecordedWaits,
 }
 
 impl Store {
@@ -90,6 +94,8 @@ impl Store {
             hand_over: EventDelivery::default(),
             begins,
             stale_plans,
+            disk_failure: DiskFailure::default(),
+            unrecorded_waits: UnrecordedWaits::default(),
         })
     }
 
@@ -158,6 +164,7 @@ impl Store {
                 Err(_) => return Err(TargetError::Unavailable("no answer within 40 s".into())),
             };
             self.stale_plans.note(&error);
+            self.disk_failure.note(&error);
             match pauses.next() {
                 // A lock that another session holds: the caller has other work meanwhile.
                 Some(_) if is_lock_timeout(&error) => return Err(target_error(error)),

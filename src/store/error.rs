@@ -63,25 +63,51 @@ pub fn trouble(error: &DbErr) -> Trouble {
     }
 }
 
-/// Whether others had for too long what it waited for.
-pub fn is_held(error: &DbErr) -> bool {
-    let Some(error) = of_the_driver(error).and_then(sqlx::Error::as_database_error) else {
-        return false;
-    };
-    let code = error.code().unwrap_or_default();
+/// The SQLSTATE, or SQLite's result code without its extension.
+enum Code {
+    Postgres(String),
+    Sqlite(i32),
+}
+
+fn code_of(error: &DbErr) -> Option<Code> {
+    let error = of_the_driver(error)?.as_database_error()?;
+    let code = error.code()?.into_owned();
     if is_postgres(error) {
-        // Lock not available, deadlock.
-        matches!(&*code, "55P03" | "40P01")
+        Some(Code::Postgres(code))
     } else {
-        // BUSY, LOCKED.
-        code.parse().is_ok_and(|code: i32| matches!(code & 0xff, 5 | 6))
+        code.parse().ok().map(|code: i32| Code::Sqlite(code & 0xff))
     }
 }
 
-/// Whether another session held a lock for longer than `lock_timeout`.
+/// Whether another session held a lock for longer than PostgreSQL's `lock_timeout` or SQLite's `busy_timeout`.
 pub fn is_lock_timeout(error: &DbErr) -> bool {
-    let error = of_the_driver(error).and_then(sqlx::Error::as_database_error);
-    error.is_some_and(|error| is_postgres(error) && error.code().as_deref() == Some("55P03"))
+    match code_of(error) {
+        Some(Code::Postgres(code)) => code == "55P03",
+        // BUSY, LOCKED.
+        Some(Code::Sqlite(code)) => matches!(code, 5 | 6),
+        None => false,
+    }
+}
+
+/// Whether another session had what this one waited for.
+pub fn is_held(error: &DbErr) -> bool {
+    is_lock_timeout(error) || matches!(code_of(error), Some(Code::Postgres(code)) if code == "40P01")
+}
+
+/// Whether there was no room on the disk, or it failed.
+pub fn is_disk_failure(error: &DbErr) -> bool {
+    match code_of(error) {
+        Some(Code::Postgres(code)) => matches!(&*code, "53100" | "58030"),
+        // IOERR, FULL.
+        Some(Code::Sqlite(code)) => matches!(code, 10 | 13),
+        None => false,
+    }
+}
+
+/// The views and other objects that depend on what was to be dropped, in PostgreSQL's words.
+pub fn dependents(error: &DbErr) -> Option<String> {
+    let error = of_the_driver(error)?.as_database_error()?.try_downcast_ref::<sqlx::postgres::PgDatabaseError>()?;
+    (error.code() == "2BP01").then(|| error.detail().unwrap_or_else(|| error.message()).replace('\n', "; "))
 }
 
 /// Whether a table was altered after this session had prepared the statement: the session's statements are of no use any

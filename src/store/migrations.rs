@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     connect::{PAUSES, Store, in_time},
     dialect::Dialect,
-    error::{CALL_TIMEOUT, Trouble, trouble},
+    error::{CALL_TIMEOUT, Trouble, dependents, trouble},
     setup_error::StoreError,
 };
 
@@ -49,12 +49,20 @@ impl Store {
         Ok(())
     }
 
-    /// Reverts every migration, and with them every table.
+    /// Reverts every migration, and with them every table, or nothing.
     ///
     /// # Errors
-    /// When the database refuses.
+    /// When the database refuses, as when a view of another program reads a table.
     pub async fn revert(&self) -> Result<(), StoreError> {
-        in_time(MIGRATION_TIMEOUT, self.begins.watch(Migrator::down(&self.db, None))).await
+        let revert = async {
+            let txn = self.begin_write().await?;
+            Migrator::down(&txn, None).await?;
+            txn.commit().await
+        };
+        in_time(MIGRATION_TIMEOUT, revert).await.map_err(|error| match &error {
+            StoreError::Migration(cause) => dependents(cause).map_or(error, StoreError::Dependents),
+            _ => error,
+        })
     }
 
     /// Each migration's name, and whether it is applied. Only reads: the role may have no right to more.

@@ -37,6 +37,9 @@ const FRESH: Duration = Duration::from_secs(1);
 /// By then whatever was given up has long come back to the pool.
 const IN_DOUBT: Duration = Duration::from_mins(10);
 
+/// How long a statement waits for a lock that another process holds; `lock_timeout` on PostgreSQL.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Said to each session: as parameters of its start they would be refused by PgBouncer.
 ///
 /// To plan the statements of a claim and of a run's end costs more than to execute them: each is planned once a
@@ -58,9 +61,7 @@ const ALLOWED_CONNECTIONS: &str = "SELECT (SELECT least(nullif(rolconnlimit, -1)
 pub fn sqlite(url: &str) -> ConnectOptions {
     let mut options = options(url);
     options.max_connections(1).min_connections(1);
-    options.map_sqlx_sqlite_opts(|sqlite| {
-        sqlite.journal_mode(SqliteJournalMode::Wal).busy_timeout(Duration::from_secs(10))
-    });
+    options.map_sqlx_sqlite_opts(|sqlite| sqlite.journal_mode(SqliteJournalMode::Wal).busy_timeout(LOCK_TIMEOUT));
     options.map_sqlx_sqlite_pool_opts(|pool: SqlitePoolOptions| {
         pool.after_release(|connection, _| {
             Box::pin(async move {

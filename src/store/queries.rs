@@ -35,6 +35,7 @@ impl Store {
             }
             let mut runs: Vec<Run> = query.all(&self.db).await?.into_iter().map(read).collect::<Result<_, _>>()?;
             self.note_pauses(&mut runs).await?;
+            self.unrecorded_waits.show(&mut runs);
             Ok(runs)
         })
         .await
@@ -45,6 +46,7 @@ impl Store {
             let mut run: Vec<Run> =
                 run::Entity::find_by_id(id).one(&self.db).await?.map(read).transpose()?.into_iter().collect();
             self.note_pauses(&mut run).await?;
+            self.unrecorded_waits.show(&mut run);
             Ok(run.pop())
         })
         .await

@@ -1,17 +1,12 @@
 //! Whether the database can be used now: read and written, with every right that runs need. Nothing is written to find out.
 
-use std::{
-    collections::{HashMap, HashSet},
-    path::Path,
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
 use super::{
     connect::Store,
     dialect::Dialect,
-    entity,
     error::{Trouble, trouble},
     setup_error::StoreError,
 };
@@ -32,21 +27,17 @@ const ACCESS: &str = "SELECT current_setting('transaction_read_only') = 'on' AS 
      WHERE c.relnamespace = to_regnamespace(quote_ident(current_schema())) AND c.relname = ANY($1) \
      AND row_security_active(c.oid)) AS filtered";
 
-/// The tables and columns that are there.
-const POSTGRES_COLUMNS: &str = "SELECT CAST(c.relname AS text) AS table_name, CAST(a.attname AS text) AS column_name \
-    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-    WHERE c.relnamespace = to_regnamespace(quote_ident(current_schema())) AND c.relkind IN ('r', 'p')";
-const SQLITE_COLUMNS: &str = "SELECT t.name AS table_name, c.name AS column_name \
-    FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'";
-
 /// So much of a list of missing rights is shown.
 const SHOWN: usize = 200;
 
 impl Store {
     pub(super) async fn check_ready(&self) -> Result<(), NotReady> {
         let look = async {
+            if let Some(ago) = self.disk_failure.recent() {
+                return Err(NotReady::DiskFailure(ago));
+            }
             self.require_schema().await.map_err(|error| not_ready(&error))?;
-            self.check_columns().await?;
+            self.check_schema().await?;
             match self.dialect {
                 Dialect::Postgres => self.check_access().await,
                 Dialect::Sqlite => self.check_writable().await,
@@ -55,30 +46,9 @@ impl Store {
         tokio::time::timeout(WITHIN, look).await.unwrap_or(Err(NotReady::Unavailable("no answer within 3 s".into())))
     }
 
-    /// Looks for each table, and for the columns of those that have an entity.
-    async fn check_columns(&self) -> Result<(), NotReady> {
-        let sql = match self.dialect {
-            Dialect::Postgres => POSTGRES_COLUMNS,
-            Dialect::Sqlite => SQLITE_COLUMNS,
-        };
-        let rows = self.db.query_all_raw(self.statement(sql, [])).await.map_err(of_database)?;
-        let name = |row: &QueryResult, column: &str| row.try_get::<String>("", column).map_err(of_database);
-        let mut found = HashMap::<String, HashSet<String>>::new();
-        for row in &rows {
-            found.entry(name(row, "table_name")?).or_default().insert(name(row, "column_name")?);
-        }
-        let tables = migration::tables()
-            .into_iter()
-            .map(|table| table.name())
-            .filter(|table| !found.contains_key(*table))
-            .map(|table| format!("table {table}"));
-        let columns = entity::columns().into_iter().flat_map(|(table, columns)| {
-            let of_table = found.get(table);
-            let lacks = move |column: &&str| of_table.is_some_and(|found| !found.contains(*column));
-            columns.into_iter().filter(lacks).map(move |column| format!("column {table}.{column}"))
-        });
-        let missing: Vec<String> = tables.chain(columns).collect();
-        if missing.is_empty() { Ok(()) } else { Err(NotReady::Damaged(shown(&missing.join(", ")))) }
+    async fn check_schema(&self) -> Result<(), NotReady> {
+        let damage = self.damage().await.map_err(of_database)?;
+        if damage.is_empty() { Ok(()) } else { Err(NotReady::Damaged(shown(&damage.join(", ")))) }
     }
 
     async fn check_access(&self) -> Result<(), NotReady> {

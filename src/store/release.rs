@@ -40,29 +40,34 @@ impl Store {
              WHERE id = $1 AND epoch = $2 AND status = 'running'"
         );
         let (back, give_way) = (back.as_str(), give_way.as_str());
-        self.call(|| async move {
-            let values: [Value; 2] = [lease.run_id.into(), lease.epoch.into()];
-            let [reason, message] = words(wait);
-            let with_wait = values.clone().into_iter().chain([reason, message]);
-            failpoint!("give_back_before_commit", lease.merchant.0);
-            // Fetch all rows: SQLite commits after the last one, and `query_one` does not wait for an error of the commit.
-            let released = match self.db.query_all_raw(self.statement(back, with_wait)).await {
-                // There can be one run by hand in the queue.
-                Err(error) if trouble(&error) == Trouble::Taken => {
-                    let given_way = self.db.execute_raw(self.statement(give_way, values)).await?;
-                    if given_way.rows_affected() > 0 { Released::Superseded } else { Released::LeaseLost }
-                }
-                rows => match rows?.first().map(|row| row.try_get::<String>("", "status")).transpose()?.as_deref() {
-                    Some("cancelled") => Released::Cancelled,
-                    Some(_) => Released::Queued,
-                    None => Released::LeaseLost,
-                },
-            };
-            failpoint!("give_back_after_commit", lease.merchant.0);
-            self.frontier.forget();
-            Ok(released)
-        })
-        .await
+        let released = self
+            .call(|| async move {
+                let values: [Value; 2] = [lease.run_id.into(), lease.epoch.into()];
+                let [reason, message] = words(wait);
+                let with_wait = values.clone().into_iter().chain([reason, message]);
+                failpoint!("give_back_before_commit", lease.merchant.0);
+                // Fetch all rows: SQLite commits after the last one, and `query_one` does not wait for an error of the commit.
+                let released = match self.db.query_all_raw(self.statement(back, with_wait)).await {
+                    // There can be one run by hand in the queue.
+                    Err(error) if trouble(&error) == Trouble::Taken => {
+                        let given_way = self.db.execute_raw(self.statement(give_way, values)).await?;
+                        if given_way.rows_affected() > 0 { Released::Superseded } else { Released::LeaseLost }
+                    }
+                    rows => {
+                        match rows?.first().map(|row| row.try_get::<String>("", "status")).transpose()?.as_deref() {
+                            Some("cancelled") => Released::Cancelled,
+                            Some(_) => Released::Queued,
+                            None => Released::LeaseLost,
+                        }
+                    }
+                };
+                failpoint!("give_back_after_commit", lease.merchant.0);
+                self.frontier.forget();
+                Ok(released)
+            })
+            .await;
+        self.unrecorded_waits.note(lease.run_id, wait.map(|wait| (wait, pause)), released.is_ok());
+        released
     }
 
     /// What a run that a worker holds waits for.
@@ -76,7 +81,10 @@ impl Store {
         let [reason, message] = words(wait.map(|(wait, _)| wait));
         let values = [lease.run_id.into(), lease.epoch.into(), reason, message];
         let (sql, values) = (sql.as_str(), &values);
-        self.call(|| async move { self.db.execute_raw(self.statement(sql, values.clone())).await.map(drop) }).await
+        let noted =
+            self.call(|| async move { self.db.execute_raw(self.statement(sql, values.clone())).await.map(drop) }).await;
+        self.unrecorded_waits.note(lease.run_id, wait, noted.is_ok());
+        noted
     }
 
     /// Back into the queue at its cursor, behind all that is due, where anything of another merchant's is. The attempt is

@@ -52,6 +52,9 @@ pub enum StoreError {
         "the schema cannot be migrated: {0}; the database must be writable, its role may create tables and the schema that database.schema names, and no table of another program may have the same name"
     )]
     Migration(DbErr),
+    /// Other objects depend on the tables.
+    #[error("nothing was removed, because other objects depend on the tables: {0}; drop these first")]
+    Dependents(String),
     /// It waited for others, and they did not end.
     #[error(
         "the schema cannot be migrated while others hold what changes: {0}; a dump, a long query, a transaction that was left open or another process that migrates may be in the way: try again when it has ended (what was applied by then stays)"

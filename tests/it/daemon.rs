@@ -5,6 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use reqwest::Method;
 use salla_reconciler::simulator::Fault;
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -26,6 +27,7 @@ on_every_database!(
     two_daemons_share_the_work,
     salla_is_down,
     every_error_is_a_problem,
+    a_request_that_waits_for_a_lock_of_others_is_answered_with_503,
 );
 
 async fn the_schedule_sweeps_every_active_merchant(engine: Engine) {
@@ -366,4 +368,26 @@ async fn every_error_is_a_problem(engine: Engine) {
         assert_eq!(got, status, "{path} {problem}");
         assert_eq!(headers["content-type"], "application/problem+json", "{path}");
     }
+}
+
+/// A backup, or a person at a prompt, holds what a request needs.
+async fn a_request_that_waits_for_a_lock_of_others_is_answered_with_503(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    let daemon = site.serve().await;
+    let holder = site.database.db.begin().await.unwrap();
+    let hold = if site.database.is_postgres() {
+        "LOCK TABLE runs IN ACCESS EXCLUSIVE MODE"
+    } else {
+        // The transaction of a writer, which no other writer passes.
+        "INSERT INTO salla_reconciler_migrations (version, applied_at) VALUES ('of somebody', 0)"
+    };
+    holder.execute_unprepared(hold).await.unwrap();
+    let asked = Instant::now();
+    let (status, problem) = daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    assert_eq!(status, 503, "{problem}");
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    holder.rollback().await.unwrap();
+    let again = async || daemon.post("/runs", r#"{"merchant_id":1001}"#).await.0 == 202;
+    until("the lock is gone", again).await;
+    daemon.await_run("merchant_id=1001", |run| run["status"] == "succeeded").await;
 }

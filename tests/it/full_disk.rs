@@ -10,6 +10,7 @@ use crate::support::{
     Engine, Site,
     daemon::Daemon,
     site::{shop, totals},
+    within,
 };
 
 on_every_database!(a_disk_that_is_full);
@@ -47,6 +48,11 @@ async fn a_disk_that_is_full(engine: Engine) {
     daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
     daemon.await_line(|line| line["message"] == TRIED_AGAIN).await;
     assert_eq!(daemon.get("/healthz").await.0, 200);
+    let (status, problem) = daemon.get("/readyz").await;
+    assert_eq!(status, 503, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("the disk of the database is full"), "{problem}");
+    let waits = daemon.await_run("merchant_id=1001", |run| run["waiting"]["reason"] == "database").await;
+    assert!(waits["waiting"]["until"].is_string(), "{waits}");
 
     if site.database.is_postgres() {
         // It is this store's trouble only.
@@ -58,6 +64,9 @@ async fn a_disk_that_is_full(engine: Engine) {
     }
     let run = daemon.await_run("merchant_id=1001", |run| run["status"] == "succeeded").await;
     assert_eq!(totals(&run), [40, 40, 0, 0, 0, 0]);
+    assert_eq!(run["waiting"], Value::Null);
+    let ready = async || daemon.get("/readyz").await.0 == 200;
+    within(Duration::from_secs(60), "ready again", ready).await;
     site.assert_equal(1001).await;
     assert_eq!(site.database.number("SELECT count(*) FROM runs WHERE status <> 'succeeded'").await, 0);
 

@@ -32,6 +32,7 @@ use crate::support::{
 
 on_every_database!(
     tokens_of_another_store_are_refused,
+    tokens_stored_unchecked_are_checked_before_their_first_use,
     only_the_first_of_many_unsigned_webhooks_is_logged,
     a_secret_may_end_with_a_line_end,
     an_import_names_the_field_and_skips_a_byte_order_mark,
@@ -260,6 +261,25 @@ async fn tokens_of_another_store_are_refused(engine: Engine) {
     let import = site.import(&site.salla.registration(1001).unwrap()).await.exits(0);
     assert!(format!("{}{}", import.stdout, import.stderr).contains("does not tell which store"), "{import:?}");
     assert_eq!(site.database.number(confirmed).await, 1);
+}
+
+/// Salla did not answer when they were stored. Nothing is read with them.
+async fn tokens_stored_unchecked_are_checked_before_their_first_use(engine: Engine) {
+    let mut site = Site::unregistered(engine, [shop(1001, 0, 2), shop(1002, 0, 3)]).await;
+    let right = site.salla.token_url();
+    site.set("SALLA__TOKEN_URL", "http://127.0.0.1:9/oauth2/token");
+    let mut swapped: Value = serde_json::from_str(&site.salla.registration(1002).unwrap()).unwrap();
+    swapped["merchant_id"] = json!(1001);
+    site.import(&swapped.to_string()).await.exits(0);
+    site.import(&site.salla.registration(1002).unwrap()).await.exits(0);
+    site.set("SALLA__TOKEN_URL", &right);
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(run["error"]["kind"], "needs_reauthorization", "{run}");
+    assert!(run["error"]["message"].as_str().unwrap().contains("the token belongs to store 1002"), "{run}");
+    assert_eq!(site.salla.world().seen.len(), 0, "nothing was read");
+    let state = "SELECT state FROM merchants WHERE merchant_id = 1001";
+    assert_eq!(site.database.text(state).await, "needs_reauthorization");
+    assert_eq!(site.reconcile(1002, &[]).await["status"], "succeeded");
 }
 
 async fn only_the_first_of_many_unsigned_webhooks_is_logged(engine: Engine) {

@@ -13,7 +13,9 @@ on_every_database!(
     the_columns_of_the_contract,
     a_row_of_others_needs_no_column_of_ours,
     a_table_that_somebody_holds,
-    payloads_are_compressed_by_the_best_that_the_server_has
+    payloads_are_compressed_by_the_best_that_the_server_has,
+    an_altered_schema_is_not_ready,
+    down_removes_everything_or_nothing
 );
 
 const MIGRATIONS: usize = 5;
@@ -153,4 +155,80 @@ async fn a_schema_that_holds_other_tables(engine: Engine) {
         "SELECT count(*) FROM sqlite_master WHERE type = 'table'"
     };
     assert_eq!(site.database.number(tables).await, 1, "half a schema is left behind");
+}
+
+/// What is altered, how that is undone, and what `/readyz` and `check` say.
+const ALTERATIONS: [(&str, &str, &str); 5] = [
+    (
+        "ALTER TABLE orders DISABLE TRIGGER orders_clear_stale_content_hash",
+        "ALTER TABLE orders ENABLE ALWAYS TRIGGER orders_clear_stale_content_hash",
+        "trigger orders_clear_stale_content_hash is missing",
+    ),
+    (
+        "ALTER TABLE products ENABLE TRIGGER products_clear_stale_content_hash",
+        "ALTER TABLE products ENABLE ALWAYS TRIGGER products_clear_stale_content_hash",
+        "trigger products_clear_stale_content_hash is missing, or does not fire always",
+    ),
+    (
+        "DROP INDEX orders_merchant_id_salla_order_id_key",
+        "CREATE UNIQUE INDEX orders_merchant_id_salla_order_id_key ON orders (merchant_id, salla_order_id)",
+        "unique index orders_merchant_id_salla_order_id_key is missing",
+    ),
+    (
+        "ALTER TABLE orders ALTER COLUMN reference_id TYPE text",
+        "ALTER TABLE orders ALTER COLUMN reference_id TYPE bigint USING reference_id::bigint",
+        "column orders.reference_id has the type text, not bigint",
+    ),
+    (
+        "ALTER TABLE order_items RENAME COLUMN sku TO code",
+        "ALTER TABLE order_items RENAME COLUMN code TO sku",
+        "column order_items.sku is missing",
+    ),
+];
+
+async fn an_altered_schema_is_not_ready(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    let trigger = "SELECT sql FROM sqlite_master WHERE name = 'orders_clear_stale_content_hash'";
+    let sqlite_trigger = if site.database.is_postgres() { String::new() } else { site.database.text(trigger).await };
+    let drop_trigger = "DROP TRIGGER orders_clear_stale_content_hash";
+    let missing = "trigger orders_clear_stale_content_hash is missing";
+    let alterations = if site.database.is_postgres() {
+        ALTERATIONS.to_vec()
+    } else {
+        vec![(drop_trigger, sqlite_trigger.as_str(), missing), ALTERATIONS[2], ALTERATIONS[4]]
+    };
+    site.set("DATABASE__MIGRATE", "false");
+    let daemon = site.serve().await;
+    for (alter, undo, words) in alterations {
+        site.database.execute(alter, []).await;
+        let (status, problem) = daemon.get("/readyz").await;
+        assert_eq!(status, 503, "{alter}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(words), "{alter}: {problem}");
+        let check = site.run(&["check"]).await.exits(1).stdout;
+        assert!(check.contains(words), "{alter}: {check}");
+        site.database.execute(undo, []).await;
+        assert_eq!(daemon.get("/readyz").await.0, 200, "{undo}");
+    }
+    if site.database.is_postgres() {
+        // Another length of a text is none of our business.
+        site.database.execute("ALTER TABLE orders ALTER COLUMN status TYPE varchar(120)", []).await;
+        assert_eq!(daemon.get("/readyz").await.0, 200);
+    }
+}
+
+async fn down_removes_everything_or_nothing(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    if !site.database.is_postgres() {
+        return;
+    }
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'salla'";
+    let before = site.database.number(tables).await;
+    site.database.execute("CREATE VIEW public.of_a_platform AS SELECT * FROM salla.orders", []).await;
+    let refused = site.run(&["migrate", "down"]).await.exits(1).stderr;
+    assert!(refused.contains("nothing was removed") && refused.contains("of_a_platform"), "{refused}");
+    assert_eq!(site.database.number(tables).await, before);
+    let status = site.run(&["migrate", "status"]).await.exits(0).stdout;
+    assert_eq!(status.matches("applied").count(), MIGRATIONS, "{status}");
+    site.database.execute("DROP VIEW public.of_a_platform", []).await;
+    site.run(&["migrate", "down"]).await.exits(0);
 }

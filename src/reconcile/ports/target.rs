@@ -1,6 +1,6 @@
 //! The platform's side: what is held, and how a page is committed.
 
-use std::{collections::HashMap, future::Future};
+use std::{collections::HashMap, future::Future, time::Duration};
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
@@ -192,11 +192,16 @@ pub enum NotReady {
     /// It can be read only.
     #[error("the database is read-only: it is a standby, or was set so")]
     ReadOnly,
+    /// A write failed so long ago, because the disk is full or broken.
+    #[error("the disk of the database is full or broken: a write failed {} s ago", .0.as_secs())]
+    DiskFailure(Duration),
     /// The role may not do what runs do.
     #[error("the role lacks rights: {0}")]
     MissingRights(String),
-    /// Tables or columns are gone, although their migrations were applied.
-    #[error("the schema is damaged; it lacks: {0}")]
+    /// Tables, columns, triggers or unique indexes are missing or different, although their migrations were applied.
+    #[error(
+        "the schema was altered: {0}; undo that, or restore it as `migrate up --sql` prints it for an empty database"
+    )]
     Damaged(String),
     /// The schema is older than this program.
     #[error("the schema lacks {0} migration(s); run `salla-reconciler migrate up`")]
@@ -213,7 +218,7 @@ impl NotReady {
         match self {
             Self::Unavailable(_) => "the database does not answer".to_owned(),
             Self::Refused(_) => "the database refuses the connection or the schema: it was renamed or replaced, or the role may not use it; `check` tells more".to_owned(),
-            Self::ReadOnly | Self::MissingRights(_) | Self::Damaged(_) | Self::Outdated(_) => self.to_string(),
+            Self::ReadOnly | Self::DiskFailure(_) | Self::MissingRights(_) | Self::Damaged(_) | Self::Outdated(_) => self.to_string(),
         }
     }
 }
