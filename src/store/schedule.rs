@@ -98,14 +98,21 @@ impl Store {
             let (text, outlived): (String, bool) = (row.try_get("", "deferred")?, row.try_get("", "outlived")?);
             let Some(scheduled_for) = instant(&row, "scheduled_for") else { continue };
             let ids: Vec<i64> = serde_json::from_str(&text).unwrap_or_default();
-            let mut recorded = RecordedSweep::default();
-            if !outlived && !ids.is_empty() {
-                recorded = self.make_runs(&txn, (scheduled_for, &outcome), Duration::ZERO, Some(&ids)).await?;
-            }
-            let sql =
-                "UPDATE sweeps SET run_count = run_count + $1, deferred = $2 WHERE scheduled_for = $3 AND cron = $4";
-            let values: [Value; 4] =
-                [count(recorded.runs), deferred(&recorded.locked)?.into(), scheduled_for.into(), cron.into()];
+            let recorded = if outlived || ids.is_empty() {
+                // The runs of the later sweep cover the windows of these.
+                RecordedSweep { already_queued: ids.into_iter().map(MerchantId).collect(), ..RecordedSweep::default() }
+            } else {
+                self.make_runs(&txn, (scheduled_for, &outcome), Duration::ZERO, Some(&ids)).await?
+            };
+            let sql = "UPDATE sweeps SET run_count = run_count + $1, deferred = $2, already_queued = already_queued + $3 \
+                       WHERE scheduled_for = $4 AND cron = $5";
+            let values: [Value; 5] = [
+                count(recorded.runs),
+                deferred(&recorded.locked)?.into(),
+                count(recorded.already_queued.len() as u64),
+                scheduled_for.into(),
+                cron.into(),
+            ];
             txn.execute_raw(self.statement(sql, values)).await?;
             all.runs += recorded.runs;
             all.locked.extend(recorded.locked);

@@ -218,6 +218,16 @@ async fn a_locked_merchant_is_queued_later(engine: Engine) {
     assert_eq!(store.fire_deferred().await.unwrap().runs, 1);
     assert_eq!(store.fire_deferred().await.unwrap().runs, 0);
     assert_eq!(database.number("SELECT count(*) FROM runs WHERE merchant_id = 7").await, 1);
+
+    // It stays locked until a later sweep has queued it: each merchant counts once in each sweep.
+    let other = database.db.begin().await.unwrap();
+    other.execute_unprepared("SELECT 1 FROM merchants WHERE merchant_id = 8 FOR UPDATE").await.unwrap();
+    store.record_sweep(chrono::Utc::now(), "p", SWEEP).await.unwrap().unwrap();
+    other.rollback().await.unwrap();
+    store.record_sweep(chrono::Utc::now(), "p", SWEEP).await.unwrap().unwrap();
+    assert_eq!(store.fire_deferred().await.unwrap().already_queued, [MerchantId(8)]);
+    let incomplete = "SELECT count(*) FROM sweeps WHERE run_count + already_queued <> 12 OR deferred IS NOT NULL";
+    assert_eq!(database.number(incomplete).await, 0);
 }
 
 async fn a_merchant_with_a_queued_run_gets_no_second_one(engine: Engine) {

@@ -15,6 +15,7 @@ use crate::{
         Engine, Site,
         daemon::Daemon,
         site::{EVERYTHING, everything},
+        until,
     },
 };
 
@@ -135,6 +136,8 @@ impl Storm {
         let mut daemon = self.site.serve().await;
         let settled = AssertUnwindSafe(self.site.await_settled()).catch_unwind().await;
         assert!(settled.is_ok(), "{plan}: {}", daemon.log_text());
+        let deferred = "SELECT count(*) FROM sweeps WHERE deferred IS NOT NULL";
+        until("no sweep defers a run", async || self.site.database.number(deferred).await == 0).await;
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.wait().await, Some(0), "{plan}");
 
