@@ -1,62 +1,102 @@
 //! The database: SeaORM on PostgreSQL or SQLite, one set of code. Sealed tokens are kept here, never
 //! plain ones.
 
-mod address;
-mod audit;
-mod checks;
-mod claims;
-mod commit;
-mod config;
-mod connect;
-mod credentials;
-mod customers;
-mod dialect;
-mod discrepancies;
-mod disk_failure;
-mod drift;
+mod connection;
 mod entity;
-mod erased_customers;
-mod error;
-mod fence;
-mod finish;
-mod global_pause;
-mod idempotency;
-mod ip_rate_limit;
-mod ledger;
-mod lookup;
-mod merchant_status;
+mod events;
+mod limits;
 mod merchants;
-mod migrations;
-mod order_items;
-mod order_statuses;
-mod orders;
-mod outbox;
-mod overview;
-mod pool;
-mod products;
-mod publication;
-mod queries;
-mod queue;
-mod queue_position;
-mod rate_limit_backoffs;
-mod ready;
 mod records;
-mod release;
-mod schedule;
-mod schema_check;
-mod setup_error;
-mod slices;
-mod stale_plans;
-mod stamp;
-mod take;
-mod token_refresh;
-mod unrecorded_waits;
+mod reports;
+mod runs;
 
-pub use address::{PERCENT_ENCODE, is_readable, is_readable_file};
-pub use config::Config;
-pub use connect::Store;
-pub use erased_customers::Which;
-pub use merchants::StoredTokens;
-pub use publication::{published, unpublished};
-pub use records::Stored;
-pub use setup_error::StoreError;
+use std::{sync::Arc, time::Duration};
+
+use sea_orm::{Database, DatabaseConnection};
+use secrecy::{ExposeSecret, SecretString};
+use uuid::Uuid;
+
+use self::{
+    connection::{
+        dialect::Dialect,
+        disk_failure::DiskFailure,
+        pool::{self, AbortedBegins},
+        stale_plans::StalePlans,
+    },
+    events::outbox::EventDelivery,
+    runs::{queue_position::Frontier, unrecorded_waits::UnrecordedWaits},
+};
+use crate::domain::{Resource, Resources};
+pub use connection::address::{PERCENT_ENCODE, is_readable, is_readable_file};
+pub use connection::config::Config;
+pub use connection::setup_error::StoreError;
+pub use events::publication::{published, unpublished};
+pub use merchants::erased_customers::Which;
+pub use merchants::registry::StoredTokens;
+pub use records::stored::Stored;
+
+/// The database. Cheap to clone; clones share the pool.
+#[derive(Debug, Clone)]
+pub struct Store {
+    db: DatabaseConnection,
+    dialect: Dialect,
+    /// This process, by a name that no other process ever has.
+    worker_id: Uuid,
+    lease: Duration,
+    /// Where PostgreSQL's tables are.
+    schema: Arc<str>,
+    /// The resources of a run that names none.
+    resources: Resources,
+    frontier: Frontier,
+    hand_over: EventDelivery,
+    begins: AbortedBegins,
+    stale_plans: StalePlans,
+    disk_failure: DiskFailure,
+    unrecorded_waits: UnrecordedWaits,
+}
+
+impl Store {
+    /// Connects. `schema`: where PostgreSQL's tables are. `lease`: how long a claim on a run lasts without renewal.
+    ///
+    /// # Errors
+    /// When the URL names no database that is known, it does not answer, or a pooler before it does not keep sessions.
+    pub async fn connect(
+        url: &SecretString,
+        schema: &str,
+        connections: u32,
+        lease: Duration,
+    ) -> Result<Self, StoreError> {
+        let (url, begins, stale_plans) = (url.expose_secret(), AbortedBegins::default(), StalePlans::default());
+        let options = if url.starts_with("sqlite:") {
+            pool::create_privately(url).map_err(|error| StoreError::Unreachable(error.to_string()))?;
+            pool::sqlite(url)
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let allowed = pool::knock(url).await?.unwrap_or(connections);
+            if allowed < connections {
+                tracing::warn!(
+                    allowed,
+                    wanted = connections,
+                    "the database allows this role few connections: runs wait for each other"
+                );
+            }
+            pool::postgres((url, schema), connections.min(allowed), &begins, &stale_plans)
+        } else {
+            return Err(StoreError::Scheme);
+        };
+        let db = Database::connect(options).await.map_err(|error| StoreError::Unreachable(error.to_string()))?;
+        Ok(Self {
+            dialect: Dialect::of(db.get_database_backend()),
+            db,
+            schema: schema.into(),
+            worker_id: Uuid::new_v4(),
+            lease,
+            resources: Resource::ALL.iter().copied().collect(),
+            frontier: Frontier::default(),
+            hand_over: EventDelivery::default(),
+            begins,
+            stale_plans,
+            disk_failure: DiskFailure::default(),
+            unrecorded_waits: UnrecordedWaits::default(),
+        })
+    }
+}

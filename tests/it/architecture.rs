@@ -39,6 +39,21 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ),
 ];
 
+/// Which groups of a module a group of it may use. What lies beside the groups, such as `store::Store`, is for all.
+const GROUPS_MAY_USE: [(&str, &[(&str, &[&str])]); 1] = [(
+    "store",
+    &[
+        ("connection", &[]),
+        ("entity", &["connection"]),
+        ("records", &["connection", "entity"]),
+        ("limits", &["connection"]),
+        ("merchants", &["connection", "entity", "records"]),
+        ("events", &["connection", "entity", "records"]),
+        ("runs", &["connection", "entity", "events", "merchants", "records"]),
+        ("reports", &["connection", "entity", "events", "records", "runs"]),
+    ],
+)];
+
 /// What a module must not name, whatever it uses.
 const FORBIDDEN: [(&str, &[&str]); 3] = [
     ("domain", &["tokio", "sea_orm", "reqwest", "axum", "Utc::now"]),
@@ -76,25 +91,39 @@ fn module(path: &Path) -> String {
 
 /// The modules that code names by `crate::…`, whether as a path or in a group.
 fn used(code: &str) -> Vec<String> {
+    code.match_indices("crate::").flat_map(|(at, path)| heads(&code[at + path.len()..])).collect()
+}
+
+/// The parts of a module that code names by `crate::module::…`, in the same ways.
+fn used_of(code: &str, module: &str) -> Vec<String> {
+    let path = format!("{module}::");
+    let after = |(at, _)| {
+        let before: &str = &code[..at];
+        // As a path of its own, or in a group that begins with `crate::{`.
+        let is_named = before.ends_with("crate::") || before.ends_with([' ', '{', '\n']);
+        if is_named { heads(&code[at + path.len()..]) } else { Vec::new() }
+    };
+    code.match_indices(&path).flat_map(after).collect()
+}
+
+/// The first names of what follows a `::`: of one path, or of all in a group.
+fn heads(rest: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
-        if let Some(group) = rest.strip_prefix('{') {
-            let mut depth = 0;
-            for part in group.split_inclusive(['{', '}', ',']) {
-                if depth == 0 {
-                    found.push(
-                        part.trim_matches([' ', '\n', ',', '{', '}']).split("::").next().unwrap_or_default().to_owned(),
-                    );
-                }
-                depth += i32::from(part.ends_with('{')) - i32::from(part.ends_with('}'));
-                if depth < 0 {
-                    break;
-                }
+    if let Some(group) = rest.strip_prefix('{') {
+        let mut depth = 0;
+        for part in group.split_inclusive(['{', '}', ',']) {
+            if depth == 0 {
+                found.push(
+                    part.trim_matches([' ', '\n', ',', '{', '}']).split("::").next().unwrap_or_default().to_owned(),
+                );
             }
-        } else {
-            found.push(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+            depth += i32::from(part.ends_with('{')) - i32::from(part.ends_with('}'));
+            if depth < 0 {
+                break;
+            }
         }
+    } else {
+        found.push(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
     }
     found.retain(|name| !name.is_empty());
     found
@@ -124,6 +153,27 @@ fn dependencies_point_inward() {
                 "{}: {module} may use {allowed:?}, and uses {name}",
                 path.display()
             );
+        }
+    }
+    assert!(checked > 50, "the test reads too little: {checked}");
+}
+
+#[test]
+fn groups_of_a_module_use_each_other_in_one_direction() {
+    let mut checked = 0;
+    for (module, groups) in GROUPS_MAY_USE {
+        for (group, allowed) in groups {
+            for path in files(&source().join(module).join(group)) {
+                let names = used_of(&production(&path), module);
+                for name in names.iter().filter(|name| groups.iter().any(|(group, _)| group == name)) {
+                    checked += 1;
+                    assert!(
+                        name == group || allowed.contains(&name.as_str()),
+                        "{}: {module}::{group} may use {allowed:?}, and uses {name}",
+                        path.display()
+                    );
+                }
+            }
         }
     }
     assert!(checked > 50, "the test reads too little: {checked}");

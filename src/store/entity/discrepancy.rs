@@ -2,9 +2,10 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::store::stamp::{Stamp, or_epoch};
-
-use crate::domain::{Discrepancy, Found, Resource, UnknownWord};
+use crate::{
+    domain::{Discrepancy, Found, Resource, UnknownWord},
+    store::connection::stamp::{Stamp, or_epoch},
+};
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "discrepancies")]

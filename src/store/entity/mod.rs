@@ -9,3 +9,15 @@ pub mod order_status;
 pub mod product;
 pub mod run;
 pub mod watermark;
+
+use sea_orm::DbErr;
+
+use crate::domain::UnknownWord;
+
+/// A row in the application's terms.
+pub fn read<Row, Shown>(row: Row) -> Result<Shown, DbErr>
+where
+    Shown: TryFrom<Row, Error = UnknownWord>,
+{
+    row.try_into().map_err(|error: UnknownWord| DbErr::Type(error.to_string()))
+}

@@ -2,11 +2,10 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::store::stamp::{Stamp, or_epoch};
-
 use crate::{
     domain::{Failure, MerchantId, Request, ResourceRun, Run, Totals, UnknownWord, Waiting, Window},
     reconcile::ports::Lease,
+    store::connection::stamp::{Stamp, or_epoch},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]

@@ -1,0 +1,230 @@
+//! What a database error means: try again, set the row aside, or give up.
+
+use std::time::Duration;
+
+use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
+
+use crate::reconcile::ports::TargetError;
+
+/// Every call ends after this long, however often it is made again; PostgreSQL's own limits are shorter.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// A value as the JSON text that is kept of it.
+pub fn json(value: &(impl serde::Serialize + ?Sized)) -> Result<String, DbErr> {
+    serde_json::to_string(value).map_err(|error| DbErr::Json(error.to_string()))
+}
+
+/// What an error is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The connection, the server's state, or another transaction: the same call may succeed.
+    Passing,
+    /// The values of a row.
+    Row,
+    /// A unique index: someone else was faster.
+    Taken,
+    /// The database, one of the tables, or a right to them is missing: nothing can be done until it is there again.
+    Unusable,
+    /// Anything else.
+    Lasting,
+}
+
+/// Tells errors apart by SQLSTATE (PostgreSQL, appendix A) or SQLite's result code.
+pub fn trouble(error: &DbErr) -> Trouble {
+    if matches!(error, DbErr::ConnectionAcquire(_)) {
+        return Trouble::Passing;
+    }
+    let Some(error) = of_the_driver(error) else {
+        return Trouble::Lasting;
+    };
+    match error {
+        sqlx::Error::Database(error) => {
+            let code = error.code().unwrap_or_default();
+            if error.is_unique_violation() {
+                Trouble::Taken
+            } else if is_stale_plan(&**error) {
+                Trouble::Passing
+            } else if is_postgres(&**error) {
+                postgres(&code)
+            } else if ["no such table", "no such column"].iter().any(|missing| error.message().contains(missing)) {
+                Trouble::Unusable
+            } else {
+                sqlite(code.parse().unwrap_or(0))
+            }
+        }
+        sqlx::Error::Io(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed => Trouble::Passing,
+        // A value that the driver itself refuses to send.
+        sqlx::Error::Encode(_) => Trouble::Row,
+        _ => Trouble::Lasting,
+    }
+}
+
+/// The SQLSTATE, or SQLite's result code without its extension.
+enum Code {
+    Postgres(String),
+    Sqlite(i32),
+}
+
+fn code_of(error: &DbErr) -> Option<Code> {
+    let error = of_the_driver(error)?.as_database_error()?;
+    let code = error.code()?.into_owned();
+    if is_postgres(error) {
+        Some(Code::Postgres(code))
+    } else {
+        code.parse().ok().map(|code: i32| Code::Sqlite(code & 0xff))
+    }
+}
+
+/// Whether another session held a lock for longer than PostgreSQL's `lock_timeout` or SQLite's `busy_timeout`.
+pub fn is_lock_timeout(error: &DbErr) -> bool {
+    match code_of(error) {
+        Some(Code::Postgres(code)) => code == "55P03",
+        // BUSY, LOCKED.
+        Some(Code::Sqlite(code)) => matches!(code, 5 | 6),
+        None => false,
+    }
+}
+
+/// Whether another session had what this one waited for.
+pub fn is_held(error: &DbErr) -> bool {
+    is_lock_timeout(error) || matches!(code_of(error), Some(Code::Postgres(code)) if code == "40P01")
+}
+
+/// Whether there was no room on the disk, or it failed.
+pub fn is_disk_failure(error: &DbErr) -> bool {
+    match code_of(error) {
+        Some(Code::Postgres(code)) => matches!(&*code, "53100" | "58030"),
+        // IOERR, FULL.
+        Some(Code::Sqlite(code)) => matches!(code, 10 | 13),
+        None => false,
+    }
+}
+
+/// The views and other objects that depend on what was to be dropped, in PostgreSQL's words.
+pub fn dependents(error: &DbErr) -> Option<String> {
+    let error = of_the_driver(error)?.as_database_error()?.try_downcast_ref::<sqlx::postgres::PgDatabaseError>()?;
+    (error.code() == "2BP01").then(|| error.detail().unwrap_or_else(|| error.message()).replace('\n', "; "))
+}
+
+/// Whether a table was altered after this session had prepared the statement: the session's statements are of no use any
+/// more.
+pub fn has_stale_plan(error: &DbErr) -> bool {
+    of_the_driver(error).and_then(sqlx::Error::as_database_error).is_some_and(is_stale_plan)
+}
+
+/// SQLSTATE 0A000 also says that something is not supported: the routine tells the two apart in any language.
+fn is_stale_plan(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some_and(|error| {
+        error.code() == "0A000"
+            && (error.routine() == Some("RevalidateCachedQuery") || error.message().contains("cached plan"))
+    })
+}
+
+fn is_postgres(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some()
+}
+
+fn of_the_driver(error: &DbErr) -> Option<&sqlx::Error> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => Some(error),
+        _ => None,
+    }
+}
+
+fn postgres(code: &str) -> Trouble {
+    match code {
+        // Serialization, deadlock, lock not available, statement cancelled by a timeout, the timeouts of a session,
+        // starting or shutting down, a database that takes no connections, and a server that only reads, which after a failover is the old one.
+        "40001" | "40003" | "40P01" | "55P03" | "57014" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04"
+        | "25006" | "55000" => Trouble::Passing,
+        // Connection exceptions; no room on the disk, in memory or for connections; the system's errors.
+        _ if ["08", "53", "58"].contains(&code.get(..2).unwrap_or("")) => Trouble::Passing,
+        // The database or the schema is not there, the role may not log in or lacks a right, a table or column is not there.
+        "3D000" | "3F000" | "28000" | "28P01" | "42501" | "42P01" | "42703" => Trouble::Unusable,
+        // Data exceptions, constraints, program limits, and what a trigger raises.
+        _ if ["22", "23", "44", "54", "P0"].contains(&code.get(..2).unwrap_or("")) => Trouble::Row,
+        _ => Trouble::Lasting,
+    }
+}
+
+fn sqlite(code: i32) -> Trouble {
+    match code & 0xff {
+        // BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL: the disk's and other processes' troubles.
+        // SCHEMA: a table was altered.
+        5..=8 | 10 | 13..=15 | 17 => Trouble::Passing,
+        // PERM, CORRUPT, AUTH, NOTADB.
+        3 | 11 | 23 | 26 => Trouble::Unusable,
+        // TOOBIG, CONSTRAINT, MISMATCH.
+        18..=20 => Trouble::Row,
+        _ => Trouble::Lasting,
+    }
+}
+
+/// Another unique index on the table refuses a row, too.
+pub fn is_refusal(error: &DbErr) -> bool {
+    matches!(trouble(error), Trouble::Row | Trouble::Taken)
+}
+
+/// The database's message, without its detail, which quotes values.
+pub fn refusal(error: &DbErr) -> String {
+    match error {
+        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
+            match error.as_ref() {
+                sqlx::Error::Database(error) => error.message().to_owned(),
+                other => other.to_string(),
+            }
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The application's view of an error that nothing more is tried about.
+pub fn target_error(error: DbErr) -> TargetError {
+    match trouble(&error) {
+        // The pool knows no more than that it waited.
+        Trouble::Passing if matches!(error, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {
+            TargetError::Unavailable(
+                "no connection within 10 s: the server is down or silent, or has no room for another \
+                 (max_connections, the role's CONNECTION LIMIT, a pooler's pool_size)"
+                    .into(),
+            )
+        }
+        Trouble::Passing => TargetError::Unavailable(Box::new(error)),
+        Trouble::Unusable => TargetError::Unusable(Box::new(error)),
+        Trouble::Row | Trouble::Taken | Trouble::Lasting => TargetError::Refused(Box::new(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_disk_and_the_server_lack_passes() {
+        for code in ["53100", "53200", "53300", "58030", "08006", "57P01", "57P03", "25006", "25P03"] {
+            assert_eq!(postgres(code), Trouble::Passing, "{code}");
+        }
+        for (code, trouble) in [
+            ("22003", Trouble::Row),
+            ("P0001", Trouble::Row),
+            ("42501", Trouble::Unusable),
+            ("0A000", Trouble::Lasting),
+        ] {
+            assert_eq!(postgres(code), trouble, "{code}");
+        }
+        // FULL, IOERR_WRITE, CANTOPEN, READONLY_DBMOVED.
+        for code in [13, 778, 14, 1032, 17] {
+            assert_eq!(sqlite(code), Trouble::Passing, "{code}");
+        }
+        // CORRUPT, NOTADB.
+        for code in [11, 26] {
+            assert_eq!(sqlite(code), Trouble::Unusable, "{code}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The events of runs that ended well, until they are delivered: those of one merchant in their order, those of
+//! different merchants beside each other.
+//!
+//! A row for each merchant says when its next event is due. Adding an event locks the row. A delivery locks it before it
+//! looks for the next event. So neither misses the other.
+
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
+
+use crate::{
+    domain::{MerchantId, Run, RunStatus},
+    reconcile::ports::{Backlog, Outbox, OutboxEvent, PendingDelivery, TargetError},
+    store::{
+        Store,
+        entity::{read, run},
+    },
+};
+
+/// A process that has not delivered a claimed event after this time has failed.
+const TURN: Duration = Duration::from_secs(60);
+
+/// How many merchants' positions in the log are noted at once.
+const PLACED_AT_ONCE: u32 = 1000;
+
+/// Whether events are sent for succeeded runs, and what each waits for.
+#[derive(Debug, Clone, Default)]
+pub(in crate::store) enum EventDelivery {
+    #[default]
+    None,
+    AtOnce,
+    /// When the consumer of this replication slot has confirmed the run's changes.
+    Confirmed(String),
+}
+
+impl EventDelivery {
+    fn slot(&self) -> Option<&str> {
+        match self {
+            Self::Confirmed(slot) => Some(slot),
+            Self::None | Self::AtOnce => None,
+        }
+    }
+}
+
+impl Outbox for Store {
+    async fn take(&self, limit: u32) -> Result<Vec<PendingDelivery>, TargetError> {
+        self.call(|| self.take_events(limit)).await
+    }
+
+    async fn delivered(&self, events: &[PendingDelivery]) -> Result<(), TargetError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        // In one order everywhere, so that two that hold some of them never wait for each other.
+        let mut events: Vec<&PendingDelivery> = events.iter().collect();
+        events.sort_by_key(|event| event.merchant);
+        let events = &events;
+        self.call(|| self.remove_delivered(events)).await
+    }
+
+    async fn put_off(&self, event: &PendingDelivery, pause: Duration) -> Result<(), TargetError> {
+        let sql = format!(
+            "UPDATE outbox_delivery_state SET next_attempt_at = {} WHERE merchant_id = $1 AND lease_epoch = $2",
+            self.dialect.now_plus(pause)
+        );
+        let sql = sql.as_str();
+        self.call(|| async move {
+            self.db.execute_raw(self.statement(sql, [event.merchant.0.into(), event.epoch.into()])).await.map(drop)
+        })
+        .await
+    }
+
+    async fn slot_trouble(&self) -> Result<Option<&'static str>, TargetError> {
+        let Some(slot) = self.hand_over.slot() else {
+            return Ok(None);
+        };
+        let sql = "SELECT confirmed_flush_lsn IS NOT NULL AND database = current_database() AS usable, \
+                   COALESCE(wal_status, '') = 'lost' AS lost FROM pg_replication_slots WHERE slot_name = $1";
+        self.call(|| async move {
+            let Some(row) = self.db.query_one_raw(self.statement(sql, [slot.into()])).await? else {
+                return Ok(Some("there is no slot of that name"));
+            };
+            Ok(if row.try_get("", "lost")? {
+                Some("the server has removed what its consumer had still to read: create it again, and copy the tables again")
+            } else if !row.try_get::<bool>("", "usable")? {
+                Some("it is no logical slot of this database")
+            } else {
+                None
+            })
+        })
+        .await
+    }
+}
+
+impl Store {
+    /// Sends an event for each succeeded run; with a replication slot, once its consumer has confirmed the changes.
+    #[must_use]
+    pub fn handing_over(mut self, slot: Option<&str>) -> Self {
+        self.hand_over = slot.map_or(EventDelivery::AtOnce, |slot| EventDelivery::Confirmed(slot.to_owned()));
+        self
+    }
+
+    /// Adds the event of a run that has ended in `db`'s transaction, as the last of the rows that are locked there.
+    pub(in crate::store) async fn announce(&self, db: &impl ConnectionTrait, row: &run::Model) -> Result<(), DbErr> {
+        let well = [RunStatus::Succeeded, RunStatus::Partial].iter().any(|status| row.status == status.as_str());
+        let well = well && !row.dry_run;
+        if matches!(self.hand_over, EventDelivery::None) || !well {
+            return Ok(());
+        }
+        let run: Run = read(row.clone())?;
+        let run_id = run.run_id;
+        let run = serde_json::to_string(&run).map_err(|error| DbErr::Json(error.to_string()))?;
+        // Locks the row that is there. The turns of one that is not begin where none that was ever there ended.
+        let turn = "INSERT INTO outbox_delivery_state (merchant_id, lease_epoch) VALUES ($1, $2) \
+                    ON CONFLICT (merchant_id) DO UPDATE SET merchant_id = excluded.merchant_id";
+        let epoch = chrono::Utc::now().timestamp_micros();
+        db.execute_raw(self.statement(turn, [row.merchant_id.into(), epoch.into()])).await?;
+        let event = "INSERT INTO outbox (merchant_id, run_id, run) VALUES ($1, $2, $3)";
+        let values: [Value; 3] = [row.merchant_id.into(), run_id.into(), run.into()];
+        db.execute_raw(self.statement(event, values)).await.map(drop)
+    }
+
+    async fn take_events(&self, limit: u32) -> Result<Vec<PendingDelivery>, DbErr> {
+        let now = self.dialect.now();
+        // Most of the time nothing is, and a transaction that may write would keep SQLite's others waiting.
+        let due = format!("SELECT merchant_id FROM outbox_delivery_state WHERE next_attempt_at <= {now} LIMIT 1");
+        if self.db.query_one_raw(self.statement(&due, [])).await?.is_none() {
+            return Ok(Vec::new());
+        }
+        let slot = self.hand_over.slot();
+        if slot.is_some() {
+            self.place_turns().await?;
+        }
+        // In the order of what is limited most: where a consumer lags behind, nothing that waits for it is read.
+        let (confirmed, order) = match slot {
+            None => ("", "next_attempt_at"),
+            Some(_) => {
+                let slots = "pg_replication_slots WHERE slot_name = $1 AND database = current_database()";
+                (&*format!("AND r.lsn <= (SELECT confirmed_flush_lsn FROM {slots})"), "lsn")
+            }
+        };
+        let lock = self.dialect.for_update_skip_locked();
+        // What was refused before leaves three quarters of the room to what was not tried yet.
+        let sql = format!(
+            "WITH fresh AS MATERIALIZED (SELECT r.merchant_id FROM outbox_delivery_state r \
+               WHERE r.attempts = 0 AND r.next_attempt_at <= {now} {confirmed} ORDER BY r.{order} LIMIT {limit} {lock}), \
+             again AS MATERIALIZED (SELECT r.merchant_id FROM outbox_delivery_state r \
+               WHERE r.attempts > 0 AND r.next_attempt_at <= {now} {confirmed} ORDER BY r.next_attempt_at \
+               LIMIT (SELECT CASE WHEN count(*) + {share} > {limit} THEN {share} ELSE {limit} - count(*) END FROM fresh) {lock}) \
+             UPDATE outbox_delivery_state SET lease_epoch = lease_epoch + 1, attempts = attempts + 1, next_attempt_at = {lapse} \
+             WHERE merchant_id IN (SELECT merchant_id FROM fresh UNION ALL SELECT merchant_id FROM again) \
+             RETURNING merchant_id, lease_epoch, attempts",
+            share = limit / 4,
+            lapse = self.dialect.now_plus(TURN)
+        );
+        let head = "SELECT id, run_id, run FROM outbox WHERE merchant_id = $1 ORDER BY id LIMIT 1";
+        let txn = self.begin_write().await?;
+        let rows = txn.query_all_raw(self.statement(&sql, slot.map(Value::from))).await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut events = Vec::with_capacity(rows.len());
+        for row in rows {
+            let merchant: i64 = row.try_get("", "merchant_id")?;
+            let event = txn.query_one_raw(self.statement(head, [merchant.into()])).await?;
+            events.push(PendingDelivery {
+                event: event.map(|row| event_of(&row)).transpose()?,
+                merchant: MerchantId(merchant),
+                epoch: row.try_get("", "lease_epoch")?,
+                attempts: row.try_get::<i32>("", "attempts")?.try_into().unwrap_or(u32::MAX),
+            });
+        }
+        failpoint!("event_take_before_commit");
+        txn.commit().await?;
+        failpoint!("event_take_after_commit");
+        Ok(events)
+    }
+
+    /// Notes a position in the log of changes behind the commit of every event that can be seen by now. One that lies
+    /// ahead of the log's end is another server's: the database was restored there from a dump.
+    async fn place_turns(&self) -> Result<(), DbErr> {
+        let sql = format!(
+            "WITH new AS MATERIALIZED (\
+               SELECT r.merchant_id FROM outbox_delivery_state r WHERE r.lsn IS NULL OR r.lsn > (SELECT pg_current_wal_insert_lsn()) LIMIT {PLACED_AT_ONCE} {lock}) \
+             UPDATE outbox_delivery_state SET lsn = pg_current_wal_insert_lsn() WHERE merchant_id IN (SELECT merchant_id FROM new)",
+            lock = self.dialect.for_update_skip_locked()
+        );
+        self.db.execute_raw(self.statement(&sql, [])).await.map(drop)
+    }
+
+    async fn remove_delivered(&self, events: &[&PendingDelivery]) -> Result<(), DbErr> {
+        let lock = format!(
+            "SELECT lease_epoch FROM outbox_delivery_state WHERE merchant_id = $1 {}",
+            self.dialect.for_update()
+        );
+        let next = format!(
+            "UPDATE outbox_delivery_state SET next_attempt_at = {}, attempts = 0, lsn = NULL WHERE merchant_id = $1",
+            self.dialect.now()
+        );
+        let none = "DELETE FROM outbox_delivery_state WHERE merchant_id = $1 \
+                    AND NOT EXISTS (SELECT 1 FROM outbox WHERE merchant_id = $1)";
+        let txn = self.begin_write().await?;
+        for one in events {
+            let merchant = || [Value::from(one.merchant.0)];
+            let turn = txn.query_one_raw(self.statement(&lock, merchant())).await?;
+            if let Some(event) = &one.event {
+                let delivered = "DELETE FROM outbox WHERE id = $1";
+                if txn.execute_raw(self.statement(delivered, [event.id.into()])).await?.rows_affected() > 0 {
+                    // The position belonged to this event, whichever process delivers next.
+                    let unplaced = "UPDATE outbox_delivery_state SET lsn = NULL WHERE merchant_id = $1";
+                    txn.execute_raw(self.statement(unplaced, merchant())).await?;
+                }
+            }
+            let epoch = turn.map(|row| row.try_get::<i64>("", "lease_epoch")).transpose()?;
+            // Otherwise it is another's turn by now.
+            if epoch == Some(one.epoch) && txn.execute_raw(self.statement(none, merchant())).await?.rows_affected() == 0
+            {
+                txn.execute_raw(self.statement(&next, merchant())).await?;
+            }
+        }
+        failpoint!("event_delivered_before_commit");
+        txn.commit().await?;
+        failpoint!("event_delivered_after_commit");
+        Ok(())
+    }
+
+    /// What the scrape shows of the hand-over; `None`: there is none.
+    pub(in crate::store) async fn backlog(&self, db: &impl ConnectionTrait) -> Result<Option<Backlog>, DbErr> {
+        if matches!(self.hand_over, EventDelivery::None) {
+            return Ok(None);
+        }
+        let sql =
+            "SELECT count(*) AS pending, (SELECT created_at FROM outbox ORDER BY id LIMIT 1) AS oldest FROM outbox";
+        let row = db.query_one_raw(self.statement(sql, [])).await?;
+        let row = row.ok_or_else(|| DbErr::RecordNotFound("outbox".to_owned()))?;
+        let mut backlog = Backlog {
+            pending: row.try_get::<i64>("", "pending")?.try_into().unwrap_or(0),
+            oldest: row.try_get("", "oldest")?,
+            replication_slot_lag_bytes: None,
+        };
+        if let Some(slot) = self.hand_over.slot() {
+            let sql = "SELECT CAST(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn) AS BIGINT) AS lag \
+                       FROM pg_replication_slots WHERE slot_name = $1 AND database = current_database()";
+            let row = db.query_one_raw(self.statement(sql, [slot.into()])).await?;
+            let lag = row.map(|row| row.try_get::<Option<i64>>("", "lag")).transpose()?.flatten();
+            backlog.replication_slot_lag_bytes = lag.map(|lag| lag.try_into().unwrap_or(0));
+        }
+        Ok(Some(backlog))
+    }
+}
+
+fn event_of(row: &QueryResult) -> Result<OutboxEvent, DbErr> {
+    Ok(OutboxEvent { id: row.try_get("", "id")?, run_id: row.try_get("", "run_id")?, run: row.try_get("", "run")? })
+}

@@ -1,0 +1,47 @@
+//! What all processes together have sent of what Salla counts by address.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sea_orm::{ConnectionTrait, DbErr};
+
+use crate::{
+    domain::Budget,
+    reconcile::ports::{BudgetStore, LONGEST_PAUSE, TargetError},
+    store::{Store, connection::error::json},
+};
+
+impl BudgetStore for Store {
+    async fn take(&self, allowance: u32) -> Result<Result<(), Duration>, TargetError> {
+        let taken = self.call(|| self.with_budget(|budget, now| budget.take(allowance, now))).await?;
+        Ok(taken.map_err(|wait| wait.to_std().unwrap_or_default()))
+    }
+
+    async fn close(&self, pause: Duration) -> Result<(), TargetError> {
+        let pause = TimeDelta::from_std(pause.min(LONGEST_PAUSE)).unwrap_or(TimeDelta::MAX);
+        self.call(|| self.with_budget(|budget, now| budget.close(pause, now))).await
+    }
+}
+
+impl Store {
+    /// Serializes all callers. Uses the database's clock at the moment of the lock.
+    async fn with_budget<T>(&self, act: impl Fn(&mut Budget, DateTime<Utc>) -> T + Send) -> Result<T, DbErr> {
+        let txn = self.begin_write().await?;
+        let make = "INSERT INTO ip_rate_limit (id, usage) VALUES (1, '{}') ON CONFLICT (id) DO NOTHING";
+        txn.execute_raw(self.statement(make, [])).await?;
+        let lock = format!("SELECT usage FROM ip_rate_limit WHERE id = 1 {}", self.dialect.for_update());
+        let row = txn.query_one_raw(self.statement(&lock, [])).await?;
+        let clock = format!("SELECT {} AS now", self.dialect.clock());
+        let now = txn.query_one_raw(self.statement(&clock, [])).await?;
+        let (Some(row), Some(now)) = (row, now) else {
+            return Err(DbErr::RecordNotFound("ip_rate_limit".to_owned()));
+        };
+        // What cannot be read was never written by us; it must not stop every store's customers for ever.
+        let mut budget: Budget = serde_json::from_str(&row.try_get::<String>("", "usage")?).unwrap_or_default();
+        let result = act(&mut budget, now.try_get("", "now")?);
+        let keep = "UPDATE ip_rate_limit SET usage = $1 WHERE id = 1";
+        txn.execute_raw(self.statement(keep, [json(&budget)?.into()])).await?;
+        txn.commit().await?;
+        Ok(result)
+    }
+}

@@ -1,0 +1,129 @@
+//! From the outcome of a record to the row of its discrepancy.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sea_orm::ActiveValue::{NotSet, Set};
+
+use crate::{
+    domain::{Discrepancy, DiscrepancyKind, Outcome, Record, Unreadable, Verdict},
+    reconcile::ports::{Batch, Lease, PlannedWrite, StoredVersion},
+    store::{connection::stamp::Stamp, entity::discrepancy},
+};
+
+/// What became of a record, and why.
+pub type Written = (Outcome, Option<String>);
+
+/// All that a batch found wrong; `gone`: what was held as if it were there, with its version.
+pub fn found<R: Record>(
+    lease: &Lease,
+    batch: &Batch<R>,
+    written: &HashMap<i64, Written>,
+    gone: &[StoredVersion],
+) -> Vec<discrepancy::ActiveModel> {
+    let of_records = batch.records.iter().filter(|record| !record.repeat).filter_map(|record| {
+        let (outcome, reason) = written.get(&record.record.id())?;
+        Some(of_record(lease, record, kind(*outcome)?, reason.clone()))
+    });
+    let of_unreadable =
+        batch.unreadable.iter().filter_map(|bad| Some(of_unreadable::<R>(lease, bad, kind(bad.outcome)?)));
+    let of_gone = gone.iter().map(|(id, held)| of_gone::<R>(lease, *id, *held));
+    of_records.chain(of_unreadable).chain(of_gone).collect()
+}
+
+/// The records that failed now, each with its error, and the previously failed ones that recovered.
+pub fn failed_and_recovered<'a, R: Record>(
+    batch: &'a Batch<R>,
+    written: &'a HashMap<i64, Written>,
+) -> (Vec<(i64, Option<&'a str>)>, Vec<i64>) {
+    let unreadable = batch.unreadable.iter().chain(&batch.counted_already);
+    let skipped = unreadable.filter_map(|bad| Some((bad.id?, Some(bad.reason.as_str()))));
+    let failed = written.iter().filter(|(_, (outcome, _))| *outcome == Outcome::Failed);
+    let failed = failed.map(|(id, (_, reason))| (*id, reason.as_deref()));
+    let failed: Vec<_> = skipped.chain(failed).collect();
+    let recovered =
+        batch.recovered.iter().copied().filter(|id| failed.iter().all(|(failed, _)| failed != id)).collect();
+    (failed, recovered)
+}
+
+fn kind(outcome: Outcome) -> Option<DiscrepancyKind> {
+    match outcome {
+        Outcome::Created => Some(DiscrepancyKind::Missing),
+        Outcome::Updated => Some(DiscrepancyKind::Stale),
+        Outcome::Failed => Some(DiscrepancyKind::Failed),
+        Outcome::Skipped => Some(DiscrepancyKind::Skipped),
+        Outcome::Unchanged => None,
+    }
+}
+
+fn of_record<R: Record>(
+    lease: &Lease,
+    record: &PlannedWrite<R>,
+    kind: DiscrepancyKind,
+    reason: Option<String>,
+) -> discrepancy::ActiveModel {
+    let fields = match &record.verdict {
+        Verdict::Update { fields } => fields.iter().map(ToString::to_string).collect(),
+        Verdict::Restore => vec!["restored".to_owned()],
+        Verdict::Create | Verdict::NewerLocally | Verdict::Unchanged => Vec::new(),
+    };
+    row(
+        lease,
+        Discrepancy {
+            resource: R::RESOURCE,
+            salla_id: Some(record.record.id()),
+            kind,
+            local_updated_at: record.held.as_ref().and_then(|held| held.updated_at),
+            remote_updated_at: record.record.updated_at(),
+            fields,
+            reason,
+        },
+    )
+}
+
+/// A record that we held as if it were there, and Salla says is gone.
+fn of_gone<R: Record>(lease: &Lease, id: i64, local_updated_at: Option<DateTime<Utc>>) -> discrepancy::ActiveModel {
+    row(
+        lease,
+        Discrepancy {
+            resource: R::RESOURCE,
+            salla_id: Some(id),
+            kind: DiscrepancyKind::Stale,
+            local_updated_at,
+            remote_updated_at: None,
+            fields: vec!["deleted_at".to_owned()],
+            reason: None,
+        },
+    )
+}
+
+fn of_unreadable<R: Record>(lease: &Lease, bad: &Unreadable, kind: DiscrepancyKind) -> discrepancy::ActiveModel {
+    row(
+        lease,
+        Discrepancy {
+            resource: R::RESOURCE,
+            salla_id: bad.id,
+            kind,
+            local_updated_at: None,
+            remote_updated_at: None,
+            fields: Some(bad.path.clone()).filter(|path| !path.is_empty()).into_iter().collect(),
+            reason: Some(bad.to_string()),
+        },
+    )
+}
+
+fn row(lease: &Lease, found: Discrepancy) -> discrepancy::ActiveModel {
+    discrepancy::ActiveModel {
+        id: NotSet,
+        run_id: Set(lease.run_id),
+        merchant_id: Set(lease.merchant.0),
+        resource: Set(found.resource.as_str().to_owned()),
+        salla_id: Set(found.salla_id),
+        kind: Set(found.kind.as_str().to_owned()),
+        local_updated_at: Set(found.local_updated_at.map(Stamp)),
+        remote_updated_at: Set(found.remote_updated_at.map(Stamp)),
+        fields: Set(serde_json::json!(found.fields).to_string()),
+        reason: Set(found.reason),
+        found_at: NotSet,
+    }
+}

@@ -1,0 +1,90 @@
+//! Where is read what is held of records, whatever their kind: one query a page.
+
+use std::collections::HashMap;
+
+use sea_orm::{
+    ConnectionTrait, DbErr, IdenStatic, QueryResult,
+    sea_query::{Asterisk, Condition, Expr, ExprTrait, Func, JoinType, Query, SelectStatement},
+};
+
+use super::{stored::Stored, write::ROWS_A_STATEMENT};
+use crate::{
+    domain::{Fingerprint, MerchantId, StoredRecord},
+    store::connection::{
+        dialect::Dialect,
+        stamp::{instant, lenient},
+    },
+};
+
+/// What is held under `ids`. The payload comes along only where no fingerprint stands for it.
+pub async fn look_up<R: Stored>(
+    db: &impl ConnectionTrait,
+    dialect: Dialect,
+    merchant: MerchantId,
+    ids: &[i64],
+) -> Result<HashMap<i64, StoredRecord<R>>, DbErr> {
+    let mut held = HashMap::with_capacity(ids.len());
+    for ids in ids.chunks(ROWS_A_STATEMENT) {
+        for row in db.query_all(&select_held::<R>(dialect, merchant, ids)).await? {
+            held.insert(row.try_get("", R::id_column())?, read(&row)?);
+        }
+    }
+    Ok(held)
+}
+
+/// PostgreSQL is asked for one record after the other, in one statement: about a table that it has not looked at yet, as
+/// before a first load, its planner believes that a merchant has few rows, and would go through all of them for each
+/// page (measured in `docs/performance.md`). `OFFSET 0` keeps it from merging the two parts.
+fn select_held<R: Stored>(dialect: Dialect, merchant: MerchantId, ids: &[i64]) -> SelectStatement {
+    match dialect {
+        Dialect::Sqlite => select_those::<R>(dialect, merchant, Expr::col(R::id_column()).is_in(ids.iter().copied())),
+        Dialect::Postgres => {
+            let wanted = Expr::col(R::id_column()).eq(Expr::col("wanted"));
+            let one = select_those::<R>(dialect, merchant, wanted).offset(0).to_owned();
+            Query::select()
+                .column(("held", Asterisk))
+                .from_function(Func::cust("unnest").arg(ids.to_vec()), "wanted")
+                .join_lateral(JoinType::InnerJoin, one, "held", Condition::all())
+                .to_owned()
+        }
+    }
+}
+
+fn select_those<R: Stored>(dialect: Dialect, merchant: MerchantId, which: Expr) -> SelectStatement {
+    let mut select = Query::select();
+    select
+        .columns([R::id_column(), "content_hash", "payload_hash"])
+        .expr_as(Expr::cust(dialect.finite("salla_updated_at")), "salla_updated_at")
+        .expr_as(Expr::col("deleted_at").is_not_null(), "deleted")
+        .expr_as(
+            Expr::cust(format!(
+                "CASE WHEN content_hash LIKE '{}%' THEN NULL ELSE CAST(payload AS text) END",
+                Fingerprint::prefix()
+            )),
+            "unhashed_payload",
+        )
+        .from(R::table())
+        .and_where(Expr::col("merchant_id").eq(merchant.0))
+        .and_where(which);
+    if let Some(lines_of) = R::LINES_OF {
+        select.expr_as(Expr::cust(dialect.finite(lines_of.as_str())), "lines_of");
+    }
+    for (expression, name) in R::selected(dialect) {
+        select.expr_as(expression, name);
+    }
+    select
+}
+
+fn read<R: Stored>(row: &QueryResult) -> Result<StoredRecord<R>, DbErr> {
+    let stored: Option<String> = lenient(row, "content_hash");
+    let payload: Option<String> = lenient(row, "unhashed_payload");
+    let digest: Option<Vec<u8>> = lenient(row, "payload_hash");
+    Ok(StoredRecord {
+        digest: digest.and_then(|bytes| bytes.as_slice().try_into().ok()),
+        updated_at: instant(row, "salla_updated_at"),
+        fingerprint: stored.and_then(|text| text.parse().ok()).or_else(|| Fingerprint::of_json(&payload?).ok()),
+        deleted: row.try_get("", "deleted")?,
+        columns: R::columns_of(row),
+        lines_of: if R::LINES_OF.is_some() { instant(row, "lines_of") } else { None },
+    })
+}

@@ -1,0 +1,13 @@
+//! The records of Salla as they are stored: read, written, and what is remembered of each.
+
+pub mod customers;
+pub mod detail_checks;
+pub mod discrepancies;
+pub mod lookup;
+pub mod order_items;
+pub mod order_statuses;
+pub mod orders;
+pub mod products;
+pub mod rotation;
+pub mod stored;
+pub mod write;

@@ -1,0 +1,152 @@
+//! The lines of orders, replaced as a set in the transaction of their order.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, DbErr, TransactionTrait,
+    sea_query::{Expr, ExprTrait, LockType, Query},
+};
+
+use super::{discrepancies::Written, stored::Stored};
+use crate::{
+    domain::{Line, MerchantId, Outcome},
+    reconcile::ports::PageCommit,
+    store::{
+        Store,
+        connection::{
+            dialect::Dialect,
+            error::{is_refusal, refusal},
+            stamp::instant,
+        },
+    },
+};
+
+/// Their table.
+pub const TABLE: &str = "order_items";
+
+/// Far below the number of parameters that a statement may have.
+const ROWS_A_STATEMENT: usize = 500;
+
+impl Store {
+    /// Puts the lines that were read in the place of those that are held, of each order that stands there as it was read:
+    /// another writer may have been faster. An order whose lines the database refuses counts as failed.
+    pub(in crate::store) async fn write_lines<R: Stored>(
+        &self,
+        txn: &DatabaseTransaction,
+        merchant: MerchantId,
+        page: &PageCommit<'_, R>,
+        (one_by_one, written): (bool, &mut HashMap<i64, Written>),
+    ) -> Result<(), DbErr> {
+        let batch = page.batch;
+        if batch.lines.is_empty() || page.dry_run {
+            return Ok(());
+        }
+        let mut ids: Vec<i64> = batch.lines.keys().copied().collect();
+        ids.sort_unstable();
+        let read = batch.records.iter().map(|one| (one.record.id(), one.record.updated_at()));
+        let read: HashMap<i64, Option<DateTime<Utc>>> = read.collect();
+        for ids in ids.chunks(ROWS_A_STATEMENT) {
+            let mut select = Query::select();
+            select
+                .column(R::id_column())
+                .expr_as(Expr::cust(self.dialect.finite("salla_updated_at")), "salla_updated_at")
+                .from(R::table())
+                .and_where(Expr::col("merchant_id").eq(merchant.0))
+                .and_where(Expr::col(R::id_column()).is_in(ids.iter().copied()))
+                .order_by(R::id_column(), sea_orm::Order::Asc);
+            if self.dialect == Dialect::Postgres {
+                select.lock(LockType::Update);
+            }
+            let mut standing = Vec::new();
+            for row in txn.query_all(&select).await? {
+                let id: i64 = row.try_get("", R::id_column())?;
+                if read.get(&id) == Some(&instant(&row, "salla_updated_at")) {
+                    standing.push(id);
+                }
+            }
+            if !one_by_one {
+                self.replace_lines::<R>(txn, (merchant, &standing), &batch.lines).await?;
+                continue;
+            }
+            for id in standing {
+                let savepoint = txn.begin().await?;
+                match self.replace_lines::<R>(&savepoint, (merchant, &[id]), &batch.lines).await {
+                    Ok(()) => savepoint.commit().await?,
+                    Err(error) if is_refusal(&error) => {
+                        savepoint.rollback().await?;
+                        written.insert(id, (Outcome::Failed, Some(format!("of its lines: {}", refusal(&error)))));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn replace_lines<R: Stored>(
+        &self,
+        txn: &DatabaseTransaction,
+        (merchant, ids): (MerchantId, &[i64]),
+        lines: &HashMap<i64, Vec<Line>>,
+    ) -> Result<(), DbErr> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mark = Query::update()
+            .table(R::table())
+            .value("items_version", Expr::cust("salla_updated_at"))
+            .value("revision", Expr::cust("revision + 1"))
+            .and_where(Expr::col("merchant_id").eq(merchant.0))
+            .and_where(Expr::col(R::id_column()).is_in(ids.iter().copied()))
+            .to_owned();
+        txn.execute(&mark).await?;
+        let clear = Query::delete()
+            .from_table(TABLE)
+            .and_where(Expr::col("merchant_id").eq(merchant.0))
+            .and_where(Expr::col(R::id_column()).is_in(ids.iter().copied()))
+            .to_owned();
+        txn.execute(&clear).await?;
+        let all: Vec<(i64, usize, &Line)> = ids
+            .iter()
+            .flat_map(|id| lines.get(id).into_iter().flatten().enumerate().map(|(at, line)| (*id, at, line)))
+            .collect();
+        for some in all.chunks(ROWS_A_STATEMENT) {
+            let mut insert = Query::insert();
+            insert.into_table(TABLE).columns([
+                "merchant_id",
+                R::id_column(),
+                "position",
+                "salla_item_id",
+                "product_id",
+                "sku",
+                "name",
+                "quantity",
+                "currency",
+                "price_amount",
+                "total_amount",
+            ]);
+            for (id, position, line) in some {
+                let line = (*line).clone();
+                let position = i64::try_from(*position).unwrap_or(i64::MAX);
+                insert
+                    .values([
+                        Expr::val(merchant.0),
+                        Expr::val(*id),
+                        Expr::val(position),
+                        Expr::val(line.id),
+                        Expr::val(line.product_id),
+                        Expr::val(line.sku),
+                        Expr::val(line.name),
+                        Expr::val(self.dialect.exact(line.quantity)),
+                        Expr::val(line.currency),
+                        Expr::val(self.dialect.exact(line.price_amount)),
+                        Expr::val(self.dialect.exact(line.total_amount)),
+                    ])
+                    .map_err(|error| DbErr::Custom(error.to_string()))?;
+            }
+            txn.execute(&insert).await?;
+        }
+        Ok(())
+    }
+}

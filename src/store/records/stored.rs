@@ -1,0 +1,48 @@
+//! What a kind of record has in the database.
+
+use sea_orm::{EntityName, EntityTrait, IdenStatic, QueryResult, sea_query::Expr};
+
+use crate::{domain::Record, store::connection::dialect::Dialect};
+
+/// A kind of record that has a table here. Beside the columns of its own each has `merchant_id`, `salla_updated_at`,
+/// `payload`, `deleted_at`, `fingerprint`, `payload_hash`, `revision` and `updated_at`.
+pub trait Stored: Record {
+    /// Its table.
+    type Entity: EntityTrait;
+
+    /// Where Salla's id stands, unique within a merchant.
+    const ID: <Self::Entity as EntityTrait>::Column;
+
+    /// Where it stands when it was created, if that is known.
+    const CREATED_AT: Option<<Self::Entity as EntityTrait>::Column>;
+
+    /// Where it stands of which version its lines are, if it has any.
+    const LINES_OF: Option<<Self::Entity as EntityTrait>::Column> = None;
+
+    /// The columns of its own, in the order of [`Stored::values`].
+    const COLUMNS: &'static [<Self::Entity as EntityTrait>::Column];
+
+    /// The table's name.
+    #[must_use]
+    fn table() -> &'static str {
+        Self::Entity::default().table_name()
+    }
+
+    /// The name of [`Stored::ID`].
+    #[must_use]
+    fn id_column() -> &'static str {
+        Self::ID.as_str()
+    }
+
+    /// The columns with personal data.
+    const PERSONAL: &'static [<Self::Entity as EntityTrait>::Column] = &[];
+
+    /// What is written into them.
+    fn values(&self, dialect: Dialect) -> Vec<Expr>;
+
+    /// What is read for them: an expression, and what it is called.
+    fn selected(dialect: Dialect) -> Vec<(Expr, &'static str)>;
+
+    /// What was read. Other programs write these columns too: what they cannot hold reads as NULL.
+    fn columns_of(row: &QueryResult) -> Self::Columns;
+}

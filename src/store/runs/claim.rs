@@ -1,0 +1,190 @@
+//! How workers take runs from the queue.
+
+use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
+
+use super::queue_position::Place;
+use crate::{
+    domain::{MerchantId, Run},
+    reconcile::ports::{ClaimedRuns, MAX_FAILED_ATTEMPTS, TargetError},
+    store::{
+        Store,
+        connection::{
+            dialect::Dialect,
+            error::{Trouble, trouble},
+        },
+    },
+};
+
+/// As in the index `runs_due`.
+const IN_ORDER: &str = "ORDER BY r.priority DESC, r.scheduled_at, r.watermark_at_enqueue, r.id";
+
+/// While all stores are paused, nothing is taken.
+const UNLESS_GLOBAL_PAUSE: &str = "NOT EXISTS (SELECT 1 FROM global_pause)";
+
+impl Store {
+    /// Takes what is due: first the runs whose holder is gone, then those by hand, then by time.
+    pub(in crate::store) async fn take(&self, limit: u32) -> Result<ClaimedRuns, TargetError> {
+        let room = |taken: &[QueryResult]| limit.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
+        let mut taken = Vec::new();
+        if let Some(from) = self.frontier.place() {
+            taken = self.call(|| self.take_behind(from, limit)).await?;
+            if room(&taken) == 0 {
+                self.frontier.advance(&places(&taken));
+                return self.taken(&taken, Vec::new()).await;
+            }
+        }
+        // What is taken by now is to be worked at, whatever becomes of the rest.
+        let mut abandoned = Vec::new();
+        let looked = async {
+            taken.extend(self.call(|| self.take_first(room(&taken))).await?);
+            if room(&taken) > 0 {
+                abandoned = self.call(|| self.park(&self.db, None)).await?;
+                if !abandoned.is_empty() {
+                    taken.extend(self.call(|| self.take_first(room(&taken))).await?);
+                }
+            }
+            Ok(())
+        }
+        .await;
+        match looked {
+            Err(error) if taken.is_empty() && abandoned.is_empty() => return Err(error),
+            Err(error) => tracing::debug!(error = %error, "the queue could not be looked at to its end"),
+            Ok(()) => {}
+        }
+        if self.dialect == Dialect::Postgres {
+            self.frontier.begin(&places(&taken));
+        }
+        self.taken(&taken, abandoned).await
+    }
+
+    async fn taken(&self, rows: &[QueryResult], abandoned: Vec<Run>) -> Result<ClaimedRuns, TargetError> {
+        if !rows.is_empty() {
+            failpoint!("claim_after_commit");
+        }
+        let claims = self.call(|| self.claims(&self.db, rows)).await?;
+        Ok(ClaimedRuns { claims, abandoned })
+    }
+
+    /// Ends the lapsed runs, or `merchant`'s, that are not worth another process.
+    pub(in crate::store) async fn park(
+        &self,
+        db: &impl ConnectionTrait,
+        merchant: Option<MerchantId>,
+    ) -> Result<Vec<Run>, DbErr> {
+        let now = self.dialect.now();
+        let whose = merchant.map_or_else(String::new, |id| format!("AND merchant_id = {id}"));
+        let sql = format!(
+            "UPDATE runs SET status = 'failed', error_kind = 'worker_crash_loop', finished_at = {now}, lease_expires_at = NULL, \
+             failed_attempts = failed_attempts + 1, \
+             error_message = 'its process went away {MAX_FAILED_ATTEMPTS} times in a row without committing a page of it; \
+             look in the log, and in the system''s, for what ended the processes while this store was read: a crash, \
+             the memory limit, a supervisor; the next run covers its window' \
+             WHERE status = 'running' AND lease_expires_at < {now} AND failed_attempts + 1 >= {MAX_FAILED_ATTEMPTS} {whose} RETURNING *"
+        );
+        self.returned_runs(db, self.statement(&sql, [])).await
+    }
+
+    /// From the whole queue.
+    async fn take_first(&self, limit: u32) -> Result<Vec<QueryResult>, DbErr> {
+        let skip_locked = self.dialect.for_update_skip_locked();
+        let found = format!(
+            "suspect AS MATERIALIZED (SELECT r.id FROM runs r WHERE {suspect} LIMIT 1 {skip_locked}), \
+             lapsed AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.failed_attempts = 0 AND {lapsed} ORDER BY r.lease_expires_at \
+               LIMIT ($2 - (SELECT count(*) FROM suspect)) {skip_locked}), \
+             due AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.failed_attempts = 0 AND {due} {IN_ORDER} \
+               LIMIT ($2 - (SELECT count(*) FROM suspect) - (SELECT count(*) FROM lapsed)) {skip_locked})",
+            suspect = self.suspect(),
+            lapsed = self.lapsed(),
+            due = self.due(),
+        );
+        self.take_found((&found, &["suspect", "lapsed", "due"]), limit, []).await
+    }
+
+    /// From behind a place in it, and those that have a higher priority than what is there.
+    async fn take_behind(&self, from: Place, limit: u32) -> Result<Vec<QueryResult>, DbErr> {
+        let (due, skip_locked) = (self.due(), self.dialect.for_update_skip_locked());
+        let found = format!(
+            "ahead AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.failed_attempts = 0 AND r.priority > $3 AND {due} {IN_ORDER} \
+               LIMIT $2 {skip_locked}), \
+             behind AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.failed_attempts = 0 AND r.priority = $3 \
+               AND (r.scheduled_at, r.watermark_at_enqueue, r.id) >= ($4, $5, $6) AND {due} {IN_ORDER} \
+               LIMIT ($2 - (SELECT count(*) FROM ahead)) {skip_locked})"
+        );
+        let from = [from.priority.into(), from.scheduled_at.into(), from.watermark_at_enqueue.into(), from.id.into()];
+        self.take_found((&found, &["ahead", "behind"]), limit, from).await
+    }
+
+    /// In one statement, which is a transaction of its own: others that claim at the same moment may lock what is taken,
+    /// in its new version, before they see that it is, and the transaction that ends it waits for them. `$2` is the limit, which is
+    /// no part of the text: each text is prepared, and planned, once a session.
+    async fn take_found(
+        &self,
+        (found, names): (&str, &[&str]),
+        limit: u32,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Result<Vec<QueryResult>, DbErr> {
+        let sql = format!(
+            "WITH {found} \
+             UPDATE runs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, worker_id = $1, \
+               failed_attempts = failed_attempts + CASE status WHEN 'running' THEN 1 ELSE 0 END, \
+               lease_expires_at = {lease_expires_at}, started_at = COALESCE(started_at, {now}), \
+               waiting_reason = NULL, waiting_message = NULL, waiting_until = NULL \
+             WHERE id IN ({ids}) RETURNING *, {beside}",
+            ids = names.iter().map(|name| format!("SELECT id FROM {name}")).collect::<Vec<_>>().join(" UNION ALL "),
+            lease_expires_at = self.dialect.now_plus(self.lease),
+            now = self.dialect.now(),
+            beside = self.beside(),
+        );
+        let values = [self.worker_id.into(), i64::from(limit).into()].into_iter().chain(values);
+        match self.db.query_all_raw(self.statement(&sql, values)).await {
+            // Another process took a run of the same merchant at this very moment.
+            Err(error) if trouble(&error) == Trouble::Taken => Ok(Vec::new()),
+            taken => taken,
+        }
+    }
+
+    /// A run that has had a setback is suspected of having caused it, and a process holds one such run at a time, the
+    /// one with the fewest first: so what ends processes is soon alone in being charged with it, and the runs that it
+    /// took along get done.
+    fn suspect(&self) -> String {
+        format!(
+            "r.failed_attempts > 0 AND ({lapsed} OR {due}) \
+             AND NOT EXISTS (SELECT 1 FROM runs h WHERE h.worker_id = $1 AND h.status = 'running' AND h.failed_attempts > 0 \
+                 AND h.lease_expires_at >= {now}) \
+             ORDER BY r.failed_attempts, r.priority DESC, r.scheduled_at, r.id",
+            lapsed = self.lapsed(),
+            due = self.due(),
+            now = self.dialect.now(),
+        )
+    }
+
+    /// A run `r` whose holder is gone, and which is worth another.
+    fn lapsed(&self) -> String {
+        let now = self.dialect.now();
+        format!(
+            "r.status = 'running' AND r.lease_expires_at < {now} AND r.failed_attempts + 1 < {MAX_FAILED_ATTEMPTS} AND {UNLESS_GLOBAL_PAUSE}"
+        )
+    }
+
+    /// A run `r` that waits for nothing but a worker; of a merchant's, one. What may stand in a run's way is asked of
+    /// one run at a time, in the order of the index `runs_due`, so that none is looked at behind the last that is taken
+    /// (`OFFSET 0` says so to PostgreSQL, whose planner would rather gather all that stands in any run's way).
+    pub(in crate::store) fn due(&self) -> String {
+        let now = self.dialect.now();
+        let is_pause = format!("{} IS NOT NULL", self.dialect.comparable("b.retry_at"));
+        format!(
+            "r.status = 'queued' AND r.scheduled_at <= {now} AND {UNLESS_GLOBAL_PAUSE} \
+             AND NOT EXISTS (SELECT 1 FROM rate_limit_backoffs b WHERE b.merchant_id = r.merchant_id AND b.retry_at > {now} \
+                 AND {is_pause} LIMIT 1 OFFSET 0) \
+             AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = r.merchant_id AND o.status = 'running' \
+                 LIMIT 1 OFFSET 0) \
+             AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.merchant_id = r.merchant_id AND o.status = 'queued' \
+                 AND o.scheduled_at <= {now} AND (o.priority > r.priority OR o.priority = r.priority \
+                 AND (o.scheduled_at < r.scheduled_at OR o.scheduled_at = r.scheduled_at AND o.id < r.id)) LIMIT 1 OFFSET 0)"
+        )
+    }
+}
+
+fn places(rows: &[QueryResult]) -> Vec<Place> {
+    rows.iter().filter_map(Place::of).collect()
+}

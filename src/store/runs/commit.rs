@@ -1,0 +1,238 @@
+//! A page's end: rows, discrepancies, totals and cursor in one transaction, fenced by the lease.
+//!
+//! The page is written in one statement. Only when the database refuses a row is the transaction begun
+//! again and the rows are written one by one, each behind a savepoint, to find the one that is refused.
+
+use std::collections::HashMap;
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, TransactionTrait};
+use tracing::Instrument;
+
+use crate::{
+    domain::{LastDetailCheck, MerchantId, Outcome, RotationWindow, StoredRecord, Verdict},
+    reconcile::{
+        ports::{Committed, DetailCheckResult, ExpectedRecords, Lease, PageCommit, StoredVersion, Target, TargetError},
+        span,
+    },
+    store::{
+        Store,
+        connection::{
+            dialect::Dialect,
+            error::{is_refusal, refusal},
+        },
+        entity::discrepancy,
+        records::{
+            discrepancies::{Written, failed_and_recovered, found},
+            lookup,
+            stored::Stored,
+            write::{self, Asked},
+        },
+    },
+};
+
+impl<R: Stored> Target<R> for Store {
+    async fn held(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, StoredRecord<R>>, TargetError> {
+        self.call(|| lookup::look_up(&self.db, self.dialect, merchant, ids)).await
+    }
+
+    async fn checks(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, LastDetailCheck>, TargetError> {
+        self.read_checks(merchant, ids).await
+    }
+
+    async fn unseen(
+        &self,
+        merchant: MerchantId,
+        ought: ExpectedRecords,
+        seen: &(dyn Fn(i64) -> bool + Sync),
+    ) -> Result<(usize, Vec<StoredVersion>), TargetError> {
+        self.held_and_unseen::<R>(merchant, ought, seen).await
+    }
+
+    async fn slice(&self, merchant: MerchantId) -> Result<Option<RotationWindow>, TargetError> {
+        self.due_slice::<R>(merchant).await
+    }
+
+    async fn failed_records(&self, merchant: MerchantId) -> Result<Vec<i64>, TargetError> {
+        self.failed_record_ids(merchant, R::RESOURCE).await
+    }
+
+    async fn commit(&self, lease: &Lease, page: PageCommit<'_, R>) -> Result<Committed, TargetError> {
+        let page = &page;
+        let span = || span::of_commit(self.dialect.system_name(), page.batch.records.len());
+        let mut attempt = self.call(|| self.attempt(lease, page, false)).instrument(span()).await?;
+        if matches!(attempt, Attempt::Refused) {
+            attempt = self.call(|| self.attempt(lease, page, true)).instrument(span()).await?;
+        }
+        match attempt {
+            Attempt::Done(committed, written) => {
+                report(page, &written);
+                Ok(committed)
+            }
+            Attempt::LeaseLost | Attempt::Refused => Err(TargetError::LeaseLost(lease.run_id)),
+        }
+    }
+}
+
+const SWALLOWED: &str = "the database took the row and does not hold it: look for a trigger or a rule on the table";
+
+pub(in crate::store) enum Attempt {
+    Done(Committed, HashMap<i64, Written>),
+    /// The page holds a row that the database refuses; nothing was written.
+    Refused,
+    LeaseLost,
+}
+
+impl Store {
+    async fn attempt<R: Stored>(
+        &self,
+        lease: &Lease,
+        page: &PageCommit<'_, R>,
+        one_by_one: bool,
+    ) -> Result<Attempt, DbErr> {
+        let txn = self.begin_write().await?;
+        let mut written = match self.write(&txn, lease.merchant, page, one_by_one).await {
+            Err(error) if !one_by_one && is_refusal(&error) => return Ok(Attempt::Refused),
+            written => written?,
+        };
+        self.note_swallowed(&txn, lease.merchant, page, &mut written).await?;
+        match self.write_lines(&txn, lease.merchant, page, (one_by_one, &mut written)).await {
+            Err(error) if !one_by_one && is_refusal(&error) => return Ok(Attempt::Refused),
+            lines => lines?,
+        }
+        let mut parts = page.parts.to_vec();
+        let totals = &mut parts[page.at].totals;
+        for record in page.batch.records.iter().filter(|record| !record.repeat) {
+            totals.count(written.get(&record.record.id()).map_or(Outcome::Unchanged, |w| w.0));
+            totals.newer_locally += u64::from(record.verdict == Verdict::NewerLocally);
+        }
+        page.batch.unreadable.iter().for_each(|bad| totals.count(bad.outcome));
+        (0..page.batch.unchanged).for_each(|_| totals.count(Outcome::Unchanged));
+        let gone = write::mark_gone::<R>(&txn, self.dialect, lease.merchant, &page.batch.gone, page.dry_run).await?;
+
+        self.note_discrepancies(&txn, &found(lease, page.batch, &written, &gone)).await?;
+        if !page.dry_run {
+            let well = |checked: &&DetailCheckResult| {
+                written.get(&checked.summary.id).is_none_or(|(outcome, _)| *outcome != Outcome::Failed)
+            };
+            let checked: Vec<_> = page.batch.checked.iter().filter(well).collect();
+            self.note_checks(&txn, lease.merchant, &checked).await?;
+            let (failed, recovered) = failed_and_recovered(page.batch, &written);
+            self.save_failed_records(&txn, (lease.merchant, R::RESOURCE), &failed, &recovered).await?;
+        }
+        let Some(committed) = self.advance(&txn, lease, page, &parts).await? else {
+            return self.after_fence(txn, lease, page).await;
+        };
+        failpoint!("page_before_commit", lease.merchant.0);
+        match txn.commit().await {
+            // By a constraint that the platform has put off to the end.
+            Err(error) if !one_by_one && is_refusal(&error) => return Ok(Attempt::Refused),
+            committed => committed?,
+        }
+        failpoint!("page_after_commit", lease.merchant.0);
+        if !gone.is_empty() {
+            let ids: Vec<i64> = gone.iter().map(|(id, _)| *id).collect();
+            tracing::info!(records = ids.len(), salla.ids = ?ids, dry_run = page.dry_run, "{} deleted: Salla says that they are gone", R::RESOURCE.as_str());
+        }
+        Ok(Attempt::Done(committed, written))
+    }
+
+    /// Writes the records that differ, and says what became of each that was touched.
+    async fn write<R: Stored>(
+        &self,
+        txn: &DatabaseTransaction,
+        merchant: MerchantId,
+        page: &PageCommit<'_, R>,
+        one_by_one: bool,
+    ) -> Result<HashMap<i64, Written>, DbErr> {
+        let differing = page.batch.records.iter().filter(|record| !record.verdict.leaves_it());
+        if page.dry_run {
+            return Ok(differing.map(|record| (record.record.id(), (record.outcome(), None))).collect());
+        }
+        let asked = Asked { ago: page.batch.asked_at.elapsed(), latest: page.batch.latest };
+        let (restored, differing): (Vec<_>, Vec<_>) = differing.partition(|record| record.verdict == Verdict::Restore);
+        let restored: Vec<i64> = restored.iter().map(|record| record.record.id()).collect();
+        let restored = write::restore::<R>(txn, self.dialect, merchant, &restored, asked.ago).await?;
+        let mut written: HashMap<i64, Written> =
+            restored.into_iter().map(|id| (id, (Outcome::Updated, None))).collect();
+        let differing: Vec<&R> = differing.iter().map(|record| &record.record).collect();
+        if !one_by_one {
+            let upserted = write::upsert(txn, self.dialect, merchant, &differing, asked).await?;
+            written.extend(upserted.into_iter().map(|(id, outcome)| (id, (outcome, None))));
+            return Ok(written);
+        }
+        if self.dialect == Dialect::Postgres {
+            // Each row is to be refused by itself.
+            txn.execute_unprepared("SET CONSTRAINTS ALL IMMEDIATE").await?;
+        }
+        for record in differing {
+            let savepoint = txn.begin().await?;
+            match write::upsert(&savepoint, self.dialect, merchant, &[record], asked).await {
+                Ok(one) => {
+                    savepoint.commit().await?;
+                    written.extend(one.into_iter().map(|(id, outcome)| (id, (outcome, None))));
+                }
+                Err(error) if is_refusal(&error) => {
+                    savepoint.rollback().await?;
+                    written.insert(record.id(), (Outcome::Failed, Some(refusal(&error))));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+
+    /// What was to be created and was not is there all the same, for another writer was faster; unless the platform's
+    /// database has swallowed it, as a trigger can.
+    async fn note_swallowed<R: Stored>(
+        &self,
+        txn: &DatabaseTransaction,
+        merchant: MerchantId,
+        page: &PageCommit<'_, R>,
+        written: &mut HashMap<i64, Written>,
+    ) -> Result<(), DbErr> {
+        let to_create = page.batch.records.iter().filter(|record| record.verdict == Verdict::Create);
+        let ids: Vec<i64> = to_create.map(|record| record.record.id()).filter(|id| !written.contains_key(id)).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let held = lookup::look_up::<R>(txn, self.dialect, merchant, &ids).await?;
+        for id in ids.into_iter().filter(|id| !held.contains_key(id)) {
+            written.insert(id, (Outcome::Failed, Some(SWALLOWED.to_owned())));
+        }
+        Ok(())
+    }
+
+    async fn note_discrepancies(
+        &self,
+        txn: &DatabaseTransaction,
+        found: &[discrepancy::ActiveModel],
+    ) -> Result<(), DbErr> {
+        for rows in found.chunks(1000) {
+            discrepancy::Entity::insert_many(rows.to_vec()).exec_without_returning(txn).await?;
+        }
+        Ok(())
+    }
+}
+
+/// One log line for each record that was left as it was though it should not have been.
+fn report<R: Stored>(page: &PageCommit<'_, R>, written: &HashMap<i64, Written>) {
+    let newer = page.batch.records.iter().filter(|record| record.verdict == Verdict::NewerLocally);
+    let newer: Vec<i64> = newer.map(|record| record.record.id()).collect();
+    if !newer.is_empty() {
+        tracing::info!(records = newer.len(), salla.ids = ?newer, "stored {} are newer than Salla's answer, with other content", R::RESOURCE);
+    }
+    for bad in page.batch.unreadable.iter().chain(&page.batch.counted_already) {
+        let (one, outcome) = (R::RESOURCE.one(), bad.outcome.as_str());
+        tracing::warn!(salla.id = bad.id, path = %bad.path, reason = %bad.reason, "{one} {outcome}");
+    }
+    for (id, (outcome, reason)) in written {
+        if *outcome == Outcome::Failed {
+            tracing::error!(
+                salla.id = id,
+                reason = reason.as_deref(),
+                "{} failed: the database refuses it",
+                R::RESOURCE.one()
+            );
+        }
+    }
+}
