@@ -6,7 +6,7 @@ use http::{HeaderValue, header};
 use reqwest::{Proxy, redirect::Policy};
 use secrecy::ExposeSecret;
 
-use super::config::Config;
+use crate::salla::config::Config;
 
 /// What connects to Salla: to the hosts of the two addresses, and, where one is set, by way of the proxy; nowhere else,
 /// whatever an answer or the environment says.

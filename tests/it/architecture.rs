@@ -40,19 +40,31 @@ const MAY_USE: [(&str, &[&str]); 15] = [
 ];
 
 /// Which groups of a module a group of it may use. What lies beside the groups, such as `store::Store`, is for all.
-const GROUPS_MAY_USE: [(&str, &[(&str, &[&str])]); 1] = [(
-    "store",
-    &[
-        ("connection", &[]),
-        ("entity", &["connection"]),
-        ("records", &["connection", "entity"]),
-        ("limits", &["connection"]),
-        ("merchants", &["connection", "entity", "records"]),
-        ("events", &["connection", "entity", "records"]),
-        ("runs", &["connection", "entity", "events", "merchants", "records"]),
-        ("reports", &["connection", "entity", "events", "records", "runs"]),
-    ],
-)];
+const GROUPS_MAY_USE: [(&str, &[(&str, &[&str])]); 2] = [
+    (
+        "store",
+        &[
+            ("connection", &[]),
+            ("entity", &["connection"]),
+            ("records", &["connection", "entity"]),
+            ("limits", &["connection"]),
+            ("merchants", &["connection", "entity", "records"]),
+            ("events", &["connection", "entity", "records"]),
+            ("runs", &["connection", "entity", "events", "merchants", "records"]),
+            ("reports", &["connection", "entity", "events", "records", "runs"]),
+        ],
+    ),
+    (
+        "salla",
+        &[
+            ("wire", &[]),
+            ("resources", &["wire"]),
+            ("auth", &["wire"]),
+            ("http", &["auth", "resources", "wire"]),
+            ("listing", &["http", "resources", "wire"]),
+        ],
+    ),
+];
 
 /// What a module must not name, whatever it uses.
 const FORBIDDEN: [(&str, &[&str]); 3] = [

@@ -1,0 +1,290 @@
+//! Which token a request carries, and when it is renewed.
+//!
+//! Any number of processes may find a token about to end; the one that sets the mark in the credential store
+//! refreshes, the others wait for the result. The exchange runs in a separate task, which no caller
+//! aborts: once the refresh token has left, its successor must be saved.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::{
+    backoff::Backoff,
+    save_tokens::persist,
+    token_cache::TokenCache,
+    token_endpoint::{Refresh, TokenEndpoint},
+    user_info::{AskedOwners, UserInfo},
+};
+use crate::{
+    domain::MerchantId,
+    reconcile::{
+        Metrics,
+        ports::{CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, SourceError, Tokens},
+    },
+};
+
+/// A token is renewed when it ends sooner than this, or within the last quarter of its life.
+pub(in crate::salla) const RENEW_AHEAD: TimeDelta = TimeDelta::days(1);
+
+/// How long another's refresh is waited for, and how often its result is looked for.
+const WAIT_FOR_OTHERS: Duration = Duration::from_secs(45);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Keeps the tokens of all merchants usable.
+#[derive(Debug)]
+pub struct Auth<C> {
+    pub(in crate::salla) store: Arc<C>,
+    endpoint: TokenEndpoint,
+    pub(in crate::salla) user_info: UserInfo,
+    pub(in crate::salla) asked_owners: Arc<AskedOwners>,
+    metrics: Arc<Metrics>,
+    refreshes: TaskTracker,
+    backoff: Arc<Mutex<Backoff>>,
+    known: Arc<TokenCache>,
+    /// The holder may ask the token endpoint: what is sent to one in trouble may be lost, and is one token.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl<C> Clone for Auth<C> {
+    fn clone(&self) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            endpoint: self.endpoint.clone(),
+            user_info: self.user_info.clone(),
+            asked_owners: Arc::clone(&self.asked_owners),
+            metrics: Arc::clone(&self.metrics),
+            refreshes: self.refreshes.clone(),
+            backoff: Arc::clone(&self.backoff),
+            known: Arc::clone(&self.known),
+            turn: Arc::clone(&self.turn),
+        }
+    }
+}
+
+impl<C: CredentialStore> Auth<C> {
+    pub fn new(store: Arc<C>, endpoint: TokenEndpoint, user_info: UserInfo, metrics: Arc<Metrics>) -> Self {
+        let (refreshes, backoff, known, turn) = (TaskTracker::new(), Arc::default(), Arc::default(), Arc::default());
+        Self { store, endpoint, user_info, asked_owners: Arc::default(), metrics, refreshes, backoff, known, turn }
+    }
+
+    /// How many refreshes are under way.
+    pub fn under_way(&self) -> usize {
+        self.refreshes.len()
+    }
+
+    /// Until no refresh is under way.
+    pub async fn drain(&self) {
+        self.refreshes.close();
+        self.refreshes.wait().await;
+    }
+
+    /// The merchant's token, renewed ahead of its end where that works; where it does not, the old one
+    /// is used while it lasts.
+    pub async fn credentials(&self, merchant: MerchantId) -> Result<Credentials, SourceError> {
+        if let Some(known) = self.known.get(merchant) {
+            return Ok(known);
+        }
+        let current = self.store.load(merchant).await?.ok_or(SourceError::NoToken(merchant))?;
+        if current.refused {
+            // It may have come back into sweeps by a way that does not know of that.
+            self.give_up(merchant, current.version).await?;
+            return Err(unauthorized(merchant, "it has said so before, and is not asked again"));
+        }
+        let now = Utc::now();
+        if current.tokens.expires_at.is_none_or(|end| end > now) {
+            self.require_owner(merchant, current.version, &current.tokens).await?;
+        }
+        let lasts = current.tokens.expires_at > Some(now);
+        let ends_soon = current.tokens.expires_at.is_some_and(|end| end - now < renew_ahead(current.issued_at, end));
+        let idle = current.tokens.refresh.is_none() || current.refreshing_for.is_some();
+        if !ends_soon {
+            self.known.put(merchant, current.clone());
+        }
+        if !ends_soon || idle || lasts && self.endpoint_rests().is_some() {
+            return Ok(current);
+        }
+        match self.renew(merchant, current.clone()).await {
+            Ok(renewed) => Ok(renewed),
+            Err(error) if lasts && !self.is_refused(merchant).await? => {
+                tracing::warn!(merchant.id = merchant.0, error = %error, "the token could not be renewed ahead of its end");
+                Ok(current)
+            }
+            Err(error @ SourceError::Unauthorized { .. }) => {
+                self.give_up(merchant, current.version).await?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn is_refused(&self, merchant: MerchantId) -> Result<bool, SourceError> {
+        Ok(self.store.load(merchant).await?.is_none_or(|current| current.refused))
+    }
+
+    /// For how long the token endpoint is left alone.
+    pub(in crate::salla) fn endpoint_rests(&self) -> Option<Duration> {
+        self.backoff.lock().rests(Instant::now())
+    }
+
+    /// Replaces a token that Salla no longer takes.
+    pub async fn renew(&self, merchant: MerchantId, stale: Credentials) -> Result<Credentials, SourceError> {
+        self.known.forget(merchant);
+        let version = stale.version;
+        // Run in a task that no caller drops: a mark without a process behind it would cost the installation.
+        let this = self.clone();
+        let renewal = self.refreshes.spawn(async move { this.begin(merchant, stale).await });
+        let renewed = renewal
+            .await
+            .unwrap_or_else(|_| Err(unauthorized(merchant, "the token refresh died; its outcome is unknown")))?;
+        match renewed {
+            Some(renewed) => Ok(renewed),
+            None => self.await_other(merchant, version).await,
+        }
+    }
+
+    /// Marks the refresh token as being used, and uses it; `None`: another is at it.
+    async fn begin(&self, merchant: MerchantId, stale: Credentials) -> Result<Option<Credentials>, SourceError> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        if let Some(pause) = self.endpoint_rests() {
+            return Err(SourceError::Resting { pause, reason: "the token endpoint is in trouble".to_owned() });
+        }
+        let attempt = Uuid::new_v4();
+        match self.store.begin_refresh(merchant, stale.version, attempt).await {
+            Ok(true) => self.exchange(merchant, stale, attempt, turn).await.map(Some),
+            Ok(false) => Ok(None),
+            Err(error) => {
+                // The mark may be set although the answer says otherwise.
+                self.abandon(merchant, attempt).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Takes the mark away: as long as there is hope.
+    async fn abandon(&self, merchant: MerchantId, attempt: Uuid) -> Result<(), SourceError> {
+        let hope = Some(Instant::now() + REFRESH_TAKES_AT_MOST);
+        let abandon = || self.store.abandon_refresh(merchant, attempt);
+        persist(merchant, "the mark of a refresh that was not sent", hope, abandon).await
+    }
+
+    /// Uses the refresh token and saves what comes back. The mark is set. The turn ends with the answer: what cannot be
+    /// saved is one store's trouble.
+    async fn exchange(
+        &self,
+        merchant: MerchantId,
+        stale: Credentials,
+        attempt: Uuid,
+        turn: OwnedMutexGuard<()>,
+    ) -> Result<Credentials, SourceError> {
+        let version = stale.version;
+        let Some(refresh_token) = &stale.tokens.refresh else {
+            self.abandon(merchant, attempt).await?;
+            return Err(unauthorized(merchant, "the token has ended and there is no refresh token"));
+        };
+        let refresh = self.endpoint.refresh(refresh_token, Utc::now()).await;
+        let result = match &refresh {
+            Refresh::Renewed(_) => "renewed",
+            Refresh::Refused(_) => "refused",
+            Refresh::NotUsed { .. } | Refresh::Misconfigured(_) => "not_attempted",
+            Refresh::Unknown(_) => "unknown",
+        };
+        self.metrics.token_refresh(result);
+        let answered = matches!(refresh, Refresh::Renewed(_) | Refresh::Refused(_));
+        let wants = if let Refresh::NotUsed { retry_after, .. } = &refresh { *retry_after } else { None };
+        self.backoff.lock().heard(answered, wants, Instant::now());
+        drop(turn);
+        match refresh {
+            Refresh::Renewed(tokens) => {
+                let tokens = Tokens { owner_confirmed: stale.tokens.owner_confirmed, ..tokens };
+                let save = || self.store.complete_refresh(merchant, version, &tokens);
+                // They are nowhere else, and a mark that another process has doubted meanwhile is no obstacle.
+                persist(merchant, "new tokens", None, save).await?;
+                tracing::info!(merchant.id = merchant.0, "token renewed");
+                self.require_owner(merchant, version + 1, &tokens).await?;
+                Ok(Credentials {
+                    tokens,
+                    issued_at: Utc::now(),
+                    version: version + 1,
+                    refreshing_for: None,
+                    refused: false,
+                })
+            }
+            Refresh::Refused(reason) => {
+                self.store.revoked(merchant, version).await?;
+                Err(unauthorized(merchant, &reason))
+            }
+            Refresh::NotUsed { reason, .. } => {
+                self.abandon(merchant, attempt).await?;
+                let pause = self.endpoint_rests().unwrap_or_default();
+                Err(SourceError::Resting { pause, reason: format!("the token could not be renewed: {reason}") })
+            }
+            Refresh::Misconfigured(reason) => {
+                self.abandon(merchant, attempt).await?;
+                Err(SourceError::ClientCredentials(reason))
+            }
+            Refresh::Unknown(reason) => {
+                self.doubt(Some(merchant)).await?;
+                let outcome = format!("the outcome of the token refresh is unknown ({reason})");
+                Err(unauthorized(merchant, &format!("{outcome}, and trying again could revoke the installation")))
+            }
+        }
+    }
+
+    /// Another process is at it, or was.
+    async fn await_other(&self, merchant: MerchantId, version: i64) -> Result<Credentials, SourceError> {
+        let patience = Instant::now() + WAIT_FOR_OTHERS;
+        loop {
+            let current = self.store.load(merchant).await?.ok_or(SourceError::NoToken(merchant))?;
+            match current.refreshing_for {
+                _ if current.version > version => return Ok(current),
+                _ if current.refused => return Err(unauthorized(merchant, "another process was told so")),
+                Some(age) if age > REFRESH_TAKES_AT_MOST => {
+                    self.doubt(Some(merchant)).await?;
+                    return Err(unauthorized(
+                        merchant,
+                        "a token refresh was begun and its outcome is unknown; trying again could revoke the installation",
+                    ));
+                }
+                Some(_) if Instant::now() < patience => sleep(LOOK_EVERY).await,
+                _ => {
+                    return Err(SourceError::Unavailable {
+                        per_row: false,
+                        reason: "another process could not renew the token".to_owned(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Reports the merchants whose refresh has an unknown outcome: this one, and those whose process went away.
+    pub(in crate::salla) async fn doubt(&self, merchant: Option<MerchantId>) -> Result<(), SourceError> {
+        for merchant in self.store.doubt(merchant).await? {
+            tracing::error!(
+                merchant.id = merchant.0,
+                "the outcome of its token refresh is unknown: the merchant must install the app again; until then the old token is used while it lasts"
+            );
+        }
+        Ok(())
+    }
+
+    /// Salla says that nothing will come of the tokens of `version` any more.
+    pub async fn give_up(&self, merchant: MerchantId, version: i64) -> Result<(), SourceError> {
+        self.known.forget(merchant);
+        Ok(self.store.revoked(merchant, version).await?)
+    }
+}
+
+/// A token of a short life is not renewed all the time.
+fn renew_ahead(obtained: DateTime<Utc>, end: DateTime<Utc>) -> TimeDelta {
+    RENEW_AHEAD.min((end - obtained) / 4)
+}
+
+/// The merchant must act.
+pub fn unauthorized(merchant: MerchantId, reason: &str) -> SourceError {
+    SourceError::Unauthorized { merchant, reason: reason.to_owned() }
+}

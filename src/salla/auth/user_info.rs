@@ -1,0 +1,157 @@
+//! The store that a token belongs to, by Salla's `oauth2/user/info`.
+
+use std::{collections::HashMap, time::Duration};
+
+use http::header;
+use parking_lot::Mutex;
+use reqwest::Client;
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use url::Url;
+
+use super::refresh::{Auth, unauthorized};
+use crate::{
+    domain::MerchantId,
+    foreign::{causes, object},
+    reconcile::ports::{CredentialStore, SourceError, TokenOwner, Tokens},
+    salla::{
+        config::Config,
+        outbound::token_client,
+        wire::{
+            envelope::{integer, present},
+            error::into_source_error,
+            read_body::whole_body,
+            secret::bearer,
+        },
+    },
+};
+
+/// A webhook is to be answered within eight seconds.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The address at the host that issued the token.
+#[derive(Debug, Clone)]
+pub struct UserInfo {
+    http: Client,
+    url: Url,
+    timeout: Duration,
+}
+
+impl UserInfo {
+    /// Beside the token endpoint: `…/oauth2/token` has `…/oauth2/user/info`.
+    ///
+    /// # Errors
+    /// When the TLS of this machine cannot be set up, or the address has no path.
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self {
+            http: token_client(config)?,
+            url: config.token_url.join("user/info")?,
+            timeout: config.request_timeout.min(PATIENCE),
+        })
+    }
+}
+
+/// A store whose token's owner could not be confirmed is asked about again after this long.
+const ASK_AGAIN: Duration = Duration::from_secs(3600);
+
+/// The tokens about whose owner this process has asked: their version, and when to ask again if there was no answer.
+#[derive(Debug, Default)]
+pub(in crate::salla) struct AskedOwners(Mutex<HashMap<MerchantId, (i64, Option<Instant>)>>);
+
+impl AskedOwners {
+    fn is_due(&self, merchant: MerchantId, version: i64) -> bool {
+        match self.0.lock().get(&merchant) {
+            Some((asked, again)) if *asked == version => again.is_some_and(|again| again <= Instant::now()),
+            _ => true,
+        }
+    }
+}
+
+impl<C: CredentialStore> Auth<C> {
+    /// Refuses tokens that belong to another merchant: a refresh token that was imported for the wrong one, or tokens that
+    /// were stored while Salla did not answer. Asks Salla once for each version that is not confirmed.
+    pub(in crate::salla) async fn require_owner(
+        &self,
+        merchant: MerchantId,
+        version: i64,
+        tokens: &Tokens,
+    ) -> Result<(), SourceError> {
+        if tokens.owner_confirmed || !self.asked_owners.is_due(merchant, version) {
+            return Ok(());
+        }
+        let again = match self.user_info.owner(&tokens.access).await {
+            Ok(owner) if owner != merchant => {
+                self.give_up(merchant, version).await?;
+                return Err(unauthorized(merchant, &format!("the token belongs to store {owner}")));
+            }
+            Ok(_) => None,
+            Err(reason) => {
+                tracing::warn!(
+                    merchant.id = merchant.0,
+                    reason,
+                    "Salla does not tell which store the token belongs to"
+                );
+                Some(Instant::now() + ASK_AGAIN)
+            }
+        };
+        self.asked_owners.0.lock().insert(merchant, (version, again));
+        Ok(())
+    }
+}
+
+impl TokenOwner for UserInfo {
+    async fn owner(&self, access: &SecretString) -> Result<MerchantId, String> {
+        let bearer = bearer(access).map_err(str::to_owned)?;
+        let request = self.http.get(self.url.clone()).header(header::AUTHORIZATION, bearer).timeout(self.timeout);
+        let answer = request.send().await.map_err(|error| causes(&error))?;
+        // The body of an error may repeat the token.
+        if !answer.status().is_success() {
+            return Err(format!("{} from {}", answer.status(), self.url.path()));
+        }
+        let body = whole_body(answer).await.map_err(|error| into_source_error(&error).to_string())?;
+        merchant_in(&String::from_utf8_lossy(&body)).ok_or_else(|| "the answer names no store".to_owned())
+    }
+}
+
+/// `merchant.id`, with or without `data` around it. `data.id` is the user's id, and never read.
+fn merchant_in(json: &str) -> Option<MerchantId> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow)]
+        merchant: Option<&'a RawValue>,
+        #[serde(borrow)]
+        data: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Merchant<'a> {
+        #[serde(borrow)]
+        id: Option<&'a RawValue>,
+    }
+    let answer: Answer<'_> = object(json.trim_start_matches('\u{feff}')).ok()?;
+    match present(answer.merchant) {
+        Some(merchant) => object::<Merchant<'_>>(merchant.get()).ok()?.id.and_then(integer).map(MerchantId),
+        None => merchant_in(present(answer.data)?.get()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_merchant_id_is_read() {
+        for (json, id) in [
+            (r#"{"id":1,"merchant":{"id":7,"name":"m"}}"#, Some(7)),
+            (r#"{"data":{"id":1,"merchant":{"id":"7"}}}"#, Some(7)),
+            ("\u{feff}{\"merchant\":{\"id\":7}}", Some(7)),
+            (r#"{"data":{"id":7}}"#, None),
+            (r#"{"id":7}"#, None),
+            (r#"{"merchant":{"id":"x"}}"#, None),
+            ("<html>", None),
+        ] {
+            assert_eq!(merchant_in(json), id.map(MerchantId), "{json}");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! One request to Salla, from token to envelope.
+//!
+//! Through the middlewares it passes, outermost first: retry of what is transient → the count of attempts →
+//! `Retry-After` → the store's limit and the process's → what an address may send → the circuit → reading and checking the answer. Every attempt
+//! thus pays its limit, a probe is a request that is sent, and a broken answer is tried again like a broken connection.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use http::{StatusCode, header};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
+use secrecy::SecretString;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::{
+    circuit_breaker::{AfterFailure, Circuit, CircuitBreakerLayer, LOOK_AGAIN, OnOpenCircuit},
+    ip_rate_limit::IpRateLimit,
+    large_responses::LargeAnswers,
+    rate_limit::{Limiters, ProcessLimit, Throttle},
+    request::Get,
+    response::{Call, ReadAnswer},
+    retry::{CountAttempts, StopRetrying, transient},
+    too_many_requests::ObeyRetryAfter,
+    waits::Waits,
+};
+use crate::{
+    domain::{MerchantId, Wait},
+    foreign::retry_after,
+    reconcile::{
+        Metrics,
+        ports::{BudgetStore, CredentialStore, PauseStore, RateLimitState, RequestCount, SourceError},
+    },
+    salla::{
+        auth::{
+            refresh::{Auth, unauthorized},
+            token_endpoint::TokenEndpoint,
+            user_info::UserInfo,
+        },
+        config::{Config, ListingChoice},
+        outbound::{plain_client, token_client},
+        resources::api_resource::ReadOptions,
+        wire::{
+            date,
+            envelope::Envelope,
+            error::{into_source_error, malformed},
+            refusal::{Refusal, complaint, is_no_such_record, is_salla_s, refusal},
+            secret::bearer,
+        },
+    },
+};
+
+/// A token endpoint that takes longer has lost the refresh.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Salla's API, for every merchant.
+#[derive(Debug)]
+pub struct SallaClient<C> {
+    http: ClientWithMiddleware,
+    auth: Auth<C>,
+    pub(in crate::salla) circuit: Arc<Circuit>,
+    limiters: Arc<Limiters>,
+    waits: Waits,
+    api_url: Url,
+    pub(in crate::salla) listing: ListingChoice,
+    /// At one request.
+    pub(in crate::salla) max_attempts: u32,
+    pub(in crate::salla) reading: ReadOptions,
+}
+
+/// An answer of status 200.
+#[derive(Debug)]
+pub(in crate::salla) struct Answer {
+    pub envelope: Envelope,
+    /// What the server's clock showed.
+    pub served_at: Option<DateTime<Utc>>,
+}
+
+impl<C: CredentialStore> RateLimitState for SallaClient<C> {
+    fn spent(&self, merchant: MerchantId) -> u32 {
+        self.limiters.spent(merchant)
+    }
+
+    fn inherit(&self, merchant: MerchantId, spent: Option<u32>) {
+        self.limiters.inherit(merchant, spent);
+    }
+
+    fn waiting(&self, merchant: MerchantId) -> Option<(Wait, Duration)> {
+        self.waits.of(merchant)
+    }
+}
+
+impl<C: CredentialStore> SallaClient<C> {
+    /// Builds the client; connections are made when they are needed. Pauses that Salla asks for are kept in `pauses`.
+    ///
+    /// # Errors
+    /// When the TLS of this machine cannot be set up.
+    pub fn new(
+        config: &Config,
+        reading: ReadOptions,
+        when_open: OnOpenCircuit,
+        (credentials, pauses): (Arc<C>, Arc<impl PauseStore + BudgetStore>),
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        let plain = plain_client(config)?;
+        let waits = Waits::default();
+        let limiters = Arc::new(Limiters::new(config.requests_per_minute, config.limit_share, waits.clone()));
+        let circuit = Arc::new(Circuit::new(when_open, config.max_attempts, waits.clone(), Arc::clone(&metrics)));
+        let http = ClientBuilder::new(plain)
+            .with(transient(config.max_attempts))
+            .with(CountAttempts { max_attempts: config.max_attempts })
+            .with(ObeyRetryAfter {
+                limiters: Arc::clone(&limiters),
+                pauses: Arc::clone(&pauses),
+                max_attempts: config.max_attempts,
+                longest: config.max_retry_after,
+            })
+            .with(Throttle {
+                limiters: Arc::clone(&limiters),
+                pauses: Arc::clone(&pauses),
+                process: ProcessLimit::new(config.max_requests_per_minute),
+                metrics: Arc::clone(&metrics),
+            })
+            .with(IpRateLimit {
+                budget: pauses,
+                allowance: config.customer_requests_per_10_minutes,
+                when_open,
+                metrics: Arc::clone(&metrics),
+            })
+            .with(CircuitBreakerLayer(Arc::clone(&circuit)))
+            .with(ReadAnswer { metrics: Arc::clone(&metrics), large: LargeAnswers::default() })
+            .build();
+        let endpoint = TokenEndpoint {
+            http: token_client(config)?,
+            url: config.token_url.clone(),
+            client_id: config.client_id.clone(),
+            client_secret: config.client_secret.clone(),
+            // Short enough for a refresh that is under way at SIGTERM to end within the grace.
+            timeout: config.request_timeout.min(TOKEN_TIMEOUT),
+        };
+        Ok(Self {
+            http,
+            auth: Auth::new(credentials, endpoint, UserInfo::new(config)?, metrics),
+            circuit,
+            limiters,
+            waits,
+            api_url: config.api_url.clone(),
+            listing: config.listing,
+            max_attempts: config.max_attempts,
+            reading,
+        })
+    }
+
+    /// Renews tokens ahead of their end, also where no run asks for them, until `stop` is called.
+    pub async fn keep_tokens(&self, stop: &CancellationToken) {
+        self.auth.keep(stop).await;
+    }
+
+    /// How many token refreshes are under way.
+    #[must_use]
+    pub fn refreshes_under_way(&self) -> usize {
+        self.auth.under_way()
+    }
+
+    /// Waits until no token refresh is under way.
+    pub async fn drain(&self) {
+        self.auth.drain().await;
+    }
+
+    /// Gets what is asked for, with the merchant's token, which is renewed once if Salla says that it has ended.
+    /// While Salla is down, the daemon's requests wait for it, however many attempts that takes.
+    pub(in crate::salla) async fn get(&self, get: &Get<'_>) -> Result<Answer, SourceError> {
+        loop {
+            match self.get_once(get).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => match self.circuit.after(get.merchant, error) {
+                    AfterFailure::GiveUp(error) => return Err(error),
+                    // Not at once: what failed may be what comes before the circuit.
+                    AfterFailure::SendAgain => sleep(LOOK_AGAIN).await,
+                },
+            }
+        }
+    }
+
+    async fn get_once(&self, get: &Get<'_>) -> Result<Answer, SourceError> {
+        let merchant = get.merchant;
+        let credentials = self.auth.credentials(merchant).await?;
+        let version = credentials.version;
+        let sent = credentials.tokens.access.clone();
+        let first = self.send(get, sent.clone(), None).await?;
+        if first.status() != StatusCode::UNAUTHORIZED {
+            return accept(first);
+        }
+        // A proxy's 401 must not cost the refresh token.
+        if is_salla_s(&first) && refusal(&complaint(&first)) == Refusal::TokenEnded {
+            let renewed = match self.auth.renew(merchant, credentials).await {
+                Err(SourceError::Unauthorized { reason, .. }) if get.single => {
+                    return Err(SourceError::Rejected { reason });
+                }
+                Err(error @ SourceError::Unauthorized { .. }) => {
+                    // The access token is refused and no other can be had: nothing will work from here on.
+                    self.auth.give_up(merchant, version).await?;
+                    return Err(error);
+                }
+                renewed => renewed?,
+            };
+            let version = renewed.version;
+            let second = self.send(get, renewed.tokens.access, Some(sent)).await?;
+            if second.status() != StatusCode::UNAUTHORIZED {
+                return accept(second);
+            }
+            return Err(self.refused(get, version, &second).await);
+        }
+        Err(self.refused(get, version, &first).await)
+    }
+
+    /// Sends a request with `token`, which may have `replaced` another one.
+    async fn send(
+        &self,
+        get: &Get<'_>,
+        token: SecretString,
+        replaced: Option<SecretString>,
+    ) -> Result<reqwest::Response, SourceError> {
+        let bearer = bearer(&token).map_err(|problem| unauthorized(get.merchant, problem))?;
+        let url = format!("{}/{}", self.api_url.as_str().trim_end_matches('/'), get.path);
+        self.http
+            .get(url)
+            .query(get.query)
+            .header(header::AUTHORIZATION, bearer)
+            .with_extension(Call {
+                merchant: get.merchant,
+                single: get.single,
+                suspect: get.suspect,
+                divisible: get.divisible,
+                counted_by_address: get.counted_by_address,
+                replaced,
+                requests: get.requests.clone(),
+                attempts: RequestCount::default(),
+                broken: get.broken.clone(),
+            })
+            .send()
+            .await
+            .map_err(|error| into_source_error(&error))
+    }
+
+    /// A 401 that a refresh does not resolve. One that does not come in Salla's envelope says nothing about the merchant, and one
+    /// that speaks ill of a token that is new may be a moment's.
+    async fn refused(&self, get: &Get<'_>, version: i64, response: &reqwest::Response) -> SourceError {
+        let (merchant, complaint) = (get.merchant, complaint(response));
+        if !is_salla_s(response) {
+            return SourceError::Rejected { reason: format!("{}, without a reason of Salla's", response.status()) };
+        }
+        match refusal(&complaint) {
+            Refusal::MissingScope => return SourceError::MissingScope { scope: get.scope, reason: complaint },
+            Refusal::TokenEnded => return SourceError::Rejected { reason: complaint },
+            Refusal::Final if get.single => return SourceError::Rejected { reason: complaint },
+            Refusal::Final => {}
+        }
+        match self.auth.give_up(merchant, version).await {
+            Ok(()) => unauthorized(merchant, &complaint),
+            Err(error) => error,
+        }
+    }
+}
+
+fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
+    let status = response.status();
+    if status == StatusCode::TOO_MANY_REQUESTS || response.extensions().get() == Some(&StopRetrying::Pause) {
+        return Err(SourceError::RateLimited { retry_after: retry_after(response.headers()) });
+    }
+    let reason = format!("{status}: {}", complaint(&response));
+    if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+        let per_row = status.is_server_error() && retry_after(response.headers()).is_none();
+        return Err(SourceError::Unavailable { reason, per_row });
+    }
+    if status.is_redirection() {
+        return Err(SourceError::Redirected { status: status.as_u16() });
+    }
+    if let StatusCode::NOT_FOUND | StatusCode::GONE = status
+        && is_no_such_record(&response)
+    {
+        // Any other envelope is a proxy's word, or that of a wrong address.
+        return Err(SourceError::Gone { reason });
+    }
+    if !status.is_success() {
+        return Err(SourceError::Rejected { reason });
+    }
+    let envelope = response
+        .extensions_mut()
+        .remove::<Arc<Envelope>>()
+        .and_then(Arc::into_inner)
+        .ok_or_else(|| malformed("the answer has no envelope"))?;
+    if envelope.failed_status() == Some(StatusCode::TOO_MANY_REQUESTS.as_u16()) {
+        return Err(SourceError::RateLimited { retry_after: retry_after(response.headers()) });
+    }
+    if let Some(contradiction) = envelope.contradiction() {
+        return Err(SourceError::Rejected { reason: format!("{contradiction}: {}", envelope.complaint()) });
+    }
+    Ok(Answer { envelope, served_at: date::of_answer(response.headers()) })
+}

@@ -1,0 +1,82 @@
+//! The middleware that keeps all stores' requests within what Salla counts by the address they come from. It stands
+//! inside the retries, so that every attempt pays; and no request is sent while the limit cannot be read.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{Extensions, StatusCode};
+use reqwest::{Request, Response};
+use reqwest_middleware::{Error, Middleware, Next, Result};
+use tokio::time::{Instant, sleep};
+
+use super::{circuit_breaker::OnOpenCircuit, response::Call};
+use crate::{
+    foreign::retry_after,
+    reconcile::{Metrics, ports::BudgetStore},
+    salla::wire::error::IpLimitExceeded,
+};
+
+/// A shorter wait is sat out; in a longer one the daemon has other work.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// When the database does not tell what is left.
+const UNKNOWN: Duration = Duration::from_secs(30);
+
+/// After a 429 that does not say for how long.
+const REFUSED: Duration = Duration::from_secs(120);
+
+/// Waits for a turn, or gives up.
+#[derive(Debug)]
+pub struct IpRateLimit<B> {
+    pub budget: Arc<B>,
+    /// Requests in ten minutes.
+    pub allowance: u32,
+    /// The foreground waits for as long as it takes.
+    pub when_open: OnOpenCircuit,
+    pub metrics: Arc<Metrics>,
+}
+
+#[async_trait::async_trait]
+impl<B: BudgetStore> Middleware for IpRateLimit<B> {
+    async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
+        if !extensions.get::<Call>().is_some_and(|call| call.counted_by_address) {
+            return next.run(request, extensions).await;
+        }
+        self.wait().await?;
+        let response = next.run(request, extensions).await?;
+        if response.status() == StatusCode::TOO_MANY_REQUESTS {
+            // It may be the store's own limit that is used up, and the answer does not tell.
+            let pause = retry_after(response.headers()).unwrap_or(REFUSED);
+            if let Err(error) = self.budget.close(pause).await {
+                tracing::warn!(error = %error, "failed to persist Retry-After");
+            }
+        }
+        Ok(response)
+    }
+}
+
+impl<B: BudgetStore> IpRateLimit<B> {
+    async fn wait(&self) -> Result<()> {
+        let (began, mut told) = (Instant::now(), false);
+        loop {
+            let wait = match self.budget.take(self.allowance).await {
+                Ok(Ok(())) => {
+                    self.metrics.throttled(began.elapsed());
+                    return Ok(());
+                }
+                Ok(Err(wait)) => wait,
+                Err(error) => {
+                    tracing::warn!(error = %error, "shared rate limit unavailable; request delayed");
+                    UNKNOWN
+                }
+            };
+            if wait > PATIENCE && self.when_open == OnOpenCircuit::Wait {
+                return Err(Error::middleware(IpLimitExceeded(wait)));
+            }
+            if wait > PATIENCE && !told {
+                told = true;
+                tracing::info!("what Salla permits an address is used up; waiting for up to {} s", wait.as_secs());
+            }
+            sleep(wait.min(PATIENCE)).await;
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The middleware that keeps each store's requests within its limit, and all stores' together within the process's. It
+//! stands inside the retries, so that every attempt pays.
+
+use std::{collections::HashMap, num::NonZeroU32, sync::Arc, time::Duration};
+
+use governor::{
+    DefaultDirectRateLimiter, Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+};
+use http::{Extensions, HeaderMap, StatusCode};
+use parking_lot::Mutex;
+use reqwest::{Request, Response};
+use reqwest_middleware::{Middleware, Next, Result};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+
+use super::{
+    limiter::{Announced, Grant, Limiter, Reset},
+    response::Call,
+    waits::Waits,
+};
+use crate::{
+    domain::{MerchantId, WaitReason},
+    foreign::served_at,
+    reconcile::{Metrics, ports::PauseStore},
+};
+
+/// Above this many stores, those at rest are forgotten.
+const REMEMBERED: usize = 1024;
+
+/// How often idle merchants are removed at most: each removal looks at all merchants.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
+
+/// A process sends at most this part of its minute at once.
+const AT_ONCE: u32 = 600;
+
+/// The limiters of the stores that were asked lately.
+#[derive(Debug)]
+pub struct Limiters {
+    per_minute: u32,
+    share: f64,
+    stores: Mutex<Stores>,
+    waits: Waits,
+}
+
+#[derive(Debug)]
+struct Stores {
+    asked: HashMap<MerchantId, Store>,
+    looked_through: Instant,
+}
+
+impl Stores {
+    fn forget_those_at_rest(&mut self, now: Instant) {
+        if self.asked.len() > REMEMBERED && now >= self.looked_through + FORGET_EVERY {
+            self.asked.retain(|_, store| !store.limiter.idle(now));
+            self.looked_through = now;
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Store {
+    limiter: Limiter,
+    /// Rung at each answer, which may be what others wait for.
+    answered: Arc<Notify>,
+}
+
+impl Limiters {
+    /// `share` of `per_minute` requests for each store, until its answers say otherwise.
+    pub fn new(per_minute: u32, share: f64, waits: Waits) -> Self {
+        let stores = Stores { asked: HashMap::new(), looked_through: Instant::now() };
+        Self { per_minute, share, stores: Mutex::new(stores), waits }
+    }
+
+    /// Sends nothing to a store for `pause`.
+    pub fn pause(&self, merchant: MerchantId, pause: Duration) {
+        self.with(merchant, |store, now| store.limiter.pause(pause, now));
+    }
+
+    /// What others have to know of the last minute.
+    pub fn spent(&self, merchant: MerchantId) -> u32 {
+        self.with(merchant, |store, now| store.limiter.spent(now))
+    }
+
+    /// What another process has sent in it.
+    pub fn inherit(&self, merchant: MerchantId, spent: Option<u32>) {
+        self.with(merchant, |store, now| store.limiter.inherit(spent, now));
+    }
+
+    /// Waits for leave to send a request.
+    async fn admit(&self, merchant: MerchantId) -> Admitted<'_> {
+        loop {
+            let (taken, answer) = self.with(merchant, |store, now| {
+                // Before the limiter is asked, so that no answer in between is missed.
+                let answer = Arc::clone(&store.answered).notified_owned();
+                (store.limiter.take(now), answer)
+            });
+            match taken {
+                Ok(grant) => return Admitted { limiters: self, merchant, grant: Some(grant) },
+                Err(wait) => {
+                    let message = "the store's limit is used up, or Salla asks to leave it alone";
+                    let _shown = self.waits.begin(merchant, WaitReason::RateLimited, message, wait);
+                    tokio::select! {
+                        () = sleep(wait) => {}
+                        () = answer => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn with<T>(&self, merchant: MerchantId, act: impl FnOnce(&mut Store, Instant) -> T) -> T {
+        let mut stores = self.stores.lock();
+        let now = Instant::now();
+        stores.forget_those_at_rest(now);
+        let store = stores
+            .asked
+            .entry(merchant)
+            .or_insert_with(|| Store { limiter: Limiter::new(self.per_minute, self.share), answered: Arc::default() });
+        act(store, now)
+    }
+}
+
+/// A request that is in progress. A caller that drops it without an answer, by an error or a cancellation, has sent
+/// it all the same.
+struct Admitted<'a> {
+    limiters: &'a Limiters,
+    merchant: MerchantId,
+    grant: Option<Grant>,
+}
+
+impl Admitted<'_> {
+    fn answered(mut self, announced: Announced) {
+        self.tell(announced);
+    }
+
+    fn tell(&mut self, announced: Announced) {
+        if let Some(grant) = self.grant.take() {
+            self.limiters.with(self.merchant, |store, now| {
+                store.limiter.answered(grant, announced, now);
+                store.answered.notify_waiters();
+            });
+        }
+    }
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        self.tell(Announced::default());
+    }
+}
+
+/// The limit of this process, whatever the store.
+#[derive(Debug)]
+pub struct ProcessLimit {
+    limiter: DefaultDirectRateLimiter,
+    clock: DefaultClock,
+}
+
+impl ProcessLimit {
+    /// `per_minute` requests a minute, evenly.
+    pub fn new(per_minute: u32) -> Self {
+        let per_minute = NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN);
+        let at_once = NonZeroU32::new(per_minute.get() / AT_ONCE).unwrap_or(NonZeroU32::MIN);
+        Self {
+            limiter: RateLimiter::direct(Quota::per_minute(per_minute).allow_burst(at_once)),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    async fn wait(&self) {
+        while let Err(early) = self.limiter.check() {
+            sleep(early.wait_time_from(self.clock.now())).await;
+        }
+    }
+}
+
+/// A shorter rest than this is over before another process could ask.
+const SHORTEST_REST: Duration = Duration::from_secs(1);
+
+/// Waits for the limits, and learns the store's.
+#[derive(Debug)]
+pub struct Throttle<P> {
+    pub limiters: Arc<Limiters>,
+    /// Where an exhausted limit is kept for the next process that has the merchant.
+    pub pauses: Arc<P>,
+    pub process: ProcessLimit,
+    pub metrics: Arc<Metrics>,
+}
+
+#[async_trait::async_trait]
+impl<P: PauseStore> Middleware for Throttle<P> {
+    async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
+        let Some(merchant) = extensions.get::<Call>().map(|call| call.merchant) else {
+            return next.run(request, extensions).await;
+        };
+        let began = Instant::now();
+        let admitted = self.limiters.admit(merchant).await;
+        // Before it is sent: a process that dies cannot report that it was the last one.
+        if let Some(rest) = admitted.grant.and_then(|grant| grant.rest).filter(|rest| *rest >= SHORTEST_REST) {
+            keep(&*self.pauses, merchant, rest).await;
+        }
+        // The store's leave first: it may take a minute, in which others can use the process's.
+        self.process.wait().await;
+        self.metrics.throttled(began.elapsed());
+        let response = next.run(request, extensions).await?;
+        admitted.answered(announced(&response));
+        Ok(response)
+    }
+}
+
+/// Keeps a pause on record; false: only this process knows of it.
+pub async fn keep(pauses: &impl PauseStore, merchant: MerchantId, pause: Duration) -> bool {
+    let kept = pauses.pause(merchant, pause).await;
+    if let Err(error) = &kept {
+        tracing::warn!(merchant.id = merchant.0, error = %error, "a pause is kept by this process only");
+    }
+    kept.is_ok()
+}
+
+/// What the headers announce; one that makes no sense is as good as missing.
+fn announced(response: &Response) -> Announced {
+    let headers = response.headers();
+    let limit = number(headers, "x-ratelimit-limit").and_then(|limit| u32::try_from(limit).ok());
+    let limit = limit.filter(|&limit| limit > 0);
+    let remaining = number(headers, "x-ratelimit-remaining").and_then(|count| u32::try_from(count).ok());
+    let rate_limited = response.status() == StatusCode::TOO_MANY_REQUESTS;
+    Announced {
+        limit,
+        remaining,
+        reset: number(headers, "x-ratelimit-reset").map(|at| Reset { at, wait: until(headers, at) }),
+        // Where nothing is announced, it says no more than its Retry-After, which others obey.
+        refused: rate_limited && (limit.is_some() || remaining.is_some()),
+    }
+}
+
+fn number(headers: &HeaderMap, name: &str) -> Option<i64> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// The time until an instant of the server's clock; where that is not shown, or not so, it is not known to be short.
+fn until(headers: &HeaderMap, at: i64) -> Duration {
+    let seconds = served_at(headers).map(|now| at.saturating_sub(now.timestamp()));
+    seconds.map_or(Duration::MAX, |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn stores_at_rest_are_forgotten_now_and_then_and_others_never() {
+        let limiters = Limiters::new(120, 1.0, Waits::default());
+        let remembered = || limiters.stores.lock().asked.len();
+        let ask = |ids: std::ops::Range<i64>| ids.for_each(|id| assert_eq!(limiters.spent(MerchantId(id)), 0));
+        let many = i64::try_from(2 * REMEMBERED).unwrap();
+        let under_way = limiters.admit(MerchantId(-1)).await;
+        ask(0..many);
+        assert_eq!(remembered(), 2 * REMEMBERED + 1, "not removed yet");
+        advance(FORGET_EVERY).await;
+        ask(many..many + 1);
+        assert_eq!(remembered(), 2, "one that is under way, and one that was just asked for");
+        ask(0..many);
+        assert_eq!(remembered(), 2 * REMEMBERED + 2, "they were looked for a moment ago");
+        under_way.answered(Announced::default());
+        advance(FORGET_EVERY).await;
+        ask(many..many + 1);
+        assert_eq!(remembered(), 2, "one whose request still counts, and one that was just asked for");
+    }
+}

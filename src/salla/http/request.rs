@@ -1,0 +1,67 @@
+//! What is asked of Salla.
+
+use crate::{domain::MerchantId, reconcile::ports::RequestCount, salla::resources::api_resource::ApiResource};
+
+/// A request for records.
+#[derive(Debug)]
+pub(in crate::salla) struct Get<'a> {
+    /// On whose behalf.
+    pub merchant: MerchantId,
+    /// Behind `api_url`.
+    pub path: &'a str,
+    /// What the app needs to be allowed to ask for it.
+    pub scope: &'static str,
+    pub query: &'a [(&'static str, String)],
+    /// It is one record that is asked for: if Salla refuses the token there and nowhere else, it is that record's
+    /// trouble.
+    pub single: bool,
+    /// That record could not be had before.
+    pub suspect: bool,
+    /// What is known where it cannot be had.
+    pub divisible: Divisible,
+    /// Salla counts it by the address that it comes from.
+    pub counted_by_address: bool,
+    /// Raised by every attempt.
+    pub requests: &'a RequestCount,
+    /// Raised by every attempt that failed and that a row of the answer may have broken.
+    pub broken: RequestCount,
+}
+
+impl<'a> Get<'a> {
+    /// A request for records of a kind.
+    pub fn new<R: ApiResource>(
+        merchant: MerchantId,
+        path: &'a str,
+        query: &'a [(&'static str, String)],
+        requests: &'a RequestCount,
+    ) -> Self {
+        Self {
+            merchant,
+            path,
+            scope: R::SCOPE,
+            query,
+            single: false,
+            suspect: false,
+            divisible: Divisible::No,
+            counted_by_address: R::COUNTED_BY_ADDRESS,
+            requests,
+            broken: RequestCount::default(),
+        }
+    }
+}
+
+/// Whether a page that cannot be had is read in smaller ones: then its failure says nothing of the store yet. All
+/// attempts at it, and at the rows by which it is told from a store that does not answer, are no more than usual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Divisible {
+    /// It is not.
+    No,
+    /// The page that the run asks for.
+    Page,
+    /// A single row that shows whether the store answers at all, which is tried once.
+    Control,
+    /// A part of such a page, which is tried once.
+    PagePart,
+    /// A single row of such a page.
+    Row,
+}

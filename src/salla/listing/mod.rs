@@ -1,0 +1,6 @@
+//! Lists of records: how their pages are asked for, divided and read.
+
+pub mod divide;
+pub mod page_query;
+pub mod row_window;
+pub mod source;

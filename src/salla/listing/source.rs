@@ -1,0 +1,289 @@
+//! Lists of records: what is asked, and whether what comes can be relied on.
+//!
+//! The filter `updated_at_min` is the specified one. Salla's public documentation knows no such filter, and its rows
+//! are summaries without `updated_at`; there the whole store is listed by the days of creation.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+
+use super::{page_query::page_query, row_window::too_long};
+use crate::{
+    domain::{Line, Listing, RotationWindow, STAMP_TOLERANCE, Scope, Unreadable},
+    reconcile::ports::{
+        CredentialStore, LinesRead, Listed, MerchantContext, Page, PageRequest, RequestCount, Row, RowKey, Source,
+        SourceError,
+    },
+    salla::{
+        config::ListingChoice,
+        http::{
+            client::SallaClient,
+            request::{Divisible, Get},
+        },
+        resources::{api_resource::ApiResource, row},
+        wire::{
+            date,
+            envelope::{Pagination, RawRow},
+            error::malformed,
+        },
+    },
+};
+
+/// By Salla's documentation no page has more.
+const MOST_ROWS: u32 = 65;
+
+/// A list that has no pages is a short one.
+const MOST_IN_ONE: u32 = 10_000;
+
+impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
+    fn supports_rotation(&self) -> bool {
+        R::LIST.changed_since.is_none() && R::LIST.created_days.is_some() && !R::LIST.summaries
+    }
+
+    fn begin(&self, since: DateTime<Utc>, slice: Option<RotationWindow>) -> (Vec<Scope>, Listing) {
+        if let Some(slice) = slice {
+            let older = Scope::Created { from: slice.from.map(date::day_of), to: slice.to.map(date::day_of) };
+            return (vec![older, Scope::Created { from: Some(date::day_of(since)), to: None }], Listing::Rotation);
+        }
+        let (scope, listing) = match self.listing {
+            ListingChoice::Auto | ListingChoice::Filter if R::LIST.changed_since.is_some() => {
+                (Scope::Changed { since }, Listing::Filter)
+            }
+            _ if R::LIST.summaries => (Scope::EVERYTHING, Listing::Scan),
+            _ => (Scope::EVERYTHING, Listing::Scan),
+        };
+        (vec![scope], listing)
+    }
+
+    async fn page(&self, request: PageRequest<'_>, requests: &RequestCount) -> Result<Page<R>, SourceError> {
+        let size = request.page_size.unwrap_or(self.reading.page_size);
+        let is_divisible = R::LIST.paged && size > 1;
+        let divisible = if is_divisible { Divisible::Page } else { Divisible::No };
+        let sent = requests.get();
+        let fetched = match self.fetch(request, divisible, requests).await {
+            Err(error) if is_divisible && error.is_per_row() => {
+                let attempts = u32::try_from(requests.get() - sent).unwrap_or(u32::MAX);
+                self.fetch_divided(request, (size, attempts), error, requests).await?
+            }
+            fetched => fetched?,
+        };
+        let Fetched { rows, pagination, served_at, is_broken } = fetched;
+        let (rows, out_of_scope) = match request.scope {
+            Scope::Changed { since } => self.changed_only(rows, since)?,
+            Scope::Created { .. } => (rows, None),
+        };
+        let now = served_at.unwrap_or_else(Utc::now);
+        Ok(Page {
+            too_long: R::LIST.created_days.and_then(|_| too_long(&request, pagination.total, &rows, now)),
+            rows,
+            total_pages: pagination.total_pages,
+            total: pagination.total,
+            served_at,
+            is_broken,
+            out_of_scope,
+        })
+    }
+
+    async fn record(
+        &self,
+        whose: MerchantContext<'_>,
+        (id, suspect): (i64, bool),
+        requests: &RequestCount,
+    ) -> Result<Option<Result<R, Unreadable>>, SourceError> {
+        let Some(single) = R::SINGLE else {
+            return self.look_for(whose, id, requests).await;
+        };
+        let path = format!("{}/{id}", R::PATH);
+        let query: Vec<_> = single.iter().map(|&(name, value)| (name, value.to_owned())).collect();
+        let get = Get { single: true, suspect, ..Get::new::<R>(whose.merchant, &path, &query, requests) };
+        let answer = match self.get(&get).await {
+            Ok(answer) => answer,
+            Err(SourceError::Gone { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let data = answer.envelope.data().ok_or_else(|| malformed("`data` is missing"))?;
+        let data = RawRow { text: data, is_damaged: false };
+        Ok(Some(match self.read::<R>(whose, &data, answer.served_at).row {
+            Row::Whole(record) if record.id() == id => Ok(record),
+            Row::Whole(_) => Err(unreadable(id, "id", &format!("is another {}'s", R::RESOURCE.one()))),
+            Row::Summary(_) => Err(unreadable(id, "updated_at", "is missing")),
+            Row::Unreadable(bad) => Err(Unreadable { id: Some(id), ..bad }),
+        }))
+    }
+
+    fn has_lines(&self) -> bool {
+        self.reading.order_items && R::LINES.is_some()
+    }
+
+    async fn lines(
+        &self,
+        whose: MerchantContext<'_>,
+        (id, suspect): (i64, bool),
+        requests: &RequestCount,
+    ) -> Result<LinesRead, SourceError> {
+        let Some((path, parameter, line)) = R::LINES else {
+            return Ok(Some(Ok(Vec::new())));
+        };
+        let (mut lines, mut number): (Vec<Line>, u32) = (Vec::new(), 1);
+        let mut known = HashSet::new();
+        loop {
+            let query =
+                [(parameter, id.to_string()), ("page", number.to_string()), ("per_page", MOST_ROWS.to_string())];
+            let get = Get { single: true, suspect, ..Get::new::<R>(whose.merchant, path, &query, requests) };
+            let answer = match self.get(&get).await {
+                Ok(answer) => answer,
+                Err(SourceError::Gone { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            for row in answer.envelope.rows().map_err(malformed)?.iter() {
+                if row.is_damaged {
+                    return Ok(Some(Err(unreadable(id, "items", row::NO_TEXT))));
+                }
+                match line(&row.text) {
+                    Ok(line) if known.insert(line.id) => lines.push(line),
+                    Ok(_) => {
+                        return Ok(Some(Err(unreadable(
+                            id,
+                            "items",
+                            "are listed twice, so that the pages tell nothing",
+                        ))));
+                    }
+                    Err((path, reason)) => return Ok(Some(Err(unreadable(id, path, reason)))),
+                }
+            }
+            // A list without pages does not say how many there are.
+            let pages = answer.envelope.pagination().total_pages.unwrap_or(1);
+            if number >= pages {
+                return Ok(Some(Ok(lines)));
+            }
+            if pages > MOST_PAGES_OF_LINES {
+                return Ok(Some(Err(unreadable(id, "items", "are more than can be believed"))));
+            }
+            number += 1;
+        }
+    }
+}
+
+/// An order of more pages of lines is none.
+const MOST_PAGES_OF_LINES: u32 = 100;
+
+impl<C: CredentialStore> SallaClient<C> {
+    /// Looks for a record without an address in the list, read again: a record that is not in it is gone.
+    async fn look_for<R: ApiResource>(
+        &self,
+        whose: MerchantContext<'_>,
+        id: i64,
+        requests: &RequestCount,
+    ) -> Result<Option<Result<R, Unreadable>>, SourceError> {
+        let mut request = PageRequest { whose, scope: Scope::EVERYTHING, number: 1, page_size: None };
+        let mut is_nameless = false;
+        loop {
+            let page: Page<R> = self.page(request, requests).await?;
+            is_nameless |=
+                page.rows.iter().any(|listed| matches!(&listed.row, Row::Unreadable(bad) if bad.id.is_none()));
+            if let Some(listed) = page.rows.into_iter().find(|listed| listed.key.id == id) {
+                return Ok(match listed.row {
+                    Row::Whole(record) => Some(Ok(record)),
+                    Row::Summary(_) => Some(Err(unreadable(id, "updated_at", "is missing"))),
+                    Row::Unreadable(bad) => Some(Err(bad)),
+                });
+            }
+            if request.number >= page.total_pages.unwrap_or(1) {
+                // A row whose id cannot be read may be the one.
+                return Ok(
+                    is_nameless.then(|| Err(unreadable(id, "id", "may be that of a row whose id cannot be read")))
+                );
+            }
+            request.number += 1;
+        }
+    }
+
+    /// Gets one page, and reads its rows.
+    pub(in crate::salla) async fn fetch<R: ApiResource>(
+        &self,
+        request: PageRequest<'_>,
+        divisible: Divisible,
+        requests: &RequestCount,
+    ) -> Result<Fetched<R>, SourceError> {
+        let query = page_query(&request, &R::LIST, request.page_size.unwrap_or(self.reading.page_size));
+        let get = Get { divisible, ..Get::new::<R>(request.whose.merchant, R::PATH, &query, requests) };
+        let answer = self.get(&get).await?;
+        let rows = answer.envelope.rows().map_err(malformed)?;
+        let limit = if R::LIST.paged { self.reading.page_size.max(MOST_ROWS) * 4 } else { MOST_IN_ONE } as usize;
+        if rows.len() > limit {
+            let more = if rows.len() > MOST_IN_ONE as usize { "or more " } else { "" };
+            return Err(malformed(&format!(
+                "{} {more}rows on a page of at most {}",
+                rows.len(),
+                self.reading.page_size
+            )));
+        }
+        let announced = answer.envelope.pagination();
+        let is_more = announced.total.is_some_and(|total| total > rows.len() as u64) || announced.total_pages > Some(1);
+        if !R::LIST.paged && is_more {
+            return Err(malformed("a list that comes in one piece announces more than it shows"));
+        }
+        let pagination = if R::LIST.paged { announced } else { Pagination::whole(rows.len()) };
+        let rows = rows.iter().map(|row| self.read(request.whose, row, answer.served_at)).collect();
+        Ok(Fetched { rows, pagination, served_at: answer.served_at, is_broken: get.broken.get() > 0 })
+    }
+
+    /// Reads what is to be known of a row, in an answer of this instant.
+    fn read<R: ApiResource>(
+        &self,
+        whose: MerchantContext<'_>,
+        row: &RawRow,
+        served_at: Option<DateTime<Utc>>,
+    ) -> Listed<R> {
+        let privacy = &self.reading.privacy;
+        let kept = privacy.keep::<R>(whose.merchant, row.text.clone(), whose.erased);
+        let listed = row::read(&kept, || privacy.stand_in(&row.text, &kept));
+        if row.is_damaged {
+            return row::set_aside(listed, "", row::NO_TEXT);
+        }
+        let latest = served_at.unwrap_or_else(Utc::now) + STAMP_TOLERANCE;
+        if listed.key.updated_at > Some(latest) {
+            return row::set_aside(listed, "updated_at", "is ahead of Salla's own clock");
+        }
+        listed
+    }
+
+    /// A server that does not know the filter returns older rows, or rows that carry no `updated_at`, by which none
+    /// can be told to be newer or older. `auto` then lists in the other way; `updated_at_min` insists. A row without
+    /// `updated_at` beside rows that have it is asked for at its own address.
+    fn changed_only<R: ApiResource>(
+        &self,
+        rows: Vec<Listed<R>>,
+        since: DateTime<Utc>,
+    ) -> Result<(Vec<Listed<R>>, Option<&'static str>), SourceError> {
+        let summaries = rows.iter().any(|listed| matches!(listed.row, Row::Summary(_)));
+        let stamped = rows.iter().any(|listed| matches!(listed.row, Row::Whole(_)));
+        // The filter has a grain of one second.
+        let older = |key: &RowKey| key.updated_at.is_some_and(|at| at.timestamp() < since.timestamp());
+        let why = if summaries && !stamped {
+            "its rows carry no updated_at"
+        } else if rows.iter().any(|listed| older(&listed.key)) {
+            "the server ignores updated_at_min: there are records older than asked for"
+        } else {
+            return Ok((rows, None));
+        };
+        match self.listing {
+            ListingChoice::Filter => Err(SourceError::ListingUnsupported { reason: why.to_owned() }),
+            ListingChoice::Auto | ListingChoice::Scan => Ok((rows, Some(why))),
+        }
+    }
+}
+
+/// A page, as it came.
+#[derive(Debug)]
+pub(in crate::salla) struct Fetched<R> {
+    pub rows: Vec<Listed<R>>,
+    pub pagination: Pagination,
+    pub served_at: Option<DateTime<Utc>>,
+    /// A row broke an answer to the same request, and is not among the rows.
+    pub is_broken: bool,
+}
+
+fn unreadable(id: i64, path: &str, reason: &str) -> Unreadable {
+    Unreadable::skipped(Some(id), path, reason)
+}

@@ -1,0 +1,115 @@
+//! From Salla's row to our record. Every field is taken apart by hand, from the JSON's own text, so that a trouble is
+//! known by its path and an amount never passes through a float.
+
+use std::borrow::Cow;
+
+use bytestring::ByteString;
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    domain::{Columns, SallaRecord, Unreadable},
+    foreign::object,
+    salla::wire::{
+        date,
+        envelope::{integer, present, scalar, stated},
+    },
+};
+
+/// Where the trouble is, and what it is.
+pub type Trouble = (&'static str, &'static str);
+
+/// What is wrong with a row that does not tell when it was changed: it may be a summary.
+pub const MISSING_STAMP: Trouble = ("updated_at", "is missing");
+
+/// The fields of a row that are looked at; all others stay in the payload.
+pub trait Wire<'a>: Deserialize<'a> {
+    /// What they become.
+    type Columns: Columns;
+
+    /// Whether Salla says of this kind when one was last changed.
+    const DATED: bool = true;
+
+    /// Salla's id.
+    fn id(&self) -> Option<&'a RawValue>;
+
+    /// When it was last changed.
+    fn updated_at(&self) -> Option<&'a RawValue> {
+        None
+    }
+
+    /// It is in no list.
+    fn is_unlisted(&self) -> bool {
+        false
+    }
+
+    /// The columns.
+    ///
+    /// # Errors
+    /// When a field that is there cannot be read.
+    fn columns(&self) -> Result<Self::Columns, Trouble>;
+}
+
+/// Transforms one row of a list, or one record's details.
+///
+/// # Errors
+/// When the id or `updated_at` is missing, or a field that is there cannot be read.
+pub fn transform<'a, W: Wire<'a>>(row: &'a ByteString) -> Result<SallaRecord<W::Columns>, Unreadable> {
+    let whole = |error| Unreadable::skipped(None, "", reason::<W>(&error));
+    let wire: W = object(row).map_err(whole)?;
+    let id = stated(wire.id()).and_then(integer);
+    let trouble = |(path, reason): Trouble| Unreadable::skipped(id, path, reason);
+    let id = id.ok_or_else(|| {
+        trouble(("id", if stated(wire.id()).is_some() { "is not a 64-bit integer" } else { "is missing" }))
+    })?;
+    let updated_at = instant(wire.updated_at(), "updated_at").map_err(trouble)?;
+    if W::DATED && updated_at.is_none() {
+        return Err(trouble(MISSING_STAMP));
+    }
+    let columns = wire.columns().map_err(trouble)?;
+    Ok(SallaRecord::new(id, updated_at, wire.is_unlisted(), columns, row.clone()))
+}
+
+/// What serde says is wrong, which names positions and types but may quote a short value.
+fn reason<'a, W: Wire<'a>>(error: &serde_json::Error) -> String {
+    let place = format!("line {} column {}", error.line(), error.column());
+    match error.classify() {
+        serde_json::error::Category::Data => format!("is not an object of {} ({place})", W::Columns::RESOURCE),
+        _ => format!("is not JSON that can be read ({place})"),
+    }
+}
+
+/// A text, or a number as it was spelt.
+pub fn text(raw: Option<&RawValue>, path: &'static str) -> Result<Option<String>, Trouble> {
+    present(raw).map(|raw| scalar(raw).map(Cow::into_owned).ok_or((path, "is not a text"))).transpose()
+}
+
+/// A whole number, sent as one or as a text.
+pub fn whole_number(raw: Option<&RawValue>, path: &'static str) -> Result<Option<i64>, Trouble> {
+    stated(raw).map(|raw| integer(raw).ok_or((path, "is not a 64-bit integer"))).transpose()
+}
+
+/// A date.
+pub fn instant(raw: Option<&RawValue>, path: &'static str) -> Result<Option<DateTime<Utc>>, Trouble> {
+    dated(raw).map(|raw| date::parse(raw).ok_or((path, "is not a date"))).transpose()
+}
+
+/// A day of birth.
+pub fn birthday(raw: Option<&RawValue>, path: &'static str) -> Result<Option<DateTime<Utc>>, Trouble> {
+    dated(raw).map(|raw| date::birthday(raw).ok_or((path, "is not a date"))).transpose()
+}
+
+fn dated(raw: Option<&RawValue>) -> Option<&RawValue> {
+    stated(raw).filter(|raw| !date::is_blank(raw))
+}
+
+/// Whether.
+pub fn flag(raw: Option<&RawValue>, path: &'static str) -> Result<Option<bool>, Trouble> {
+    let flag = |raw: &RawValue| match raw.get() {
+        "true" | "1" | "\"1\"" => Ok(true),
+        "false" | "0" | "\"0\"" => Ok(false),
+        _ => Err((path, "is neither true nor false")),
+    };
+    stated(raw).map(flag).transpose()
+}
