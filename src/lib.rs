@@ -6,11 +6,14 @@ pub mod failpoint;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod dashboard;
 pub mod domain;
-pub mod foreign;
+pub mod error_text;
 pub mod http;
+pub mod json_object;
 pub mod outbox;
 pub mod reconcile;
+pub mod response_headers;
 pub mod salla;
 pub mod schedule;
 #[cfg(feature = "demo")]

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Services, supervisor::Supervisor};
 use crate::{
     config::Config,
+    dashboard::{self, DashboardState},
     http::{self, Access, Api, LogLimit, Onboarding, RequestRate, WebhookSecret},
     outbox::{Relay, Webhook},
     reconcile::{Liveness, OnStop, ProgressSender, Worker},
@@ -73,7 +74,8 @@ pub async fn serve(
     keep_tokens(config, &services, &signals, &mut tasks);
     relay(config, &services, &signals, &mut tasks)?;
     keep_schedule(config, &services, &signals, &mut tasks);
-    let mut server = tokio::spawn(http::serve(listener, api, onboarding, signals.closing.clone()));
+    let pages = dashboard::router(DashboardState { api: Arc::clone(&api), onboarding: Arc::clone(&onboarding) });
+    let mut server = tokio::spawn(http::serve(listener, api, onboarding, pages, signals.closing.clone()));
     tracing::info!(http.listen = %address, database = services.store.engine(), version = env!("CARGO_PKG_VERSION"), "serving");
 
     let failed = tokio::select! {

@@ -10,7 +10,7 @@ use crate::{
     app::keepers,
     config::{Config, ConfigError},
     domain::MerchantState,
-    foreign::causes,
+    error_text::causes,
     reconcile::ports::{GlobalPause, Ledger, Outbox, TargetError},
     salla::plain_client,
     schedule::Calendar,

@@ -14,7 +14,7 @@ use crate::{
     app::{keepers, keepers_at_hand, open_store},
     config::Config,
     domain::{MerchantId, MerchantState, Transition, plain},
-    foreign::Object,
+    json_object::Object,
     reconcile::ports::{Changed, Ledger, MerchantRegistry, Registration, Sealed, Tokens},
     salla::UserInfo,
     store::Store,

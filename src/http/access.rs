@@ -15,9 +15,9 @@ use chrono::Utc;
 use super::{
     Api, Config,
     limits::{self, Failures},
-    pages::{self, session::Cookie},
     problem::Problem,
     proxies::TrustedProxies,
+    session::{self, Cookie},
     tokens::{Scope, Token, Tokens},
 };
 use crate::reconcile::ports::{Actor, Ledger};
@@ -69,7 +69,7 @@ impl Access {
     }
 
     /// The tokens, if any is set.
-    pub(super) fn tokens(&self) -> Option<&Tokens> {
+    pub(crate) fn tokens(&self) -> Option<&Tokens> {
         match &self.rule {
             Rule::Tokens(tokens) => Some(tokens),
             Rule::Open | Rule::Closed => None,
@@ -77,13 +77,13 @@ impl Access {
     }
 
     /// The proxies in front of this program.
-    pub(super) fn proxies(&self) -> &TrustedProxies {
+    pub(crate) fn proxies(&self) -> &TrustedProxies {
         &self.proxies
     }
 
     /// The token that was given, if it is one. It is compared before the wrong ones of an address are counted, so that a right
     /// one passes whatever others of the address send.
-    pub(super) fn find(&self, given: &[u8], address: IpAddr) -> Result<Option<&Token>, Problem> {
+    pub(crate) fn find(&self, given: &[u8], address: IpAddr) -> Result<Option<&Token>, Problem> {
         if let Some(token) = self.tokens().and_then(|tokens| tokens.find(given)) {
             return Ok(Some(token));
         }
@@ -91,25 +91,25 @@ impl Access {
     }
 
     /// Counts a wrong token or session of an address; an error once it has sent too many.
-    pub(super) fn failed(&self, address: IpAddr) -> Result<(), Problem> {
+    pub(crate) fn failed(&self, address: IpAddr) -> Result<(), Problem> {
         let too_many = |wait| limits::too_many("this address has sent too many wrong tokens", wait);
         self.failures.count(address).map_err(too_many)
     }
 
     /// Whether a request comes with a token or a session that is right. Counts nothing.
-    pub(super) fn recognizes(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn recognizes(&self, headers: &HeaderMap) -> bool {
         match &self.rule {
             Rule::Open => is_of_this_machine(headers),
             Rule::Closed => false,
             Rule::Tokens(tokens) => match bearer(headers) {
                 Some(given) => tokens.find(given).is_some(),
-                None => matches!(pages::session::of_request(tokens, headers, Utc::now()), Cookie::Valid(_)),
+                None => matches!(session::of_request(tokens, headers, Utc::now()), Cookie::Valid(_)),
             },
         }
     }
 
     /// Whom a request comes from, and what they may do, which is enough for its method.
-    pub(super) fn check(&self, method: &Method, headers: &HeaderMap, address: IpAddr) -> Result<Granted, Refused> {
+    pub(crate) fn check(&self, method: &Method, headers: &HeaderMap, address: IpAddr) -> Result<Granted, Refused> {
         match &self.rule {
             Rule::Open if is_of_this_machine(headers) => Ok(Granted { actor: Actor::Local, scope: Scope::Operate }),
             Rule::Open => Err(Problem::new(
@@ -140,14 +140,14 @@ impl Access {
 
 /// Whom a request comes from, and what they may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Granted {
+pub(crate) struct Granted {
     pub actor: Actor,
     pub scope: Scope,
 }
 
 /// Why a request is not let pass.
 #[derive(Debug)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     /// A token is needed, and none was sent.
     NoToken,
     /// In words.
@@ -205,7 +205,7 @@ fn is_of_this_machine(headers: &HeaderMap) -> bool {
 }
 
 /// Whether a browser says that a form was sent from a page of this very address.
-pub(super) fn is_same_site(headers: &HeaderMap) -> bool {
+pub(crate) fn is_same_site(headers: &HeaderMap) -> bool {
     let Some(host) = host(headers) else {
         return false;
     };

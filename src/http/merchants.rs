@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     domain::{Merchant, MerchantId, MerchantState, Transition},
-    foreign::Object,
+    json_object::Object,
     reconcile::ports::{Actor, Changed, MerchantFilter, MerchantRegistry, Registration, Tokens, Unusable},
 };
 

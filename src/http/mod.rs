@@ -1,24 +1,24 @@
 //! The HTTP surface: probes and metrics for everybody, the ledger for those with the token.
 
-mod access;
+pub(crate) mod access;
 mod audit;
 mod connections;
 mod document;
 mod examples;
 mod headers;
-mod limits;
+pub(crate) mod limits;
 mod log_limit;
 mod merchants;
-mod pages;
 mod paging;
 mod probes;
-mod problem;
+pub(crate) mod problem;
 mod proxies;
 mod report;
 mod runs;
 mod server;
+pub(crate) mod session;
 mod signature;
-mod tokens;
+pub(crate) mod tokens;
 mod trigger;
 mod webhooks;
 
@@ -169,14 +169,17 @@ pub fn document<L: Ledger, R: MerchantRegistry>() -> String {
     routes::<L, R>().document
 }
 
-/// Every route.
-pub fn router<L: Ledger + Overview, R: MerchantRegistry>(api: Arc<Api<L>>, onboarding: Arc<Onboarding<R>>) -> Router {
+/// Every route of the API, beside `pages` for people.
+pub fn router<L: Ledger + Overview, R: MerchantRegistry>(
+    api: Arc<Api<L>>,
+    onboarding: Arc<Onboarding<R>>,
+    pages: Router<Arc<Api<L>>>,
+) -> Router {
     let Routes { runs, register, open, webhooks, document } = routes::<L, R>();
     let guarded = runs
         .merge(register.with_state(Arc::clone(&onboarding)))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), access::require::<L>))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), limits::by_address::<L>));
-    let pages = pages::router(pages::DashboardState { api: Arc::clone(&api), onboarding: Arc::clone(&onboarding) });
     let turnstile = webhooks::LargeBodyLimit::new(Arc::clone(&onboarding.metrics));
     let webhooks = webhooks
         .layer(RequestBodyLimitLayer::new(webhooks::BODY_LIMIT))
@@ -206,8 +209,9 @@ pub async fn serve<L: Ledger + Overview, R: MerchantRegistry>(
     listener: TcpListener,
     api: Arc<Api<L>>,
     onboarding: Arc<Onboarding<R>>,
+    pages: Router<Arc<Api<L>>>,
     stop: CancellationToken,
 ) {
     let proxies = api.access.proxies().clone();
-    server::serve(listener, router(api, onboarding), proxies, stop).await;
+    server::serve(listener, router(api, onboarding, pages), proxies, stop).await;
 }

@@ -42,7 +42,7 @@ pub struct Token {
 
 impl Token {
     /// Its SHA-256. Only the token's holder can compute it.
-    pub(super) fn digest(&self) -> &[u8; 32] {
+    pub(crate) fn digest(&self) -> &[u8; 32] {
         &self.digest
     }
 }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     domain::{MerchantId, MerchantState, Request, Resource, Resources, Run, RunId, Trigger},
-    foreign::Object,
+    json_object::Object,
     reconcile::ports::{EnqueueOutcome, IdempotencyKey, Ledger, NewRun},
 };
 

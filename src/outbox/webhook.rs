@@ -13,11 +13,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::{config::Config, event};
-use crate::{
-    domain::MerchantId,
-    foreign::{causes, retry_after},
-    reconcile::ports::OutboxEvent,
-};
+use crate::{domain::MerchantId, error_text::causes, reconcile::ports::OutboxEvent, response_headers::retry_after};
 
 /// From the connection to the answer's head: a receiver is to take the event in, and to work afterwards. Well below the
 /// minute after which another process tries.

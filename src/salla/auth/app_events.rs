@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::token_endpoint::granted;
 use crate::{
     domain::{AppEventKind, MerchantId},
-    foreign::Object,
+    json_object::Object,
     reconcile::ports::{AppEvent, ParsedWebhook, UnreadableEvent},
     salla::wire::{
         date,

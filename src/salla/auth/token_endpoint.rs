@@ -17,8 +17,10 @@ use zeroize::Zeroizing;
 
 use super::salvage::salvaged;
 use crate::{
-    foreign::{causes, object, retry_after},
+    error_text::causes,
+    json_object::object,
     reconcile::ports::Tokens,
+    response_headers::retry_after,
     salla::{
         request_span,
         wire::{

@@ -14,7 +14,8 @@ use url::Url;
 use super::refresh::{Auth, unauthorized};
 use crate::{
     domain::MerchantId,
-    foreign::{causes, object},
+    error_text::causes,
+    json_object::object,
     reconcile::ports::{CredentialStore, SourceError, TokenOwner, Tokens},
     salla::{
         config::Config,

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     domain::{MerchantId, WaitReason},
-    foreign::retry_after,
     reconcile::{Metrics, ports::SourceError},
+    response_headers::retry_after,
     salla::wire::error::{Broken, CircuitOpen, into_source_error, is_sent},
 };
 

@@ -27,11 +27,11 @@ use super::{
 };
 use crate::{
     domain::{MerchantId, Wait},
-    foreign::retry_after,
     reconcile::{
         Metrics,
         ports::{BudgetStore, CredentialStore, PauseStore, RateLimitState, RequestCount, SourceError},
     },
+    response_headers::retry_after,
     salla::{
         auth::{
             refresh::{Auth, unauthorized},

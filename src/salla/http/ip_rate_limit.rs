@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{circuit_breaker::OnOpenCircuit, response::Call};
 use crate::{
-    foreign::retry_after,
     reconcile::{Metrics, ports::BudgetStore},
+    response_headers::retry_after,
     salla::wire::error::IpLimitExceeded,
 };
 

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     domain::{MerchantId, WaitReason},
-    foreign::served_at,
     reconcile::{Metrics, ports::PauseStore},
+    response_headers::served_at,
 };
 
 /// Above this many stores, those at rest are forgotten.

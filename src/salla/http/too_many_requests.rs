@@ -13,7 +13,7 @@ use super::{
     response::Call,
     retry::StopRetrying,
 };
-use crate::{foreign::retry_after, reconcile::ports::PauseStore};
+use crate::{reconcile::ports::PauseStore, response_headers::retry_after};
 
 /// A `Retry-After` of nothing at all is no leave to hurry.
 const SHORTEST_ASKED: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::{Customer, CustomerColumns, Unreadable},
-    foreign::object,
+    json_object::object,
     salla::wire::{
         date,
         envelope::{integer, present},

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::transform::Trouble;
 use crate::{
-    foreign::object,
+    json_object::object,
     salla::wire::envelope::{present, scalar, stated},
 };
 

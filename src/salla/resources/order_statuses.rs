@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::{OrderStatus, OrderStatusColumns, Unreadable},
-    foreign::object,
+    json_object::object,
     salla::wire::envelope::{integer, present, stated},
 };
 

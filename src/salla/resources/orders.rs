@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     domain::{Order, OrderColumns, Unreadable},
-    foreign::object,
+    json_object::object,
     salla::wire::{
         date,
         envelope::{integer, present, scalar, stated},

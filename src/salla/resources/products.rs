@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     domain::{Product, ProductColumns, Unreadable},
-    foreign::object,
+    json_object::object,
     salla::wire::envelope::{integer, present, stated},
 };
 

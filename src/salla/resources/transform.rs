@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     domain::{Columns, SallaRecord, Unreadable},
-    foreign::object,
+    json_object::object,
     salla::wire::{
         date,
         envelope::{integer, present, scalar, stated},

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::envelope::{present, scalar, stated};
-use crate::foreign::{object, served_at};
+use crate::{json_object::object, response_headers::served_at};
 
 #[derive(Deserialize)]
 struct Zoned<'a> {

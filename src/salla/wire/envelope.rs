@@ -12,7 +12,7 @@ use super::{
     list_rows::{Numbered, Rows},
     repaired_text::{Repaired, without_mark},
 };
-use crate::foreign::object;
+use crate::json_object::object;
 
 /// The envelope. What was asked for is kept as the text it came as: what is stored is what Salla sent.
 ///

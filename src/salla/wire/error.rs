@@ -6,7 +6,7 @@ use reqwest_middleware::Error;
 use reqwest_retry::RetryError;
 
 use crate::{
-    foreign::{causes, clip},
+    error_text::{causes, clip},
     reconcile::ports::SourceError,
 };
 

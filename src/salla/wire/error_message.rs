@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, de::Visitor};
 use serde_json::{Value, json, value::RawValue};
 
 use super::secret::masked;
-use crate::foreign::{clip, object};
+use crate::{error_text::clip, json_object::object};
 
 /// Said of an error that says nothing.
 pub const UNKNOWN: &str = "an error of unknown shape";

@@ -13,7 +13,7 @@ use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use tokio::sync::OnceCell;
 
 use super::{Config, backend::Keeper};
-use crate::{domain::MerchantId, foreign::clip, reconcile::ports::CredentialError};
+use crate::{domain::MerchantId, error_text::clip, reconcile::ports::CredentialError};
 
 /// AWS answers in milliseconds. Short enough for a webhook that waits for it to be answered in time.
 const TIMEOUT: Duration = Duration::from_secs(8);

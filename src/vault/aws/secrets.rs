@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     domain::MerchantId,
-    foreign::object,
+    json_object::object,
     reconcile::ports::{CredentialError, Sealed, Tokens},
 };
 

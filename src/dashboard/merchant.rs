@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::{
     DashboardState, Of, Page, PageError, Visitor, actions,
+    format::{self, counted, instant, number, span},
     layout::{self, Again},
-    words::{self, counted, instant, number, span},
 };
 use crate::{
     domain::{Drift, Merchant, MerchantId, MerchantState, Period, Run, RunId, plain},
@@ -59,7 +59,7 @@ pub async fn show<L: Ledger + Overview, R: MerchantRegistry>(
         section {
             h2 { "Where it stands" }
             dl.facts {
-                div { dt { "Covered up to (watermark)" } dd { (words::maybe(merchant.watermark, now, "never")) } }
+                div { dt { "Covered up to (watermark)" } dd { (format::maybe(merchant.watermark, now, "never")) } }
                 (tokens(token, now))
             }
         }
@@ -71,7 +71,7 @@ pub async fn show<L: Ledger + Overview, R: MerchantRegistry>(
 }
 
 fn buttons(merchant: &Merchant, visitor: &Visitor) -> Markup {
-    let to = |action: &str| format!("{}/{action}", words::store_address(merchant.merchant_id));
+    let to = |action: &str| format!("{}/{action}", format::store_address(merchant.merchant_id));
     html! {
         div.buttons {
             @if merchant.state != MerchantState::Uninstalled {
@@ -101,7 +101,7 @@ fn tokens(token: Option<TokenState>, now: DateTime<Utc>) -> Markup {
                 @else { "not renewable" }
             }
         }
-        div { dt { "Access token ends" } dd { (words::maybe(token.expires_at, now, "when Salla refuses it")) } }
+        div { dt { "Access token ends" } dd { (format::maybe(token.expires_at, now, "when Salla refuses it")) } }
         div { dt { "Got from Salla" } dd { (instant(token.issued_at, now)) } }
     }
 }
@@ -143,7 +143,7 @@ fn of_runs(runs: &[Run], older: Option<RunId>, merchant: &Merchant, now: DateTim
             @else { div.wide { table.cards {
                 thead { tr { th { "Run" } th { "Trigger" } th { "Asked for" } th { "Took" } th.number { "Read" } th.number { "Corrected" } th { "Trouble" } } }
                 tbody { @for run in runs { tr {
-                    td data-label="Run" { a href=(words::run_address(run.run_id)) { (words::status(run.status)) } @if run.dry_run { " dry" } }
+                    td data-label="Run" { a href=(format::run_address(run.run_id)) { (format::status(run.status)) } @if run.dry_run { " dry" } }
                     td data-label="Trigger" { (run.trigger.as_str()) }
                     td data-label="Asked for" { (instant(run.queued_at, now)) }
                     td data-label="Took" { (super::run::took(run, now)) }
@@ -156,7 +156,7 @@ fn of_runs(runs: &[Run], older: Option<RunId>, merchant: &Merchant, now: DateTim
                     }
                 } } }
             } } }
-            @if let Some(older) = older { p { a rel="next" href=(format!("{}?before={older}", words::store_address(merchant.merchant_id))) { "Older" } } }
+            @if let Some(older) = older { p { a rel="next" href=(format!("{}?before={older}", format::store_address(merchant.merchant_id))) { "Older" } } }
         }
     }
 }

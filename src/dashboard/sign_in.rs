@@ -16,10 +16,12 @@ use super::{
     DashboardState, Page, PageError, SIGN_IN,
     actions::Sent,
     layout::{self, Again},
-    session::{self, Cookie},
 };
 use crate::{
-    http::{access, limits},
+    http::{
+        access, limits,
+        session::{self, Cookie},
+    },
     reconcile::ports::{Ledger, MerchantRegistry, Overview},
 };
 

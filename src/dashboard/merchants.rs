@@ -9,9 +9,8 @@ use maud::html;
 use serde::Deserialize;
 
 use super::{
-    DashboardState, Of, Page, PageError,
+    DashboardState, Of, Page, PageError, format,
     layout::{self, Again},
-    words,
 };
 use crate::{
     domain::{MerchantId, MerchantState},
@@ -42,7 +41,7 @@ pub async fn show<L: Ledger, R: MerchantRegistry>(
         let id = id.map_err(|_| {
             PageError::new(StatusCode::BAD_REQUEST, "a store's id is a number, as in Salla's own pages")
         })?;
-        return Ok(Redirect::to(&words::store_address(id)).into_response());
+        return Ok(Redirect::to(&format::store_address(id)).into_response());
     }
     let state = match which.state.as_str() {
         "" => None,
@@ -73,9 +72,9 @@ pub async fn show<L: Ledger, R: MerchantRegistry>(
             @else { div.wide { table.cards {
                 thead { tr { th { "Store" } th { "State" } th { "Covered up to" } } }
                 tbody { @for store in &stores { tr {
-                    td data-label="Store" { (words::store(store)) }
+                    td data-label="Store" { (format::store(store)) }
                     td data-label="State" { span class=(format!("chip {}", store.state.as_str())) { (store.state.as_str().replace('_', " ")) } }
-                    td data-label="Covered up to" { (words::maybe(store.watermark, now, "never")) }
+                    td data-label="Covered up to" { (format::maybe(store.watermark, now, "never")) }
                 } } }
             } } }
             @if let Some(next) = next {

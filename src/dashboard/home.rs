@@ -9,9 +9,9 @@ use maud::{Markup, html};
 
 use super::{
     DashboardState, Of, Page, Visitor, actions,
+    format::{self, counted, day, instant, number, span},
     layout::{self, Again},
     plot,
-    words::{self, counted, day, instant, number, span},
 };
 use crate::{
     domain::{MerchantState, Run, RunStatus},
@@ -78,9 +78,9 @@ fn latest_runs(runs: &[Run], now: DateTime<Utc>) -> Markup {
             @else { div.wide { table.cards {
                 thead { tr { th { "Asked for" } th { "Store" } th { "Status" } th { "Trigger" } th { "Read" } th { "Created" } th { "Updated" } } }
                 tbody { @for run in runs { tr {
-                    td data-label="Asked for" { a href=(words::run_address(run.run_id)) { (instant(run.queued_at, now)) } }
-                    td data-label="Store" { a href=(words::store_address(run.merchant_id)) { (run.merchant_id) } }
-                    td data-label="Status" { (words::status(run.status)) }
+                    td data-label="Asked for" { a href=(format::run_address(run.run_id)) { (instant(run.queued_at, now)) } }
+                    td data-label="Store" { a href=(format::store_address(run.merchant_id)) { (run.merchant_id) } }
+                    td data-label="Status" { (format::status(run.status)) }
                     td data-label="Trigger" { (run.trigger.as_str()) }
                     td data-label="Read" { (number(run.totals.fetched)) }
                     td data-label="Created" { (number(run.totals.created)) }
@@ -186,8 +186,8 @@ fn numbers(gauges: &Gauges, now: DateTime<Utc>) -> Markup {
                 div class=(if gauges.merchants_overdue > 0 { "bad" } else { "" }) { dt { "behind by more than 26 h" } dd { (number(gauges.merchants_overdue)) } }
                 div { dt { "runs under way" } dd { (number(gauges.runs_active)) } }
                 div { dt { "runs waiting" } dd { (number(gauges.runs_queued)) } }
-                div { dt { "furthest back" } dd { (words::maybe(gauges.oldest_watermark, now, "–")) } }
-                div { dt { "last success" } dd { (words::maybe(gauges.last_success, now, "never")) } }
+                div { dt { "furthest back" } dd { (format::maybe(gauges.oldest_watermark, now, "–")) } }
+                div { dt { "last success" } dd { (format::maybe(gauges.last_success, now, "never")) } }
                 @if let Some(backlog) = &gauges.backlog {
                     @let late = backlog.oldest.is_some_and(|oldest| now - oldest > EVENTS_LATE);
                     div class=(if late { "warn" } else { "" }) { dt { "events to deliver" } dd { (number(backlog.pending)) } }
@@ -244,12 +244,12 @@ fn hands(attention: &[MerchantIssue], visitor: &Visitor, now: DateTime<Utc>) -> 
                     tbody { @for one in attention {
                         @let (why, what) = reason(one);
                         tr {
-                            td data-label="Store" { (words::store(&one.merchant)) }
+                            td data-label="Store" { (format::store(&one.merchant)) }
                             td data-label="Why" { (why) @if one.overdue { " " span.chip.failed { "behind" } } }
                             td data-label="What to do" { (what) }
-                            td data-label="Covered up to" { (words::maybe(one.merchant.watermark, now, "never")) }
-                            td data-label="Last run" { @if let Some(run) = &one.last { a href=(words::run_address(run.run_id)) { (words::status(run.status)) } } @else { "–" } }
-                            @if visitor.operates { td { (actions::button(visitor, &format!("{}/rerun", words::store_address(one.merchant.merchant_id)), "Rerun")) } }
+                            td data-label="Covered up to" { (format::maybe(one.merchant.watermark, now, "never")) }
+                            td data-label="Last run" { @if let Some(run) = &one.last { a href=(format::run_address(run.run_id)) { (format::status(run.status)) } } @else { "–" } }
+                            @if visitor.operates { td { (actions::button(visitor, &format!("{}/rerun", format::store_address(one.merchant.merchant_id)), "Rerun")) } }
                         }
                     } }
                 } }

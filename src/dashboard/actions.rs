@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
-use super::{DashboardState, Of, Page, PageError, Visitor, words};
+use super::{DashboardState, Of, Page, PageError, Visitor, format};
 use crate::{
     domain::{MerchantId, MerchantState, Request, RunId, Transition, Trigger},
     reconcile::ports::{Changed, EnqueueOutcome, Ledger, MerchantRegistry, NewRun},
@@ -81,7 +81,7 @@ async fn rerun<L: Ledger, R: MerchantRegistry>(
             return Err(PageError::new(StatusCode::CONFLICT, MerchantState::Uninstalled.advice()));
         }
     };
-    Ok(Redirect::to(&words::run_address(id)).into_response())
+    Ok(Redirect::to(&format::run_address(id)).into_response())
 }
 
 async fn change<L: Ledger, R: MerchantRegistry>(
@@ -91,7 +91,7 @@ async fn change<L: Ledger, R: MerchantRegistry>(
     change: Transition,
 ) -> Page {
     match desk.onboarding.register.change(id, change, &visitor.actor).await? {
-        Changed::Now(_) => Ok(Redirect::to(&words::store_address(id)).into_response()),
+        Changed::Now(_) => Ok(Redirect::to(&format::store_address(id)).into_response()),
         Changed::Impossible(obstacle) => Err(PageError::new(StatusCode::CONFLICT, obstacle.to_string())),
         Changed::Unknown => Err(PageError::not_found(format!("no merchant {id} is registered"))),
     }
@@ -107,7 +107,7 @@ pub async fn cancel<L: Ledger, R: MerchantRegistry>(
     visitor.sent(&sent)?;
     match desk.api.ledger.cancel(id, &visitor.actor).await? {
         // One that has ended meanwhile shows how.
-        Some(_) => Ok(Redirect::to(&words::run_address(id)).into_response()),
+        Some(_) => Ok(Redirect::to(&format::run_address(id)).into_response()),
         None => Err(PageError::not_found("there is no run of that id")),
     }
 }

@@ -1,72 +1,9 @@
-//! What others say: how it is read, and how it is shown, whatever it is.
+//! Response headers of any server: its clock, and how long it asks to be left alone.
 
-use std::{
-    fmt::{self, Write as _},
-    marker::PhantomData,
-    time::Duration,
-};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use http::{HeaderMap, header};
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
-};
-
-/// What came as a JSON object. By itself, serde takes a list for one too, whose values it gives to the fields in
-/// their order.
-#[derive(Debug)]
-pub struct Object<T>(pub T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
-            type Value = T;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map))
-            }
-        }
-        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
-    }
-}
-
-/// Reads a JSON object.
-///
-/// # Errors
-/// When it is not JSON, or not such an object.
-pub fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, serde_json::Error> {
-    serde_json::from_str(json).map(|Object(object)| object)
-}
-
-/// Enough of a foreign text to recognise it, and no control characters.
-#[must_use]
-pub fn clip(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
-}
-
-/// An error with its causes, without the address: it holds nothing that is not known, and is long.
-#[must_use]
-pub fn causes(error: &reqwest::Error) -> String {
-    let mut text = if error.is_timeout() {
-        "no complete answer in time".to_owned()
-    } else if error.is_connect() {
-        "cannot connect".to_owned()
-    } else {
-        "the connection broke".to_owned()
-    };
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    clip(&text)
-}
 
 /// The server's clock.
 #[must_use]

@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use super::words::{day, number, span};
+use super::format::{day, number, span};
 use crate::reconcile::ports::SweepSummary;
 
 /// In the picture's own units; it is drawn as wide as the page is.

@@ -2,15 +2,14 @@
 //! of nothing but what is here: no script, and no other address.
 
 mod actions;
+mod format;
 mod home;
 mod layout;
+mod merchant;
+mod merchants;
 mod plot;
 mod run;
-pub(super) mod session;
 mod sign_in;
-mod store;
-mod stores;
-mod words;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -25,20 +24,24 @@ use axum::{
 use chrono::Utc;
 use tokio::time::timeout;
 
-use super::{
-    Api, Onboarding,
-    access::{Granted, Refused},
-    limits,
-    problem::Problem,
-    tokens::Scope,
+use crate::{
+    http::{
+        Api, Onboarding,
+        access::{self, Granted, Refused},
+        limits,
+        problem::{self, Problem},
+        session::{self, Cookie},
+        tokens::Scope,
+    },
+    reconcile::ports::{Actor, CredentialError, Ledger, MerchantRegistry, Overview, TargetError},
 };
-use crate::reconcile::ports::{Actor, CredentialError, Ledger, MerchantRegistry, Overview, TargetError};
-use session::Cookie;
 
 /// What the pages are made of.
 #[derive(Debug)]
-pub(super) struct DashboardState<L, R> {
+pub struct DashboardState<L, R> {
+    /// What the API's handlers need.
     pub api: Arc<Api<L>>,
+    /// What the register's handlers need.
     pub onboarding: Arc<Onboarding<R>>,
 }
 
@@ -50,7 +53,7 @@ impl<L, R> Clone for DashboardState<L, R> {
 
 /// Who looks at a page.
 #[derive(Debug, Clone)]
-pub(super) struct Visitor {
+struct Visitor {
     actor: Actor,
     /// Whether they may change something, too.
     operates: bool,
@@ -70,13 +73,13 @@ const NO_ANSWER: &str = "the database does not answer; runs go on when it does. 
 const SIGN_IN: &str = "/dashboard/sign-in";
 
 /// The pages, by address.
-pub(super) fn router<L: Ledger + Overview, R: MerchantRegistry, S: Clone + Send + Sync + 'static>(
+pub fn router<L: Ledger + Overview, R: MerchantRegistry, S: Clone + Send + Sync + 'static>(
     desk: DashboardState<L, R>,
 ) -> Router<S> {
     let guarded = Router::new()
         .route("/", get(home::show::<L, R>))
-        .route("/dashboard/stores", get(stores::show::<L, R>))
-        .route("/dashboard/stores/{id}", get(store::show::<L, R>))
+        .route("/dashboard/stores", get(merchants::show::<L, R>))
+        .route("/dashboard/stores/{id}", get(merchant::show::<L, R>))
         .route("/dashboard/stores/{id}/{action}", post(actions::of_store::<L, R>))
         .route("/dashboard/runs/{id}", get(run::show::<L, R>))
         .route("/dashboard/runs/{id}/cancel", post(actions::cancel::<L, R>))
@@ -102,7 +105,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 /// An error is a page, too.
 async fn headers(mut response: Response) -> Response {
     if response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
-        response.extensions_mut().insert(super::problem::Shown);
+        response.extensions_mut().insert(problem::Shown);
     }
     response.headers_mut().entry(header::CONTENT_SECURITY_POLICY).or_insert(POLICY);
     // A form's answer needs to know where it came from: see `access::is_same_site`.
@@ -163,7 +166,7 @@ async fn session_of<L: Overview>(
     }
     let operates = session.token.scope == Scope::Operate;
     if !method.is_safe() {
-        if !super::access::is_same_site(headers) {
+        if !access::is_same_site(headers) {
             return Err(PageError::new(StatusCode::FORBIDDEN, "the form was sent from a page of another site"));
         }
         if !operates {
@@ -192,7 +195,7 @@ impl Visitor {
 
 /// Why there is no page.
 #[derive(Debug)]
-pub(super) enum PageError {
+enum PageError {
     /// The visitor is not signed in. After signing in, the browser goes there.
     SignIn(Uri),
     /// In words.

@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::{
     DashboardState, Of, Page, PageError, actions,
+    format::{self, instant, number, span},
     layout::{self, Again},
-    words::{self, instant, number, span},
 };
 use crate::{
     domain::{Found, Listing, Outcome, Resource, Run, RunId, RunStatus},
@@ -47,14 +47,14 @@ pub async fn show<L: Ledger, R: MerchantRegistry>(
     found.truncate(A_PAGE);
     let again = if run.status.is_end() { Again::Never } else { Again::In(REFRESH) };
     let content = html! {
-        p { @if let Some(merchant) = &merchant { (words::store(merchant)) } @else { "Store " (run.merchant_id) ", which is not registered any more" } }
-        h1 { "Run " (words::status(run.status)) @if run.dry_run { " " span.chip { "dry run" } } }
+        p { @if let Some(merchant) = &merchant { (format::store(merchant)) } @else { "Store " (run.merchant_id) ", which is not registered any more" } }
+        h1 { "Run " (format::status(run.status)) @if run.dry_run { " " span.chip { "dry run" } } }
         p { code { (run.run_id) } }
         (trouble(&run, now))
         @if visitor.operates {
             div.buttons {
-                @if run.status.is_end() { (actions::button(&visitor, &format!("{}/rerun", words::store_address(run.merchant_id)), "Rerun the store")) }
-                @else { (actions::button(&visitor, &format!("{}/cancel", words::run_address(id)), "Cancel")) }
+                @if run.status.is_end() { (actions::button(&visitor, &format!("{}/rerun", format::store_address(run.merchant_id)), "Rerun the store")) }
+                @else { (actions::button(&visitor, &format!("{}/cancel", format::run_address(id)), "Cancel")) }
             }
         }
         section {
@@ -74,8 +74,8 @@ pub async fn show<L: Ledger, R: MerchantRegistry>(
         section {
             h2 { "What it covers" }
             dl.facts {
-                div { dt { "from" } dd { (words::maybe(run.window.map(|window| window.since), now, "not known yet")) } }
-                div { dt { "to" } dd { (words::maybe(run.window.map(|window| window.until), now, "not known yet")) } }
+                div { dt { "from" } dd { (format::maybe(run.window.map(|window| window.since), now, "not known yet")) } }
+                div { dt { "to" } dd { (format::maybe(run.window.map(|window| window.until), now, "not known yet")) } }
                 div { dt { "asked for" } dd { (instant(run.queued_at, now)) } }
                 div { dt { "trigger" } dd { (run.trigger.as_str()) } }
             }
@@ -120,7 +120,7 @@ fn guarantees(run: &Run, now: DateTime<Utc>) -> Markup {
         @for part in &run.resource_results {
             @let totals = part.totals;
             p {
-                strong { (part.resource.as_str()) } " " (words::status(part.status)) " "
+                strong { (part.resource.as_str()) } " " (format::status(part.status)) " "
                 (number(totals.fetched)) " read, " (number(totals.created)) " created, " (number(totals.updated)) " updated"
                 @if totals.incomplete() { ", " (number(totals.skipped + totals.failed)) " left out" }
                 ". "
@@ -152,7 +152,7 @@ fn guarantee(status: RunStatus, listing: Option<Listing>, resource: Option<Resou
 }
 
 fn discrepancies(found: &[Found], run: &Run, skip: u64, more: bool, now: DateTime<Utc>) -> Markup {
-    let address = words::run_address(run.run_id);
+    let address = format::run_address(run.run_id);
     html! {
         section {
             h2 { "What was wrong" }
@@ -163,8 +163,8 @@ fn discrepancies(found: &[Found], run: &Run, skip: u64, more: bool, now: DateTim
                     td data-label="Record" { (discrepancy.resource.as_str()) " " @if let Some(id) = discrepancy.salla_id { code { (id) } } @else { "without an id" } }
                     td data-label="Kind" { span class=(format!("chip {}", discrepancy.kind.as_str())) { (discrepancy.kind.as_str()) } }
                     td data-label="Fields" { @if discrepancy.fields.is_empty() { "–" } @for (index, field) in discrepancy.fields.iter().enumerate() { @if index > 0 { ", " } code { (field) } } }
-                    td data-label="Held" { (words::maybe(discrepancy.local_updated_at, now, "–")) }
-                    td data-label="Salla's" { (words::maybe(discrepancy.remote_updated_at, now, "–")) }
+                    td data-label="Held" { (format::maybe(discrepancy.local_updated_at, now, "–")) }
+                    td data-label="Salla's" { (format::maybe(discrepancy.remote_updated_at, now, "–")) }
                     td data-label="Late" { (one.late_seconds.map_or_else(|| "–".to_owned(), |seconds| span(std::time::Duration::from_secs(seconds)))) }
                     td data-label="Reason" { (discrepancy.reason.as_deref().unwrap_or("–")) }
                 } } }
