@@ -4,8 +4,34 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::runner::Ended;
-use crate::domain::{MerchantId, Wait};
+use crate::domain::{Failure, MerchantId, Run, Wait};
+
+/// How a run left this process.
+#[derive(Debug, Clone)]
+pub enum Ended {
+    /// It has ended, and this is what the ledger says.
+    Run(Box<Run>),
+    /// It could not be begun, or its end could not be written down.
+    Unrecorded {
+        /// The merchant.
+        merchant: MerchantId,
+        /// Why.
+        failure: Failure,
+    },
+    /// It was given back, or another process holds it.
+    Elsewhere(MerchantId),
+}
+
+impl Ended {
+    /// The run, if there is one.
+    #[must_use]
+    pub fn run(&self) -> Option<&Run> {
+        match self {
+            Self::Run(run) => Some(run),
+            Self::Unrecorded { .. } | Self::Elsewhere(_) => None,
+        }
+    }
+}
 
 /// Something that happened.
 #[derive(Debug, Clone)]

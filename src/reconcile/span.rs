@@ -7,8 +7,10 @@ use opentelemetry::trace::{Status, TraceContextExt};
 use tracing::{Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::ports::Claim;
-use crate::domain::{Outcome, Run, RunStatus};
+use crate::{
+    domain::{Outcome, Run, RunStatus},
+    reconcile::ports::Claim,
+};
 
 /// Of the spans within a run.
 pub const TARGET: &str = "trace";

@@ -59,7 +59,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
 ];
 
 /// Which groups of a module a group of it may use. What lies beside the groups, such as `store::Store`, is for all.
-const GROUPS_MAY_USE: [(&str, &[(&str, &[&str])]); 2] = [
+const GROUPS_MAY_USE: [(&str, &[(&str, &[&str])]); 3] = [
     (
         "store",
         &[
@@ -81,6 +81,16 @@ const GROUPS_MAY_USE: [(&str, &[(&str, &[&str])]); 2] = [
             ("auth", &["wire"]),
             ("http", &["auth", "resources", "wire"]),
             ("listing", &["http", "resources", "wire"]),
+        ],
+    ),
+    (
+        "reconcile",
+        &[
+            ("walk", &[]),
+            ("ports", &["walk"]),
+            ("metrics", &["ports"]),
+            ("engine", &["ports", "walk"]),
+            ("run", &["engine", "metrics", "ports"]),
         ],
     ),
 ];

@@ -9,8 +9,10 @@ use prometheus::{
     core::Collector,
 };
 
-use super::ports::Gauges;
-use crate::domain::{FailureKind, Outcome, Resource, Run, RunStatus, Trigger};
+use crate::{
+    domain::{FailureKind, Outcome, Resource, Run, RunStatus, Trigger},
+    reconcile::ports::Gauges,
+};
 
 /// What this process counts, in a registry of its own.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ mod source;
 mod sweep;
 mod target;
 
+pub use crate::reconcile::walk::RowKey;
 pub use audit::{Action, Actor, Audit, Audited};
 pub use claim::{Claim, Cursor, Lease, MAX_FAILED_ATTEMPTS, Resumed, Seen, WATERMARK_TOLERANCE};
 pub use credentials::{CredentialError, CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, Sealed, Tokens};
@@ -35,9 +36,7 @@ pub use register::{
     AppEvent, Applied, Changed, MerchantFilter, MerchantRegistry, ParsedWebhook, ReadEvent, Registered, Registration,
     UnreadableEvent,
 };
-pub use source::{
-    LinesRead, Listed, MerchantContext, Page, PageRequest, RequestCount, Row, RowKey, Source, SourceError,
-};
+pub use source::{LinesRead, Listed, MerchantContext, Page, PageRequest, RequestCount, Row, Source, SourceError};
 pub use sweep::{EndedSweep, RecordedSweep, SweepDecision};
 pub use target::{
     Batch, Cause, Committed, DetailCheckResult, ExpectedRecords, NotReady, PageCommit, PlannedWrite, StoredVersion,

@@ -5,7 +5,10 @@ use std::{future::Future, time::Duration};
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::CredentialError;
-use crate::domain::{Line, Listing, MerchantId, Outcome, Record, RotationWindow, Scope, Summary, Unreadable};
+use crate::{
+    domain::{Line, Listing, MerchantId, Outcome, Record, RotationWindow, Scope, Summary, Unreadable},
+    reconcile::walk::RowKey,
+};
 
 /// The merchant whose records are requested.
 #[derive(Debug, Clone, Copy)]
@@ -63,17 +66,6 @@ impl<R> Listed<R> {
     pub fn breaks_its_page(&self) -> bool {
         matches!(&self.row, Row::Unreadable(bad) if bad.outcome == Outcome::Failed && bad.id.is_none())
     }
-}
-
-/// What tells one row of a list from another, and in which order they stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RowKey {
-    /// Salla's id; of a row that has none, a negative number made of its content.
-    pub id: i64,
-    /// When it was last changed, if the row says so.
-    pub updated_at: Option<DateTime<Utc>>,
-    /// When it was created, likewise.
-    pub created_at: Option<DateTime<Utc>>,
 }
 
 /// What a row holds.

@@ -15,15 +15,13 @@
 
 mod count;
 mod error;
+mod failed_rows;
 mod order;
 mod pass;
 mod sizes;
 mod transitions;
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -34,8 +32,6 @@ use error::{Distance, check};
 use order::{Direction, SortOrderDetector, changed_since};
 use pass::{CompletedScan, ScanInProgress};
 use transitions::is_last;
-
-use super::ports::RowKey;
 
 /// How often at most the end where changes arrive is read again.
 const EDGE_ROUNDS: u8 = 3;
@@ -58,6 +54,17 @@ const MAX_ANSWERS: u32 = 20_000;
 
 /// What changed this shortly before the walk began may still be on its way into the list.
 const SETTLING: TimeDelta = TimeDelta::seconds(60);
+
+/// What tells one row of a list from another, and in which order they stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowKey {
+    /// Salla's id; of a row that has none, a negative number made of its content.
+    pub id: i64,
+    /// When it was last changed, if the row says so.
+    pub updated_at: Option<DateTime<Utc>>,
+    /// When it was created, likewise.
+    pub created_at: Option<DateTime<Utc>>,
+}
 
 /// When each record was last seen, by the number of the pass. Memory: some twenty bytes a record.
 pub type SeenIds = HashMap<i64, u32>;
@@ -238,30 +245,6 @@ impl ListWalk {
         self.stale_pages = if stale { self.stale_pages + 1 } else { 0 };
         self.bound(number, answer, elapsed)?;
         Ok(marks)
-    }
-
-    /// Numbers rows that break their pages, beginning with the number of their place: their ids are not known. A further
-    /// reading counts each as one of those that the earlier readings met, wherever it stands now.
-    pub fn number_failed_rows<'a>(&mut self, rows: impl Iterator<Item = &'a mut RowKey>, seen: &SeenIds) {
-        let is_further = self.pass > self.first_pass;
-        let of_this_pass = |id: &i64| is_further && seen.get(id) == Some(&self.pass);
-        let mut met: HashSet<i64> = self.failed_rows.iter().copied().filter(of_this_pass).collect();
-        let of_other_list = |id: &i64| seen.get(id).is_some_and(|pass| *pass < self.first_pass);
-        for row in rows {
-            while of_other_list(&row.id) {
-                row.id = row.id.checked_add(1).filter(|id| *id < 0).unwrap_or(i64::MIN);
-            }
-            if is_further && (met.contains(&row.id) || !self.failed_rows.contains(&row.id)) {
-                row.id = self.failed_rows.iter().copied().find(|id| !met.contains(id)).unwrap_or(row.id);
-            }
-            while met.contains(&row.id) || of_other_list(&row.id) {
-                row.id = row.id.checked_add(1).filter(|id| *id < 0).unwrap_or(i64::MIN);
-            }
-            met.insert(row.id);
-            if !self.failed_rows.contains(&row.id) {
-                self.failed_rows.push(row.id);
-            }
-        }
     }
 
     /// Counts the rows of a page for the present reading, and for the proof by count.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::reconcile::ports::RowKey;
+use super::RowKey;
 
 /// So many rows in a row, each greater than the one before, are not there by chance.
 const ENOUGH: u32 = 20;

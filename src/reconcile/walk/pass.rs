@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{domain::Fingerprint, reconcile::ports::RowKey};
+use super::RowKey;
+use crate::domain::Fingerprint;
 
 /// A list that really contains a record twice is read this many times, with different page sizes, before it is believed.
 const READINGS_WITH_REPEATS: usize = 3;

@@ -5,16 +5,20 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{
-    engine::{EngineError, RunContext, reconcile},
-    pending_commit::PendingCommit,
-    policy::spares_other_kinds,
-    ports::{Claim, Ledger, RequestCount, Sources, Targets},
-    time_slice::TimeSlice,
-};
-use crate::domain::{
-    self, Covered, Failure, InvalidWindow, Outcome, Resource, ResourceRun, Resources, RunStatus, Window, WindowPolicy,
-    with_resources,
+use super::policy::spares_other_kinds;
+use crate::{
+    domain::{
+        self, Covered, Failure, InvalidWindow, Outcome, Resource, ResourceRun, Resources, RunStatus, Window,
+        WindowPolicy, with_resources,
+    },
+    reconcile::{
+        engine::{
+            pending_commit::PendingCommit,
+            run_context::{EngineError, RunContext, reconcile},
+            time_slice::TimeSlice,
+        },
+        ports::{Claim, Ledger, RequestCount, Sources, Targets},
+    },
 };
 
 /// What a run got done: kept up to date page by page, so that it is known whatever ends the run.

@@ -7,14 +7,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     policy::failure,
-    ports::{
-        Claim, Lease, Ledger, MAX_FAILED_ATTEMPTS, PauseStore, RateLimitState, Released, RunOutcome, Sources,
-        TargetError, Targets,
-    },
     resource_runs::RunProgress,
-    runner::{Ended, OnStop, Runner},
+    runner::{OnStop, Runner},
 };
-use crate::domain::{FailureKind, RunStatus, Wait};
+use crate::{
+    domain::{FailureKind, RunStatus, Wait},
+    reconcile::{
+        ports::{
+            Claim, Lease, Ledger, MAX_FAILED_ATTEMPTS, PauseStore, RateLimitState, Released, RunOutcome, Sources,
+            TargetError, Targets,
+        },
+        progress::Ended,
+    },
+};
 
 /// What is left on record is not worth more of a shutdown's time than this.
 const LEAVING: Duration = Duration::from_secs(2);
@@ -28,14 +33,14 @@ where
     T: Targets + Ledger + PauseStore,
 {
     /// The lease is lost.
-    pub(super) fn on_lease_lost(&self, claim: &Claim) -> Ended {
+    pub(in crate::reconcile) fn on_lease_lost(&self, claim: &Claim) -> Ended {
         tracing::warn!("another process has taken the run over, or it was ended; this one wrote nothing more");
         self.metrics.leases_lost.inc();
         Ended::Elsewhere(claim.lease.merchant)
     }
 
     /// Loads how much of the merchant's limit the previous process used.
-    pub(super) fn load_rate_usage(&self, claim: &Claim) {
+    pub(in crate::reconcile) fn load_rate_usage(&self, claim: &Claim) {
         // A process that died reported nothing.
         let spent = if claim.failed_attempts > 0 { None } else { Some(claim.spent) };
         if spent != Some(0) {
@@ -44,7 +49,7 @@ where
     }
 
     /// Saves how much of the merchant's limit is used, for the next process.
-    pub(super) async fn save_rate_usage(&self, claim: &Claim) {
+    pub(in crate::reconcile) async fn save_rate_usage(&self, claim: &Claim) {
         let merchant = claim.lease.merchant;
         let spent = self.source.spent(merchant);
         if spent == 0 {
@@ -60,12 +65,12 @@ where
     }
 
     /// No worker would claim a foreground run, and repeated failures are not an outage of the database.
-    pub(super) fn is_worth_another_try(&self, claim: &Claim, progress: &RunProgress) -> bool {
+    pub(in crate::reconcile) fn is_worth_another_try(&self, claim: &Claim, progress: &RunProgress) -> bool {
         self.on_stop == OnStop::GiveBack && (progress.commits > 0 || claim.failed_attempts + 1 < MAX_FAILED_ATTEMPTS)
     }
 
     /// Gives the run back as soon as the database can be told; after a while its lease lapses instead.
-    pub(super) async fn release_after_failure(
+    pub(in crate::reconcile) async fn release_after_failure(
         &self,
         claim: &Claim,
         in_vain: bool,
@@ -97,7 +102,7 @@ where
     }
 
     /// Gives the run back, to be taken up after `pause`.
-    pub(super) async fn give_back(&self, claim: &Claim, pause: Duration, wait: Option<&Wait>) -> Ended {
+    pub(in crate::reconcile) async fn give_back(&self, claim: &Claim, pause: Duration, wait: Option<&Wait>) -> Ended {
         self.save_rate_usage(claim).await;
         let released = self.store.release(&claim.lease, pause, wait).await;
         self.report_release(claim, released, pause, wait)
@@ -131,7 +136,7 @@ where
     }
 
     /// A defect that one run brings out is that run's alone: it ends as failed.
-    pub(super) async fn panicked(&self, lease: Lease) -> Ended {
+    pub(in crate::reconcile) async fn panicked(&self, lease: Lease) -> Ended {
         let failure = failure(FailureKind::Internal, &"the run panicked");
         let ending = RunOutcome {
             status: RunStatus::Failed,

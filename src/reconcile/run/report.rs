@@ -1,7 +1,9 @@
 //! The report over a period, the same for the command and the API.
 
-use super::ports::{DriftFilter, Ledger, TargetError};
-use crate::domain::Drift;
+use crate::{
+    domain::Drift,
+    reconcile::ports::{DriftFilter, Ledger, TargetError},
+};
 
 /// The drift of those whom `filter` names. A merchant that is named has an answer even where no run looked;
 /// `None`: unknown.

@@ -8,50 +8,27 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    engine::{EngineError, RunContext},
     leases::Leases,
-    metrics::Metrics,
     policy::{Disposition, database_failure, dispose, failure},
-    ports::{
-        Again, Claim, CredentialError, Ledger, PauseStore, RateLimitState, RunOutcome, SourceError, Sources,
-        TargetError, Targets,
-    },
-    progress::ProgressSender,
     resource_runs::{self, RunProgress, reconcile_part},
-    span,
     summary::summarise,
-    time_slice::TimeSlice,
 };
-use crate::domain::{
-    Failure, FailureKind, MerchantId, ResourceRun, Resources, Run, RunStatus, Wait, WaitReason, Window, WindowPolicy,
-};
-
-/// How a run left this process.
-#[derive(Debug, Clone)]
-pub enum Ended {
-    /// It has ended, and this is what the ledger says.
-    Run(Box<Run>),
-    /// It could not be begun, or its end could not be written down.
-    Unrecorded {
-        /// The merchant.
-        merchant: MerchantId,
-        /// Why.
-        failure: Failure,
+use crate::{
+    domain::{FailureKind, ResourceRun, Resources, Run, RunStatus, Wait, WaitReason, Window, WindowPolicy},
+    reconcile::{
+        engine::{
+            run_context::{EngineError, RunContext},
+            time_slice::TimeSlice,
+        },
+        metrics::Metrics,
+        ports::{
+            Again, Claim, CredentialError, Ledger, PauseStore, RateLimitState, RunOutcome, SourceError, Sources,
+            TargetError, Targets,
+        },
+        progress::{Ended, ProgressSender},
+        span,
     },
-    /// It was given back, or another process holds it.
-    Elsewhere(MerchantId),
-}
-
-impl Ended {
-    /// The run, if there is one.
-    #[must_use]
-    pub fn run(&self) -> Option<&Run> {
-        match self {
-            Self::Run(run) => Some(run),
-            Self::Unrecorded { .. } | Self::Elsewhere(_) => None,
-        }
-    }
-}
+};
 
 /// Executes runs. Cheap to clone; clones share everything.
 #[derive(Debug)]
@@ -283,7 +260,7 @@ where
     }
 
     /// Logs a run that this process ended because its processes are gone.
-    pub(super) fn log_abandoned(&self, run: &Run) {
+    pub(in crate::reconcile) fn log_abandoned(&self, run: &Run) {
         let took = run.started_at.zip(run.finished_at).and_then(|(began, ended)| (ended - began).to_std().ok());
         self.log_end(run, took.unwrap_or_default());
     }

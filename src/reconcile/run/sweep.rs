@@ -4,8 +4,10 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{ports::Ledger, runner::Ended};
-use crate::domain::{RunStatus, Totals};
+use crate::{
+    domain::{RunStatus, Totals},
+    reconcile::{ports::Ledger, progress::Ended},
+};
 
 /// Logs the sweeps whose last run has ended, in any process. Each is logged once.
 pub async fn tell(ledger: &impl Ledger) {

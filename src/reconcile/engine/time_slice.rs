@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::ports::{Lease, Ledger, TargetError};
+use crate::reconcile::ports::{Lease, Ledger, TargetError};
 
 /// While no other run waits, the queue is looked at again after at most this long.
 const NEXT_LOOK: Duration = Duration::from_secs(10);

@@ -4,11 +4,13 @@ use std::{fmt::Display, time::Duration};
 
 use rand::RngExt;
 
-use super::{
-    engine::EngineError,
-    ports::{CredentialError, LONGEST_PAUSE, SourceError, TargetError},
+use crate::{
+    domain::{Failure, FailureKind, Wait, WaitReason},
+    reconcile::{
+        engine::run_context::EngineError,
+        ports::{CredentialError, LONGEST_PAUSE, SourceError, TargetError},
+    },
 };
-use crate::domain::{Failure, FailureKind, Wait, WaitReason};
 
 /// What a run's end is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]

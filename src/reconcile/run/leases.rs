@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{
+use crate::reconcile::{
     Heartbeat,
     ports::{Lease, Ledger},
 };

@@ -3,12 +3,16 @@
 use futures::{StreamExt, stream};
 
 use super::{
-    engine::{EngineError, RunContext},
     list_reader::ListReader,
-    ports::{Batch, DetailCheckResult, PlannedWrite, Source, SourceError, Target},
-    resource_runs::RunProgress,
+    run_context::{EngineError, RunContext},
 };
-use crate::domain::{DetailCheckSchedule, Record, StoredRecord, Summary, Unreadable, Verdict, needs_detail};
+use crate::{
+    domain::{DetailCheckSchedule, Record, StoredRecord, Summary, Unreadable, Verdict, needs_detail},
+    reconcile::{
+        ports::{Batch, DetailCheckResult, PlannedWrite, Source, SourceError, Target},
+        run::resource_runs::RunProgress,
+    },
+};
 
 /// So many details are asked for at a time; the store's limit decides how soon.
 const AT_ONCE: usize = 4;

@@ -1,12 +1,16 @@
 //! The lines of orders that are new or have changed: a request more for each.
 
 use super::{
-    engine::{EngineError, RunContext},
     list_reader::ListReader,
-    ports::{Batch, PlannedWrite, Source},
-    resource_runs::RunProgress,
+    run_context::{EngineError, RunContext},
 };
-use crate::domain::{Record, Unreadable, Verdict};
+use crate::{
+    domain::{Record, Unreadable, Verdict},
+    reconcile::{
+        ports::{Batch, PlannedWrite, Source},
+        run::resource_runs::RunProgress,
+    },
+};
 
 impl<S, T> RunContext<'_, S, T> {
     /// Reads the lines of those records that are held without, or with those of another version. One whose lines cannot be

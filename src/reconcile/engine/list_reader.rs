@@ -5,11 +5,13 @@ use std::collections::HashSet;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use super::{
-    ports::{Cursor, MerchantContext, Page, PageRequest, Row, RowKey, Seen},
-    walk::{Answer, ListWalk, SeenIds, WalkError},
+use crate::{
+    domain::{Listing, Outcome, Record, Resource, STORED_STAMP_TOLERANCE, Scope, Summary, Unreadable},
+    reconcile::{
+        ports::{Cursor, MerchantContext, Page, PageRequest, Row, RowKey, Seen},
+        walk::{Answer, ListWalk, SeenIds, WalkError},
+    },
 };
-use crate::domain::{Listing, Outcome, Record, Resource, STORED_STAMP_TOLERANCE, Scope, Summary, Unreadable};
 
 /// So many records of each kind are asked for to tell a store's trouble from that of others.
 const CONTROLS: usize = 3;

@@ -7,12 +7,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use super::{
-    engine::{EngineError, RunContext},
     list_reader::ListReader,
-    ports::{Batch, ExpectedRecords, Source, Target},
-    resource_runs::RunProgress,
+    run_context::{EngineError, RunContext},
 };
-use crate::domain::{Listing, Record, Resource};
+use crate::{
+    domain::{Listing, Record, Resource},
+    reconcile::{
+        ports::{Batch, ExpectedRecords, Source, Target},
+        run::resource_runs::RunProgress,
+    },
+};
 
 /// So many are asked for before what came of it is committed.
 const BATCH: usize = 60;

@@ -11,11 +11,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
+use super::{runner::Runner, sweep};
+use crate::reconcile::{
     Heartbeat,
     ports::{Ledger, PauseStore, RateLimitState, Sources, Targets},
-    runner::{Ended, Runner},
-    sweep,
+    progress::Ended,
 };
 
 /// Takes runs from the queue until it is stopped.

@@ -8,10 +8,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     policy::{database_failure, failure},
-    ports::{Ledger, NewRun, PauseStore, RateLimitState, Sources, StartOutcome, Targets},
-    runner::{Ended, Runner},
+    runner::Runner,
 };
-use crate::domain::FailureKind;
+use crate::{
+    domain::FailureKind,
+    reconcile::{
+        ports::{Ledger, NewRun, PauseStore, RateLimitState, Sources, StartOutcome, Targets},
+        progress::Ended,
+    },
+};
 
 /// How often the foreground looks whether the lease it waits for was renewed.
 const LEASE_POLL: Duration = Duration::from_secs(5);

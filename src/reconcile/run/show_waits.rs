@@ -5,12 +5,14 @@ use std::{convert::Infallible, time::Duration};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    engine::EngineError,
-    ports::{Claim, Ledger, PauseStore, RateLimitState, SourceError, Sources, Targets},
-    runner::Runner,
+use super::runner::Runner;
+use crate::{
+    domain::{Wait, WaitReason},
+    reconcile::{
+        engine::run_context::EngineError,
+        ports::{Claim, Ledger, PauseStore, RateLimitState, SourceError, Sources, Targets},
+    },
 };
-use crate::domain::{Wait, WaitReason};
 
 /// How often the wait state is checked.
 const EVERY: Duration = Duration::from_secs(1);
@@ -21,7 +23,7 @@ where
     T: Targets + Ledger + PauseStore,
 {
     /// Puts each wait of the run on record when it begins, and takes it off when it is over.
-    pub(super) async fn show_waits(&self, claim: &Claim) -> Infallible {
+    pub(in crate::reconcile) async fn show_waits(&self, claim: &Claim) -> Infallible {
         let mut shown: Option<WaitReason> = None;
         loop {
             sleep(EVERY).await;
@@ -35,7 +37,7 @@ where
     }
 
     /// If the database does not answer, the wait is only logged.
-    pub(super) async fn show_wait(&self, claim: &Claim, wait: Option<(&Wait, Duration)>) {
+    pub(in crate::reconcile) async fn show_wait(&self, claim: &Claim, wait: Option<(&Wait, Duration)>) {
         if let Some((wait, pause)) = wait {
             tracing::warn!(
                 waiting.reason = %wait.reason,
@@ -51,7 +53,7 @@ where
     }
 
     /// Waits out a pause that an earlier process recorded.
-    pub(super) async fn wait_for_backoff(
+    pub(in crate::reconcile) async fn wait_for_backoff(
         &self,
         claim: &Claim,
         pause: Duration,

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::ports::{Batch, Cursor, Seen};
-use crate::domain::{Outcome, Record, Totals};
+use crate::{
+    domain::{Outcome, Record, Totals},
+    reconcile::ports::{Batch, Cursor, Seen},
+};
 
 /// How often a run commits at least. At the rate that Salla permits, this is every page.
 const COMMIT_EVERY: Duration = Duration::from_millis(250);

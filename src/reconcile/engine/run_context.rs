@@ -10,16 +10,20 @@ use tracing::Instrument;
 use super::{
     list_reader::{ListReader, NewRecords, Step},
     missing::{self, TooManyDeleted},
-    ports::{
-        Batch, Claim, Cursor, Ledger, MerchantContext, PageCommit, PageRequest, PlannedWrite, Source, SourceError,
-        Target, TargetError,
-    },
-    progress::ProgressSender,
-    resource_runs::RunProgress,
-    span,
-    walk::WalkError,
 };
-use crate::domain::{Covered, Record, RotationWindow, RunStatus, StoredRecord, Unreadable, Verdict, Window, assess};
+use crate::{
+    domain::{Covered, Record, RotationWindow, RunStatus, StoredRecord, Unreadable, Verdict, Window, assess},
+    reconcile::{
+        ports::{
+            Batch, Claim, Cursor, Ledger, MerchantContext, PageCommit, PageRequest, PlannedWrite, Source, SourceError,
+            Target, TargetError,
+        },
+        progress::ProgressSender,
+        run::resource_runs::RunProgress,
+        span,
+        walk::WalkError,
+    },
+};
 
 /// Why a run did not come to its end.
 #[derive(Debug, thiserror::Error)]

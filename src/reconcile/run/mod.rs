@@ -1,0 +1,13 @@
+//! One run from its claim to its end, and how many go on at a time.
+
+pub mod foreground;
+pub mod leases;
+pub mod policy;
+pub mod release;
+pub mod report;
+pub mod resource_runs;
+pub mod runner;
+pub mod show_waits;
+pub mod summary;
+pub mod sweep;
+pub mod worker;
