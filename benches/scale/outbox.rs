@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use salla_reconciler::{
-    reconcile::ports::{Ledger, Outbox},
+    reconcile::ports::{Outbox, RunHistory},
     store::Store,
 };
 

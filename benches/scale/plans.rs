@@ -10,7 +10,7 @@ use crate::{
     table::Table,
 };
 
-use salla_reconciler::reconcile::ports::Ledger;
+use salla_reconciler::reconcile::ports::{RunHistory, RunQueue, ScheduleStore};
 
 /// What the program's work must not read whole.
 const TABLES: [&str; 14] = [
@@ -64,7 +64,7 @@ pub async fn look(bench: &Bench, table: &mut Table) {
     for limit in [1, 16, 16] {
         let claims = store.claim(limit).await.unwrap().claims;
         let held: Vec<_> = claims.iter().map(|claim| claim.lease).collect();
-        store.heartbeat(&held).await.unwrap();
+        store.renew_leases(&held).await.unwrap();
         for (number, claim) in claims.iter().enumerate() {
             if number % 2 == 0 {
                 store.release(&claim.lease, Duration::from_secs(60), None).await.unwrap();

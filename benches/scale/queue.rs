@@ -12,7 +12,10 @@ use chrono::Utc;
 use futures::future::join_all;
 use salla_reconciler::{
     domain::{Listing, MerchantId, Resource, ResourceRun, RunStatus, Trigger, Window},
-    reconcile::ports::{Claim, Ledger, MerchantFilter, MerchantRegistry, RunFilter, RunOutcome, SweepDecision},
+    reconcile::ports::{
+        Claim, MerchantFilter, MerchantRegistry, RunFilter, RunHistory, RunOutcome, RunQueue, ScheduleStore,
+        SweepDecision,
+    },
     store::Store,
 };
 use tokio::time::Instant;
@@ -153,7 +156,7 @@ pub async fn reads(bench: &Bench, store: &Store, when: &str, table: &mut Table) 
 async fn leases(store: &Store, table: &mut Table) {
     let claims = store.claim(200).await.unwrap().claims;
     let held: Vec<_> = claims.iter().map(|claim| claim.lease).collect();
-    let renew = || async { assert_eq!(store.heartbeat(&held).await.unwrap().len(), held.len()) };
+    let renew = || async { assert_eq!(store.renew_leases(&held).await.unwrap().len(), held.len()) };
     let took = times(20, renew).await;
     table.times(&format!("{} leases are renewed", held.len()), took, CHORE);
     for claim in claims {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use salla_reconciler::{
     domain::{MerchantId, Request, Trigger},
-    reconcile::ports::{Actor, EnqueueOutcome, Ledger, NewRun},
+    reconcile::ports::{Actor, EnqueueOutcome, NewRun, RunQueue},
     store::Store,
 };
 use sea_orm::{ConnectOptions, Database, DatabaseConnection};

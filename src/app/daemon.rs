@@ -132,7 +132,7 @@ fn api(
         tracing::warn!(http.listen = %address, "no token is set and others than this machine might connect: runs, merchants and reports answer 403; set http.api_tokens");
     }
     Ok(Arc::new(Api {
-        ledger: services.store.clone(),
+        store: services.store.clone(),
         metrics: Arc::clone(&services.metrics),
         access,
         rate: RequestRate::new(config.http.requests_per_second),
@@ -169,9 +169,9 @@ fn work(
     (tasks, heartbeat): (&mut Supervisor, &mut Supervisor),
 ) {
     let runner = services.runner(config, ProgressSender::default(), OnStop::GiveBack);
-    let (leases, ledger, pause) = (runner.leases.clone(), services.store.clone(), config.reconcile.lease / 4);
+    let (leases, store, pause) = (runner.leases.clone(), services.store.clone(), config.reconcile.lease / 4);
     let (closing, pulse) = (signals.closing.clone(), signals.liveness.heartbeat.clone());
-    heartbeat.spawn("the heartbeat", async move { leases.keep(&ledger, pause, &pulse, &closing).await });
+    heartbeat.spawn("the heartbeat", async move { leases.keep(&store, pause, &pulse, &closing).await });
     let worker = Worker {
         runner,
         concurrency: config.reconcile.concurrency as usize,

@@ -1,7 +1,7 @@
 //! Removes one customer, or the personal data of all, from every kind of stored record.
 
 use crate::{
-    domain::{self, MerchantId, Resource, with_resources},
+    domain::{Customer, MerchantId, Order, OrderStatus, Product, Resource},
     reconcile::ports::{Actor, TargetError},
     salla::{ApiResource, Privacy},
     store::{Store, Stored, Which},
@@ -10,40 +10,51 @@ use crate::{
 /// How many records of each kind were rewritten.
 pub type Rewritten = Vec<(Resource, u64)>;
 
-macro_rules! of_every_kind {
-    ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal, told $told:expr;)+) => {
-        /// Takes a customer out of all that is held of a store, and keeps it from coming back.
-        ///
-        /// # Errors
-        /// When the database is away, or refuses. What was done stays done, and can be asked for again.
-        pub async fn erase(
-            (store, privacy): (&Store, &Privacy),
-            (merchant, customer): (MerchantId, i64),
-            by: &Actor,
-        ) -> Result<Rewritten, TargetError> {
-            store.forbid(merchant, customer, by).await?;
-            let mut rewritten = Rewritten::new();
-            $(rewritten.extend(erase_from::<domain::$record>((store, privacy), merchant, customer).await?);)+
-            Ok(rewritten)
-        }
-
-        /// Applies what is configured to all that is held.
-        ///
-        /// # Errors
-        /// When the database is away, or refuses. What was done stays done, and can be asked for again.
-        pub async fn redact(store: &Store, privacy: &Privacy) -> Result<Rewritten, TargetError> {
-            let mut rewritten = Rewritten::new();
-            $(rewritten.extend(redact_all::<domain::$record>(store, privacy).await?);)+
-            Ok(rewritten)
-        }
-    };
+/// Removes a customer from all stored records of a merchant, and keeps it from coming back.
+///
+/// # Errors
+/// When the database is away, or refuses. What was done stays done, and can be asked for again.
+pub async fn erase(
+    store: &Store,
+    privacy: &Privacy,
+    (merchant, customer): (MerchantId, i64),
+    by: &Actor,
+) -> Result<Rewritten, TargetError> {
+    store.forbid(merchant, customer, by).await?;
+    let mut rewritten = Rewritten::new();
+    for resource in Resource::ALL {
+        rewritten.extend(match resource {
+            Resource::Orders => erase_from::<Order>(store, privacy, merchant, customer).await?,
+            Resource::Products => erase_from::<Product>(store, privacy, merchant, customer).await?,
+            Resource::Customers => erase_from::<Customer>(store, privacy, merchant, customer).await?,
+            Resource::OrderStatuses => erase_from::<OrderStatus>(store, privacy, merchant, customer).await?,
+        });
+    }
+    Ok(rewritten)
 }
-with_resources!(of_every_kind);
+
+/// Applies the configured privacy to all stored records.
+///
+/// # Errors
+/// When the database is away, or refuses. What was done stays done, and can be asked for again.
+pub async fn redact(store: &Store, privacy: &Privacy) -> Result<Rewritten, TargetError> {
+    let mut rewritten = Rewritten::new();
+    for resource in Resource::ALL {
+        rewritten.extend(match resource {
+            Resource::Orders => redact_all::<Order>(store, privacy).await?,
+            Resource::Products => redact_all::<Product>(store, privacy).await?,
+            Resource::Customers => redact_all::<Customer>(store, privacy).await?,
+            Resource::OrderStatuses => redact_all::<OrderStatus>(store, privacy).await?,
+        });
+    }
+    Ok(rewritten)
+}
 
 type Count = Option<(Resource, u64)>;
 
 async fn erase_from<R: ApiResource + Stored>(
-    (store, privacy): (&Store, &Privacy),
+    store: &Store,
+    privacy: &Privacy,
     merchant: MerchantId,
     customer: i64,
 ) -> Result<Count, TargetError> {
@@ -66,7 +77,7 @@ async fn redact_all<R: ApiResource + Stored>(store: &Store, privacy: &Privacy) -
         if privacy.keeps_all() {
             // What cannot be read is not to be lost.
             for customer in erased {
-                rewritten += erase_from::<R>((store, privacy), merchant, customer).await?.map_or(0, |(_, count)| count);
+                rewritten += erase_from::<R>(store, privacy, merchant, customer).await?.map_or(0, |(_, count)| count);
             }
             continue;
         }

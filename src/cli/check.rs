@@ -11,7 +11,7 @@ use crate::{
     config::{Config, ConfigError},
     domain::MerchantState,
     error_text::causes,
-    reconcile::ports::{GlobalPause, Ledger, Outbox, TargetError},
+    reconcile::ports::{GlobalPause, Outbox, RunHistory, RunQueue, ScheduleStore, TargetError},
     salla::plain_client,
     schedule::Calendar,
     store::{Store, published},

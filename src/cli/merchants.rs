@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     domain::{MerchantId, MerchantState, Transition, plain},
     json_object::Object,
-    reconcile::ports::{Changed, Ledger, MerchantRegistry, Registration, Sealed, Tokens},
+    reconcile::ports::{Changed, MerchantRegistry, Registration, RunHistory, Sealed, Tokens},
     salla::UserInfo,
     store::Store,
     vault::{OwnerCheckedRegister, Vault},

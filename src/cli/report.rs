@@ -12,7 +12,7 @@ use crate::{
     domain::{Drift, MerchantId, Period},
     reconcile::{
         self,
-        ports::{DriftFilter, Ledger},
+        ports::{DriftFilter, ScheduleStore},
     },
 };
 

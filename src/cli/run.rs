@@ -14,7 +14,7 @@ use crate::{
     domain::{MerchantId, Request, Resource, ResourceRun, RunStatus, Totals, Trigger},
     reconcile::{
         Ended, Heartbeat, OnStop, ProgressSender, Sweep,
-        ports::{Ledger, NewRun},
+        ports::{NewRun, RunHistory},
     },
     salla::OnOpenCircuit,
     store::Store,

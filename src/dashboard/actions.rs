@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 use super::{DashboardState, Of, Page, PageError, Visitor, format};
 use crate::{
     domain::{MerchantId, MerchantState, Request, RunId, Transition, Trigger},
-    reconcile::ports::{Changed, EnqueueOutcome, Ledger, MerchantRegistry, NewRun},
+    reconcile::ports::{Changed, EnqueueOutcome, MerchantRegistry, NewRun, RunStore},
 };
 
 /// What each form sends.
@@ -41,7 +41,7 @@ pub fn button(visitor: &Visitor, address: &str, label: &str) -> Markup {
 }
 
 /// `rerun`, `rerun-full`, `pause` and `resume`.
-pub async fn of_store<L: Ledger, R: MerchantRegistry>(
+pub async fn of_store<L: RunStore, R: MerchantRegistry>(
     State(desk): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Path((id, action)): Path<(MerchantId, String)>,
@@ -57,7 +57,7 @@ pub async fn of_store<L: Ledger, R: MerchantRegistry>(
     }
 }
 
-async fn rerun<L: Ledger, R: MerchantRegistry>(
+async fn rerun<L: RunStore, R: MerchantRegistry>(
     desk: &DashboardState<L, R>,
     visitor: &Visitor,
     merchant: MerchantId,
@@ -67,7 +67,7 @@ async fn rerun<L: Ledger, R: MerchantRegistry>(
         return Err(PageError::new(StatusCode::SERVICE_UNAVAILABLE, "this process is shutting down: try again"));
     }
     let new = NewRun { merchant, trigger: Trigger::Http, request, by: visitor.actor.clone(), key: None };
-    let id = match desk.api.ledger.enqueue(new).await? {
+    let id = match desk.api.store.enqueue(new).await? {
         EnqueueOutcome::Queued(id) | EnqueueOutcome::Replayed(id) => {
             desk.api.wake.notify_one();
             id
@@ -84,7 +84,7 @@ async fn rerun<L: Ledger, R: MerchantRegistry>(
     Ok(Redirect::to(&format::run_address(id)).into_response())
 }
 
-async fn change<L: Ledger, R: MerchantRegistry>(
+async fn change<L: RunStore, R: MerchantRegistry>(
     desk: &DashboardState<L, R>,
     visitor: &Visitor,
     id: MerchantId,
@@ -98,14 +98,14 @@ async fn change<L: Ledger, R: MerchantRegistry>(
 }
 
 /// Asks a run to end.
-pub async fn cancel<L: Ledger, R: MerchantRegistry>(
+pub async fn cancel<L: RunStore, R: MerchantRegistry>(
     State(desk): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Path(id): Path<RunId>,
     Form(sent): Form<Sent>,
 ) -> Page {
     visitor.sent(&sent)?;
-    match desk.api.ledger.cancel(id, &visitor.actor).await? {
+    match desk.api.store.cancel(id, &visitor.actor).await? {
         // One that has ended meanwhile shows how.
         Some(_) => Ok(Redirect::to(&format::run_address(id)).into_response()),
         None => Err(PageError::not_found("there is no run of that id")),
@@ -113,7 +113,7 @@ pub async fn cancel<L: Ledger, R: MerchantRegistry>(
 }
 
 /// `pause` and `resume`, of all stores together.
-pub async fn of_all<L: Ledger, R: MerchantRegistry>(
+pub async fn of_all<L: RunStore, R: MerchantRegistry>(
     State(desk): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Path(action): Path<String>,

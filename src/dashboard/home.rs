@@ -16,7 +16,7 @@ use super::{
 use crate::{
     domain::{MerchantState, Run, RunStatus},
     reconcile::ports::{
-        Gauges, GlobalPause, Ledger, MerchantIssue, MerchantRegistry, Overview, RunFilter, SweepSummary,
+        Gauges, GlobalPause, MerchantIssue, MerchantRegistry, Overview, RunFilter, RunStore, SweepSummary,
     },
 };
 
@@ -30,19 +30,19 @@ const EVENTS_LATE: TimeDelta = TimeDelta::hours(1);
 const REFRESH: u32 = 10;
 
 /// The page.
-pub async fn show<L: Ledger + Overview, R: MerchantRegistry>(
+pub async fn show<L: RunStore + Overview, R: MerchantRegistry>(
     State(desk): State<DashboardState<L, R>>,
     Extension(visitor): Of,
 ) -> Page {
-    let ledger = &desk.api.ledger;
+    let store = &desk.api.store;
     let latest = RunFilter { limit: LATEST, ..RunFilter::default() };
     let (gauges, nights, attention, latest, global_pause, now) = tokio::try_join!(
-        ledger.gauges(),
-        ledger.nights(NIGHTS),
-        ledger.attention(STORES),
-        ledger.runs(latest),
-        ledger.global_pause(),
-        ledger.now()
+        store.gauges(),
+        store.nights(NIGHTS),
+        store.attention(STORES),
+        store.runs(latest),
+        store.global_pause(),
+        store.now()
     )?;
     let tonight = nights.iter().find(|night| night.made > 0);
     let under_way = tonight.is_some_and(|night| night.took.is_none());

@@ -17,7 +17,7 @@ use crate::{
     domain::{Drift, Merchant, MerchantId, MerchantState, Period, Run, RunId, plain},
     reconcile::{
         self,
-        ports::{DriftFilter, Ledger, MerchantRegistry, Overview, RunFilter, TokenState},
+        ports::{DriftFilter, MerchantRegistry, Overview, RunFilter, RunStore, TokenState},
     },
 };
 
@@ -31,23 +31,23 @@ pub struct Which {
 }
 
 /// The page.
-pub async fn show<L: Ledger + Overview, R: MerchantRegistry>(
+pub async fn show<L: RunStore + Overview, R: MerchantRegistry>(
     State(desk): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Path(id): Path<MerchantId>,
     Query(which): Query<Which>,
 ) -> Page {
-    let ledger = &desk.api.ledger;
+    let store = &desk.api.store;
     let merchant = desk.onboarding.register.merchant(id).await?;
     let merchant = merchant.ok_or_else(|| PageError::not_found(format!("no merchant {id} is registered")))?;
     let filter =
         RunFilter { merchant: Some(id), before: which.before, limit: A_PAGE as u64 + 1, ..RunFilter::default() };
-    let (mut runs, token, now) = tokio::try_join!(ledger.runs(filter), ledger.token(id), ledger.now())?;
+    let (mut runs, token, now) = tokio::try_join!(store.runs(filter), store.token(id), store.now())?;
     let older = (runs.len() > A_PAGE).then(|| runs[A_PAGE - 1].run_id);
     runs.truncate(A_PAGE);
     let drift = match Period::new(None, None, now) {
         Ok(period) => {
-            reconcile::report(ledger, DriftFilter { merchant: Some(id), period }).await?.and_then(|mut all| all.pop())
+            reconcile::report(store, DriftFilter { merchant: Some(id), period }).await?.and_then(|mut all| all.pop())
         }
         Err(_) => None,
     };

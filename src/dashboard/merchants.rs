@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{MerchantId, MerchantState},
-    reconcile::ports::{Ledger, MerchantFilter, MerchantRegistry},
+    reconcile::ports::{MerchantFilter, MerchantRegistry, RunStore},
 };
 
 const A_PAGE: usize = 50;
@@ -31,7 +31,7 @@ pub struct Which {
 }
 
 /// The page.
-pub async fn show<L: Ledger, R: MerchantRegistry>(
+pub async fn show<L: RunStore, R: MerchantRegistry>(
     State(desk): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Query(which): Query<Which>,
@@ -51,7 +51,7 @@ pub async fn show<L: Ledger, R: MerchantRegistry>(
         ),
     };
     let filter = MerchantFilter { state, after: which.after, limit: A_PAGE as u64 + 1 };
-    let (mut stores, now) = tokio::try_join!(desk.onboarding.register.list(filter), desk.api.ledger.now())?;
+    let (mut stores, now) = tokio::try_join!(desk.onboarding.register.list(filter), desk.api.store.now())?;
     let next = (stores.len() > A_PAGE).then(|| stores[A_PAGE - 1].merchant_id);
     stores.truncate(A_PAGE);
     let content = html! {

@@ -33,7 +33,7 @@ use crate::{
         session::{self, Cookie},
         tokens::Scope,
     },
-    reconcile::ports::{Actor, CredentialError, Ledger, MerchantRegistry, Overview, TargetError},
+    reconcile::ports::{Actor, CredentialError, MerchantRegistry, Overview, RunStore, TargetError},
 };
 
 /// What the pages are made of.
@@ -73,7 +73,7 @@ const NO_ANSWER: &str = "the database does not answer; runs go on when it does. 
 const SIGN_IN: &str = "/dashboard/sign-in";
 
 /// The pages, by address.
-pub fn router<L: Ledger + Overview, R: MerchantRegistry, S: Clone + Send + Sync + 'static>(
+pub fn router<L: RunStore + Overview, R: MerchantRegistry, S: Clone + Send + Sync + 'static>(
     desk: DashboardState<L, R>,
 ) -> Router<S> {
     let guarded = Router::new()
@@ -114,7 +114,7 @@ async fn headers(mut response: Response) -> Response {
 }
 
 /// Lets a visitor in, with their [`Visitor`], or shows them the door.
-async fn require<L: Ledger + Overview, R: MerchantRegistry>(
+async fn require<L: RunStore + Overview, R: MerchantRegistry>(
     State(desk): State<DashboardState<L, R>>,
     mut request: Request,
     next: Next,
@@ -156,7 +156,7 @@ async fn session_of<L: Overview>(
         }
         Cookie::None | Cookie::Expired => return Err(sign_in()),
     };
-    match timeout(PAGE_WITHIN, api.ledger.session_has_ended(&session.id)).await {
+    match timeout(PAGE_WITHIN, api.store.session_has_ended(&session.id)).await {
         Ok(has_ended) => {
             if has_ended? {
                 return Err(sign_in());

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::{Found, Listing, Outcome, Resource, Run, RunId, RunStatus},
-    reconcile::ports::{Ledger, MerchantRegistry},
+    reconcile::ports::{MerchantRegistry, RunStore},
 };
 
 const A_PAGE: usize = 100;
@@ -29,19 +29,19 @@ pub struct Which {
 }
 
 /// The page.
-pub async fn show<L: Ledger, R: MerchantRegistry>(
+pub async fn show<L: RunStore, R: MerchantRegistry>(
     State(desk): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Path(id): Path<RunId>,
     Query(which): Query<Which>,
 ) -> Page {
-    let ledger = &desk.api.ledger;
-    let run = ledger.run(id).await?.ok_or_else(|| PageError::not_found("there is no run of that id"))?;
+    let store = &desk.api.store;
+    let run = store.run(id).await?.ok_or_else(|| PageError::not_found("there is no run of that id"))?;
     let skip = u64::from(which.skip);
     let (mut found, merchant, now) = tokio::try_join!(
-        ledger.discrepancies(id, skip, A_PAGE as u64 + 1),
+        store.discrepancies(id, skip, A_PAGE as u64 + 1),
         desk.onboarding.register.merchant(run.merchant_id),
-        ledger.now()
+        store.now()
     )?;
     let more = found.len() > A_PAGE;
     found.truncate(A_PAGE);

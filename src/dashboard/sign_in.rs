@@ -22,7 +22,7 @@ use crate::{
         access, limits,
         session::{self, Cookie},
     },
-    reconcile::ports::{Ledger, MerchantRegistry, Overview},
+    reconcile::ports::{MerchantRegistry, Overview, RunStore},
 };
 
 /// What leads to the form.
@@ -48,7 +48,7 @@ pub fn address(then: &Uri) -> String {
 }
 
 /// The form.
-pub async fn show<L: Ledger, R: MerchantRegistry>(
+pub async fn show<L: RunStore, R: MerchantRegistry>(
     State(desk): State<DashboardState<L, R>>,
     Query(query): Query<Then>,
 ) -> Response {
@@ -59,7 +59,7 @@ pub async fn show<L: Ledger, R: MerchantRegistry>(
 }
 
 /// Begins a session for a caller with a valid token.
-pub async fn submit<L: Ledger, R: MerchantRegistry>(
+pub async fn submit<L: RunStore, R: MerchantRegistry>(
     State(desk): State<DashboardState<L, R>>,
     request: Request,
 ) -> Page {
@@ -83,7 +83,7 @@ pub async fn submit<L: Ledger, R: MerchantRegistry>(
 }
 
 /// Ends the session, in every process.
-pub async fn out<L: Ledger + Overview, R: MerchantRegistry>(
+pub async fn out<L: RunStore + Overview, R: MerchantRegistry>(
     State(desk): State<DashboardState<L, R>>,
     headers: HeaderMap,
     Form(sent): Form<Sent>,
@@ -97,7 +97,7 @@ pub async fn out<L: Ledger + Overview, R: MerchantRegistry>(
         if !sent.is_of(&session.form_key) {
             return Err(PageError::new(StatusCode::FORBIDDEN, "the form is of another session: load the page again"));
         }
-        desk.api.ledger.end_session(&session.id, session.until).await?;
+        desk.api.store.end_session(&session.id, session.until).await?;
     }
     Ok(([(header::SET_COOKIE, session::end(&headers))], Redirect::to(SIGN_IN)).into_response())
 }

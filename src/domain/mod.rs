@@ -46,7 +46,6 @@ pub use plain::plain;
 pub use privacy::CustomerFields;
 pub use product::{Product, ProductColumns};
 pub use record::{Columns, Record, SallaRecord, Unreadable};
-pub(crate) use resource::with_resources;
 pub use resource::{Resource, Resources};
 pub use resource_run::ResourceRun;
 pub use rotation_window::RotationWindow;

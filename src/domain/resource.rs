@@ -6,49 +6,43 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::{Setting, UnknownWord, words::words};
 
-/// Calls a macro with the list. What comes here, in this order, is what a run goes through, what the metrics label and
-/// what the configuration may name; each kind has files of its own in `domain`, `salla`, `store` and the migrations.
-macro_rules! with_resources {
-    ($callback:ident) => {
-        $callback! {
-            /// A store's orders.
-            Orders(Order) = "orders", one "order", told ["created", "updated", "deleted"];
-            /// A store's products.
-            Products(Product) = "products", one "product", told ["created", "updated", "deleted"];
-            /// A store's customers.
-            Customers(Customer) = "customers", one "customer", told ["created", "updated"];
-            /// The statuses that a store gives its orders.
-            OrderStatuses(OrderStatus) = "order_statuses", one "order status", told [];
-        }
-    };
+words! {
+    /// A kind of record; its name labels metrics and discrepancies. A run reconciles the kinds in this order. Each kind has
+    /// files of its own in `domain`, `salla`, `store` and the migrations.
+    Resource ("resource") {
+        /// A store's orders.
+        Orders = "orders",
+        /// A store's products.
+        Products = "products",
+        /// A store's customers.
+        Customers = "customers",
+        /// The statuses that a store gives its orders.
+        OrderStatuses = "order_statuses",
+    }
 }
-pub(crate) use with_resources;
 
-macro_rules! define {
-    ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal, told $told:expr;)+) => {
-        words! {
-            /// A kind of record; its name labels metrics and discrepancies.
-            Resource ("resource") {
-                $($(#[$doc])* $kind = $word,)+
-            }
+impl Resource {
+    /// The word for one of them.
+    #[must_use]
+    pub fn one(self) -> &'static str {
+        match self {
+            Self::Orders => "order",
+            Self::Products => "product",
+            Self::Customers => "customer",
+            Self::OrderStatuses => "order status",
         }
+    }
 
-        impl Resource {
-            /// The word for one of them.
-            #[must_use]
-            pub fn one(self) -> &'static str {
-                match self { $(Self::$kind => $one,)+ }
-            }
-
-            /// What Salla sends webhooks about, when it happens to one of them.
-            #[must_use]
-            pub fn told(self) -> &'static [&'static str] {
-                match self { $(Self::$kind => &$told,)+ }
-            }
+    /// What Salla sends webhooks about, when it happens to one of them.
+    #[must_use]
+    pub fn told(self) -> &'static [&'static str] {
+        match self {
+            Self::Orders | Self::Products => &["created", "updated", "deleted"],
+            Self::Customers => &["created", "updated"],
+            Self::OrderStatuses => &[],
         }
-    };
+    }
 }
-with_resources!(define);
 
 /// Some kinds of record, in the order of the list. None of them: those that are configured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

@@ -20,7 +20,7 @@ use super::{
     session::{self, Cookie},
     tokens::{Scope, Token, Tokens},
 };
-use crate::reconcile::ports::{Actor, Ledger};
+use crate::reconcile::ports::{Actor, RunStore};
 
 /// Whom a guarded request comes from, as an extension of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -255,7 +255,7 @@ fn is_loopback(name: &str) -> bool {
 }
 
 /// Lets a request pass, with its [`Caller`], or answers it.
-pub async fn require<L: Ledger>(State(api): State<Arc<Api<L>>>, mut request: Request, next: Next) -> Response {
+pub async fn require<L: RunStore>(State(api): State<Arc<Api<L>>>, mut request: Request, next: Next) -> Response {
     let address = limits::caller_address(&request);
     match api.access.check(request.method(), request.headers(), address) {
         Ok(granted) => {

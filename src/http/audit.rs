@@ -15,7 +15,7 @@ use super::{
     paging::{MAX_LIMIT, Paging},
     runs::{Answer, DEFAULT_LIMIT, bad_request},
 };
-use crate::reconcile::ports::{Audited, Ledger};
+use crate::reconcile::ports::{Audited, RunStore};
 
 /// What `GET /audit` takes.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -42,13 +42,13 @@ pub struct AuditPage {
 #[utoipa::path(get, path = "/audit", operation_id = "list_audit", tag = "audit", params(AuditQuery), responses(
     (status = 200, description = "A page of it", body = AuditPage),
     (status = 400, description = "A parameter that is none, or not such")))]
-pub async fn list<L: Ledger>(
+pub async fn list<L: RunStore>(
     State(api): State<Arc<Api<L>>>,
     query: Result<Query<AuditQuery>, QueryRejection>,
 ) -> Answer {
     let Query(query) = query.map_err(|error| bad_request(error.body_text()))?;
     let paging = Paging::new(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
-    let mut entries = api.ledger.audit(query.cursor, paging.ask_for()).await?;
+    let mut entries = api.store.audit(query.cursor, paging.ask_for()).await?;
     let next_cursor = paging.cut(&mut entries, |entry| entry.id);
     Ok(Json(AuditPage { entries, next_cursor }).into_response())
 }

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Api, problem::Problem};
-use crate::reconcile::ports::Ledger;
+use crate::reconcile::ports::RunStore;
 
 /// After so many requests, addresses that have been quiet are forgotten.
 const SWEEP_EVERY: u64 = 4096;
@@ -110,7 +110,7 @@ pub fn too_many(what: &str, wait: Duration) -> Problem {
 
 /// Lets a request pass, or answers it. Those without a right token have a rate of their own, so that they take nothing from
 /// others of their address.
-pub async fn by_address<L: Ledger>(State(api): State<Arc<Api<L>>>, request: Request, next: Next) -> Response {
+pub async fn by_address<L: RunStore>(State(api): State<Arc<Api<L>>>, request: Request, next: Next) -> Response {
     let rate = if api.access.recognizes(request.headers()) { &api.rate } else { &api.anonymous_rate };
     match rate.admit(caller_address(&request)) {
         Ok(()) => next.run(request).await,

@@ -45,7 +45,7 @@ pub use tokens::{InvalidToken, MIN_TOKEN, Tokens};
 use self::{document::on, problem::Problem};
 use crate::reconcile::{
     Liveness, Metrics,
-    ports::{Ledger, MerchantRegistry, Overview, ReadEvent},
+    ports::{MerchantRegistry, Overview, ReadEvent, RunStore},
 };
 
 /// The section `http`; `config/default.toml` tells what each key is for.
@@ -70,7 +70,7 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Api<L> {
     /// The ledger.
-    pub ledger: L,
+    pub store: L,
     /// What is scraped.
     pub metrics: Arc<Metrics>,
     /// Who may do what.
@@ -129,7 +129,7 @@ struct Routes<L, R> {
     document: String,
 }
 
-fn routes<L: Ledger, R: MerchantRegistry>() -> Routes<L, R> {
+fn routes<L: RunStore, R: MerchantRegistry>() -> Routes<L, R> {
     let runs = OpenApiRouter::with_openapi(document::blank())
         .routes(on(runs::__path_list, runs::list::<L>))
         .routes(on(trigger::__path_create, trigger::create::<L>))
@@ -165,12 +165,12 @@ fn routes<L: Ledger, R: MerchantRegistry>() -> Routes<L, R> {
 
 /// The document, as `GET /openapi.json` shows it.
 #[must_use]
-pub fn document<L: Ledger, R: MerchantRegistry>() -> String {
+pub fn document<L: RunStore, R: MerchantRegistry>() -> String {
     routes::<L, R>().document
 }
 
 /// Every route of the API, beside `pages` for people.
-pub fn router<L: Ledger + Overview, R: MerchantRegistry>(
+pub fn router<L: RunStore + Overview, R: MerchantRegistry>(
     api: Arc<Api<L>>,
     onboarding: Arc<Onboarding<R>>,
     pages: Router<Arc<Api<L>>>,
@@ -205,7 +205,7 @@ pub fn router<L: Ledger + Overview, R: MerchantRegistry>(
 }
 
 /// Serves until `stop` is called and the requests under way are answered.
-pub async fn serve<L: Ledger + Overview, R: MerchantRegistry>(
+pub async fn serve<L: RunStore + Overview, R: MerchantRegistry>(
     listener: TcpListener,
     api: Arc<Api<L>>,
     onboarding: Arc<Onboarding<R>>,

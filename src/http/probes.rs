@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::{Api, problem::Problem};
-use crate::reconcile::ports::{Ledger, NotReady, TargetError};
+use crate::reconcile::ports::{NotReady, RunStore, TargetError};
 
 /// Who probes or scrapes waits no longer than some seconds, and is told the truth by then.
 const READY_WITHIN: Duration = Duration::from_secs(4);
@@ -40,7 +40,7 @@ impl Health {
 #[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "probes", responses(
     (status = 200, description = "The process makes progress", body = Health),
     (status = 503, description = "A task has ended, or has not moved for five minutes")))]
-pub async fn healthz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
+pub async fn healthz<L: RunStore>(State(api): State<Arc<Api<L>>>) -> Response {
     match api.liveness.problem() {
         None => Health::answer("ok"),
         Some(problem) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem).into_response(),
@@ -52,7 +52,7 @@ pub async fn healthz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "probes", responses(
     (status = 200, description = "Database and schema can be used", body = Health),
     (status = 503, description = "Not ready (the answer gives the reason), or shutting down")))]
-pub async fn readyz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
+pub async fn readyz<L: RunStore>(State(api): State<Arc<Api<L>>>) -> Response {
     if api.draining.is_cancelled() {
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
     }
@@ -61,7 +61,7 @@ pub async fn readyz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
     }
     let ready = async {
         let _turn = api.probing.acquire().await;
-        api.ledger.ready().await
+        api.store.ready().await
     };
     let ready = timeout(READY_WITHIN, ready).await;
     match ready.unwrap_or_else(|_| Err(NotReady::Unavailable("no answer within 4 s".into()))) {
@@ -77,10 +77,10 @@ pub async fn readyz<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
 /// The scrape. What comes from the database is left out while it does not answer.
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "probes", responses(
     (status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
-pub async fn metrics<L: Ledger>(State(api): State<Arc<Api<L>>>) -> Response {
+pub async fn metrics<L: RunStore>(State(api): State<Arc<Api<L>>>) -> Response {
     let gauges = async {
         let _turn = api.scraping.acquire().await;
-        api.ledger.gauges().await
+        api.store.gauges().await
     };
     let gauges = timeout(GAUGES_WITHIN, gauges).await;
     let gauges = gauges

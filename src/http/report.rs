@@ -21,7 +21,7 @@ use crate::{
     domain::{Drift, MerchantId, Period},
     reconcile::{
         self,
-        ports::{DriftFilter, Ledger},
+        ports::{DriftFilter, RunStore},
     },
 };
 
@@ -55,15 +55,15 @@ pub struct Report {
     (status = 400, description = "A parameter that is none, or not such"),
     (status = 404, description = "No merchant has this id"),
     (status = 422, description = "A period that has nothing in it")))]
-pub async fn show<L: Ledger>(
+pub async fn show<L: RunStore>(
     State(api): State<Arc<Api<L>>>,
     query: Result<Query<ReportQuery>, QueryRejection>,
 ) -> Answer {
     let Query(query) = query.map_err(|error| bad_request(error.body_text()))?;
-    let period = Period::new(query.since, query.until, api.ledger.now().await?)
+    let period = Period::new(query.since, query.until, api.store.now().await?)
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
     let merchant = query.merchant_id.map(MerchantId);
-    match (reconcile::report(&api.ledger, DriftFilter { merchant, period }).await?, merchant) {
+    match (reconcile::report(&api.store, DriftFilter { merchant, period }).await?, merchant) {
         (None, Some(merchant)) => Err(no_merchant(merchant)),
         (drift, _) => {
             let merchants = drift.unwrap_or_default();

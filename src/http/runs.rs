@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     domain::{Found, MerchantId, Run, RunId, RunStatus},
-    reconcile::ports::{Ledger, RunFilter},
+    reconcile::ports::{RunFilter, RunStore},
 };
 
 pub(super) type Answer = Result<Response, Problem>;
@@ -61,7 +61,7 @@ pub struct RunPage {
 #[utoipa::path(get, path = "/runs", operation_id = "list_runs", tag = "runs", params(ListQuery), responses(
     (status = 200, description = "A page of them", body = RunPage),
     (status = 400, description = "A parameter that is none, or not such")))]
-pub async fn list<L: Ledger>(
+pub async fn list<L: RunStore>(
     State(api): State<Arc<Api<L>>>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer {
@@ -73,7 +73,7 @@ pub async fn list<L: Ledger>(
         before: query.cursor,
         limit: paging.ask_for(),
     };
-    let mut runs = api.ledger.runs(filter).await?;
+    let mut runs = api.store.runs(filter).await?;
     let next_cursor = paging.cut(&mut runs, |run| run.run_id);
     Ok(Json(RunPage { runs, next_cursor }).into_response())
 }
@@ -84,8 +84,8 @@ pub async fn list<L: Ledger>(
     (status = 200, description = "The run", body = Run),
     (status = 400, description = "An address that cannot be read"),
     (status = 404, description = "No run has this id")))]
-pub async fn show<L: Ledger>(State(api): State<Arc<Api<L>>>, Path(id): Path<String>) -> Answer {
-    let run = api.ledger.run(run_id(&id)?).await?;
+pub async fn show<L: RunStore>(State(api): State<Arc<Api<L>>>, Path(id): Path<String>) -> Answer {
+    let run = api.store.run(run_id(&id)?).await?;
     run.map(|run| Json(run).into_response()).ok_or_else(no_run)
 }
 
@@ -116,7 +116,7 @@ pub struct DiscrepancyPage {
     (status = 200, description = "A page of it", body = DiscrepancyPage),
     (status = 400, description = "A parameter that is none, or not such"),
     (status = 404, description = "No run has this id")))]
-pub async fn discrepancies<L: Ledger>(
+pub async fn discrepancies<L: RunStore>(
     State(api): State<Arc<Api<L>>>,
     Path(id): Path<String>,
     query: Result<Query<PageQuery>, QueryRejection>,
@@ -128,10 +128,10 @@ pub async fn discrepancies<L: Ledger>(
         return Err(bad_request("cursor is none that was given"));
     }
     let id = run_id(&id)?;
-    if api.ledger.run(id).await?.is_none() {
+    if api.store.run(id).await?.is_none() {
         return Err(no_run());
     }
-    let mut found = api.ledger.discrepancies(id, skip, paging.ask_for()).await?;
+    let mut found = api.store.discrepancies(id, skip, paging.ask_for()).await?;
     let next_cursor = paging.cut(&mut found, |_| skip + paging.limit());
     Ok(Json(DiscrepancyPage { discrepancies: found, next_cursor }).into_response())
 }

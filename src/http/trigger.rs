@@ -24,7 +24,7 @@ use super::{
 use crate::{
     domain::{MerchantId, MerchantState, Request, Resource, Resources, Run, RunId, Trigger},
     json_object::Object,
-    reconcile::ports::{EnqueueOutcome, IdempotencyKey, Ledger, NewRun},
+    reconcile::ports::{EnqueueOutcome, IdempotencyKey, NewRun, RunStore},
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -65,7 +65,7 @@ pub struct Create {
     (status = 409, description = "The merchant has a run that is queued or running, `run_id`; or its app is uninstalled"),
     (status = 413, description = "A body of more than 64 KiB"),
     (status = 422, description = "A window that has nothing in it; or the key was sent with another request")))]
-pub async fn create<L: Ledger>(
+pub async fn create<L: RunStore>(
     State(api): State<Arc<Api<L>>>,
     Extension(Caller(by)): Extension<Caller>,
     headers: HeaderMap,
@@ -85,11 +85,11 @@ pub async fn create<L: Ledger>(
     let Create { since, until, full, dry_run, .. } = create;
     let request = Request { since, until, full, dry_run, resources };
     request
-        .validate(api.ledger.now().await?)
+        .validate(api.store.now().await?)
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
     let key = idempotency_key(&headers, create.merchant_id, &request)?;
     let new = NewRun { merchant: create.merchant_id, trigger: Trigger::Http, request, by, key };
-    match api.ledger.enqueue(new).await? {
+    match api.store.enqueue(new).await? {
         EnqueueOutcome::Queued(id) => {
             api.wake.notify_one();
             accepted(&api, id).await
@@ -126,8 +126,8 @@ fn read(body: &[u8]) -> Result<Create, Problem> {
     Ok(read)
 }
 
-async fn accepted<L: Ledger>(api: &Api<L>, id: RunId) -> Answer {
-    let run = api.ledger.run(id).await?.ok_or_else(no_run)?;
+async fn accepted<L: RunStore>(api: &Api<L>, id: RunId) -> Answer {
+    let run = api.store.run(id).await?.ok_or_else(no_run)?;
     let location = [(header::LOCATION, format!("/runs/{id}"))];
     Ok((StatusCode::ACCEPTED, location, Json(run)).into_response())
 }
@@ -157,12 +157,12 @@ fn idempotency_key(
     (status = 404, description = "No run has this id"),
     (status = 409, description = "It has ended already"),
     (status = 413, description = "A body of more than 64 KiB")))]
-pub async fn cancel<L: Ledger>(
+pub async fn cancel<L: RunStore>(
     State(api): State<Arc<Api<L>>>,
     Extension(Caller(by)): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Answer {
-    match api.ledger.cancel(run_id(&id)?, &by).await? {
+    match api.store.cancel(run_id(&id)?, &by).await? {
         Some(true) => Ok(StatusCode::ACCEPTED.into_response()),
         Some(false) => Err(Problem::new(StatusCode::CONFLICT, "the run has ended")),
         None => Err(no_run()),

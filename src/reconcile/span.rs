@@ -51,8 +51,8 @@ pub fn of_page(number: u32) -> Span {
 }
 
 /// Of the requests for what no page showed.
-pub fn of_vanished() -> Span {
-    tracing::info_span!(target: TARGET, "vanished")
+pub fn of_missing() -> Span {
+    tracing::info_span!(target: TARGET, "missing")
 }
 
 /// Of what is written together. `system` is the database, by the name of OpenTelemetry's conventions.

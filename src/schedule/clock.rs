@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use crate::reconcile::ports::{Ledger, TargetError};
+use crate::reconcile::ports::{ScheduleStore, TargetError};
 
 /// A machine that sleeps counts no time meanwhile, and clocks drift and are set.
 const ASK_EVERY: Duration = Duration::from_secs(30);
@@ -16,7 +16,7 @@ pub struct Clock(Option<(DateTime<Utc>, Instant)>);
 
 impl Clock {
     /// About what the database's clock shows.
-    pub async fn now(&mut self, ledger: &impl Ledger) -> Result<DateTime<Utc>, TargetError> {
+    pub async fn now(&mut self, store: &impl ScheduleStore) -> Result<DateTime<Utc>, TargetError> {
         if let Some((then, asked)) = self.0
             && asked.elapsed() < ASK_EVERY
         {
@@ -24,7 +24,7 @@ impl Clock {
         }
         // It was read after this instant, so that what is reckoned from here is never ahead of it.
         let asked = Instant::now();
-        let now = ledger.now().await?;
+        let now = store.now().await?;
         self.0 = Some((now, asked));
         Ok(now)
     }

@@ -26,7 +26,7 @@ use crate::{
     domain::{MerchantId, Trigger},
     reconcile::{
         Heartbeat,
-        ports::{Ledger, PRUNE_BATCH, RecordedSweep, SweepDecision, TargetError},
+        ports::{PRUNE_BATCH, RecordedSweep, RunStore, SweepDecision, TargetError},
     },
 };
 
@@ -58,7 +58,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// Turns the schedule into runs in the queue.
 #[derive(Debug)]
 pub struct Schedule<L> {
-    ledger: L,
+    store: L,
     calendar: Calendar,
     catch_up: Duration,
     spread: Duration,
@@ -70,11 +70,11 @@ pub struct Schedule<L> {
     waiting: Option<DateTime<Utc>>,
 }
 
-impl<L: Ledger> Schedule<L> {
+impl<L: RunStore> Schedule<L> {
     /// A schedule over `ledger`; runs older than `keep_runs` are removed now and then.
-    pub fn new(config: &Config, ledger: L, keep_runs: Duration) -> Self {
+    pub fn new(config: &Config, store: L, keep_runs: Duration) -> Self {
         Self {
-            ledger,
+            store,
             calendar: Calendar::new(config.cron.clone(), config.timezone),
             catch_up: config.catch_up,
             spread: config.spread,
@@ -129,31 +129,31 @@ impl<L: Ledger> Schedule<L> {
         let cron = self.calendar.cron();
         let last = match self.last {
             Some(last) => last,
-            None => match self.ledger.last_sweep(&cron).await? {
+            None => match self.store.last_sweep(&cron).await? {
                 Some(last) => last,
                 None => {
-                    let now = self.ledger.now().await?;
-                    self.ledger.record_sweep(now, &cron, SweepDecision::Begin).await?;
+                    let now = self.store.now().await?;
+                    self.store.record_sweep(now, &cron, SweepDecision::Begin).await?;
                     now
                 }
             },
         };
         self.last = Some(last);
-        let about = self.clock.now(&self.ledger).await?;
+        let about = self.clock.now(&self.store).await?;
         let deferred = self.make_deferred().await?;
         let Some(next) = self.calendar.next_after(last).filter(|next| *next <= about) else {
             return Ok(deferred);
         };
         // As though no process ran: nothing is on record, and what was missed is made up for afterwards.
-        if let Some(global_pause) = self.ledger.global_pause().await? {
+        if let Some(global_pause) = self.store.global_pause().await? {
             if self.waiting.replace(next) != Some(next) {
                 tracing::warn!(schedule.scheduled_for = %next.to_rfc3339_opts(SecondsFormat::Secs, true), since = %global_pause.since, by = global_pause.by, "a firing waits: all stores are paused; `merchants resume --all` lets them go on");
             }
             return Ok(0);
         }
         // Another replica may have fired meanwhile.
-        let last = self.ledger.last_sweep(&cron).await?.unwrap_or(last).max(last);
-        let now = self.ledger.now().await?;
+        let last = self.store.last_sweep(&cron).await?.unwrap_or(last).max(last);
+        let now = self.store.now().await?;
         let mut made = deferred;
         let due = self.calendar.between(last, now);
         let latest = due.last().copied();
@@ -181,7 +181,7 @@ impl<L: Ledger> Schedule<L> {
             None
         }
         .map_or(SweepDecision::Skip, |trigger| SweepDecision::Run { trigger, spread: self.spread });
-        let Some(recorded) = self.ledger.record_sweep(scheduled_for, cron, decision).await? else {
+        let Some(recorded) = self.store.record_sweep(scheduled_for, cron, decision).await? else {
             return Ok(0);
         };
         match decision {
@@ -195,7 +195,7 @@ impl<L: Ledger> Schedule<L> {
 
     /// Enqueues the runs of earlier sweeps whose merchants another session had locked.
     async fn make_deferred(&self) -> Result<u64, TargetError> {
-        let made = self.ledger.fire_deferred().await?;
+        let made = self.store.enqueue_deferred().await?;
         if made.runs > 0 {
             tracing::info!(runs = made.runs, "runs of stores that another session held are queued");
         }
@@ -209,7 +209,7 @@ impl<L: Ledger> Schedule<L> {
             return Ok(());
         }
         self.prune_at = Some(now + PRUNE_EVERY);
-        let removed = self.ledger.prune(self.keep_runs).await?;
+        let removed = self.store.prune(self.keep_runs).await?;
         if removed >= PRUNE_BATCH {
             self.prune_at = Some(now + PRUNE_ON);
         }

@@ -10,9 +10,9 @@ use salla_reconciler::{
     },
     reconcile::ListWalk,
     reconcile::ports::{
-        Actor, Batch, CredentialStore, Cursor, EnqueueOutcome, IdempotencyKey, Ledger, MerchantRegistry, NewRun,
-        PageCommit, PauseStore, Registration, Released, RunOutcome, Sealed, StartOutcome, SweepDecision, Target,
-        TargetError, Tokens,
+        Actor, Batch, CredentialStore, Cursor, EnqueueOutcome, IdempotencyKey, MerchantRegistry, NewRun, PageCommit,
+        PauseStore, Registration, Released, RunHistory, RunOutcome, RunQueue, ScheduleStore, Sealed, StartOutcome,
+        SweepDecision, Target, TargetError, Tokens,
     },
     store::Store,
 };
@@ -209,14 +209,14 @@ async fn a_locked_merchant_is_queued_later(engine: Engine) {
     let fired = store.record_sweep(chrono::Utc::now(), "p", SWEEP).await.unwrap().unwrap();
     assert!(began.elapsed() < Duration::from_secs(5));
     assert_eq!((fired.runs, fired.locked), (11, vec![MerchantId(7)]));
-    assert_eq!(store.fire_deferred().await.unwrap().locked, [MerchantId(7)]);
+    assert_eq!(store.enqueue_deferred().await.unwrap().locked, [MerchantId(7)]);
     for claim in store.claim(20).await.unwrap().claims {
         store.finish(&claim.lease, succeeded()).await.unwrap();
     }
     assert!(store.ended_sweeps().await.unwrap().is_empty(), "one run is still to be made");
     other.rollback().await.unwrap();
-    assert_eq!(store.fire_deferred().await.unwrap().runs, 1);
-    assert_eq!(store.fire_deferred().await.unwrap().runs, 0);
+    assert_eq!(store.enqueue_deferred().await.unwrap().runs, 1);
+    assert_eq!(store.enqueue_deferred().await.unwrap().runs, 0);
     assert_eq!(database.number("SELECT count(*) FROM runs WHERE merchant_id = 7").await, 1);
 
     // It stays locked until a later sweep has queued it: each merchant counts once in each sweep.
@@ -225,7 +225,7 @@ async fn a_locked_merchant_is_queued_later(engine: Engine) {
     store.record_sweep(chrono::Utc::now(), "p", SWEEP).await.unwrap().unwrap();
     other.rollback().await.unwrap();
     store.record_sweep(chrono::Utc::now(), "p", SWEEP).await.unwrap().unwrap();
-    assert_eq!(store.fire_deferred().await.unwrap().already_queued, [MerchantId(8)]);
+    assert_eq!(store.enqueue_deferred().await.unwrap().already_queued, [MerchantId(8)]);
     let incomplete = "SELECT count(*) FROM sweeps WHERE run_count + already_queued <> 12 OR deferred IS NOT NULL";
     assert_eq!(database.number(incomplete).await, 0);
 }
@@ -298,7 +298,7 @@ async fn by_hand_goes_first_and_one_at_a_time(engine: Engine) {
         .await
         .unwrap();
     assert!(store.claim(10).await.unwrap().claims.is_empty());
-    assert!(matches!(store.begin(by(Trigger::Cli, 1)).await.unwrap(), StartOutcome::Busy { .. }));
+    assert!(matches!(store.start(by(Trigger::Cli, 1)).await.unwrap(), StartOutcome::Busy { .. }));
     let first = claims.iter().find(|claim| claim.lease.merchant == MerchantId(1)).unwrap();
     store.finish(&first.lease, succeeded()).await.unwrap();
     let next = store.claim(10).await.unwrap().claims;
@@ -326,11 +326,11 @@ async fn a_heartbeat_tells_which_runs_are_still_held(engine: Engine) {
     ours.enqueue(by(Trigger::Http, 1)).await.unwrap();
     let claim = ours.claim(1).await.unwrap().claims.remove(0);
     lapse(&fixture).await;
-    assert_eq!(ours.heartbeat(&[claim.lease]).await.unwrap(), [claim.lease]);
+    assert_eq!(ours.renew_leases(&[claim.lease]).await.unwrap(), [claim.lease]);
     assert!(theirs.claim(1).await.unwrap().claims.is_empty());
     lapse(&fixture).await;
     assert_eq!(theirs.claim(1).await.unwrap().claims.len(), 1);
-    assert!(ours.heartbeat(&[claim.lease]).await.unwrap().is_empty());
+    assert!(ours.renew_leases(&[claim.lease]).await.unwrap().is_empty());
 }
 
 async fn old_runs_are_removed(engine: Engine) {
@@ -385,12 +385,12 @@ async fn only_what_is_held_is_renewed(engine: Engine) {
     }
     let claims = store.claim(2).await.unwrap().claims;
     lapse(&fixture).await;
-    assert_eq!(store.heartbeat(&[claims[0].lease]).await.unwrap(), [claims[0].lease]);
+    assert_eq!(store.renew_leases(&[claims[0].lease]).await.unwrap(), [claims[0].lease]);
     let again = store.claim(2).await.unwrap().claims;
     assert_eq!(again.len(), 1);
     assert_eq!(again[0].lease.run_id, claims[1].lease.run_id);
     // The older lease on the same run is not the newer one.
-    assert!(store.heartbeat(&[claims[1].lease]).await.unwrap().is_empty());
+    assert!(store.renew_leases(&[claims[1].lease]).await.unwrap().is_empty());
 }
 
 async fn a_merchant_that_is_removed_during_its_run(engine: Engine) {
@@ -411,7 +411,7 @@ async fn an_orphan_of_the_daemon_is_not_lost_to_the_foreground(engine: Engine) {
     let two = cursor(2);
     store.commit(&backfill.lease, page(&two, Totals::default())).await.unwrap();
     lapse(&fixture).await;
-    let StartOutcome::Claimed { claim: ours, .. } = store.begin(by(Trigger::Cli, 1)).await.unwrap() else {
+    let StartOutcome::Claimed { claim: ours, .. } = store.start(by(Trigger::Cli, 1)).await.unwrap() else {
         panic!("it is busy")
     };
     store.finish(&ours.lease, succeeded()).await.unwrap();
@@ -585,7 +585,7 @@ async fn the_foreground_counts_setbacks_too(engine: Engine) {
     store.claim(1).await.unwrap();
     for died in 1..5 {
         lapse(&fixture).await;
-        let StartOutcome::Claimed { claim: ours, .. } = store.begin(by(Trigger::Cli, 1)).await.unwrap() else {
+        let StartOutcome::Claimed { claim: ours, .. } = store.start(by(Trigger::Cli, 1)).await.unwrap() else {
             panic!("it is busy")
         };
         store.finish(&ours.lease, succeeded()).await.unwrap();
@@ -593,7 +593,7 @@ async fn the_foreground_counts_setbacks_too(engine: Engine) {
         assert_eq!(fixture.database.number("SELECT max(failed_attempts) FROM runs").await, died);
     }
     lapse(&fixture).await;
-    assert!(matches!(store.begin(by(Trigger::Cli, 1)).await.unwrap(), StartOutcome::Claimed { .. }));
+    assert!(matches!(store.start(by(Trigger::Cli, 1)).await.unwrap(), StartOutcome::Claimed { .. }));
     assert_eq!(fixture.database.number("SELECT count(*) FROM runs WHERE error_kind = 'worker_crash_loop'").await, 1);
 }
 

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use reqwest::{Method, StatusCode};
 use salla_reconciler::{
     domain::{MerchantId, Trigger},
-    reconcile::ports::{CredentialStore, Ledger, SweepDecision},
+    reconcile::ports::{CredentialStore, ScheduleStore, SweepDecision},
     simulator::{Fault, Gate},
     store::Store,
     vault::{KeyRing, Vault},
@@ -823,7 +823,7 @@ async fn a_pause_at_the_moment_of_a_firing(engine: Engine) {
     let fire = store.record_sweep(Utc::now(), "pattern", firing);
     let runs = during(&site, "UPDATE merchants SET state = 'paused' WHERE merchant_id = 1001", fire).await.unwrap();
     assert_eq!(runs.map(|fired| fired.runs), Some(1));
-    store.fire_deferred().await.unwrap();
+    store.enqueue_deferred().await.unwrap();
     assert_eq!(site.database.number("SELECT merchant_id FROM runs").await, 1002);
 }
 

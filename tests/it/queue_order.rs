@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use salla_reconciler::{
     domain::{MerchantId, Request, Trigger},
-    reconcile::ports::{Actor, Ledger, NewRun, SweepDecision},
+    reconcile::ports::{Actor, NewRun, RunQueue, ScheduleStore, SweepDecision},
     store::Store,
 };
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 use reqwest::Method;
 use salla_reconciler::{
     domain::{Drift, EndedRuns, Lateness, MerchantId, Period},
-    reconcile::ports::{DriftFilter, Ledger},
+    reconcile::ports::{DriftFilter, RunHistory},
     simulator::Shop,
     store::Store,
 };

@@ -1,17 +1,11 @@
-//! Records that are read at their own addresses, and whose trouble it is when they cannot be.
+//! Reads records at their own addresses, and tells the error of one record from that of the whole merchant.
 
 use futures::{StreamExt, stream};
 
-use super::{
-    list_reader::ListReader,
-    run_context::{EngineError, RunContext},
-};
+use super::{EngineError, ResourceState, RunContext};
 use crate::{
     domain::{DetailCheckSchedule, Record, StoredRecord, Summary, Unreadable, Verdict, needs_detail},
-    reconcile::{
-        ports::{Batch, DetailCheckResult, PlannedWrite, Source, SourceError, Target},
-        run::resource_runs::RunProgress,
-    },
+    reconcile::ports::{Batch, DetailCheckResult, PlannedWrite, Source, SourceError, Target},
 };
 
 /// So many details are asked for at a time; the store's limit decides how soon.
@@ -24,33 +18,36 @@ const LISTED_AND_GONE: &str = "is listed, but Salla says at its own address that
 
 impl<S, T> RunContext<'_, S, T> {
     /// Reads the details of those summaries that are not enough, some at a time.
-    pub async fn look_closer<R>(
+    pub(super) async fn read_details<R>(
         &self,
         summaries: Vec<Summary>,
         batch: &mut Batch<R>,
-        (reader, progress): (&ListReader, &RunProgress),
+        state: &ResourceState,
     ) -> Result<(), EngineError>
     where
         R: Record,
         S: Source<R>,
         T: Target<R>,
     {
+        if summaries.is_empty() {
+            return Ok(());
+        }
         let merchant = self.claim.lease.merchant;
         let ids: Vec<i64> = summaries.iter().map(|summary| summary.id).collect();
         let (held, checks) = (self.target.held(merchant, &ids).await?, self.target.checks(merchant, &ids).await?);
         let deep = DetailCheckSchedule { now: self.claim.now, all: self.claim.request.full };
         let (closer, enough): (Vec<_>, Vec<_>) = summaries.into_iter().partition(|summary| {
-            let failed = reader.has_failed(summary.id);
+            let failed = state.reader.has_failed(summary.id);
             needs_detail(summary, held.get(&summary.id), checks.get(&summary.id), (deep, failed))
         });
         batch.unchanged += enough.len() as u64;
         let asked: Vec<i64> = closer.iter().map(|summary| summary.id).collect();
-        let read = self.read_each(&asked, reader, progress).await?;
-        let unknown = asked.iter().zip(&read).filter(|(id, _)| !reader.has_failed(**id));
+        let read = self.read_each(&asked, state).await?;
+        let unknown = asked.iter().zip(&read).filter(|(id, _)| !state.reader.has_failed(**id));
         if unknown.clone().count() >= TOO_MANY as usize && unknown.clone().all(|(_, record)| record.is_none()) {
             let error = SourceError::Rejected { reason: LISTED_AND_GONE.to_owned() };
-            let fetch = |id, suspect| self.source.record(self.whose(), (id, suspect), &progress.requests);
-            self.fail_if_merchant_wide(reader.controls(&asked, &progress.bad), fetch, error).await?;
+            let fetch = |id, suspect| self.source.record(self.merchant(), (id, suspect), &state.requests);
+            self.fail_if_merchant_wide(state.controls(&asked), fetch, error).await?;
         }
         let (mut summaries, mut records) = (Vec::new(), Vec::new());
         for (summary, record) in closer.into_iter().zip(read) {
@@ -73,33 +70,31 @@ impl<S, T> RunContext<'_, S, T> {
     ///
     /// What is wrong with one of them is its own trouble. Where it is wrong with many in a row that nothing was wrong
     /// with before, others tell whether it is the store's.
-    pub async fn read_each<R>(
+    pub(super) async fn read_each<R>(
         &self,
         ids: &[i64],
-        reader: &ListReader,
-        progress: &RunProgress,
+        state: &ResourceState,
     ) -> Result<Vec<Option<Result<R, Unreadable>>>, EngineError>
     where
         R: Record,
         S: Source<R>,
     {
-        let whose = self.whose();
-        self.each(ids, (reader, progress), |id, suspect| self.source.record(whose, (id, suspect), &progress.requests))
-            .await
+        let merchant = self.merchant();
+        self.each(ids, state, |id, suspect| self.source.record(merchant, (id, suspect), &state.requests)).await
     }
 
     /// The same of whatever can be had of one record at a time.
-    pub async fn each<X, F, Fut>(
+    pub(super) async fn each<X, F, Fut>(
         &self,
         ids: &[i64],
-        (reader, progress): (&ListReader, &RunProgress),
+        state: &ResourceState,
         fetch: F,
     ) -> Result<Vec<Option<Result<X, Unreadable>>>, EngineError>
     where
         F: Fn(i64, bool) -> Fut,
         Fut: Future<Output = Result<Option<Result<X, Unreadable>>, SourceError>>,
     {
-        let suspect = |id| reader.has_failed(id);
+        let suspect = |id| state.reader.has_failed(id);
         let fetch = &fetch;
         let read = |id| async move { (id, fetch(id, suspect(id)).await) };
         let (mut records, mut in_a_row, mut readable) = (Vec::with_capacity(ids.len()), 0, None);
@@ -127,7 +122,7 @@ impl<S, T> RunContext<'_, S, T> {
             // What is on its way is asked for again: it may hold what the next request waits for.
             drop(answers);
             if let Some(error) = doubt {
-                let controls = readable.into_iter().chain(reader.controls(ids, &progress.bad));
+                let controls = readable.into_iter().chain(state.controls(ids));
                 self.fail_if_merchant_wide(controls, fetch, error).await?;
                 in_a_row = 0;
             }

@@ -61,15 +61,6 @@ impl<R> Default for NewRecords<R> {
     }
 }
 
-/// What became of a page.
-#[derive(Debug)]
-pub enum Step<R> {
-    /// It belongs to the run.
-    Page(NewRecords<R>),
-    /// The lists are planned again, for this reason; the page will come again in another.
-    Replanned(&'static str),
-}
-
 impl ListReader {
     /// Goes on from a cursor, with the ids that were seen up to there; `now`: by the database's clock.
     pub fn new((cursor, seen): (Cursor, Seen), failed: Vec<i64>, now: DateTime<Utc>) -> Self {
@@ -169,8 +160,9 @@ impl ListReader {
         vec![(pass, ids)]
     }
 
-    /// Takes in the page that was next, and moves on.
-    pub fn admit<R: Record>(&mut self, page: Page<R>) -> Result<Step<R>, WalkError> {
+    /// Takes in the page that was next, and moves on; `None`: the lists are planned again, and its records will come in
+    /// other pages.
+    pub fn admit<R: Record>(&mut self, page: Page<R>) -> Result<Option<NewRecords<R>>, WalkError> {
         self.clock = page.served_at.map(|at| (at, Instant::now())).or(self.clock);
         // A clock of Salla's that is ahead would make what just happened look settled, and leave a gap behind the
         // watermark.
@@ -180,14 +172,17 @@ impl ListReader {
             self.cursor.listing = Listing::Scan;
             self.cursor.scopes = vec![Scope::EVERYTHING];
             self.start_list();
-            return Ok(Step::Replanned(reason));
+            tracing::warn!(reason, "the store's list is read in another way");
+            return Ok(None);
         }
         if let Some((oldest, newest)) = page.too_long {
             let halves = self.cursor.scopes.pop().and_then(|scope| scope.split(oldest, newest));
             let [older, newer] = halves.ok_or(WalkError::TooLong)?;
             self.cursor.scopes.extend([newer, older]);
             self.start_list();
-            return Ok(Step::Replanned("the list is longer than the server lets it be read; its days are divided"));
+            let reason = "the list is longer than the server lets it be read; its days are divided";
+            tracing::warn!(reason, "the store's list is read in another way");
+            return Ok(None);
         }
         let mut keys: Vec<RowKey> = page.rows.iter().map(|listed| listed.key).collect();
         let failed_rows = keys.iter_mut().zip(&page.rows).filter(|(_, listed)| listed.breaks_its_page());
@@ -212,7 +207,7 @@ impl ListReader {
             self.cursor.unidentified += 1;
             self.cursor.failed_rows += u32::from(bad.outcome == Outcome::Failed);
         }
-        Ok(Step::Page(admitted))
+        Ok(Some(admitted))
     }
 
     /// Begins to walk the present list.

@@ -1,9 +1,186 @@
-//! One kind of record: from what Salla lists to what the database holds.
+//! One kind of record of one run: from what Salla lists to what the database holds. The hot path.
 
-pub mod details;
-pub mod list_reader;
-pub mod missing;
-pub mod order_items;
-pub mod pending_commit;
-pub mod run_context;
-pub mod time_slice;
+mod assess;
+mod commit;
+mod details;
+mod list_reader;
+mod missing;
+mod order_items;
+mod pending_commit;
+mod progress;
+mod time_slice;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use self::{list_reader::ListReader, missing::TooManyDeleted};
+use super::{
+    ports::{Claim, MerchantContext, Page, PageRequest, RunQueue, Source, SourceError, Target, TargetError},
+    progress::ProgressSender,
+    span,
+    walk::WalkError,
+};
+use crate::domain::{Covered, Record, RotationWindow, RunStatus, Window};
+
+pub use self::{
+    progress::{ResourceState, RunProgress},
+    time_slice::TimeSlice,
+};
+
+/// Why a run did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(transparent)]
+    ListWalk(#[from] WalkError),
+    #[error(transparent)]
+    TooManyDeleted(#[from] TooManyDeleted),
+    /// A person asked for it.
+    #[error("the run was cancelled")]
+    Cancelled,
+    /// The process is shutting down; the run can go on elsewhere.
+    #[error("the process is shutting down")]
+    Stopped,
+    /// The time slice is used up, and the run was requeued because others wait.
+    #[error("the time slice is used up")]
+    Yielded,
+}
+
+/// What a run works with.
+#[derive(Debug)]
+pub struct RunContext<'a, S, T> {
+    pub claim: &'a Claim,
+    /// The window of the kind of record that is reconciled.
+    pub window: Window,
+    pub source: &'a S,
+    pub target: &'a T,
+    /// The share of the stored records that may be marked deleted by one run.
+    pub max_deletion_ratio: f64,
+    /// Fetches may be dropped when this is called, commits never.
+    pub stop: &'a CancellationToken,
+    pub reporter: &'a ProgressSender,
+}
+
+/// Reconciles one kind of record. Returns how many failed records were deferred to the next run.
+pub async fn reconcile<R, S, T>(
+    context: &RunContext<'_, S, T>,
+    progress: &mut RunProgress,
+) -> Result<usize, EngineError>
+where
+    R: Record,
+    S: Source<R>,
+    T: Target<R> + RunQueue,
+{
+    let mut state = context.begin::<R>(progress).await?;
+    let ended = context.read_lists::<R>(&mut state, progress).await;
+    context.commit_rest::<R>(ended.as_ref().err(), progress).await;
+    ended.map(|()| state.deferred)
+}
+
+impl<S, T> RunContext<'_, S, T> {
+    /// Reads the lists page by page to their ends, and then asks for the records that no page showed.
+    async fn read_lists<R>(&self, state: &mut ResourceState, progress: &mut RunProgress) -> Result<(), EngineError>
+    where
+        R: Record,
+        S: Source<R>,
+        T: Target<R> + RunQueue,
+    {
+        while let Some(request) = state.reader.next(self.merchant()) {
+            let page = span::of_page(request.number);
+            self.reconcile_page(request, state, progress).instrument(page).await?;
+        }
+        missing::check(self, state, progress).instrument(span::of_missing()).await
+    }
+
+    /// One page: fetch it, look its records up and decide, read details, commit.
+    async fn reconcile_page<R>(
+        &self,
+        request: PageRequest<'_>,
+        state: &mut ResourceState,
+        progress: &mut RunProgress,
+    ) -> Result<(), EngineError>
+    where
+        R: Record,
+        S: Source<R>,
+        T: Target<R> + RunQueue,
+    {
+        let asked_at = Instant::now();
+        let page = self.fetch(request, progress).await?;
+        let admitted = state.reader.admit(page)?;
+        progress.note_position(state.reader.cursor());
+        let Some(records) = admitted else {
+            return Ok(());
+        };
+        let (mut batch, summaries) = self.assess_page(records, &state.reader, asked_at).await?;
+        self.read_details(summaries, &mut batch, state).await?;
+        self.read_items(&mut batch, state).await?;
+        self.commit(batch, state, progress).await?;
+        progress.yield_if_due(self.target, &self.claim.lease).await
+    }
+
+    /// Where the reading of the lists begins, or goes on after a crash.
+    async fn begin<R>(&self, progress: &mut RunProgress) -> Result<ResourceState, EngineError>
+    where
+        R: Record,
+        S: Source<R>,
+        T: Target<R>,
+    {
+        let resumed = self.claim.resumed.as_ref().filter(|earlier| earlier.cursor.resource == R::RESOURCE);
+        let start = match resumed {
+            Some(earlier) => (earlier.cursor.clone(), earlier.seen.clone()),
+            None => {
+                let slice = self.rotation_window::<R>().await?;
+                progress.part().slice = slice;
+                ListReader::start(R::RESOURCE, self.source.begin(self.window.since, slice), progress.commits_ever)
+            }
+        };
+        let failed_records = if self.claim.has_failed_records {
+            self.target.failed_records(self.claim.lease.merchant).await?
+        } else {
+            Vec::new()
+        };
+        let reader = ListReader::new(start, failed_records, self.claim.now);
+        progress.part().status = RunStatus::Running;
+        progress.note_position(reader.cursor());
+        Ok(ResourceState::new(reader, progress.requests.clone()))
+    }
+
+    async fn fetch<R>(&self, request: PageRequest<'_>, progress: &RunProgress) -> Result<Page<R>, EngineError>
+    where
+        R: Record,
+        S: Source<R>,
+    {
+        let page = self.cancellable(self.source.page(request, &progress.requests)).await??;
+        self.reporter.page(request.whose.merchant, request.number, page.total_pages);
+        Ok(page)
+    }
+
+    /// The merchant, as Salla's side has to know it.
+    fn merchant(&self) -> MerchantContext<'_> {
+        MerchantContext { merchant: self.claim.lease.merchant, erased: &self.claim.erased }
+    }
+
+    /// The part of the older records that is due, of a merchant whose list has been read to its end before. A full run
+    /// reads all.
+    async fn rotation_window<R>(&self) -> Result<Option<RotationWindow>, TargetError>
+    where
+        R: Record,
+        S: Source<R>,
+        T: Target<R>,
+    {
+        let is_known = matches!(self.claim.covered(R::RESOURCE), Covered::UpTo(_));
+        if !self.source.supports_rotation() || !is_known || self.claim.request.full {
+            return Ok(None);
+        }
+        self.target.slice(self.claim.lease.merchant).await
+    }
+
+    /// A fetch, which may be dropped.
+    async fn cancellable<F: Future>(&self, fetch: F) -> Result<F::Output, EngineError> {
+        self.stop.run_until_cancelled(fetch).await.ok_or(EngineError::Stopped)
+    }
+}

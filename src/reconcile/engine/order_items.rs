@@ -1,25 +1,15 @@
-//! The lines of orders that are new or have changed: a request more for each.
+//! The items of orders that are new or have changed: one request more for each.
 
-use super::{
-    list_reader::ListReader,
-    run_context::{EngineError, RunContext},
-};
+use super::{EngineError, ResourceState, RunContext};
 use crate::{
     domain::{Record, Unreadable, Verdict},
-    reconcile::{
-        ports::{Batch, PlannedWrite, Source},
-        run::resource_runs::RunProgress,
-    },
+    reconcile::ports::{Batch, PlannedWrite, Source},
 };
 
 impl<S, T> RunContext<'_, S, T> {
-    /// Reads the lines of those records that are held without, or with those of another version. One whose lines cannot be
-    /// had is not written without them: it is skipped, and tried again.
-    pub async fn read_lines<R>(
-        &self,
-        batch: &mut Batch<R>,
-        (reader, progress): (&ListReader, &RunProgress),
-    ) -> Result<(), EngineError>
+    /// Reads the items of the records that are stored without them, or with those of another version. A record whose items
+    /// cannot be read is not written without them: it is skipped, and retried by the next run.
+    pub(super) async fn read_items<R>(&self, batch: &mut Batch<R>, state: &ResourceState) -> Result<(), EngineError>
     where
         R: Record,
         S: Source<R>,
@@ -27,15 +17,14 @@ impl<S, T> RunContext<'_, S, T> {
         if !self.source.has_lines() || self.claim.request.dry_run {
             return Ok(());
         }
-        let wanting: Vec<i64> =
-            batch.records.iter().filter(|one| wants_lines(one)).map(|one| one.record.id()).collect();
-        let whose = self.whose();
-        let read = |id, suspect| self.source.lines(whose, (id, suspect), &progress.requests);
-        let lines = self.each(&wanting, (reader, progress), read).await?;
-        for (id, lines) in wanting.into_iter().zip(lines) {
-            let bad = match lines {
-                Some(Ok(lines)) => {
-                    batch.lines.insert(id, lines);
+        let needed: Vec<i64> = batch.records.iter().filter(|one| needs_items(one)).map(|one| one.record.id()).collect();
+        let merchant = self.merchant();
+        let read = |id, suspect| self.source.lines(merchant, (id, suspect), &state.requests);
+        let items = self.each(&needed, state, read).await?;
+        for (id, items) in needed.into_iter().zip(items) {
+            let bad = match items {
+                Some(Ok(items)) => {
+                    batch.lines.insert(id, items);
                     continue;
                 }
                 Some(Err(bad)) => bad,
@@ -49,11 +38,11 @@ impl<S, T> RunContext<'_, S, T> {
     }
 }
 
-/// What is held may be newer than what was read; its lines are not these.
-fn wants_lines<R: Record>(one: &PlannedWrite<R>) -> bool {
+/// The stored record may be newer than the one that was read, whose items these are not.
+fn needs_items<R: Record>(one: &PlannedWrite<R>) -> bool {
     let Some(held) = &one.held else {
         return true;
     };
-    let ours_is_newer = one.verdict == Verdict::Unchanged && held.updated_at > one.record.updated_at();
-    !ours_is_newer && held.lines_of != one.record.updated_at()
+    let is_newer_locally = one.verdict == Verdict::Unchanged && held.updated_at > one.record.updated_at();
+    !is_newer_locally && held.lines_of != one.record.updated_at()
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::reconcile::ports::{Lease, Ledger, TargetError};
+use crate::reconcile::ports::{Lease, RunQueue, TargetError};
 
 /// While no other run waits, the queue is looked at again after at most this long.
 const NEXT_LOOK: Duration = Duration::from_secs(10);
@@ -23,11 +23,11 @@ impl TimeSlice {
     }
 
     /// Whether the run has been given back: it went on for its slice, and others wait.
-    pub async fn is_over(&mut self, ledger: &impl Ledger, lease: &Lease) -> Result<bool, TargetError> {
+    pub async fn is_over(&mut self, queue: &impl RunQueue, lease: &Lease) -> Result<bool, TargetError> {
         if Instant::now() < self.next_look {
             return Ok(false);
         }
-        let over = ledger.make_way(lease).await?;
+        let over = queue.yield_run(lease).await?;
         self.next_look = Instant::now() + self.slice.min(NEXT_LOOK);
         Ok(over)
     }

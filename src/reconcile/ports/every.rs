@@ -1,19 +1,14 @@
-//! The ports of every kind of record together.
+//! The ports of all kinds of record together.
 
 use super::{Source, Target};
-use crate::domain::{self, with_resources};
+use crate::domain::{Customer, Order, OrderStatus, Product};
 
-macro_rules! every {
-    ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal, told $told:expr;)+) => {
-        /// Salla's side, whatever the kind of record.
-        pub trait Sources: $(Source<domain::$record> +)+ Sized {}
+/// Salla's side of every kind of record.
+pub trait Sources: Source<Order> + Source<Product> + Source<Customer> + Source<OrderStatus> {}
 
-        impl<S: $(Source<domain::$record> +)+ Sized> Sources for S {}
+impl<S: Source<Order> + Source<Product> + Source<Customer> + Source<OrderStatus>> Sources for S {}
 
-        /// The platform's side, whatever the kind of record.
-        pub trait Targets: $(Target<domain::$record> +)+ Sized {}
+/// The platform's side of every kind of record.
+pub trait Targets: Target<Order> + Target<Product> + Target<Customer> + Target<OrderStatus> {}
 
-        impl<T: $(Target<domain::$record> +)+ Sized> Targets for T {}
-    };
-}
-with_resources!(every);
+impl<T: Target<Order> + Target<Product> + Target<Customer> + Target<OrderStatus>> Targets for T {}

@@ -1,21 +1,22 @@
 //! What the application needs of the outside, as contracts.
 //!
-//! [`Source`] and [`Target`] carry the data and are generic over the record kind. [`Ledger`] is the
-//! run queue and its proof. [`MerchantRegistry`] is who is reconciled. [`CredentialStore`] keeps Salla and the database strangers to each other.
+//! [`Source`] and [`Target`] carry the data and are generic over the record kind. [`RunQueue`], [`ScheduleStore`] and
+//! [`RunHistory`] keep the runs. [`MerchantRegistry`] is who is reconciled. [`CredentialStore`] keeps Salla and the database strangers to each other.
 
 mod audit;
 mod claim;
 mod credentials;
 mod every;
 mod grant;
-mod ledger;
 mod outbox;
 mod overview;
 mod owner;
 mod pauses;
 mod register;
+mod run_history;
+mod run_queue;
+mod schedule_store;
 mod source;
-mod sweep;
 mod target;
 
 pub use crate::reconcile::walk::RowKey;
@@ -24,10 +25,6 @@ pub use claim::{Claim, Cursor, Lease, MAX_FAILED_ATTEMPTS, Resumed, Seen, WATERM
 pub use credentials::{CredentialError, CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, Sealed, Tokens};
 pub use every::{Sources, Targets};
 pub use grant::Unusable;
-pub use ledger::{
-    Again, ClaimedRuns, DriftFilter, EnqueueOutcome, Gauges, GlobalPause, IdempotencyKey, Ledger, NewRun, PRUNE_BATCH,
-    Released, RunFilter, RunOutcome, StartOutcome,
-};
 pub use outbox::{Backlog, Outbox, OutboxEvent, PendingDelivery};
 pub use overview::{MerchantIssue, Overview, SweepSummary, TokenState};
 pub use owner::TokenOwner;
@@ -36,9 +33,19 @@ pub use register::{
     AppEvent, Applied, Changed, MerchantFilter, MerchantRegistry, ParsedWebhook, ReadEvent, Registered, Registration,
     UnreadableEvent,
 };
+pub use run_history::{DriftFilter, Gauges, PRUNE_BATCH, RunFilter, RunHistory};
+pub use run_queue::{
+    Again, ClaimedRuns, EnqueueOutcome, GlobalPause, IdempotencyKey, NewRun, Released, RunOutcome, RunQueue,
+    StartOutcome,
+};
+pub use schedule_store::{EndedSweep, RecordedSweep, ScheduleStore, SweepDecision};
 pub use source::{LinesRead, Listed, MerchantContext, Page, PageRequest, RequestCount, Row, Source, SourceError};
-pub use sweep::{EndedSweep, RecordedSweep, SweepDecision};
 pub use target::{
     Batch, Cause, Committed, DetailCheckResult, ExpectedRecords, NotReady, PageCommit, PlannedWrite, StoredVersion,
     Target, TargetError,
 };
+
+/// Everything about runs, for who needs all of it.
+pub trait RunStore: RunQueue + ScheduleStore + RunHistory {}
+
+impl<S: RunQueue + ScheduleStore + RunHistory> RunStore for S {}

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     domain::FailureKind,
     reconcile::{
-        ports::{Ledger, NewRun, PauseStore, RateLimitState, Sources, StartOutcome, Targets},
+        ports::{NewRun, PauseStore, RateLimitState, RunQueue, Sources, StartOutcome, Targets},
         progress::Ended,
     },
 };
@@ -24,7 +24,7 @@ const LEASE_POLL: Duration = Duration::from_secs(5);
 impl<S, T> Runner<S, T>
 where
     S: Sources + RateLimitState + 'static,
-    T: Targets + Ledger + PauseStore,
+    T: Targets + RunQueue + PauseStore,
 {
     /// Makes a run and executes it here. Where the merchant's last holder is gone without a word, its
     /// lease is waited for. A panic costs this merchant only.
@@ -43,7 +43,7 @@ where
     async fn begin_and_execute(&self, new: NewRun, stop: &CancellationToken) -> Ended {
         let mut known_lease = None;
         let ended = loop {
-            let failure = match self.store.begin(new.clone()).await {
+            let failure = match self.store.start(new.clone()).await {
                 Ok(StartOutcome::Claimed { claim, abandoned }) => {
                     abandoned.iter().for_each(|run| self.log_abandoned(run));
                     return self.execute(*claim, stop).await;

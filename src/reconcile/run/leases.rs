@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::reconcile::{
     Heartbeat,
-    ports::{Lease, Ledger},
+    ports::{Lease, RunQueue},
 };
 
 /// The leases that are held, each with what stops its run. Clones share them.
@@ -49,10 +49,10 @@ impl Leases {
     }
 
     /// Renews what is held every `pause`, until `done` is called; `pulse` beats each time.
-    pub async fn keep(&self, ledger: &impl Ledger, pause: Duration, pulse: &Heartbeat, done: &CancellationToken) {
+    pub async fn keep(&self, queue: &impl RunQueue, pause: Duration, pulse: &Heartbeat, done: &CancellationToken) {
         while done.run_until_cancelled(sleep(pause)).await.is_some() {
             // On a connection that has fallen silent it would hang for longer than the leases last.
-            if timeout(pause * 2, self.renew(ledger)).await.is_err() {
+            if timeout(pause * 2, self.renew(queue)).await.is_err() {
                 tracing::warn!("leases could not be renewed: the database is silent; trying again");
             }
             pulse.beat();
@@ -60,12 +60,12 @@ impl Leases {
     }
 
     /// Renews what is held, and stops the runs whose leases turn out to be lost.
-    async fn renew(&self, ledger: &impl Ledger) {
+    async fn renew(&self, queue: &impl RunQueue) {
         let held: Vec<Lease> = self.0.lock().keys().copied().collect();
         if held.is_empty() {
             return;
         }
-        match ledger.heartbeat(&held).await {
+        match queue.renew_leases(&held).await {
             Ok(renewed) => {
                 let leases = self.0.lock();
                 for lost in held.iter().filter(|lease| !renewed.contains(lease)) {

@@ -7,7 +7,7 @@ use rand::RngExt;
 use crate::{
     domain::{Failure, FailureKind, Wait, WaitReason},
     reconcile::{
-        engine::run_context::EngineError,
+        engine::EngineError,
         ports::{CredentialError, LONGEST_PAUSE, SourceError, TargetError},
     },
 };
@@ -51,7 +51,7 @@ pub fn dispose(error: &EngineError) -> Disposition {
     let kind = match error {
         EngineError::Cancelled => return Disposition::Cancel,
         EngineError::Stopped => return Disposition::Release,
-        EngineError::MadeWay => return Disposition::Yielded,
+        EngineError::Yielded => return Disposition::Yielded,
         EngineError::Source(SourceError::Resting { pause, .. }) => {
             return Disposition::Backoff(wait(WaitReason::SallaUnavailable, error), *pause);
         }

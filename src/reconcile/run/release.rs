@@ -7,14 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     policy::failure,
-    resource_runs::RunProgress,
     runner::{OnStop, Runner},
 };
 use crate::{
     domain::{FailureKind, RunStatus, Wait},
     reconcile::{
+        engine::RunProgress,
         ports::{
-            Claim, Lease, Ledger, MAX_FAILED_ATTEMPTS, PauseStore, RateLimitState, Released, RunOutcome, Sources,
+            Claim, Lease, MAX_FAILED_ATTEMPTS, PauseStore, RateLimitState, Released, RunOutcome, RunQueue, Sources,
             TargetError, Targets,
         },
         progress::Ended,
@@ -30,7 +30,7 @@ const DATABASE_AWAY: Duration = Duration::from_secs(60);
 impl<S, T> Runner<S, T>
 where
     S: Sources + RateLimitState + 'static,
-    T: Targets + Ledger + PauseStore,
+    T: Targets + RunQueue + PauseStore,
 {
     /// The lease is lost.
     pub(in crate::reconcile) fn on_lease_lost(&self, claim: &Claim) -> Ended {

@@ -2,7 +2,7 @@
 
 use crate::{
     domain::Drift,
-    reconcile::ports::{DriftFilter, Ledger, TargetError},
+    reconcile::ports::{DriftFilter, RunHistory, TargetError},
 };
 
 /// The drift of those whom `filter` names. A merchant that is named has an answer even where no run looked;
@@ -10,12 +10,12 @@ use crate::{
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn report<L: Ledger>(ledger: &L, filter: DriftFilter) -> Result<Option<Vec<Drift>>, TargetError> {
-    let drift = ledger.drift(filter).await?;
+pub async fn report<L: RunHistory>(queue: &L, filter: DriftFilter) -> Result<Option<Vec<Drift>>, TargetError> {
+    let drift = queue.drift(filter).await?;
     let Some(named) = filter.merchant.filter(|_| drift.is_empty()) else {
         return Ok(Some(drift));
     };
-    let merchants = ledger.merchants().await?;
+    let merchants = queue.merchants().await?;
     let merchant = merchants.into_iter().find(|merchant| merchant.merchant_id == named);
     Ok(merchant.map(|merchant| vec![Drift::none(named, merchant.name, filter.period)]))
 }

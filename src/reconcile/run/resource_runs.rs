@@ -1,71 +1,37 @@
 //! A run's way through the kinds of record: one part after the other, for Salla's limits are a store's. What is wrong
 //! with one kind leaves the others alone.
 
-use std::collections::HashSet;
-
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::policy::spares_other_kinds;
 use crate::{
     domain::{
-        self, Covered, Failure, InvalidWindow, Outcome, Resource, ResourceRun, Resources, RunStatus, Window,
-        WindowPolicy, with_resources,
+        Covered, Customer, Failure, InvalidWindow, Order, OrderStatus, Outcome, Product, Resource, ResourceRun,
+        Resources, RunStatus, Window, WindowPolicy,
     },
     reconcile::{
-        engine::{
-            pending_commit::PendingCommit,
-            run_context::{EngineError, RunContext, reconcile},
-            time_slice::TimeSlice,
-        },
-        ports::{Claim, Ledger, RequestCount, Sources, Targets},
+        engine::{EngineError, RunContext, RunProgress, reconcile},
+        ports::{Claim, RequestCount, RunQueue, Sources, Targets},
     },
 };
 
-/// What a run got done: kept up to date page by page, so that it is known whatever ends the run.
-#[derive(Debug, Default)]
-pub struct RunProgress {
-    /// What it does about each kind of record.
-    pub parts: Vec<ResourceRun>,
-    /// The part that it is at.
-    pub at: usize,
-    pub requests: RequestCount,
-    /// What was committed since the claim.
-    pub commits: u32,
-    /// What was committed since the run began.
-    pub commits_ever: u32,
-    /// What earlier runs could not settle and this part did not come to.
-    pub unsettled: usize,
-    /// What this part could not read.
-    pub bad: HashSet<i64>,
-    /// For how long it may go on while others wait; `None`: to its end.
-    pub time_slice: Option<TimeSlice>,
-    /// What is done and not committed.
-    pub pending: PendingCommit,
-}
-
-impl RunProgress {
-    /// The part that the run is at.
-    pub fn part(&mut self) -> &mut ResourceRun {
-        &mut self.parts[self.at]
+/// Reconciles the kind of record that the run is at. Returns how many failed records were deferred to the next run.
+pub async fn reconcile_part<S, T>(
+    context: &RunContext<'_, S, T>,
+    progress: &mut RunProgress,
+) -> Result<usize, EngineError>
+where
+    S: Sources,
+    T: Targets + RunQueue,
+{
+    // Boxed, or the future of a run would hold those of all kinds beside each other.
+    match progress.part().resource {
+        Resource::Orders => Box::pin(reconcile::<Order, S, T>(context, progress)).await,
+        Resource::Products => Box::pin(reconcile::<Product, S, T>(context, progress)).await,
+        Resource::Customers => Box::pin(reconcile::<Customer, S, T>(context, progress)).await,
+        Resource::OrderStatuses => Box::pin(reconcile::<OrderStatus, S, T>(context, progress)).await,
     }
 }
-
-macro_rules! each_kind {
-    ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal, told $told:expr;)+) => {
-        /// Does the part that the run is at.
-        pub async fn reconcile_part<S, T>(context: &RunContext<'_, S, T>, progress: &mut RunProgress) -> Result<(), EngineError>
-        where
-            S: Sources,
-            T: Targets + Ledger,
-        {
-            match progress.part().resource {
-                // Boxed, or the future of a run would hold those of all kinds beside each other.
-                $(Resource::$kind => Box::pin(reconcile::<domain::$record, S, T>(context, progress)).await,)+
-            }
-        }
-    };
-}
-with_resources!(each_kind);
 
 /// Where a claimed run begins, or goes on; it covers `configured` unless it was asked for others.
 pub fn begin(claim: &Claim, configured: Resources, policy: WindowPolicy) -> Result<RunProgress, InvalidWindow> {
@@ -84,28 +50,27 @@ pub fn begin(claim: &Claim, configured: Resources, policy: WindowPolicy) -> Resu
     Ok(RunProgress { parts, ..RunProgress::default() })
 }
 
-/// Ends the part that the run is at and moves on to the next; or says that the run cannot go on.
-pub fn settle(progress: &mut RunProgress, failed: Option<Failure>) -> Result<(), Failure> {
-    if let Some(failure) = &failed
+/// Ends the part that the run is at and moves on to the next; or says that the run cannot go on. `ended`: how many failed
+/// records were deferred, or why the part failed.
+pub fn settle(progress: &mut RunProgress, ended: Result<usize, Failure>) -> Result<(), Failure> {
+    if let Err(failure) = &ended
         && !spares_other_kinds(failure.kind)
     {
         return Err(failure.clone());
     }
     let alone = progress.parts.len() == 1;
     let part = &mut progress.parts[progress.at];
-    part.status = match &failed {
-        Some(failure) => {
+    part.status = match &ended {
+        Err(failure) => {
             if !alone {
                 tracing::error!(resource = %part.resource, error.kind = %failure.kind, error = failure.message, "the store's {} could not be reconciled; its other records can be", part.resource);
             }
             RunStatus::Failed
         }
-        None if part.totals.incomplete() || progress.unsettled > 0 => RunStatus::Partial,
-        None => RunStatus::Succeeded,
+        Ok(deferred) if part.totals.incomplete() || *deferred > 0 => RunStatus::Partial,
+        Ok(_) => RunStatus::Succeeded,
     };
-    part.error = failed;
-    progress.unsettled = 0;
-    progress.bad.clear();
+    part.error = ended.err();
     progress.at += 1;
     Ok(())
 }

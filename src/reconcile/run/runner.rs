@@ -10,19 +10,16 @@ use tracing::Instrument;
 use super::{
     leases::Leases,
     policy::{Disposition, database_failure, dispose, failure},
-    resource_runs::{self, RunProgress, reconcile_part},
+    resource_runs::{self, reconcile_part},
     summary::summarise,
 };
 use crate::{
     domain::{FailureKind, ResourceRun, Resources, Run, RunStatus, Wait, WaitReason, Window, WindowPolicy},
     reconcile::{
-        engine::{
-            run_context::{EngineError, RunContext},
-            time_slice::TimeSlice,
-        },
+        engine::{EngineError, RunContext, RunProgress, TimeSlice},
         metrics::Metrics,
         ports::{
-            Again, Claim, CredentialError, Ledger, PauseStore, RateLimitState, RunOutcome, SourceError, Sources,
+            Again, Claim, CredentialError, PauseStore, RateLimitState, RunOutcome, RunQueue, SourceError, Sources,
             TargetError, Targets,
         },
         progress::{Ended, ProgressSender},
@@ -87,7 +84,7 @@ impl<S, T: Clone> Clone for Runner<S, T> {
 impl<S, T> Runner<S, T>
 where
     S: Sources + RateLimitState + 'static,
-    T: Targets + Ledger + PauseStore,
+    T: Targets + RunQueue + PauseStore,
 {
     /// Executes a claimed run to its end, whatever that is.
     pub async fn execute(&self, claim: Claim, stop: &CancellationToken) -> Ended {
@@ -180,28 +177,28 @@ where
         while let Some(window) = progress.parts.get(progress.at).map(|part| part.window) {
             let ended = match window {
                 Some(window) => self.attempt_part(claim, window, progress, stop).await,
-                None => Some(Disposition::Fail(failure(FailureKind::Internal, &"a part without a window"))),
+                None => Err(Disposition::Fail(failure(FailureKind::Internal, &"a part without a window"))),
             };
-            let failed = match ended {
-                None => None,
-                Some(Disposition::Fail(failure)) => Some(failure),
-                Some(other) => return Some(other),
+            let ended = match ended {
+                Ok(deferred) => Ok(deferred),
+                Err(Disposition::Fail(failure)) => Err(failure),
+                Err(other) => return Some(other),
             };
-            if let Err(failure) = resource_runs::settle(progress, failed) {
+            if let Err(failure) = resource_runs::settle(progress, ended) {
                 return Some(Disposition::Fail(failure));
             }
         }
         None
     }
 
-    /// `None`: it came to its end. A panic in a record's way costs this part only.
+    /// Returns how many failed records were deferred. A panic costs this part only.
     async fn attempt_part(
         &self,
         claim: &Claim,
         window: Window,
         progress: &mut RunProgress,
         stop: &CancellationToken,
-    ) -> Option<Disposition> {
+    ) -> Result<usize, Disposition> {
         let context = RunContext {
             claim,
             window,
@@ -209,16 +206,16 @@ where
             target: &self.store,
             max_deletion_ratio: self.max_deletion_ratio,
             stop,
-            progress: &self.progress,
+            reporter: &self.progress,
         };
         let ended = tokio::select! {
             ended = AssertUnwindSafe(reconcile_part(&context, progress)).catch_unwind() => ended,
             never = self.show_waits(claim) => match never {},
         };
         match ended {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(self.disposition(&error)),
-            Err(_) => Some(Disposition::Fail(failure(FailureKind::Internal, &"the run panicked"))),
+            Ok(Ok(deferred)) => Ok(deferred),
+            Ok(Err(error)) => Err(self.disposition(&error)),
+            Err(_) => Err(Disposition::Fail(failure(FailureKind::Internal, &"the run panicked"))),
         }
     }
 

@@ -6,12 +6,12 @@ use tokio::time::Instant;
 
 use crate::{
     domain::{RunStatus, Totals},
-    reconcile::{ports::Ledger, progress::Ended},
+    reconcile::{ports::ScheduleStore, progress::Ended},
 };
 
 /// Logs the sweeps whose last run has ended, in any process. Each is logged once.
-pub async fn tell(ledger: &impl Ledger) {
-    let sweeps = match ledger.ended_sweeps().await {
+pub async fn tell(queue: &impl ScheduleStore) {
+    let sweeps = match queue.ended_sweeps().await {
         Ok(sweeps) => sweeps,
         Err(error) => {
             tracing::warn!(error = %error, "it could not be seen which sweeps have ended");

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{runner::Runner, sweep};
 use crate::reconcile::{
     Heartbeat,
-    ports::{Ledger, PauseStore, RateLimitState, Sources, Targets},
+    ports::{PauseStore, RateLimitState, RunStore, Sources, Targets},
     progress::Ended,
 };
 
@@ -41,7 +41,7 @@ const GATHER: Duration = Duration::from_millis(3);
 impl<S, T> Worker<S, T>
 where
     S: Sources + RateLimitState + 'static,
-    T: Targets + Ledger + PauseStore,
+    T: Targets + RunStore + PauseStore,
 {
     /// Works until `stop` is called, then gives back what it holds and returns when nothing is left.
     pub async fn work(self, stop: CancellationToken) {

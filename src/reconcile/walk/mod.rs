@@ -17,7 +17,9 @@ mod count;
 mod error;
 mod failed_rows;
 mod order;
+mod page;
 mod pass;
+mod phase;
 mod sizes;
 mod transitions;
 
@@ -29,8 +31,10 @@ use serde::{Deserialize, Serialize};
 use count::{Count, Met};
 pub use error::WalkError;
 use error::{Distance, check};
-use order::{Direction, SortOrderDetector, changed_since};
+use order::{SortOrderDetector, changed_since};
+pub use page::{Answer, RowKey};
 use pass::{CompletedScan, ScanInProgress};
+use phase::{News, Phase, Round};
 use transitions::is_last;
 
 /// How often at most the end where changes arrive is read again.
@@ -55,67 +59,8 @@ const MAX_ANSWERS: u32 = 20_000;
 /// What changed this shortly before the walk began may still be on its way into the list.
 const SETTLING: TimeDelta = TimeDelta::seconds(60);
 
-/// What tells one row of a list from another, and in which order they stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RowKey {
-    /// Salla's id; of a row that has none, a negative number made of its content.
-    pub id: i64,
-    /// When it was last changed, if the row says so.
-    pub updated_at: Option<DateTime<Utc>>,
-    /// When it was created, likewise.
-    pub created_at: Option<DateTime<Utc>>,
-}
-
 /// When each record was last seen, by the number of the pass. Memory: some twenty bytes a record.
 pub type SeenIds = HashMap<i64, u32>;
-
-/// One page, as the walk sees it.
-#[derive(Debug, Clone, Copy)]
-pub struct Answer<'a> {
-    pub rows: &'a [RowKey],
-    pub total_pages: Option<u32>,
-    pub total: Option<u64>,
-    /// A row broke an earlier answer to the same request, and is not among the rows.
-    pub is_broken: bool,
-}
-
-/// Where in the list the walk is, and which way it goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Phase {
-    /// Nothing has been read.
-    First,
-    /// Through the list in the direction that is safe for its order.
-    Through { direction: Direction, next: u32 },
-    /// At the end where changes arrive.
-    Edge { direction: Direction, next: u32, round: Round },
-    /// Through the list whose order is not known.
-    Verify { next: u32 },
-    /// All of it has been read.
-    Whole,
-}
-
-/// What a page, or some pages, brought that had not been seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum News {
-    /// Nothing.
-    None,
-    /// Records that changed since the walk began, or shortly before, and no others.
-    Late,
-    /// Records that the walk ought to have met before.
-    Settled,
-}
-
-/// One reading of the end where changes arrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Round {
-    number: u8,
-    /// What it brought so far.
-    news: News,
-    /// What its first answer said.
-    total: Option<u64>,
-}
 
 /// The state of a walk over one list. It survives the process, as part of the run's cursor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
 use http::{StatusCode, header};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use secrecy::SecretString;
@@ -15,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{
+    answer::{Answer, accept},
     circuit_breaker::{AfterFailure, Circuit, CircuitBreakerLayer, LOOK_AGAIN, OnOpenCircuit},
     ip_rate_limit::IpRateLimit,
     large_responses::LargeAnswers,
     rate_limit::{Limiters, ProcessLimit, Throttle},
     request::Get,
     response::{Call, ReadAnswer},
-    retry::{CountAttempts, StopRetrying, transient},
+    retry::{CountAttempts, transient},
     too_many_requests::ObeyRetryAfter,
     waits::Waits,
 };
@@ -31,7 +31,6 @@ use crate::{
         Metrics,
         ports::{BudgetStore, CredentialStore, PauseStore, RateLimitState, RequestCount, SourceError},
     },
-    response_headers::retry_after,
     salla::{
         auth::{
             refresh::{Auth, unauthorized},
@@ -42,10 +41,8 @@ use crate::{
         outbound::{plain_client, token_client},
         resources::api_resource::ReadOptions,
         wire::{
-            date,
-            envelope::Envelope,
-            error::{into_source_error, malformed},
-            refusal::{Refusal, complaint, is_no_such_record, is_salla_s, refusal},
+            error::into_source_error,
+            refusal::{Refusal, complaint, is_salla_s, refusal},
             secret::bearer,
         },
     },
@@ -67,14 +64,6 @@ pub struct SallaClient<C> {
     /// At one request.
     pub(in crate::salla) max_attempts: u32,
     pub(in crate::salla) reading: ReadOptions,
-}
-
-/// An answer of status 200.
-#[derive(Debug)]
-pub(in crate::salla) struct Answer {
-    pub envelope: Envelope,
-    /// What the server's clock showed.
-    pub served_at: Option<DateTime<Utc>>,
 }
 
 impl<C: CredentialStore> RateLimitState for SallaClient<C> {
@@ -262,40 +251,4 @@ impl<C: CredentialStore> SallaClient<C> {
             Err(error) => error,
         }
     }
-}
-
-fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
-    let status = response.status();
-    if status == StatusCode::TOO_MANY_REQUESTS || response.extensions().get() == Some(&StopRetrying::Pause) {
-        return Err(SourceError::RateLimited { retry_after: retry_after(response.headers()) });
-    }
-    let reason = format!("{status}: {}", complaint(&response));
-    if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
-        let per_row = status.is_server_error() && retry_after(response.headers()).is_none();
-        return Err(SourceError::Unavailable { reason, per_row });
-    }
-    if status.is_redirection() {
-        return Err(SourceError::Redirected { status: status.as_u16() });
-    }
-    if let StatusCode::NOT_FOUND | StatusCode::GONE = status
-        && is_no_such_record(&response)
-    {
-        // Any other envelope is a proxy's word, or that of a wrong address.
-        return Err(SourceError::Gone { reason });
-    }
-    if !status.is_success() {
-        return Err(SourceError::Rejected { reason });
-    }
-    let envelope = response
-        .extensions_mut()
-        .remove::<Arc<Envelope>>()
-        .and_then(Arc::into_inner)
-        .ok_or_else(|| malformed("the answer has no envelope"))?;
-    if envelope.failed_status() == Some(StatusCode::TOO_MANY_REQUESTS.as_u16()) {
-        return Err(SourceError::RateLimited { retry_after: retry_after(response.headers()) });
-    }
-    if let Some(contradiction) = envelope.contradiction() {
-        return Err(SourceError::Rejected { reason: format!("{contradiction}: {}", envelope.complaint()) });
-    }
-    Ok(Answer { envelope, served_at: date::of_answer(response.headers()) })
 }

@@ -1,5 +1,6 @@
 //! Requests: the client, its retries and limits, and the circuit breakers.
 
+pub mod answer;
 pub mod breakers;
 pub mod circuit_breaker;
 pub mod client;

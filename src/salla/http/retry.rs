@@ -54,6 +54,12 @@ pub enum StopRetrying {
     Pause,
 }
 
+/// How often a page is requested before it is divided. One or two single rows are requested next. A failure that passes
+/// does not divide a page.
+fn attempts_before_division(max_attempts: u32) -> u32 {
+    max_attempts.saturating_sub(2).max(max_attempts.saturating_sub(1).min(2)).max(1)
+}
+
 /// Counts the attempts at a request, and marks the last one.
 #[derive(Debug)]
 pub struct CountAttempts {
@@ -68,8 +74,7 @@ impl Middleware for CountAttempts {
             call.broken.add_one();
         }
         let attempts = |call: &Call| match call.divisible {
-            // Two rows of it are asked for next.
-            Divisible::Page if may_be_of_a_row(&result) => self.max_attempts.saturating_sub(2),
+            Divisible::Page if may_be_of_a_row(&result) => attempts_before_division(self.max_attempts),
             Divisible::Control => 1,
             // It is divided further, instead of being tried again.
             Divisible::PagePart if may_be_of_a_row(&result) => 1,
@@ -86,5 +91,16 @@ impl Middleware for CountAttempts {
             }
             Err(error) => Err(Error::middleware(LastAttempt(error))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_requested_twice_before_it_is_divided_where_attempts_allow() {
+        let attempts: Vec<u32> = (1..=6).map(attempts_before_division).collect();
+        assert_eq!(attempts, [1, 1, 2, 2, 3, 4]);
     }
 }

@@ -33,7 +33,7 @@ const ACCESS: &str = "SELECT current_setting('transaction_read_only') = 'on' AS 
 const SHOWN: usize = 200;
 
 impl Store {
-    pub(in crate::store) async fn check_ready(&self) -> Result<(), NotReady> {
+    pub(in crate::store) async fn ready(&self) -> Result<(), NotReady> {
         let look = async {
             if let Some(ago) = self.disk_failure.recent() {
                 return Err(NotReady::DiskFailure(ago));

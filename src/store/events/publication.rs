@@ -4,7 +4,7 @@ use migration::{MIGRATION_TABLE, quoted};
 use sea_orm::{ConnectionTrait, DbErr};
 
 use crate::{
-    domain::{self, with_resources},
+    domain::{Customer, Order, OrderStatus, Product, Resource},
     store::{
         Store,
         connection::setup_error::StoreError,
@@ -12,16 +12,17 @@ use crate::{
     },
 };
 
-macro_rules! tables {
-    ($($(#[$doc:meta])* $kind:ident($record:ident) = $word:literal, one $one:literal, told $told:expr;)+) => {
-        /// What a platform's warehouse is fed with: the records of every kind, and the lines of orders.
-        #[must_use]
-        pub fn published() -> Vec<&'static str> {
-            vec![$(<domain::$record as Stored>::table()),+, order_items::TABLE]
-        }
+/// The tables that feed a platform's warehouse: the records of every kind, and the items of orders.
+#[must_use]
+pub fn published() -> Vec<&'static str> {
+    let of_resource = |resource: &Resource| match resource {
+        Resource::Orders => Order::table(),
+        Resource::Products => Product::table(),
+        Resource::Customers => Customer::table(),
+        Resource::OrderStatuses => OrderStatus::table(),
     };
+    Resource::ALL.iter().map(of_resource).chain([order_items::TABLE]).collect()
 }
-with_resources!(tables);
 
 /// Tokens, the merchants, and this program's own affairs.
 #[must_use]

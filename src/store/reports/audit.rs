@@ -44,11 +44,7 @@ impl Store {
     }
 
     /// Entries older than `before`, newest first.
-    pub(in crate::store) async fn list_audit(
-        &self,
-        before: Option<i64>,
-        limit: u64,
-    ) -> Result<Vec<Audited>, TargetError> {
+    pub(in crate::store) async fn audit(&self, before: Option<i64>, limit: u64) -> Result<Vec<Audited>, TargetError> {
         let sql = "SELECT id, at, actor, action, merchant_id, run_id, CAST(detail AS text) AS detail \
                    FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2";
         self.call(|| async move {

@@ -12,11 +12,11 @@ use crate::{
 };
 
 impl Store {
-    pub(in crate::store) async fn read_drift(&self, filter: DriftFilter) -> Result<Vec<Drift>, TargetError> {
-        self.call(|| self.read_drift_once(filter)).await
+    pub(in crate::store) async fn drift(&self, filter: DriftFilter) -> Result<Vec<Drift>, TargetError> {
+        self.call(|| self.drift_once(filter)).await
     }
 
-    async fn read_drift_once(&self, filter: DriftFilter) -> Result<Vec<Drift>, DbErr> {
+    async fn drift_once(&self, filter: DriftFilter) -> Result<Vec<Drift>, DbErr> {
         let mut merchants: BTreeMap<MerchantId, Drift> = BTreeMap::new();
         for row in self.db.query_all_raw(self.statement(&runs(filter), values(filter))).await? {
             let (merchant, name) = (MerchantId(row.try_get("", "merchant_id")?), row.try_get("", "name")?);

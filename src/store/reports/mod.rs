@@ -4,3 +4,49 @@ pub mod audit;
 pub mod drift;
 pub mod overview;
 pub mod run_queries;
+
+use std::time::Duration;
+
+use super::Store;
+use crate::{
+    domain::{Drift, Found, Merchant, Run, RunId},
+    reconcile::ports::{Audited, DriftFilter, Gauges, NotReady, RunFilter, RunHistory, TargetError},
+};
+
+impl RunHistory for Store {
+    async fn runs(&self, filter: RunFilter) -> Result<Vec<Run>, TargetError> {
+        Self::runs(self, filter).await
+    }
+
+    async fn run(&self, id: RunId) -> Result<Option<Run>, TargetError> {
+        Self::run(self, id).await
+    }
+
+    async fn discrepancies(&self, id: RunId, skip: u64, limit: u64) -> Result<Vec<Found>, TargetError> {
+        Self::discrepancies(self, id, skip, limit).await
+    }
+
+    async fn drift(&self, filter: DriftFilter) -> Result<Vec<Drift>, TargetError> {
+        Self::drift(self, filter).await
+    }
+
+    async fn audit(&self, before: Option<i64>, limit: u64) -> Result<Vec<Audited>, TargetError> {
+        Self::audit(self, before, limit).await
+    }
+
+    async fn merchants(&self) -> Result<Vec<Merchant>, TargetError> {
+        self.call(|| self.register_rows()).await
+    }
+
+    async fn gauges(&self) -> Result<Gauges, TargetError> {
+        Self::gauges(self).await
+    }
+
+    async fn ready(&self) -> Result<(), NotReady> {
+        Self::ready(self).await
+    }
+
+    async fn prune(&self, keep: Duration) -> Result<u64, TargetError> {
+        Self::prune(self, keep).await
+    }
+}

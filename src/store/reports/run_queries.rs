@@ -20,7 +20,7 @@ use crate::{
 pub(in crate::store) const OVERDUE: Duration = Duration::from_secs(26 * 3600);
 
 impl Store {
-    pub(in crate::store) async fn list_runs(&self, filter: RunFilter) -> Result<Vec<Run>, TargetError> {
+    pub(in crate::store) async fn runs(&self, filter: RunFilter) -> Result<Vec<Run>, TargetError> {
         self.call(|| async {
             let mut query = run::Entity::find().order_by_desc(run::Column::Id).limit(filter.limit);
             if let Some(merchant) = filter.merchant {
@@ -40,7 +40,7 @@ impl Store {
         .await
     }
 
-    pub(in crate::store) async fn find_run(&self, id: RunId) -> Result<Option<Run>, TargetError> {
+    pub(in crate::store) async fn run(&self, id: RunId) -> Result<Option<Run>, TargetError> {
         self.call(|| async {
             let mut run: Vec<Run> =
                 run::Entity::find_by_id(id).one(&self.db).await?.map(read).transpose()?.into_iter().collect();
@@ -76,7 +76,7 @@ impl Store {
         Ok(())
     }
 
-    pub(in crate::store) async fn discrepancies_of(
+    pub(in crate::store) async fn discrepancies(
         &self,
         id: RunId,
         skip: u64,
@@ -97,11 +97,11 @@ impl Store {
         .await
     }
 
-    pub(in crate::store) async fn read_gauges(&self) -> Result<Gauges, TargetError> {
-        self.call(|| self.read_gauges_once()).await
+    pub(in crate::store) async fn gauges(&self) -> Result<Gauges, TargetError> {
+        self.call(|| self.gauges_once()).await
     }
 
-    async fn read_gauges_once(&self) -> Result<Gauges, DbErr> {
+    async fn gauges_once(&self) -> Result<Gauges, DbErr> {
         let txn = self.begin_read().await?;
         if self.dialect == Dialect::Postgres {
             // The one thing that reads the register whole: see `pool` for why nothing else may.
@@ -153,7 +153,7 @@ impl Store {
         Ok(gauges)
     }
 
-    pub(in crate::store) async fn remove_old_runs(&self, keep: Duration) -> Result<u64, TargetError> {
+    pub(in crate::store) async fn prune(&self, keep: Duration) -> Result<u64, TargetError> {
         let runs = format!(
             "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE finished_at IS NOT NULL AND finished_at < {} ORDER BY finished_at LIMIT {PRUNE_BATCH})",
             self.dialect.now_minus(keep)

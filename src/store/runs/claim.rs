@@ -23,7 +23,7 @@ const UNLESS_GLOBAL_PAUSE: &str = "NOT EXISTS (SELECT 1 FROM global_pause)";
 
 impl Store {
     /// Takes what is due: first the runs whose holder is gone, then those by hand, then by time.
-    pub(in crate::store) async fn take(&self, limit: u32) -> Result<ClaimedRuns, TargetError> {
+    pub(in crate::store) async fn claim(&self, limit: u32) -> Result<ClaimedRuns, TargetError> {
         let room = |taken: &[QueryResult]| limit.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
         let mut taken = Vec::new();
         if let Some(from) = self.frontier.place() {

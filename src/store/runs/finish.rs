@@ -20,15 +20,15 @@ use crate::{
 
 impl Store {
     /// Status, totals, watermark and the event, in one transaction.
-    pub(in crate::store) async fn end(&self, lease: &Lease, ending: RunOutcome) -> Result<Run, TargetError> {
+    pub(in crate::store) async fn finish(&self, lease: &Lease, ending: RunOutcome) -> Result<Run, TargetError> {
         let ending = &ending;
-        let ended = self.call(|| self.end_once(lease, ending)).await?;
+        let ended = self.call(|| self.finish_once(lease, ending)).await?;
         let row = ended.ok_or(TargetError::LeaseLost(lease.run_id))?;
         row.try_into().map_err(|error: crate::domain::UnknownWord| TargetError::Refused(error.into()))
     }
 
     /// `None`: the lease is lost.
-    async fn end_once(&self, lease: &Lease, ending: &RunOutcome) -> Result<Option<run::Model>, DbErr> {
+    async fn finish_once(&self, lease: &Lease, ending: &RunOutcome) -> Result<Option<run::Model>, DbErr> {
         if self.can_end_in_one_statement(ending) {
             return self.end_in_one_statement(lease, ending).await;
         }
@@ -162,7 +162,7 @@ impl Store {
     }
 
     /// Ends a run that waits; asks one that runs to stop at its next page.
-    pub(in crate::store) async fn ask_to_cancel(&self, id: RunId, by: &Actor) -> Result<Option<bool>, TargetError> {
+    pub(in crate::store) async fn cancel(&self, id: RunId, by: &Actor) -> Result<Option<bool>, TargetError> {
         let sql = format!(
             "UPDATE runs SET cancel_requested = $1, \
              finished_at = CASE status WHEN 'queued' THEN {} ELSE finished_at END, \

@@ -149,7 +149,7 @@ impl Store {
     }
 
     /// Renews the leases that are still held.
-    pub(in crate::store) async fn renew(&self, held: &[Lease]) -> Result<Vec<Lease>, TargetError> {
+    pub(in crate::store) async fn renew_leases(&self, held: &[Lease]) -> Result<Vec<Lease>, TargetError> {
         let this_lease = |lease: &Lease| {
             Condition::all().add(run::Column::Id.eq(lease.run_id)).add(run::Column::Epoch.eq(lease.epoch))
         };

@@ -6,9 +6,99 @@ pub mod fence;
 pub mod finish;
 pub mod idempotency;
 pub mod lease;
-pub mod ledger;
 pub mod queue;
 pub mod queue_position;
 pub mod release;
 pub mod schedule;
 pub mod unrecorded_waits;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::Store;
+use crate::{
+    domain::{Run, RunId, Wait},
+    reconcile::ports::{
+        Actor, ClaimedRuns, EndedSweep, EnqueueOutcome, GlobalPause, Lease, NewRun, RecordedSweep, Released,
+        RunOutcome, RunQueue, ScheduleStore, StartOutcome, SweepDecision, TargetError,
+    },
+};
+
+impl RunQueue for Store {
+    async fn enqueue(&self, run: NewRun) -> Result<EnqueueOutcome, TargetError> {
+        Self::enqueue(self, run).await
+    }
+
+    async fn start(&self, run: NewRun) -> Result<StartOutcome, TargetError> {
+        Self::start(self, run).await
+    }
+
+    async fn claim(&self, limit: u32) -> Result<ClaimedRuns, TargetError> {
+        Self::claim(self, limit).await
+    }
+
+    async fn global_pause(&self) -> Result<Option<GlobalPause>, TargetError> {
+        self.call(|| self.find_global_pause(&self.db)).await
+    }
+
+    async fn renew_leases(&self, held: &[Lease]) -> Result<Vec<Lease>, TargetError> {
+        Self::renew_leases(self, held).await
+    }
+
+    async fn finish(&self, lease: &Lease, ending: RunOutcome) -> Result<Run, TargetError> {
+        Self::finish(self, lease, ending).await
+    }
+
+    async fn release(&self, lease: &Lease, pause: Duration, wait: Option<&Wait>) -> Result<Released, TargetError> {
+        self.release_run(lease, (pause, wait), false).await
+    }
+
+    async fn release_after_failure(
+        &self,
+        lease: &Lease,
+        pause: Duration,
+        wait: Option<&Wait>,
+    ) -> Result<Released, TargetError> {
+        self.release_run(lease, (pause, wait), true).await
+    }
+
+    async fn note_wait(&self, lease: &Lease, wait: Option<(&Wait, Duration)>) -> Result<(), TargetError> {
+        Self::note_wait(self, lease, wait).await
+    }
+
+    async fn yield_run(&self, lease: &Lease) -> Result<bool, TargetError> {
+        Self::yield_run(self, lease).await
+    }
+
+    async fn cancel(&self, run: RunId, by: &Actor) -> Result<Option<bool>, TargetError> {
+        Self::cancel(self, run, by).await
+    }
+}
+
+impl ScheduleStore for Store {
+    async fn last_sweep(&self, cron: &str) -> Result<Option<DateTime<Utc>>, TargetError> {
+        Self::last_sweep(self, cron).await
+    }
+
+    async fn record_sweep(
+        &self,
+        scheduled_for: DateTime<Utc>,
+        cron: &str,
+        decision: SweepDecision,
+    ) -> Result<Option<RecordedSweep>, TargetError> {
+        Self::record_sweep(self, scheduled_for, cron, decision).await
+    }
+
+    async fn enqueue_deferred(&self) -> Result<RecordedSweep, TargetError> {
+        Self::enqueue_deferred(self).await
+    }
+
+    async fn ended_sweeps(&self) -> Result<Vec<EndedSweep>, TargetError> {
+        Self::ended_sweeps(self).await
+    }
+
+    async fn now(&self) -> Result<DateTime<Utc>, TargetError> {
+        self.call(|| self.clock(&self.db)).await
+    }
+}

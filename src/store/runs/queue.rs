@@ -26,17 +26,17 @@ use crate::{
 const BY_HAND: i64 = 10;
 
 impl Store {
-    pub(in crate::store) async fn put(&self, new: NewRun) -> Result<EnqueueOutcome, TargetError> {
+    pub(in crate::store) async fn enqueue(&self, new: NewRun) -> Result<EnqueueOutcome, TargetError> {
         let id = Uuid::now_v7();
         let (new, audit) = (&new, &triggered(id, &new));
-        let done = self.call(|| self.put_once(id, new, audit)).await?;
+        let done = self.call(|| self.enqueue_once(id, new, audit)).await?;
         if done == EnqueueOutcome::Queued(id) {
             audit.tell();
         }
         Ok(done)
     }
 
-    async fn put_once(&self, id: RunId, new: &NewRun, audit: &Audit) -> Result<EnqueueOutcome, DbErr> {
+    async fn enqueue_once(&self, id: RunId, new: &NewRun, audit: &Audit) -> Result<EnqueueOutcome, DbErr> {
         let txn = self.begin_write().await?;
         // Of two requests for a run the second sees the first's.
         let state = self.standing(&txn, new.merchant).await?.map(MerchantStatus::state);

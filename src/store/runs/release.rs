@@ -16,7 +16,7 @@ use crate::{
 impl Store {
     /// Back into the queue at its cursor; the attempt is not counted, but a setback is. One that was to be cancelled
     /// ends so.
-    pub(in crate::store) async fn give_back(
+    pub(in crate::store) async fn release_run(
         &self,
         lease: &Lease,
         (pause, wait): (Duration, Option<&Wait>),
@@ -71,7 +71,7 @@ impl Store {
     }
 
     /// What a run that a worker holds waits for.
-    pub(in crate::store) async fn show_wait(
+    pub(in crate::store) async fn note_wait(
         &self,
         lease: &Lease,
         wait: Option<(&Wait, Duration)>,
@@ -93,7 +93,7 @@ impl Store {
 
     /// Back into the queue at its cursor, behind all that is due, where anything of another merchant's is. The attempt is
     /// not counted. False: the run goes on, or the lease is lost.
-    pub(in crate::store) async fn give_up_turn(&self, lease: &Lease) -> Result<bool, TargetError> {
+    pub(in crate::store) async fn yield_run(&self, lease: &Lease) -> Result<bool, TargetError> {
         let sql = format!(
             "UPDATE runs SET status = 'queued', worker_id = NULL, lease_expires_at = NULL, attempt = attempt - 1, \
              scheduled_at = {now}, priority = 0 \

@@ -24,7 +24,7 @@ fn deferred(merchants: &[MerchantId]) -> Result<Option<String>, DbErr> {
 }
 
 impl Store {
-    pub(in crate::store) async fn newest_sweep(&self, cron: &str) -> Result<Option<DateTime<Utc>>, TargetError> {
+    pub(in crate::store) async fn last_sweep(&self, cron: &str) -> Result<Option<DateTime<Utc>>, TargetError> {
         self.call(|| async move {
             let sql = "SELECT scheduled_for FROM sweeps WHERE cron = $1 AND {} IS NOT NULL ORDER BY scheduled_for DESC LIMIT 1";
             let sql = sql.replace("{}", &self.dialect.comparable("scheduled_for"));
@@ -34,17 +34,17 @@ impl Store {
         .await
     }
 
-    pub(in crate::store) async fn insert_sweep(
+    pub(in crate::store) async fn record_sweep(
         &self,
         scheduled_for: DateTime<Utc>,
         cron: &str,
         decision: SweepDecision,
     ) -> Result<Option<RecordedSweep>, TargetError> {
-        self.call(|| self.insert_sweep_once(scheduled_for, cron, decision)).await
+        self.call(|| self.record_sweep_once(scheduled_for, cron, decision)).await
     }
 
     /// The record and the runs in one transaction: a process that dies in between leaves neither.
-    async fn insert_sweep_once(
+    async fn record_sweep_once(
         &self,
         scheduled_for: DateTime<Utc>,
         cron: &str,
@@ -83,11 +83,11 @@ impl Store {
 
     /// Makes the runs of earlier sweeps whose merchants another session held; a later firing of the same schedule has
     /// made them superfluous.
-    pub(in crate::store) async fn make_deferred_runs(&self) -> Result<RecordedSweep, TargetError> {
-        self.call(|| self.make_deferred_runs_once()).await
+    pub(in crate::store) async fn enqueue_deferred(&self) -> Result<RecordedSweep, TargetError> {
+        self.call(|| self.enqueue_deferred_once()).await
     }
 
-    async fn make_deferred_runs_once(&self) -> Result<RecordedSweep, DbErr> {
+    async fn enqueue_deferred_once(&self) -> Result<RecordedSweep, DbErr> {
         let sql = "SELECT scheduled_for, cron, outcome, deferred, \
                    EXISTS (SELECT 1 FROM sweeps l WHERE l.cron = f.cron AND l.scheduled_for > f.scheduled_for AND l.outcome <> 'skipped') AS outlived \
                    FROM sweeps f WHERE deferred IS NOT NULL AND NOT EXISTS (SELECT 1 FROM global_pause) ORDER BY scheduled_for";
@@ -201,12 +201,12 @@ impl Store {
         Ok(recorded)
     }
 
-    pub(in crate::store) async fn close_sweeps(&self) -> Result<Vec<EndedSweep>, TargetError> {
-        self.call(|| self.close_sweeps_once()).await
+    pub(in crate::store) async fn ended_sweeps(&self) -> Result<Vec<EndedSweep>, TargetError> {
+        self.call(|| self.ended_sweeps_once()).await
     }
 
     /// The update hands each sweep to one process only, which keeps what its runs came to.
-    async fn close_sweeps_once(&self) -> Result<Vec<EndedSweep>, DbErr> {
+    async fn ended_sweeps_once(&self) -> Result<Vec<EndedSweep>, DbErr> {
         let txn = self.begin_write().await?;
         let sql = format!(
             "UPDATE sweeps SET ended_at = {now} WHERE ended_at IS NULL AND deferred IS NULL \

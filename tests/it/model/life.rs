@@ -10,7 +10,7 @@ use salla_reconciler::{
     domain::{MerchantId, Request, Resource, RunStatus, Trigger},
     reconcile::{
         Ended, OnStop, ProgressSender,
-        ports::{Actor, EnqueueOutcome, Ledger, MerchantRegistry, NewRun, Registration, Tokens},
+        ports::{Actor, EnqueueOutcome, MerchantRegistry, NewRun, Registration, RunQueue, Tokens},
     },
     salla::OnOpenCircuit,
     simulator::{DayBounds, Item, ListOrder, Shop, Simulator, Ties, World},

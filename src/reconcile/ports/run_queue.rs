@@ -4,11 +4,8 @@ use std::{future::Future, time::Duration};
 
 use chrono::{DateTime, Utc};
 
-use super::{Actor, Audited, Backlog, Claim, EndedSweep, Lease, NotReady, RecordedSweep, SweepDecision, TargetError};
-use crate::domain::{
-    Drift, Failure, Found, Merchant, MerchantId, MerchantState, Period, Request, Resource, ResourceRun, Run, RunId,
-    RunStatus, Trigger, Wait,
-};
+use super::{Actor, Claim, Lease, TargetError};
+use crate::domain::{Failure, MerchantId, Request, Resource, ResourceRun, Run, RunId, RunStatus, Trigger, Wait};
 
 /// A run to be made.
 #[derive(Debug, Clone)]
@@ -126,56 +123,6 @@ pub enum Released {
     LeaseLost,
 }
 
-/// Which runs to list.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RunFilter {
-    /// Of this merchant.
-    pub merchant: Option<MerchantId>,
-    /// With this status.
-    pub status: Option<RunStatus>,
-    /// Older than this one.
-    pub before: Option<RunId>,
-    /// At most so many.
-    pub limit: u64,
-}
-
-/// The merchant and the period of the drift.
-#[derive(Debug, Clone, Copy)]
-pub struct DriftFilter {
-    /// Of this merchant.
-    pub merchant: Option<MerchantId>,
-    /// Found by the runs that ended in it.
-    pub period: Period,
-}
-
-/// How many runs are removed at once.
-pub const PRUNE_BATCH: u64 = 1000;
-
-/// What the scrape shows of the database.
-#[derive(Debug, Clone, Default)]
-pub struct Gauges {
-    /// Runs that a worker holds.
-    pub runs_active: u64,
-    /// Runs that wait.
-    pub runs_queued: u64,
-    /// Of those, the ones whose time has come.
-    pub runs_due: u64,
-    /// Merchants by state.
-    pub merchants: Vec<(MerchantState, u64)>,
-    /// Active merchants that nothing has covered for longer than a day and two hours.
-    pub merchants_overdue: u64,
-    /// The newest end of a run that succeeded.
-    pub last_success: Option<DateTime<Utc>>,
-    /// The watermark that lies furthest back, of the active merchants.
-    pub oldest_watermark: Option<DateTime<Utc>>,
-    /// The latest firing of any schedule that was not skipped, or when one was first started.
-    pub last_sweep: Option<DateTime<Utc>>,
-    /// All stores are paused.
-    pub global_pause: bool,
-    /// The events that are to be delivered; `None`: no events are sent.
-    pub backlog: Option<Backlog>,
-}
-
 /// All stores are paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GlobalPause {
@@ -185,14 +132,14 @@ pub struct GlobalPause {
     pub by: String,
 }
 
-/// The ledger of runs, which is also their queue. Every time is the database's own.
-pub trait Ledger: Send + Sync + Clone + 'static {
+/// The queue of runs. Every time is the database's own.
+pub trait RunQueue: Send + Sync + Clone + 'static {
     /// Puts a run into the queue, unless its key says that it was put there within the last day.
     fn enqueue(&self, run: NewRun) -> impl Future<Output = Result<EnqueueOutcome, TargetError>> + Send;
 
     /// Makes a run and claims it at once, for the foreground. An orphan whose lease has lapsed is ended
     /// as `abandoned`: the new run covers its window.
-    fn begin(&self, run: NewRun) -> impl Future<Output = Result<StartOutcome, TargetError>> + Send;
+    fn start(&self, run: NewRun) -> impl Future<Output = Result<StartOutcome, TargetError>> + Send;
 
     /// Takes up to `limit` runs that are due, or whose holder is gone; never two of one merchant.
     fn claim(&self, limit: u32) -> impl Future<Output = Result<ClaimedRuns, TargetError>> + Send;
@@ -202,7 +149,7 @@ pub trait Ledger: Send + Sync + Clone + 'static {
 
     /// Renews these leases, and returns those whose runs go on: still held, not to be cancelled, and, but for those
     /// of the foreground, not while all stores are paused.
-    fn heartbeat(&self, held: &[Lease]) -> impl Future<Output = Result<Vec<Lease>, TargetError>> + Send;
+    fn renew_leases(&self, held: &[Lease]) -> impl Future<Output = Result<Vec<Lease>, TargetError>> + Send;
 
     /// Ends a run: status, totals, watermark, and the run that takes up the rest, in one transaction, fenced.
     fn finish(&self, lease: &Lease, ending: RunOutcome) -> impl Future<Output = Result<Run, TargetError>> + Send;
@@ -233,61 +180,8 @@ pub trait Ledger: Send + Sync + Clone + 'static {
 
     /// Gives a run back at its cursor, without spending an attempt, to be taken up behind all that is due by now; false
     /// when nothing of another merchant's is, and the run goes on.
-    fn make_way(&self, lease: &Lease) -> impl Future<Output = Result<bool, TargetError>> + Send;
+    fn yield_run(&self, lease: &Lease) -> impl Future<Output = Result<bool, TargetError>> + Send;
 
     /// Asks for a run's end: `None` unknown, `Some(false)` it has ended already.
     fn cancel(&self, run: RunId, by: &Actor) -> impl Future<Output = Result<Option<bool>, TargetError>> + Send;
-
-    /// The newest sweep of the schedule `cron`.
-    fn last_sweep(&self, cron: &str) -> impl Future<Output = Result<Option<DateTime<Utc>>, TargetError>> + Send;
-
-    /// Records a sweep and enqueues its runs, in one transaction; `None` when another process did.
-    fn record_sweep(
-        &self,
-        scheduled_for: DateTime<Utc>,
-        cron: &str,
-        decision: SweepDecision,
-    ) -> impl Future<Output = Result<Option<RecordedSweep>, TargetError>> + Send;
-
-    /// Enqueues the runs of earlier sweeps whose merchants another session had locked.
-    fn fire_deferred(&self) -> impl Future<Output = Result<RecordedSweep, TargetError>> + Send;
-
-    /// The database's clock.
-    fn now(&self) -> impl Future<Output = Result<DateTime<Utc>, TargetError>> + Send;
-
-    /// The runs that match, newest first.
-    fn runs(&self, filter: RunFilter) -> impl Future<Output = Result<Vec<Run>, TargetError>> + Send;
-
-    /// One run.
-    fn run(&self, id: RunId) -> impl Future<Output = Result<Option<Run>, TargetError>> + Send;
-
-    /// What was wrong, of one run, in the order in which it was found, after so many and at most so many.
-    fn discrepancies(
-        &self,
-        id: RunId,
-        skip: u64,
-        limit: u64,
-    ) -> impl Future<Output = Result<Vec<Found>, TargetError>> + Send;
-
-    /// What the runs of a period found, of each merchant that had one: the largest drift first, then by id.
-    fn drift(&self, filter: DriftFilter) -> impl Future<Output = Result<Vec<Drift>, TargetError>> + Send;
-
-    /// Who did what, newest first: at most so many, of those that are older than the entry `before`.
-    fn audit(&self, before: Option<i64>, limit: u64) -> impl Future<Output = Result<Vec<Audited>, TargetError>> + Send;
-
-    /// The register.
-    fn merchants(&self) -> impl Future<Output = Result<Vec<Merchant>, TargetError>> + Send;
-
-    /// What the scrape shows.
-    fn gauges(&self) -> impl Future<Output = Result<Gauges, TargetError>> + Send;
-
-    /// Whether the database answers and has this version's schema; the error says what is wrong.
-    fn ready(&self) -> impl Future<Output = Result<(), NotReady>> + Send;
-
-    /// The sweeps whose last run has ended, each returned to one caller only.
-    fn ended_sweeps(&self) -> impl Future<Output = Result<Vec<EndedSweep>, TargetError>> + Send;
-
-    /// Removes some ended runs older than `keep`, with their discrepancies, and returns how many; fewer than
-    /// [`PRUNE_BATCH`]: there are no more.
-    fn prune(&self, keep: Duration) -> impl Future<Output = Result<u64, TargetError>> + Send;
 }

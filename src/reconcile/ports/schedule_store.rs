@@ -1,6 +1,8 @@
 //! Firings of the schedule, and the sweeps that they begin.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
+
+use super::TargetError;
 
 use chrono::{DateTime, Utc};
 
@@ -44,4 +46,27 @@ pub struct EndedSweep {
     pub runs: Vec<(RunStatus, u64, Totals)>,
     /// Merchants that got no run of it, for they had a scheduled run in the queue.
     pub already_queued: u64,
+}
+
+/// The sweeps of the schedule, on record.
+pub trait ScheduleStore: Send + Sync + Clone + 'static {
+    /// The newest sweep of the schedule `cron`.
+    fn last_sweep(&self, cron: &str) -> impl Future<Output = Result<Option<DateTime<Utc>>, TargetError>> + Send;
+
+    /// Records a sweep and enqueues its runs, in one transaction; `None` when another process did.
+    fn record_sweep(
+        &self,
+        scheduled_for: DateTime<Utc>,
+        cron: &str,
+        decision: SweepDecision,
+    ) -> impl Future<Output = Result<Option<RecordedSweep>, TargetError>> + Send;
+
+    /// Enqueues the runs of earlier sweeps whose merchants another session had locked.
+    fn enqueue_deferred(&self) -> impl Future<Output = Result<RecordedSweep, TargetError>> + Send;
+
+    /// The sweeps whose last run has ended, each returned to one caller only.
+    fn ended_sweeps(&self) -> impl Future<Output = Result<Vec<EndedSweep>, TargetError>> + Send;
+
+    /// The database's clock.
+    fn now(&self) -> impl Future<Output = Result<DateTime<Utc>, TargetError>> + Send;
 }

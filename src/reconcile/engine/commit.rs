@@ -1,0 +1,78 @@
+//! Commits pages: at once, or a moment later where nothing on them differs.
+
+use super::{EngineError, ResourceState, RunContext, RunProgress};
+use crate::{
+    domain::Record,
+    reconcile::ports::{Batch, Cursor, PageCommit, Target},
+};
+
+impl<S, T> RunContext<'_, S, T> {
+    /// Commits a batch now or, where nothing of it differs, soon.
+    pub(super) async fn commit<R>(
+        &self,
+        mut batch: Batch<R>,
+        state: &mut ResourceState,
+        progress: &mut RunProgress,
+    ) -> Result<(), EngineError>
+    where
+        R: Record,
+        T: Target<R>,
+    {
+        let ids = batch.records.iter().map(|record| record.record.id()).chain(batch.gone.iter().map(|(id, _)| *id));
+        batch.recovered = ids.filter(|id| state.reader.has_failed(*id)).collect();
+        let unreadable = batch.unreadable.iter().chain(&batch.counted_already);
+        state.unreadable.extend(unreadable.filter_map(|bad| bad.id));
+        let cursor = state.reader.cursor();
+        progress.commits_ever = cursor.commits;
+        match progress.pending.take(batch, cursor) {
+            Some(batch) => self.write(batch, cursor, progress).await,
+            None => match progress.pending.due() {
+                Some((batch, cursor)) => self.write::<R>(batch, &cursor, progress).await,
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Commits or counts the pages that wait at the end of a kind of record; `error`: what ended it.
+    pub(super) async fn commit_rest<R>(&self, error: Option<&EngineError>, progress: &mut RunProgress)
+    where
+        R: Record,
+        T: Target<R>,
+    {
+        match error {
+            None => {
+                let RunProgress { parts, at, pending, .. } = progress;
+                pending.absorb(&mut parts[*at].totals);
+            }
+            // Nothing can be written now.
+            Some(EngineError::Target(_)) => {}
+            Some(_) => {
+                if let Some((batch, cursor)) = progress.pending.rest()
+                    && let Err(error) = self.write::<R>(batch, &cursor, progress).await
+                {
+                    tracing::debug!(error = %error, "the last pages are not committed, and will be read again");
+                }
+            }
+        }
+    }
+
+    async fn write<R>(&self, batch: Batch<R>, cursor: &Cursor, progress: &mut RunProgress) -> Result<(), EngineError>
+    where
+        R: Record,
+        T: Target<R>,
+    {
+        let commit = PageCommit {
+            batch: &batch,
+            parts: &progress.parts,
+            at: progress.at,
+            requests: progress.requests.get(),
+            cursor,
+            dry_run: self.claim.request.dry_run,
+        };
+        let committed = self.target.commit(&self.claim.lease, commit).await?;
+        progress.part().totals = committed.totals;
+        progress.commits += 1;
+        progress.pending.committed();
+        if committed.cancel { Err(EngineError::Cancelled) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,80 @@
+//! What a run got done, and where it stands.
+
+use std::collections::HashSet;
+
+use super::{EngineError, list_reader::ListReader, pending_commit::PendingCommit, time_slice::TimeSlice};
+use crate::{
+    domain::ResourceRun,
+    reconcile::ports::{Cursor, Lease, RequestCount, RunQueue},
+};
+
+/// What a run got done. It is kept up to date page by page, so that it is known whatever ends the run.
+#[derive(Debug, Default)]
+pub struct RunProgress {
+    /// What the run does about each kind of record.
+    pub parts: Vec<ResourceRun>,
+    /// The part that is reconciled.
+    pub at: usize,
+    /// Requests to Salla.
+    pub requests: RequestCount,
+    /// Commits since the claim.
+    pub commits: u32,
+    /// Commits since the run began.
+    pub commits_ever: u32,
+    /// How long the run may go on while others wait; `None`: to its end.
+    pub time_slice: Option<TimeSlice>,
+    /// Pages that are not committed yet.
+    pub pending: PendingCommit,
+}
+
+impl RunProgress {
+    /// The part that is reconciled.
+    pub fn part(&mut self) -> &mut ResourceRun {
+        &mut self.parts[self.at]
+    }
+
+    /// Shows where the lists are read.
+    pub fn note_position(&mut self, cursor: &Cursor) {
+        let part = self.part();
+        part.observed_at = cursor.observed_at;
+        part.unidentified = cursor.unidentified;
+        part.listing = Some(cursor.listing);
+    }
+
+    /// Requeues the run if its time slice is used up and others wait. Only after a commit: each slice makes progress.
+    pub async fn yield_if_due(&mut self, queue: &impl RunQueue, lease: &Lease) -> Result<(), EngineError> {
+        if self.pending.is_empty()
+            && let Some(time_slice) = &mut self.time_slice
+            && time_slice.is_over(queue, lease).await?
+        {
+            return Err(EngineError::Yielded);
+        }
+        Ok(())
+    }
+}
+
+/// One kind of record while it is reconciled.
+#[derive(Debug)]
+pub struct ResourceState {
+    /// The way through the lists.
+    pub reader: ListReader,
+    /// The requests of the run.
+    pub requests: RequestCount,
+    /// Records that this run could not read.
+    pub unreadable: HashSet<i64>,
+    /// Failed records that are left to the next run.
+    pub deferred: usize,
+}
+
+impl ResourceState {
+    /// Nothing has been read.
+    pub fn new(reader: ListReader, requests: RequestCount) -> Self {
+        Self { reader, requests, unreadable: HashSet::new(), deferred: 0 }
+    }
+
+    /// Some records that are probably readable: lists showed them, and neither this run nor an earlier one found them
+    /// unreadable. They tell whether an error concerns `ids` alone or the whole merchant.
+    pub fn controls(&self, ids: &[i64]) -> Vec<i64> {
+        self.reader.controls(ids, &self.unreadable)
+    }
+}

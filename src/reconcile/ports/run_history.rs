@@ -1,0 +1,94 @@
+//! What people and scrapes read of runs.
+
+use std::{future::Future, time::Duration};
+
+use chrono::{DateTime, Utc};
+
+use super::{Audited, Backlog, NotReady, TargetError};
+use crate::domain::{Drift, Found, Merchant, MerchantId, MerchantState, Period, Run, RunId, RunStatus};
+
+/// Which runs to list.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunFilter {
+    /// Of this merchant.
+    pub merchant: Option<MerchantId>,
+    /// With this status.
+    pub status: Option<RunStatus>,
+    /// Older than this one.
+    pub before: Option<RunId>,
+    /// At most so many.
+    pub limit: u64,
+}
+
+/// The merchant and the period of the drift.
+#[derive(Debug, Clone, Copy)]
+pub struct DriftFilter {
+    /// Of this merchant.
+    pub merchant: Option<MerchantId>,
+    /// Found by the runs that ended in it.
+    pub period: Period,
+}
+
+/// How many runs are removed at once.
+pub const PRUNE_BATCH: u64 = 1000;
+
+/// What the scrape shows of the database.
+#[derive(Debug, Clone, Default)]
+pub struct Gauges {
+    /// Runs that a worker holds.
+    pub runs_active: u64,
+    /// Runs that wait.
+    pub runs_queued: u64,
+    /// Of those, the ones whose time has come.
+    pub runs_due: u64,
+    /// Merchants by state.
+    pub merchants: Vec<(MerchantState, u64)>,
+    /// Active merchants that nothing has covered for longer than a day and two hours.
+    pub merchants_overdue: u64,
+    /// The newest end of a run that succeeded.
+    pub last_success: Option<DateTime<Utc>>,
+    /// The watermark that lies furthest back, of the active merchants.
+    pub oldest_watermark: Option<DateTime<Utc>>,
+    /// The latest firing of any schedule that was not skipped, or when one was first started.
+    pub last_sweep: Option<DateTime<Utc>>,
+    /// All stores are paused.
+    pub global_pause: bool,
+    /// The events that are to be delivered; `None`: no events are sent.
+    pub backlog: Option<Backlog>,
+}
+
+/// The runs that were, and what they found.
+pub trait RunHistory: Send + Sync + Clone + 'static {
+    /// The runs that match, newest first.
+    fn runs(&self, filter: RunFilter) -> impl Future<Output = Result<Vec<Run>, TargetError>> + Send;
+
+    /// One run.
+    fn run(&self, id: RunId) -> impl Future<Output = Result<Option<Run>, TargetError>> + Send;
+
+    /// What was wrong, of one run, in the order in which it was found, after so many and at most so many.
+    fn discrepancies(
+        &self,
+        id: RunId,
+        skip: u64,
+        limit: u64,
+    ) -> impl Future<Output = Result<Vec<Found>, TargetError>> + Send;
+
+    /// What the runs of a period found, of each merchant that had one: the largest drift first, then by id.
+    fn drift(&self, filter: DriftFilter) -> impl Future<Output = Result<Vec<Drift>, TargetError>> + Send;
+
+    /// Who did what, newest first: at most so many, of those that are older than the entry `before`.
+    fn audit(&self, before: Option<i64>, limit: u64) -> impl Future<Output = Result<Vec<Audited>, TargetError>> + Send;
+
+    /// The register.
+    fn merchants(&self) -> impl Future<Output = Result<Vec<Merchant>, TargetError>> + Send;
+
+    /// What the scrape shows.
+    fn gauges(&self) -> impl Future<Output = Result<Gauges, TargetError>> + Send;
+
+    /// Whether the database answers and has this version's schema; the error says what is wrong.
+    fn ready(&self) -> impl Future<Output = Result<(), NotReady>> + Send;
+
+    /// Removes some ended runs older than `keep`, with their discrepancies, and returns how many; fewer than
+    /// [`PRUNE_BATCH`]: there are no more.
+    fn prune(&self, keep: Duration) -> impl Future<Output = Result<u64, TargetError>> + Send;
+}

@@ -1,0 +1,24 @@
+//! A page, as the walk sees it.
+
+use chrono::{DateTime, Utc};
+
+/// What tells one row of a list from another, and in which order they stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowKey {
+    /// Salla's id; of a row that has none, a negative number made of its content.
+    pub id: i64,
+    /// When it was last changed, if the row says so.
+    pub updated_at: Option<DateTime<Utc>>,
+    /// When it was created, likewise.
+    pub created_at: Option<DateTime<Utc>>,
+}
+
+/// One page, as the walk sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'a> {
+    pub rows: &'a [RowKey],
+    pub total_pages: Option<u32>,
+    pub total: Option<u64>,
+    /// A row broke an earlier answer to the same request, and is not among the rows.
+    pub is_broken: bool,
+}
