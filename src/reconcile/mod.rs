@@ -25,3 +25,6 @@ pub use self::{
     },
     walk::ListWalk,
 };
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Pages, details, missing records and commits.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    fake_salla::{FakeSalla, Shown, order, unavailable},
+    fake_store::{FakeStore, Left, claim},
+    runner,
+};
+use crate::{
+    domain::{FailureKind, Resource, RunStatus},
+    reconcile::ports::{Claim, RunOutcome, SourceError},
+};
+
+/// Executes a run of the orders to its end.
+async fn reconcile(salla: &FakeSalla, store: &FakeStore, claim: Claim) -> RunOutcome {
+    runner(salla, store, &[Resource::Orders]).execute(claim, &CancellationToken::new()).await;
+    store.outcome()
+}
+
+fn counts(outcome: &RunOutcome) -> [u64; 5] {
+    let totals = outcome.parts[0].totals;
+    [totals.created, totals.updated, totals.unchanged, totals.skipped, totals.failed]
+}
+
+#[tokio::test(start_paused = true)]
+async fn missing_and_stale_records_are_written_and_others_left() {
+    let (salla, store) = (FakeSalla::with((1..=25).map(|id| order(id, 100 + id))), FakeStore::default());
+    (1..=5).for_each(|id| store.store(&order(id, 100 + id)));
+    (6..=8).for_each(|id| store.store(&order(id, 1)));
+    let outcome = reconcile(&salla, &store, claim(1)).await;
+    assert_eq!(outcome.status, RunStatus::Succeeded, "{outcome:?}");
+    assert_eq!(counts(&outcome), [17, 3, 5, 0, 0]);
+    assert_eq!(store.present(), (1..=25).collect::<Vec<_>>());
+    assert_eq!(outcome.watermarks.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_page_is_looked_up_once() {
+    let (salla, store) = (FakeSalla::with((1..=30).map(|id| order(id, id))), FakeStore::default());
+    let outcome = reconcile(&salla, &store, claim(1)).await;
+    assert!(store.0.lock().lookups as u64 <= outcome.requests, "{} requests", outcome.requests);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_before_an_error_are_committed() {
+    let (salla, store) = (FakeSalla::with((1..=30).map(|id| order(id, id))), FakeStore::default());
+    salla.fail_list(Resource::Orders, 2, unavailable);
+    let outcome = reconcile(&salla, &store, claim(1)).await;
+    assert_eq!(counts(&outcome), [20, 0, 0, 0, 0]);
+    assert_eq!(outcome.failure.unwrap().kind, FailureKind::SallaUnavailable);
+    assert!(store.present().len() == 20 && outcome.watermarks.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_run_ends_at_its_next_commit() {
+    let (salla, store) = (FakeSalla::with((1..=30).map(|id| order(id, id))), FakeStore::default());
+    store.0.lock().cancel = true;
+    let outcome = reconcile(&salla, &store, claim(1)).await;
+    assert_eq!((outcome.status, store.0.lock().commits.len()), (RunStatus::Cancelled, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_yields_after_its_time_slice_where_others_wait() {
+    for (others_wait, latency, yields) in [(true, 61, true), (false, 61, false), (true, 1, false)] {
+        let (salla, store) = (FakeSalla::with((1..=30).map(|id| order(id, id))), FakeStore::default());
+        salla.0.lock().latency = Duration::from_secs(latency);
+        store.0.lock().others_wait = others_wait;
+        runner(&salla, &store, &[Resource::Orders]).execute(claim(1), &CancellationToken::new()).await;
+        assert_eq!(matches!(store.left(), Left::Yielded), yields, "{others_wait} {latency}");
+        assert!(!store.present().is_empty(), "a slice makes progress");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_record_that_is_not_listed_is_asked_for_and_marked_deleted() {
+    let (salla, store) = (FakeSalla::with((1..=20).map(|id| order(id, 100 + id))), FakeStore::default());
+    salla.0.lock().orders.push((order(21, 1), Shown::Nowhere));
+    (1..=22).for_each(|id| store.store(&order(id, 1)));
+    let outcome = reconcile(&salla, &store, claim(1)).await;
+    assert_eq!(outcome.status, RunStatus::Succeeded, "{outcome:?}");
+    assert_eq!(salla.0.lock().asked, [21, 22]);
+    assert_eq!(store.present(), (1..=21).collect::<Vec<_>>(), "22 is gone, 21 is not");
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_deletions_stop_the_run_and_mark_nothing() {
+    let (salla, store) = (FakeSalla::with((1..=20).map(|id| order(id, 100 + id))), FakeStore::default());
+    (1..=40).for_each(|id| store.store(&order(id, 1)));
+    let outcome = reconcile(&salla, &store, claim(1)).await;
+    assert_eq!(outcome.failure.unwrap().kind, FailureKind::MassDeletionBlocked);
+    assert_eq!(store.present().len(), 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_records_beyond_the_limit_are_deferred() {
+    let (salla, store) = (FakeSalla::with([order(1, 1)]), FakeStore::default());
+    store.0.lock().failed_records = (1_000..2_500).collect();
+    let outcome = reconcile(&salla, &store, Claim { has_failed_records: true, ..claim(1) }).await;
+    assert_eq!((outcome.status, salla.0.lock().asked.len()), (RunStatus::Partial, 1_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_one_record_costs_that_record_only() {
+    let (salla, store) = (FakeSalla::with((1..=20).map(|id| order(id, id))), FakeStore::default());
+    salla.show_all(Shown::Summary);
+    salla.fail_order(7, unavailable);
+    let outcome = reconcile(&salla, &store, claim(1)).await;
+    assert_eq!((outcome.status, counts(&outcome)), (RunStatus::Partial, [19, 0, 0, 1, 0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_errors_in_a_row_are_the_merchant_s_where_no_other_record_can_be_read() {
+    for (failing, is_merchant_wide) in [(1..=20, true), (6..=12, false)] {
+        let (salla, store) = (FakeSalla::with((1..=20).map(|id| order(id, id))), FakeStore::default());
+        salla.show_all(Shown::Summary);
+        for id in failing.clone() {
+            salla.fail_order(id, || SourceError::Rejected { reason: "403".to_owned() });
+        }
+        let outcome = reconcile(&salla, &store, claim(1)).await;
+        if is_merchant_wide {
+            assert_eq!(outcome.failure.unwrap().kind, FailureKind::SallaRequestRejected);
+        } else {
+            assert_eq!((outcome.status, counts(&outcome)), (RunStatus::Partial, [13, 0, 0, 7, 0]), "{failing:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_run_reads_the_details_of_every_summary() {
+    let (salla, store) = (FakeSalla::with((1..=20).map(|id| order(id, id))), FakeStore::default());
+    salla.show_all(Shown::Summary);
+    reconcile(&salla, &store, claim(1)).await;
+    let mut asked = salla.0.lock().asked.clone();
+    asked.sort_unstable();
+    assert_eq!(asked, (1..=20).collect::<Vec<_>>());
+}
