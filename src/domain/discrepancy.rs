@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::{Resource, words::words};
 
@@ -21,7 +20,7 @@ words! {
 }
 
 /// One record that was not as Salla has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Discrepancy {
     /// The record's kind.
     pub resource: Resource,
@@ -40,7 +39,7 @@ pub struct Discrepancy {
 }
 
 /// A discrepancy as the ledger shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Found {
     /// What was wrong.
     #[serde(flatten)]

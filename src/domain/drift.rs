@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::{DiscrepancyKind, MerchantId, Period, Resource, RunStatus};
 
 /// The runs that ended, by how they did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct EndedRuns {
     /// Every record is as Salla has it.
     pub succeeded: u64,
@@ -42,7 +41,7 @@ impl EndedRuns {
 
 /// How long orders had been wrong here when they were found and corrected. Each counts once, in the narrowest
 /// span that holds it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Lateness {
     /// Up to an hour: these webhooks may still have been on their way.
     pub within_1h: u64,
@@ -82,7 +81,7 @@ pub struct Tally {
 
 /// What runs found of one merchant over a period. A dry run does not count, and a record that several runs
 /// found wrong in the same version of Salla's counts once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Drift {
     /// The merchant.
     pub merchant_id: MerchantId,

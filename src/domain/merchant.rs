@@ -4,12 +4,11 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::{Resource, UnknownWord};
 
 /// Salla's id of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MerchantId(pub i64);
 
@@ -28,7 +27,7 @@ impl FromStr for MerchantId {
 }
 
 /// Whether the schedule covers a merchant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MerchantState {
     /// Every sweep makes a run for it.
@@ -91,7 +90,7 @@ impl FromStr for MerchantState {
 }
 
 /// A store in the register. Its tokens live elsewhere, encrypted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Merchant {
     /// Salla's id of the store.
     pub merchant_id: MerchantId,

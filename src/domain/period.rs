@@ -2,13 +2,12 @@
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde::Serialize;
-use utoipa::ToSchema;
 
 /// How far back a report reaches by default.
 const USUAL: TimeDelta = TimeDelta::days(30);
 
 /// A half-open span `[since, until)`. A run lies in it when it ended in it, and with the run all that it found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Period {
     /// The first instant that counts.
     pub since: DateTime<Utc>,

@@ -2,12 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::{Failure, InvalidWindow, Listing, Resource, RotationWindow, RunStatus, Totals, Window};
 
 /// A run's work at one kind of record. A run goes through its parts one after the other.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceRun {
     /// Which kind.
     pub resource: Resource,

@@ -2,12 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::DEEP_CHECK_NIGHTS;
 
 /// What was created from one instant to another. Night by night the next one is read, and after the last the first again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RotationWindow {
     /// At or after; absent: from the beginning.
     pub from: Option<DateTime<Utc>>,

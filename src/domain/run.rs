@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{MerchantId, ResourceRun, Totals, Waiting, Window, words::words};
@@ -112,7 +111,7 @@ words! {
 }
 
 /// Why a run did not succeed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// One word.
     pub kind: FailureKind,
@@ -124,10 +123,9 @@ pub struct Failure {
 pub type RunId = Uuid;
 
 /// A run as the ledger shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Run {
     /// Its id.
-    #[schema(value_type = Uuid)]
     pub run_id: RunId,
     /// The merchant.
     pub merchant_id: MerchantId,

@@ -3,7 +3,6 @@
 use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 /// What became of one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,7 +37,7 @@ impl Outcome {
 }
 
 /// Distinct records by what became of them. `fetched` is always the sum of the others.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Distinct records read.
     pub fetched: u64,

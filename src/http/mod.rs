@@ -15,6 +15,7 @@ pub(crate) mod problem;
 mod proxies;
 mod report;
 mod runs;
+mod schemas;
 mod server;
 pub(crate) mod session;
 mod signature;

@@ -58,8 +58,11 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     ),
 ];
 
+/// A group of a module, and the groups that it may use.
+type Group = (&'static str, &'static [&'static str]);
+
 /// Which groups of a module a group of it may use. What lies beside the groups, such as `store::Store`, is for all.
-const GROUPS_MAY_USE: [(&str, &[(&str, &[&str])]); 3] = [
+const GROUPS_MAY_USE: [(&str, &[Group]); 3] = [
     (
         "store",
         &[
@@ -97,7 +100,7 @@ const GROUPS_MAY_USE: [(&str, &[(&str, &[&str])]); 3] = [
 
 /// What a module must not name, whatever it uses.
 const FORBIDDEN: [(&str, &[&str]); 3] = [
-    ("domain", &["tokio", "sea_orm", "reqwest", "axum", "Utc::now"]),
+    ("domain", &["tokio", "sea_orm", "reqwest", "axum", "utoipa", "Utc::now"]),
     ("reconcile", &["sea_orm", "reqwest", "axum", "Utc::now"]),
     ("simulator", &["sea_orm"]),
 ];

@@ -1,0 +1,80 @@
+//! The schemas of the application's terms in the document of the API. The domain knows nothing of OpenAPI.
+
+/// A struct whose schema is that of its description in this file.
+macro_rules! described {
+    ($($name:ident as $description:ident,)+) => {
+        $(impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                $description::schema()
+            }
+        }
+
+        impl ToSchema for $name {
+            fn name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+                $description::schemas(schemas);
+            }
+        })+
+    };
+}
+
+mod merchants;
+mod runs;
+
+use std::borrow::Cow;
+
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, schema::Type},
+};
+
+use crate::domain::{
+    DiscrepancyKind, FailureKind, Listing, MerchantId, MerchantState, Resource, RunStatus, Trigger, WaitReason,
+};
+
+/// An enum of words: its values are the words.
+macro_rules! words {
+    ($($name:ident: $description:literal,)+) => {
+        $(impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                let words = Self::ALL.iter().map(|word| word.as_str());
+                let words = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words));
+                words.description(Some($description)).into()
+            }
+        }
+
+        impl ToSchema for $name {
+            fn name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+        })+
+    };
+}
+
+impl PartialSchema for MerchantId {
+    fn schema() -> RefOr<Schema> {
+        let number = ObjectBuilder::new().schema_type(Type::Integer);
+        let number = number.format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)));
+        number.description(Some("Salla's id of a store.")).into()
+    }
+}
+
+impl ToSchema for MerchantId {
+    fn name() -> Cow<'static, str> {
+        "MerchantId".into()
+    }
+}
+
+words! {
+    MerchantState: "Whether the schedule covers a merchant.",
+    RunStatus: "Where a run stands.",
+    Trigger: "Who asked for a run.",
+    Listing: "How the records that may have changed were found, and with that, what is guaranteed.",
+    FailureKind: "Why a run failed: one word for one thing to do.",
+    WaitReason: "What a run waits for.",
+    DiscrepancyKind: "What was wrong.",
+    Resource: "A kind of record; its name labels metrics and discrepancies.",
+}
