@@ -20,4 +20,5 @@ pub mod schedule;
 pub mod simulator;
 pub mod store;
 pub mod telemetry;
+pub mod ttl_map;
 pub mod vault;

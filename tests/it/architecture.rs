@@ -6,16 +6,17 @@ use std::{
 };
 
 /// Which modules a module may use. Dependencies point inward only.
-const MAY_USE: [(&str, &[&str]); 18] = [
+const MAY_USE: [(&str, &[&str]); 19] = [
     ("failpoint", &[]),
     ("error_text", &[]),
     ("json_object", &[]),
     ("response_headers", &[]),
+    ("ttl_map", &[]),
     ("domain", &[]),
     ("reconcile", &["domain"]),
-    ("salla", &["domain", "error_text", "json_object", "reconcile", "response_headers"]),
+    ("salla", &["domain", "error_text", "json_object", "reconcile", "response_headers", "ttl_map"]),
     ("store", &["domain", "reconcile"]),
-    ("vault", &["domain", "error_text", "json_object", "reconcile"]),
+    ("vault", &["domain", "error_text", "json_object", "reconcile", "ttl_map"]),
     ("http", &["domain", "json_object", "reconcile"]),
     ("dashboard", &["domain", "http", "reconcile"]),
     ("outbox", &["domain", "error_text", "reconcile", "response_headers"]),

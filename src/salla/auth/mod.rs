@@ -6,6 +6,5 @@ pub mod refresh;
 pub mod refresh_loop;
 pub mod salvage;
 pub mod save_tokens;
-pub mod token_cache;
 pub mod token_endpoint;
 pub mod user_info;

@@ -16,7 +16,6 @@ use uuid::Uuid;
 use super::{
     backoff::Backoff,
     save_tokens::persist,
-    token_cache::TokenCache,
     token_endpoint::{Refresh, TokenEndpoint},
     user_info::{AskedOwners, UserInfo},
 };
@@ -26,6 +25,7 @@ use crate::{
         Metrics,
         ports::{CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, SourceError, Tokens},
     },
+    ttl_map::TtlMap,
 };
 
 /// A token is renewed when it ends sooner than this, or within the last quarter of its life.
@@ -34,6 +34,10 @@ pub(in crate::salla) const RENEW_AHEAD: TimeDelta = TimeDelta::days(1);
 /// How long another's refresh is waited for, and how often its result is looked for.
 const WAIT_FOR_OTHERS: Duration = Duration::from_secs(45);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// For so long a token is used without reading it again. If another process replaces it meanwhile, Salla's answer says so,
+/// as it does to a request that was under way.
+const TOKEN_USED_FOR: Duration = Duration::from_secs(1);
 
 /// Keeps the tokens of all merchants usable.
 #[derive(Debug)]
@@ -45,7 +49,7 @@ pub struct Auth<C> {
     metrics: Arc<Metrics>,
     refreshes: TaskTracker,
     backoff: Arc<Mutex<Backoff>>,
-    known: Arc<TokenCache>,
+    known: Arc<TtlMap<MerchantId, Credentials>>,
     /// The holder may ask the token endpoint: what is sent to one in trouble may be lost, and is one token.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -68,7 +72,8 @@ impl<C> Clone for Auth<C> {
 
 impl<C: CredentialStore> Auth<C> {
     pub fn new(store: Arc<C>, endpoint: TokenEndpoint, user_info: UserInfo, metrics: Arc<Metrics>) -> Self {
-        let (refreshes, backoff, known, turn) = (TaskTracker::new(), Arc::default(), Arc::default(), Arc::default());
+        let (refreshes, backoff, turn) = (TaskTracker::new(), Arc::default(), Arc::default());
+        let known = Arc::new(TtlMap::new(TOKEN_USED_FOR, usize::MAX));
         Self { store, endpoint, user_info, asked_owners: Arc::default(), metrics, refreshes, backoff, known, turn }
     }
 
@@ -86,7 +91,7 @@ impl<C: CredentialStore> Auth<C> {
     /// The merchant's token, renewed ahead of its end where that works; where it does not, the old one
     /// is used while it lasts.
     pub async fn credentials(&self, merchant: MerchantId) -> Result<Credentials, SourceError> {
-        if let Some(known) = self.known.get(merchant) {
+        if let Some(known) = self.known.get(&merchant, Duration::ZERO) {
             return Ok(known);
         }
         let current = self.store.load(merchant).await?.ok_or(SourceError::NoToken(merchant))?;
@@ -103,7 +108,7 @@ impl<C: CredentialStore> Auth<C> {
         let ends_soon = current.tokens.expires_at.is_some_and(|end| end - now < renew_ahead(current.issued_at, end));
         let idle = current.tokens.refresh.is_none() || current.refreshing_for.is_some();
         if !ends_soon {
-            self.known.put(merchant, current.clone());
+            self.known.insert(merchant, current.clone());
         }
         if !ends_soon || idle || lasts && self.endpoint_rests().is_some() {
             return Ok(current);
@@ -133,7 +138,7 @@ impl<C: CredentialStore> Auth<C> {
 
     /// Replaces a token that Salla no longer takes.
     pub async fn renew(&self, merchant: MerchantId, stale: Credentials) -> Result<Credentials, SourceError> {
-        self.known.forget(merchant);
+        self.known.remove(&merchant);
         let version = stale.version;
         // Run in a task that no caller drops: a mark without a process behind it would cost the installation.
         let this = self.clone();
@@ -274,7 +279,7 @@ impl<C: CredentialStore> Auth<C> {
 
     /// Salla says that nothing will come of the tokens of `version` any more.
     pub async fn give_up(&self, merchant: MerchantId, version: i64) -> Result<(), SourceError> {
-        self.known.forget(merchant);
+        self.known.remove(&merchant);
         Ok(self.store.revoked(merchant, version).await?)
     }
 }

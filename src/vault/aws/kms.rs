@@ -14,8 +14,7 @@ use super::{
         backend::Keeper,
         text::{KEY_BYTES, Kind, TextError, decrypt, each, encrypt},
     },
-    Aws, Trouble,
-    recent::Recent,
+    Aws, Recent, Trouble, recent,
 };
 use crate::{
     domain::MerchantId,
@@ -80,7 +79,7 @@ fn cipher(plain: Option<Blob>) -> Option<XChaCha20Poly1305> {
 
 impl Kms {
     pub fn new(aws: Arc<Aws>, key: String) -> Self {
-        Self { aws, key, recent: Recent::default() }
+        Self { aws, key, recent: recent() }
     }
 
     async fn generate(&self, merchant: MerchantId) -> Result<DataKey, CredentialError> {
@@ -142,10 +141,10 @@ impl Kms {
         parts: &Parts<'_>,
         longer: Duration,
     ) -> Result<Arc<DataKey>, CredentialError> {
-        let known = self.recent.get(merchant, longer).filter(|key| key.wrapped == parts.wrapped && key.id == parts.id);
+        let known = self.recent.get(&merchant, longer).filter(|key| key.wrapped == parts.wrapped && key.id == parts.id);
         match known {
             Some(key) => Ok(key),
-            None => Ok(self.recent.put(merchant, self.unwrap(merchant, parts).await?)),
+            None => Ok(self.recent.insert(merchant, Arc::new(self.unwrap(merchant, parts).await?))),
         }
     }
 
@@ -159,9 +158,9 @@ impl Kms {
         if let Some(parts) = parts(&present.access) {
             return self.data_key(merchant, &parts, longer).await;
         }
-        match self.recent.get(merchant, longer) {
+        match self.recent.get(&merchant, longer) {
             Some(key) => Ok(key),
-            None => Ok(self.recent.put(merchant, self.generate(merchant).await?)),
+            None => Ok(self.recent.insert(merchant, Arc::new(self.generate(merchant).await?))),
         }
     }
 
@@ -207,7 +206,7 @@ impl Keeper for Kms {
     ) -> Result<Tokens<Sealed>, CredentialError> {
         let key = match renewed {
             Some(present) => self.next_key(merchant, present, Duration::ZERO).await?,
-            None => self.recent.put(merchant, self.generate(merchant).await?),
+            None => self.recent.insert(merchant, Arc::new(self.generate(merchant).await?)),
         };
         each(tokens, |kind, token| {
             let encrypted = encrypt(&key.cipher, merchant, kind, token);

@@ -2,7 +2,6 @@
 //! the task or the pod, a profile.
 
 mod kms;
-mod recent;
 mod secrets;
 mod version;
 
@@ -13,7 +12,7 @@ use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use tokio::sync::OnceCell;
 
 use super::{Config, backend::Keeper};
-use crate::{domain::MerchantId, error_text::clip, reconcile::ports::CredentialError};
+use crate::{domain::MerchantId, error_text::clip, reconcile::ports::CredentialError, ttl_map::TtlMap};
 
 /// AWS answers in milliseconds. Short enough for a webhook that waits for it to be answered in time.
 const TIMEOUT: Duration = Duration::from_secs(8);
@@ -145,4 +144,18 @@ impl Trouble {
         let (Self::Away(reason) | Self::Refused { message: reason, .. }) = self;
         CredentialError::Unavailable { reason }
     }
+}
+
+/// As long as this, an answer of AWS is used without asking again. A key that is taken away in AWS works no longer than
+/// this.
+const USED_FOR: Duration = Duration::from_secs(600);
+
+/// So many merchants' answers are kept. Those in excess are asked for each time.
+const MOST_KEPT: usize = 10_000;
+
+/// An answer for each merchant.
+type Recent<T> = TtlMap<MerchantId, Arc<T>>;
+
+fn recent<T>() -> Recent<T> {
+    TtlMap::new(USED_FOR, MOST_KEPT)
 }

@@ -16,8 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{
     super::backend::Keeper,
-    Aws, Trouble,
-    recent::Recent,
+    Aws, Recent, Trouble, recent,
     version::{
         CURRENT, Content, NOT_FOR_US, PENDING, Read, SCHEME, Version, id_of, is_to_be_current, reference, successor_of,
         text_of, unreadable,
@@ -51,7 +50,7 @@ pub(super) struct Secrets {
 
 impl Secrets {
     pub fn new(aws: Arc<Aws>, prefix: String, kms_key: String) -> Self {
-        Self { aws, prefix, kms_key, recent: Recent::default() }
+        Self { aws, prefix, kms_key, recent: recent() }
     }
 
     fn name(&self, merchant: MerchantId) -> String {
@@ -184,7 +183,7 @@ impl Secrets {
     }
 
     async fn delete(&self, merchant: MerchantId) -> Result<(), CredentialError> {
-        self.recent.forget(merchant);
+        self.recent.remove(&merchant);
         let request = self.aws.secrets().await?.delete_secret().secret_id(self.name(merchant));
         match request.recovery_window_in_days(RECOVERY_DAYS).send().await.map_err(|error| Trouble::of(SERVICE, &error))
         {
@@ -246,14 +245,14 @@ impl Keeper for Secrets {
         if sealed.refresh.as_ref().is_some_and(|refresh| *refresh != sealed.access) {
             return Err(unreadable(merchant, "the two stored texts name different versions of a secret"));
         }
-        let version = match self.recent.get(merchant, Duration::ZERO).filter(|version| version.id == id) {
+        let version = match self.recent.get(&merchant, Duration::ZERO).filter(|version| version.id == id) {
             Some(version) => version,
             None => match self.read(merchant, id).await? {
                 Read::Found(version) => {
                     if version.is_to_be_current {
                         self.promote_if_possible(merchant, id).await;
                     }
-                    self.recent.put(merchant, version)
+                    self.recent.insert(merchant, Arc::new(version))
                 }
                 Read::None(message) => return Err(unreadable(merchant, message)),
             },
@@ -265,7 +264,7 @@ impl Keeper for Secrets {
 
     async fn prepare(&self, merchant: MerchantId, present: &Tokens<Sealed>) -> Result<(), CredentialError> {
         let Some(id) = id_of(&present.access) else { return Ok(()) };
-        let Some(version) = self.recent.get(merchant, Duration::ZERO).filter(|version| version.id == id) else {
+        let Some(version) = self.recent.get(&merchant, Duration::ZERO).filter(|version| version.id == id) else {
             // It was read a moment ago, unless there are more stores than are kept.
             return Ok(());
         };
