@@ -210,7 +210,7 @@ async fn an_altered_schema_is_not_ready(engine: Engine) {
         assert_eq!(daemon.get("/readyz").await.0, 200, "{undo}");
     }
     if site.database.is_postgres() {
-        // Another length of a text is none of our business.
+        // A platform may limit the length of a text.
         site.database.execute("ALTER TABLE orders ALTER COLUMN status TYPE varchar(120)", []).await;
         assert_eq!(daemon.get("/readyz").await.0, 200);
     }

@@ -88,7 +88,7 @@ struct RunSchema {
     window: Option<Window>,
     /// What it counted so far, of all kinds together.
     totals: Totals,
-    /// What it does about each kind of record, in this order; empty until it begins, unless the kinds were asked for.
+    /// The result of each kind of record, in this order; empty until it begins, unless the kinds were asked for.
     resource_results: Vec<ResourceRun>,
     /// Requests sent to Salla so far.
     requests: u64,

@@ -229,7 +229,7 @@ impl<S, T> RunContext<'_, S, T> {
 
 /// Whether the lists of this run should have shown a record that exists.
 fn should_be_listed<R: Record>(record: &R, since: Version, began: DateTime<Utc>) -> bool {
-    // What changed a moment before may still have been on its way into the list.
+    // A change of a moment before may still have been on its way into the list.
     let settled = |at: DateTime<Utc>| at < began - SETTLING;
     let within = |at: DateTime<Utc>| since.is_none_or(|since| since.timestamp() <= at.timestamp());
     !record.is_unlisted() && record.updated_at().is_none_or(|at| settled(at) && within(at))

@@ -11,7 +11,7 @@ use crate::{
 /// What a run got done. It is kept up to date page by page, so that it is known whatever ends the run.
 #[derive(Debug, Default)]
 pub struct RunProgress {
-    /// What the run does about each kind of record.
+    /// The parts of the run, one for each kind of record.
     pub parts: Vec<ResourceRun>,
     /// The part that is reconciled.
     pub at: usize,

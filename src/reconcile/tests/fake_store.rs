@@ -1,4 +1,4 @@
-//! A database in memory: stored orders, and a queue that notes what becomes of its runs.
+//! A database in memory: stored orders, and a queue that notes how each run leaves the process.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 /// What tells one row of a list from another, and in which order they stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowKey {
-    /// Salla's id; of a row that has none, a negative number made of its content.
+    /// Salla's id. A row without an id has a negative number instead, made from the content.
     pub id: i64,
     /// When it was last changed, if the row says so.
     pub updated_at: Option<DateTime<Utc>>,

@@ -57,7 +57,7 @@ impl UserInfo {
 /// A store whose token's owner could not be confirmed is asked about again after this long.
 const ASK_AGAIN: Duration = Duration::from_secs(3600);
 
-/// The tokens about whose owner this process has asked: their version, and when to ask again if there was no answer.
+/// The tokens about whose owner this process has asked: their version, and when to ask again if Salla did not answer.
 #[derive(Debug, Default)]
 pub(in crate::salla) struct AskedOwners(Mutex<HashMap<MerchantId, (i64, Option<Instant>)>>);
 

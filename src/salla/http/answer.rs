@@ -1,4 +1,4 @@
-//! What a response says: an answer, or why it is none that can be used.
+//! Accepts a response as an answer, or says what is wrong with it.
 
 use std::sync::Arc;
 

@@ -202,8 +202,8 @@ impl Breakers {
         self.host_failed(merchant, now);
     }
 
-    /// A page failed that one of its rows may have broken. It counts for the host; a part of such a page only shows that a
-    /// host is still away.
+    /// A page failed that one row may have broken. It counts for the host. A part of such a page counts only while the host
+    /// is known to be away.
     pub fn page_failed(&mut self, merchant: MerchantId, is_whole: bool, now: Instant) {
         if is_whole || self.host.state != State::Closed {
             self.host_failed(merchant, now);

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{reconcile::ports::PauseStore, response_headers::retry_after};
 
-/// A `Retry-After` of nothing at all is no leave to hurry.
+/// The shortest pause, also after `Retry-After: 0`.
 const SHORTEST_ASKED: Duration = Duration::from_secs(1);
 
 /// Waits out a 429, and a 503 that says for how long.

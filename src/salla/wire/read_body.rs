@@ -14,7 +14,7 @@ pub const MOST_BYTES: usize = MAX_MIB << 20;
 /// The least that is allocated.
 const ROOM: usize = 16 << 10;
 
-/// What an announced length is believed to at once.
+/// The most that is allocated at once, whatever length is announced.
 const MOST_ROOM: usize = 1 << 20;
 
 /// A body that is read.

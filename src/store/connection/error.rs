@@ -94,7 +94,7 @@ pub fn is_held(error: &DbErr) -> bool {
     is_lock_timeout(error) || matches!(code_of(error), Some(Code::Postgres(code)) if code == "40P01")
 }
 
-/// Whether there was no room on the disk, or it failed.
+/// Whether the disk is full or broken.
 pub fn is_disk_failure(error: &DbErr) -> bool {
     match code_of(error) {
         Some(Code::Postgres(code)) => matches!(&*code, "53100" | "58030"),
@@ -166,7 +166,7 @@ fn sqlite(code: i32) -> Trouble {
     }
 }
 
-/// Another unique index on the table refuses a row, too.
+/// Whether the database refuses a row. Another unique index on the table also does.
 pub fn is_refusal(error: &DbErr) -> bool {
     matches!(trouble(error), Trouble::Row | Trouble::Taken)
 }

@@ -23,7 +23,7 @@ const POSTGRES_OBJECTS: &str = "SELECT CAST(t.tgname AS text) AS name FROM pg_tr
     WHERE c.relnamespace = to_regnamespace(quote_ident(current_schema())) AND i.indisvalid AND i.indisunique";
 const SQLITE_OBJECTS: &str = "SELECT name FROM sqlite_master WHERE type IN ('trigger', 'index')";
 
-/// What there is.
+/// The tables and objects of the database.
 #[derive(Debug, Default)]
 struct Found {
     /// The type of each column of each table, and whether it is one of texts.
@@ -32,7 +32,7 @@ struct Found {
 }
 
 impl Store {
-    /// What of the schema is missing or different, in words; empty: nothing.
+    /// The parts of the schema that are missing or different, in words.
     pub(in crate::store) async fn damage(&self) -> Result<Vec<String>, DbErr> {
         let (columns, objects) = match self.dialect {
             Dialect::Postgres => (POSTGRES_COLUMNS, POSTGRES_OBJECTS),

@@ -1,4 +1,4 @@
-//! What a kind of record has in the database.
+//! The table of a kind of record.
 
 use sea_orm::{EntityName, EntityTrait, IdenStatic, QueryResult, sea_query::Expr};
 
