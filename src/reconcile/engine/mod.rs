@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use self::{list_reader::ListReader, missing::TooManyDeleted};
+use self::{list_reader::ListReader, missing::TooManyDeleted, pending_commit::PendingCommit};
 use super::{
     ports::{Claim, MerchantContext, Page, PageRequest, RunQueue, Source, SourceError, Target, TargetError},
     progress::ProgressSender,
@@ -144,6 +144,8 @@ impl<S, T> RunContext<'_, S, T> {
             Vec::new()
         };
         let reader = ListReader::new(start, failed_records, self.claim.now);
+        // A part that panicked may have left pages of its own.
+        progress.pending = PendingCommit::default();
         progress.part().status = RunStatus::Running;
         progress.note_position(reader.cursor());
         Ok(ResourceState::new(reader, progress.requests.clone()))

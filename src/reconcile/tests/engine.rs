@@ -137,3 +137,15 @@ async fn a_full_run_reads_the_details_of_every_summary() {
     asked.sort_unstable();
     assert_eq!(asked, (1..=20).collect::<Vec<_>>());
 }
+
+#[tokio::test(start_paused = true)]
+async fn pages_of_a_part_that_panicked_are_not_committed_by_the_next() {
+    let (salla, store) = (FakeSalla::with((1..=30).map(|id| order(id, id))), FakeStore::default());
+    (1..=30).for_each(|id| store.store(&order(id, id)));
+    salla.fail_list(Resource::Orders, 2, || panic!("the answer brings out a defect"));
+    let kinds = [Resource::Orders, Resource::Products];
+    runner(&salla, &store, &kinds).execute(claim(1), &CancellationToken::new()).await;
+    let outcome = store.outcome();
+    assert_eq!(outcome.parts[0].status, RunStatus::Failed);
+    assert_eq!((outcome.parts[1].status, outcome.parts[1].totals.fetched), (RunStatus::Succeeded, 0), "{outcome:?}");
+}

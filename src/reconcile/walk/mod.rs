@@ -89,10 +89,13 @@ pub struct ListWalk {
     /// The readings that have come to their end.
     readings: Vec<CompletedScan>,
     /// The numbers that stand for rows that break their pages.
+    #[serde(default)]
     failed_rows: Vec<i64>,
     /// How many answers a row broke that then stood elsewhere.
+    #[serde(default)]
     broken_answers: u64,
     /// Rows that no reading showed, because they break every answer that holds them.
+    #[serde(default)]
     unread: u64,
     #[serde(skip)]
     previous: Option<(u32, Vec<RowKey>)>,

@@ -205,6 +205,12 @@ impl Breakers {
     /// A page failed that one row may have broken. It counts for the host. A part of such a page counts only while the host
     /// is known to be away.
     pub fn page_failed(&mut self, merchant: MerchantId, is_whole: bool, now: Instant) {
+        if let Some(StoreBreaker { breaker, .. }) = self.stores.get_mut(&merchant)
+            && matches!(breaker.state, State::HalfOpen(_))
+        {
+            // The next request is the probe: it shows whether the store answers.
+            breaker.state = State::HalfOpen(now);
+        }
         if is_whole || self.host.state != State::Closed {
             self.host_failed(merchant, now);
         }
@@ -357,5 +363,19 @@ mod tests {
         now += LONGEST_PAUSE;
         assert_eq!(breakers.admit(STORE, now), Ok(()));
         assert_eq!(breakers.admit(STORE, now + PROBE_TAKES_AT_MOST), Ok(()));
+    }
+
+    #[test]
+    fn a_page_that_fails_as_the_probe_of_its_store_lets_the_next_request_probe() {
+        let (mut breakers, now) = (Breakers::new(1), Instant::now());
+        breakers.failed(STORE, false, &trouble(), now);
+        assert_eq!(breakers.admit(STORE, now), Err(Refused::Store));
+        let later = now + FIRST_PAUSE;
+        assert_eq!(breakers.admit(STORE, later), Ok(()));
+        assert_eq!(breakers.admit(STORE, later), Err(Refused::Probing));
+        breakers.page_failed(STORE, true, later);
+        assert_eq!(breakers.admit(STORE, later), Ok(()), "a single row is requested next");
+        breakers.failed(STORE, false, &trouble(), later);
+        assert_eq!(breakers.admit(STORE, later), Err(Refused::Store));
     }
 }

@@ -165,7 +165,7 @@ impl Middleware for CircuitBreakerLayer {
             // The record breaks Salla, and did so before.
             Some(_) if suspect && is_answered(&result) => {}
             // A row of the page may break it: the store is blamed later, if it breaks no page.
-            Some(_) if is_divided(divisible) && may_be_of_a_row(&result) => {
+            Some(_) if divisible.is_divided() && may_be_of_a_row(&result) => {
                 self.0
                     .with(merchant, |breakers, now| breakers.page_failed(merchant, divisible == Divisible::Page, now));
             }
@@ -174,10 +174,6 @@ impl Middleware for CircuitBreakerLayer {
         }
         result
     }
-}
-
-fn is_divided(divisible: Divisible) -> bool {
-    matches!(divisible, Divisible::Page | Divisible::PagePart | Divisible::Row)
 }
 
 /// Whether anything came, be it nothing that can be used.

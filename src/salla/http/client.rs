@@ -163,6 +163,8 @@ impl<C: CredentialStore> SallaClient<C> {
         loop {
             match self.get_once(get).await {
                 Ok(answer) => return Ok(answer),
+                // The caller asks for single rows next, which show whether Salla answers.
+                Err(error) if get.divisible.is_divided() && error.is_per_row() => return Err(error),
                 Err(error) => match self.circuit.after(get.merchant, error) {
                     AfterFailure::GiveUp(error) => return Err(error),
                     // Not at once: what failed may be what comes before the circuit.
@@ -226,7 +228,6 @@ impl<C: CredentialStore> SallaClient<C> {
                 replaced,
                 requests: get.requests.clone(),
                 attempts: RequestCount::default(),
-                broken: get.broken.clone(),
             })
             .send()
             .await

