@@ -142,8 +142,11 @@ impl<S, T> RunContext<'_, S, T> {
         Fut: Future<Output = Result<Option<Result<X, Unreadable>>, SourceError>>,
     {
         for id in controls {
-            if let Ok(Some(Ok(_))) = self.cancellable(fetch(id, false)).await? {
-                return Ok(());
+            match self.cancellable(fetch(id, false)).await? {
+                Ok(Some(Ok(_))) => return Ok(()),
+                // Such as a rate limit: it says more than the first error.
+                Err(error) if !error.is_per_record() => return Err(error.into()),
+                _ => {}
             }
         }
         Err(error.into())

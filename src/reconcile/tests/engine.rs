@@ -149,3 +149,17 @@ async fn pages_of_a_part_that_panicked_are_not_committed_by_the_next() {
     assert_eq!(outcome.parts[0].status, RunStatus::Failed);
     assert_eq!((outcome.parts[1].status, outcome.parts[1].totals.fetched), (RunStatus::Succeeded, 0), "{outcome:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_a_control_record_that_is_not_its_own_ends_the_run() {
+    let (salla, store) = (FakeSalla::with((1..=20).map(|id| order(id, id))), FakeStore::default());
+    salla.show_all(Shown::Summary);
+    // The records of the second page fail; those of the first are the controls.
+    for id in 11..=20 {
+        salla.fail_order(id, || SourceError::Rejected { reason: "403".to_owned() });
+    }
+    let limited = || SourceError::RateLimited { retry_after: Some(Duration::from_secs(900)) };
+    salla.after_orders_asked(10, limited);
+    let outcome = reconcile(&salla, &store, claim(1)).await;
+    assert_eq!(outcome.failure.unwrap().kind, FailureKind::RateLimited);
+}

@@ -40,6 +40,8 @@ pub struct State {
     list_errors: HashMap<Resource, VecDeque<Option<ErrorAt>>>,
     /// Errors at the addresses of single orders.
     pub order_errors: HashMap<i64, ErrorAt>,
+    /// After so many answers about single orders, each further one that has no error gets this.
+    later_error: Option<(usize, ErrorAt)>,
     /// A panic on each answer to a list.
     pub panics: bool,
     /// How long each answer takes.
@@ -75,6 +77,10 @@ impl FakeSalla {
 
     pub fn fail_order(&self, id: i64, error: impl Fn() -> SourceError + Send + Sync + 'static) {
         self.0.lock().order_errors.insert(id, Box::new(error));
+    }
+
+    pub fn after_orders_asked(&self, answers: usize, error: impl Fn() -> SourceError + Send + Sync + 'static) {
+        self.0.lock().later_error = Some((answers, Box::new(error)));
     }
 
     pub fn show_all(&self, shown: Shown) {
@@ -193,6 +199,11 @@ where
         let mut state = self.0.lock();
         state.asked.push(id);
         if let Some(error) = state.order_errors.get(&id) {
+            return Err(error());
+        }
+        if let Some((answers, error)) = &state.later_error
+            && state.asked.len() > *answers
+        {
             return Err(error());
         }
         Ok(state.records().into_iter().map(|(record, _)| record).find(|record: &R| record.id() == id).map(Ok))
