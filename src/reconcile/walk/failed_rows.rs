@@ -13,9 +13,6 @@ impl ListWalk {
         let mut met: HashSet<i64> = self.failed_rows.iter().copied().filter(of_this_pass).collect();
         let of_other_list = |id: &i64| seen.get(id).is_some_and(|pass| *pass < self.first_pass);
         for row in rows {
-            while of_other_list(&row.id) {
-                row.id = row.id.checked_add(1).filter(|id| *id < 0).unwrap_or(i64::MIN);
-            }
             if is_further && (met.contains(&row.id) || !self.failed_rows.contains(&row.id)) {
                 row.id = self.failed_rows.iter().copied().find(|id| !met.contains(id)).unwrap_or(row.id);
             }

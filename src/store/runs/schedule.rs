@@ -65,15 +65,7 @@ impl Store {
         let mut recorded = RecordedSweep::default();
         if let SweepDecision::Run { trigger, spread } = decision {
             recorded = self.make_runs(&txn, (scheduled_for, trigger.as_str()), spread, None).await?;
-            let sql = "UPDATE sweeps SET run_count = $1, deferred = $2, already_queued = $3 WHERE scheduled_for = $4 AND cron = $5";
-            let values: [Value; 5] = [
-                count(recorded.runs),
-                deferred(&recorded.locked)?.into(),
-                count(recorded.already_queued.len() as u64),
-                scheduled_for.into(),
-                cron.into(),
-            ];
-            txn.execute_raw(self.statement(sql, values)).await?;
+            self.add_runs(&txn, (scheduled_for, cron), &recorded).await?;
         }
         failpoint!("sweep_before_commit");
         txn.commit().await?;
@@ -108,22 +100,32 @@ impl Store {
             } else {
                 self.make_runs(&txn, (scheduled_for, &outcome), Duration::ZERO, Some(&ids)).await?
             };
-            let sql = "UPDATE sweeps SET run_count = run_count + $1, deferred = $2, already_queued = already_queued + $3 \
-                       WHERE scheduled_for = $4 AND cron = $5";
-            let values: [Value; 5] = [
-                count(recorded.runs),
-                deferred(&recorded.locked)?.into(),
-                count(recorded.already_queued.len() as u64),
-                scheduled_for.into(),
-                cron.into(),
-            ];
-            txn.execute_raw(self.statement(sql, values)).await?;
+            self.add_runs(&txn, (scheduled_for, &cron), &recorded).await?;
             all.runs += recorded.runs;
             all.locked.extend(recorded.locked);
             all.already_queued.extend(recorded.already_queued);
         }
         txn.commit().await?;
         Ok(all)
+    }
+
+    /// Adds the runs that were made to the record of their sweep.
+    async fn add_runs(
+        &self,
+        txn: &DatabaseTransaction,
+        (scheduled_for, cron): (DateTime<Utc>, &str),
+        recorded: &RecordedSweep,
+    ) -> Result<(), DbErr> {
+        let sql = "UPDATE sweeps SET run_count = run_count + $1, deferred = $2, already_queued = already_queued + $3 \
+                   WHERE scheduled_for = $4 AND cron = $5";
+        let values: [Value; 5] = [
+            count(recorded.runs),
+            deferred(&recorded.locked)?.into(),
+            count(recorded.already_queued.len() as u64),
+            scheduled_for.into(),
+            cron.into(),
+        ];
+        txn.execute_raw(self.statement(sql, values)).await.map(drop)
     }
 
     /// Of two sweeps at one moment, the second sees the runs of the first. SQLite has one writer.
