@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::{
     dialect::Dialect,
     error::{CALL_TIMEOUT, Trouble, is_held, is_lock_timeout, target_error, trouble},
+    pool::LOCK_TIMEOUT,
     setup_error::StoreError,
 };
 use crate::{reconcile::ports::TargetError, store::Store};
@@ -56,13 +57,20 @@ impl Store {
         timeout(CLOSE_TIMEOUT, self.db.close()).await.unwrap_or(Ok(()))
     }
 
-    /// Begins a transaction that may write.
+    /// Begins a transaction that may write. On SQLite this waits for the lock of another process, as a statement on
+    /// PostgreSQL does.
     pub(in crate::store) async fn begin_write(&self) -> Result<DatabaseTransaction, DbErr> {
-        self.begin(TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        })
-        .await
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            let options = TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..TransactionOptions::default()
+            };
+            match self.begin(options).await {
+                Err(error) if is_lock_timeout(&error) && Instant::now() < deadline => {}
+                begun => return begun,
+            }
+        }
     }
 
     /// Begins a transaction that only reads.
@@ -80,7 +88,8 @@ impl Store {
         F: Fn() -> Fut + Send,
         Fut: Future<Output = Result<T, DbErr>> + Send,
     {
-        let (mut pauses, deadline) = (PAUSES.iter(), Instant::now() + CALL_TIMEOUT);
+        let started = Instant::now();
+        let (mut pauses, deadline) = (PAUSES.iter(), started + CALL_TIMEOUT);
         loop {
             let error = match timeout_at(deadline, call()).await {
                 Ok(Ok(value)) => return Ok(value),
@@ -89,9 +98,14 @@ impl Store {
             };
             self.stale_plans.note(&error);
             self.disk_failure.note(&error);
+            if is_lock_timeout(&error) {
+                if started.elapsed() < LOCK_TIMEOUT {
+                    continue;
+                }
+                // The caller has other work meanwhile.
+                return Err(target_error(error));
+            }
             match pauses.next() {
-                // A lock that another session holds: the caller has other work meanwhile.
-                Some(_) if is_lock_timeout(&error) => return Err(target_error(error)),
                 Some(&pause) if trouble(&error) == Trouble::Passing => {
                     tracing::debug!(error = %error, "the database call is made again");
                     sleep(pause).await;

@@ -79,7 +79,7 @@ fn code_of(error: &DbErr) -> Option<Code> {
     }
 }
 
-/// Whether another session held a lock for longer than PostgreSQL's `lock_timeout` or SQLite's `busy_timeout`.
+/// Whether another session held a lock for longer than `lock_timeout` of PostgreSQL or `busy_timeout` of SQLite.
 pub fn is_lock_timeout(error: &DbErr) -> bool {
     match code_of(error) {
         Some(Code::Postgres(code)) => code == "55P03",

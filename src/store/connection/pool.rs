@@ -37,8 +37,12 @@ const FRESH: Duration = Duration::from_secs(1);
 /// By then whatever was given up has long come back to the pool.
 const IN_DOUBT: Duration = Duration::from_mins(10);
 
-/// How long a statement waits for a lock that another process holds; `lock_timeout` on PostgreSQL.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call waits for a lock that another session holds; `lock_timeout` on PostgreSQL.
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a statement on SQLite waits for a lock before it lets the other tasks use the only connection. Opening the
+/// connection waits for `LOCK_TIMEOUT`.
+const SQLITE_LIMITS: &str = "PRAGMA busy_timeout = 500";
 
 /// Said to each session: as parameters of its start they would be refused by PgBouncer.
 ///
@@ -63,13 +67,14 @@ pub fn sqlite(url: &str) -> ConnectOptions {
     options.max_connections(1).min_connections(1);
     options.map_sqlx_sqlite_opts(|sqlite| sqlite.journal_mode(SqliteJournalMode::Wal).busy_timeout(LOCK_TIMEOUT));
     options.map_sqlx_sqlite_pool_opts(|pool: SqlitePoolOptions| {
-        pool.after_release(|connection, _| {
-            Box::pin(async move {
-                connection.ping().await?;
-                // A full disk ends a transaction behind the driver's back, which then cannot begin another.
-                Ok(!connection.is_in_transaction())
+        pool.after_connect(|connection, _| Box::pin(async move { connection.execute(SQLITE_LIMITS).await.map(drop) }))
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    connection.ping().await?;
+                    // A full disk ends a transaction behind the driver's back, which then cannot begin another.
+                    Ok(!connection.is_in_transaction())
+                })
             })
-        })
     });
     options
 }
