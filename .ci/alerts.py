@@ -8,12 +8,12 @@ from pathlib import Path
 ALERTS = Path("deploy/prometheus/alerts.yaml")
 TESTS = Path("deploy/prometheus/alerts_test.yaml")
 DASHBOARD = Path("deploy/grafana/salla-reconciler.json")
-RUNBOOK = Path("docs/operations.md")
+RUNBOOK = Path("docs/runbook.md")
 
 # Every replica tells the same of the same database: added up, it would be too much.
 OF_THE_DATABASE = {
     "database_up", "runs_active", "runs_queued", "runs_due", "global_pause", "merchants", "merchants_overdue",
-    "last_success_timestamp_seconds", "oldest_watermark_timestamp_seconds", "last_firing_timestamp_seconds",
+    "last_success_timestamp_seconds", "oldest_watermark_timestamp_seconds", "last_sweep_timestamp_seconds",
     "events_pending", "oldest_pending_event_timestamp_seconds", "replication_slot_lag_bytes",
 }
 PREFIX = "salla_reconciler_"

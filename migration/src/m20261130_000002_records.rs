@@ -19,7 +19,6 @@ pub fn tables() -> Vec<Table> {
 fn orders() -> Table {
     Table::new("orders", "The orders of all merchants.")
         .needs(WITHOUT_DELETE)
-        .needs(WITHOUT_DELETE)
         .column("id", "IDENTITY", "Our own id.")
         .column("merchant_id", "BIGINT NOT NULL", "Salla's id of the merchant.")
         .column("salla_order_id", "BIGINT NOT NULL", "Salla's id of the order.")
@@ -59,7 +58,6 @@ fn order_items() -> Table {
 
 fn products() -> Table {
     Table::new("products", "The products of all merchants.")
-        .needs(WITHOUT_DELETE)
         .needs(WITHOUT_DELETE)
         .column("id", "IDENTITY", "Our own id.")
         .column("merchant_id", "BIGINT NOT NULL", "Salla's id of the merchant.")
@@ -107,8 +105,6 @@ fn customers() -> Table {
 fn order_statuses() -> Table {
     Table::new("order_statuses", "The order statuses that each merchant defined.")
         .needs(WITHOUT_DELETE)
-        .needs(WITHOUT_DELETE)
-        .needs(WITHOUT_DELETE)
         .column("id", "IDENTITY", "Our own id.")
         .column("merchant_id", "BIGINT NOT NULL", "Salla's id of the merchant.")
         .column("salla_status_id", "BIGINT NOT NULL", "Salla's id of the status.")
@@ -124,7 +120,6 @@ fn order_statuses() -> Table {
 fn watermarks() -> Table {
     Table::new("watermarks", "Up to when each kind of record of a merchant is reconciled.")
         .needs(WITHOUT_DELETE)
-        .needs(WITHOUT_DELETE)
         .column("merchant_id", "BIGINT NOT NULL", "Salla's id of the merchant.")
         .column("resource", "text NOT NULL", "The kind of record.")
         .column("watermark", "INSTANT NOT NULL", "Every change before is covered. Salla's clock.")
@@ -135,7 +130,6 @@ fn watermarks() -> Table {
 
 fn order_detail_checks() -> Table {
     Table::new("order_detail_checks", "When the details of each order were last compared.")
-        .needs(WITHOUT_DELETE)
         .needs(WITHOUT_DELETE)
         .column("merchant_id", "BIGINT NOT NULL", "Salla's id of the merchant.")
         .column("salla_order_id", "BIGINT NOT NULL", "Salla's id of the order.")
@@ -158,7 +152,6 @@ fn failed_records() -> Table {
 
 fn erased_customers() -> Table {
     Table::new("erased_customers", "Customers whose personal data must never be stored again.")
-        .needs(APPEND_ONLY)
         .needs(APPEND_ONLY)
         .column("merchant_id", "BIGINT NOT NULL", "Salla's id of the merchant.")
         .column("customer_id", "BIGINT NOT NULL", "Salla's id of the customer.")

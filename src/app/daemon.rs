@@ -74,7 +74,11 @@ pub async fn serve(
     keep_tokens(config, &services, &signals, &mut tasks);
     relay(config, &services, &signals, &mut tasks)?;
     keep_schedule(config, &services, &signals, &mut tasks);
-    let pages = dashboard::router(DashboardState { api: Arc::clone(&api), onboarding: Arc::clone(&onboarding) });
+    let pages = dashboard::router(DashboardState {
+        api: Arc::clone(&api),
+        onboarding: Arc::clone(&onboarding),
+        zone: config.schedule.timezone,
+    });
     let mut server = tokio::spawn(http::serve(listener, api, onboarding, pages, signals.closing.clone()));
     tracing::info!(http.listen = %address, database = services.store.engine(), version = env!("CARGO_PKG_VERSION"), "serving");
 

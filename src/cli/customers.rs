@@ -14,20 +14,20 @@ use crate::{
 /// What `customers` takes.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Takes one person out of all that is held of a store, and keeps it from coming back: customers, and orders.
+    /// Remove the personal data of one customer of a merchant, and never store it again.
     #[command(
-        after_help = "What stays of the person is Salla's id, without which it would come back. Backups, copies and logs of others are theirs.\n\n\
+        after_help = "Only Salla's id of the customer stays. Backups, replicas and other programs keep their copies.\n\n\
                             Examples:\n\x20 salla-reconciler customers erase 1001 1473353380\n\n\
                             Environment: SALLA_RECONCILER__DATABASE__URL"
     )]
     Erase {
-        /// The store.
+        /// The merchant id.
         merchant: MerchantId,
         /// Salla's id of the customer.
         #[arg(value_parser = clap::value_parser!(i64).range(1..))]
         id: i64,
     },
-    /// Applies `privacy.customer_fields` to all that is held, of which runs see again only what Salla still lists.
+    /// Apply `privacy.customer_fields` to all stored customers and orders.
     #[command(
         after_help = "Examples:\n\x20 SALLA_RECONCILER__PRIVACY__CUSTOMER_FIELDS=none salla-reconciler customers redact\n\n\
                             Environment: SALLA_RECONCILER__DATABASE__URL, __PRIVACY__CUSTOMER_FIELDS, __PRIVACY__PSEUDONYM_KEY"
@@ -41,7 +41,7 @@ pub async fn customers(config: &Config, command: Command) -> anyhow::Result<Exit
     match command {
         Command::Erase { merchant, id } => {
             let rewritten = app::erase(&store, &privacy, (merchant, id), &actor()).await?;
-            say!("Customer {id} of store {merchant} is erased, and will not come back: {}", told(&rewritten));
+            say!("Customer {id} of merchant {merchant} is erased: {}", told(&rewritten));
             if store.merchant(merchant).await?.is_none() {
                 say!(
                     "No store {merchant} is registered; if that is not the id that was meant, repeat it with the right one"
@@ -59,7 +59,7 @@ pub async fn customers(config: &Config, command: Command) -> anyhow::Result<Exit
             store.note(&audit(json!({"customer_fields": fields, "records": records}))).await?;
             say!("With privacy.customer_fields = {fields:?}: {}", told(&rewritten));
             if privacy.keeps_all() {
-                say!("What was left out before comes back where Salla still lists it: salla-reconciler run --full");
+                say!("To restore removed fields that Salla still lists: salla-reconciler run --full");
             }
         }
     }

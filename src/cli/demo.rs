@@ -25,16 +25,16 @@ use crate::{
 /// What `demo` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n\x20 salla-reconciler demo\n\x20 salla-reconciler demo --once --merchants 20 --orders 2000\n\nEnvironment: none counts; the demo is the same everywhere."
+    after_help = "Examples:\n\x20 salla-reconciler demo\n\x20 salla-reconciler demo --once --merchants 20 --orders 2000\n\nEnvironment: none. The demo is the same everywhere."
 )]
 pub struct Args {
-    /// Stores.
+    /// Number of merchants.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     merchants: u16,
-    /// Orders a store.
+    /// Orders per merchant.
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     orders: u32,
-    /// Where to serve afterwards.
+    /// Address of the dashboard after the sweep.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
     listen: SocketAddr,
     /// Exit after the sweep.
@@ -61,7 +61,11 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
     let listener = if args.once { None } else { Some(app::bind(&config).await?) };
     let services = Services::build(&config, OnOpenCircuit::Wait).await?;
 
-    say!("A simulated Salla with {} store(s) of {} orders; some webhooks were lost.", args.merchants, args.orders);
+    say!(
+        "A simulated Salla with {} merchant(s) of {} orders each. Some webhooks were lost.",
+        args.merchants,
+        args.orders
+    );
     let local = Database::connect(config.database.url.expose_secret()).await?;
     let lost = tokio::select! {
         lost = drift(&services, &local, &simulator, &args) => lost?,
@@ -78,9 +82,9 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
     let as_expected = corrected(&ended, &lost) && equal(&local, &simulator).await?;
     local.close().await?;
     if !as_expected {
-        anyhow::bail!("the local copy is not what the simulated Salla has; this is a defect");
+        anyhow::bail!("the database differs from the simulated Salla: this is a defect");
     }
-    say!("Checked: every order of every store is now as Salla has it.");
+    say!("Checked: every order of every merchant is now the same as in Salla.");
     if let Some(listener) = listener {
         let address = listener.local_addr()?;
         say!(

@@ -18,19 +18,21 @@ use crate::{
 /// What `keys` takes.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Prints a new key, `ID:BASE64`.
+    /// Print a new key, `ID:BASE64`.
     #[command(
         after_help = "Examples:\n\x20 salla-reconciler keys generate\n\x20 export SALLA_RECONCILER__VAULT__KEYS=$(salla-reconciler keys generate --id first)\n\nEnvironment: none."
     )]
     Generate {
-        /// What the key is called; letters, digits, `-` and `_`. Without it: the date.
+        /// Id of the key: letters, digits, `-` and `_`. Default: the date.
         #[arg(long, default_value_t = today(), value_parser = key_id)]
         id: String,
     },
-    /// Re-encrypts every stored token with `vault.backend`, such as the first key of `vault.keys`.
-    #[command(after_help = "Put the new key first and keep the old one until this has ended.\n\nExamples:\n  \
-                            SALLA_RECONCILER__VAULT__KEYS=new:…,old:… salla-reconciler keys rotate\n\n\
-                            It may run beside daemons that have both keys, be killed, and be begun again.\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__VAULT__*")]
+    /// Encrypt every stored token again, with `vault.backend` or the first key of `vault.keys`.
+    #[command(
+        after_help = "Put the new key first, and keep the old one until the command has ended. The command can run\n\
+                            beside daemons that have both keys. If it is killed, start it again.\n\nExamples:\n  \
+                            SALLA_RECONCILER__VAULT__KEYS=new:…,old:… salla-reconciler keys rotate\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__VAULT__*"
+    )]
     Rotate,
 }
 

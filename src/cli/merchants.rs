@@ -24,7 +24,7 @@ use crate::{
 /// What `merchants` takes.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Registers stores, or replaces them: a JSON object a line.
+    /// Register merchants, or replace their tokens: one JSON object per line.
     #[command(
         after_help = "A line: {\"merchant_id\":1001,\"name\":\"…\",\"access_token\":\"…\",\"refresh_token\":\"…\",\"expires_at\":\"2026-12-01T00:00:00Z\"}\n\n\
                             Examples:\n  salla-reconciler merchants import merchants.jsonl\n  \
@@ -32,34 +32,34 @@ pub enum Command {
                             Environment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__VAULT__*"
     )]
     Import {
-        /// The file; `-` is stdin.
+        /// The file, or `-` for stdin.
         file: PathBuf,
     },
-    /// Shows the register; tokens are never shown.
+    /// List the merchants, without their tokens.
     #[command(
         after_help = "Examples:\n\x20 salla-reconciler merchants list\n\x20 salla-reconciler merchants list --json | jq .watermark\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL"
     )]
     List {
-        /// A JSON object a line.
+        /// Print one JSON object per line.
         #[arg(long)]
         json: bool,
     },
-    /// Leaves a store out of sweeps; or, with `--all`, lets nothing run until all go on.
+    /// Pause a merchant, or all with `--all`.
     #[command(
         after_help = "Examples:\n\x20 salla-reconciler merchants pause 1001\n\x20 salla-reconciler merchants pause --all\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL"
     )]
     Pause(Whom),
-    /// Takes a paused store, or one whose subscription has ended, into sweeps again.
+    /// Resume a merchant that is paused, waits for a rate limit, or has no subscription.
     #[command(
         after_help = "Examples:\n\x20 salla-reconciler merchants resume 1001\n\x20 salla-reconciler merchants resume --all\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL"
     )]
     Resume(Whom),
-    /// Takes a store out of the register and destroys its tokens; its orders and runs stay.
+    /// Remove a merchant and destroy its tokens. Its orders and runs stay.
     #[command(
         after_help = "Examples:\n\x20 salla-reconciler merchants remove 1001\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__VAULT__*"
     )]
     Remove {
-        /// Its id.
+        /// The merchant id.
         id: MerchantId,
     },
 }
@@ -68,9 +68,9 @@ pub enum Command {
 #[derive(Debug, Clone, Copy, Args)]
 #[group(required = true, multiple = false)]
 pub struct Whom {
-    /// Its id.
+    /// The merchant id.
     id: Option<MerchantId>,
-    /// All stores, each as it stands.
+    /// All merchants: a global pause. Their own states stay.
     #[arg(long)]
     all: bool,
 }
@@ -178,7 +178,7 @@ async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
                 .map_or_else(|| "never".to_owned(), |mark| mark.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
         ]
     });
-    say!("{}{}", table(&["merchant", "name", "state", "covered up to"], rows), legend.concat());
+    say!("{}{}", table(&["merchant", "name", "state", "watermark"], rows), legend.concat());
     Ok(())
 }
 
@@ -210,5 +210,5 @@ async fn remove(config: &Config, store: &Store, id: MerchantId) -> anyhow::Resul
 }
 
 fn unknown(id: MerchantId) -> anyhow::Error {
-    anyhow::anyhow!("merchant {id} is not registered; `merchants list` tells who is")
+    anyhow::anyhow!("merchant {id} is not registered; `merchants list` shows the registered ones")
 }

@@ -10,7 +10,7 @@ use crate::{app, config::Config, store::Store};
 /// What `migrate` takes.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
-    /// Brings the schema up to date.
+    /// Apply the pending migrations.
     #[command(
         after_help = "Examples:\n\x20 salla-reconciler migrate up\n\x20 salla-reconciler migrate up --sql | psql platform\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__DATABASE__SCHEMA, SALLA_RECONCILER__CDC__PUBLICATION"
     )]
@@ -19,12 +19,12 @@ pub enum Command {
         #[arg(long)]
         sql: bool,
     },
-    /// Removes every table of this program, with all that is in them.
+    /// Remove every table of this program with all its contents.
     #[command(
         after_help = "Examples:\n\x20 salla-reconciler migrate down\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL"
     )]
     Down,
-    /// Prints the SQL that gives a role the least rights that `serve` needs with database.migrate = false.
+    /// Print the SQL of the least rights that the role of a daemon needs with database.migrate = false.
     #[command(
         after_help = "Examples:\n\x20 salla-reconciler migrate grants reconciler | psql platform\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__DATABASE__SCHEMA"
     )]
@@ -32,7 +32,7 @@ pub enum Command {
         /// The role of the daemon.
         role: String,
     },
-    /// Tells which migrations are applied.
+    /// List the migrations, and whether they are applied.
     #[command(
         after_help = "Examples:\n\x20 salla-reconciler migrate status\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL"
     )]

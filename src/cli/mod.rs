@@ -55,15 +55,20 @@ pub enum Exit {
     Configuration = 78,
 }
 
-/// Reads back every night what changed in Salla stores and corrects the platform's database.
+/// Finds and repairs the orders that a platform missed because a Salla webhook was lost.
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Exit codes: 0 everything succeeded, 1 a run failed, 2 bad usage, 3 some records, or a whole kind of them, were skipped or failed, 78 bad configuration.\n\
-                  Every setting can be given in the environment: SALLA_RECONCILER__SECTION__KEY, such as SALLA_RECONCILER__DATABASE__URL."
+    after_help = "Exit codes:\n  \
+                  0   everything succeeded\n  \
+                  1   a run, or the command itself, failed or was stopped\n  \
+                  2   wrong usage\n  \
+                  3   some records, or a whole kind of record, were skipped or failed\n  \
+                  78  wrong configuration\n\n\
+                  Each setting has an environment variable SALLA_RECONCILER__SECTION__KEY, such as SALLA_RECONCILER__DATABASE__URL."
 )]
 pub struct Cli {
-    /// A TOML file of settings, over the defaults and under the environment.
+    /// A TOML file with settings. It overrides the defaults; environment variables override it.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -72,51 +77,51 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The daemon: schedule, workers and HTTP server.
+    /// Run the daemon: schedule, workers and HTTP server.
     #[command(after_help = "Examples:\n  salla-reconciler serve\n  \
                             SALLA_RECONCILER__HTTP__LISTEN=0.0.0.0:8080 salla-reconciler --config production.toml serve\n\n\
                             Environment: SALLA_RECONCILER__DATABASE__URL, __DATABASE__MIGRATE, __SALLA__*, __SCHEDULE__*, __RECONCILE__*,\n\
                             __HTTP__*, __VAULT__*, __PRIVACY__*, __SHUTDOWN__GRACE, __CDC__*, __TELEMETRY__*, __RETENTION__RUNS")]
     Serve,
-    /// Runs in the foreground, for the named merchants or all active ones.
+    /// Reconcile the named merchants, or all active ones, in the foreground.
     Run(run::Args),
-    /// What was lost over a period: missing and stale records, the webhooks they stand for, and how late it was noticed.
+    /// Show which webhooks were lost over a period, and how late their changes were corrected.
     Report(report::Args),
-    /// A simulated Salla, stores that have drifted, one sweep, and the result: offline, without configuration.
+    /// Show a sweep with a simulated Salla, offline and without configuration.
     #[cfg(feature = "demo")]
     Demo(demo::Args),
-    /// The register of stores.
+    /// Manage merchants and their tokens.
     #[command(subcommand)]
     Merchants(merchants::Command),
-    /// The customers in stored orders and customers.
+    /// Manage the personal data of customers.
     #[command(subcommand)]
     Customers(customers::Command),
-    /// The database's schema.
+    /// Manage the database schema.
     #[command(subcommand)]
     Migrate(migrate::Command),
-    /// What tokens are encrypted under.
+    /// Manage the keys that encrypt tokens.
     #[command(subcommand)]
     Keys(keys::Command),
-    /// Looks at configuration, database, schema, vault and Salla, and says what to do.
+    /// Check configuration, database, schema, keys and Salla, and say what to do.
     #[command(
-        after_help = "Examples:\n\x20 salla-reconciler check\n\x20 salla-reconciler --config production.toml check\n\nEnvironment: every SALLA_RECONCILER__SECTION__KEY; it looks at them all."
+        after_help = "Examples:\n\x20 salla-reconciler check\n\x20 salla-reconciler --config production.toml check\n\nEnvironment: every SALLA_RECONCILER__SECTION__KEY"
     )]
     Check,
-    /// Asks a running daemon's /healthz; for container health checks.
+    /// Ask the /healthz of a running daemon, for container health checks.
     #[command(
         after_help = "Examples:\n\x20 salla-reconciler healthcheck\n\nEnvironment: SALLA_RECONCILER__HTTP__LISTEN"
     )]
     Healthcheck,
-    /// Prints the HTTP API's document (OpenAPI 3.1).
+    /// Print the OpenAPI 3.1 document of the HTTP API.
     #[command(after_help = "Examples:\n\x20 salla-reconciler openapi > openapi.json\n\nEnvironment: none.")]
     Openapi,
-    /// Prints what a shell needs to complete the commands and options of this program.
+    /// Print the completion script of a shell.
     #[command(after_help = "Examples:\n  \
                             source <(salla-reconciler completions bash)\n  \
                             salla-reconciler completions fish > ~/.config/fish/completions/salla-reconciler.fish\n\n\
                             Environment: none.")]
     Completions {
-        /// Which.
+        /// The shell.
         shell: clap_complete::Shell,
     },
 }

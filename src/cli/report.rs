@@ -19,23 +19,23 @@ use crate::{
 /// What `report` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "It covers runs that are still stored (retention.runs). A store's first run, and one with --full, also finds \
-    what was there before its webhooks: begin the period after it.\n\n\
+    after_help = "The report covers runs that are still stored (retention.runs). The first run of a merchant, and full runs, also find \
+    older records: begin the period after them.\n\n\
     Environment: SALLA_RECONCILER__DATABASE__URL, __DATABASE__MIGRATE\n\n\
     Examples:\n  salla-reconciler report\n  salla-reconciler report --merchant 1001 --since 2026-11-01T00:00:00Z --until 2026-12-01T00:00:00Z\n  \
     salla-reconciler report --json"
 )]
 pub struct Args {
-    /// A merchant's id. Without it: every merchant that had a run in the period.
+    /// Merchant id. Default: every merchant with a run in the period.
     #[arg(long, value_name = "ID")]
     merchant: Option<MerchantId>,
-    /// Where the period begins, in RFC 3339. Without it: thirty days before its end.
+    /// Start of the period, in RFC 3339. Default: 30 days before its end.
     #[arg(long, value_name = "T", value_parser = super::instant)]
     since: Option<DateTime<Utc>>,
-    /// Where the period ends. Without it: now.
+    /// End of the period, in RFC 3339. Default: now.
     #[arg(long, value_name = "T", value_parser = super::instant)]
     until: Option<DateTime<Utc>>,
-    /// A JSON object a merchant on stdout, instead of a table.
+    /// Print one JSON object per merchant instead of a table.
     #[arg(long)]
     json: bool,
 }
@@ -54,7 +54,7 @@ pub async fn report(config: &Config, args: Args) -> anyhow::Result<Exit> {
     store.close().await?;
     let drift = drift.with_context(|| {
         let id = args.merchant.map(|id| id.to_string()).unwrap_or_default();
-        format!("merchant {id} is not registered; `merchants list` tells who is")
+        format!("merchant {id} is not registered; `merchants list` shows the registered ones")
     })?;
     if args.json {
         for drift in &drift {
@@ -67,7 +67,7 @@ pub async fn report(config: &Config, args: Args) -> anyhow::Result<Exit> {
 }
 
 fn rows(drift: &[Drift]) -> String {
-    let head = ["merchant", "missing", "stale", "deleted", "median late", "longest late", "runs"];
+    let head = ["merchant", "missing", "stale", "deleted", "median delay", "longest delay", "runs"];
     let rows = drift.iter().map(|drift| {
         vec![
             drift.merchant_id.to_string(),

@@ -27,25 +27,25 @@ use crate::{
     Examples:\n  salla-reconciler run\n  salla-reconciler run --merchant 1001 --full --dry-run\n  salla-reconciler run --since 2026-11-20T00:00:00Z --json"
 )]
 pub struct Args {
-    /// A merchant's id; may be given more than once. Without it: every active merchant.
+    /// Merchant id. Can be repeated. Default: every active merchant.
     #[arg(long = "merchant", value_name = "ID")]
     merchants: Vec<MerchantId>,
-    /// Where the window begins, in RFC 3339. Without it: at the last success, and at least the lookback ago.
+    /// Start of the window, in RFC 3339. Default: the watermark, and at least reconcile.lookback ago.
     #[arg(long, value_name = "T", value_parser = super::instant)]
     since: Option<DateTime<Utc>>,
-    /// Where the window ends. Without it: now.
+    /// End of the window, in RFC 3339. Default: now.
     #[arg(long, value_name = "T", value_parser = super::instant)]
     until: Option<DateTime<Utc>>,
-    /// The whole history.
+    /// Read all records instead of a window.
     #[arg(long, conflicts_with = "since")]
     full: bool,
-    /// Report what would be done, and write no record.
+    /// Show the differences, and write no record.
     #[arg(long)]
     dry_run: bool,
-    /// A kind of record; may be given more than once. Without it: those that `reconcile.resources` names.
+    /// Kind of record. Can be repeated. Default: reconcile.resources.
     #[arg(long = "resource", value_name = "NAME", value_parser = resource())]
     resources: Vec<Resource>,
-    /// A JSON object a run on stdout, instead of a table.
+    /// Print one JSON object per run instead of a table.
     #[arg(long)]
     json: bool,
 }

@@ -41,35 +41,35 @@ pub fn button(visitor: &Visitor, address: &str, label: &str) -> Markup {
 }
 
 /// `rerun`, `rerun-full`, `pause` and `resume`.
-pub async fn of_store<L: RunStore, R: MerchantRegistry>(
-    State(desk): State<DashboardState<L, R>>,
+pub async fn of_merchant<L: RunStore, R: MerchantRegistry>(
+    State(dashboard): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Path((id, action)): Path<(MerchantId, String)>,
     Form(sent): Form<Sent>,
 ) -> Page {
     visitor.sent(&sent)?;
     match action.as_str() {
-        "rerun" => rerun(&desk, &visitor, id, Request::default()).await,
-        "rerun-full" => rerun(&desk, &visitor, id, Request { full: true, ..Request::default() }).await,
-        "pause" => change(&desk, &visitor, id, Transition::Pause).await,
-        "resume" => change(&desk, &visitor, id, Transition::Resume).await,
-        _ => Err(PageError::not_found("there is no such button")),
+        "rerun" => rerun(&dashboard, &visitor, id, Request::default()).await,
+        "rerun-full" => rerun(&dashboard, &visitor, id, Request { full: true, ..Request::default() }).await,
+        "pause" => change(&dashboard, &visitor, id, Transition::Pause).await,
+        "resume" => change(&dashboard, &visitor, id, Transition::Resume).await,
+        _ => Err(PageError::not_found("unknown action")),
     }
 }
 
 async fn rerun<L: RunStore, R: MerchantRegistry>(
-    desk: &DashboardState<L, R>,
+    dashboard: &DashboardState<L, R>,
     visitor: &Visitor,
     merchant: MerchantId,
     request: Request,
 ) -> Page {
-    if desk.api.draining.is_cancelled() {
+    if dashboard.api.draining.is_cancelled() {
         return Err(PageError::new(StatusCode::SERVICE_UNAVAILABLE, "this process is shutting down: try again"));
     }
     let new = NewRun { merchant, trigger: Trigger::Http, request, by: visitor.actor.clone(), key: None };
-    let id = match desk.api.store.enqueue(new).await? {
+    let id = match dashboard.api.store.enqueue(new).await? {
         EnqueueOutcome::Queued(id) | EnqueueOutcome::Replayed(id) => {
-            desk.api.wake.notify_one();
+            dashboard.api.wake.notify_one();
             id
         }
         // What was wanted is on its way.
@@ -85,13 +85,13 @@ async fn rerun<L: RunStore, R: MerchantRegistry>(
 }
 
 async fn change<L: RunStore, R: MerchantRegistry>(
-    desk: &DashboardState<L, R>,
+    dashboard: &DashboardState<L, R>,
     visitor: &Visitor,
     id: MerchantId,
     change: Transition,
 ) -> Page {
-    match desk.onboarding.register.change(id, change, &visitor.actor).await? {
-        Changed::Now(_) => Ok(Redirect::to(&format::store_address(id)).into_response()),
+    match dashboard.onboarding.register.change(id, change, &visitor.actor).await? {
+        Changed::Now(_) => Ok(Redirect::to(&format::merchant_address(id)).into_response()),
         Changed::Impossible(obstacle) => Err(PageError::new(StatusCode::CONFLICT, obstacle.to_string())),
         Changed::Unknown => Err(PageError::not_found(format!("no merchant {id} is registered"))),
     }
@@ -99,22 +99,22 @@ async fn change<L: RunStore, R: MerchantRegistry>(
 
 /// Asks a run to end.
 pub async fn cancel<L: RunStore, R: MerchantRegistry>(
-    State(desk): State<DashboardState<L, R>>,
+    State(dashboard): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Path(id): Path<RunId>,
     Form(sent): Form<Sent>,
 ) -> Page {
     visitor.sent(&sent)?;
-    match desk.api.store.cancel(id, &visitor.actor).await? {
+    match dashboard.api.store.cancel(id, &visitor.actor).await? {
         // One that has ended meanwhile shows how.
         Some(_) => Ok(Redirect::to(&format::run_address(id)).into_response()),
-        None => Err(PageError::not_found("there is no run of that id")),
+        None => Err(PageError::not_found("no run has this id")),
     }
 }
 
-/// `pause` and `resume`, of all stores together.
+/// `pause` and `resume` for all merchants.
 pub async fn of_all<L: RunStore, R: MerchantRegistry>(
-    State(desk): State<DashboardState<L, R>>,
+    State(dashboard): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Path(action): Path<String>,
     Form(sent): Form<Sent>,
@@ -123,8 +123,8 @@ pub async fn of_all<L: RunStore, R: MerchantRegistry>(
     let still = match action.as_str() {
         "pause" => true,
         "resume" => false,
-        _ => return Err(PageError::not_found("there is no such button")),
+        _ => return Err(PageError::not_found("unknown action")),
     };
-    desk.onboarding.register.stand_still(still, &visitor.actor).await?;
+    dashboard.onboarding.register.stand_still(still, &visitor.actor).await?;
     Ok(Redirect::to("/").into_response())
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use maud::{Markup, html};
 
 use crate::domain::{Merchant, MerchantId, RunId, RunStatus, plain};
@@ -38,29 +39,42 @@ pub fn span(span: Duration) -> String {
     }
 }
 
-/// An instant, and how long ago it was, or how far ahead.
-pub fn instant(at: DateTime<Utc>, now: DateTime<Utc>) -> Markup {
-    let between = (now - at).abs().to_std().unwrap_or_default();
-    let relative = if at > now { format!("in {}", span(between)) } else { format!("{} ago", span(between)) };
-    html! { time datetime=(at.to_rfc3339()) title=(relative) { (at.format("%Y-%m-%d %H:%M")) " UTC" small { " " (relative) } } }
+/// The present instant, and the time zone of the schedule.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    pub now: DateTime<Utc>,
+    pub zone: Tz,
 }
 
-/// The same, where there may be none.
-pub fn maybe(at: Option<DateTime<Utc>>, now: DateTime<Utc>, none: &str) -> Markup {
-    at.map_or_else(|| html! { (none) }, |at| instant(at, now))
-}
-
-/// A day, of which the year is plain.
-pub fn day(at: DateTime<Utc>) -> String {
-    at.format("%-d %b").to_string()
-}
-
-/// A store's name, in whatever direction it is read, and its id.
-pub fn store(merchant: &Merchant) -> Markup {
+/// An instant in the time zone of the schedule, in UTC, and relative to now: `2026-11-30 02:00`, `29 Nov 23:00 UTC`,
+/// `2h 5m ago`.
+pub fn instant(at: DateTime<Utc>, clock: Clock) -> Markup {
+    let between = (clock.now - at).abs().to_std().unwrap_or_default();
+    let relative = if at > clock.now { format!("in {}", span(between)) } else { format!("{} ago", span(between)) };
+    let local = at.with_timezone(&clock.zone);
+    let is_same_day = local.date_naive() == at.date_naive();
+    let utc = at.format(if is_same_day { "%H:%M UTC" } else { "%-d %b %H:%M UTC" });
     html! {
-        a href=(store_address(merchant.merchant_id)) {
+        time datetime=(at.to_rfc3339()) title=(relative) { (local.format("%Y-%m-%d %H:%M")) small { " " (utc) " · " (relative) } }
+    }
+}
+
+/// The same, or `none`.
+pub fn maybe(at: Option<DateTime<Utc>>, clock: Clock, none: &str) -> Markup {
+    at.map_or_else(|| html! { (none) }, |at| instant(at, clock))
+}
+
+/// The day in the time zone of the schedule, without its year.
+pub fn day(at: DateTime<Utc>, clock: Clock) -> String {
+    at.with_timezone(&clock.zone).format("%-d %b").to_string()
+}
+
+/// The name of a merchant, in its own direction, and the id.
+pub fn merchant(merchant: &Merchant) -> Markup {
+    html! {
+        a href=(merchant_address(merchant.merchant_id)) {
             @if let Some(name) = &merchant.name { bdi dir="auto" { (plain(name)) } " " small { (merchant.merchant_id) } }
-            @else { "Store " (merchant.merchant_id) }
+            @else { "Merchant " (merchant.merchant_id) }
         }
     }
 }
@@ -70,9 +84,9 @@ pub fn status(status: RunStatus) -> Markup {
     html! { span class=(format!("chip {}", status.as_str())) { (status.as_str()) } }
 }
 
-/// Where a store's page is.
-pub fn store_address(id: MerchantId) -> String {
-    format!("/dashboard/stores/{id}")
+/// The address of the page of a merchant.
+pub fn merchant_address(id: MerchantId) -> String {
+    format!("/dashboard/merchants/{id}")
 }
 
 /// Where a run's page is.
@@ -107,10 +121,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ahead_is_said_to_be() {
-        let now = Utc::now();
-        let told = |seconds| instant(now + chrono::TimeDelta::seconds(seconds), now).into_string();
-        assert!(told(-120).contains("2m 0s ago"));
-        assert!(told(7200).contains("in 2h 0m"));
+    fn instants_are_shown_in_the_zone_in_utc_and_relative_to_now() {
+        let now: DateTime<Utc> = "2026-11-30T10:00:00Z".parse().unwrap();
+        let text = |at: &str, zone: Tz| {
+            let shown = instant(at.parse().unwrap(), Clock { now, zone }).into_string();
+            shown.split_once("\">").unwrap().1.replace("<small>", "").replace("</small></time>", "")
+        };
+        assert_eq!(text("2026-11-30T09:58:00Z", Tz::Asia__Riyadh), "2026-11-30 12:58 09:58 UTC · 2m 0s ago");
+        assert_eq!(text("2026-11-30T23:00:00Z", Tz::Asia__Riyadh), "2026-12-01 02:00 30 Nov 23:00 UTC · in 13h 0m");
+        assert_eq!(text("2026-11-30T09:58:00Z", Tz::UTC), "2026-11-30 09:58 09:58 UTC · 2m 0s ago");
+        let evening = "2026-11-29T23:00:00Z".parse().unwrap();
+        assert_eq!(day(evening, Clock { now, zone: Tz::Asia__Riyadh }), "30 Nov");
     }
 }

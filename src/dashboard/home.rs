@@ -1,15 +1,15 @@
-//! The first page: is tonight's sweep fine, and who needs a hand?
+//! The first page: the last sweep, and the merchants that need attention.
 
 use axum::{
     extract::{Extension, State},
     response::IntoResponse,
 };
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use maud::{Markup, html};
 
 use super::{
     DashboardState, Of, Page, Visitor, actions,
-    format::{self, counted, day, instant, number, span},
+    format::{self, Clock, counted, day, instant, number, span},
     layout::{self, Again},
     plot,
 };
@@ -20,69 +20,70 @@ use crate::{
     },
 };
 
-const NIGHTS: u64 = 30;
-const STORES: u64 = 25;
-/// Runs that are named whatever they came to, by hand or by the schedule.
+const SWEEPS: u64 = 30;
+const MERCHANTS: u64 = 25;
+/// The newest runs, of every status and trigger.
 const LATEST: u64 = 8;
-/// An event that waits for so long is worth a look.
+/// An event that waits for longer is shown as a warning.
 const EVENTS_LATE: TimeDelta = TimeDelta::hours(1);
-/// While a sweep is under way.
+/// Seconds between loads of the page during a sweep.
 const REFRESH: u32 = 10;
 
 /// The page.
 pub async fn show<L: RunStore + Overview, R: MerchantRegistry>(
-    State(desk): State<DashboardState<L, R>>,
+    State(dashboard): State<DashboardState<L, R>>,
     Extension(visitor): Of,
 ) -> Page {
-    let store = &desk.api.store;
+    let store = &dashboard.api.store;
     let latest = RunFilter { limit: LATEST, ..RunFilter::default() };
-    let (gauges, nights, attention, latest, global_pause, now) = tokio::try_join!(
+    let (gauges, sweeps, attention, latest, global_pause, now) = tokio::try_join!(
         store.gauges(),
-        store.nights(NIGHTS),
-        store.attention(STORES),
+        store.sweeps(SWEEPS),
+        store.attention(MERCHANTS),
         store.runs(latest),
         store.global_pause(),
         store.now()
     )?;
-    let tonight = nights.iter().find(|night| night.made > 0);
-    let under_way = tonight.is_some_and(|night| night.took.is_none());
+    let clock = dashboard.clock(now);
+    let last_sweep = sweeps.iter().find(|summary| summary.made > 0);
+    let under_way = last_sweep.is_some_and(|summary| summary.took.is_none());
     let again = if under_way || gauges.runs_active > 0 { Again::In(REFRESH) } else { Again::Never };
     let content = html! {
-        (verdict(&gauges, tonight, attention.len(), global_pause.as_ref()))
-        @if let Some(global_pause) = &global_pause { (paused_banner(global_pause, &visitor, now)) }
-        @if desk.api.metrics.salla_is_away() {
-            div.note.bad role="status" { p { strong { "Salla does not answer." } " Runs wait at their cursors, and go on by themselves when it is back." } }
+        (verdict(&gauges, last_sweep, attention.len(), global_pause.as_ref()))
+        @if let Some(global_pause) = &global_pause { (paused_banner(global_pause, &visitor, clock)) }
+        @if dashboard.api.metrics.salla_is_away() {
+            div.note.bad role="status" { p { strong { "Salla does not answer." } " Runs wait at their cursors, and continue when it answers." } }
         }
-        (sweep(tonight, now))
-        (numbers(&gauges, now))
-        (hands(&attention, &visitor, now))
-        (history(&nights, now))
-        (latest_runs(&latest, now))
+        (sweep(last_sweep, clock))
+        (numbers(&gauges, clock))
+        (hands(&attention, &visitor, clock))
+        (history(&sweeps, clock))
+        (latest_runs(&latest, clock))
         @if visitor.operates && global_pause.is_none() {
             section {
-                h2 { "Everything" }
-                p.soft { "While all stores are paused no run begins, and those under way are given back at their cursors." }
-                div.buttons { (actions::button(&visitor, "/dashboard/all/pause", "Pause all stores")) }
+                h2 { "Global pause" }
+                p.soft { "During a global pause no run starts, and running runs are released at their cursors." }
+                div.buttons { (actions::button(&visitor, "/dashboard/all/pause", "Pause all merchants")) }
             }
         }
     };
-    Ok(layout::page("Tonight", &visitor, again, &content).into_response())
+    Ok(layout::page("Overview", &visitor, again, &content).into_response())
 }
 
-/// Runs by hand are in no night.
-fn latest_runs(runs: &[Run], now: DateTime<Utc>) -> Markup {
+/// The newest runs, also those by hand.
+fn latest_runs(runs: &[Run], clock: Clock) -> Markup {
     html! {
         section {
-            h2 { "The latest runs" }
+            h2 { "Latest runs" }
             @if runs.is_empty() { p { "None yet." } }
             @else { div.wide { table.cards {
-                thead { tr { th { "Asked for" } th { "Store" } th { "Status" } th { "Trigger" } th { "Read" } th { "Created" } th { "Updated" } } }
+                thead { tr { th { "Queued" } th { "Merchant" } th { "Status" } th { "Trigger" } th { "Fetched" } th { "Created" } th { "Updated" } } }
                 tbody { @for run in runs { tr {
-                    td data-label="Asked for" { a href=(format::run_address(run.run_id)) { (instant(run.queued_at, now)) } }
-                    td data-label="Store" { a href=(format::store_address(run.merchant_id)) { (run.merchant_id) } }
+                    td data-label="Queued" { a href=(format::run_address(run.run_id)) { (instant(run.queued_at, clock)) } }
+                    td data-label="Merchant" { a href=(format::merchant_address(run.merchant_id)) { (run.merchant_id) } }
                     td data-label="Status" { (format::status(run.status)) }
                     td data-label="Trigger" { (run.trigger.as_str()) }
-                    td data-label="Read" { (number(run.totals.fetched)) }
+                    td data-label="Fetched" { (number(run.totals.fetched)) }
                     td data-label="Created" { (number(run.totals.created)) }
                     td data-label="Updated" { (number(run.totals.updated)) }
                 } } }
@@ -91,121 +92,121 @@ fn latest_runs(runs: &[Run], now: DateTime<Utc>) -> Markup {
     }
 }
 
-/// In one sentence: must somebody do something?
+/// One sentence: whether a person must act.
 fn verdict(
     gauges: &Gauges,
-    tonight: Option<&SweepSummary>,
+    last_sweep: Option<&SweepSummary>,
     hands: usize,
     global_pause: Option<&GlobalPause>,
 ) -> Markup {
-    let failed = tonight.map_or(0, |night| night.count(RunStatus::Failed));
+    let failed = last_sweep.map_or(0, |summary| summary.count(RunStatus::Failed));
     let text = if global_pause.is_some() {
-        "All stores are paused".to_owned()
-    } else if tonight.is_some_and(|night| night.took.is_none()) {
+        "All merchants are paused".to_owned()
+    } else if last_sweep.is_some_and(|summary| summary.took.is_none()) {
         if failed == 0 {
-            "The sweep is under way".to_owned()
+            "The sweep is running".to_owned()
         } else {
-            format!("The sweep is under way; {} so far", counted(failed, "run failed", "runs failed"))
+            format!("The sweep is running; {} so far", counted(failed, "run failed", "runs failed"))
         }
     } else if gauges.merchants_overdue > 0 {
-        format!("{} behind", counted(gauges.merchants_overdue, "store is", "stores are"))
+        format!("{} overdue", counted(gauges.merchants_overdue, "merchant is", "merchants are"))
     } else if failed > 0 {
         format!("{} in the last sweep", counted(failed, "run failed", "runs failed"))
     } else if hands > 0 {
-        format!("{} a hand", counted(hands as u64, "store needs", "stores need"))
-    } else if tonight.is_none() {
-        "The schedule has not fired yet".to_owned()
+        format!("{} attention", counted(hands as u64, "merchant needs", "merchants need"))
+    } else if last_sweep.is_none() {
+        "No sweep has started yet".to_owned()
     } else {
-        "The last sweep is fine".to_owned()
+        "The last sweep succeeded".to_owned()
     };
     html! { h1 { (text) } }
 }
 
-fn paused_banner(global_pause: &GlobalPause, visitor: &Visitor, now: DateTime<Utc>) -> Markup {
+fn paused_banner(global_pause: &GlobalPause, visitor: &Visitor, clock: Clock) -> Markup {
     html! {
         div.note.warn role="status" {
-            p { "Since " (instant(global_pause.since, now)) ", by " (global_pause.by) ". No run begins, and a firing that comes due waits." }
-            @if visitor.operates { div.buttons { (actions::button(visitor, "/dashboard/all/resume", "Let all stores go on")) } }
+            p { "Since " (instant(global_pause.since, clock)) ", by " (global_pause.by) ". No run starts, and sweeps wait." }
+            @if visitor.operates { div.buttons { (actions::button(visitor, "/dashboard/all/resume", "Resume all merchants")) } }
         }
     }
 }
 
-fn sweep(tonight: Option<&SweepSummary>, now: DateTime<Utc>) -> Markup {
-    let Some(night) = tonight else {
-        return html! { section { h2 { "Tonight's sweep" } p { "None is on record. The first comes with the next firing of the schedule." } } };
+fn sweep(last_sweep: Option<&SweepSummary>, clock: Clock) -> Markup {
+    let Some(summary) = last_sweep else {
+        return html! { section { h2 { "Last sweep" } p { "No sweep is recorded. The schedule starts the first one." } } };
     };
-    let (ended, totals) = (night.ended(), night.totals());
-    let trigger = night.trigger.map_or("skipped", |trigger| trigger.as_str());
+    let (ended, totals) = (summary.ended(), summary.totals());
+    let trigger = summary.trigger.map_or("skipped", |trigger| trigger.as_str());
     html! {
         section {
-            h2 { "Sweep of " (instant(night.scheduled_for, now)) }
-            progress max=(night.made) value=(ended) aria-label="Runs that have ended" { (ended) " of " (night.made) }
+            h2 { "Sweep of " (instant(summary.scheduled_for, clock)) }
+            progress max=(summary.made) value=(ended) aria-label="Ended runs" { (ended) " of " (summary.made) }
             p {
-                strong { (number(ended)) " of " (number(night.made)) } " done"
-                @if let Some(took) = night.took { ", in " (span(took)) }
+                strong { (number(ended)) " of " (number(summary.made)) } " done"
+                @if let Some(took) = summary.took { ", in " (span(took)) }
                 @else {
-                    @let so_far = (now - night.started_at).to_std().unwrap_or_default();
+                    @let so_far = (clock.now - summary.started_at).to_std().unwrap_or_default();
                     ", for " (span(so_far)) " now"
-                    @if ended > 0 && night.made > ended {
-                        @let left = so_far.mul_f64((night.made - ended) as f64 / ended as f64);
-                        ", about " (span(left)) " to go"
+                    @if ended > 0 && summary.made > ended {
+                        @let left = so_far.mul_f64((summary.made - ended) as f64 / ended as f64);
+                        ", about " (span(left)) " left"
                     }
                 }
                 " · trigger " code { (trigger) }
             }
             dl.facts {
                 @for status in RunStatus::ALL {
-                    @let count = night.count(*status);
+                    @let count = summary.count(*status);
                     @if count > 0 || *status == RunStatus::Succeeded || *status == RunStatus::Failed {
                         div class=(if *status == RunStatus::Failed && count > 0 { "bad" } else if *status == RunStatus::Partial { "warn" } else { "" }) {
                             dt { (status.as_str()) } dd { (number(count)) }
                         }
                     }
                 }
-                div { dt { "missing, created" } dd { (number(totals.created)) } }
-                div { dt { "stale, updated" } dd { (number(totals.updated)) } }
-                div { dt { "read" } dd { (number(totals.fetched)) } }
+                div { dt { "created (missing)" } dd { (number(totals.created)) } }
+                div { dt { "updated (stale)" } dd { (number(totals.updated)) } }
+                div { dt { "fetched" } dd { (number(totals.fetched)) } }
             }
         }
     }
 }
 
-fn numbers(gauges: &Gauges, now: DateTime<Utc>) -> Markup {
+fn numbers(gauges: &Gauges, clock: Clock) -> Markup {
     html! {
         section {
-            h2 { "Stores and queue" }
+            h2 { "Merchants and queue" }
             dl.facts {
                 @for (state, count) in &gauges.merchants {
                     @if *count > 0 || *state == MerchantState::Active {
                         div class=(if *state == MerchantState::NeedsReauthorization { "bad" } else { "" }) {
                             dt { (state.as_str().replace('_', " ")) }
-                            dd { a href=(format!("/dashboard/stores?state={}", state.as_str())) { (number(*count)) } }
+                            dd { a href=(format!("/dashboard/merchants?state={}", state.as_str())) { (number(*count)) } }
                         }
                     }
                 }
-                div class=(if gauges.merchants_overdue > 0 { "bad" } else { "" }) { dt { "behind by more than 26 h" } dd { (number(gauges.merchants_overdue)) } }
-                div { dt { "runs under way" } dd { (number(gauges.runs_active)) } }
-                div { dt { "runs waiting" } dd { (number(gauges.runs_queued)) } }
-                div { dt { "furthest back" } dd { (format::maybe(gauges.oldest_watermark, now, "–")) } }
-                div { dt { "last success" } dd { (format::maybe(gauges.last_success, now, "never")) } }
+                div class=(if gauges.merchants_overdue > 0 { "bad" } else { "" }) { dt { "overdue (26 h)" } dd { (number(gauges.merchants_overdue)) } }
+                div { dt { "running runs" } dd { (number(gauges.runs_active)) } }
+                div { dt { "queued runs" } dd { (number(gauges.runs_queued)) } }
+                div { dt { "oldest watermark" } dd { (format::maybe(gauges.oldest_watermark, clock, "–")) } }
+                div { dt { "last success" } dd { (format::maybe(gauges.last_success, clock, "never")) } }
                 @if let Some(backlog) = &gauges.backlog {
-                    @let late = backlog.oldest.is_some_and(|oldest| now - oldest > EVENTS_LATE);
-                    div class=(if late { "warn" } else { "" }) { dt { "events to deliver" } dd { (number(backlog.pending)) } }
+                    @let late = backlog.oldest.is_some_and(|oldest| clock.now - oldest > EVENTS_LATE);
+                    div class=(if late { "warn" } else { "" }) { dt { "pending events" } dd { (number(backlog.pending)) } }
                     @if let Some(oldest) = backlog.oldest {
-                        div class=(if late { "warn" } else { "" }) { dt { "the oldest since" } dd { (instant(oldest, now)) } }
+                        div class=(if late { "warn" } else { "" }) { dt { "oldest pending event" } dd { (instant(oldest, clock)) } }
                     }
-                    @if let Some(lag) = backlog.replication_slot_lag_bytes { div { dt { "scheduled_for lag, MiB" } dd { (number(lag >> 20)) } } }
+                    @if let Some(lag) = backlog.replication_slot_lag_bytes { div { dt { "slot lag, MiB" } dd { (number(lag >> 20)) } } }
                 }
             }
         }
     }
 }
 
-/// Why a store needs a hand, and what to do.
+/// Why a merchant needs attention, and what to do.
 fn reason(attention: &MerchantIssue) -> (String, String) {
     let state = attention.merchant.state;
     if state == MerchantState::NeedsReauthorization {
-        return ("its tokens are refused".to_owned(), state.advice().to_owned());
+        return ("Salla refuses its tokens".to_owned(), state.advice().to_owned());
     }
     match &attention.last {
         Some(run) if run.status == RunStatus::Failed => {
@@ -218,71 +219,71 @@ fn reason(attention: &MerchantIssue) -> (String, String) {
         Some(run) if run.status == RunStatus::Partial => {
             let left = run.totals.skipped + run.totals.failed;
             (
-                format!("{} left out", counted(left, "record was", "records were")),
-                "see the run for which, and why".to_owned(),
+                format!("{} skipped or failed", counted(left, "record", "records")),
+                "open the run for the reasons".to_owned(),
             )
         }
         Some(_) if attention.overdue => (
-            "nothing has covered it for more than 26 h".to_owned(),
-            "rerun it; if it stays behind, look at its runs".to_owned(),
+            "no run has covered it for more than 26 h".to_owned(),
+            "rerun it; if it stays overdue, open its runs".to_owned(),
         ),
         None if attention.overdue => {
             ("no run has covered it yet".to_owned(), "rerun it, or wait for the next sweep".to_owned())
         }
-        _ => ("see its runs".to_owned(), String::new()),
+        _ => ("open its runs".to_owned(), String::new()),
     }
 }
 
-fn hands(attention: &[MerchantIssue], visitor: &Visitor, now: DateTime<Utc>) -> Markup {
+fn hands(attention: &[MerchantIssue], visitor: &Visitor, clock: Clock) -> Markup {
     html! {
         section {
-            h2 { "Stores that need a hand" }
+            h2 { "Merchants needing attention" }
             @if attention.is_empty() { p { "None." } }
             @else {
                 div.wide { table.cards {
-                    thead { tr { th { "Store" } th { "Why" } th { "What to do" } th { "Covered up to" } th { "Last run" } @if visitor.operates { th { "" } } } }
+                    thead { tr { th { "Merchant" } th { "Problem" } th { "Action" } th { "Watermark" } th { "Last run" } @if visitor.operates { th { "" } } } }
                     tbody { @for one in attention {
                         @let (why, what) = reason(one);
                         tr {
-                            td data-label="Store" { (format::store(&one.merchant)) }
-                            td data-label="Why" { (why) @if one.overdue { " " span.chip.failed { "behind" } } }
-                            td data-label="What to do" { (what) }
-                            td data-label="Covered up to" { (format::maybe(one.merchant.watermark, now, "never")) }
+                            td data-label="Merchant" { (format::merchant(&one.merchant)) }
+                            td data-label="Problem" { (why) @if one.overdue { " " span.chip.failed { "overdue" } } }
+                            td data-label="Action" { (what) }
+                            td data-label="Watermark" { (format::maybe(one.merchant.watermark, clock, "never")) }
                             td data-label="Last run" { @if let Some(run) = &one.last { a href=(format::run_address(run.run_id)) { (format::status(run.status)) } } @else { "–" } }
-                            @if visitor.operates { td { (actions::button(visitor, &format!("{}/rerun", format::store_address(one.merchant.merchant_id)), "Rerun")) } }
+                            @if visitor.operates { td { (actions::button(visitor, &format!("{}/rerun", format::merchant_address(one.merchant.merchant_id)), "Rerun")) } }
                         }
                     } }
                 } }
-                @if attention.len() as u64 >= STORES { p.soft { "There may be more: these are the first of each kind." } }
+                @if attention.len() as u64 >= MERCHANTS { p.soft { "There may be more merchants with these problems." } }
             }
         }
     }
 }
 
-fn history(nights: &[SweepSummary], now: DateTime<Utc>) -> Markup {
-    let oldest_first: Vec<SweepSummary> = nights.iter().rev().cloned().collect();
+fn history(sweeps: &[SweepSummary], clock: Clock) -> Markup {
+    let oldest_first: Vec<SweepSummary> = sweeps.iter().rev().cloned().collect();
     html! {
         section {
-            h2 { @if nights.len() > 1 { "The last " (nights.len()) " nights" } @else { "The nights so far" } }
-            @if nights.is_empty() { p { "None yet." } }
+            h2 { @if sweeps.len() > 1 { "Last " (sweeps.len()) " sweeps" } @else { "Sweeps" } }
+            @if sweeps.is_empty() { p { "None yet." } }
             @else {
-                ul.legend { li.created { "missing, created" } li.updated { "stale, updated" } li.took { "time of the sweep" } }
-                (plot::corrected(&oldest_first))
-                (plot::took(&oldest_first, now))
+                ul.legend { li.created { "created (missing)" } li.updated { "updated (stale)" } li.took { "duration" } }
+                (plot::corrected(&oldest_first, clock))
+                (plot::took(&oldest_first, clock))
                 details {
                     summary { "As a table" }
                     div.wide { table {
-                        thead { tr { th { "Night" } th.number { "Runs" } th.number { "Failed" } th.number { "Partial" } th.number { "Created" } th.number { "Updated" } th.number { "Took" } } }
-                        tbody { @for night in nights {
-                            @let totals = night.totals();
+                        thead { tr { th { "Sweep" } th.number { "Runs" } th.number { "Failed" } th.number { "Partial" } th.number { "Created" } th.number { "Updated" } th.number { "Duration" } } }
+                        tbody { @for summary in sweeps {
+                            @let totals = summary.totals();
                             tr {
-                                td { (day(night.scheduled_for)) @if night.trigger.is_none() { " " span.chip { "skipped" } } }
-                                td.number { (number(night.made)) }
-                                td.number { (number(night.count(RunStatus::Failed))) }
-                                td.number { (number(night.count(RunStatus::Partial))) }
+                                td { (day(summary.scheduled_for, clock)) @if summary.trigger.is_none() { " " span.chip { "skipped" } } }
+                                td.number { (number(summary.made)) }
+                                td.number { (number(summary.count(RunStatus::Failed))) }
+                                td.number { (number(summary.count(RunStatus::Partial))) }
                                 td.number { (number(totals.created)) }
                                 td.number { (number(totals.updated)) }
-                                td.number { (night.took.map_or_else(|| "–".to_owned(), span)) }
+                                td.number { (summary.took.map_or_else(|| "–".to_owned(), span)) }
                             }
                         } }
                     } }

@@ -28,19 +28,19 @@ pub fn page(title: &str, visitor: &Visitor, again: Again, content: &Markup) -> M
             header.top {
                 nav aria-label="Main" {
                     a.brand href="/" { "salla-reconciler" }
-                    a href="/" { "Tonight" }
-                    a href="/dashboard/stores" { "Stores" }
+                    a href="/" { "Overview" }
+                    a href="/dashboard/merchants" { "Merchants" }
                 }
                 @if let Some(key) = &visitor.form_key {
                     form method="post" action="/dashboard/sign-out" {
                         input type="hidden" name="form_key" value=(key);
-                        span.who { (visitor.actor) @if !visitor.operates { " (may look)" } }
+                        span.who { (visitor.actor) @if !visitor.operates { " (read only)" } }
                         button.quiet type="submit" { "Sign out" }
                     }
                 }
             }
             main #content { (content) }
-            footer { "salla-reconciler " (env!("CARGO_PKG_VERSION")) " · all times are UTC" }
+            footer { "salla-reconciler " (env!("CARGO_PKG_VERSION")) " · times are in the time zone of the schedule, with UTC beside them" }
         },
     )
 }
@@ -75,7 +75,7 @@ pub fn told(status: StatusCode, detail: &str) -> Markup {
             main #content .narrow {
                 h1 { (status.canonical_reason().unwrap_or("Error")) }
                 p { (detail) }
-                p { a href="/" { "To tonight's sweep" } }
+                p { a href="/" { "To the overview" } }
             }
         },
     )

@@ -1,4 +1,4 @@
-//! The stores, by their ids.
+//! The list of merchants, by id.
 
 use axum::{
     extract::{Extension, Query, State},
@@ -22,7 +22,7 @@ const A_PAGE: usize = 50;
 /// Which.
 #[derive(Debug, Default, Deserialize)]
 pub struct Which {
-    /// A store's id.
+    /// The merchant id.
     #[serde(default)]
     id: String,
     #[serde(default)]
@@ -32,32 +32,31 @@ pub struct Which {
 
 /// The page.
 pub async fn show<L: RunStore, R: MerchantRegistry>(
-    State(desk): State<DashboardState<L, R>>,
+    State(dashboard): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Query(which): Query<Which>,
 ) -> Page {
     if !which.id.trim().is_empty() {
         let id = which.id.trim().parse::<MerchantId>();
-        let id = id.map_err(|_| {
-            PageError::new(StatusCode::BAD_REQUEST, "a store's id is a number, as in Salla's own pages")
-        })?;
-        return Ok(Redirect::to(&format::store_address(id)).into_response());
+        let id = id.map_err(|_| PageError::new(StatusCode::BAD_REQUEST, "a merchant id is a number"))?;
+        return Ok(Redirect::to(&format::merchant_address(id)).into_response());
     }
     let state = match which.state.as_str() {
         "" => None,
         word => Some(
             word.parse::<MerchantState>()
-                .map_err(|_| PageError::new(StatusCode::BAD_REQUEST, "no store is in such a state"))?,
+                .map_err(|_| PageError::new(StatusCode::BAD_REQUEST, "unknown merchant state"))?,
         ),
     };
     let filter = MerchantFilter { state, after: which.after, limit: A_PAGE as u64 + 1 };
-    let (mut stores, now) = tokio::try_join!(desk.onboarding.register.list(filter), desk.api.store.now())?;
-    let next = (stores.len() > A_PAGE).then(|| stores[A_PAGE - 1].merchant_id);
-    stores.truncate(A_PAGE);
+    let (mut merchants, now) = tokio::try_join!(dashboard.onboarding.register.list(filter), dashboard.api.store.now())?;
+    let next = (merchants.len() > A_PAGE).then(|| merchants[A_PAGE - 1].merchant_id);
+    merchants.truncate(A_PAGE);
+    let clock = dashboard.clock(now);
     let content = html! {
-        h1 { "Stores" }
-        form.search method="get" action="/dashboard/stores" {
-            div { label for="id" { "Store's id" } input #id type="search" name="id" inputmode="numeric" placeholder="1001"; }
+        h1 { "Merchants" }
+        form.search method="get" action="/dashboard/merchants" {
+            div { label for="id" { "Merchant id" } input #id type="search" name="id" inputmode="numeric" placeholder="1001"; }
             div {
                 label for="state" { "State" }
                 select #state name="state" {
@@ -68,19 +67,19 @@ pub async fn show<L: RunStore, R: MerchantRegistry>(
             button type="submit" { "Show" }
         }
         section {
-            @if stores.is_empty() { p { "None." } }
+            @if merchants.is_empty() { p { "None." } }
             @else { div.wide { table.cards {
-                thead { tr { th { "Store" } th { "State" } th { "Covered up to" } } }
-                tbody { @for store in &stores { tr {
-                    td data-label="Store" { (format::store(store)) }
-                    td data-label="State" { span class=(format!("chip {}", store.state.as_str())) { (store.state.as_str().replace('_', " ")) } }
-                    td data-label="Covered up to" { (format::maybe(store.watermark, now, "never")) }
+                thead { tr { th { "Merchant" } th { "State" } th { "Watermark" } } }
+                tbody { @for merchant in &merchants { tr {
+                    td data-label="Merchant" { (format::merchant(merchant)) }
+                    td data-label="State" { span class=(format!("chip {}", merchant.state.as_str())) { (merchant.state.as_str().replace('_', " ")) } }
+                    td data-label="Watermark" { (format::maybe(merchant.watermark, clock, "never")) }
                 } } }
             } } }
             @if let Some(next) = next {
-                p { a rel="next" href=(format!("/dashboard/stores?after={next}&state={}", which.state)) { "More" } }
+                p { a rel="next" href=(format!("/dashboard/merchants?after={next}&state={}", which.state)) { "More" } }
             }
         }
     };
-    Ok(layout::page("Stores", &visitor, Again::Never, &content).into_response())
+    Ok(layout::page("Merchants", &visitor, Again::Never, &content).into_response())
 }

@@ -1,5 +1,5 @@
-//! The pages that people look at: the sweep, the stores, the runs, and what can be done about them. Made on the server,
-//! of nothing but what is here: no script, and no other address.
+//! The dashboard: pages about sweeps, merchants and runs, with buttons. The server renders them without scripts, and they
+//! load nothing from other addresses.
 
 mod actions;
 mod format;
@@ -21,9 +21,11 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use chrono::Utc;
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use tokio::time::timeout;
 
+use self::format::Clock;
 use crate::{
     http::{
         Api, Onboarding,
@@ -36,18 +38,26 @@ use crate::{
     reconcile::ports::{Actor, CredentialError, MerchantRegistry, Overview, RunStore, TargetError},
 };
 
-/// What the pages are made of.
+/// What the pages need.
 #[derive(Debug)]
 pub struct DashboardState<L, R> {
     /// What the API's handlers need.
     pub api: Arc<Api<L>>,
     /// What the register's handlers need.
     pub onboarding: Arc<Onboarding<R>>,
+    /// The time zone of the schedule, in which the pages show times.
+    pub zone: Tz,
+}
+
+impl<L, R> DashboardState<L, R> {
+    fn clock(&self, now: DateTime<Utc>) -> Clock {
+        Clock { now, zone: self.zone }
+    }
 }
 
 impl<L, R> Clone for DashboardState<L, R> {
     fn clone(&self) -> Self {
-        Self { api: Arc::clone(&self.api), onboarding: Arc::clone(&self.onboarding) }
+        Self { api: Arc::clone(&self.api), onboarding: Arc::clone(&self.onboarding), zone: self.zone }
     }
 }
 
@@ -67,34 +77,35 @@ type Page = Result<Response, PageError>;
 /// People wait no longer.
 const PAGE_WITHIN: Duration = Duration::from_secs(10);
 
-const NO_ANSWER: &str = "the database does not answer; runs go on when it does. /readyz tells what is the matter. Load the page again in a while";
+const NO_ANSWER: &str =
+    "the database does not answer. Runs continue when it answers. /readyz has the reason. Load the page again later";
 
 /// Where a sign-in begins.
 const SIGN_IN: &str = "/dashboard/sign-in";
 
 /// The pages, by address.
 pub fn router<L: RunStore + Overview, R: MerchantRegistry, S: Clone + Send + Sync + 'static>(
-    desk: DashboardState<L, R>,
+    dashboard: DashboardState<L, R>,
 ) -> Router<S> {
     let guarded = Router::new()
         .route("/", get(home::show::<L, R>))
-        .route("/dashboard/stores", get(merchants::show::<L, R>))
-        .route("/dashboard/stores/{id}", get(merchant::show::<L, R>))
-        .route("/dashboard/stores/{id}/{action}", post(actions::of_store::<L, R>))
+        .route("/dashboard/merchants", get(merchants::show::<L, R>))
+        .route("/dashboard/merchants/{id}", get(merchant::show::<L, R>))
+        .route("/dashboard/merchants/{id}/{action}", post(actions::of_merchant::<L, R>))
         .route("/dashboard/runs/{id}", get(run::show::<L, R>))
         .route("/dashboard/runs/{id}/cancel", post(actions::cancel::<L, R>))
         .route("/dashboard/all/{action}", post(actions::of_all::<L, R>))
-        .route_layer(middleware::from_fn_with_state(desk.clone(), require::<L, R>));
+        .route_layer(middleware::from_fn_with_state(dashboard.clone(), require::<L, R>));
     Router::new()
         .route(SIGN_IN, get(sign_in::show::<L, R>))
         .route("/dashboard/sign-out", post(sign_in::out::<L, R>))
         .route("/dashboard/style.css", get(layout::style))
         .merge(guarded)
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&desk.api), limits::by_address::<L>))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&dashboard.api), limits::by_address::<L>))
         // Its token is compared before anything is counted.
         .route(SIGN_IN, post(sign_in::submit::<L, R>))
         .layer(middleware::map_response(headers))
-        .with_state(desk)
+        .with_state(dashboard)
 }
 
 /// A page shows what this program serves, and sends its forms there.
@@ -115,17 +126,17 @@ async fn headers(mut response: Response) -> Response {
 
 /// Lets a visitor in, with their [`Visitor`], or shows them the door.
 async fn require<L: RunStore + Overview, R: MerchantRegistry>(
-    State(desk): State<DashboardState<L, R>>,
+    State(dashboard): State<DashboardState<L, R>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let address = limits::caller_address(&request);
-    let access = &desk.api.access;
+    let access = &dashboard.api.access;
     let visitor = match access.check(request.method(), request.headers(), address) {
         Ok(Granted { actor, scope }) => Ok(Visitor { actor, operates: scope == Scope::Operate, form_key: None }),
         Err(Refused::NoToken) => {
             let (method, uri, headers) = (request.method().clone(), request.uri().clone(), request.headers().clone());
-            session_of(&desk.api, (&method, &uri, &headers), address).await
+            session_of(&dashboard.api, (&method, &uri, &headers), address).await
         }
         Err(Refused::Problem(problem)) => Err(problem.into()),
     };

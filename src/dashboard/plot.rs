@@ -1,10 +1,9 @@
-//! The last nights as a picture: what was corrected, and how long it took. For those who do not see it, the page has the
-//! same as a table.
+//! The last sweeps as a plot: corrected records, and durations. The page has the same values as a table.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use super::format::{day, number, span};
+use super::format::{Clock, day, number, span};
 use crate::reconcile::ports::SweepSummary;
 
 /// In the picture's own units; it is drawn as wide as the page is.
@@ -14,7 +13,7 @@ const LEFT: f64 = 52.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 22.0;
 
-/// A bar of one night.
+/// The bar of one sweep.
 struct Bar {
     at: DateTime<Utc>,
     /// From the ground up, each with its class.
@@ -24,43 +23,43 @@ struct Bar {
     skipped: bool,
 }
 
-/// How many records were corrected in each night, oldest first.
-pub fn corrected(nights: &[SweepSummary]) -> Markup {
-    let bars = nights.iter().map(|night| {
-        let totals = night.totals();
+/// Corrected records of each sweep, oldest first.
+pub fn corrected(sweeps: &[SweepSummary], clock: Clock) -> Markup {
+    let bars = sweeps.iter().map(|summary| {
+        let totals = summary.totals();
         Bar {
-            at: night.scheduled_for,
+            at: summary.scheduled_for,
             parts: vec![("created", totals.created as f64), ("updated", totals.updated as f64)],
             title: format!(
                 "{}: {} missing, {} stale",
-                day(night.scheduled_for),
+                day(summary.scheduled_for, clock),
                 number(totals.created),
                 number(totals.updated)
             ),
-            skipped: night.trigger.is_none(),
+            skipped: summary.trigger.is_none(),
         }
     });
-    draw("Records that were corrected, by night", &bars.collect::<Vec<_>>(), |value| number(value as u64))
+    draw("Corrected records per sweep", &bars.collect::<Vec<_>>(), clock, |value| number(value as u64))
 }
 
-/// How long each night's sweep took, oldest first.
-pub fn took(nights: &[SweepSummary], now: DateTime<Utc>) -> Markup {
-    let bars = nights.iter().map(|night| {
-        let took = night.took.unwrap_or_else(|| (now - night.started_at).to_std().unwrap_or_default());
-        let took = if night.trigger.is_none() { std::time::Duration::ZERO } else { took };
-        let until_now = if night.took.is_none() && night.made > 0 { " so far" } else { "" };
+/// Duration of each sweep, oldest first.
+pub fn took(sweeps: &[SweepSummary], clock: Clock) -> Markup {
+    let bars = sweeps.iter().map(|summary| {
+        let took = summary.took.unwrap_or_else(|| (clock.now - summary.started_at).to_std().unwrap_or_default());
+        let took = if summary.trigger.is_none() { std::time::Duration::ZERO } else { took };
+        let until_now = if summary.took.is_none() && summary.made > 0 { " so far" } else { "" };
         Bar {
-            at: night.scheduled_for,
+            at: summary.scheduled_for,
             parts: vec![("took", took.as_secs_f64())],
-            title: format!("{}: {}{until_now}", day(night.scheduled_for), span(took)),
-            skipped: night.trigger.is_none(),
+            title: format!("{}: {}{until_now}", day(summary.scheduled_for, clock), span(took)),
+            skipped: summary.trigger.is_none(),
         }
     });
     let label = |seconds: f64| span(std::time::Duration::from_secs_f64(seconds));
-    draw("How long the sweep took, by night", &bars.collect::<Vec<_>>(), label)
+    draw("Duration of each sweep", &bars.collect::<Vec<_>>(), clock, label)
 }
 
-fn draw(title: &str, bars: &[Bar], label: impl Fn(f64) -> String) -> Markup {
+fn draw(title: &str, bars: &[Bar], clock: Clock, label: impl Fn(f64) -> String) -> Markup {
     let height = |bar: &Bar| bar.parts.iter().map(|(_, value)| value).sum::<f64>();
     let top = round_up(bars.iter().map(height).fold(0.0, f64::max));
     let (ground, room) = (HEIGHT - BOTTOM, HEIGHT - BOTTOM - TOP);
@@ -95,7 +94,7 @@ fn draw(title: &str, bars: &[Bar], label: impl Fn(f64) -> String) -> Markup {
                     }
                 }
                 @if index % every == 0 || bars.len() <= 8 {
-                    text x=(fixed(middle)) y=(HEIGHT - 6.0) text-anchor="middle" { (day(bar.at)) }
+                    text x=(fixed(middle)) y=(HEIGHT - 6.0) text-anchor="middle" { (day(bar.at, clock)) }
                 }
             }
         }
@@ -120,7 +119,9 @@ mod tests {
     use super::*;
     use crate::domain::{RunStatus, Totals, Trigger};
 
-    fn night(days: i64, created: u64) -> SweepSummary {
+    const CLOCK: Clock = Clock { now: DateTime::UNIX_EPOCH, zone: chrono_tz::Tz::Asia__Riyadh };
+
+    fn summary(days: i64, created: u64) -> SweepSummary {
         let scheduled_for = DateTime::from_timestamp(1_790_000_000 + days * 86_400, 0).unwrap();
         let totals = Totals { fetched: created + 1, created, updated: 1, ..Totals::default() };
         SweepSummary {
@@ -144,8 +145,8 @@ mod tests {
 
     #[test]
     fn a_bar_a_night_within_the_picture() {
-        let nights: Vec<SweepSummary> = (0..30).map(|index| night(index, [3, 0, 900][index as usize % 3])).collect();
-        let picture = corrected(&nights).into_string();
+        let sweeps: Vec<SweepSummary> = (0..30).map(|index| summary(index, [3, 0, 900][index as usize % 3])).collect();
+        let picture = corrected(&sweeps, CLOCK).into_string();
         assert_eq!(picture.matches("class=\"created\"").count(), 20);
         assert_eq!(picture.matches("class=\"gap\"").count(), 10, "the skipped are seen");
         assert!(picture.contains("900 missing, 1 stale"), "{picture}");
@@ -157,7 +158,7 @@ mod tests {
 
     #[test]
     fn nothing_yet_is_no_trouble() {
-        assert!(corrected(&[]).into_string().contains("svg"));
-        assert!(took(&[night(0, 1)], Utc::now()).into_string().contains("1m 30s"));
+        assert!(corrected(&[], CLOCK).into_string().contains("svg"));
+        assert!(took(&[summary(0, 1)], CLOCK).into_string().contains("1m 30s"));
     }
 }

@@ -1,16 +1,15 @@
-//! A run: what it covered, what is guaranteed by that, and what was wrong.
+//! The page of a run: window, guarantee, totals and discrepancies.
 
 use axum::{
     extract::{Extension, Path, Query, State},
     response::IntoResponse,
 };
-use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
     DashboardState, Of, Page, PageError, actions,
-    format::{self, instant, number, span},
+    format::{self, Clock, instant, number, span},
     layout::{self, Again},
 };
 use crate::{
@@ -30,101 +29,102 @@ pub struct Which {
 
 /// The page.
 pub async fn show<L: RunStore, R: MerchantRegistry>(
-    State(desk): State<DashboardState<L, R>>,
+    State(dashboard): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Path(id): Path<RunId>,
     Query(which): Query<Which>,
 ) -> Page {
-    let store = &desk.api.store;
-    let run = store.run(id).await?.ok_or_else(|| PageError::not_found("there is no run of that id"))?;
+    let store = &dashboard.api.store;
+    let run = store.run(id).await?.ok_or_else(|| PageError::not_found("no run has this id"))?;
     let skip = u64::from(which.skip);
     let (mut found, merchant, now) = tokio::try_join!(
         store.discrepancies(id, skip, A_PAGE as u64 + 1),
-        desk.onboarding.register.merchant(run.merchant_id),
+        dashboard.onboarding.register.merchant(run.merchant_id),
         store.now()
     )?;
+    let clock = dashboard.clock(now);
     let more = found.len() > A_PAGE;
     found.truncate(A_PAGE);
     let again = if run.status.is_end() { Again::Never } else { Again::In(REFRESH) };
     let content = html! {
-        p { @if let Some(merchant) = &merchant { (format::store(merchant)) } @else { "Store " (run.merchant_id) ", which is not registered any more" } }
+        p { @if let Some(merchant) = &merchant { (format::merchant(merchant)) } @else { "Merchant " (run.merchant_id) ", no longer registered" } }
         h1 { "Run " (format::status(run.status)) @if run.dry_run { " " span.chip { "dry run" } } }
         p { code { (run.run_id) } }
-        (trouble(&run, now))
+        (trouble(&run, clock))
         @if visitor.operates {
             div.buttons {
-                @if run.status.is_end() { (actions::button(&visitor, &format!("{}/rerun", format::store_address(run.merchant_id)), "Rerun the store")) }
+                @if run.status.is_end() { (actions::button(&visitor, &format!("{}/rerun", format::merchant_address(run.merchant_id)), "Rerun")) }
                 @else { (actions::button(&visitor, &format!("{}/cancel", format::run_address(id)), "Cancel")) }
             }
         }
         section {
-            h2 { "What it did" }
+            h2 { "Totals" }
             dl.facts {
-                div { dt { "read" } dd { (number(run.totals.fetched)) } }
+                div { dt { "fetched" } dd { (number(run.totals.fetched)) } }
                 @for outcome in Outcome::ALL {
                     @let newer = if outcome == Outcome::Unchanged { run.totals.newer_locally } else { 0 };
                     @let count = run.totals.of(outcome) - newer;
                     div class=(if count > 0 && matches!(outcome, Outcome::Skipped | Outcome::Failed) { "bad" } else { "" }) { dt { (outcome.as_str()) } dd { (number(count)) } }
                 }
-                div { dt { "newer here, with other content" } dd { (number(run.totals.newer_locally)) } }
+                div { dt { "newer locally" } dd { (number(run.totals.newer_locally)) } }
                 div { dt { "requests to Salla" } dd { (number(run.requests)) } }
-                div { dt { "took" } dd { (took(&run, now)) } }
+                div { dt { "duration" } dd { (took(&run, clock)) } }
             }
         }
         section {
-            h2 { "What it covers" }
+            h2 { "Window" }
             dl.facts {
-                div { dt { "from" } dd { (format::maybe(run.window.map(|window| window.since), now, "not known yet")) } }
-                div { dt { "to" } dd { (format::maybe(run.window.map(|window| window.until), now, "not known yet")) } }
-                div { dt { "asked for" } dd { (instant(run.queued_at, now)) } }
+                div { dt { "from" } dd { (format::maybe(run.window.map(|window| window.since), clock, "not known yet")) } }
+                div { dt { "to" } dd { (format::maybe(run.window.map(|window| window.until), clock, "not known yet")) } }
+                div { dt { "queued" } dd { (instant(run.queued_at, clock)) } }
                 div { dt { "trigger" } dd { (run.trigger.as_str()) } }
             }
-            (guarantees(&run, now))
+            (guarantees(&run, clock))
         }
-        (discrepancies(&found, &run, skip, more, now))
+        (discrepancies(&found, &run, skip, more, clock))
     };
     Ok(layout::page("Run", &visitor, again, &content).into_response())
 }
 
 /// Between a run's begin and its end, or now.
-pub fn took(run: &Run, now: DateTime<Utc>) -> String {
+pub fn took(run: &Run, clock: Clock) -> String {
     let began = run.started_at.unwrap_or(run.queued_at);
-    let took = (run.finished_at.unwrap_or(now) - began).to_std().unwrap_or_default();
+    let took = (run.finished_at.unwrap_or(clock.now) - began).to_std().unwrap_or_default();
     match (run.started_at, run.finished_at) {
-        (None, _) => format!("waits for {}", span(took)),
+        (None, _) => format!("waiting for {}", span(took)),
         (Some(_), None) => format!("{} so far", span(took)),
         (Some(_), Some(_)) => span(took),
     }
 }
 
-fn trouble(run: &Run, now: DateTime<Utc>) -> Markup {
+fn trouble(run: &Run, clock: Clock) -> Markup {
     html! {
         @if let Some(error) = &run.error {
             div.note.bad role="status" { p { strong { (error.kind.as_str()) } } p { (error.message) } }
         } @else if let Some(waiting) = &run.waiting {
             div.note.warn role="status" {
-                p { strong { "Waits: " (waiting.reason.as_str()) } }
+                p { strong { "Waiting: " (waiting.reason.as_str()) } }
                 p { (waiting.message) }
-                p { "Tried again " (instant(waiting.until, now)) "; it has waited " (number(waiting.attempts.into())) " times since its last page." }
+                p { "Next attempt " (instant(waiting.until, clock)) ". Attempts since the last page: " (number(waiting.attempts.into())) "." }
             }
         } @else if run.status == RunStatus::Partial {
-            div.note.warn role="status" { p { "Some records could not be read or written; they are named below, and tried again each night." } }
+            div.note.warn role="status" { p { "Some records were skipped or failed. The list below names them. Later runs try them again." } }
         }
     }
 }
 
 /// What it did about each kind of record, and what is certain by that.
-fn guarantees(run: &Run, now: DateTime<Utc>) -> Markup {
+fn guarantees(run: &Run, clock: Clock) -> Markup {
     html! {
         @if run.resource_results.is_empty() { p { strong { "Guarantee: " } (guarantee(run.status, None, None)) } }
         @for part in &run.resource_results {
             @let totals = part.totals;
             p {
                 strong { (part.resource.as_str()) } " " (format::status(part.status)) " "
-                (number(totals.fetched)) " read, " (number(totals.created)) " created, " (number(totals.updated)) " updated"
-                @if totals.incomplete() { ", " (number(totals.skipped + totals.failed)) " left out" }
+                (number(totals.fetched)) " fetched, " (number(totals.created)) " created, " (number(totals.updated)) " updated"
+                @if totals.incomplete() { ", " (number(totals.skipped + totals.failed)) " skipped or failed" }
                 ". "
-                @if let Some(window) = part.window { "From " (instant(window.since, now)) ". " }
+                @if let Some(window) = part.window { "From " (instant(window.since, clock)) ". " }
                 strong { "Guarantee: " } (guarantee(part.status, part.listing, Some(part.resource)))
             }
             @if let Some(error) = &part.error { div.note.bad { p { strong { (error.kind.as_str()) } } p { (error.message) } } }
@@ -135,43 +135,45 @@ fn guarantees(run: &Run, now: DateTime<Utc>) -> Markup {
 /// What is certain once a kind of record has been gone through.
 fn guarantee(status: RunStatus, listing: Option<Listing>, resource: Option<Resource>) -> &'static str {
     match (status, listing) {
-        (RunStatus::Queued | RunStatus::Running, _) => "none yet; it is under way.",
+        (RunStatus::Queued | RunStatus::Running, _) => "none yet; the run has not ended.",
         (RunStatus::Failed | RunStatus::Cancelled, _) => {
-            "none; the store's watermark has not moved, and the next run covers the window again."
+            "none; the watermark did not move, and the next run covers the window again."
         }
         (_, None) => "none.",
-        (_, Some(Listing::Filter)) => "every one that Salla changed within the window has been read back.",
+        (_, Some(Listing::Filter)) => "every change in the window was read.",
         (_, Some(Listing::Scan)) if resource == Some(Resource::Orders) => {
-            "every change that the store's summaries show has been read back, and any other will be within 28 nights."
+            "every change that the list shows was read; other changes are read within 28 nights."
         }
         (_, Some(Listing::Rotation)) => {
-            "what was created within the window has been read back, and a part of what is older; all of it is within 28 nights."
+            "new records and a part of the older ones were read; all records are read within 28 nights."
         }
-        (_, Some(Listing::Scan)) => "all that the store has were read back, as they were when this began or later.",
+        (_, Some(Listing::Scan)) => {
+            "all records of the merchant were read, as they were at the start of the run or later."
+        }
     }
 }
 
-fn discrepancies(found: &[Found], run: &Run, skip: u64, more: bool, now: DateTime<Utc>) -> Markup {
+fn discrepancies(found: &[Found], run: &Run, skip: u64, more: bool, clock: Clock) -> Markup {
     let address = format::run_address(run.run_id);
     html! {
         section {
-            h2 { "What was wrong" }
-            @if found.is_empty() { p { @if skip == 0 { "Nothing." } @else { "Nothing more." } } }
+            h2 { "Discrepancies" }
+            @if found.is_empty() { p { @if skip == 0 { "None." } @else { "No more." } } }
             @else { div.wide { table.cards {
-                thead { tr { th { "Record" } th { "Kind" } th { "Fields" } th { "Held" } th { "Salla's" } th { "Late" } th { "Reason" } } }
+                thead { tr { th { "Record" } th { "Kind" } th { "Fields" } th { "Stored version" } th { "Salla version" } th { "Delay" } th { "Reason" } } }
                 tbody { @for one in found { @let discrepancy = &one.discrepancy; tr {
                     td data-label="Record" { (discrepancy.resource.as_str()) " " @if let Some(id) = discrepancy.salla_id { code { (id) } } @else { "without an id" } }
                     td data-label="Kind" { span class=(format!("chip {}", discrepancy.kind.as_str())) { (discrepancy.kind.as_str()) } }
                     td data-label="Fields" { @if discrepancy.fields.is_empty() { "–" } @for (index, field) in discrepancy.fields.iter().enumerate() { @if index > 0 { ", " } code { (field) } } }
-                    td data-label="Held" { (format::maybe(discrepancy.local_updated_at, now, "–")) }
-                    td data-label="Salla's" { (format::maybe(discrepancy.remote_updated_at, now, "–")) }
-                    td data-label="Late" { (one.late_seconds.map_or_else(|| "–".to_owned(), |seconds| span(std::time::Duration::from_secs(seconds)))) }
+                    td data-label="Stored version" { (format::maybe(discrepancy.local_updated_at, clock, "–")) }
+                    td data-label="Salla version" { (format::maybe(discrepancy.remote_updated_at, clock, "–")) }
+                    td data-label="Delay" { (one.late_seconds.map_or_else(|| "–".to_owned(), |seconds| span(std::time::Duration::from_secs(seconds)))) }
                     td data-label="Reason" { (discrepancy.reason.as_deref().unwrap_or("–")) }
                 } } }
             } } }
             p {
-                @if skip > 0 { a rel="prev" href=(format!("{address}?skip={}", skip.saturating_sub(A_PAGE as u64))) { "Before" } " " }
-                @if more { a rel="next" href=(format!("{address}?skip={}", skip + A_PAGE as u64)) { "More" } }
+                @if skip > 0 { a rel="prev" href=(format!("{address}?skip={}", skip.saturating_sub(A_PAGE as u64))) { "Previous" } " " }
+                @if more { a rel="next" href=(format!("{address}?skip={}", skip + A_PAGE as u64)) { "Next" } }
             }
         }
     }

@@ -49,10 +49,10 @@ pub fn address(then: &Uri) -> String {
 
 /// The form.
 pub async fn show<L: RunStore, R: MerchantRegistry>(
-    State(desk): State<DashboardState<L, R>>,
+    State(dashboard): State<DashboardState<L, R>>,
     Query(query): Query<Then>,
 ) -> Response {
-    if desk.api.access.tokens().is_none() {
+    if dashboard.api.access.tokens().is_none() {
         return Redirect::to("/").into_response();
     }
     form(&query.then, None).into_response()
@@ -60,7 +60,7 @@ pub async fn show<L: RunStore, R: MerchantRegistry>(
 
 /// Begins a session for a caller with a valid token.
 pub async fn submit<L: RunStore, R: MerchantRegistry>(
-    State(desk): State<DashboardState<L, R>>,
+    State(dashboard): State<DashboardState<L, R>>,
     request: Request,
 ) -> Page {
     let address = limits::caller_address(&request);
@@ -71,10 +71,10 @@ pub async fn submit<L: RunStore, R: MerchantRegistry>(
     let Ok(Form(sign_in)) = axum::RequestExt::extract::<Form<SignIn>, _>(request).await else {
         return Err(PageError::new(StatusCode::BAD_REQUEST, "the form cannot be read"));
     };
-    let token = desk.api.access.find(sign_in.token.expose_secret().trim().as_bytes(), address)?;
+    let token = dashboard.api.access.find(sign_in.token.expose_secret().trim().as_bytes(), address)?;
     let Some(token) = token else {
         return Ok(
-            (StatusCode::UNAUTHORIZED, form(&sign_in.then, Some("No token of the API is like that."))).into_response()
+            (StatusCode::UNAUTHORIZED, form(&sign_in.then, Some("This is not a valid API token."))).into_response()
         );
     };
     tracing::info!(target: "audit", actor = token.name, "signed in to the dashboard");
@@ -84,20 +84,23 @@ pub async fn submit<L: RunStore, R: MerchantRegistry>(
 
 /// Ends the session, in every process.
 pub async fn out<L: RunStore + Overview, R: MerchantRegistry>(
-    State(desk): State<DashboardState<L, R>>,
+    State(dashboard): State<DashboardState<L, R>>,
     headers: HeaderMap,
     Form(sent): Form<Sent>,
 ) -> Page {
     if !access::is_same_site(&headers) {
         return Err(PageError::new(StatusCode::FORBIDDEN, "the form was sent from a page of another site"));
     }
-    if let Some(tokens) = desk.api.access.tokens()
+    if let Some(tokens) = dashboard.api.access.tokens()
         && let Cookie::Valid(session) = session::of_request(tokens, &headers, Utc::now())
     {
         if !sent.is_of(&session.form_key) {
-            return Err(PageError::new(StatusCode::FORBIDDEN, "the form is of another session: load the page again"));
+            return Err(PageError::new(
+                StatusCode::FORBIDDEN,
+                "the form belongs to another session: load the page again",
+            ));
         }
-        desk.api.store.end_session(&session.id, session.until).await?;
+        dashboard.api.store.end_session(&session.id, session.until).await?;
     }
     Ok(([(header::SET_COOKIE, session::end(&headers))], Redirect::to(SIGN_IN)).into_response())
 }
@@ -121,12 +124,12 @@ fn form(then: &str, problem: Option<&str>) -> Markup {
                     @if let Some(problem) = problem { p.note.bad role="alert" { (problem) } }
                     form method="post" action=(SIGN_IN) {
                         input type="hidden" name="then" value=(local(then));
-                        label for="token" { "Token of the API" }
+                        label for="token" { "API token" }
                         p { input #token type="password" name="token" required autocomplete="current-password" autofocus; }
                         button type="submit" { "Sign in" }
                     }
-                    p.soft { "One of " code { "http.api_token" } " and " code { "http.api_tokens" } ". One of scope "
-                        code { "read" } " may look, one of " code { "operate" } " may act." }
+                    p.soft { "From " code { "http.api_token" } " or " code { "http.api_tokens" } ". The scope "
+                        code { "read" } " shows the pages, " code { "operate" } " also enables the buttons." }
                 }
             }
         },
@@ -144,7 +147,7 @@ mod tests {
         {
             assert_eq!(local(then), "/", "{then:?}");
         }
-        for then in ["/", "/dashboard/stores/1001?x=1"] {
+        for then in ["/", "/dashboard/merchants/1001?x=1"] {
             assert_eq!(local(then), then);
         }
     }
@@ -152,7 +155,7 @@ mod tests {
     #[test]
     fn where_one_wanted_to_go_survives() {
         assert_eq!(
-            address(&"/dashboard/stores?q=a&b=c".parse().unwrap()),
+            address(&"/dashboard/merchants?q=a&b=c".parse().unwrap()),
             "/dashboard/sign-in?then=%2Fdashboard%2Fstores%3Fq%3Da%26b%3Dc"
         );
         assert_eq!(address(&Uri::default()), SIGN_IN);

@@ -1,5 +1,5 @@
 //! JSON in canonical form: keys sorted, numbers normalised, some fields left out. It is written while the document is read,
-//! for each record that is new or has changed pays for it (`docs/performance.md`).
+//! for each record that is new or has changed pays for it (`docs/explanation/performance.md`).
 
 use std::{borrow::Cow, fmt, io::Write as _, ops::Range};
 

@@ -24,7 +24,7 @@ pub struct Request {
     /// The whole history, whatever `since` would be.
     #[serde(default)]
     pub full: bool,
-    /// Report what would be done, and write no record.
+    /// Show the differences, and write no record.
     #[serde(default)]
     pub dry_run: bool,
     /// Which kinds of record; none: those that are configured.

@@ -40,10 +40,10 @@ pub struct Create {
     since: Option<DateTime<Utc>>,
     /// Where it ends; otherwise now.
     until: Option<DateTime<Utc>>,
-    /// The whole history.
+    /// Read all records instead of a window.
     #[serde(default)]
     full: bool,
-    /// Report what would be done, and write no record.
+    /// Show the differences, and write no record.
     #[serde(default)]
     dry_run: bool,
     /// Which kinds of record; otherwise those that `reconcile.resources` names. At least one.

@@ -35,7 +35,7 @@ words! {
     LogFormat ("format of log lines") {
         /// Text where stderr is a terminal, else JSON.
         Auto = "auto",
-        /// A JSON object a line.
+        /// Print one JSON object per line.
         Json = "json",
         /// For people.
         Text = "text",

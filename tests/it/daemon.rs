@@ -180,7 +180,7 @@ async fn probes_and_metrics(engine: Engine) {
         r#"salla_reconciler_records_total{outcome="failed",resource="orders"} 0"#,
         "salla_reconciler_runs_due 0",
         "salla_reconciler_database_up 1",
-        "salla_reconciler_last_firing_timestamp_seconds ",
+        "salla_reconciler_last_sweep_timestamp_seconds ",
     ] {
         assert!(text.contains(line), "no {line} in\n{text}");
     }

@@ -87,56 +87,56 @@ async fn a_night_as_pages(engine: Engine) {
             "1 run failed in the last sweep",
             "<strong>2 of 2</strong> done",
             "catch_up",
-            "Stores that need a hand",
+            "Merchants needing attention",
             "salla_request_rejected",
-            "href=\"/dashboard/stores/1002\"",
-            "The last 30 nights",
+            "href=\"/dashboard/merchants/1002\"",
+            "Last 30 sweeps",
             "<svg class=\"plot\"",
         ],
     );
     let hands =
-        night.split("Stores that need a hand").nth(1).and_then(|rest| rest.split("The last 30 nights").next()).unwrap();
-    assert!(!hands.contains("href=\"/dashboard/stores/1001\""), "a store that is well needs no hand: {hands}");
-    shows(&night, &["The latest runs", "href=\"/dashboard/stores/1001\""]);
+        night.split("Merchants needing attention").nth(1).and_then(|rest| rest.split("Last 30 sweeps").next()).unwrap();
+    assert!(!hands.contains("href=\"/dashboard/merchants/1001\""), "a merchant without a problem is listed: {hands}");
+    shows(&night, &["Latest runs", "href=\"/dashboard/merchants/1001\""]);
 
-    let stores = page(&daemon, "/dashboard/stores").await;
-    shows(&stores, &["<bdi dir=\"auto\">متجر &lt;b&gt;الورد&lt;/b&gt;</bdi>", "/dashboard/stores/1002"]);
-    shows(&page(&daemon, "/dashboard/stores?state=paused").await, &["None."]);
-    let store = page(&daemon, "/dashboard/stores/1001").await;
-    shows(&store, &["every sweep covers it", "Covered up to (watermark)", "succeeded", "order.created", "Tokens"]);
+    let stores = page(&daemon, "/dashboard/merchants").await;
+    shows(&stores, &["<bdi dir=\"auto\">متجر &lt;b&gt;الورد&lt;/b&gt;</bdi>", "/dashboard/merchants/1002"]);
+    shows(&page(&daemon, "/dashboard/merchants?state=paused").await, &["None."]);
+    let store = page(&daemon, "/dashboard/merchants/1001").await;
+    shows(&store, &["every sweep covers it", "watermark", "succeeded", "order.created", "tokens"]);
     let (_, run) = daemon.get("/runs?merchant_id=1001").await;
     let id = run["runs"][0]["run_id"].as_str().unwrap();
     let run = page(&daemon, &format!("/dashboard/runs/{id}")).await;
-    shows(&run, &["every one that Salla changed within the window has been read back", "missing", "What it covers"]);
+    shows(&run, &["every change in the window was read", "missing", "Window"]);
     let (_, failed) = daemon.get("/runs?merchant_id=1002").await;
     let id = failed["runs"][0]["run_id"].as_str().unwrap();
     shows(
         &page(&daemon, &format!("/dashboard/runs/{id}")).await,
-        &["salla_request_rejected", "Rerun the store", "the store's watermark has not moved"],
+        &["salla_request_rejected", "Rerun", "the watermark did not move"],
     );
 
     // What is asked of the wrong thing is told as a page, too.
     for (path, status) in [
-        ("/dashboard/stores/77", 404),
+        ("/dashboard/merchants/77", 404),
         ("/dashboard/runs/00000000-0000-7000-8000-000000000000", 404),
-        ("/dashboard/stores?id=abc", 400),
-        ("/dashboard/stores?state=odd", 400),
+        ("/dashboard/merchants?id=abc", 400),
+        ("/dashboard/merchants?state=odd", 400),
     ] {
         let (answer, _, body) = daemon.answer(daemon.request(Method::GET, path)).await;
         assert_eq!(answer, status, "{path}");
         assert!(body.as_str().unwrap().contains("<h1>"), "{path}: {body}");
     }
     for path in [
-        "/dashboard/stores/abc",
+        "/dashboard/merchants/abc",
         "/dashboard/runs/abc",
         "/dashboard/runs/1?skip=-1",
-        "/dashboard/stores?after=x",
+        "/dashboard/merchants?after=x",
         "/dashboard/none",
     ] {
         let status = daemon.get(path).await.0;
         assert!(status.is_client_error(), "{path}: {status}");
     }
-    for path in ["/", "/dashboard/stores", "/dashboard/stores/1001"] {
+    for path in ["/", "/dashboard/merchants", "/dashboard/merchants/1001"] {
         let page = page(&daemon, path).await;
         assert!(!page.contains(['\u{202e}', '\u{2066}']), "{path} shows characters that turn the text around");
     }
@@ -149,17 +149,17 @@ async fn the_buttons(engine: Engine) {
         let request = daemon.request(Method::POST, path).header("origin", &daemon.url);
         daemon.answer(request.header("content-type", "application/x-www-form-urlencoded"))
     };
-    let (status, _, body) = press("/dashboard/stores/1002/rerun").await;
+    let (status, _, body) = press("/dashboard/merchants/1002/rerun").await;
     assert_eq!(status, 200, "{body}");
     daemon.await_run("merchant_id=1002", |run| run["status"] == "succeeded").await;
-    assert_eq!(press("/dashboard/stores/1001/pause").await.0, 200);
-    shows(&page(&daemon, "/dashboard/stores/1001").await, &["chip paused", "Resume"]);
-    assert_eq!(press("/dashboard/stores/1001/resume").await.0, 200);
+    assert_eq!(press("/dashboard/merchants/1001/pause").await.0, 200);
+    shows(&page(&daemon, "/dashboard/merchants/1001").await, &["chip paused", "Resume"]);
+    assert_eq!(press("/dashboard/merchants/1001/resume").await.0, 200);
     assert_eq!(press("/dashboard/all/pause").await.0, 200);
-    shows(&page(&daemon, "/").await, &["All stores are paused", "Let all stores go on"]);
+    shows(&page(&daemon, "/").await, &["All merchants are paused", "Resume all merchants"]);
     assert_eq!(press("/dashboard/all/resume").await.0, 200);
-    assert_eq!(press("/dashboard/stores/1001/explode").await.0, 404);
-    assert_eq!(press("/dashboard/stores/77/rerun").await.0, 404);
+    assert_eq!(press("/dashboard/merchants/1001/explode").await.0, 404);
+    assert_eq!(press("/dashboard/merchants/77/rerun").await.0, 404);
     assert_eq!(press("/dashboard/runs/00000000-0000-7000-8000-000000000000/cancel").await.0, 404);
     let (_, audit) = daemon.get("/audit").await;
     let actions: Vec<_> =
@@ -212,7 +212,7 @@ impl Door {
     async fn session(&self, token: &str) -> (String, String) {
         let (_, headers, _) = self.sign_in(token, "/").await;
         let cookie = headers[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
-        let (status, _, store) = self.get("/dashboard/stores/1001", &cookie).await;
+        let (status, _, store) = self.get("/dashboard/merchants/1001", &cookie).await;
         assert_eq!(status, 200, "{store}");
         let key = store.split("name=\"form_key\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
         (cookie, key)
@@ -226,7 +226,7 @@ fn leads_to(headers: &HeaderMap) -> &str {
 /// Without a session there is nothing to see, and a token makes one.
 async fn signing_in(engine: Engine) {
     let door = Door::new(engine).await;
-    for path in ["/", "/dashboard/stores", "/dashboard/stores/1001"] {
+    for path in ["/", "/dashboard/merchants", "/dashboard/merchants/1001"] {
         let (status, headers, _) = door.get(path, "").await;
         assert_eq!(status, StatusCode::SEE_OTHER, "{path}");
         assert!(leads_to(&headers).starts_with("/dashboard/sign-in"), "{headers:?}");
@@ -236,10 +236,10 @@ async fn signing_in(engine: Engine) {
 
     let (status, headers, body) = door.sign_in("reader-canary-9999", "/").await;
     assert_eq!(status, 401, "{body}");
-    assert!(body.contains("No token of the API is like that") && !body.contains("9999"), "{body}");
+    assert!(body.contains("This is not a valid API token") && !body.contains("9999"), "{body}");
     assert!(headers.get(SET_COOKIE).is_none(), "{headers:?}");
-    let (status, headers, _) = door.sign_in(OPERATOR, "/dashboard/stores/1001").await;
-    assert_eq!((status, leads_to(&headers)), (StatusCode::SEE_OTHER, "/dashboard/stores/1001"));
+    let (status, headers, _) = door.sign_in(OPERATOR, "/dashboard/merchants/1001").await;
+    assert_eq!((status, leads_to(&headers)), (StatusCode::SEE_OTHER, "/dashboard/merchants/1001"));
     let set = headers[SET_COOKIE].to_str().unwrap();
     assert!(set.contains("HttpOnly") && set.contains("SameSite=Lax") && !set.contains(OPERATOR), "{set}");
     assert_eq!(leads_to(&door.sign_in(OPERATOR, "https://evil.example/").await.1), "/");
@@ -264,7 +264,7 @@ async fn signing_out(engine: Engine) {
     let (cookie, key) = door.session(OPERATOR).await;
     let (other, _) = door.session(OPERATOR).await;
     let at_second = async |cookie: &str| {
-        let request = door.browser.get(format!("{}/dashboard/stores", second.url)).header("cookie", cookie);
+        let request = door.browser.get(format!("{}/dashboard/merchants", second.url)).header("cookie", cookie);
         Door::answer(request.send().await.unwrap()).await.0
     };
     assert_eq!(at_second(&cookie).await, 200, "a session is good in every process");
@@ -281,19 +281,19 @@ async fn signing_out(engine: Engine) {
     let request = door.browser.post(format!("{ours}{out}")).header("cookie", &cookie);
     let request = request.header("sec-fetch-site", "cross-site").form(&[("form_key", key.as_str())]);
     assert_eq!(request.send().await.unwrap().status(), 403);
-    assert_eq!(door.get("/dashboard/stores", &cookie).await.0, 200, "it goes on");
+    assert_eq!(door.get("/dashboard/merchants", &cookie).await.0, 200, "it goes on");
 
     let (status, headers, _) = door.post(out, (&cookie, &ours), &[("form_key", &key)]).await;
     assert_eq!(status, StatusCode::SEE_OTHER);
     assert!(headers[SET_COOKIE].to_str().unwrap().contains("Max-Age=0"), "{headers:?}");
-    assert_eq!(door.get("/dashboard/stores", &cookie).await.0, StatusCode::SEE_OTHER);
+    assert_eq!(door.get("/dashboard/merchants", &cookie).await.0, StatusCode::SEE_OTHER);
     until("the second process has heard of it", async || at_second(&cookie).await == StatusCode::SEE_OTHER).await;
-    assert_eq!(door.get("/dashboard/stores", &other).await.0, 200, "another session goes on");
+    assert_eq!(door.get("/dashboard/merchants", &other).await.0, 200, "another session goes on");
     assert_eq!(at_second(&other).await, 200);
 
     // Where a browser is led to afterwards is a page of this site.
     for (then, leads) in
-        [("/\u{7f}", "/"), ("/\n", "/"), ("//evil.example/", "/"), ("/dashboard/stores", "/dashboard/stores")]
+        [("/\u{7f}", "/"), ("/\n", "/"), ("//evil.example/", "/"), ("/dashboard/merchants", "/dashboard/merchants")]
     {
         let (status, headers, _) = door.sign_in(OPERATOR, then).await;
         assert_eq!((status, leads_to(&headers)), (StatusCode::SEE_OTHER, leads), "{then:?}");
@@ -315,10 +315,10 @@ async fn a_forged_session_is_a_wrong_token(engine: Engine) {
     let mut refused = 0;
     for number in 0..40 {
         let forged = format!("{cookie}{number:02}");
-        let status = door.get("/dashboard/stores", &forged).await.0;
+        let status = door.get("/dashboard/merchants", &forged).await.0;
         assert!(status == StatusCode::SEE_OTHER || status == 429, "{status}");
         refused += u32::from(status == 429);
-        assert_eq!(door.get("/dashboard/stores", &cookie).await.0, 200, "the right one passes meanwhile");
+        assert_eq!(door.get("/dashboard/merchants", &cookie).await.0, 200, "the right one passes meanwhile");
     }
     assert!(refused > 10, "{refused} of 40 were refused");
     assert_eq!(door.sign_in(OPERATOR, "/").await.0, StatusCode::SEE_OTHER);
@@ -329,7 +329,7 @@ async fn a_session_is_nobody_else_s(engine: Engine) {
     let door = Door::new(engine).await;
     let ours = door.daemon.url.as_str();
     let (cookie, key) = door.session(OPERATOR).await;
-    let rerun = "/dashboard/stores/1001/rerun";
+    let rerun = "/dashboard/merchants/1001/rerun";
     for (origin, form) in
         [("https://evil.example", vec![("form_key", key.as_str())]), (ours, vec![]), (ours, vec![("form_key", "0123")])]
     {
@@ -345,9 +345,26 @@ async fn a_session_is_nobody_else_s(engine: Engine) {
 
     // Who may look may not act, not even with a key of their own.
     let (cookie, key) = door.session(READER).await;
-    let (_, _, store) = door.get("/dashboard/stores/1001", &cookie).await;
+    let (_, _, store) = door.get("/dashboard/merchants/1001", &cookie).await;
     assert!(!store.contains(">Rerun<"), "{store}");
     assert_eq!(door.post(rerun, (&cookie, ours), &[("form_key", &key)]).await.0, 403);
+}
+
+/// The documentation shows a picture of the dashboard. Beside it are the labels of that page, as they were then: another
+/// label means that the picture is out of date.
+async fn assert_picture_is_current(browser: &Browser, daemon: &Daemon) {
+    browser.page.goto(&format!("{}/", daemon.url)).await.unwrap();
+    let labels = browser
+        .run("return [...document.querySelectorAll('nav a, h2, dt, th, button, .legend li')].map(one => one.textContent.trim().replace(/[0-9].*/, '')).join('\\n')")
+        .await;
+    let labels = format!("{}\n", labels.as_str().unwrap());
+    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(images.join("dashboard.png"), browser.page.screenshot().await.unwrap()).unwrap();
+        fs::write(images.join("dashboard.labels"), &labels).unwrap();
+    }
+    let pictured = fs::read_to_string(images.join("dashboard.labels")).unwrap_or_default();
+    assert_eq!(labels, pictured, "docs/images/dashboard.png is old: UPDATE_DOCS=1 tests/run --test it -- in_a_browser");
 }
 
 /// A person at a wide and at a narrow screen, by day and by night, with a keyboard. The pictures are left for people to
@@ -360,7 +377,7 @@ async fn in_a_browser() {
     let (_, run) = daemon.get("/runs?merchant_id=1001").await;
     let run = format!("/dashboard/runs/{}", run["runs"][0]["run_id"].as_str().unwrap());
     let pages =
-        [("night", "/"), ("stores", "/dashboard/stores"), ("store", "/dashboard/stores/1001"), ("run", run.as_str())];
+        [("overview", "/"), ("merchants", "/dashboard/merchants"), ("merchant", "/dashboard/merchants/1001"), ("run", run.as_str())];
     let mut grounds = Vec::new();
     for (theme, width) in [(Theme::Light, 1280), (Theme::Dark, 1280), (Theme::Light, 390), (Theme::Dark, 390)] {
         let browser = Browser::open(width, theme).await;
@@ -375,8 +392,11 @@ async fn in_a_browser() {
         }
         grounds.push(browser.run("return getComputedStyle(document.body).backgroundColor").await);
         let direction = "return getComputedStyle(document.querySelector('bdi')).direction";
-        browser.page.goto(&format!("{}/dashboard/stores", daemon.url)).await.unwrap();
+        browser.page.goto(&format!("{}/dashboard/merchants", daemon.url)).await.unwrap();
         assert_eq!(browser.run(direction).await, "rtl");
+        if matches!((theme, width), (Theme::Light, 1280)) {
+            assert_picture_is_current(&browser, &daemon).await;
+        }
         browser.close().await;
     }
     assert_eq!(grounds[0], grounds[2]);
@@ -384,7 +404,7 @@ async fn in_a_browser() {
 
     // By keyboard alone: the first stop skips what every page begins with, and a button can be reached and pressed.
     let browser = Browser::open(1280, Theme::Light).await;
-    browser.page.goto(&format!("{}/dashboard/stores/1002", daemon.url)).await.unwrap();
+    browser.page.goto(&format!("{}/dashboard/merchants/1002", daemon.url)).await.unwrap();
     let mut stops = Vec::new();
     for _ in 0..12 {
         browser.page.active_element().await.unwrap().send_keys(&Key::Tab.to_string()).await.unwrap();
@@ -411,12 +431,12 @@ async fn signing_in_with_a_browser() {
     let daemon = site.serve().await;
     let browser = Browser::open(1280, Theme::Light).await;
     let page = &browser.page;
-    page.goto(&format!("{}/dashboard/stores/1001", daemon.url)).await.unwrap();
+    page.goto(&format!("{}/dashboard/merchants/1001", daemon.url)).await.unwrap();
     assert_eq!(page.current_url().await.unwrap().path(), "/dashboard/sign-in");
     page.find(Locator::Id("token")).await.unwrap().send_keys(OPERATOR).await.unwrap();
     page.find(Locator::Css("button")).await.unwrap().click().await.unwrap();
     page.wait().for_element(Locator::XPath("//h2[contains(., 'Where it stands')]")).await.unwrap();
-    assert_eq!(page.current_url().await.unwrap().path(), "/dashboard/stores/1001");
+    assert_eq!(page.current_url().await.unwrap().path(), "/dashboard/merchants/1001");
     assert_eq!(browser.run("return document.cookie").await, "", "no script can read it");
     page.find(Locator::XPath("//button[. = 'Pause']")).await.unwrap().click().await.unwrap();
     page.wait().for_element(Locator::XPath("//button[. = 'Resume']")).await.unwrap();

@@ -28,7 +28,7 @@ async fn it_finds_what_was_lost_and_checks_itself() {
     watch.search("stderr", &output.stderr);
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{stdout}");
-    for words in ["1001", "1003", "succeeded", "Checked: every order of every store is now as Salla has it."] {
+    for words in ["1001", "1003", "succeeded", "Checked: every order of every merchant is now the same as in Salla."] {
         assert!(stdout.contains(words), "{stdout}");
     }
 }

@@ -10,13 +10,14 @@ use std::{
 use crate::support::{Engine, Site, daemon::Daemon, site::shop};
 
 /// Commands that are not run by these tests, by how they begin, and what stands in for that.
-const ELSEWHERE: [(&str, &str); 16] = [
+const ELSEWHERE: [(&str, &str); 17] = [
     ("cargo run --release -- demo", "`.ci/run` does, with --once, and `demo.rs` reads what it says"),
+    ("curl -fsS 'localhost:8080/runs?limit=1'", "the demo has no token; `demo.rs` uses its API"),
     ("tests/run", "the test of this file"),
     ("cargo install --locked --path .", "`.ci/run` builds the same"),
     ("salla-reconciler serve", "what follows is asked of it"),
-    ("cargo bench --locked --bench scale", "an hour; its results are in docs/operations.md"),
-    ("cargo bench --locked --bench floor", "twelve minutes; its results are in docs/performance.md"),
+    ("cargo bench --locked --bench scale", "an hour; its results are in docs/how-to/size-a-deployment.md"),
+    ("cargo bench --locked --bench floor", "twelve minutes; its results are in docs/explanation/performance.md"),
     ("docker build", "no Docker on most machines; `.ci/deploy` reads the Dockerfile"),
     ("docker compose up", "the same; `.ci/deploy` reads the file"),
     ("cd deploy/compose", "the same"),
@@ -40,14 +41,19 @@ fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The documents of the project, also those in folders of `docs`.
 fn pages() -> Vec<PathBuf> {
-    let mut pages: Vec<PathBuf> = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "deploy/README.md"]
-        .iter()
-        .map(|page| project().join(page))
-        .collect();
-    for folder in ["docs", "docs/decisions"] {
-        let files = fs::read_dir(project().join(folder)).unwrap().map(|file| file.unwrap().path());
-        pages.extend(files.filter(|file| file.extension().is_some_and(|extension| extension == "md")));
+    let mut pages: Vec<PathBuf> =
+        ["README.md", "CONTRIBUTING.md", "SECURITY.md"].iter().map(|page| project().join(page)).collect();
+    let mut folders = vec![project().join("docs")];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(path);
+            }
+        }
     }
     pages.sort();
     pages
@@ -58,6 +64,8 @@ fn fences(page: &Path, languages: &[&str]) -> Vec<(usize, String, Vec<String>)> 
     let mut found: Vec<(usize, String, Vec<String>)> = Vec::new();
     let mut open = false;
     for (number, line) in fs::read_to_string(page).unwrap().lines().enumerate() {
+        // A fence in a list is indented.
+        let line = line.trim_start_matches("   ");
         match line.strip_prefix("```") {
             Some(language) if !open => {
                 open = true;
@@ -199,15 +207,48 @@ async fn every_other_command_works() {
 }
 
 #[tokio::test]
-async fn the_sql_of_the_runbook_works() {
+async fn the_sql_of_every_page_works() {
     let site = Site::unregistered(Engine::Postgres16, []).await;
     site.run(&["migrate", "up"]).await.exits(0);
     let mut ran = 0;
-    for (number, _, lines) in fences(&project().join("docs/operations.md"), &["sql"]) {
-        let sql = lines.join("\n");
-        println!("docs/operations.md:{number}");
-        site.database.execute(&sql, []).await;
-        ran += 1;
+    for page in pages() {
+        for (number, _, lines) in fences(&page, &["sql"]) {
+            let sql = lines.join("\n");
+            println!("{}:{number}", page.display());
+            site.database.execute(&sql, []).await;
+            ran += 1;
+        }
     }
-    assert!(ran >= 3, "{ran}");
+    assert!(ran >= 5, "{ran}");
+}
+
+/// Every relative link of every page leads to a file, and to a heading in it.
+#[test]
+fn links_lead_somewhere() {
+    let mut checked = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if target.contains("://") {
+                continue;
+            }
+            let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
+            assert!(file.exists(), "{}: {target} leads nowhere", page.display());
+            if !anchor.is_empty() {
+                let headings = fs::read_to_string(&file).unwrap();
+                let headings = headings.lines().filter(|line| line.starts_with('#')).map(anchor_of);
+                assert!(headings.into_iter().any(|one| one == anchor), "{}: {target} names no heading", page.display());
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked >= 100, "{checked}");
+}
+
+/// The anchor that GitHub gives to a heading.
+fn anchor_of(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|char| char.is_alphanumeric() || matches!(char, ' ' | '-' | '_'));
+    kept.map(|char| if char == ' ' { '-' } else { char }).collect()
 }

@@ -141,7 +141,7 @@ async fn its_check_finds_what_is_wrong() {
         fs::write(&alerts, text).unwrap();
         let scrape = copy.path().join("scrape.txt");
         let names =
-            ["build_info", "database_up", "last_firing_timestamp_seconds", "runs_due", "runs_active", "global_pause"];
+            ["build_info", "database_up", "last_sweep_timestamp_seconds", "runs_due", "runs_active", "global_pause"];
         let more =
             ["merchants_overdue", "merchants", "oldest_watermark_timestamp_seconds", "runs_total", "records_total"];
         let rest = [

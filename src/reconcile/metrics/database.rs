@@ -6,48 +6,24 @@ use prometheus::{Registry, proto::MetricFamily};
 use super::Maker;
 use crate::reconcile::ports::Gauges;
 
-/// As [`super::HELP`]. Every process tells the same of the same database.
+/// The help of each metric. Every process reports the same values of one database.
 const HELP: [(&str, &str); 13] = [
+    ("database_up", "1 if the database answered this scrape. At 0, the other metrics from the database are absent."),
+    ("runs_active", "Running runs of all processes."),
+    ("runs_queued", "Queued runs of all processes."),
+    ("runs_due", "Queued runs whose time has come. If none is active, no worker claims them."),
+    ("global_pause", "1 while all merchants are paused."),
+    ("merchants", "Registered merchants by state."),
+    ("merchants_overdue", "Active merchants whose watermark is older than 26 hours."),
+    ("last_success_timestamp_seconds", "Unix time at which a run last succeeded; 0: never."),
+    ("oldest_watermark_timestamp_seconds", "Unix time of the oldest watermark of an active merchant; 0: none."),
     (
-        "database_up",
-        "1 when the database answered this scrape; at 0 what it tells is left out: see /readyz and the log for why.",
+        "last_sweep_timestamp_seconds",
+        "Unix time of the last sweep that was not skipped, or of the first start of the schedule; 0: none.",
     ),
-    ("runs_active", "Runs under way, in all processes (from the database)."),
-    ("runs_queued", "Runs that wait, in all processes (from the database)."),
-    (
-        "runs_due",
-        "Of those that wait, the ones whose time has come (from the database): if none are active, no worker takes them.",
-    ),
-    (
-        "global_pause",
-        "1 while all stores are paused: no run begins until `merchants resume --all` (from the database).",
-    ),
-    ("merchants", "Registered merchants by state (from the database)."),
-    (
-        "merchants_overdue",
-        "Active merchants whose watermark is older than 26 hours: see /runs for why (from the database).",
-    ),
-    ("last_success_timestamp_seconds", "When a run last succeeded, Unix time; 0: never (from the database)."),
-    (
-        "oldest_watermark_timestamp_seconds",
-        "The watermark furthest back among active merchants, Unix time; 0: none yet (from the database).",
-    ),
-    (
-        "last_firing_timestamp_seconds",
-        "The latest firing of the schedule that was not skipped, or its first start, Unix time; 0: none yet (from the database).",
-    ),
-    (
-        "events_pending",
-        "Events of runs that ended well and are still to be delivered to cdc.webhook_url (from the database).",
-    ),
-    (
-        "oldest_pending_event_timestamp_seconds",
-        "Since when the oldest of them waits, Unix time; 0: none does: if it stays, see event_deliveries_total and replication_slot_lag_bytes (from the database).",
-    ),
-    (
-        "replication_slot_lag_bytes",
-        "By how much the consumer of cdc.slot lags behind; absent: no slot of that name: events wait for it (from the database).",
-    ),
+    ("events_pending", "Events that are not delivered to cdc.webhook_url yet."),
+    ("oldest_pending_event_timestamp_seconds", "Unix time of the oldest pending event; 0: none is pending."),
+    ("replication_slot_lag_bytes", "WAL that the consumer of cdc.slot has not confirmed. Absent without that slot."),
 ];
 
 /// `None`: the database did not answer.
@@ -66,7 +42,7 @@ pub(super) fn gather(gauges: Option<&Gauges>) -> Result<Vec<MetricFamily>, prome
             ("merchants_overdue", count(gauges.merchants_overdue)),
             ("last_success_timestamp_seconds", unix(gauges.last_success)),
             ("oldest_watermark_timestamp_seconds", unix(gauges.oldest_watermark)),
-            ("last_firing_timestamp_seconds", unix(gauges.last_sweep)),
+            ("last_sweep_timestamp_seconds", unix(gauges.last_sweep)),
         ] {
             make.gauge(name)?.set(value);
         }

@@ -36,44 +36,32 @@ pub struct Metrics {
     pub tokens_unavailable: IntCounter,
 }
 
-/// What each metric of this process tells whom, by its name behind the project's prefix.
+/// The help of each metric of this process, by the name behind the prefix.
 const HELP: [(&str, &str); 15] = [
-    ("build_info", "Always 1; the label tells the version."),
-    ("runs_total", "Runs that ended in this process, by how they ended and who asked for them."),
-    (
-        "run_failures_total",
-        "Runs that failed in this process, by kind: each kind is one thing to do, see docs/operations.md.",
-    ),
-    ("run_duration_seconds", "How long runs took, from claim to end."),
-    ("records_total", "Distinct records by what became of them; created and updated are drift that was corrected."),
-    ("salla_requests_total", "Requests sent to Salla by the answer's status code, or `error` where none came."),
-    ("salla_request_duration_seconds", "How long Salla took to answer, body included; no retries in it."),
-    ("salla_throttled_seconds_total", "Time that requests waited for their store's rate limit or the process's."),
-    (
-        "salla_circuit_state",
-        "1 for the state that the circuit to Salla is in: while it is open Salla does not answer, and runs wait.",
-    ),
-    (
-        "merchant_circuits_open",
-        "Stores that do not answer while others do: their runs wait at their cursors; the log names them.",
-    ),
+    ("build_info", "Always 1. The label has the version."),
+    ("runs_total", "Runs that ended in this process."),
+    ("run_failures_total", "Runs that failed in this process, by failure kind. docs/reference/states.md has the action."),
+    ("run_duration_seconds", "Time from the claim of a run to its end."),
+    ("records_total", "Distinct records by outcome. created and updated are corrected drift."),
+    ("salla_requests_total", "Requests to Salla by status code of the answer; error: no answer."),
+    ("salla_request_duration_seconds", "Time of one request to Salla, including the body, without retries."),
+    ("salla_throttled_seconds_total", "Time that requests waited for a rate limit."),
+    ("salla_circuit_state", "1 for the state of the circuit to Salla. While it is open, runs wait."),
+    ("merchant_circuits_open", "Merchants with errors only, while Salla answers others. The log names them."),
     (
         "token_refreshes_total",
-        "Token refreshes by result; after `unknown` and `refused` the merchant must install the app again.",
+        "Token refreshes by result. After refused and unknown, the merchant must install the app again.",
     ),
     (
         "webhooks_total",
-        "Webhooks by event and by what became of them; `unauthorized` and `malformed` are worth a look at the secret and the portal.",
+        "Webhooks by event and result. For unauthorized and malformed, check the secret and the portal of Salla.",
     ),
     (
         "event_deliveries_total",
-        "Tries to deliver an event to cdc.webhook_url, by result; `rejected` and `no_response` are made again: the log tells what came back.",
+        "Deliveries to cdc.webhook_url by result. rejected and no_response are tried again.",
     ),
-    ("leases_lost_total", "Runs that another process took over; look for stalls of this one."),
-    (
-        "token_store_errors_total",
-        "Runs that had to wait because what keeps the tokens (AWS) did not answer; the log tells why.",
-    ),
+    ("leases_lost_total", "Runs that another process took over from this running process."),
+    ("token_store_errors_total", "Runs that waited because AWS KMS or Secrets Manager did not answer."),
 ];
 
 const RUN_BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0];

@@ -76,7 +76,7 @@ pub struct TokenState {
 /// What the pages read beside the ledger and the register.
 pub trait Overview: Clone + Send + Sync + 'static {
     /// The latest sweeps, newest first.
-    fn nights(&self, limit: u64) -> impl Future<Output = Result<Vec<SweepSummary>, TargetError>> + Send;
+    fn sweeps(&self, limit: u64) -> impl Future<Output = Result<Vec<SweepSummary>, TargetError>> + Send;
 
     /// The stores that need a hand: those whose tokens are refused, then those that nothing has covered for longest, then
     /// those whose last run failed or left records out, the latest first. At most so many of each kind.

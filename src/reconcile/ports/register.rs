@@ -147,7 +147,7 @@ pub trait MerchantRegistry<T = SecretString>: Clone + Send + Sync + 'static {
         by: &Actor,
     ) -> impl Future<Output = Result<Changed, CredentialError>> + Send;
 
-    /// Takes a store out of the register and destroys its tokens; its orders and runs stay. False when it is not
+    /// Remove a merchant and destroy its tokens. Its orders and runs stay. False when it is not
     /// registered.
     fn remove(&self, id: MerchantId, by: &Actor) -> impl Future<Output = Result<bool, CredentialError>> + Send;
 

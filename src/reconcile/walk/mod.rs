@@ -1,5 +1,5 @@
 //! The walk over the pages of a list that changes while it is read: which page comes next, and when the list is
-//! known to have been read whole. `docs/guarantee.md` has the argument.
+//! known to have been read whole. `docs/explanation/guarantees.md` has the argument.
 //!
 //! - Where the list certainly runs from old to new, its pages are read from the last to the first: whatever happens
 //!   meanwhile moves an untouched row towards page 1 only, so it cannot get behind the reader.

@@ -34,7 +34,7 @@ pub async fn look_up<R: Stored>(
 
 /// PostgreSQL is asked for one record after the other, in one statement: about a table that it has not looked at yet, as
 /// before a first load, its planner believes that a merchant has few rows, and would go through all of them for each
-/// page (measured in `docs/performance.md`). `OFFSET 0` keeps it from merging the two parts.
+/// page (measured in `docs/explanation/performance.md`). `OFFSET 0` keeps it from merging the two parts.
 fn select_held<R: Stored>(dialect: Dialect, merchant: MerchantId, ids: &[i64]) -> SelectStatement {
     match dialect {
         Dialect::Sqlite => select_those::<R>(dialect, merchant, Expr::col(R::id_column()).is_in(ids.iter().copied())),

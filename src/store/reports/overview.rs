@@ -1,4 +1,4 @@
-//! How the nights went, and which stores need a hand.
+//! What the dashboard shows: sweeps, merchants needing attention, tokens, ended sessions.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -17,8 +17,8 @@ use crate::{
 };
 
 impl Overview for Store {
-    async fn nights(&self, limit: u64) -> Result<Vec<SweepSummary>, TargetError> {
-        self.call(|| self.read_nights(limit)).await
+    async fn sweeps(&self, limit: u64) -> Result<Vec<SweepSummary>, TargetError> {
+        self.call(|| self.read_sweeps(limit)).await
     }
 
     async fn attention(&self, limit: u64) -> Result<Vec<MerchantIssue>, TargetError> {
@@ -52,7 +52,7 @@ impl Overview for Store {
 }
 
 impl Store {
-    async fn read_nights(&self, limit: u64) -> Result<Vec<SweepSummary>, DbErr> {
+    async fn read_sweeps(&self, limit: u64) -> Result<Vec<SweepSummary>, DbErr> {
         let sql = format!(
             "SELECT scheduled_for, outcome, run_count, started_at, summary, {took} AS took FROM sweeps WHERE outcome <> 'began' \
              ORDER BY scheduled_for DESC LIMIT {limit}",
