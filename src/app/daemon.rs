@@ -50,7 +50,7 @@ pub fn openapi() -> String {
 pub async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
     let address = config.http.listen;
     TcpListener::bind(address).await.with_context(|| {
-        format!("http.listen: {address} cannot be bound; end the program that has it, or choose another (`http.listen`, for the demo `--listen`; port 0 takes a free one)")
+        format!("http.listen: {address} cannot be bound; stop the program that uses it, or set another address (`http.listen`; `--listen` for the demo; port 0 selects a free port)")
     })
 }
 
@@ -89,7 +89,7 @@ pub async fn serve(
         what = heartbeat.failed() => Some(what),
     };
     if let Some(what) = &failed {
-        tracing::error!(task = what, "a background task has ended; the process ends too");
+        tracing::error!(task = what, "a background task ended; the process ends");
     }
     tracing::info!(grace = %humantime::format_duration(config.shutdown.grace), "shutting down");
     signals.draining.cancel();
@@ -106,13 +106,13 @@ pub async fn serve(
     match in_time {
         Ok(Ok(())) => {}
         Ok(Err(what)) => tracing::error!(task = what, "a background task failed during the shutdown"),
-        Err(_) => tracing::warn!("the grace is over; what still runs will be taken up again when its lease lapses"),
+        Err(_) => tracing::warn!("shutdown.grace is over; remaining runs continue elsewhere when their leases expire"),
     }
     let cut_short = services.salla.refreshes_under_way();
     if cut_short > 0 {
         tracing::error!(
             refreshes = cut_short,
-            "the grace is over and tokens that Salla has issued are not saved: their stores may have to install the app again"
+            "shutdown.grace is over; new tokens are not stored, and their merchants may have to install the app again"
         );
     }
     end(server, deadline).await;
@@ -133,7 +133,7 @@ fn api(
 ) -> anyhow::Result<Arc<Api<Store>>> {
     let access = Access::new(&config.http, address.ip())?;
     if access.is_closed() {
-        tracing::warn!(http.listen = %address, "no token is set and others than this machine might connect: runs, merchants and reports answer 403; set http.api_tokens");
+        tracing::warn!(http.listen = %address, "no API token is set and the listener is not on loopback: the API answers 403; set http.api_tokens");
     }
     Ok(Arc::new(Api {
         store: services.store.clone(),
@@ -201,7 +201,7 @@ fn keep_schedule(config: &Config, services: &Services, signals: &Signals, tasks:
 fn keep_tokens(config: &Config, services: &Services, signals: &Signals, tasks: &mut Supervisor) {
     let (salla, draining) = (Arc::clone(&services.salla), signals.draining.clone());
     if !config.salla.client_id.is_empty() {
-        tasks.spawn("the renewal of tokens", async move { salla.keep_tokens(&draining).await });
+        tasks.spawn("the token refresh loop", async move { salla.keep_tokens(&draining).await });
     }
 }
 
@@ -209,7 +209,7 @@ fn keep_tokens(config: &Config, services: &Services, signals: &Signals, tasks: &
 fn relay(config: &Config, services: &Services, signals: &Signals, tasks: &mut Supervisor) -> anyhow::Result<()> {
     let (outbox, metrics) = (services.store.clone(), Arc::clone(&services.metrics));
     if let Some(webhook) = Webhook::new(&config.cdc)? {
-        tasks.spawn("the delivery of events", Relay { outbox, webhook, metrics }.keep(signals.draining.clone()));
+        tasks.spawn("the event delivery", Relay { outbox, webhook, metrics }.keep(signals.draining.clone()));
     }
     Ok(())
 }

@@ -139,13 +139,15 @@ async fn schedule(config: &Config, store: &Store) -> Result<String, String> {
     let told = async {
         if let Some(GlobalPause { since, by }) = store.global_pause().await? {
             let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
-            return Ok(format!("all stores are paused since {since} (by {by}), until `merchants resume --all`"));
+            return Ok(format!(
+                "all merchants are paused since {since} (by {by}); `merchants resume --all` ends the pause"
+            ));
         }
         let calendar = Calendar::new(config.schedule.cron.clone(), config.schedule.timezone);
         let next = calendar.next_after(store.now().await?);
         Ok(next.map_or_else(
-            || format!("{} never fires", calendar.cron()),
-            |next| format!("{} fires next at {}", calendar.cron(), next.to_rfc3339_opts(SecondsFormat::Secs, true)),
+            || format!("{} never matches", calendar.cron()),
+            |next| format!("next sweep of {} at {}", calendar.cron(), next.to_rfc3339_opts(SecondsFormat::Secs, true)),
         ))
     };
     told.await.map_err(|error: TargetError| error.to_string())
@@ -164,7 +166,7 @@ async fn hand_over(config: &Config, store: &Store, report: &mut Report) {
         report.line(
             "replication slot",
             match trouble {
-                Ok(None) => Ok(format!("{} is there", cdc.slot)),
+                Ok(None) => Ok(format!("{} exists", cdc.slot)),
                 Ok(Some(trouble)) => Err(format!("cdc.slot: {trouble}")),
                 Err(error) => Err(error.to_string()),
             },
@@ -203,7 +205,7 @@ async fn salla(config: &Config, database_clock: Option<DateTime<Utc>>, report: &
         Ok(answer) => answer,
         Err(error) => {
             let trouble =
-                format!("{url} does not answer ({}); check salla.api_url and the way out to it", causes(&error));
+                format!("{url} does not answer ({}); check salla.api_url, the network and the proxy", causes(&error));
             report.line("salla", Err(trouble));
             report.line("clocks", Ok("not compared: Salla's is not known".to_owned()));
             return;
@@ -220,7 +222,11 @@ async fn salla(config: &Config, database_clock: Option<DateTime<Utc>>, report: &
     let shown = format!("Salla's clock is {} s ahead of the database's", skew.num_seconds());
     report.line(
         "clocks",
-        if skew.abs() > SKEW { Err(format!("{shown}; let NTP set the database's host")) } else { Ok(shown) },
+        if skew.abs() > SKEW {
+            Err(format!("{shown}; synchronize the clock of the database host by NTP"))
+        } else {
+            Ok(shown)
+        },
     );
 }
 

@@ -202,7 +202,7 @@ impl KeyUsage {
         let all = known.chain(strange.map(|(id, tokens)| (id.as_str(), *tokens)));
         let told: Vec<String> = all
             .map(|(id, tokens)| match tokens {
-                0 if id != self.key => format!("none under {id:?}, which may go unless it is to be the next"),
+                0 if id != self.key => format!("none under {id:?}, which can be removed"),
                 _ => format!("{tokens} under {id:?}"),
             })
             .collect();

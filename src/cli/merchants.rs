@@ -125,7 +125,7 @@ async fn import(config: &Config, file: PathBuf) -> anyhow::Result<Exit> {
         if line.trim().is_empty() {
             continue;
         }
-        let context = || format!("line {} is not imported; the {imported} before it are", number + 1);
+        let context = || format!("line {} is not imported; the {imported} line(s) before it are", number + 1);
         let registration = registration(line).with_context(context)?;
         register.register(&registration, &actor()).await.with_context(context)?;
         imported += 1;
@@ -144,11 +144,11 @@ fn registration(line: &str) -> anyhow::Result<Registration> {
         if FIELDS.contains(&path.as_str()) {
             anyhow::anyhow!("`{path}` cannot be read (column {column})")
         } else {
-            anyhow::anyhow!("it is not a merchant as `merchants import --help` shows (column {column})")
+            anyhow::anyhow!("the line is not a merchant; see `merchants import --help` (column {column})")
         }
     })?;
     if reader.end().is_err() {
-        bail!("more than one JSON object stands on the line");
+        bail!("the line contains more than one JSON object");
     }
     let merchant_id = line.merchant_id.context("`merchant_id` is missing")?;
     let access_token = line.access_token.context("`access_token` is missing")?;

@@ -51,7 +51,7 @@ fn confirmed() -> std::io::Result<bool> {
 pub async fn migrate(config: &Config, command: Command) -> anyhow::Result<Exit> {
     if let Command::Grants { role } = &command {
         if config.database.url.expose_secret().starts_with("sqlite:") {
-            anyhow::bail!("SQLite has no roles: the mode of the file decides who may use it");
+            anyhow::bail!("SQLite has no roles: the mode of the file limits access");
         }
         say!("{}", migration::grants(&config.database.schema, role));
         return Ok(Exit::Success);

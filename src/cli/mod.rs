@@ -39,7 +39,7 @@ use crate::{
 fn instant(text: &str) -> Result<DateTime<Utc>, &'static str> {
     DateTime::parse_from_rfc3339(text)
         .map(|instant| instant.to_utc())
-        .map_err(|_| "not an instant in RFC 3339, such as 2026-11-20T00:00:00Z")
+        .map_err(|_| "not an RFC 3339 time, such as 2026-11-20T00:00:00Z")
 }
 
 /// How the program ends.

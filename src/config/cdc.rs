@@ -18,38 +18,34 @@ pub fn check(cdc: &Config, database: &str) -> Result<(), (&'static str, String, 
         let Some(parsed) = parsed else {
             return Err((
                 "cdc.webhook_url",
-                "is no address".to_owned(),
-                "use one such as https://pipeline.example/runs",
+                "is not an address".to_owned(),
+                "write it like https://pipeline.example/runs",
             ));
         };
         if names_somebody(&parsed) {
-            let problem = "holds a name or a password, which nothing would use".to_owned();
+            let problem = "contains a user name or a password, which is not used".to_owned();
             return Err((
                 "cdc.webhook_url",
                 problem,
-                "the signature tells the receiver who sends; leave out what stands before the @",
+                "remove the part before the @; the signature identifies the sender",
             ));
         }
         SigningKey::parse(&cdc.webhook_secret).map_err(|problem| {
             (
                 "cdc.webhook_secret",
                 problem.to_owned(),
-                "use whsec_ and 24 bytes or more in base64, or another text; the receiver must know it",
+                "use whsec_ and at least 24 bytes in base64, or another text that the receiver knows",
             )
         })?;
     }
     let sqlite = database.starts_with("sqlite:");
     for (key, name) in [("cdc.publication", &cdc.publication), ("cdc.slot", &cdc.slot)] {
         if sqlite && !name.is_empty() {
-            return Err((
-                key,
-                "SQLite has no log of changes that others read".to_owned(),
-                "leave it empty, or use PostgreSQL",
-            ));
+            return Err((key, "SQLite has no logical replication".to_owned(), "remove it, or use PostgreSQL"));
         }
     }
     if cdc.publication.len() > LONGEST_NAME || cdc.publication.contains('\0') {
-        return Err(("cdc.publication", "is no name that PostgreSQL takes".to_owned(), "use 63 bytes or fewer"));
+        return Err(("cdc.publication", "is not a valid name in PostgreSQL".to_owned(), "use 63 bytes or fewer"));
     }
     let of_a_slot = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     if cdc.slot.len() > LONGEST_NAME || !cdc.slot.bytes().all(of_a_slot) {
@@ -57,8 +53,8 @@ pub fn check(cdc: &Config, database: &str) -> Result<(), (&'static str, String, 
         return Err(("cdc.slot", "cannot be the name of a replication slot".to_owned(), fix));
     }
     if !cdc.slot.is_empty() && url.is_empty() {
-        let problem = "is set, but cdc.webhook_url is not: no event would be sent".to_owned();
-        return Err(("cdc.slot", problem, "set cdc.webhook_url, or leave it empty"));
+        let problem = "is set without cdc.webhook_url: no event would be sent".to_owned();
+        return Err(("cdc.slot", problem, "set cdc.webhook_url, or remove it"));
     }
     Ok(())
 }

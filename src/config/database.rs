@@ -15,7 +15,7 @@ pub fn check(url: &str, schema: &str) -> Result<(), (&'static str, String, &'sta
         ));
     }
     if url.starts_with("sqlite:") {
-        let problem = || "cannot be read as the address of an SQLite file".to_owned();
+        let problem = || "is not the address of an SQLite file".to_owned();
         let is_readable = store::is_readable_file(url);
         return if is_readable { Ok(()) } else { Err(("database.url", problem(), "use sqlite://file.db?mode=rwc")) };
     }

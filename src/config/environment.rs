@@ -32,11 +32,11 @@ fn check_name(name: &str, known: &[String]) -> Result<(), ConfigError> {
         format!("did you mean {environment}?")
     } else {
         nearest(&meant, known).map_or_else(
-            || format!("remove it, or name it {PREFIX}__SECTION__KEY"),
+            || format!("remove it, or write {PREFIX}__SECTION__KEY"),
             |near| format!("did you mean {}?", variable(near)),
         )
     };
-    Err(error(name, "is not a variable that this program reads", fix))
+    Err(error(name, "is not a variable of this program", fix))
 }
 
 fn error(name: &str, problem: &str, fix: String) -> ConfigError {

@@ -157,7 +157,7 @@ fn unreadable(name: &str, error: &::config::ConfigError) -> ConfigError {
         // Below its first line, what reads TOML quotes the file, which may hold secrets.
         problem: error.to_string().lines().next().unwrap_or_default().to_owned(),
         source_name: name.to_owned(),
-        fix: "it must be there and hold TOML: sections such as [salla], and keys such as max_attempts = 3".to_owned(),
+        fix: "it must exist and contain TOML: sections such as [salla], and keys such as max_attempts = 3".to_owned(),
     }
 }
 

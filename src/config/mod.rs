@@ -72,9 +72,9 @@ impl Config {
                 continue;
             }
             let file_key = format!("{key}_file");
-            let fix = format!("name a file that holds the value alone, or leave it empty and set {key}");
+            let fix = format!("use a file that contains only the value, or remove it and set {key}");
             if layers.is_set(key) {
-                return Err(layers.error(&file_key, &format!("is set, and so is {key}"), &fix));
+                return Err(layers.error(&file_key, &format!("and {key} are both set"), &fix));
             }
             *secret = secret_file::read(file).map_err(|problem| layers.error(&file_key, &problem, &fix))?;
             layers.comes_from(key, format!("the file of {file_key}"));
@@ -126,14 +126,14 @@ impl Config {
     fn check(&self) -> Result<(), (&'static str, String, &'static str)> {
         for (key, url) in [("salla.api_url", &self.salla.api_url), ("salla.token_url", &self.salla.token_url)] {
             if names_somebody(url) {
-                let problem = "holds a name or a password, which nothing would use".to_owned();
-                return Err((key, problem, "leave out what stands before the @"));
+                let problem = "contains a user name or a password, which is not used".to_owned();
+                return Err((key, problem, "remove the part before the @"));
             }
             if !(url.scheme() == "https" || url.scheme() == "http" && is_loopback(url)) {
                 return Err((
                     key,
                     "would send tokens over a connection that is not encrypted".to_owned(),
-                    "use https; plain http is taken for loopback addresses only",
+                    "use https; plain http is accepted for loopback addresses only",
                 ));
             }
         }
@@ -141,16 +141,16 @@ impl Config {
         let url = self.database.url.expose_secret();
         database::check(url, &self.database.schema)?;
         if !(self.salla.limit_share > 0.0 && self.salla.limit_share <= 1.0) {
-            let problem = "must be a share".to_owned();
+            let problem = "is out of range".to_owned();
             return Err(("salla.limit_share", problem, "use a number above 0, up to 1"));
         }
         if self.reconcile.resources.is_empty() {
-            let fix = "name what is to be reconciled, such as orders";
+            let fix = "write at least one, such as orders";
             return Err(("reconcile.resources", "names nothing".to_owned(), fix));
         }
         let share = self.reconcile.max_deletion_ratio;
         if !(0.0..=1.0).contains(&share) {
-            return Err(("reconcile.max_deletion_ratio", "must be a share".to_owned(), "use a number from 0 to 1"));
+            return Err(("reconcile.max_deletion_ratio", "is out of range".to_owned(), "use a number from 0 to 1"));
         }
         self.check_traces()?;
         cdc::check(&self.cdc, url)?;
@@ -165,7 +165,7 @@ impl Config {
             ("reconcile.page_size", self.reconcile.page_size),
         ] {
             if number == 0 {
-                return Err((key, "0 would mean that nothing is ever done".to_owned(), "use 1 or more"));
+                return Err((key, "is 0, so that nothing would be done".to_owned(), "use 1 or more"));
             }
         }
         for (key, span) in
@@ -182,22 +182,22 @@ impl Config {
         if self.privacy.has_weak_key() {
             let is_set = !self.privacy.pseudonym_key.expose_secret().is_empty();
             let problem =
-                if is_set { "is so short that pseudonyms could be guessed" } else { "is needed for pseudonyms" };
+                if is_set { "is too short: pseudonyms could be guessed" } else { "is not set, and pseudonyms need it" };
             let problem = problem.to_owned();
-            let fix = "set 32 random characters or more: openssl rand -base64 32";
+            let fix = "set at least 32 random characters: openssl rand -base64 32";
             return Err(("privacy.pseudonym_key", problem, fix));
         }
         if let Some(problem) = self.vault.problem() {
             return Err(problem);
         }
         if !self.http.api_token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) {
-            let problem = "holds what no header carries, such as a space or a line's end".to_owned();
+            let problem = "contains a character that a header cannot carry, such as a space or a newline".to_owned();
             return Err(("http.api_token", problem, "use visible ASCII characters only"));
         }
         let token = self.http.api_token.expose_secret();
         if !token.is_empty() && token.len() < http::MIN_TOKEN {
             let problem = format!("has fewer than {} characters", http::MIN_TOKEN);
-            return Err(("http.api_token", problem, "use 16 visible ASCII characters or more: openssl rand -hex 32"));
+            return Err(("http.api_token", problem, "use at least 16 visible ASCII characters: openssl rand -hex 32"));
         }
         if let Err(error) = http::TrustedProxies::parse(&self.http.trusted_proxies) {
             let fix = "use addresses or networks such as 10.0.0.0/8, separated by commas";
@@ -214,15 +214,15 @@ impl Config {
         if traces_url.as_ref().is_some_and(names_somebody) {
             return Err((
                 "telemetry.otlp_endpoint",
-                "holds a name or a password, which the exporter would log and not use".to_owned(),
-                "give them as OTEL_EXPORTER_OTLP_HEADERS=authorization=Basic%20…",
+                "contains a user name or a password, which the exporter would log and not use".to_owned(),
+                "set OTEL_EXPORTER_OTLP_HEADERS=authorization=Basic%20…",
             ));
         }
         if !traces.is_empty() && traces_url.is_none() {
             return Err((
                 "telemetry.otlp_endpoint",
-                "is no address".to_owned(),
-                "use one such as http://localhost:4318, or leave it empty",
+                "is not an address".to_owned(),
+                "write it like http://localhost:4318, or remove it",
             ));
         }
         Ok(())
@@ -236,8 +236,8 @@ fn check_proxy(proxy: &str) -> Result<(), (&'static str, String, &'static str)> 
     if proxy.is_empty() || url::Url::parse(proxy).is_ok_and(is_proxy) {
         return Ok(());
     }
-    let fix = "use one such as http://user:password@host:3128 or socks5://host:1080, or leave it empty";
-    Err(("salla.proxy", "is no address of a proxy".to_owned(), fix))
+    let fix = "write it like http://user:password@host:3128 or socks5://host:1080, or remove it";
+    Err(("salla.proxy", "is not the address of a proxy".to_owned(), fix))
 }
 
 /// Whether there is a user or a password in it.
@@ -258,7 +258,7 @@ fn is_loopback(url: &url::Url) -> bool {
 pub(crate) fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
     let span = humantime::parse_duration(&String::deserialize(input)?).ok();
     span.filter(|span| *span <= Duration::from_secs(3650 * 86400))
-        .ok_or_else(|| D::Error::custom("must be a duration such as 30s, 24h or 90d, of ten years at most"))
+        .ok_or_else(|| D::Error::custom("must be a duration such as 30s, 24h or 90d, up to ten years"))
 }
 
 /// Reads what a text can be parsed to. Its own error may quote the text, which may be a secret under a wrong name.
@@ -286,6 +286,6 @@ impl Setting for url::Url {
 
 impl Setting for chrono_tz::Tz {
     fn takes() -> String {
-        "a time zone of IANA, such as Asia/Riyadh".to_owned()
+        "an IANA time zone, such as Asia/Riyadh".to_owned()
     }
 }

@@ -22,7 +22,7 @@ impl FromStr for MerchantId {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self).map_err(|_| "a store's id is a whole number of Salla's, such as 1001")
+        text.parse().map(Self).map_err(|_| "a merchant id is a whole number, such as 1001")
     }
 }
 
@@ -64,15 +64,15 @@ impl MerchantState {
     pub fn advice(self) -> &'static str {
         match self {
             Self::Active => "every sweep covers it",
-            Self::Paused => "left out of sweeps by a person; `merchants resume` takes it in again",
+            Self::Paused => "a person paused it; `merchants resume` ends the pause",
             Self::NeedsReauthorization => {
-                "Salla refuses its tokens: the merchant must install the app again, or import it with new tokens"
+                "Salla refuses its tokens: let the merchant install the app again, or import new tokens"
             }
             Self::SubscriptionExpired => {
-                "its subscription or trial has ended; Salla's word of a new one takes it in again, and so does `merchants resume`"
+                "its subscription or trial ended; a new subscription or `merchants resume` ends this state"
             }
             Self::Uninstalled => {
-                "the app was uninstalled and the tokens are destroyed: the merchant installs it again, or import it with new tokens"
+                "the merchant uninstalled the app, and its tokens are destroyed: let the merchant install it again, or import new tokens"
             }
         }
     }

@@ -112,7 +112,7 @@ impl<C: Columns> Record for SallaRecord<C> {
         }
         let hashed = Fingerprint::of_json(&self.payload).map_err(|error| {
             let place = format!("line {} column {}", error.line(), error.column());
-            Unreadable::skipped(Some(self.id), "", format!("is not JSON that can be read ({place})"))
+            Unreadable::skipped(Some(self.id), "", format!("is not valid JSON ({place})"))
         })?;
         Ok(*self.fingerprint.get_or_init(|| hashed))
     }

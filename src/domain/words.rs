@@ -19,7 +19,7 @@ impl UnknownWord {
     /// Where one of these does.
     #[must_use]
     pub fn among(self, known: &[&str]) -> Self {
-        Self { known: format!("; there are {}", known.join(", ")), ..self }
+        Self { known: format!("; allowed: {}", known.join(", ")), ..self }
     }
 }
 

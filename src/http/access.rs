@@ -114,13 +114,13 @@ impl Access {
             Rule::Open if is_of_this_machine(headers) => Ok(Granted { actor: Actor::Local, scope: Scope::Operate }),
             Rule::Open => Err(Problem::new(
                 StatusCode::FORBIDDEN,
-                "without a token this address answers only as localhost, no page of another site, and no proxy: set \
-                 http.api_tokens, or ask http://localhost",
+                "no API token is configured: only direct requests to localhost are accepted; set http.api_tokens, or use \
+                 http://localhost",
             )
             .into()),
             Rule::Closed => Err(Problem::new(
                 StatusCode::FORBIDDEN,
-                "neither http.api_token nor http.api_tokens is set, and the listener is not on a loopback address",
+                "no API token is configured, and the listener is not on loopback: set http.api_tokens",
             )
             .into()),
             Rule::Tokens(_) => {
@@ -170,7 +170,7 @@ impl From<Refused> for Problem {
 }
 
 fn unauthorized() -> Problem {
-    Problem::new(StatusCode::UNAUTHORIZED, "send a token of http.api_token or http.api_tokens as a bearer token")
+    Problem::new(StatusCode::UNAUTHORIZED, "send a bearer token of http.api_token or http.api_tokens")
 }
 
 /// Safe methods show, and every other may change something (RFC 9110, 9.2.1).

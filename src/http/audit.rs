@@ -22,26 +22,26 @@ use crate::reconcile::ports::{Audited, RunStore};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AuditQuery {
-    /// At most so many.
+    /// Maximum number of entries.
     #[param(nullable = false, minimum = 1, maximum = 500, default = 50)]
     limit: Option<u64>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(nullable = false)]
     cursor: Option<i64>,
 }
 
-/// A page of the audit.
+/// One page of the audit.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AuditPage {
     entries: Vec<Audited>,
-    /// Of the next page; null on the last.
+    /// Cursor of the next page; null on the last page.
     next_cursor: Option<i64>,
 }
 
-/// Who did what, newest first; of the last year.
+/// Lists audit entries of the last year, the newest first.
 #[utoipa::path(get, path = "/audit", operation_id = "list_audit", tag = "audit", params(AuditQuery), responses(
-    (status = 200, description = "A page of it", body = AuditPage),
-    (status = 400, description = "A parameter that is none, or not such")))]
+    (status = 200, description = "One page", body = AuditPage),
+    (status = 400, description = "Unknown or invalid query parameter")))]
 pub async fn list<L: RunStore>(
     State(api): State<Arc<Api<L>>>,
     query: Result<Query<AuditQuery>, QueryRejection>,

@@ -27,13 +27,13 @@ const SCHEME: &str = "token";
 
 /// What any operation may answer.
 const ALWAYS: [(&str, &str); 2] =
-    [("500", "A defect of this program; its log tells more"), ("503", "No answer in time, or not ready; try again")];
+    [("500", "Internal error; the log has details"), ("503", "No answer in time, or not ready; try again")];
 
 /// What an operation behind a token may answer, too.
 const GUARDED: [(&str, &str); 3] = [
-    ("401", "No bearer token, or a wrong one"),
-    ("403", "The token lacks a scope; or no token is set, and the request is not one of this machine's"),
-    ("429", "This address asks too often, or has sent too many wrong tokens"),
+    ("401", "Missing or wrong bearer token"),
+    ("403", "The token lacks the scope; or no token is configured, and the request does not come from this machine"),
+    ("429", "Too many requests, or too many wrong tokens, from this address"),
 ];
 
 /// A route: a handler, at the path and method that its `#[utoipa::path]` says. utoipa puts that beside the handler as
@@ -57,15 +57,14 @@ where
 pub fn blank() -> OpenApi {
     let mut info = Info::new("salla-reconciler", env!("CARGO_PKG_VERSION"));
     info.description = Some(
-        "What the reconciler did, and what it is asked to do. Errors are `application/problem+json` (RFC 9457); times \
-         are RFC 3339."
+        "The HTTP API of the reconciler. Errors are `application/problem+json` (RFC 9457). Times are RFC 3339."
             .to_owned(),
     );
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .description(Some(
-            "A token of `http.api_token` or `http.api_tokens`. The scope `read` opens every GET, `operate` all. On a \
-             loopback listener without any token set, none is needed.",
+            "A token of `http.api_token` or `http.api_tokens`. The scope `read` allows every GET, `operate` everything. A \
+             loopback listener without a configured token needs none.",
         ))
         .build();
     let mut problem = Vec::new();
@@ -110,7 +109,7 @@ fn complete(document: &mut OpenApi, guarded: bool) {
                 response.content.insert(PROBLEM_JSON.to_owned(), RefOr::T(Content::new(Some(schema))));
                 if status == "429" {
                     let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
-                    let after = HeaderBuilder::new().schema(Some(seconds)).description(Some("In seconds")).build();
+                    let after = HeaderBuilder::new().schema(Some(seconds)).description(Some("Seconds to wait")).build();
                     response.headers.insert("Retry-After".to_owned(), RefOr::T(after));
                 }
             }
@@ -151,7 +150,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 #[derive(Debug, Clone)]
 pub struct Text(pub std::sync::Arc<str>);
 
-/// This document.
+/// Shows this document.
 #[utoipa::path(get, path = "/openapi.json", operation_id = "document", tag = "probes",
     responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value, content_type = "application/json")))]
 pub async fn show(Extension(Text(text)): Extension<Text>) -> impl IntoResponse {

@@ -114,7 +114,7 @@ pub async fn by_address<L: RunStore>(State(api): State<Arc<Api<L>>>, request: Re
     let rate = if api.access.recognizes(request.headers()) { &api.rate } else { &api.anonymous_rate };
     match rate.admit(caller_address(&request)) {
         Ok(()) => next.run(request).await,
-        Err(wait) => too_many("this address asks more often than http.requests_per_second", wait).into_response(),
+        Err(wait) => too_many("this address exceeds http.requests_per_second", wait).into_response(),
     }
 }
 

@@ -34,29 +34,29 @@ const DEFAULT_LIMIT: u64 = 100;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// In this state.
+    /// Only merchants in this state.
     #[param(nullable = false)]
     state: Option<MerchantState>,
-    /// At most so many; 100 if it is not given.
+    /// Maximum number of merchants. Default: 100.
     #[param(minimum = 1, maximum = 500, nullable = false)]
     limit: Option<u64>,
-    /// After this merchant: `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(nullable = false)]
     cursor: Option<MerchantId>,
 }
 
-/// A page of merchants.
+/// One page of merchants.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MerchantPage {
     merchants: Vec<Merchant>,
-    /// Where the next page begins; null: there is none.
+    /// Cursor of the next page; null on the last page.
     next_cursor: Option<MerchantId>,
 }
 
-/// The merchants, by id.
+/// Lists merchants by id.
 #[utoipa::path(get, path = "/merchants", operation_id = "list_merchants", tag = "merchants", params(ListQuery), responses(
-    (status = 200, description = "A page of them", body = MerchantPage),
-    (status = 400, description = "A parameter that cannot be read, or lies out of bounds")))]
+    (status = 200, description = "One page", body = MerchantPage),
+    (status = 400, description = "Invalid query parameter")))]
 pub async fn list<R: MerchantRegistry>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     query: Result<Query<ListQuery>, QueryRejection>,
@@ -69,11 +69,11 @@ pub async fn list<R: MerchantRegistry>(
     Ok(Json(MerchantPage { merchants, next_cursor }).into_response())
 }
 
-/// One merchant.
+/// Shows a merchant.
 #[utoipa::path(get, path = "/merchants/{id}", operation_id = "show_merchant", tag = "merchants",
-    params(("id" = i64, Path, description = "Salla's id of the store", example = 1001)), responses(
+    params(("id" = i64, Path, description = "Merchant id", example = 1001)), responses(
     (status = 200, description = "The merchant", body = Merchant),
-    (status = 400, description = "An id that is no number"),
+    (status = 400, description = "The id is not a number"),
     (status = 404, description = "No merchant has this id")))]
 pub async fn show<R: MerchantRegistry>(State(onboarding): State<Arc<Onboarding<R>>>, Path(id): Path<String>) -> Answer {
     let id = merchant_id(&id)?;
@@ -81,33 +81,33 @@ pub async fn show<R: MerchantRegistry>(State(onboarding): State<Arc<Onboarding<R
     merchant.map(|merchant| Json(merchant).into_response()).ok_or_else(|| no_merchant(id))
 }
 
-/// What `PUT /merchants/{id}` takes.
+/// Body of `PUT /merchants/{id}`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "A shop", "access_token": "access-token", "refresh_token": "refresh-token", "expires_at": "2026-12-09T00:00:00Z"}))]
 pub struct Put {
-    /// For people; without it, the present one stays.
+    /// Name of the merchant. Without it, the present name stays.
     #[schema(max_length = 200)]
     name: Option<String>,
-    /// Sent as the bearer.
+    /// Access token.
     #[schema(value_type = String, min_length = 1, max_length = 8192, pattern = "^[!-~]+$", write_only)]
     access_token: SecretString,
-    /// Good for one refresh. Without it the access token is used until it ends.
+    /// Refresh token. Without it, the access token is used until it expires.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 8192, pattern = "^[!-~]+$", write_only)]
     refresh_token: Option<SecretString>,
-    /// When the access token ends. Without it, it is renewed only when Salla refuses it.
+    /// Expiry of the access token. Without it, the token is refreshed only after Salla refuses it.
     expires_at: Option<DateTime<Utc>>,
 }
 
-/// Registers a store, or replaces its name and tokens; it is active afterwards.
+/// Registers a merchant, or replaces its name and tokens. The merchant becomes active.
 #[utoipa::path(put, path = "/merchants/{id}", operation_id = "put_merchant", tag = "merchants", request_body = Put,
-    params(("id" = i64, Path, description = "Salla's id of the store", example = 1001)), responses(
-    (status = 200, description = "It was in the register; as it is now", body = Merchant),
-    (status = 201, description = "It is new", body = Merchant, headers(
-        ("Location" = String, description = "The merchant's address"))),
-    (status = 400, description = "An id that is no number, or a body that cannot be read"),
-    (status = 413, description = "A body of more than 64 KiB"),
-    (status = 422, description = "A token that cannot be one or belongs to another store, or a name that is too long")))]
+    params(("id" = i64, Path, description = "Merchant id", example = 1001)), responses(
+    (status = 200, description = "The merchant was updated", body = Merchant),
+    (status = 201, description = "The merchant was created", body = Merchant, headers(
+        ("Location" = String, description = "Address of the merchant"))),
+    (status = 400, description = "The id is not a number, or the body is invalid"),
+    (status = 413, description = "The body is larger than 64 KiB"),
+    (status = 422, description = "The token is invalid or belongs to another merchant, or the name is too long")))]
 pub async fn put<R: MerchantRegistry>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     Extension(Caller(by)): Extension<Caller>,
@@ -118,7 +118,7 @@ pub async fn put<R: MerchantRegistry>(
     // The error may quote what stands there, which may be a token.
     let Object(put): Object<Put> = serde_json::from_slice(&body).map_err(|error| {
         bad_request(format!(
-            "the body is not a merchant, {{\"name\", \"access_token\", \"refresh_token\", \"expires_at\"}} (line {}, column {})",
+            "the body is not a merchant {{\"name\", \"access_token\", \"refresh_token\", \"expires_at\"}} (line {}, column {})",
             error.line(),
             error.column()
         ))
@@ -135,14 +135,14 @@ pub async fn put<R: MerchantRegistry>(
     })
 }
 
-/// Leaves a store out of sweeps, and cancels the runs that the schedule has queued for it.
+/// Pauses a merchant, and cancels its queued scheduled runs.
 #[utoipa::path(post, path = "/merchants/{id}/pause", operation_id = "pause_merchant", tag = "merchants",
-    params(("id" = i64, Path, description = "Salla's id of the store", example = 1001)), responses(
-    (status = 200, description = "The merchant as it is now", body = Merchant),
-    (status = 400, description = "An id that is no number"),
+    params(("id" = i64, Path, description = "Merchant id", example = 1001)), responses(
+    (status = 200, description = "The merchant", body = Merchant),
+    (status = 400, description = "The id is not a number"),
     (status = 404, description = "No merchant has this id"),
-    (status = 409, description = "It would not help, and what does"),
-    (status = 413, description = "A body of more than 64 KiB")))]
+    (status = 409, description = "Not possible in this state; `detail` says what to do"),
+    (status = 413, description = "The body is larger than 64 KiB")))]
 pub async fn pause<R: MerchantRegistry>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     Extension(Caller(by)): Extension<Caller>,
@@ -151,14 +151,14 @@ pub async fn pause<R: MerchantRegistry>(
     change(&onboarding.register, &id, Transition::Pause, &by).await
 }
 
-/// Takes a paused merchant, or one whose subscription has expired, into sweeps again.
+/// Resumes a merchant that is paused, waits for a rate limit, or has no subscription.
 #[utoipa::path(post, path = "/merchants/{id}/resume", operation_id = "resume_merchant", tag = "merchants",
-    params(("id" = i64, Path, description = "Salla's id of the store", example = 1001)), responses(
-    (status = 200, description = "The merchant as it is now", body = Merchant),
-    (status = 400, description = "An id that is no number"),
+    params(("id" = i64, Path, description = "Merchant id", example = 1001)), responses(
+    (status = 200, description = "The merchant", body = Merchant),
+    (status = 400, description = "The id is not a number"),
     (status = 404, description = "No merchant has this id"),
-    (status = 409, description = "It would not help, and what does"),
-    (status = 413, description = "A body of more than 64 KiB")))]
+    (status = 409, description = "Not possible in this state; `detail` says what to do"),
+    (status = 413, description = "The body is larger than 64 KiB")))]
 pub async fn resume<R: MerchantRegistry>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     Extension(Caller(by)): Extension<Caller>,
@@ -167,18 +167,18 @@ pub async fn resume<R: MerchantRegistry>(
     change(&onboarding.register, &id, Transition::Resume, &by).await
 }
 
-/// Whether all stores are paused.
+/// State of the global pause.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Pause {
-    /// They are.
+    /// True during a global pause.
     #[schema(example = true)]
     paused: bool,
 }
 
-/// Pauses all stores: no run begins until they go on, and what runs is given back at its cursor.
+/// Starts a global pause: no run starts, and running runs are released at their cursors.
 #[utoipa::path(post, path = "/merchants/pause", operation_id = "pause_all", tag = "merchants", responses(
-    (status = 200, description = "All stores are paused", body = Pause),
-    (status = 413, description = "A body of more than 64 KiB")))]
+    (status = 200, description = "The global pause is active", body = Pause),
+    (status = 413, description = "The body is larger than 64 KiB")))]
 pub async fn pause_all<R: MerchantRegistry>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     Extension(Caller(by)): Extension<Caller>,
@@ -187,10 +187,11 @@ pub async fn pause_all<R: MerchantRegistry>(
     Ok(Json(Pause { paused: true }).into_response())
 }
 
-/// Lets all stores go on, each as it stood. A firing that was due meanwhile is made up for within `schedule.catch_up`.
+/// Ends the global pause. The state of each merchant stays. A sweep that was due starts if it is within
+/// `schedule.catch_up`.
 #[utoipa::path(post, path = "/merchants/resume", operation_id = "resume_all", tag = "merchants", responses(
-    (status = 200, description = "They go on", body = Pause),
-    (status = 413, description = "A body of more than 64 KiB")))]
+    (status = 200, description = "The global pause has ended", body = Pause),
+    (status = 413, description = "The body is larger than 64 KiB")))]
 pub async fn resume_all<R: MerchantRegistry>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     Extension(Caller(by)): Extension<Caller>,
@@ -209,5 +210,5 @@ async fn change<R: MerchantRegistry>(register: &R, id: &str, change: Transition,
 }
 
 fn merchant_id(text: &str) -> Result<MerchantId, Problem> {
-    text.parse().map_err(|_| bad_request("a merchant's id is a number"))
+    text.parse().map_err(|_| bad_request("a merchant id is a number"))
 }

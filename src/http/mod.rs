@@ -191,9 +191,9 @@ pub fn router<L: RunStore + Overview, R: MerchantRegistry>(
         .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
         .merge(webhooks)
         .layer(Extension(document::Text(document.into())))
-        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address") })
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no resource has this address") })
         .method_not_allowed_fallback(|| async {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method")
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not allow the method")
         })
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_WITHIN))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {

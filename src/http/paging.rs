@@ -18,7 +18,7 @@ impl Paging {
         if (1..=most).contains(&limit) {
             Ok(Self { limit })
         } else {
-            Err(bad_request(format!("limit lies between 1 and {most}")))
+            Err(bad_request(format!("limit must be between 1 and {most}")))
         }
     }
 

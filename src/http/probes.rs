@@ -19,12 +19,12 @@ use crate::reconcile::ports::{NotReady, RunStore, TargetError};
 const READY_WITHIN: Duration = Duration::from_secs(4);
 const GAUGES_WITHIN: Duration = Duration::from_secs(5);
 
-/// What a probe says where all is well.
+/// Answer of a successful probe.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Health {
     /// `ok` or `ready`.
     status: &'static str,
-    /// This program's.
+    /// Version of the program.
     version: &'static str,
 }
 
@@ -39,7 +39,7 @@ impl Health {
 /// The database and Salla are not checked, because a restart would not repair them.
 #[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "probes", responses(
     (status = 200, description = "The process makes progress", body = Health),
-    (status = 503, description = "A task has ended, or has not moved for five minutes")))]
+    (status = 503, description = "A background task ended, or made no progress for five minutes")))]
 pub async fn healthz<L: RunStore>(State(api): State<Arc<Api<L>>>) -> Response {
     match api.liveness.problem() {
         None => Health::answer("ok"),
@@ -51,7 +51,7 @@ pub async fn healthz<L: RunStore>(State(api): State<Arc<Api<L>>>) -> Response {
 /// is not shutting down.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "probes", responses(
     (status = 200, description = "Database and schema can be used", body = Health),
-    (status = 503, description = "Not ready (the answer gives the reason), or shutting down")))]
+    (status = 503, description = "Not ready, with the reason; or shutting down")))]
 pub async fn readyz<L: RunStore>(State(api): State<Arc<Api<L>>>) -> Response {
     if api.draining.is_cancelled() {
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
@@ -74,9 +74,9 @@ pub async fn readyz<L: RunStore>(State(api): State<Arc<Api<L>>>) -> Response {
     }
 }
 
-/// The scrape. What comes from the database is left out while it does not answer.
+/// Shows the metrics. If the database does not answer, its metrics are absent.
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "probes", responses(
-    (status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
+    (status = 200, description = "Metrics in the text format of Prometheus", body = String, content_type = "text/plain")))]
 pub async fn metrics<L: RunStore>(State(api): State<Arc<Api<L>>>) -> Response {
     let gauges = async {
         let _turn = api.scraping.acquire().await;
@@ -87,8 +87,9 @@ pub async fn metrics<L: RunStore>(State(api): State<Arc<Api<L>>>) -> Response {
         .unwrap_or_else(|_| Err(TargetError::Unavailable("no answer within 5 s".into())))
         .inspect_err(|error| {
             let cause = error.to_string();
-            let log =
-                move |requests| tracing::warn!(error = cause, requests, "the scrape shows nothing of the database");
+            let log = move |requests| {
+                tracing::warn!(error = cause, requests, "metrics of the database are missing in this scrape")
+            };
             api.not_scraped.count(log);
         })
         .ok();

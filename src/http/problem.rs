@@ -22,18 +22,18 @@ pub struct Problem {
     retry_after: Option<u64>,
 }
 
-/// An error, as RFC 9457 has it. There may be further members, such as the `run_id` of the run that is in the way.
+/// A problem as defined by RFC 9457. It may have more members, such as `run_id` of a conflicting run.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct Members<'a> {
-    /// Always `about:blank`: the status says which kind of problem it is.
+    /// Always `about:blank`: the status tells the type.
     r#type: &'static str,
-    /// The status in words.
+    /// HTTP status in words.
     title: &'a str,
-    /// The status.
+    /// HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    /// What is wrong, and what to do.
+    /// Message with the next step.
     detail: &'a str,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -51,7 +51,7 @@ impl Problem {
     }
 
     pub fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "a defect; the log tells more")
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error; the log has details")
     }
 
     pub fn status(&self) -> StatusCode {
@@ -105,7 +105,7 @@ pub async fn everywhere(response: Response) -> Response {
         return response;
     }
     let detail = match status {
-        StatusCode::PAYLOAD_TOO_LARGE => "the body is larger than is read",
+        StatusCode::PAYLOAD_TOO_LARGE => "the body is too large",
         StatusCode::SERVICE_UNAVAILABLE => "no answer in time; try again",
         _ => "the request cannot be read",
     };
@@ -118,11 +118,11 @@ impl From<CredentialError> for Problem {
             CredentialError::Store(error) => error.into(),
             CredentialError::OtherMerchant { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
             CredentialError::Unavailable { .. } => {
-                tracing::error!(error = %error, "a request could not be answered");
+                tracing::error!(error = %error, "request failed");
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "token store unavailable; try again")
             }
             CredentialError::Unreadable { .. } => {
-                tracing::error!(error = %error, "a request could not be answered");
+                tracing::error!(error = %error, "request failed");
                 Self::internal()
             }
         }
@@ -131,7 +131,7 @@ impl From<CredentialError> for Problem {
 
 impl From<TargetError> for Problem {
     fn from(error: TargetError) -> Self {
-        tracing::error!(error = %error, "a request could not be answered");
+        tracing::error!(error = %error, "request failed");
         match error {
             TargetError::Unavailable(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer; try again")

@@ -11,14 +11,14 @@ pub struct TrustedProxies(Vec<IpNet>);
 
 /// An entry of `http.trusted_proxies` that cannot be read. It is not quoted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("entry {0} is neither an address nor a network")]
+#[error("entry {0} is not an address or a network")]
 pub struct InvalidProxy(usize);
 
 impl TrustedProxies {
     /// Reads `ADDRESS[/BITS][,…]`.
     ///
     /// # Errors
-    /// When an entry is neither an address nor a network.
+    /// When an entry is not an address or a network.
     pub fn parse(text: &str) -> Result<Self, InvalidProxy> {
         let entries = text.split(',').map(str::trim).enumerate().filter(|_| !text.trim().is_empty());
         let network = |(number, entry): (usize, &str)| {

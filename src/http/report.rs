@@ -30,13 +30,13 @@ use crate::{
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ReportQuery {
-    /// Of this merchant only.
+    /// Only this merchant.
     #[param(nullable = false, example = 1001)]
     merchant_id: Option<i64>,
-    /// Where the period begins; otherwise thirty days before its end.
+    /// Start of the period. Default: 30 days before its end.
     #[param(nullable = false, example = "2026-10-01T00:00:00Z")]
     since: Option<DateTime<Utc>>,
-    /// Where it ends; otherwise now.
+    /// End. Default: now.
     #[param(nullable = false, example = "2026-11-01T00:00:00Z")]
     until: Option<DateTime<Utc>>,
 }
@@ -49,12 +49,12 @@ pub struct Report {
     merchants: Vec<Drift>,
 }
 
-/// Each merchant's drift, the largest first.
+/// Shows the drift of each merchant, the largest first.
 #[utoipa::path(get, path = "/report", operation_id = "report", tag = "report", params(ReportQuery), responses(
     (status = 200, description = "The drift", body = Report),
-    (status = 400, description = "A parameter that is none, or not such"),
+    (status = 400, description = "Unknown or invalid query parameter"),
     (status = 404, description = "No merchant has this id"),
-    (status = 422, description = "A period that has nothing in it")))]
+    (status = 422, description = "The period is empty")))]
 pub async fn show<L: RunStore>(
     State(api): State<Arc<Api<L>>>,
     query: Result<Query<ReportQuery>, QueryRejection>,

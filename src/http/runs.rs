@@ -34,33 +34,33 @@ const MAX_SKIP: u64 = 1 << 40;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Of this merchant.
+    /// Only runs of this merchant.
     #[param(nullable = false, example = 1001)]
     merchant_id: Option<i64>,
-    /// With this status.
+    /// Only runs with this status.
     #[param(nullable = false, inline, example = "failed")]
     status: Option<RunStatus>,
-    /// At most so many.
+    /// Maximum number of entries.
     #[param(nullable = false, minimum = 1, maximum = 500, default = 50)]
     limit: Option<u64>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(nullable = false, value_type = Option<Uuid>)]
     cursor: Option<RunId>,
 }
 
-/// A page of runs.
+/// One page of runs.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RunPage {
     runs: Vec<Run>,
-    /// Of the next page; null on the last.
+    /// Cursor of the next page; null on the last page.
     #[schema(value_type = Option<Uuid>)]
     next_cursor: Option<RunId>,
 }
 
-/// The runs, newest first.
+/// Lists runs, the newest first.
 #[utoipa::path(get, path = "/runs", operation_id = "list_runs", tag = "runs", params(ListQuery), responses(
-    (status = 200, description = "A page of them", body = RunPage),
-    (status = 400, description = "A parameter that is none, or not such")))]
+    (status = 200, description = "One page", body = RunPage),
+    (status = 400, description = "Unknown or invalid query parameter")))]
 pub async fn list<L: RunStore>(
     State(api): State<Arc<Api<L>>>,
     query: Result<Query<ListQuery>, QueryRejection>,
@@ -78,11 +78,11 @@ pub async fn list<L: RunStore>(
     Ok(Json(RunPage { runs, next_cursor }).into_response())
 }
 
-/// One run.
+/// Shows a run.
 #[utoipa::path(get, path = "/runs/{id}", operation_id = "show_run", tag = "runs",
-    params(("id" = Uuid, Path, description = "The run's id")), responses(
+    params(("id" = Uuid, Path, description = "Run id")), responses(
     (status = 200, description = "The run", body = Run),
-    (status = 400, description = "An address that cannot be read"),
+    (status = 400, description = "Invalid run id"),
     (status = 404, description = "No run has this id")))]
 pub async fn show<L: RunStore>(State(api): State<Arc<Api<L>>>, Path(id): Path<String>) -> Answer {
     let run = api.store.run(run_id(&id)?).await?;
@@ -94,27 +94,27 @@ pub async fn show<L: RunStore>(State(api): State<Arc<Api<L>>>, Path(id): Path<St
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PageQuery {
-    /// At most so many.
+    /// Maximum number of entries.
     #[param(nullable = false, minimum = 1, maximum = 1000, default = 1000)]
     limit: Option<u64>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(nullable = false, minimum = 0, maximum = 1_099_511_627_776_u64)]
     cursor: Option<u64>,
 }
 
-/// A page of discrepancies.
+/// One page of discrepancies.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DiscrepancyPage {
     discrepancies: Vec<Found>,
-    /// Of the next page; null on the last.
+    /// Cursor of the next page; null on the last page.
     next_cursor: Option<u64>,
 }
 
-/// What was wrong, in the order in which the run found it.
+/// Lists the discrepancies of a run, in the order in which it found them.
 #[utoipa::path(get, path = "/runs/{id}/discrepancies", operation_id = "list_discrepancies", tag = "runs",
-    params(("id" = Uuid, Path, description = "The run's id"), PageQuery), responses(
-    (status = 200, description = "A page of it", body = DiscrepancyPage),
-    (status = 400, description = "A parameter that is none, or not such"),
+    params(("id" = Uuid, Path, description = "Run id"), PageQuery), responses(
+    (status = 200, description = "One page", body = DiscrepancyPage),
+    (status = 400, description = "Unknown or invalid query parameter"),
     (status = 404, description = "No run has this id")))]
 pub async fn discrepancies<L: RunStore>(
     State(api): State<Arc<Api<L>>>,
@@ -125,7 +125,7 @@ pub async fn discrepancies<L: RunStore>(
     let paging = Paging::new(page.limit, MAX_DISCREPANCIES, MAX_DISCREPANCIES)?;
     let skip = page.cursor.unwrap_or(0);
     if skip > MAX_SKIP {
-        return Err(bad_request("cursor is none that was given"));
+        return Err(bad_request("cursor is not valid"));
     }
     let id = run_id(&id)?;
     if api.store.run(id).await?.is_none() {
@@ -145,7 +145,7 @@ pub(super) fn bad_request(detail: impl Into<String>) -> Problem {
 }
 
 pub(super) fn no_run() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "there is no run of that id")
+    Problem::new(StatusCode::NOT_FOUND, "no run has this id")
 }
 
 pub(super) fn no_merchant(id: MerchantId) -> Problem {

@@ -30,15 +30,15 @@ use crate::{
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// What `POST /runs` takes.
+/// Body of `POST /runs`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"merchant_id": 1001, "since": "2026-11-20T00:00:00Z", "dry_run": true}))]
 pub struct Create {
     merchant_id: MerchantId,
-    /// Where the window begins; otherwise at the last success, and at least the lookback ago. Not with `full`.
+    /// Start of the window. Default: the watermark, and at least `reconcile.lookback` ago. Not with `full`.
     since: Option<DateTime<Utc>>,
-    /// Where it ends; otherwise now.
+    /// End. Default: now.
     until: Option<DateTime<Utc>>,
     /// Read all records instead of a window.
     #[serde(default)]
@@ -46,25 +46,25 @@ pub struct Create {
     /// Show the differences, and write no record.
     #[serde(default)]
     dry_run: bool,
-    /// Which kinds of record; otherwise those that `reconcile.resources` names. At least one.
+    /// Kinds of record, at least one. Default: `reconcile.resources`.
     #[schema(nullable = false, min_items = 1)]
     resources: Option<Vec<Resource>>,
 }
 
-/// Asks for a run.
+/// Queues a run.
 #[utoipa::path(post, path = "/runs", operation_id = "create_run", tag = "runs", request_body = Create,
     params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
         nullable = false, example = "nightly-2026-11-25",
-        description = "The same caller's same request, sent again within a day, is answered with the run that it made")),
+        description = "Repeating the request with this key within one day returns the run of the first request")),
     responses(
-    (status = 202, description = "It waits in the queue, or the same request made it before", body = Run, headers(
-        ("Location" = String, description = "The run's address"),
-        ("Idempotency-Replayed" = Option<bool>, description = "true: the same request made it before"))),
-    (status = 400, description = "A body or a key that cannot be read"),
+    (status = 202, description = "The run is queued; or the first request with this key queued it", body = Run, headers(
+        ("Location" = String, description = "Address of the run"),
+        ("Idempotency-Replayed" = Option<bool>, description = "true: an earlier request queued the run"))),
+    (status = 400, description = "Invalid body or key"),
     (status = 404, description = "No merchant has this id"),
-    (status = 409, description = "The merchant has a run that is queued or running, `run_id`; or its app is uninstalled"),
-    (status = 413, description = "A body of more than 64 KiB"),
-    (status = 422, description = "A window that has nothing in it; or the key was sent with another request")))]
+    (status = 409, description = "The merchant has a queued or running run, `run_id`; or it uninstalled the app"),
+    (status = 413, description = "The body is larger than 64 KiB"),
+    (status = 422, description = "The window is empty; or the key was used with another request")))]
 pub async fn create<L: RunStore>(
     State(api): State<Arc<Api<L>>>,
     Extension(Caller(by)): Extension<Caller>,
@@ -76,11 +76,11 @@ pub async fn create<L: RunStore>(
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down"));
     }
     if create.full && create.since.is_some() {
-        return Err(bad_request("full takes the whole history, and since a part of it: give one of them"));
+        return Err(bad_request("full and since exclude each other"));
     }
     let resources: Resources = create.resources.iter().flatten().copied().collect();
     if create.resources.is_some() && resources.is_empty() {
-        return Err(bad_request("resources names no kind of record: leave it out for those that are configured"));
+        return Err(bad_request("resources is empty: omit it to use reconcile.resources"));
     }
     let Create { since, until, full, dry_run, .. } = create;
     let request = Request { since, until, full, dry_run, resources };
@@ -100,7 +100,7 @@ pub async fn create<L: RunStore>(
             Ok(answer)
         }
         EnqueueOutcome::KeyTaken => {
-            let detail = "this Idempotency-Key was sent with another request; take a new one";
+            let detail = "this Idempotency-Key was used with another request; use a new key";
             Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
         }
         EnqueueOutcome::Active(id) => {
@@ -118,11 +118,11 @@ fn read(body: &[u8]) -> Result<Create, Problem> {
     let Object(read) =
         serde_path_to_error::deserialize(&mut json).map_err(|error| match error.path().to_string().as_str() {
             member @ ("since" | "until") => {
-                bad_request(format!("{member} is no instant in RFC 3339, such as 2026-11-20T00:00:00Z"))
+                bad_request(format!("{member} is not an RFC 3339 time, such as 2026-11-20T00:00:00Z"))
             }
-            _ => bad_request(format!("the body is not what a run takes: {}", error.inner())),
+            _ => bad_request(format!("the body is not valid: {}", error.inner())),
         })?;
-    json.end().map_err(|error| bad_request(format!("the body is not what a run takes: {error}")))?;
+    json.end().map_err(|error| bad_request(format!("the body is not valid: {error}")))?;
     Ok(read)
 }
 
@@ -144,19 +144,19 @@ fn idempotency_key(
     };
     let fits = (1..=255).contains(&key.len()) && key.as_bytes().iter().all(u8::is_ascii_graphic);
     let key = key.to_str().ok().filter(|_| fits && given.next().is_none());
-    let key = key.ok_or_else(|| bad_request("Idempotency-Key has 1 to 255 visible ASCII characters"))?;
+    let key = key.ok_or_else(|| bad_request("Idempotency-Key must have 1 to 255 visible ASCII characters"))?;
     let body = Sha256::digest(json!([merchant, request]).to_string()).into();
     Ok(Some(IdempotencyKey { key: key.to_owned(), body }))
 }
 
-/// Asks for a run's end: at once where it waits, else at its next page.
+/// Cancels a run. A queued run ends at once, a running one at its next page.
 #[utoipa::path(post, path = "/runs/{id}/cancel", operation_id = "cancel_run", tag = "runs",
-    params(("id" = Uuid, Path, description = "The run's id")), responses(
-    (status = 202, description = "It was asked to end"),
-    (status = 400, description = "An address that cannot be read"),
+    params(("id" = Uuid, Path, description = "Run id")), responses(
+    (status = 202, description = "The run ends"),
+    (status = 400, description = "Invalid run id"),
     (status = 404, description = "No run has this id"),
-    (status = 409, description = "It has ended already"),
-    (status = 413, description = "A body of more than 64 KiB")))]
+    (status = 409, description = "The run has already ended"),
+    (status = 413, description = "The body is larger than 64 KiB")))]
 pub async fn cancel<L: RunStore>(
     State(api): State<Arc<Api<L>>>,
     Extension(Caller(by)): Extension<Caller>,

@@ -75,37 +75,37 @@ pub async fn in_turn(
         turnstile.metrics.webhook(OTHER, "late");
         let source = source.ip();
         turnstile.late.count(move |requests| {
-            tracing::warn!(%source, requests, "a webhook did not arrive in time, or waited for larger ones that did not");
+            tracing::warn!(%source, requests, "a webhook was not received in time");
         });
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the body did not arrive in time; try again").into_response()
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the body was not received in time; try again").into_response()
     })
 }
 
-/// What became of an event.
+/// Effect of an event.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Receipt {
-    /// `applied`; or it changes nothing: `ignored` (not for this program), `replayed`, `outdated`, `stale`,
+    /// `applied`, or without effect: `ignored` (not for this program), `replayed`, `outdated`, `stale`,
     /// `unknown_merchant`.
     #[schema(example = "applied")]
     result: &'static str,
 }
 
-/// Takes an app event of Salla's. Nothing of the body is looked at before it is known to be Salla's.
+/// Receives an app event of Salla. The signature is checked before the body is read.
 #[utoipa::path(post, path = "/webhooks/salla", operation_id = "receive_webhook", tag = "webhooks",
     params(
         ("X-Salla-Security-Strategy" = Option<String>, Header, nullable = false, example = "Signature",
-            description = "`Signature` or `Token`; without it, whichever proof is there counts"),
+            description = "`Signature` or `Token`. Without it, either proof counts"),
         ("X-Salla-Signature" = Option<String>, Header, nullable = false,
-            description = "HMAC-SHA256 of the body, in hex, under `salla.webhook_secret` or `salla.client_secret`")),
+            description = "HMAC-SHA256 of the body in hex, with `salla.webhook_secret` or `salla.client_secret`")),
     request_body(content = serde_json::Value, content_type = "application/json",
         example = json!({"event": "app.uninstalled", "merchant": 1001, "created_at": "2026-11-25 02:00:00", "data": {}})),
     responses(
-    (status = 200, description = "It was taken, whether it changes something or not", body = Receipt),
-    (status = 400, description = "A body that is Salla's, and cannot be read"),
-    (status = 401, description = "No proof that the request is Salla's"),
-    (status = 403, description = "No secret is set that could prove it"),
-    (status = 413, description = "A body of more than 1 MiB"),
-    (status = 422, description = "A token that belongs to another store")))]
+    (status = 200, description = "Received; `result` says whether it changed something", body = Receipt),
+    (status = 400, description = "The signature is valid, and the body is not"),
+    (status = 401, description = "Missing or wrong signature"),
+    (status = 403, description = "No secret is configured"),
+    (status = 413, description = "The body is larger than 1 MiB"),
+    (status = 422, description = "The token belongs to another merchant")))]
 pub async fn receive<R: MerchantRegistry>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     ConnectInfo(source): ConnectInfo<SocketAddr>,
@@ -116,16 +116,16 @@ pub async fn receive<R: MerchantRegistry>(
         Proof::Given => {}
         Proof::NoSecret => {
             onboarding.metrics.webhook(OTHER, "no_secret");
-            let detail = "neither salla.webhook_secret nor salla.client_secret is set, so no request can prove that Salla sent it";
+            let detail = "webhooks cannot be verified: set salla.webhook_secret or salla.client_secret";
             return Err(Problem::new(StatusCode::FORBIDDEN, detail));
         }
         Proof::Wrong => {
             onboarding.metrics.webhook(OTHER, "unauthorized");
             let source = source.ip();
             onboarding.unsigned.count(move |requests| {
-                tracing::warn!(%source, requests, "a webhook does not prove to be Salla's; is its secret the one of the Partners Portal?");
+                tracing::warn!(%source, requests, "webhook refused: wrong signature; compare salla.webhook_secret with the Partners Portal");
             });
-            let detail = "the request does not prove to know the secret that webhooks are signed with";
+            let detail = "the signature is missing or wrong";
             return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
         }
     }
@@ -134,17 +134,13 @@ pub async fn receive<R: MerchantRegistry>(
         Ok(ParsedWebhook::Ignored { name, merchant }) => {
             onboarding.metrics.webhook(name, "ignored");
             if name != OTHER {
-                tracing::info!(
-                    event = name,
-                    merchant.id = merchant.map(|id| id.0),
-                    "webhook noted; it changes nothing"
-                );
+                tracing::info!(event = name, merchant.id = merchant.map(|id| id.0), "webhook ignored");
             }
             Ok(Json(Receipt { result: "ignored" }).into_response())
         }
         Err(UnreadableEvent { name, reason }) => {
             onboarding.metrics.webhook(name, "malformed");
-            tracing::error!(event = name, reason, "a webhook of Salla's cannot be read, and is lost");
+            tracing::error!(event = name, reason, "webhook lost: signed, but the body cannot be read");
             Err(Problem::new(StatusCode::BAD_REQUEST, reason))
         }
     }
@@ -153,11 +149,7 @@ pub async fn receive<R: MerchantRegistry>(
 async fn take<R: MerchantRegistry>(onboarding: &Onboarding<R>, event: AppEvent) -> Answer {
     let (name, merchant) = (event.name, event.merchant.0);
     if event.made.is_none() {
-        tracing::warn!(
-            event = name,
-            merchant.id = merchant,
-            "a webhook without a readable created_at is taken for news"
-        );
+        tracing::warn!(event = name, merchant.id = merchant, "webhook without a valid created_at is treated as new");
     }
     let applied = match timeout(ANSWER_WITHIN, onboarding.register.apply(&event)).await {
         Ok(Ok(applied)) => applied,
@@ -183,10 +175,10 @@ async fn take<R: MerchantRegistry>(onboarding: &Onboarding<R>, event: AppEvent) 
         Applied::Stale => tracing::warn!(
             event = name,
             merchant.id = merchant,
-            "an authorization more than a day old is left alone: its tokens may have been used since"
+            "authorization ignored: it is older than 24 hours, and its tokens may have been used"
         ),
         Applied::Replayed | Applied::Outdated | Applied::UnknownMerchant => {
-            tracing::info!(event = name, merchant.id = merchant, result = applied.as_str(), "webhook changes nothing");
+            tracing::info!(event = name, merchant.id = merchant, result = applied.as_str(), "webhook has no effect");
         }
     }
     Ok(Json(Receipt { result: applied.as_str() }).into_response())

@@ -72,7 +72,7 @@ impl<O: Outbox> Relay<O> {
             if error.is_the_event_s() { refused = true } else { failed = true }
         }
         if let Err(error) = self.outbox.delivered(&delivered).await {
-            tracing::warn!(error = %error, events = delivered.len(), "events were delivered, and cannot be taken out of the outbox; they will come again");
+            tracing::warn!(error = %error, events = delivered.len(), "delivered events could not be removed from the outbox; they will be sent again");
             failed = true;
         }
         if failed {
@@ -111,7 +111,7 @@ impl<O: Outbox> Relay<O> {
             attempts = one.attempts,
             error = %error,
             again_after = %humantime::format_duration(Duration::from_secs(pause.as_secs())),
-            "event not delivered; the merchant's later events wait behind it"
+            "event not delivered; later events of the merchant wait"
         );
         if let Err(error) = self.outbox.put_off(one, pause).await {
             // It is due again when its turn lapses.
@@ -122,10 +122,10 @@ impl<O: Outbox> Relay<O> {
     async fn look_at_slot(&self) {
         match self.outbox.slot_trouble().await {
             Ok(Some(trouble)) => {
-                tracing::error!("cdc.slot: {trouble}; events wait until its consumer has confirmed their changes");
+                tracing::error!("cdc.slot: {trouble}; events wait for this slot");
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(error = %error, "the replication slot cannot be looked at"),
+            Err(error) => tracing::warn!(error = %error, "the replication slot could not be checked"),
         }
     }
 }

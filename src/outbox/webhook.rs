@@ -36,10 +36,10 @@ impl SigningKey {
     pub fn parse(secret: &SecretString) -> Result<Self, &'static str> {
         let secret = secret.expose_secret();
         let key = match secret.strip_prefix(KEY_PREFIX) {
-            Some(encoded) => BASE64.decode(encoded).map_err(|_| "holds no base64 after whsec_")?,
+            Some(encoded) => BASE64.decode(encoded).map_err(|_| "is not base64 after whsec_")?,
             None => secret.as_bytes().to_vec(),
         };
-        if key.is_empty() { Err("is empty, and nothing could be signed") } else { Ok(Self(Zeroizing::new(key))) }
+        if key.is_empty() { Err("is empty: events could not be signed") } else { Ok(Self(Zeroizing::new(key))) }
     }
 
     fn sign(&self, id: &str, time: i64, body: &[u8]) -> Option<String> {

@@ -32,7 +32,7 @@ impl fmt::Debug for CronPattern {
 
 impl Setting for CronPattern {
     fn takes() -> String {
-        "a pattern of six fields, seconds first, that fires, such as 0 0 2 * * *".to_owned()
+        "a cron expression with six fields, seconds first, such as 0 0 2 * * *".to_owned()
     }
 }
 
@@ -44,10 +44,10 @@ impl FromStr for CronPattern {
             .seconds(Seconds::Required)
             .build()
             .parse(text)
-            .map_err(|error| format!("{error}; a pattern has six fields, seconds first, such as `0 0 2 * * *`"))?;
+            .map_err(|error| format!("{error}; write six fields, seconds first, such as `0 0 2 * * *`"))?;
         let pattern = Self { text: text.split_whitespace().collect::<Vec<_>>().join(" "), cron };
         if Calendar::new(pattern.clone(), Tz::UTC).next_after(Utc::now()).is_none() {
-            return Err("it never fires".to_owned());
+            return Err("it never matches".to_owned());
         }
         Ok(pattern)
     }

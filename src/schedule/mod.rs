@@ -112,7 +112,7 @@ impl<L: RunStore> Schedule<L> {
             match AssertUnwindSafe(self.tick()).catch_unwind().await {
                 Ok(Ok(0)) => {}
                 Ok(Ok(_)) => wake(),
-                Ok(Err(error)) => tracing::warn!(error = %error, "the schedule could not be looked at; trying again"),
+                Ok(Err(error)) => tracing::warn!(error = %error, "the schedule could not be read; trying again"),
                 Err(_) => tracing::error!("the schedule panicked; trying again"),
             }
             match AssertUnwindSafe(self.prune()).catch_unwind().await {
@@ -147,7 +147,7 @@ impl<L: RunStore> Schedule<L> {
         // As though no process ran: nothing is on record, and what was missed is made up for afterwards.
         if let Some(global_pause) = self.store.global_pause().await? {
             if self.waiting.replace(next) != Some(next) {
-                tracing::warn!(schedule.scheduled_for = %next.to_rfc3339_opts(SecondsFormat::Secs, true), since = %global_pause.since, by = global_pause.by, "a firing waits: all stores are paused; `merchants resume --all` lets them go on");
+                tracing::warn!(schedule.scheduled_for = %next.to_rfc3339_opts(SecondsFormat::Secs, true), since = %global_pause.since, by = global_pause.by, "a sweep waits: all merchants are paused; `merchants resume --all` ends the pause");
             }
             return Ok(0);
         }
@@ -187,7 +187,7 @@ impl<L: RunStore> Schedule<L> {
         match decision {
             SweepDecision::Run { trigger, .. } => report(scheduled_for, trigger, &recorded),
             SweepDecision::Skip | SweepDecision::Begin => {
-                tracing::warn!(schedule.scheduled_for = %scheduled_for.to_rfc3339_opts(SecondsFormat::Secs, true), late_s = late.num_seconds(), "firing skipped: it was missed, and is too old or outlived by a later one");
+                tracing::warn!(schedule.scheduled_for = %scheduled_for.to_rfc3339_opts(SecondsFormat::Secs, true), late_s = late.num_seconds(), "sweep skipped: it was missed, and is too old or replaced by a later one");
             }
         }
         Ok(recorded.runs)
@@ -197,7 +197,7 @@ impl<L: RunStore> Schedule<L> {
     async fn make_deferred(&self) -> Result<u64, TargetError> {
         let made = self.store.enqueue_deferred().await?;
         if made.runs > 0 {
-            tracing::info!(runs = made.runs, "runs of stores that another session held are queued");
+            tracing::info!(runs = made.runs, "runs of locked merchants are queued");
         }
         Ok(made.runs)
     }
@@ -232,7 +232,7 @@ fn report(scheduled_for: DateTime<Utc>, trigger: Trigger, recorded: &RecordedSwe
             schedule.scheduled_for = scheduled_for,
             stores = recorded.locked.len(),
             merchant.ids = ?named(&recorded.locked),
-            "stores are locked by another session of the database; their runs are queued when it ends"
+            "merchants are locked by another database session; their runs are queued later"
         );
     }
     if !recorded.already_queued.is_empty() {
@@ -240,7 +240,7 @@ fn report(scheduled_for: DateTime<Utc>, trigger: Trigger, recorded: &RecordedSwe
             schedule.scheduled_for = scheduled_for,
             stores = recorded.already_queued.len(),
             merchant.ids = ?named(&recorded.already_queued),
-            "stores still have a scheduled run in the queue and get no second one; let the schedule fire less often, or raise reconcile.concurrency"
+            "merchants still have a queued scheduled run and get no second one; schedule sweeps less often, or raise reconcile.concurrency"
         );
     }
 }

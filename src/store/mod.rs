@@ -73,11 +73,7 @@ impl Store {
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let allowed = pool::knock(url).await?.unwrap_or(connections);
             if allowed < connections {
-                tracing::warn!(
-                    allowed,
-                    wanted = connections,
-                    "the database allows this role few connections: runs wait for each other"
-                );
+                tracing::warn!(allowed, wanted = connections, "the role has few connections: runs wait for each other");
             }
             pool::postgres((url, schema), connections.min(allowed), &begins, &stale_plans)
         } else {

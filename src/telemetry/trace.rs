@@ -51,7 +51,7 @@ impl<E: exporter::SpanExporter> exporter::SpanExporter for Told<E> {
         let failed_before = self.failing.swap(sent.is_err(), Ordering::Relaxed);
         match &sent {
             Err(error) if !failed_before => {
-                tracing::warn!(error = %error, spans, "traces could not be sent, and are lost until the collector takes them again: see telemetry.otlp_endpoint");
+                tracing::warn!(error = %error, spans, "traces could not be sent and are lost: check telemetry.otlp_endpoint");
             }
             Ok(()) if failed_before => tracing::info!("traces are sent again"),
             _ => {}

@@ -60,18 +60,18 @@ impl Config {
     pub(crate) fn problem(&self) -> Option<(&'static str, String, &'static str)> {
         if !backend::is_built_with(self.backend) {
             let fix = "build with --features aws, or set it to local";
-            return Some(("vault.backend", "names what this program was built without".to_owned(), fix));
+            return Some(("vault.backend", "needs a program that was built with the feature aws".to_owned(), fix));
         }
         if self.backend == Choice::Kms && self.kms_key.is_empty() {
-            let fix = "name a symmetric key: its id, its ARN, or alias/NAME";
-            return Some(("vault.kms_key", "is needed where vault.backend is kms".to_owned(), fix));
+            let fix = "set a symmetric key: its id, its ARN, or alias/NAME";
+            return Some(("vault.kms_key", "is not set, and vault.backend = kms needs it".to_owned(), fix));
         }
         let of_secrets = |c: char| c.is_ascii_alphanumeric() || "/_+=.@-".contains(c);
         if self.secrets_prefix.is_empty()
             || self.secrets_prefix.len() > 400
             || !self.secrets_prefix.chars().all(of_secrets)
         {
-            let problem = "is nothing that a secret's name can begin with".to_owned();
+            let problem = "cannot be the beginning of the name of a secret".to_owned();
             return Some(("vault.secrets_prefix", problem, "use letters, digits and / _ + = . @ -"));
         }
         let keys = KeyRing::parse(&self.keys).err().filter(|error| *error != KeyRingError::Empty);

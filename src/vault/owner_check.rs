@@ -38,7 +38,7 @@ impl<R: MerchantRegistry, O: TokenOwner> OwnerCheckedRegister<R, O> {
                 tracing::warn!(
                     merchant.id = merchant.0,
                     reason,
-                    "Salla does not tell which store the token belongs to; it is stored unchecked"
+                    "Salla does not say which merchant the token belongs to; it is stored unchecked"
                 );
                 false
             }

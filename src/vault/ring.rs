@@ -43,7 +43,7 @@ pub enum KeyRingError {
     #[error("the key of entry {0} is not 32 bytes in base64")]
     Key(usize),
     /// One id, two keys.
-    #[error("entry {0} has the id of another")]
+    #[error("entry {0} has the id of another entry")]
     Twice(usize),
 }
 
@@ -51,13 +51,15 @@ pub enum KeyRingError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The key is not in the ring.
-    #[error("it is sealed under key {0:?}, which is not in vault.keys")]
+    #[error("it is encrypted with key {0:?}, which is not in vault.keys")]
     UnknownKey(String),
     /// Wrong key under that id, another merchant's text, or a changed text.
-    #[error("key {0:?} does not open it: another key went by that id, or the stored text was changed or moved")]
+    #[error(
+        "decryption with key {0:?} failed: the key was replaced under the same id, or the ciphertext was modified or moved"
+    )]
     DoesNotOpen(String),
     /// Not a sealed token.
-    #[error("the stored text is not a sealed token")]
+    #[error("the stored text is not an encrypted token")]
     Shape,
 }
 

@@ -70,9 +70,9 @@ impl<S> Vault<S> {
 
     fn strangeness(sealed: &Sealed) -> &'static str {
         if cfg!(not(feature = "aws")) && (sealed.0.starts_with("kms1.") || sealed.0.starts_with("sm1.")) {
-            return "AWS keeps it, and this program was built without the feature aws";
+            return "it is in AWS, and this program was built without the feature aws";
         }
-        "the stored text is not a sealed token"
+        "the stored text is not an encrypted token"
     }
 
     /// Whether every token is under `key` already.
@@ -106,7 +106,7 @@ impl<S: CredentialStore<Sealed>> Vault<S> {
     /// The same, where what was to be done is done; if it fails, the next reader of the tokens completes it.
     async fn settle_if_possible(&self, merchant: MerchantId, before: Option<&Tokens<Sealed>>) {
         if let Err(error) = self.settle(merchant, before).await {
-            tracing::warn!(merchant.id = merchant.0, error = %error, "what is kept outside of the database does not follow it yet");
+            tracing::warn!(merchant.id = merchant.0, error = %error, "the token store is not up to date with the database yet");
         }
     }
 
@@ -140,7 +140,7 @@ impl<S: CredentialStore<Sealed>> Vault<S> {
             return Ok(false);
         };
         self.store.complete_refresh(merchant, stored.version, &successor).await?;
-        tracing::info!(merchant.id = merchant.0, "the tokens of a refresh that was cut short are found and saved");
+        tracing::info!(merchant.id = merchant.0, "the tokens of an interrupted refresh were found and stored");
         Ok(true)
     }
 }
@@ -205,7 +205,7 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
                 Ok(false) => doubted.push(merchant),
                 // The next reader finds out.
                 Err(error) => {
-                    tracing::warn!(merchant.id = merchant.0, error = %error, "whether the tokens of its refresh were kept is not known yet");
+                    tracing::warn!(merchant.id = merchant.0, error = %error, "it is not known yet whether the tokens of the refresh were stored");
                 }
             }
         }

@@ -63,7 +63,7 @@ async fn what_lasts_fails_the_run_with_a_reason(engine: Engine) {
         Fault::Answer { status: 401, headers: vec![("content-type", "application/json".into())], body: scope.into() };
     for (fault, kind, words) in [
         (Fault::status(500), "salla_unavailable", "500"),
-        (Fault::Truncated, "salla_invalid_response", "not JSON of Salla's shape"),
+        (Fault::Truncated, "salla_invalid_response", "not Salla's JSON"),
         (Fault::CutOff, "salla_unavailable", "the connection broke"),
         (Fault::ok("text/html", "<html>"), "salla_invalid_response", "text/html"),
         (Fault::ok("application/json", refused), "salla_request_rejected", "لا يمكن"),

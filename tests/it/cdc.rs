@@ -111,7 +111,7 @@ async fn a_slot_that_is_not_there(engine: Engine) {
     daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
     daemon.await_run("", |run| run["status"] == "succeeded").await;
     let line = daemon.await_line(|line| line["level"] == "ERROR").await;
-    assert!(line["message"].as_str().unwrap().contains("cdc.slot: there is no slot of that name"), "{line}");
+    assert!(line["message"].as_str().unwrap().contains("cdc.slot: no slot has this name"), "{line}");
     sleep(Duration::from_secs(3)).await;
     assert!(receiver.arrived().is_empty());
     assert_eq!(metric(&daemon, "replication_slot_lag_bytes").await, None);

@@ -109,8 +109,8 @@ async fn keys_may_come_from_a_file() {
 async fn a_keeper_has_what_it_needs() {
     for (settings, words) in [
         (vec![("VAULT__BACKEND", "vault")], "vault.backend"),
-        (vec![("VAULT__BACKEND", "kms")], "vault.kms_key: is needed where vault.backend is kms"),
-        (vec![("VAULT__SECRETS_PREFIX", "")], "vault.secrets_prefix: is nothing that a secret's name can begin with"),
+        (vec![("VAULT__BACKEND", "kms")], "vault.kms_key: is not set, and vault.backend = kms needs it"),
+        (vec![("VAULT__SECRETS_PREFIX", "")], "vault.secrets_prefix: cannot be the beginning of the name of a secret"),
         (vec![("VAULT__SECRETS_PREFIX", "my secrets/")], "vault.secrets_prefix"),
     ] {
         let mut site = Site::unregistered(Engine::Sqlite, []).await;
@@ -127,7 +127,7 @@ async fn a_keeper_has_what_it_needs() {
     site.set_variable("AWS_EC2_METADATA_DISABLED", "true");
     site.run(&["migrate", "up"]).await.exits(0);
     let check = site.run(&["check"]).await.exits(1).stdout;
-    assert!(check.contains("FAIL  vault: no AWS region is set; AWS_REGION names it"), "{check}");
+    assert!(check.contains("FAIL  vault: no AWS region is set: set AWS_REGION"), "{check}");
 }
 
 /// The keys of the hand-over go together.
@@ -365,7 +365,7 @@ async fn every_secret_may_come_from_a_file() {
         std::fs::write(&file, format!("\u{feff}{value}\r\n")).unwrap();
         site.set(&format!("{variable}_FILE"), file.to_str().unwrap());
         let told = site.run(&["run"]).await.exits(78).stderr;
-        assert!(told.contains(&format!("is set, and so is {key}")), "{told}");
+        assert!(told.contains(&format!("and {key} are both set")), "{told}");
         site.unset(&variable);
     }
     assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");

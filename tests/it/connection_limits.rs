@@ -97,7 +97,7 @@ async fn a_pooler_that_shares_sessions(engine: Engine) {
             for command in [&["serve"][..], &["run"]] {
                 let output = site.run(command).await;
                 assert_ne!(output.code, 0, "{pool_mode}");
-                let told = "database.url: the pooler there does not keep sessions";
+                let told = "database.url: the pooler uses transaction or statement pooling";
                 assert!(output.stderr.contains(told), "{pool_mode}: {}", output.stderr);
             }
         }

@@ -376,8 +376,12 @@ async fn in_a_browser() {
     fs::create_dir_all(&pictures).unwrap();
     let (_, run) = daemon.get("/runs?merchant_id=1001").await;
     let run = format!("/dashboard/runs/{}", run["runs"][0]["run_id"].as_str().unwrap());
-    let pages =
-        [("overview", "/"), ("merchants", "/dashboard/merchants"), ("merchant", "/dashboard/merchants/1001"), ("run", run.as_str())];
+    let pages = [
+        ("overview", "/"),
+        ("merchants", "/dashboard/merchants"),
+        ("merchant", "/dashboard/merchants/1001"),
+        ("run", run.as_str()),
+    ];
     let mut grounds = Vec::new();
     for (theme, width) in [(Theme::Light, 1280), (Theme::Dark, 1280), (Theme::Light, 390), (Theme::Dark, 390)] {
         let browser = Browser::open(width, theme).await;

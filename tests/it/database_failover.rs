@@ -100,7 +100,9 @@ async fn the_server_is_restarted(engine: Engine) {
         server.down(stop);
         await_ready(&daemon, 503).await;
         if long {
-            daemon.await_line(|line| said(line, "the database is away; the run is given back when it can be")).await;
+            daemon
+                .await_line(|line| said(line, "the database does not answer; the run is released when it answers"))
+                .await;
         }
         // However slow this machine is, no run ends between the two outages.
         let pace = if long { Fault::Hang(Duration::ZERO) } else { Fault::Hang(Duration::from_millis(400)) };

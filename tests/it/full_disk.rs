@@ -15,7 +15,7 @@ use crate::support::{
 
 on_every_database!(a_disk_that_is_full);
 
-const TRIED_AGAIN: &str = "the database is away; the run is given back when it can be";
+const TRIED_AGAIN: &str = "the database does not answer; the run is released when it answers";
 
 async fn a_disk_that_is_full(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 40), shop(1002, 0, 3)]).await;

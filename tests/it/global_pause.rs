@@ -35,7 +35,7 @@ async fn what_runs_is_given_back_and_goes_on(engine: Engine) {
     assert_eq!(given_back["error"], Value::Null, "{given_back}");
     daemon.post("/runs", r#"{"merchant_id":1002}"#).await;
     let shown = site.run(&["check"]).await.stdout;
-    assert!(shown.contains("all stores are paused since"), "{shown}");
+    assert!(shown.contains("all merchants are paused since"), "{shown}");
     assert!(daemon.get("/metrics").await.1.as_str().unwrap().contains("salla_reconciler_global_pause 1"));
     // In the foreground somebody wants it all the same.
     assert_eq!(site.reconcile(1002, &[]).await["status"], "succeeded");
@@ -69,7 +69,7 @@ async fn a_firing_waits_for_the_stores(engine: Engine) {
     site.run(&["merchants", "pause", "--all"]).await.exits(0);
     let daemons = [site.serve().await, site.serve().await];
     for daemon in &daemons {
-        daemon.await_line(|line| line["message"].as_str().is_some_and(|text| text.contains("a firing waits"))).await;
+        daemon.await_line(|line| line["message"].as_str().is_some_and(|text| text.contains("a sweep waits"))).await;
     }
     assert_eq!(site.database.number("SELECT count(*) FROM sweeps").await, 1, "it is not on record");
     site.run(&["merchants", "resume", "--all"]).await.exits(0);

@@ -83,9 +83,16 @@ async fn an_odd_instant_in_any_table_costs_one_merchant(engine: Engine) {
         daemon.await_run(&query, |run| run["trigger"] == "http" && run["status"] == "succeeded").await;
     }
     daemon.await_run("merchant_id=1001&limit=1", |run| run["trigger"] == "http" && !run["finished_at"].is_null()).await;
-    for path in
-        ["/healthz", "/readyz", "/runs", "/merchants", "/metrics", "/", "/dashboard/merchants", "/dashboard/merchants/1001"]
-    {
+    for path in [
+        "/healthz",
+        "/readyz",
+        "/runs",
+        "/merchants",
+        "/metrics",
+        "/",
+        "/dashboard/merchants",
+        "/dashboard/merchants/1001",
+    ] {
         assert_eq!(daemon.get(path).await.0, 200, "{path}");
     }
     daemon.signal(Signal::SIGTERM);

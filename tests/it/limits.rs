@@ -321,8 +321,7 @@ async fn a_store_that_stays_away_holds_up_nobody(engine: Engine) {
     }
     for merchant in [1001, 1002] {
         let away = |line: &serde_json::Value| {
-            line["merchant.id"] == merchant
-                && line["message"] == "the store does not answer; it is left alone for a while"
+            line["merchant.id"] == merchant && line["message"] == "Salla does not answer for the merchant; circuit open"
         };
         daemon.await_line(away).await;
     }

@@ -89,7 +89,7 @@ async fn a_missing_scope_is_one_kind_s_trouble(engine: Engine) {
     for error in [&run["error"], &part(&run, "products")["error"]] {
         assert_eq!(error["kind"], "missing_scope", "{run}");
         let message = error["message"].as_str().unwrap();
-        assert!(message.contains("products.read") && message.contains("grant the app"), "{message}");
+        assert!(message.contains("products.read") && message.contains("add the scope to the app"), "{message}");
     }
     assert!(run["error"]["message"].as_str().unwrap().starts_with("products: "), "{run}");
     let watermarks = site.database.text("SELECT max(resource) || count(*) FROM watermarks").await;

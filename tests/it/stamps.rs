@@ -76,7 +76,7 @@ async fn a_newer_row_with_other_content_is_counted_apart(engine: Engine) {
     let output = site.run(&["run", "--json", "--full"]).await.exits(0);
     let run: Value = output.object();
     assert_eq!((totals(&run), &run["totals"]["newer_locally"]), ([5, 0, 0, 5, 0, 0], &json!(1)), "{run}");
-    assert!(output.stderr.contains("newer than Salla's answer"), "{}", output.stderr);
+    assert!(output.stderr.contains("newer than in Salla"), "{}", output.stderr);
     let table = site.run(&["run", "--full"]).await.stdout;
     assert!(table.contains("newer here"), "{table}");
 }

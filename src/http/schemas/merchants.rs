@@ -19,96 +19,93 @@ described! {
     Drift as DriftSchema,
 }
 
-/// A store in the register. Its tokens live elsewhere, encrypted.
+/// A registered merchant, without its tokens.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Merchant)]
 struct MerchantSchema {
-    /// Salla's id of the store.
+    /// Merchant id.
     merchant_id: MerchantId,
-    /// The store's name, for people.
+    /// Name of the merchant.
     name: Option<String>,
-    /// Whether sweeps cover it.
+    /// State of the merchant.
     state: MerchantState,
-    /// Everything that Salla changed before this instant has been read back, of every kind of record that ever was: since
-    /// the store was registered, and what it had before if a run took the whole history.
+    /// Every change before this instant is covered, for every kind of record. Older records are covered only after a
+    /// full run.
     watermark: Option<DateTime<Utc>>,
-    /// The same, by kind of record.
+    /// Watermark by kind of record.
     watermarks: BTreeMap<Resource, DateTime<Utc>>,
 }
 
-/// A half-open span `[since, until)`. A run lies in it when it ended in it, and with the run all that it found.
+/// A half-open interval `[since, until)`. It contains the runs that ended in it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Period)]
 struct PeriodSchema {
-    /// The first instant that counts.
+    /// First instant of the period.
     since: DateTime<Utc>,
-    /// The first instant that does not.
+    /// First instant after the period.
     until: DateTime<Utc>,
 }
 
-/// The runs that ended, by how they did.
+/// Number of ended runs by status.
 #[derive(Serialize, ToSchema)]
 #[schema(as = EndedRuns)]
 struct EndedRunsSchema {
-    /// Every record is as Salla has it.
+    /// Every record in the window is the same as in Salla.
     succeeded: u64,
-    /// With skipped or failed records.
+    /// Ended with skipped or failed records.
     partial: u64,
-    /// Given up.
+    /// Ended early with an error.
     failed: u64,
-    /// Stopped by a person.
+    /// Ended by a person.
     cancelled: u64,
 }
 
-/// How long orders had been wrong here when they were found and corrected. Each counts once, in the narrowest
-/// span that holds it.
+/// Delay between change and correction. Each record counts once, in the smallest range.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Lateness)]
 struct LatenessSchema {
-    /// Up to an hour: these webhooks may still have been on their way.
+    /// Up to one hour. These webhooks may still have been in transit.
     within_1h: u64,
-    /// Up to a day.
+    /// Up to one day.
     within_24h: u64,
-    /// Up to a week.
+    /// Up to one week.
     within_7d: u64,
-    /// Longer than that.
+    /// Longer than one week.
     longer: u64,
-    /// The longest; absent when nothing was late.
+    /// Longest delay in seconds; absent without a delay.
     max_seconds: Option<u64>,
-    /// The middle one, the later of the two where there are two.
+    /// Median delay in seconds; the later of two middle values.
     median_seconds: Option<u64>,
 }
 
-/// What runs found of one merchant over a period. A dry run does not count, and a record that several runs
-/// found wrong in the same version of Salla's counts once.
+/// Drift of one merchant over a period. Dry runs do not count. A version that several runs found counts once.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Drift)]
 struct DriftSchema {
     /// The merchant.
     merchant_id: MerchantId,
-    /// The store's name, for people.
+    /// Name of the merchant.
     name: Option<String>,
-    /// Over which period.
+    /// The period.
     period: Period,
-    /// The runs that looked.
+    /// Ended runs of the period.
     runs: EndedRuns,
-    /// Records that were not held.
+    /// Records that were not stored.
     missing: u64,
-    /// Records of which an older version or another content was held.
+    /// Records that were stored in an older version or with other content.
     stale: u64,
-    /// Those of the stale that Salla says are gone, and were held as if they were there: with `deleted_at` among the
-    /// fields.
+    /// Part of `stale`: records that are deleted in Salla and were not marked (`deleted_at` in the fields).
     deleted: u64,
-    /// Records that were held in the right version and in another writer's spelling; no webhook was lost.
+    /// Records in the right version with another spelling of the payload. No webhook was lost.
     rewritten: u64,
-    /// Records that could not be transformed.
+    /// Records that could not be read.
     skipped: u64,
-    /// Records that could not be written, and were not later.
+    /// Records that could not be fetched or written, and were not later.
     failed: u64,
-    /// How often each column differed, among the stale.
+    /// Number of stale records by column that differed.
     fields: BTreeMap<String, u64>,
-    /// How many of Salla's webhooks must have been lost, by the event's name.
+    /// Number of lost webhooks by event.
     lost_webhooks: BTreeMap<String, u64>,
-    /// How late the missing and the stale were corrected.
+    /// Delay of the corrections of missing and stale records.
     lateness: Lateness,
 }

@@ -58,7 +58,7 @@ impl PartialSchema for MerchantId {
     fn schema() -> RefOr<Schema> {
         let number = ObjectBuilder::new().schema_type(Type::Integer);
         let number = number.format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)));
-        number.description(Some("Salla's id of a store.")).into()
+        number.description(Some("Merchant id.")).into()
     }
 }
 
@@ -69,12 +69,12 @@ impl ToSchema for MerchantId {
 }
 
 words! {
-    MerchantState: "Whether the schedule covers a merchant.",
-    RunStatus: "Where a run stands.",
-    Trigger: "Who asked for a run.",
-    Listing: "How the records that may have changed were found, and with that, what is guaranteed.",
-    FailureKind: "Why a run failed: one word for one thing to do.",
-    WaitReason: "What a run waits for.",
-    DiscrepancyKind: "What was wrong.",
-    Resource: "A kind of record; its name labels metrics and discrepancies.",
+    MerchantState: "State of a merchant. Sweeps cover active merchants.",
+    RunStatus: "Status of a run.",
+    Trigger: "Trigger of a run.",
+    Listing: "Way in which changed records were found.",
+    FailureKind: "Failure kind. Each kind has one action.",
+    WaitReason: "Reason for waiting.",
+    DiscrepancyKind: "Kind of the discrepancy.",
+    Resource: "Kind of record.",
 }

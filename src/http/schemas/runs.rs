@@ -27,165 +27,162 @@ described! {
     Found as FoundSchema,
 }
 
-/// A half-open span `[since, until)` of UTC instants.
+/// A half-open interval `[since, until)` in UTC.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Window)]
 struct WindowSchema {
-    /// The first instant that is covered.
+    /// First instant of the window.
     since: DateTime<Utc>,
-    /// The first instant that is not.
+    /// First instant after the window.
     until: DateTime<Utc>,
 }
 
-/// What was created from one instant to another. Night by night the next one is read, and after the last the first again.
+/// Records by time of creation. Each night reads the next part, and the first part after the last.
 #[derive(Serialize, ToSchema)]
 #[schema(as = RotationWindow)]
 struct RotationWindowSchema {
-    /// At or after; absent: from the beginning.
+    /// Start; absent: from the beginning.
     from: Option<DateTime<Utc>>,
-    /// Before; absent: to the end.
+    /// End; absent: to the end.
     to: Option<DateTime<Utc>>,
 }
 
-/// Distinct records by what became of them. `fetched` is always the sum of the others.
+/// Distinct records by outcome. `fetched` is the sum of created, updated, unchanged, skipped and failed.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Totals)]
 struct TotalsSchema {
     /// Distinct records read.
     fetched: u64,
-    /// Were missing.
+    /// Missing records that were created.
     created: u64,
-    /// Were stale.
+    /// Stale records that were updated.
     updated: u64,
-    /// Were as new or newer.
+    /// Stored records that are as new or newer.
     unchanged: u64,
-    /// Could not be transformed.
+    /// Records that could not be read.
     skipped: u64,
-    /// Could not be written, or Salla's answer fails whenever it holds the record.
+    /// Records that could not be fetched or written.
     failed: u64,
-    /// Part of `unchanged`: stored rows that are newer than Salla's and differ from them.
+    /// Part of `unchanged`: stored records that are newer than in Salla and differ.
     #[serde(default)]
     newer_locally: u64,
 }
 
-/// A run as the ledger shows it.
+/// A run.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Run)]
 struct RunSchema {
-    /// Its id.
+    /// Run id.
     run_id: Uuid,
     /// The merchant.
     merchant_id: MerchantId,
-    /// Where it stands.
+    /// Status.
     status: RunStatus,
-    /// Who asked for it.
+    /// Trigger.
     trigger: Trigger,
-    /// How its records were found, those of its first kind; absent until it begins.
+    /// Listing of the first kind of record; absent until the run starts.
     listing: Option<Listing>,
-    /// Nothing is written by it.
+    /// The run writes no record.
     dry_run: bool,
-    /// What it covers; absent until it begins.
+    /// Window; absent until the run starts.
     window: Option<Window>,
-    /// What it counted so far, of all kinds together.
+    /// Totals so far, of all kinds of record.
     totals: Totals,
-    /// The result of each kind of record, in this order; empty until it begins, unless the kinds were asked for.
+    /// Result of each kind of record; empty until the run starts, unless the request named the kinds.
     resource_results: Vec<ResourceRun>,
-    /// Requests sent to Salla so far.
+    /// Requests to Salla so far.
     requests: u64,
-    /// Why it failed.
+    /// Error of a failed run.
     error: Option<Failure>,
-    /// What it waits for, while it is queued or running.
+    /// Reason for waiting, while the run is queued or running.
     waiting: Option<Waiting>,
-    /// When it was asked for.
+    /// Time at which it was queued.
     queued_at: DateTime<Utc>,
-    /// When a worker first took it.
+    /// Time of the first claim.
     started_at: Option<DateTime<Utc>>,
-    /// When it ended.
+    /// Time of the end.
     finished_at: Option<DateTime<Utc>>,
 }
 
-/// Why a run did not succeed.
+/// Error of a run.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Failure)]
 struct FailureSchema {
-    /// One word.
+    /// Kind.
     kind: FailureKind,
-    /// One sentence for the person on call, with what to do.
+    /// Message for people, with the next step.
     message: String,
 }
 
-/// What a queued or running run waits for.
+/// Reason for which a queued or running run waits.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Waiting)]
 struct WaitingSchema {
-    /// One word.
+    /// Kind.
     reason: WaitReason,
-    /// One sentence for the person on call.
+    /// Message for people.
     message: String,
-    /// When it is tried again, at the earliest.
+    /// Earliest time of the next attempt.
     until: DateTime<Utc>,
-    /// How often it has waited since its last progress.
+    /// Attempts since the last page.
     attempts: u32,
 }
 
-/// A run's work at one kind of record. A run goes through its parts one after the other.
+/// Result of a run for one kind of record.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ResourceRun)]
 struct ResourceRunSchema {
-    /// Which kind.
+    /// Kind of record.
     resource: Resource,
-    /// Where it stands. In a run that has ended, `cancelled`: it was stopped, or not come to.
+    /// Status. `cancelled` in an ended run: it was stopped, or not reached.
     status: RunStatus,
-    /// How its records were found; absent until it begins.
+    /// Listing; absent until it starts.
     listing: Option<Listing>,
-    /// What it covers; absent until the run begins.
+    /// Window; absent until the run starts.
     window: Option<Window>,
-    /// With the listing `rotation`: which part of the older records was read beside what is new; the next run that covers
-    /// the store reads the next.
+    /// Listing `rotation`: the part of the older records that was read. The next run reads the next part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     slice: Option<RotationWindow>,
-    /// What Salla's clock showed when its list began to be read: what changed up to then is covered. Absent until it
-    /// begins, and where Salla's answers carry no date.
+    /// Salla's clock at the first answer. Changes before are covered. Absent until it starts, or without `Date`.
     observed_at: Option<DateTime<Utc>>,
-    /// Records that could not be read and whose ids are not known. They cannot be asked for again, so the watermark does
-    /// not move past them.
+    /// Records that could not be read and have no known id. They hold the watermark.
     #[serde(default)]
     unidentified: u32,
-    /// What it counted so far.
+    /// Totals so far.
     totals: Totals,
-    /// Why it failed, though the run went on.
+    /// Error of this kind of record. The run continued with the next kind.
     error: Option<Failure>,
 }
 
-/// One record that was not as Salla has it.
+/// A record that differed from Salla.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Discrepancy)]
 struct DiscrepancySchema {
-    /// The record's kind.
+    /// Kind of record.
     resource: Resource,
-    /// Salla's id; absent when a record came without one.
+    /// Salla's id of the record; absent if it has none.
     salla_id: Option<i64>,
-    /// What was wrong.
+    /// Kind of the discrepancy.
     kind: DiscrepancyKind,
-    /// The version that was held.
+    /// Version of the stored record.
     local_updated_at: Option<DateTime<Utc>>,
-    /// The version that Salla has.
+    /// Version in Salla.
     remote_updated_at: Option<DateTime<Utc>>,
-    /// Which columns differed.
+    /// Columns that differed.
     fields: Vec<String>,
-    /// Why it was skipped or failed.
+    /// Reason for `skipped` and `failed`.
     reason: Option<String>,
 }
 
-/// A discrepancy as the ledger shows it.
+/// A discrepancy of a run.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Found)]
 struct FoundSchema {
-    /// What was wrong.
+    /// Kind of the discrepancy.
     #[serde(flatten)]
     discrepancy: Discrepancy,
-    /// When the run found it.
+    /// Time at which the run found it.
     found_at: DateTime<Utc>,
-    /// How long Salla's version had not been here by then, in whole seconds; absent where that version is unknown.
+    /// Seconds between the change in Salla and `found_at`; absent if the version in Salla is unknown.
     late_seconds: Option<u64>,
 }

@@ -50,7 +50,7 @@ impl<S, T> RunContext<'_, S, T> {
                 if let Some((batch, cursor)) = progress.pending.rest()
                     && let Err(error) = self.write::<R>(batch, &cursor, progress).await
                 {
-                    tracing::debug!(error = %error, "the last pages are not committed, and will be read again");
+                    tracing::debug!(error = %error, "the last pages are not committed, and are read again");
                 }
             }
         }

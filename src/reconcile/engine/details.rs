@@ -14,7 +14,7 @@ const AT_ONCE: usize = 4;
 /// So many records in a row that cannot be had are not each one's own trouble.
 const TOO_MANY: u32 = 5;
 
-const LISTED_AND_GONE: &str = "is listed, but Salla says at its own address that it is gone";
+const LISTED_AND_GONE: &str = "is listed, but its own address answers that it is gone";
 
 impl<S, T> RunContext<'_, S, T> {
     /// Reads the details of those summaries that are not enough, some at a time.

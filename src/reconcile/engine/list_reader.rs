@@ -17,8 +17,7 @@ use crate::{
 const CONTROLS: usize = 3;
 
 /// Why a row was not read that no answer showed.
-const BREAKS_EVERY_PAGE: &str =
-    "a row of the list breaks every page that holds it, and stands on another one each time";
+const BREAKS_EVERY_PAGE: &str = "a row of the list breaks its page, and is on another page each time";
 
 /// Where a run is among the lists.
 #[derive(Debug)]
@@ -172,7 +171,7 @@ impl ListReader {
             self.cursor.listing = Listing::Scan;
             self.cursor.scopes = vec![Scope::EVERYTHING];
             self.start_list();
-            tracing::warn!(reason, "the store's list is read in another way");
+            tracing::warn!(reason, "the listing of the merchant changes");
             return Ok(None);
         }
         if let Some((oldest, newest)) = page.too_long {
@@ -180,8 +179,8 @@ impl ListReader {
             let [older, newer] = halves.ok_or(WalkError::TooLong)?;
             self.cursor.scopes.extend([newer, older]);
             self.start_list();
-            let reason = "the list is longer than the server lets it be read; its days are divided";
-            tracing::warn!(reason, "the store's list is read in another way");
+            let reason = "the list is longer than the server allows; its days are divided";
+            tracing::warn!(reason, "the listing of the merchant changes");
             return Ok(None);
         }
         let mut keys: Vec<RowKey> = page.rows.iter().map(|listed| listed.key).collect();

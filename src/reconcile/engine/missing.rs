@@ -29,8 +29,8 @@ type Version = Option<DateTime<Utc>>;
 /// More records are missing than one run may mark deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "of {held} {resource} that are held and ought to be listed, {absent} were not; of the {asked} that were asked for, \
-     {missing} are gone or were left out, which is more than reconcile.max_deletion_ratio allows; none was marked"
+    "{absent} of {held} stored {resource} are missing in the list; {missing} of {asked} that were fetched are gone, more than \
+     reconcile.max_deletion_ratio allows; none was marked as deleted"
 )]
 pub struct TooManyDeleted {
     resource: Resource,
@@ -151,7 +151,7 @@ impl<S, T> RunContext<'_, S, T> {
             asked += ids.len();
             gone.extend(found.gone);
             if !found.left_out.is_empty() {
-                tracing::warn!(resource = %R::RESOURCE, salla.ids = ?found.left_out, "the list left out records that it should show; they were read one by one");
+                tracing::warn!(resource = %R::RESOURCE, salla.ids = ?found.left_out, "the list omitted records; they were fetched one by one");
             }
             let left_out = state.reader.note_left_out(u32::try_from(found.left_out.len()).unwrap_or(u32::MAX));
             absent.guard.check(asked, gone.len() + left_out as usize)?;

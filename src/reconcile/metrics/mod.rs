@@ -40,7 +40,10 @@ pub struct Metrics {
 const HELP: [(&str, &str); 15] = [
     ("build_info", "Always 1. The label has the version."),
     ("runs_total", "Runs that ended in this process."),
-    ("run_failures_total", "Runs that failed in this process, by failure kind. docs/reference/states.md has the action."),
+    (
+        "run_failures_total",
+        "Runs that failed in this process, by failure kind. docs/reference/states.md has the action.",
+    ),
     ("run_duration_seconds", "Time from the claim of a run to its end."),
     ("records_total", "Distinct records by outcome. created and updated are corrected drift."),
     ("salla_requests_total", "Requests to Salla by status code of the answer; error: no answer."),
@@ -50,16 +53,13 @@ const HELP: [(&str, &str); 15] = [
     ("merchant_circuits_open", "Merchants with errors only, while Salla answers others. The log names them."),
     (
         "token_refreshes_total",
-        "Token refreshes by result. After refused and unknown, the merchant must install the app again.",
+        "Token refreshes by result. After refused and unknown, let the merchant install the app again.",
     ),
     (
         "webhooks_total",
         "Webhooks by event and result. For unauthorized and malformed, check the secret and the portal of Salla.",
     ),
-    (
-        "event_deliveries_total",
-        "Deliveries to cdc.webhook_url by result. rejected and no_response are tried again.",
-    ),
+    ("event_deliveries_total", "Deliveries to cdc.webhook_url by result. rejected and no_response are tried again."),
     ("leases_lost_total", "Runs that another process took over from this running process."),
     ("token_store_errors_total", "Runs that waited because AWS KMS or Secrets Manager did not answer."),
 ];

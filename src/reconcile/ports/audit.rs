@@ -91,9 +91,9 @@ pub struct Audit {
     pub actor: Actor,
     /// What.
     pub action: Action,
-    /// To which store.
+    /// Merchant of the action.
     pub merchant: Option<MerchantId>,
-    /// To which run.
+    /// Run of the action.
     pub run: Option<RunId>,
     /// An object that tells more, and no secret.
     pub detail: Value,
@@ -120,23 +120,23 @@ impl Audit {
     }
 }
 
-/// An entry as it is on record. Another version of this program may have made it, with words of its own.
+/// An audit entry. Other versions of the program may use other actions.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Audited {
-    /// Rises with each entry.
+    /// Entry id. It rises with each entry.
     pub id: i64,
-    /// When, by the database's clock.
+    /// Time by the clock of the database.
     pub at: DateTime<Utc>,
-    /// Who: `token:NAME`, `local`, `cli:USER` or `salla`.
+    /// Actor: `token:NAME`, `local`, `cli:USER` or `salla`.
     pub actor: String,
-    /// What, such as `run.trigger`.
+    /// Action, such as `run.trigger`.
     pub action: String,
-    /// To which store.
+    /// Merchant of the action.
     pub merchant_id: Option<MerchantId>,
-    /// To which run.
+    /// Run of the action.
     #[schema(value_type = Option<uuid::Uuid>)]
     pub run_id: Option<RunId>,
-    /// More about it.
+    /// Parameters of the action.
     #[schema(value_type = Object)]
     pub detail: Value,
 }

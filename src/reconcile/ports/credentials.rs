@@ -70,7 +70,9 @@ pub enum CredentialError {
         reason: String,
     },
     /// Salla says whose the token is.
-    #[error("the access token belongs to store {owner}, not to store {merchant}; give each store its own tokens")]
+    #[error(
+        "the access token belongs to merchant {owner}, not to merchant {merchant}; use the tokens of merchant {merchant}"
+    )]
     OtherMerchant {
         /// For whom it was to be stored.
         merchant: MerchantId,

@@ -17,13 +17,13 @@ const LONGEST_NAME: usize = 200;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
     /// A token that no header could carry.
-    #[error("its access_token or refresh_token is empty, or holds what no token holds")]
+    #[error("access_token or refresh_token is empty, or contains an invalid character")]
     Token,
     /// An end that no calendar of the database's has.
-    #[error("its expires_at lies before 1970 or after 9999")]
+    #[error("expires_at is before 1970 or after 9999")]
     End,
     /// An unreadable name.
-    #[error("its name is empty, longer than {LONGEST_NAME} characters, or holds control characters")]
+    #[error("name is empty, longer than {LONGEST_NAME} characters, or contains control characters")]
     Name,
 }
 

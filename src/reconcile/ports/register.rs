@@ -129,7 +129,7 @@ impl Applied {
 /// one transaction that holds the merchant's row.
 ///
 /// New tokens always win over a refresh that is under way: their version is one that no refresh leads to. A merchant
-/// whose app is uninstalled loses its tokens, and its runs end as cancelled, in any process. A pause, or the end of a
+/// whose app is uninstalled loses its tokens, and its runs are cancelled, in any process. A pause, or the end of a
 /// subscription, cancels the runs that the schedule has queued. Each change has its entry in the audit, in the same transaction.
 pub trait MerchantRegistry<T = SecretString>: Clone + Send + Sync + 'static {
     /// Registers a store, or replaces its name and tokens; it is active afterwards.

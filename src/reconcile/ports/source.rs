@@ -172,10 +172,10 @@ pub enum SourceError {
         reason: String,
     },
     /// The app's own id or secret is missing or wrong.
-    #[error("the token cannot be renewed: {0}")]
+    #[error("the token cannot be refreshed: {0}")]
     ClientCredentials(String),
     /// Salla asks for a pause.
-    #[error("Salla limits the store's requests{}", after(*.retry_after))]
+    #[error("Salla limits the requests of the merchant{}", after(*.retry_after))]
     RateLimited {
         /// For how long, if it says.
         retry_after: Option<Duration>,
@@ -189,7 +189,7 @@ pub enum SourceError {
         per_row: bool,
     },
     /// Salla has not been answering for this store alone, which is left alone for a while.
-    #[error("Salla does not answer for this store ({reason}), and is asked again in {}", whole_seconds(*pause))]
+    #[error("Salla does not answer for this merchant ({reason}); next attempt in {}", whole_seconds(*pause))]
     Resting {
         /// Until it is asked again.
         pause: Duration,
@@ -197,22 +197,22 @@ pub enum SourceError {
         reason: String,
     },
     /// All that may be asked for from one address has been, for whichever store.
-    #[error("what Salla permits an address is used up for {}", whole_seconds(*pause))]
+    #[error("the request limit of this IP address is used up for {}", whole_seconds(*pause))]
     AddressLimit {
         /// Until some of it is there again, at the earliest.
         pause: Duration,
     },
     /// Salla has not been answering, and was not asked again.
-    #[error("Salla is unavailable: the circuit is open: Salla has not been answering, and was not asked again")]
+    #[error("Salla is unavailable: the circuit is open, and no request was sent")]
     NotAsked,
     /// The answer is not Salla's protocol.
-    #[error("the answer is not what Salla's API answers: {reason}")]
+    #[error("unexpected answer of Salla: {reason}")]
     Malformed {
         /// What is wrong with it.
         reason: String,
     },
     /// The answer redirects. Tokens are sent to the configured host only.
-    #[error("the answer is not what Salla's API answers: {status}: redirects are not followed")]
+    #[error("unexpected answer of Salla: {status}: redirects are not followed")]
     Redirected {
         /// The status of the answer.
         status: u16,
@@ -230,7 +230,7 @@ pub enum SourceError {
         reason: String,
     },
     /// The list cannot be relied on.
-    #[error("the store's list cannot be relied on: {reason}")]
+    #[error("the list of the merchant cannot be read completely: {reason}")]
     ListingUnsupported {
         /// Why.
         reason: String,
@@ -261,7 +261,7 @@ impl SourceError {
 }
 
 fn after(pause: Option<Duration>) -> String {
-    pause.map_or_else(String::new, |pause| format!(": it asks for a pause of {}", whole_seconds(pause)))
+    pause.map_or_else(String::new, |pause| format!(": it asks to wait for {}", whole_seconds(pause)))
 }
 
 /// A duration for people, such as `1m 5s`.

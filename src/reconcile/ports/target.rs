@@ -190,7 +190,7 @@ pub enum NotReady {
     #[error("the database does not answer: {0}")]
     Unavailable(Cause),
     /// It can be read only.
-    #[error("the database is read-only: it is a standby, or was set so")]
+    #[error("the database is read-only: it is a standby, or was set to read-only")]
     ReadOnly,
     /// A write failed so long ago, because the disk is full or broken.
     #[error("the disk of the database is full or broken: a write failed {} s ago", .0.as_secs())]
@@ -199,9 +199,7 @@ pub enum NotReady {
     #[error("the role lacks rights: {0}")]
     MissingRights(String),
     /// Tables, columns, triggers or unique indexes are missing or different, although their migrations were applied.
-    #[error(
-        "the schema was altered: {0}; undo that, or restore it as `migrate up --sql` prints it for an empty database"
-    )]
+    #[error("the schema was altered: {0}; restore it as `migrate up --sql` prints it for an empty database")]
     Damaged(String),
     /// The schema is older than this program.
     #[error("the schema lacks {0} migration(s); run `salla-reconciler migrate up`")]
@@ -217,7 +215,7 @@ impl NotReady {
     pub fn public_message(&self) -> String {
         match self {
             Self::Unavailable(_) => "the database does not answer".to_owned(),
-            Self::Refused(_) => "the database refuses the connection or the schema: it was renamed or replaced, or the role may not use it; `check` tells more".to_owned(),
+            Self::Refused(_) => "the database refuses the connection or the schema: check its name and the rights of the role with `check`".to_owned(),
             Self::ReadOnly | Self::DiskFailure(_) | Self::MissingRights(_) | Self::Damaged(_) | Self::Outdated(_) => self.to_string(),
         }
     }
@@ -236,7 +234,7 @@ pub enum TargetError {
     #[error("the database refuses: {0}")]
     Refused(Cause),
     /// Another process holds the run now; nothing was written.
-    #[error("the lease on run {0} is lost: another process took the run over, or it has ended")]
+    #[error("the lease on run {0} is lost: another process took over the run, or it ended")]
     LeaseLost(RunId),
 }
 
@@ -248,7 +246,7 @@ impl TargetError {
             Self::Unavailable(_) => "the database is unavailable",
             Self::Unusable(_) => "the database cannot be used; /readyz and `check` say why",
             Self::Refused(_) => "the database refuses",
-            Self::LeaseLost(_) => "another process took the run over, or it has ended",
+            Self::LeaseLost(_) => "another process took over the run, or it ended",
         }
     }
 }

@@ -33,7 +33,7 @@ where
         let ended = AssertUnwindSafe(self.begin_and_execute(new, stop)).catch_unwind().await;
         ended.unwrap_or_else(|_| {
             let failure = failure(FailureKind::Internal, &"the run panicked");
-            tracing::error!(merchant.id = merchant.0, error.kind = %failure.kind, "run could not begin");
+            tracing::error!(merchant.id = merchant.0, error.kind = %failure.kind, "run could not start");
             let ended = Ended::Unrecorded { merchant, failure };
             self.progress.ended(&ended);
             ended
@@ -59,7 +59,7 @@ where
                     if !renewed {
                         if known_lease.is_none() {
                             tracing::info!(merchant.id = new.merchant.0, run.id = %run_id,
-                            "waiting up to {} for the lease of the merchant's active run",
+                            "waiting up to {} for the lease of the active run",
                             humantime::format_duration(Duration::from_secs(lapses_in.as_secs() + 1)));
                         }
                         known_lease = Some((run_id, lease_expires_at));
@@ -78,7 +78,7 @@ where
             break Ended::Unrecorded { merchant: new.merchant, failure };
         };
         if let Ended::Unrecorded { failure, .. } = &ended {
-            tracing::error!(merchant.id = new.merchant.0, error.kind = %failure.kind, error = %failure.message, "run could not begin");
+            tracing::error!(merchant.id = new.merchant.0, error.kind = %failure.kind, error = %failure.message, "run could not start");
         }
         self.progress.ended(&ended);
         ended

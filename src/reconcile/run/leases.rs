@@ -53,7 +53,7 @@ impl Leases {
         while done.run_until_cancelled(sleep(pause)).await.is_some() {
             // On a connection that has fallen silent it would hang for longer than the leases last.
             if timeout(pause * 2, self.renew(queue)).await.is_err() {
-                tracing::warn!("leases could not be renewed: the database is silent; trying again");
+                tracing::warn!("leases could not be renewed: no answer of the database; trying again");
             }
             pulse.beat();
         }

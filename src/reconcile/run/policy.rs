@@ -156,39 +156,35 @@ fn of_source(error: &SourceError) -> FailureKind {
 /// What the person on call can do about it.
 pub fn advice(kind: FailureKind) -> &'static str {
     match kind {
-        FailureKind::UnknownMerchant => "`merchants list` tells who is registered",
-        FailureKind::NoToken => "the merchant installs the app, or import it with its tokens: `merchants import`",
+        FailureKind::UnknownMerchant => "`merchants list` shows the registered merchants",
+        FailureKind::NoToken => "let the merchant install the app, or import its tokens: `merchants import`",
         FailureKind::TokenDecryptionFailed => {
-            "see to what the message names: put the key back into vault.keys, or fix what AWS refuses; or import the merchant again"
+            "put the named key back into vault.keys, or fix what AWS refuses; or import the merchant again"
         }
-        FailureKind::TokenStoreUnavailable => {
-            "nothing was sent and no token is lost: let what the message names answer, and run again"
-        }
-        FailureKind::NeedsReauthorization => "the merchant must install the app again",
-        FailureKind::MissingScope => "grant the app that scope, and have the merchant approve it",
-        FailureKind::InvalidClientCredentials => "set salla.client_id and salla.client_secret to the app's own",
+        FailureKind::TokenStoreUnavailable => "no token is lost: run again when the token store answers",
+        FailureKind::NeedsReauthorization => "let the merchant install the app again",
+        FailureKind::MissingScope => "add the scope to the app, and let the merchant approve it",
+        FailureKind::InvalidClientCredentials => "correct salla.client_id and salla.client_secret",
         FailureKind::RateLimited => {
-            "the daemon takes it up again after the pause, a `run` has to be repeated; lower salla.limit_share if it recurs"
+            "the daemon continues after the backoff; repeat a `run` by hand; lower salla.limit_share if it recurs"
         }
-        FailureKind::SallaUnavailable => "the next run covers this window; see Salla's status page if it lasts",
+        FailureKind::SallaUnavailable => "the next run covers this window; check Salla's status page if it lasts",
         FailureKind::SallaInvalidResponse => {
-            "check salla.api_url, and whether a proxy or a maintenance page answers in Salla's place"
+            "check salla.api_url, and whether a proxy or a maintenance page answers instead of Salla"
         }
-        FailureKind::SallaRequestRejected => "read Salla's words; the request is wrong in its eyes",
-        FailureKind::ListingUnsupported => "set salla.listing to auto or scan, which need no filter",
+        FailureKind::SallaRequestRejected => "the message of Salla says why",
+        FailureKind::ListingUnsupported => "set salla.listing to auto or scan",
         FailureKind::MassDeletionBlocked => {
-            "look whether the store really has so few; if it has, raise reconcile.max_deletion_ratio for one run"
+            "check whether the merchant deleted them; if so, raise reconcile.max_deletion_ratio for one run"
         }
         FailureKind::ListingUnstable | FailureKind::PaginationLoop | FailureKind::PaginationLimitExceeded => {
-            "the watermark stays; tell Salla's support which page"
+            "the watermark stays; rerun, and tell Salla's support if it repeats"
         }
-        FailureKind::Database => "see the database's own log; the next run covers this window",
-        FailureKind::LeaseLost | FailureKind::AlreadyRunning => "wait for the run that is active",
+        FailureKind::Database => "check the log of the database; the next run covers this window",
+        FailureKind::LeaseLost | FailureKind::AlreadyRunning => "wait for the active run",
         FailureKind::Abandoned => "a later run covers this window",
-        FailureKind::WorkerCrashLoop => {
-            "look for crashes of the processes that held it; the next run covers this window"
-        }
-        FailureKind::InvalidWindow => "give a window that ends after it begins",
-        FailureKind::Internal => "report it, with the log around it",
+        FailureKind::WorkerCrashLoop => "check why its worker processes crashed; the next run covers this window",
+        FailureKind::InvalidWindow => "use a window that ends after it begins",
+        FailureKind::Internal => "report it with the log lines of the run",
     }
 }

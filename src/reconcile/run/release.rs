@@ -34,7 +34,7 @@ where
 {
     /// The lease is lost.
     pub(in crate::reconcile) fn on_lease_lost(&self, claim: &Claim) -> Ended {
-        tracing::warn!("another process has taken the run over, or it was ended; this one wrote nothing more");
+        tracing::warn!("another process took over the run, or it ended; this process wrote nothing more");
         self.metrics.leases_lost.inc();
         Ended::Elsewhere(claim.lease.merchant)
     }
@@ -127,10 +127,10 @@ where
             },
             Ok(Released::Cancelled) => tracing::info!("run cancelled at its cursor"),
             Ok(Released::Superseded) => {
-                tracing::info!("run ended: another run of the merchant is in the queue, and covers its window");
+                tracing::info!("run ended: a queued run of the merchant covers its window");
             }
             Ok(Released::LeaseLost) => return self.on_lease_lost(claim),
-            Err(error) => tracing::warn!(error = %error, "run could not be given back; its lease will lapse"),
+            Err(error) => tracing::warn!(error = %error, "run could not be released; its lease will expire"),
         }
         Ended::Elsewhere(claim.lease.merchant)
     }
@@ -149,7 +149,7 @@ where
         match self.store.finish(&lease, ending).await {
             Ok(run) => Ended::Run(Box::new(run)),
             Err(error) => {
-                tracing::error!(error = %error, "the end of a run that panicked could not be recorded");
+                tracing::error!(error = %error, "the end of a panicked run could not be stored");
                 Ended::Unrecorded { merchant: lease.merchant, failure }
             }
         }

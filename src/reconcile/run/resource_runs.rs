@@ -63,7 +63,7 @@ pub fn settle(progress: &mut RunProgress, ended: Result<usize, Failure>) -> Resu
     part.status = match &ended {
         Err(failure) => {
             if !alone {
-                tracing::error!(resource = %part.resource, error.kind = %failure.kind, error = failure.message, "the store's {} could not be reconciled; its other records can be", part.resource);
+                tracing::error!(resource = %part.resource, error.kind = %failure.kind, error = failure.message, "{} of the merchant could not be reconciled; its other records can", part.resource);
             }
             RunStatus::Failed
         }
@@ -111,7 +111,7 @@ pub fn watermarks(
     }
     let advance = |part: &ResourceRun| {
         if part.observed_at.is_none() {
-            tracing::warn!(resource = %part.resource, "Salla's answers carry no Date header: the watermark stays where it is");
+            tracing::warn!(resource = %part.resource, "Salla's answers have no Date header: the watermark stays");
         }
         let covered = claim.covered(part.resource);
         let watermark = part.window?.advance(covered, overlap, part.observed_at?, claim.request.until)?;
@@ -121,7 +121,7 @@ pub fn watermarks(
         tracing::warn!(
             resource = %part.resource,
             records = part.unidentified,
-            "records without an id could not be read: the watermark stays, and the next run reads the window again"
+            "records without an id could not be read: the watermark stays, and the next run covers the window again"
         );
         match covered {
             Covered::UpTo(before) => Some((part.resource, before.max(watermark - LONGEST_HOLD))),

@@ -132,7 +132,10 @@ where
                 (RunStatus::Failed, Some(failure))
             }
             Some(Disposition::Requeue(failure, pause)) if self.is_worth_another_try(&claim, &progress) => {
-                tracing::warn!(error = failure.message, "the database is away; the run is given back when it can be");
+                tracing::warn!(
+                    error = failure.message,
+                    "the database does not answer; the run is released when it answers"
+                );
                 let wait = Wait { reason: WaitReason::Database, message: failure.message };
                 return self.release_after_failure(&claim, progress.commits == 0, (wait, pause, stop)).await;
             }
@@ -245,7 +248,7 @@ where
             Err(TargetError::LeaseLost(_)) => self.on_lease_lost(claim),
             Err(error) => {
                 let cause = failure_on_record.unwrap_or_else(|| database_failure(&error));
-                tracing::error!(error = %error, "the run's end could not be written down; its lease will lapse and it will be taken up again");
+                tracing::error!(error = %error, "the end of the run could not be stored; its lease will expire, and another claim continues it");
                 Ended::Unrecorded { merchant: claim.lease.merchant, failure: cause }
             }
         }

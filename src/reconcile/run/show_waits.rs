@@ -48,7 +48,7 @@ where
             self.progress.waiting(claim.lease.merchant, wait, pause);
         }
         if let Err(error) = self.store.note_wait(&claim.lease, wait).await {
-            tracing::debug!(error = %error, "what the run waits for is not on record");
+            tracing::debug!(error = %error, "the reason for waiting could not be stored");
         }
     }
 
@@ -62,7 +62,7 @@ where
         if pause > self.longest_pause {
             return Err(SourceError::RateLimited { retry_after: Some(pause) }.into());
         }
-        let message = "Salla asked to leave the store alone".to_owned();
+        let message = "Salla asked to wait".to_owned();
         let wait = Wait { reason: WaitReason::RateLimited, message };
         self.show_wait(claim, Some((&wait, pause))).await;
         stop.run_until_cancelled(sleep(pause)).await.ok_or(EngineError::Stopped)?;

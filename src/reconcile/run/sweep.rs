@@ -14,7 +14,7 @@ pub async fn tell(queue: &impl ScheduleStore) {
     let sweeps = match queue.ended_sweeps().await {
         Ok(sweeps) => sweeps,
         Err(error) => {
-            tracing::warn!(error = %error, "it could not be seen which sweeps have ended");
+            tracing::warn!(error = %error, "ended sweeps could not be determined");
             return;
         }
     };

@@ -116,7 +116,7 @@ fn soon(next_claim: Instant) -> Instant {
 
 fn died(error: Option<tokio::task::JoinError>) {
     if let Some(error) = error {
-        tracing::error!(error = %error, "a run's task died; its lease will lapse");
+        tracing::error!(error = %error, "the task of a run ended; its lease will expire");
     }
 }
 

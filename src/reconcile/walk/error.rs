@@ -27,8 +27,7 @@ const MAX_TIME: Duration = Duration::from_hours(24);
 pub enum WalkError {
     /// It does not hold still, or the server's own account of it is wrong.
     #[error(
-        "the list cannot be known to be whole: read {passes} times over, it showed {distinct} different records, \
-         and {} by the server's account", total.map_or_else(|| "no number".to_owned(), |total| total.to_string())
+        "the list could not be proved complete: {passes} readings showed {distinct} different records, and `total` is {}", total.map_or_else(|| "no number".to_owned(), |total| total.to_string())
     )]
     Unstable {
         /// How often it was read from one end to the other.
@@ -39,10 +38,10 @@ pub enum WalkError {
         total: Option<u64>,
     },
     /// A page that is the previous page again.
-    #[error("page {0} of the list is the page before it again; the server seems to ignore the page number")]
+    #[error("page {0} of the list repeats the previous page; the server ignores the page number")]
     Repeated(u32),
     /// The list goes on and on.
-    #[error("the list goes on beyond page {page}: {why}")]
+    #[error("the list does not end at page {page}: {why}")]
     Endless {
         /// The last page that was looked at.
         page: u32,
@@ -50,7 +49,7 @@ pub enum WalkError {
         why: &'static str,
     },
     /// A single day holds more records than the server lets be read.
-    #[error("one day's list is longer than the server lets it be read, and days cannot be divided")]
+    #[error("the list of one day is longer than the server allows")]
     TooLong,
 }
 
@@ -83,17 +82,15 @@ pub fn check(walked: Distance) -> Result<(), WalkError> {
     let why = match (first_total_pages, total_pages) {
         (_, Some(pages)) if pages > MAX_PAGES => "the server announces more than 20,000 pages",
         (Some(first), _) if page >= first.saturating_add(first / 10 + GROWTH_ALLOWED) => {
-            "it has grown by more than a tenth and 50 pages since it was first read"
+            "it grew by more than a tenth and 50 pages"
         }
-        _ if stale_pages >= MAX_STALE_PAGES => "50 pages in a row brought nothing new",
+        _ if stale_pages >= MAX_STALE_PAGES => "50 pages in a row showed no new record",
         (None, None) if elapsed > MAX_UNANNOUNCED_TIME => {
-            "the server does not say how many pages there are, and four and a half minutes were not the end"
+            "the server shows no number of pages, and 4.5 minutes have passed"
         }
-        (None, None) if page >= MAX_UNANNOUNCED_PAGES => {
-            "the server does not say how many pages there are, and 500 were not the end"
-        }
-        _ if page >= MAX_PAGES => "20,000 pages were not the end",
-        _ if elapsed > MAX_TIME => "a day was not enough to read it",
+        (None, None) if page >= MAX_UNANNOUNCED_PAGES => "the server shows no number of pages, and 500 pages were read",
+        _ if page >= MAX_PAGES => "20,000 pages were read",
+        _ if elapsed > MAX_TIME => "24 hours have passed",
         _ => return Ok(()),
     };
     Err(WalkError::Endless { page, why })

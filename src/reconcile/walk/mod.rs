@@ -257,7 +257,7 @@ impl ListWalk {
         };
         let pages = self.first_total_pages.max(answer.total_pages).unwrap_or(page.max(next));
         if self.answers > MAX_ANSWERS {
-            return Err(WalkError::Endless { page, why: "20,000 requests were not enough to read it" });
+            return Err(WalkError::Endless { page, why: "20,000 requests were sent" });
         }
         if self.answers > pages.saturating_add(10).saturating_mul(ANSWERS_A_PAGE) {
             return Err(self.unstable(answer));

@@ -53,7 +53,7 @@ pub fn read_event(body: &[u8], now: DateTime<Utc>) -> Result<ParsedWebhook, Unre
     }
     let wire: Wire<'_> = serde_json::from_slice(body)
         .map(|Object(wire)| wire)
-        .map_err(|_| UnreadableEvent { name: OTHER, reason: "it is not a JSON object with an `event`" })?;
+        .map_err(|_| UnreadableEvent { name: OTHER, reason: "the body is not a JSON object with `event`" })?;
     let merchant = present(wire.merchant).and_then(integer).map(MerchantId);
     let (name, notice) = KNOWN.into_iter().find(|(name, _)| *name == wire.event).unwrap_or((OTHER, None));
     let Some(notice) = notice else {
@@ -63,7 +63,7 @@ pub fn read_event(body: &[u8], now: DateTime<Utc>) -> Result<ParsedWebhook, Unre
     let tokens = match (notice, present(wire.data)) {
         (AppEventKind::Authorized, data) => Some(
             data.and_then(|data| granted(data.get(), now))
-                .ok_or(UnreadableEvent { name, reason: "`data` holds no tokens that can be used" })?,
+                .ok_or(UnreadableEvent { name, reason: "`data` contains no usable tokens" })?,
         ),
         _ => None,
     };

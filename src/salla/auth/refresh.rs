@@ -98,7 +98,7 @@ impl<C: CredentialStore> Auth<C> {
         if current.refused {
             // It may have come back into sweeps by a way that does not know of that.
             self.give_up(merchant, current.version).await?;
-            return Err(unauthorized(merchant, "it has said so before, and is not asked again"));
+            return Err(unauthorized(merchant, "it refused them before"));
         }
         let now = Utc::now();
         if current.tokens.expires_at.is_none_or(|end| end > now) {
@@ -116,7 +116,7 @@ impl<C: CredentialStore> Auth<C> {
         match self.renew(merchant, current.clone()).await {
             Ok(renewed) => Ok(renewed),
             Err(error) if lasts && !self.is_refused(merchant).await? => {
-                tracing::warn!(merchant.id = merchant.0, error = %error, "the token could not be renewed ahead of its end");
+                tracing::warn!(merchant.id = merchant.0, error = %error, "the token could not be refreshed ahead of its expiry");
                 Ok(current)
             }
             Err(error @ SourceError::Unauthorized { .. }) => {
@@ -143,9 +143,9 @@ impl<C: CredentialStore> Auth<C> {
         // Run in a task that no caller drops: a mark without a process behind it would cost the installation.
         let this = self.clone();
         let renewal = self.refreshes.spawn(async move { this.begin(merchant, stale).await });
-        let renewed = renewal
-            .await
-            .unwrap_or_else(|_| Err(unauthorized(merchant, "the token refresh died; its outcome is unknown")))?;
+        let renewed = renewal.await.unwrap_or_else(|_| {
+            Err(unauthorized(merchant, "the token refresh was interrupted; its outcome is unknown"))
+        })?;
         match renewed {
             Some(renewed) => Ok(renewed),
             None => self.await_other(merchant, version).await,
@@ -156,7 +156,7 @@ impl<C: CredentialStore> Auth<C> {
     async fn begin(&self, merchant: MerchantId, stale: Credentials) -> Result<Option<Credentials>, SourceError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         if let Some(pause) = self.endpoint_rests() {
-            return Err(SourceError::Resting { pause, reason: "the token endpoint is in trouble".to_owned() });
+            return Err(SourceError::Resting { pause, reason: "the token endpoint does not answer".to_owned() });
         }
         let attempt = Uuid::new_v4();
         match self.store.begin_refresh(merchant, stale.version, attempt).await {
@@ -189,7 +189,7 @@ impl<C: CredentialStore> Auth<C> {
         let version = stale.version;
         let Some(refresh_token) = &stale.tokens.refresh else {
             self.abandon(merchant, attempt).await?;
-            return Err(unauthorized(merchant, "the token has ended and there is no refresh token"));
+            return Err(unauthorized(merchant, "the access token expired, and no refresh token is stored"));
         };
         let refresh = self.endpoint.refresh(refresh_token, Utc::now()).await;
         let result = match &refresh {
@@ -226,7 +226,7 @@ impl<C: CredentialStore> Auth<C> {
             Refresh::NotUsed { reason, .. } => {
                 self.abandon(merchant, attempt).await?;
                 let pause = self.endpoint_rests().unwrap_or_default();
-                Err(SourceError::Resting { pause, reason: format!("the token could not be renewed: {reason}") })
+                Err(SourceError::Resting { pause, reason: format!("the token could not be refreshed: {reason}") })
             }
             Refresh::Misconfigured(reason) => {
                 self.abandon(merchant, attempt).await?;
@@ -235,7 +235,7 @@ impl<C: CredentialStore> Auth<C> {
             Refresh::Unknown(reason) => {
                 self.doubt(Some(merchant)).await?;
                 let outcome = format!("the outcome of the token refresh is unknown ({reason})");
-                Err(unauthorized(merchant, &format!("{outcome}, and trying again could revoke the installation")))
+                Err(unauthorized(merchant, &format!("{outcome}; another attempt could revoke the installation")))
             }
         }
     }
@@ -247,19 +247,19 @@ impl<C: CredentialStore> Auth<C> {
             let current = self.store.load(merchant).await?.ok_or(SourceError::NoToken(merchant))?;
             match current.refreshing_for {
                 _ if current.version > version => return Ok(current),
-                _ if current.refused => return Err(unauthorized(merchant, "another process was told so")),
+                _ if current.refused => return Err(unauthorized(merchant, "another process got this answer")),
                 Some(age) if age > REFRESH_TAKES_AT_MOST => {
                     self.doubt(Some(merchant)).await?;
                     return Err(unauthorized(
                         merchant,
-                        "a token refresh was begun and its outcome is unknown; trying again could revoke the installation",
+                        "the outcome of a token refresh is unknown; another attempt could revoke the installation",
                     ));
                 }
                 Some(_) if Instant::now() < patience => sleep(LOOK_EVERY).await,
                 _ => {
                     return Err(SourceError::Unavailable {
                         per_row: false,
-                        reason: "another process could not renew the token".to_owned(),
+                        reason: "another process could not refresh the token".to_owned(),
                     });
                 }
             }
@@ -271,7 +271,7 @@ impl<C: CredentialStore> Auth<C> {
         for merchant in self.store.doubt(merchant).await? {
             tracing::error!(
                 merchant.id = merchant.0,
-                "the outcome of its token refresh is unknown: the merchant must install the app again; until then the old token is used while it lasts"
+                "the outcome of the token refresh is unknown: let the merchant install the app again; the old access token is used until it expires"
             );
         }
         Ok(())

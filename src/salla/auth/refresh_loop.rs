@@ -31,7 +31,7 @@ impl<C: CredentialStore> Auth<C> {
             (pause, place) = match self.look_after_all(place, stop).await {
                 Ok(place) => (KEEP_EVERY, place),
                 Err(error) => {
-                    tracing::warn!(error = %error, "tokens could not be looked after; trying again");
+                    tracing::warn!(error = %error, "tokens could not be refreshed; trying again");
                     // A database that comes back may hold marks with an unknown outcome.
                     let database = matches!(error, SourceError::Credentials(_));
                     (if database { KEEP_EVERY } else { KEEP_EVERY * 10 }, None)
@@ -80,7 +80,7 @@ impl<C: CredentialStore> Auth<C> {
                 error @ (SourceError::NoToken(_)
                 | SourceError::Credentials(CredentialError::Unreadable { .. } | CredentialError::Store(_))),
             ) => {
-                tracing::warn!(merchant.id = merchant.0, error = %error, "its token cannot be kept alive");
+                tracing::warn!(merchant.id = merchant.0, error = %error, "the token cannot be refreshed");
                 Ok(false)
             }
             Err(error) => Err(error),

@@ -33,7 +33,7 @@ where
                 pause = (pause * 2).min(SAVE_AGAIN_AT_LEAST_EVERY);
             }
             Err(error) => {
-                tracing::error!(merchant.id = merchant.0, error = %error, "{what} could not be written, and is given up");
+                tracing::error!(merchant.id = merchant.0, error = %error, "{what} could not be written; giving up");
                 return Err(error.into());
             }
         }

@@ -145,7 +145,7 @@ fn form(fields: &[(&str, &str)]) -> Zeroizing<String> {
 /// What an answer without tokens says. `sent` are the secrets of the request, of which it may not speak.
 fn outcome(status: StatusCode, body: &str, sent: &[&str], retry_after: Option<Duration>) -> Refresh {
     if status.is_success() {
-        return Refresh::Unknown("the answer holds no tokens".to_owned());
+        return Refresh::Unknown("the answer contains no tokens".to_owned());
     }
     // Not as `Envelope::read` does, which would keep the body: it may repeat what was sent.
     let mut envelope = object::<Envelope<IgnoredAny>>(body).ok();

@@ -85,14 +85,14 @@ impl<C: CredentialStore> Auth<C> {
         let again = match self.user_info.owner(&tokens.access).await {
             Ok(owner) if owner != merchant => {
                 self.give_up(merchant, version).await?;
-                return Err(unauthorized(merchant, &format!("the token belongs to store {owner}")));
+                return Err(unauthorized(merchant, &format!("the token belongs to merchant {owner}")));
             }
             Ok(_) => None,
             Err(reason) => {
                 tracing::warn!(
                     merchant.id = merchant.0,
                     reason,
-                    "Salla does not tell which store the token belongs to"
+                    "Salla does not say which merchant the token belongs to"
                 );
                 Some(Instant::now() + ASK_AGAIN)
             }
@@ -112,7 +112,7 @@ impl TokenOwner for UserInfo {
             return Err(format!("{} from {}", answer.status(), self.url.path()));
         }
         let body = whole_body(answer).await.map_err(|error| into_source_error(&error).to_string())?;
-        merchant_in(&String::from_utf8_lossy(&body)).ok_or_else(|| "the answer names no store".to_owned())
+        merchant_in(&String::from_utf8_lossy(&body)).ok_or_else(|| "the answer names no merchant".to_owned())
     }
 }
 

@@ -119,17 +119,17 @@ impl Circuit {
         if before != after {
             self.metrics.circuit(&State::WORDS, after);
             match after {
-                "open" => tracing::error!(circuit.state = after, "Salla does not answer; its stores wait"),
+                "open" => tracing::error!(circuit.state = after, "Salla does not answer; circuit open, runs wait"),
                 "closed" => tracing::info!(circuit.state = after, "Salla answers again"),
-                _ => tracing::info!(circuit.state = after, "looking whether Salla is back"),
+                _ => tracing::info!(circuit.state = after, "testing whether Salla answers again"),
             }
         }
         if open_before != open_after {
             self.metrics.store_circuits_open(open_after);
             if open_after > open_before {
-                tracing::warn!(merchant.id = merchant.0, "the store does not answer; it is left alone for a while");
+                tracing::warn!(merchant.id = merchant.0, "Salla does not answer for the merchant; circuit open");
             } else {
-                tracing::info!(merchant.id = merchant.0, "the store answers again");
+                tracing::info!(merchant.id = merchant.0, "Salla answers for the merchant again");
             }
         }
         done

@@ -239,7 +239,7 @@ impl<C: CredentialStore> SallaClient<C> {
     async fn refused(&self, get: &Get<'_>, version: i64, response: &reqwest::Response) -> SourceError {
         let (merchant, complaint) = (get.merchant, complaint(response));
         if !is_salla_s(response) {
-            return SourceError::Rejected { reason: format!("{}, without a reason of Salla's", response.status()) };
+            return SourceError::Rejected { reason: format!("{} without a message", response.status()) };
         }
         match refusal(&complaint) {
             Refusal::MissingScope => return SourceError::MissingScope { scope: get.scope, reason: complaint },

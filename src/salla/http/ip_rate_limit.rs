@@ -74,7 +74,10 @@ impl<B: BudgetStore> IpRateLimit<B> {
             }
             if wait > PATIENCE && !told {
                 told = true;
-                tracing::info!("what Salla permits an address is used up; waiting for up to {} s", wait.as_secs());
+                tracing::info!(
+                    "the request limit of this IP address is used up; waiting for up to {} s",
+                    wait.as_secs()
+                );
             }
             sleep(wait.min(PATIENCE)).await;
         }

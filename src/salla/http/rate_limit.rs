@@ -100,7 +100,7 @@ impl Limiters {
             match taken {
                 Ok(grant) => return Admitted { limiters: self, merchant, grant: Some(grant) },
                 Err(wait) => {
-                    let message = "the store's limit is used up, or Salla asks to leave it alone";
+                    let message = "the rate limit of the merchant is used up, or Salla asked to wait";
                     let _shown = self.waits.begin(merchant, WaitReason::RateLimited, message, wait);
                     tokio::select! {
                         () = sleep(wait) => {}
@@ -215,7 +215,7 @@ impl<P: PauseStore> Middleware for Throttle<P> {
 pub async fn keep(pauses: &impl PauseStore, merchant: MerchantId, pause: Duration) -> bool {
     let kept = pauses.pause(merchant, pause).await;
     if let Err(error) = &kept {
-        tracing::warn!(merchant.id = merchant.0, error = %error, "a pause is kept by this process only");
+        tracing::warn!(merchant.id = merchant.0, error = %error, "a rate-limit backoff is kept in this process only");
     }
     kept.is_ok()
 }

@@ -59,7 +59,7 @@ impl<P: PauseStore> Middleware for ObeyRetryAfter<P> {
             tracing::warn!(
                 merchant.id = call.merchant.0,
                 status = response.status().as_u16(),
-                "Salla asks for a pause of {}",
+                "Salla asks to wait for {}",
                 humantime::format_duration(Duration::from_secs(pause.as_secs()))
             );
         }

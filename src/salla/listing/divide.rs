@@ -80,7 +80,7 @@ impl<C: CredentialStore> SallaClient<C> {
         let controls = || page.controls().into_iter().take(left as usize).map(|part| of(&part));
         let mut is_answered = self.answers::<R>(controls(), requests).await?;
         if is_answered {
-            tracing::warn!(merchant.id = request.whose.merchant.0, page = request.number, %error, "a page is read in smaller ones");
+            tracing::warn!(merchant.id = request.whose.merchant.0, page = request.number, %error, "a page is read with smaller sizes");
         }
         let (mut rows, mut known, mut failures) = (Vec::with_capacity(size as usize), None, 0);
         let mut parts: Vec<PagePart> = page.divided().rev().collect();

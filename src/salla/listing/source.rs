@@ -105,7 +105,7 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
         let data = RawRow { text: data, is_damaged: false };
         Ok(Some(match self.read::<R>(whose, &data, answer.served_at).row {
             Row::Whole(record) if record.id() == id => Ok(record),
-            Row::Whole(_) => Err(unreadable(id, "id", &format!("is another {}'s", R::RESOURCE.one()))),
+            Row::Whole(_) => Err(unreadable(id, "id", &format!("belongs to another {}", R::RESOURCE.one()))),
             Row::Summary(_) => Err(unreadable(id, "updated_at", "is missing")),
             Row::Unreadable(bad) => Err(Unreadable { id: Some(id), ..bad }),
         }))
@@ -142,11 +142,7 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
                 match line(&row.text) {
                     Ok(line) if known.insert(line.id) => lines.push(line),
                     Ok(_) => {
-                        return Ok(Some(Err(unreadable(
-                            id,
-                            "items",
-                            "are listed twice, so that the pages tell nothing",
-                        ))));
+                        return Ok(Some(Err(unreadable(id, "items", "are listed twice: the pages are not reliable"))));
                     }
                     Err((path, reason)) => return Ok(Some(Err(unreadable(id, path, reason)))),
                 }
@@ -157,7 +153,7 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
                 return Ok(Some(Ok(lines)));
             }
             if pages > MOST_PAGES_OF_LINES {
-                return Ok(Some(Err(unreadable(id, "items", "are more than can be believed"))));
+                return Ok(Some(Err(unreadable(id, "items", "are more than a page can hold"))));
             }
             number += 1;
         }
@@ -190,9 +186,7 @@ impl<C: CredentialStore> SallaClient<C> {
             }
             if request.number >= page.total_pages.unwrap_or(1) {
                 // A row whose id cannot be read may be the one.
-                return Ok(
-                    is_nameless.then(|| Err(unreadable(id, "id", "may be that of a row whose id cannot be read")))
-                );
+                return Ok(is_nameless.then(|| Err(unreadable(id, "id", "may belong to a row without a readable id"))));
             }
             request.number += 1;
         }
@@ -221,7 +215,7 @@ impl<C: CredentialStore> SallaClient<C> {
         let announced = answer.envelope.pagination();
         let is_more = announced.total.is_some_and(|total| total > rows.len() as u64) || announced.total_pages > Some(1);
         if !R::LIST.paged && is_more {
-            return Err(malformed("a list that comes in one piece announces more than it shows"));
+            return Err(malformed("a list without pages announces more rows than it shows"));
         }
         let pagination = if R::LIST.paged { announced } else { Pagination::whole(rows.len()) };
         let rows = rows.iter().map(|row| self.read(request.whose, row, answer.served_at)).collect();
@@ -243,7 +237,7 @@ impl<C: CredentialStore> SallaClient<C> {
         }
         let latest = served_at.unwrap_or_else(Utc::now) + STAMP_TOLERANCE;
         if listed.key.updated_at > Some(latest) {
-            return row::set_aside(listed, "updated_at", "is ahead of Salla's own clock");
+            return row::set_aside(listed, "updated_at", "is ahead of Salla's clock");
         }
         listed
     }
@@ -263,7 +257,7 @@ impl<C: CredentialStore> SallaClient<C> {
         let why = if summaries && !stamped {
             "its rows carry no updated_at"
         } else if rows.iter().any(|listed| older(&listed.key)) {
-            "the server ignores updated_at_min: there are records older than asked for"
+            "the server ignores updated_at_min: the list contains older records"
         } else {
             return Ok((rows, None));
         };

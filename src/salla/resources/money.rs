@@ -25,11 +25,11 @@ pub fn money(
         #[serde(borrow)]
         currency: Option<&'a RawValue>,
     }
-    let amount = |raw: &RawValue| exact(raw).ok_or((amount_path, "is not an amount that can be kept exactly"));
+    let amount = |raw: &RawValue| exact(raw).ok_or((amount_path, "is not an exact amount"));
     if !raw.get().starts_with('{') {
         return Ok((stated(Some(raw)).map(amount).transpose()?, None));
     }
-    let money: Money<'_> = object(raw.get()).map_err(|_| (amount_path, "is not an object of money"))?;
+    let money: Money<'_> = object(raw.get()).map_err(|_| (amount_path, "is not an object with amount and currency"))?;
     Ok((
         stated(money.amount).map(amount).transpose()?,
         present(money.currency)

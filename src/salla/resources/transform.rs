@@ -76,7 +76,7 @@ fn reason<'a, W: Wire<'a>>(error: &serde_json::Error) -> String {
     let place = format!("line {} column {}", error.line(), error.column());
     match error.classify() {
         serde_json::error::Category::Data => format!("is not an object of {} ({place})", W::Columns::RESOURCE),
-        _ => format!("is not JSON that can be read ({place})"),
+        _ => format!("is not valid JSON ({place})"),
     }
 }
 

@@ -84,7 +84,7 @@ impl<Data> Envelope<Data> {
                 self.failed_status().map(|status| format!("the body's status is {status}"))
             }
             Some(true) if self.is_refusal() => Some("an error beside success: true".to_owned()),
-            None if self.is_refusal() => Some("an error, and no word of success".to_owned()),
+            None if self.is_refusal() => Some("an error without success".to_owned()),
             _ => None,
         }
     }
@@ -232,7 +232,7 @@ impl Envelope {
 fn no_text(body: &[u8]) -> serde_json::Error {
     match serde_json::from_slice::<&RawValue>(body) {
         Err(error) => error,
-        Ok(_) => serde::de::Error::custom("it is no text"),
+        Ok(_) => serde::de::Error::custom("it is not text"),
     }
 }
 

@@ -20,10 +20,10 @@ pub enum Broken {
     #[error("the answer is {0}, not JSON")]
     ContentType(&'static str),
     /// A status of success, and in the body another one.
-    #[error("the answer's status is 200, and its body says {0}")]
+    #[error("the status is 200, and the body says: {0}")]
     FailedStatus(u16),
     /// Not the envelope.
-    #[error("the answer is not JSON of Salla's shape: {0}")]
+    #[error("the answer is not Salla's JSON: {0}")]
     Syntax(String),
 }
 
@@ -34,12 +34,12 @@ pub struct LastAttempt(#[source] pub Error);
 
 /// No request was sent: all that may be sent from one address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("what Salla permits an address is used up")]
+#[error("the request limit of this IP address is used up")]
 pub struct IpLimitExceeded(pub Duration);
 
 /// No request was sent: Salla has not been answering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the circuit is open: Salla has not been answering, and was not asked again")]
+#[error("the circuit is open, and no request was sent")]
 pub struct CircuitOpen;
 
 /// The list, or whatever was asked for, is not what Salla answers.

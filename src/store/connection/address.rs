@@ -6,7 +6,7 @@ use url::Url;
 
 /// What to do about an address that cannot be read.
 pub const PERCENT_ENCODE: &str = "percent-encode the password (? is %3F, / is %2F, # is %23, @ is %40, : is %3A), \
-                                  and use only parameters that PostgreSQL's clients know";
+                                  and use only parameters of libpq";
 
 /// The parameters that the driver knows: it logs any other, with its value.
 const KNOWN: [&str; 18] = [

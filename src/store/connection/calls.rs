@@ -107,7 +107,7 @@ impl Store {
             }
             match pauses.next() {
                 Some(&pause) if trouble(&error) == Trouble::Passing => {
-                    tracing::debug!(error = %error, "the database call is made again");
+                    tracing::debug!(error = %error, "the database call is repeated");
                     sleep(pause).await;
                 }
                 _ => return Err(target_error(error)),

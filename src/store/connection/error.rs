@@ -190,8 +190,8 @@ pub fn target_error(error: DbErr) -> TargetError {
         // The pool knows no more than that it waited.
         Trouble::Passing if matches!(error, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {
             TargetError::Unavailable(
-                "no connection within 10 s: the server is down or silent, or has no room for another \
-                 (max_connections, the role's CONNECTION LIMIT, a pooler's pool_size)"
+                "no connection within 10 s: the server does not answer, or has no free connection \
+                 (max_connections, CONNECTION LIMIT of the role, pool_size of the pooler)"
                     .into(),
             )
         }

@@ -8,28 +8,28 @@ use super::address::PERCENT_ENCODE;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Neither PostgreSQL nor SQLite.
-    #[error("database.url begins with neither postgres:// nor sqlite:")]
+    #[error("database.url must begin with postgres:// or sqlite:")]
     Scheme,
     /// It does not answer.
     #[error("the database cannot be reached: {0}; check database.url, and that the server is up")]
     Unreachable(String),
     /// Another program has tables of our names.
     #[error(
-        "the schema holds tables that this program did not make: {0}; set database.schema to a schema of its own, such as salla, or use another database"
+        "the schema contains tables of another program: {0}; set database.schema to a separate schema, such as salla, or use another database"
     )]
     TableNameConflict(String),
     /// It has room for one connection.
     #[error(
-        "database.url: only one connection is available, and two are needed: {0}; raise the pooler's pool_size, the role's CONNECTION LIMIT or max_connections"
+        "database.url: only one connection is available, and two are needed: {0}; raise pool_size of the pooler, CONNECTION LIMIT of the role, or max_connections"
     )]
     NoSpareConnections(String),
     /// A pooler gives its sessions to others between transactions.
     #[error(
-        "database.url: the pooler there does not keep sessions (transaction or statement pooling); set its pool_mode to session, or name PostgreSQL's own address"
+        "database.url: the pooler uses transaction or statement pooling; set its pool_mode to session, or use the address of PostgreSQL"
     )]
     SharedSessions,
     /// The address cannot be read as it was meant. It is not quoted: a part of it is a password.
-    #[error("database.url cannot be read as an address; {PERCENT_ENCODE}")]
+    #[error("database.url is not an address; {PERCENT_ENCODE}")]
     Address,
     /// It cannot hold the Arabic texts of Salla.
     #[error(
@@ -37,19 +37,19 @@ pub enum StoreError {
     )]
     Encoding(String),
     /// PgBouncer takes few parameters of a session's start.
-    #[error("database.url: the pooler there refuses the parameter `options`; remove it, and set database.schema")]
+    #[error("database.url: the pooler refuses the parameter `options`; remove it, and set database.schema")]
     StartupParameter,
     /// A newer version of this program has migrated the schema.
     #[error(
-        "the table salla_reconciler_migrations holds migrations that this version does not know: {0}; a newer version has migrated the schema: run that version"
+        "the table salla_reconciler_migrations has unknown migrations: {0}; a newer version migrated the schema: run that version"
     )]
     UnknownMigrations(String),
     /// The role may not use the schema.
-    #[error("the role lacks USAGE on the schema {0}; run what `salla-reconciler migrate grants ROLE` prints")]
+    #[error("the role lacks USAGE on the schema {0}; apply the output of `salla-reconciler migrate grants ROLE`")]
     SchemaDenied(String),
     /// It answers, and refuses the schema.
     #[error(
-        "the schema cannot be migrated: {0}; the database must be writable, its role may create tables and the schema that database.schema names, and no table of another program may have the same name"
+        "the schema cannot be migrated: {0}; the role must be able to create the schema and its tables, and no other program may have tables of the same names"
     )]
     Migration(DbErr),
     /// Other objects depend on the tables.
@@ -57,7 +57,7 @@ pub enum StoreError {
     Dependents(String),
     /// It waited for others, and they did not end.
     #[error(
-        "the schema cannot be migrated while others hold what changes: {0}; a dump, a long query, a transaction that was left open or another process that migrates may be in the way: try again when it has ended (what was applied by then stays)"
+        "the schema cannot be migrated, because other sessions hold locks: {0}; try again when the dump, long query or open transaction has ended; applied migrations stay"
     )]
     Held(DbErr),
     /// The schema is older than this program.

@@ -78,12 +78,12 @@ impl Outbox for Store {
                    COALESCE(wal_status, '') = 'lost' AS lost FROM pg_replication_slots WHERE slot_name = $1";
         self.call(|| async move {
             let Some(row) = self.db.query_one_raw(self.statement(sql, [slot.into()])).await? else {
-                return Ok(Some("there is no slot of that name"));
+                return Ok(Some("no slot has this name"));
             };
             Ok(if row.try_get("", "lost")? {
-                Some("the server has removed what its consumer had still to read: create it again, and copy the tables again")
+                Some("the slot is lost, because the server removed WAL before the consumer read it: create it again, and copy the tables again")
             } else if !row.try_get::<bool>("", "usable")? {
-                Some("it is no logical slot of this database")
+                Some("it is not a logical slot of this database")
             } else {
                 None
             })

@@ -71,7 +71,7 @@ impl Store {
                         "{name:?} cannot be made to hold {tables}: {error}; the role of `migrate up` must own the tables, and the publication or else the right to CREATE in the database"
                     )));
                 }
-                Err(error) => tracing::debug!(error = %error, "the publication is looked at again"),
+                Err(error) => tracing::debug!(error = %error, "the publication is checked again"),
             }
         }
     }

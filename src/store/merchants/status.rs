@@ -251,7 +251,7 @@ impl Store {
         );
         let done = txn.execute_raw(self.statement(&sql, [true.into(), id.0.into()])).await?;
         if done.rows_affected() > 0 {
-            tracing::info!(merchant.id = id.0, runs = done.rows_affected(), "its runs end as cancelled");
+            tracing::info!(merchant.id = id.0, runs = done.rows_affected(), "its runs are cancelled");
         }
         Ok(())
     }

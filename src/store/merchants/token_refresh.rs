@@ -50,7 +50,7 @@ impl Store {
                 Err(error) if merchant == Some(id) => return Err(error),
                 // Another session holds its row: the next round looks again.
                 Err(error) => {
-                    tracing::warn!(merchant.id = id.0, error = %error, "it could not be looked whether a refresh is lost");
+                    tracing::warn!(merchant.id = id.0, error = %error, "interrupted refreshes could not be determined");
                 }
             }
         }

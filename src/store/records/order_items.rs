@@ -75,7 +75,7 @@ impl Store {
                     Ok(()) => savepoint.commit().await?,
                     Err(error) if is_refusal(&error) => {
                         savepoint.rollback().await?;
-                        written.insert(id, (Outcome::Failed, Some(format!("of its lines: {}", refusal(&error)))));
+                        written.insert(id, (Outcome::Failed, Some(format!("order item: {}", refusal(&error)))));
                     }
                     Err(error) => return Err(error),
                 }

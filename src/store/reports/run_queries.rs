@@ -67,7 +67,7 @@ impl Store {
         for row in self.db.query_all_raw(self.statement(&sql, [])).await? {
             let merchant: i64 = row.try_get("", "merchant_id")?;
             let Some(until) = instant(&row, "retry_at") else { continue };
-            let message = "Salla asks to leave the store alone".to_owned();
+            let message = "Salla asked to wait".to_owned();
             for run in runs.iter_mut().filter(waits).filter(|run| run.merchant_id.0 == merchant) {
                 let message = message.clone();
                 run.waiting = Some(Waiting { reason: WaitReason::RateLimited, message, until, attempts: 0 });

@@ -48,7 +48,7 @@ impl Store {
         .await;
         match looked {
             Err(error) if taken.is_empty() && abandoned.is_empty() => return Err(error),
-            Err(error) => tracing::debug!(error = %error, "the queue could not be looked at to its end"),
+            Err(error) => tracing::debug!(error = %error, "the queue could not be read to its end"),
             Ok(()) => {}
         }
         if self.dialect == Dialect::Postgres {

@@ -73,7 +73,7 @@ impl<R: Stored> Target<R> for Store {
     }
 }
 
-const SWALLOWED: &str = "the database took the row and does not hold it: look for a trigger or a rule on the table";
+const SWALLOWED: &str = "the database accepted the row and did not store it: check triggers and rules of the table";
 
 pub(in crate::store) enum Attempt {
     Done(Committed, HashMap<i64, Written>),
@@ -131,7 +131,7 @@ impl Store {
         failpoint!("page_after_commit", lease.merchant.0);
         if !gone.is_empty() {
             let ids: Vec<i64> = gone.iter().map(|(id, _)| *id).collect();
-            tracing::info!(records = ids.len(), salla.ids = ?ids, dry_run = page.dry_run, "{} deleted: Salla says that they are gone", R::RESOURCE.as_str());
+            tracing::info!(records = ids.len(), salla.ids = ?ids, dry_run = page.dry_run, "{} marked as deleted", R::RESOURCE.as_str());
         }
         Ok(Attempt::Done(committed, written))
     }
@@ -219,7 +219,7 @@ fn report<R: Stored>(page: &PageCommit<'_, R>, written: &HashMap<i64, Written>) 
     let newer = page.batch.records.iter().filter(|record| record.verdict == Verdict::NewerLocally);
     let newer: Vec<i64> = newer.map(|record| record.record.id()).collect();
     if !newer.is_empty() {
-        tracing::info!(records = newer.len(), salla.ids = ?newer, "stored {} are newer than Salla's answer, with other content", R::RESOURCE);
+        tracing::info!(records = newer.len(), salla.ids = ?newer, "stored {} are newer than in Salla, and differ", R::RESOURCE);
     }
     for bad in page.batch.unreadable.iter().chain(&page.batch.counted_already) {
         let (one, outcome) = (R::RESOURCE.one(), bad.outcome.as_str());
@@ -230,7 +230,7 @@ fn report<R: Stored>(page: &PageCommit<'_, R>, written: &HashMap<i64, Written>) 
             tracing::error!(
                 salla.id = id,
                 reason = reason.as_deref(),
-                "{} failed: the database refuses it",
+                "{} failed: the database refuses the record",
                 R::RESOURCE.one()
             );
         }

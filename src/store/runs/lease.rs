@@ -79,7 +79,7 @@ impl Store {
         let run = run::Model::from_query_result(row, "")?;
         let Ok(trigger) = run.trigger.parse() else {
             // Of a newer version of this program, which will take it up when our lease lapses.
-            tracing::error!(run.id = %run.id, trigger = run.trigger, "a run of an unknown kind is left alone");
+            tracing::error!(run.id = %run.id, trigger = run.trigger, "a run with an unknown kind of record is skipped");
             return Ok(None);
         };
         let pause: Option<f64> = row.try_get("", "pause")?;
@@ -111,7 +111,7 @@ impl Store {
     /// Ends a claimed run whose row, or whose merchant's, holds a value that cannot be read.
     async fn fail_unreadable(&self, db: &impl ConnectionTrait, row: &QueryResult, why: &str) -> Result<(), DbErr> {
         let (id, epoch): (RunId, i64) = (row.try_get("", "id")?, row.try_get("", "epoch")?);
-        tracing::error!(run.id = %id, merchant.id = row.try_get::<i64>("", "merchant_id").ok(), error = why, "a claimed run cannot be read; it ends as failed");
+        tracing::error!(run.id = %id, merchant.id = row.try_get::<i64>("", "merchant_id").ok(), error = why, "a claimed run cannot be read; it fails");
         let sql = format!(
             "UPDATE runs SET status = 'failed', error_kind = 'internal', finished_at = {}, lease_expires_at = NULL, \
              error_message = 'a value in the row of the run or of its merchant cannot be read; the log has the cause' \

@@ -236,5 +236,5 @@ fn triggered(id: RunId, new: &NewRun) -> Audit {
 
 /// What stood in the way is over by now: `Store::call` makes the call again.
 fn again(what: impl std::fmt::Display) -> DbErr {
-    DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(sqlx::Error::Protocol(format!("made way: {what}")))))
+    DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(sqlx::Error::Protocol(format!("requeued: {what}")))))
 }

@@ -98,14 +98,14 @@ impl Kms {
         let id = id_of(made.key_id.as_deref());
         let wrapped = made.ciphertext_blob.map(Blob::into_inner).unwrap_or_default();
         let cipher = cipher(made.plaintext).ok_or_else(|| CredentialError::Unavailable {
-            reason: "AWS KMS made a data key that is none".to_owned(),
+            reason: "AWS KMS returned an invalid data key".to_owned(),
         })?;
         Ok(DataKey { id, wrapped: URL_SAFE_NO_PAD.encode(wrapped), cipher })
     }
 
     async fn unwrap(&self, merchant: MerchantId, parts: &Parts<'_>) -> Result<DataKey, CredentialError> {
         let wrapped = URL_SAFE_NO_PAD.decode(parts.wrapped);
-        let wrapped = wrapped.map_err(|_| unreadable(merchant, "the stored text is not a sealed token"))?;
+        let wrapped = wrapped.map_err(|_| unreadable(merchant, "the stored text is not an encrypted token"))?;
         let request = self
             .aws
             .kms()
@@ -117,7 +117,7 @@ impl Kms {
             Trouble::Refused { code, .. } if code == "InvalidCiphertextException" => unreadable(
                 merchant,
                 format!(
-                    "AWS KMS does not unwrap its data key under {:?}: the stored text was changed or moved",
+                    "AWS KMS does not unwrap the data key with {:?}: the ciphertext was modified or moved",
                     parts.id
                 ),
             ),
@@ -125,12 +125,13 @@ impl Kms {
         })?;
         let id = id_of(opened.key_id.as_deref());
         if id.is_empty() {
-            return Err(CredentialError::Unavailable { reason: "AWS KMS gave an empty answer".to_owned() });
+            return Err(CredentialError::Unavailable { reason: "AWS KMS returned an empty answer".to_owned() });
         }
         if id != parts.id {
-            return Err(unreadable(merchant, format!("it names the key {:?} and was wrapped under {id:?}", parts.id)));
+            return Err(unreadable(merchant, format!("it names the key {:?}, and was wrapped with {id:?}", parts.id)));
         }
-        let cipher = cipher(opened.plaintext).ok_or_else(|| unreadable(merchant, "what is wrapped is no data key"))?;
+        let cipher =
+            cipher(opened.plaintext).ok_or_else(|| unreadable(merchant, "the wrapped text is not a data key"))?;
         Ok(DataKey { id, wrapped: parts.wrapped.to_owned(), cipher })
     }
 
@@ -170,14 +171,16 @@ impl Kms {
         kind: Kind,
         sealed: &Sealed,
     ) -> Result<secrecy::SecretString, CredentialError> {
-        let parts = parts(sealed).ok_or_else(|| unreadable(merchant, "the stored text is not a sealed token"))?;
+        let parts = parts(sealed).ok_or_else(|| unreadable(merchant, "the stored text is not an encrypted token"))?;
         let key = self.data_key(merchant, &parts, Duration::ZERO).await?;
         decrypt(&key.cipher, merchant, kind, parts.encrypted).map_err(|error| {
             unreadable(
                 merchant,
                 match error {
-                    TextError::Shape => "the stored text is not a sealed token",
-                    TextError::DoesNotOpen => "its data key does not open it: the stored text was changed or moved",
+                    TextError::Shape => "the stored text is not an encrypted token",
+                    TextError::DoesNotOpen => {
+                        "decryption with its data key failed: the ciphertext was modified or moved"
+                    }
                 },
             )
         })

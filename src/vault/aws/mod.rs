@@ -52,7 +52,7 @@ impl Aws {
             .get_or_try_init(|| async {
                 let settings = load().await;
                 if settings.region().is_none() {
-                    let reason = "no AWS region is set; AWS_REGION names it".to_owned();
+                    let reason = "no AWS region is set: set AWS_REGION".to_owned();
                     return Err(CredentialError::Unavailable { reason });
                 }
                 Ok(settings)
@@ -109,7 +109,7 @@ impl Trouble {
             let message = clip(refusal.err().message().unwrap_or_default());
             let Some(code) = refusal.err().code().map(str::to_owned) else {
                 // It is not AWS that answers.
-                return Self::Away(format!("{service}: HTTP {status} without a code of AWS's {message}"));
+                return Self::Away(format!("{service}: HTTP {status} without an error code {message}"));
             };
             if !NOT_NOW.contains(&code.as_str()) && status.as_u16() != 429 && !status.is_server_error() {
                 let message = format!("{service}: {code}: {message}");
@@ -121,7 +121,7 @@ impl Trouble {
         while let Some(this) = cause {
             let told = this.to_string();
             if told.contains("loading credentials") {
-                "no AWS credentials can be had".clone_into(&mut text);
+                "no AWS credentials are available".clone_into(&mut text);
             // Some show all of the request.
             } else if !told.contains("SdkBody") {
                 let _ = write!(text, ": {told}");

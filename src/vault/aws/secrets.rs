@@ -91,13 +91,13 @@ impl Secrets {
             // The error may quote what stands there.
             unreadable(
                 merchant,
-                format!("the secret {} is not what was put there (column {})", self.name(merchant), error.column()),
+                format!("the secret {} was changed by hand (column {})", self.name(merchant), error.column()),
             )
         })?;
         if content.merchant_id != merchant {
             return Err(unreadable(
                 merchant,
-                format!("the secret {} is of merchant {}", self.name(merchant), content.merchant_id),
+                format!("the secret {} belongs to merchant {}", self.name(merchant), content.merchant_id),
             ));
         }
         Ok(Version { id: id.to_owned(), tokens: content.into(), is_to_be_current })
@@ -106,8 +106,7 @@ impl Secrets {
     async fn restore(&self, merchant: MerchantId) -> Result<(), CredentialError> {
         let request = self.aws.secrets().await?.restore_secret().secret_id(self.name(merchant));
         let restored = request.send().await.map_err(|error| Trouble::of(SERVICE, &error).of_ours());
-        restored
-            .map(|_| tracing::warn!(merchant.id = merchant.0, "its secret was about to be deleted, and is restored"))
+        restored.map(|_| tracing::warn!(merchant.id = merchant.0, "a secret that was about to be deleted is restored"))
     }
 
     /// Puts a version; the same one any number of times.
@@ -130,7 +129,9 @@ impl Secrets {
                 Err(trouble) => return Err(trouble.of_ours()),
             }
         }
-        Err(CredentialError::Unavailable { reason: format!("{SERVICE}: {} comes and goes", self.name(merchant)) })
+        Err(CredentialError::Unavailable {
+            reason: format!("{SERVICE}: {} changes between reads", self.name(merchant)),
+        })
     }
 
     /// Whether a version may be put: what is there already is not put twice, and nothing is made.
@@ -149,7 +150,7 @@ impl Secrets {
         let kms_key = Some(self.kms_key.clone()).filter(|key| !key.is_empty());
         let request = self.aws.secrets().await?.create_secret().name(self.name(merchant)).set_kms_key_id(kms_key);
         let request = request.client_request_token(id).secret_string(text);
-        let request = request.description(format!("Salla tokens of merchant {merchant}, kept by salla-reconciler"));
+        let request = request.description(format!("Salla tokens of merchant {merchant}, stored by salla-reconciler"));
         match request.send().await.map_err(|error| Trouble::of(SERVICE, &error)) {
             Ok(_) => Ok(true),
             Err(Trouble::Refused { code, .. }) if code == "ResourceExistsException" => Ok(false),
@@ -178,7 +179,7 @@ impl Secrets {
     /// The same, where the tokens are had either way.
     async fn promote_if_possible(&self, merchant: MerchantId, id: &str) {
         if let Err(error) = self.promote(merchant, id).await {
-            tracing::warn!(merchant.id = merchant.0, error = %error, "the version of its secret that counts is not marked as current yet");
+            tracing::warn!(merchant.id = merchant.0, error = %error, "the valid version of the secret is not marked as current yet");
         }
     }
 
@@ -196,7 +197,7 @@ impl Secrets {
             }
             Err(Trouble::Away(reason) | Trouble::Refused { message: reason, .. }) => {
                 let reason = format!(
-                    "the secret {name}, which nothing here needs any more, is not deleted: {reason}; delete it by hand: \
+                    "the secret {name} is no longer needed and could not be deleted: {reason}; delete it by hand: \
                      aws secretsmanager delete-secret --secret-id {name} --recovery-window-in-days {RECOVERY_DAYS}",
                     name = self.name(merchant)
                 );
@@ -241,7 +242,8 @@ impl Keeper for Secrets {
     }
 
     async fn open(&self, merchant: MerchantId, sealed: &Tokens<Sealed>) -> Result<Tokens, CredentialError> {
-        let id = id_of(&sealed.access).ok_or_else(|| unreadable(merchant, "the stored text is not a sealed token"))?;
+        let id =
+            id_of(&sealed.access).ok_or_else(|| unreadable(merchant, "the stored text is not an encrypted token"))?;
         if sealed.refresh.as_ref().is_some_and(|refresh| *refresh != sealed.access) {
             return Err(unreadable(merchant, "the two stored texts name different versions of a secret"));
         }

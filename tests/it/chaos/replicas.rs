@@ -50,7 +50,7 @@ async fn a_stopped_process_that_wakes_up_writes_nothing(engine: Engine) {
     let before = site.database.dump().await;
 
     stopped.signal(Signal::SIGCONT);
-    stopped.await_line(|line| line["message"].as_str().is_some_and(|text| text.contains("taken the run over"))).await;
+    stopped.await_line(|line| line["message"].as_str().is_some_and(|text| text.contains("took over the run"))).await;
     let (_, metrics) = stopped.get("/metrics").await;
     assert!(metrics.as_str().unwrap().contains("salla_reconciler_leases_lost_total 1"), "{metrics}");
     assert_eq!(site.database.dump().await, before, "it wrote after its lease was lost");

@@ -48,7 +48,13 @@ fn prose(comment: &[&str]) -> String {
             }
             None if is_list && line.starts_with("  ") => text = format!("{text} {}", line.trim_start()),
             None => {
-                text += if text.is_empty() { "" } else if is_list { "\n\n" } else { "\n" };
+                text += if text.is_empty() {
+                    ""
+                } else if is_list {
+                    "\n\n"
+                } else {
+                    "\n"
+                };
                 text += line;
                 is_list = false;
             }
