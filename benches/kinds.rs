@@ -95,7 +95,7 @@ impl Site {
         let began = Instant::now();
         let mut run = self.command(&["run", "--full", "--resource", resource.as_str()]).spawn().unwrap();
         let (id, mut most) = (run.id().unwrap(), 0.0);
-        // What it has used is shown until it is waited for, and its memory until it ends.
+        // Linux shows the processor time until the process is waited for, and the memory until it ends.
         while !process::has_ended(id) {
             most = process::peak_mib(id).unwrap_or(most).max(most);
             tokio::time::sleep(Duration::from_millis(2)).await;

@@ -1,4 +1,4 @@
-//! Points at which a test ends the process as `kill -9` does: around every commit.
+//! Points around every commit at which a test ends the process, as `kill -9` does.
 //!
 //! The environment variable `FAILPOINTS` says at which: `page_before_commit=3*off->return` at the fourth page,
 //! `page_before_commit=return(1001)` at the first of merchant 1001. Without the feature `failpoints` there are none.

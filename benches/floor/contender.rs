@@ -43,7 +43,7 @@ impl Contender {
     }
 }
 
-/// What the programs beside the daemon are told.
+/// The arguments of the programs that are compared with the daemon.
 #[derive(Debug, Args)]
 pub struct Work {
     #[arg(long)]

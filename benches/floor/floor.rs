@@ -1,4 +1,4 @@
-//! Nothing but the work: a page is read, those of its orders are looked up, and what differs is written in one statement.
+//! The work alone: read a page, look up its orders, and write the ones that differ in one statement.
 
 use std::collections::HashMap;
 

@@ -18,7 +18,7 @@ const FROM: usize = 10_000;
 /// What an order, or a small store, may cost at the largest size beside that of [`FROM`].
 const STRAIGHT: f64 = 1.3;
 
-/// What a run may cost in a table that is full of others' orders.
+/// The cost limit of a run in a table with orders of other merchants.
 const BESIDE: f64 = 1.2;
 
 /// Of one store with a thousand orders, and ten times as many, and so on up to `most`; and of up to a tenth as many

@@ -56,7 +56,7 @@ struct Args {
     /// How the costs grow instead: from a thousand orders of one store up to so many, and from one store to a tenth of it.
     #[arg(long, value_name = "ORDERS")]
     growth: Option<usize>,
-    /// What it costs that the table holds so many orders of others, instead.
+    /// Measure instead the cost beside this many orders of other merchants.
     #[arg(long, value_name = "ORDERS", conflicts_with = "growth")]
     beside: Option<u64>,
     /// Of the server that is started: as a rule the one that its packages build, which has lz4.
@@ -70,7 +70,7 @@ struct Args {
     bench: bool,
 }
 
-/// What this program is when it is started by itself.
+/// The role of this process, when the benchmark starts it.
 #[derive(Subcommand)]
 enum Role {
     /// The Salla that is asked.

@@ -52,7 +52,7 @@ impl Shape {
     }
 }
 
-/// What of it is news.
+/// The share of changed orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum News {
     All,

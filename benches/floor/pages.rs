@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// As the programs ask for them.
 pub const PAGE_SIZE: usize = 50;
 
-/// A list of more than 20,000 is none to the daemon.
+/// The daemon refuses a list with more pages.
 const MOST_PAGES: usize = 19_000;
 
 /// Rows a page, of a store with so many orders.
@@ -30,7 +30,7 @@ const GOODS: [&str; 6] = [
 ];
 const CITIES: [&str; 5] = ["الرياض", "جدة", "الدمام", "أبها", "المدينة المنورة"];
 
-/// A store's pages, before and after some of its orders changed.
+/// The pages of a merchant, before and after some of its orders changed.
 pub struct Pages {
     pub before: Vec<Bytes>,
     pub after: Vec<Bytes>,
@@ -50,7 +50,7 @@ impl Pages {
     }
 }
 
-/// In the order of Salla's list, in which what changes last comes last.
+/// In the order of the list: the last changed order comes last.
 fn pages(shop: &mut Shop) -> Vec<Bytes> {
     shop.orders.sort_by_key(|order| (order.updated_at, order.id));
     let (total, size) = (shop.orders.len(), page_size(shop.orders.len()));

@@ -43,7 +43,7 @@ impl Bench {
         bench
     }
 
-    /// What a process has: connections of its own.
+    /// The connections of one process.
     pub async fn store(&self) -> Store {
         Store::connect(&self.url.clone().into(), SCHEMA, 2, Duration::from_secs(60)).await.unwrap()
     }

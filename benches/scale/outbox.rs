@@ -45,7 +45,7 @@ pub async fn after_ten_nights(bench: &Bench, merchants: u64, table: &mut Table) 
     table.times("the gauges, ten nights of events waiting", took, READ);
 }
 
-/// What a relay does between the requests.
+/// The work of a relay between its requests.
 pub async fn deliver(store: &Store) {
     let taken = store.take(AT_ONCE).await.unwrap();
     assert!(!taken.is_empty());

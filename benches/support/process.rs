@@ -1,4 +1,4 @@
-//! What a process has used, as Linux shows it.
+//! The processor time and memory of a process, from Linux.
 
 #![allow(dead_code, reason = "each benchmark looks at what it needs")]
 

@@ -169,7 +169,7 @@ impl Table {
         self.content_hash.then(|| format!("{}_clear_stale_content_hash", self.name))
     }
 
-    /// The names of its unique indexes.
+    /// The names of the unique indexes.
     pub fn unique_indexes(&self) -> impl Iterator<Item = &str> {
         self.indexes.iter().filter_map(|(_, sql)| sql.strip_prefix("CREATE UNIQUE INDEX ")?.split(' ').next())
     }

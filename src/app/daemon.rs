@@ -154,7 +154,7 @@ fn api(
 /// The register, which refuses tokens of other stores.
 type Register = OwnerCheckedRegister<Vault<Store>, UserInfo>;
 
-/// What the handlers of the register and of Salla's events need.
+/// The state of the handlers for merchants and app events.
 fn onboarding(config: &Config, services: &Services) -> anyhow::Result<Arc<Onboarding<Register>>> {
     Ok(Arc::new(Onboarding {
         register: OwnerCheckedRegister::new(services.vault.clone(), Arc::new(UserInfo::new(&config.salla)?)),

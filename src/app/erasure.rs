@@ -75,7 +75,7 @@ async fn redact_all<R: ApiResource + Stored>(store: &Store, privacy: &Privacy) -
     for merchant in store.holders::<R>().await? {
         let erased = store.erased_customers(merchant).await?;
         if privacy.keeps_all() {
-            // What cannot be read is not to be lost.
+            // An unreadable payload must not be lost.
             for customer in erased {
                 rewritten += erase_from::<R>(store, privacy, merchant, customer).await?.map_or(0, |(_, count)| count);
             }

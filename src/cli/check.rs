@@ -153,7 +153,7 @@ async fn schedule(config: &Config, store: &Store) -> Result<String, String> {
     told.await.map_err(|error: TargetError| error.to_string())
 }
 
-/// What others are told and shown, where they are.
+/// Checks the publication, the slot and the event receiver, if they are configured.
 async fn hand_over(config: &Config, store: &Store, report: &mut Report) {
     let cdc = &config.cdc;
     if !cdc.publication.is_empty() {
@@ -174,7 +174,7 @@ async fn hand_over(config: &Config, store: &Store, report: &mut Report) {
     }
 }
 
-/// Who is left out of sweeps, and why; that is as it should be, and worth a word. Who needs a hand is named.
+/// Lists merchants that sweeps do not cover, and fails for those that need attention.
 async fn register(store: &Store) -> Result<String, String> {
     let merchants = store.merchants().await.map_err(|error| error.to_string())?;
     let of = |state| merchants.iter().filter(|merchant| merchant.state == state).count();

@@ -1,6 +1,6 @@
 //! The command line: what can be asked, and what the answer's exit code is.
 
-/// Prints a line on stdout. A reader that has gone away (`| head`) is no error.
+/// Prints a line on stdout. A closed reader (`| head`) does not cause an error.
 macro_rules! say {
     ($($text:tt)*) => {{
         use std::io::Write as _;

@@ -72,7 +72,7 @@ async fn rerun<L: RunStore, R: MerchantRegistry>(
             dashboard.api.wake.notify_one();
             id
         }
-        // What was wanted is on its way.
+        // The requested run is queued or running already.
         EnqueueOutcome::Active(id) => id,
         EnqueueOutcome::KeyTaken | EnqueueOutcome::UnknownMerchant => {
             return Err(PageError::not_found(format!("no merchant {merchant} is registered")));

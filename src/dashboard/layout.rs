@@ -66,7 +66,7 @@ pub fn bare(title: &str, again: Again, body: &Markup) -> Markup {
     }
 }
 
-/// Why there is no page.
+/// An error page.
 pub fn told(status: StatusCode, detail: &str) -> Markup {
     bare(
         status.canonical_reason().unwrap_or("Error"),

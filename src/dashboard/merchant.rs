@@ -23,7 +23,7 @@ use crate::{
 const A_PAGE: usize = 20;
 const REFRESH: u32 = 10;
 
-/// Which of its runs.
+/// Selects a page of runs.
 #[derive(Debug, Default, Deserialize)]
 pub struct Which {
     before: Option<RunId>,

@@ -65,13 +65,13 @@ impl<L, R> Clone for DashboardState<L, R> {
 #[derive(Debug, Clone)]
 struct Visitor {
     actor: Actor,
-    /// Whether they may change something, too.
+    /// Whether the visitor may also change data.
     operates: bool,
     /// In the forms of their pages; `None`: they come without a session, and no other site can make them come so.
     form_key: Option<String>,
 }
 
-/// A page, or why there is none.
+/// A page, or an error page.
 type Page = Result<Response, PageError>;
 
 /// People wait no longer.
@@ -113,7 +113,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
 
-/// An error is a page, too.
+/// Errors are pages as well.
 async fn headers(mut response: Response) -> Response {
     if response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
         response.extensions_mut().insert(problem::Shown);
@@ -204,7 +204,7 @@ impl Visitor {
     }
 }
 
-/// Why there is no page.
+/// An error page.
 #[derive(Debug)]
 enum PageError {
     /// The visitor is not signed in. After signing in, the browser goes there.

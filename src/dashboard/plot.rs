@@ -18,7 +18,7 @@ struct Bar {
     at: DateTime<Utc>,
     /// From the ground up, each with its class.
     parts: Vec<(&'static str, f64)>,
-    /// What it says when it is pointed at.
+    /// The tooltip.
     title: String,
     skipped: bool,
 }
@@ -79,7 +79,7 @@ fn draw(title: &str, bars: &[Bar], clock: Clock, label: impl Fn(f64) -> String) 
                 @let middle = LEFT + (index as f64 + 0.5) * step;
                 g {
                     title { (bar.title) @if bar.skipped { " (skipped)" } }
-                    // So that a low bar can be pointed at, too.
+                    // So that the tooltip of a low bar can be reached.
                     rect x=(fixed(middle - step / 2.0)) y=(TOP) width=(fixed(step)) height=(room) fill="transparent" {}
                     @if bar.skipped {
                         rect.gap x=(fixed(middle - wide / 2.0)) y=(fixed(ground - 8.0)) width=(fixed(wide)) height="8" {}
@@ -87,7 +87,7 @@ fn draw(title: &str, bars: &[Bar], clock: Clock, label: impl Fn(f64) -> String) 
                     @for (index, (class, value)) in bar.parts.iter().enumerate() {
                         @let below: f64 = bar.parts[..index].iter().map(|(_, value)| value).sum();
                         @if *value > 0.0 {
-                            // What is there is seen, however little it is.
+                            // A small value stays visible.
                             @let high = scale(*value).max(1.5);
                             rect class=(class) x=(fixed(middle - wide / 2.0)) y=(fixed(ground - scale(below) - high)) width=(fixed(wide)) height=(fixed(high)) {}
                         }

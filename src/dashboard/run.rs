@@ -132,7 +132,7 @@ fn guarantees(run: &Run, clock: Clock) -> Markup {
     }
 }
 
-/// What is certain once a kind of record has been gone through.
+/// The guarantee after a kind of record was read.
 fn guarantee(status: RunStatus, listing: Option<Listing>, resource: Option<Resource>) -> &'static str {
     match (status, listing) {
         (RunStatus::Queued | RunStatus::Running, _) => "none yet; the run has not ended.",

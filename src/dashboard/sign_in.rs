@@ -105,7 +105,7 @@ pub async fn out<L: RunStore + Overview, R: MerchantRegistry>(
     Ok(([(header::SET_COOKIE, session::end(&headers))], Redirect::to(SIGN_IN)).into_response())
 }
 
-/// An address of ours, whatever was asked for.
+/// A local path; `/` for any other address.
 fn local(then: &str) -> &str {
     let is_plain = then.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     let ours = then.starts_with('/') && !then.starts_with("//") && is_plain;

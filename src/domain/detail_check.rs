@@ -21,7 +21,7 @@ pub struct Summary {
 pub struct LastDetailCheck {
     /// What the list's row hashed to.
     pub summary: Fingerprint,
-    /// What our copy was like afterwards. Another writer may have changed it since.
+    /// The content hash of the stored record at that time. Another writer may have changed it since.
     pub held: Fingerprint,
     /// When that was.
     pub checked_at: DateTime<Utc>,

@@ -51,7 +51,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// `discrepancy`, found at `found_at`. A clock of Salla's that is ahead makes nothing negative.
+    /// `discrepancy`, found at `found_at`. A clock of Salla that is ahead gives no negative delay.
     #[must_use]
     pub fn new(discrepancy: Discrepancy, found_at: DateTime<Utc>) -> Self {
         let late = discrepancy.remote_updated_at.map(|remote| (found_at - remote).num_seconds());

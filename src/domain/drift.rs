@@ -79,8 +79,7 @@ pub struct Tally {
     pub lateness: Lateness,
 }
 
-/// What runs found of one merchant over a period. A dry run does not count, and a record that several runs
-/// found wrong in the same version of Salla's counts once.
+/// The drift of one merchant over a period. Dry runs do not count. A version that several runs found counts once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Drift {
     /// The merchant.
@@ -106,7 +105,7 @@ pub struct Drift {
     pub failed: u64,
     /// How often each column differed, among the stale.
     pub fields: BTreeMap<String, u64>,
-    /// How many of Salla's webhooks must have been lost, by the event's name.
+    /// The number of lost webhooks by event.
     pub lost_webhooks: BTreeMap<String, u64>,
     /// How late the missing and the stale were corrected.
     pub lateness: Lateness,

@@ -1,7 +1,7 @@
-//! What Salla's app events say of a store's installation, in whichever order they arrive.
+//! The state of an installation from app events, which arrive in any order.
 //!
-//! An event carries no number, only the second at which it was made, in a zone that is not said: such stamps are
-//! compared with each other and with no clock of ours. What is older than the event that it would undo is not news.
+//! An event has no number, only a time in seconds in an unknown zone. Such stamps are compared with each other only. An
+//! event that is older than the one that it would undo has no effect.
 
 use chrono::{DateTime, Utc};
 
@@ -44,7 +44,7 @@ impl Installation {
         let contradicted_by = match notice {
             AppEventKind::Authorized | AppEventKind::Uninstalled => [self.app, None],
             AppEventKind::SubscriptionBegan => [self.subscription, None],
-            // What an earlier installation had does not end the present one.
+            // An event of an earlier installation does not end the present one.
             AppEventKind::SubscriptionEnded => [self.subscription, self.app],
             AppEventKind::TrialBegan => [self.trial, self.subscription],
             AppEventKind::TrialEnded => [self.trial, self.app],
@@ -69,7 +69,7 @@ impl Installation {
         true
     }
 
-    /// What an event that was heard changes about the merchant, beside its tokens.
+    /// The change that a received event makes to the merchant, beside its tokens.
     #[must_use]
     pub fn change(&self, notice: AppEventKind) -> Option<Transition> {
         match notice {

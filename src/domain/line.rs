@@ -2,8 +2,8 @@
 
 use rust_decimal::Decimal;
 
-/// What was ordered. Salla leaves most of its fields out now and then, so all but the id are optional. It is about goods
-/// and of no person: what a customer wrote on a line is not kept.
+/// An item of an order. Salla omits most fields at times, so all but the id are optional. Notes of the customer are not
+/// stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// Salla's id of the line.

@@ -113,7 +113,7 @@ pub struct MerchantStatus {
     paused: bool,
 }
 
-/// What can happen to a merchant that is registered, beside new tokens.
+/// The transitions of a registered merchant, beside new tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transition {
     /// A person leaves it out of sweeps.
@@ -160,7 +160,7 @@ impl MerchantStatus {
         if self.paused && self.beneath != MerchantState::Uninstalled { MerchantState::Paused } else { self.beneath }
     }
 
-    /// What a person's pause covers; `None`: there is no pause.
+    /// The state behind a pause; `None` without a pause.
     #[must_use]
     pub fn state_before_pause(self) -> Option<MerchantState> {
         self.paused.then_some(self.beneath)

@@ -1,5 +1,5 @@
-//! The business, pure: what a merchant, an order, a window and a run are, and what it means for a
-//! local row to be missing or stale. No I/O, no clock, no database, no shape of Salla's.
+//! The business rules: merchants, records, windows, runs, and when a stored record is missing or stale. Pure: no I/O,
+//! no clock, no database, and no JSON of Salla.
 
 mod assess;
 mod budget;

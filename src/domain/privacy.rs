@@ -7,9 +7,9 @@ words! {
     CustomerFields ("amount of customer fields") {
         /// All of it.
         Full = "full",
-        /// What customers are like, and pseudonyms of how they are reached; no name.
+        /// No names; pseudonyms for email and mobile number; impersonal fields.
         Pseudonymous = "pseudonymous",
-        /// Salla's id and the dates, and of an order no data of its customer.
+        /// Salla's id and the dates only; orders without customer data.
         None = "none",
     }
 }

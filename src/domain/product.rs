@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use super::record::{SallaRecord, columns};
 
 columns! {
-    /// The columns of a product. What a variant of it has of its own is in the payload.
+    /// The columns of a product. Variants are in the payload only.
     ProductColumns of Products {
         /// In the store's language.
         name: String,
@@ -17,11 +17,11 @@ columns! {
         status: String,
         /// ISO 4217, of the three amounts.
         currency: String,
-        /// What it costs, exact.
+        /// The price, exact.
         price_amount: Decimal,
-        /// What it costs while it is on sale, exact.
+        /// The sale price, exact.
         sale_price_amount: Decimal,
-        /// What it costs the merchant, exact.
+        /// The cost for the merchant, exact.
         cost_amount: Decimal,
         /// In stock, of all its variants; absent where that is not counted.
         quantity: i64,

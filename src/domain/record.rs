@@ -1,4 +1,4 @@
-//! What every kind of record that is reconciled has in common.
+//! The common part of every kind of record.
 
 use std::{fmt, sync::OnceLock};
 
@@ -34,7 +34,7 @@ pub trait Record: Send + Sync + 'static {
 
     /// What `payload` hashes to.
     fn fingerprint(&self) -> Fingerprint {
-        // Who has not asked whether it can be hashed has a payload that never changes its spelling.
+        // Without this check, the payload would keep its spelling forever.
         self.hash().unwrap_or_else(|_| Fingerprint::of_text(self.payload()))
     }
 
@@ -57,7 +57,7 @@ pub trait Columns: fmt::Debug + Clone + PartialEq + Send + Sync + 'static {
     fn differing(&self, other: &Self) -> Vec<&'static str>;
 }
 
-/// A record as Salla has it, with columns of its kind.
+/// A record of Salla with the columns of its kind.
 #[derive(Debug, Clone)]
 pub struct SallaRecord<C> {
     /// Salla's id.
@@ -155,7 +155,7 @@ impl Canonical for Option<DateTime<Utc>> {
     }
 }
 
-/// The columns of a kind of record. Salla leaves most of its fields out now and then, so all of them are optional.
+/// The columns of a kind of record. Salla omits most fields at times, so all of them are optional.
 macro_rules! columns {
     ($(#[$doc:meta])* $name:ident of $kind:ident { $($(#[$column_doc:meta])* $column:ident: $value:ty,)+ }) => {
         $(#[$doc])*

@@ -49,13 +49,13 @@ impl Resource {
 pub struct Resources(u32);
 
 impl Resources {
-    /// Whether there is none among them.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0 == 0
     }
 
-    /// These, or where there are none, `others`.
+    /// This set, or `others` if it is empty.
     #[must_use]
     pub fn or(self, others: Self) -> Self {
         if self.is_empty() { others } else { self }

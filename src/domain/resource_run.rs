@@ -1,4 +1,4 @@
-//! What a run does about one kind of record.
+//! The result of a run for one kind of record.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -86,8 +86,8 @@ impl ResourceRun {
         parts.iter().find_map(|part| part.listing)
     }
 
-    /// What a run has come to that has gone through all of its parts, and what kept it from coming to more: failed when
-    /// all of them have, partial when some have or left records out.
+    /// The status of a run after all kinds, with the first error: failed if all kinds failed; partial if some failed,
+    /// or left records out.
     #[must_use]
     pub fn outcome(parts: &[Self]) -> (RunStatus, Option<Failure>) {
         let error = parts.iter().find_map(|part| {

@@ -67,7 +67,7 @@ words! {
         NoToken = "no_token",
         /// The stored token cannot be decrypted.
         TokenDecryptionFailed = "token_decryption_failed",
-        /// What keeps the tokens does not answer.
+        /// The token store does not answer.
         TokenStoreUnavailable = "token_store_unavailable",
         /// Salla refuses the merchant's tokens for good.
         NeedsReauthorization = "needs_reauthorization",
@@ -133,7 +133,7 @@ pub struct Run {
     pub status: RunStatus,
     /// Who asked for it.
     pub trigger: Trigger,
-    /// How its records were found, those of its first kind; absent until it begins.
+    /// The listing of the first kind of record; absent until the run starts.
     pub listing: Option<Listing>,
     /// Nothing is written by it.
     pub dry_run: bool,
@@ -141,7 +141,7 @@ pub struct Run {
     pub window: Option<Window>,
     /// What it counted so far, of all kinds together.
     pub totals: Totals,
-    /// What it does about each kind of record, in this order; empty until it begins, unless the kinds were asked for.
+    /// The result of each kind of record; empty until the run starts, unless the request named the kinds.
     pub resource_results: Vec<ResourceRun>,
     /// Requests sent to Salla so far.
     pub requests: u64,

@@ -12,7 +12,7 @@ pub enum Scope {
         /// That instant.
         since: DateTime<Utc>,
     },
-    /// What was created on these days of the store's calendar, whenever it changed.
+    /// Records that were created on these days in the merchant's zone.
     Created {
         /// The first day; `None`: from the beginning.
         from: Option<NaiveDate>,
@@ -22,7 +22,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Everything, by the day of its creation.
+    /// All records, by day of creation.
     pub const EVERYTHING: Self = Self::Created { from: None, to: None };
 
     /// Whether a change can bring a record into the list that was not in it. Where it cannot, only new records

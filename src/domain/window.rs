@@ -1,4 +1,4 @@
-//! The span of Salla's changes that a run covers.
+//! The interval of changes that a run covers.
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -101,9 +101,9 @@ impl Window {
         if since < until { Ok(Self { since, until }) } else { Err(InvalidWindow { since, until }) }
     }
 
-    /// The watermark after this window was covered by a walk that began when Salla's clock showed
-    /// `observed_at`. It never moves back, and not over a gap: what Salla made visible late lies before the last
-    /// watermark, so the window must begin before it, too.
+    /// The watermark after a run over this window that began at `observed_at` of Salla's clock. It never moves back,
+    /// and never over a gap. Salla shows some changes late, before the last watermark, so the window must begin before
+    /// it.
     #[must_use]
     pub fn advance(
         &self,
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(plan(Covered::UpTo(at(-72))), at(-72) - TimeDelta::minutes(10));
     }
 
-    /// Nights that failed before the first that did not are made good for, too.
+    /// A first success also covers the failed nights before it.
     #[test]
     fn reaches_back_to_the_registration_when_nothing_ever_succeeded() {
         let plan = |registered| {

@@ -124,7 +124,7 @@ impl Access {
             )
             .into()),
             Rule::Tokens(_) => {
-                // Who sends none has not guessed.
+                // A request without a token is not a guess.
                 let given = bearer(headers).ok_or(Refused::NoToken)?;
                 let token = self.find(given, address)?.ok_or_else(unauthorized)?;
                 let needed = scope(method);

@@ -29,7 +29,7 @@ const SCHEME: &str = "token";
 const ALWAYS: [(&str, &str); 2] =
     [("500", "Internal error; the log has details"), ("503", "No answer in time, or not ready; try again")];
 
-/// What an operation behind a token may answer, too.
+/// Answers that every operation behind a token may give.
 const GUARDED: [(&str, &str); 3] = [
     ("401", "Missing or wrong bearer token"),
     ("403", "The token lacks the scope; or no token is configured, and the request does not come from this machine"),

@@ -94,7 +94,7 @@ pub fn caller_address(request: &Request) -> IpAddr {
     caller_network(peer.map_or(IpAddr::from([0, 0, 0, 0]), |ConnectInfo(peer)| peer.ip()))
 }
 
-/// The key of one caller. An IPv6 caller has all addresses of its /64.
+/// The key of one caller. An IPv6 caller owns a /64 network.
 pub fn caller_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

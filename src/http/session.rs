@@ -23,7 +23,7 @@ pub struct Session<'a> {
     pub id: String,
     /// When it ends by itself.
     pub until: DateTime<Utc>,
-    /// In the forms of its pages, which no page of another site can read.
+    /// A hidden field of the forms, which no other site can read.
     pub form_key: String,
 }
 

@@ -21,7 +21,7 @@ pub enum Proof {
     Given,
     /// It does not.
     Wrong,
-    /// There is no secret to know.
+    /// No secret is configured.
     NoSecret,
 }
 

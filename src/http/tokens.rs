@@ -33,7 +33,7 @@ impl Scope {
 /// A token, without itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// What its bearer is called.
+    /// The name in the audit.
     pub name: String,
     /// What it opens.
     pub scope: Scope,
@@ -87,7 +87,7 @@ impl Tokens {
         Ok(Self(tokens))
     }
 
-    /// Whether there is none.
+    /// Whether no token is configured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -112,7 +112,7 @@ pub async fn create<L: RunStore>(
     }
 }
 
-/// What is wrong with a body is told by the member it is wrong with.
+/// The message for an invalid body names the member.
 fn read(body: &[u8]) -> Result<Create, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let Object(read) =

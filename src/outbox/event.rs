@@ -14,8 +14,8 @@ pub const MEDIA_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 /// What a run's type begins with; its status follows.
 const TYPE: &str = "salla-reconciler.run";
 
-/// The attributes of the `CloudEvents` specification, and of its extension `partitionkey`: events with the same key are
-/// in order.
+/// The attributes of the `CloudEvents` specification with the extension `partitionkey`. Events with one key are in
+/// order.
 #[derive(Debug, Serialize)]
 struct CloudEvent<'a> {
     specversion: &'static str,
@@ -32,10 +32,10 @@ struct CloudEvent<'a> {
     data: &'a RawValue,
 }
 
-/// The body of the event: the run as the API shows it, and what it is.
+/// The body of the event, with the run as the API shows it.
 ///
 /// # Errors
-/// When what is kept is no JSON object: somebody else has written it.
+/// When the stored run is not a JSON object, because another program wrote it.
 pub fn body(event: &OutboxEvent, merchant: MerchantId) -> Result<Vec<u8>, serde_json::Error> {
     let data: &RawValue = serde_json::from_str(&event.run)?;
     let run: serde_json::Map<String, Value> = serde_json::from_str(&event.run)?;

@@ -25,7 +25,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(900);
 /// Before a key in base64.
 const KEY_PREFIX: &str = "whsec_";
 
-/// What requests are signed with.
+/// The key of the signatures.
 pub struct SigningKey(Zeroizing<Vec<u8>>);
 
 impl SigningKey {

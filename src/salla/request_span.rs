@@ -41,7 +41,7 @@ pub fn answered(span: &Span, status: Option<StatusCode>, error: Option<&'static 
     }
 }
 
-/// One word for why there is no answer, or none that can be read.
+/// The cause of a missing or unreadable answer, as one word.
 pub fn kind_of(error: &Error) -> &'static str {
     match error {
         Error::Reqwest(error) => kind_of_transport(error),

@@ -27,7 +27,7 @@ pub struct Customer {
     pub updated_at: DateTime<Utc>,
     /// An index into the cities.
     pub city: usize,
-    /// What the customer has collected.
+    /// The points of the customer.
     pub points: i64,
 }
 

@@ -100,7 +100,7 @@ impl Gate {
     }
 
     pub(super) async fn wait(&self) {
-        // There are no permits: it ends by being closed.
+        // No permit is ever added: the wait ends when the semaphore is closed.
         let _closed = self.0.acquire().await;
     }
 }

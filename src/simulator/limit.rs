@@ -15,7 +15,7 @@ pub struct Limit {
     pub announces: Announces,
 }
 
-/// What a minute is.
+/// How the server counts a minute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LimitKind {
     /// One that begins with the first request after the last one.
@@ -66,7 +66,7 @@ impl Limit {
     }
 }
 
-/// What a store has spent.
+/// The requests of a store.
 #[derive(Debug, Default)]
 pub struct Meter {
     /// When the requests of the last minute came; `Sliding`.

@@ -54,7 +54,7 @@ pub fn amount(hundredths: i64, id: i64) -> Value {
 }
 
 impl Order {
-    /// The slug of its status.
+    /// The slug of the status.
     #[must_use]
     pub fn slug(&self) -> &'static str {
         STATUSES[self.status].0

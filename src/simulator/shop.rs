@@ -186,7 +186,7 @@ impl Shop {
         (&self.access_token, &self.refresh_token)
     }
 
-    /// An id of the store's, picked at random.
+    /// A random id of the store.
     pub fn any_id(&mut self) -> Option<i64> {
         let count = self.orders.len();
         (count > 0).then(|| self.orders[self.rng.random_range(0..count)].id)

@@ -87,7 +87,7 @@ pub struct World {
     pub limit: Option<Limit>,
     /// Requests for customers in ten minutes, whatever the store; beyond it 429.
     pub customers_limit: Option<usize>,
-    /// What the stores have spent of the limit of each.
+    /// The use of the limit of each store.
     meters: HashMap<i64, Meter>,
     /// The largest page, whatever size a request asks for.
     pub page_cap: usize,
@@ -117,7 +117,7 @@ pub struct World {
     pub seen: Vec<Seen>,
     /// Refreshes that succeeded.
     pub refreshes: usize,
-    /// What a good client never does: a broken limit, a refresh token used twice.
+    /// Violations of a client: an exceeded limit, a refresh token used twice.
     pub violations: Vec<String>,
     pub(super) issued: i64,
 }

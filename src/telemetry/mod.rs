@@ -62,7 +62,7 @@ pub const WARNINGS: &str = "warn,reqwest_retry=error";
 /// When the exporter cannot be built, or it was set up before.
 pub fn init(config: &Config, filter: &str) -> anyhow::Result<Telemetry> {
     let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(filter))?;
-    // Who did what is told whatever else is; the context of a line is its run.
+    // The audit is always logged. The context of a line is its run.
     let filter = filter.add_directive("audit=info".parse()?).add_directive(format!("{TARGET}=off").parse()?);
     let json = match config.log_format {
         LogFormat::Json => true,

@@ -21,10 +21,10 @@ use crate::reconcile::span::{RUN, TARGET};
 /// A collector that takes longer loses what it was sent.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Sends spans to `endpoint`, in batches, from a thread of its own.
+/// Sends spans to `endpoint` in batches, from a separate thread.
 ///
 /// # Errors
-/// When the endpoint is no address.
+/// When the endpoint is not an address.
 pub fn provider(endpoint: &str) -> anyhow::Result<SdkTracerProvider> {
     let exporter = SpanExporter::builder()
         .with_http()

@@ -30,10 +30,10 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-/// Why a text is no key ring. Says nothing of the keys themselves.
+/// Why a text is not a key ring. The message contains no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyRingError {
-    /// There is none.
+    /// The text is empty.
     #[error("no key is given")]
     Empty,
     /// Not `ID:BASE64`.
@@ -64,10 +64,10 @@ pub enum OpenError {
 }
 
 impl KeyRing {
-    /// Reads `ID:BASE64[,ID:BASE64…]`, or the same with an entry a line.
+    /// Reads `ID:BASE64[,ID:BASE64…]`, or the same with one entry per line.
     ///
     /// # Errors
-    /// When there is no key, or one cannot be read.
+    /// When the text is empty, or a key cannot be read.
     pub fn parse(text: &SecretString) -> Result<Self, KeyRingError> {
         let mut keys: Vec<(String, XChaCha20Poly1305)> = Vec::new();
         let entries = text.expose_secret().split([',', '\n']).map(str::trim);

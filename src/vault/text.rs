@@ -63,7 +63,7 @@ pub(super) fn decrypt(
     std::str::from_utf8(&plain).map(SecretString::from).map_err(|_| TextError::Shape)
 }
 
-/// What a sealed token is bound to.
+/// The context to which an encrypted token is bound.
 fn associated(merchant: MerchantId, kind: Kind) -> Vec<u8> {
     let kind = match kind {
         Kind::Access => "access_token",

@@ -27,20 +27,14 @@ async fn rotating_the_vault_key(engine: Engine) {
     site.set("VAULT__KEYS", &format!("{new},{KEYS}"));
     let rotated = site.run(&["keys", "rotate"]).await.exits(0).stdout;
     assert!(rotated.contains(r#"2 re-encrypted under "new", 0 were already, 0 cannot be read"#), "{rotated}");
-    assert!(
-        rotated.contains(r#"Tokens: 4 under "new", none under "test", which can be removed"#),
-        "{rotated}"
-    );
+    assert!(rotated.contains(r#"Tokens: 4 under "new", none under "test", which can be removed"#), "{rotated}");
     assert!(site.run(&["keys", "rotate"]).await.exits(0).stdout.contains("0 re-encrypted"));
     daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
     daemon.await_run("", |run| run["status"] == "succeeded").await;
     drop(daemon);
 
     let check = site.run(&["check"]).await.exits(0).stdout;
-    assert!(
-        check.contains(r#"can be read; 4 under "new", none under "test", which can be removed"#),
-        "{check}"
-    );
+    assert!(check.contains(r#"can be read; 4 under "new", none under "test", which can be removed"#), "{check}");
     site.set("VAULT__KEYS", &new);
     site.run(&["run"]).await.exits(0);
     assert!(site.run(&["check"]).await.exits(0).stdout.contains(r#"can be read; 4 under "new""#));
@@ -112,8 +106,14 @@ async fn a_key_that_is_missing_or_wrong_is_named(engine: Engine) {
     let (other, wrong) = (site.new_key("other").await, site.new_key("test").await);
     for (keys, words) in [
         (other.clone(), r#"merchant 1001 cannot be read: it is sealed under key "test", which is not in vault.keys"#),
-        (wrong.clone(), r#"merchant 1001 cannot be read: decryption with key "test" failed: the key was replaced under the same id"#),
-        (format!("{other},{wrong}"), r#"merchant 1001 cannot be read: decryption with key "test" failed: the key was replaced under the same id"#),
+        (
+            wrong.clone(),
+            r#"merchant 1001 cannot be read: decryption with key "test" failed: the key was replaced under the same id"#,
+        ),
+        (
+            format!("{other},{wrong}"),
+            r#"merchant 1001 cannot be read: decryption with key "test" failed: the key was replaced under the same id"#,
+        ),
     ] {
         site.set("VAULT__KEYS", &keys);
         let before = site.database.text("SELECT access_token || refresh_token FROM credentials").await;

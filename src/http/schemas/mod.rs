@@ -1,6 +1,6 @@
 //! The schemas of the application's terms in the document of the API. The domain knows nothing of OpenAPI.
 
-/// A struct whose schema is that of its description in this file.
+/// Uses the schema of the description in this module.
 macro_rules! described {
     ($($name:ident as $description:ident,)+) => {
         $(impl PartialSchema for $name {

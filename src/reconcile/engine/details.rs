@@ -66,10 +66,10 @@ impl<S, T> RunContext<'_, S, T> {
         Ok(())
     }
 
-    /// Reads records at their own addresses, some at a time; the answers come in the order of `ids`. `None`: gone.
+    /// Fetches records by id, several at a time. The results have the order of `ids`. `None`: the record is gone.
     ///
-    /// What is wrong with one of them is its own trouble. Where it is wrong with many in a row that nothing was wrong
-    /// with before, others tell whether it is the store's.
+    /// An error fails only its record. After several errors in a row for records that had none before, control records
+    /// show whether the merchant is affected.
     pub(super) async fn read_each<R>(
         &self,
         ids: &[i64],
@@ -119,7 +119,7 @@ impl<S, T> RunContext<'_, S, T> {
                     Err(error) => return Err(error.into()),
                 });
             }
-            // What is on its way is asked for again: it may hold what the next request waits for.
+            // Requests in flight are polled as well: they may hold a permit that the next request waits for.
             drop(answers);
             if let Some(error) = doubt {
                 let controls = readable.into_iter().chain(state.controls(ids));

@@ -163,8 +163,7 @@ impl ListReader {
     /// other pages.
     pub fn admit<R: Record>(&mut self, page: Page<R>) -> Result<Option<NewRecords<R>>, WalkError> {
         self.clock = page.served_at.map(|at| (at, Instant::now())).or(self.clock);
-        // A clock of Salla's that is ahead would make what just happened look settled, and leave a gap behind the
-        // watermark.
+        // With a clock of Salla that is ahead, new changes would look old, and a gap would stay behind the watermark.
         let served_at = page.served_at.map(|at| at.min(self.now).trunc_subsecs(0));
         self.cursor.observed_at = self.cursor.observed_at.or(served_at);
         if let Some(reason) = page.out_of_scope {
@@ -239,7 +238,7 @@ fn split_seen<R: Record>(page: Page<R>, marks: &[Option<u32>], ids: Seen) -> New
             }
             (Row::Summary(summary), None) => admitted.summaries.push(summary),
             (Row::Unreadable(bad), None) => admitted.unreadable.push(bad),
-            // What changed since it was met changes its summary, too, by the next night.
+            // A later change also changes the summary by the next night.
             (Row::Summary(_) | Row::Unreadable(_), Some(_)) => {}
         }
     }

@@ -134,7 +134,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// What has not happened yet reads 0: an increase from nothing at all is none to Prometheus.
+    /// Counters start at 0, because Prometheus does not see an increase from an absent series.
     fn begin_at_zero(&self) {
         for status in RunStatus::ALL.iter().filter(|status| status.is_end()) {
             for trigger in Trigger::ALL {
@@ -190,7 +190,7 @@ impl Metrics {
         self.throttled.inc_by(waited.as_secs_f64());
     }
 
-    /// Sets which of its `states` the circuit is in.
+    /// Sets the state of the circuit.
     pub fn circuit(&self, states: &[&str], present: &str) {
         for state in states {
             self.circuit.with_label_values(&[*state]).set(i64::from(*state == present));

@@ -57,7 +57,7 @@ pub enum Action {
     WebhookApply,
     /// A customer was erased.
     CustomerErase,
-    /// What is kept of customers was applied to all that is held.
+    /// The privacy setting was applied to all stored records.
     CustomersRedact,
     /// Tokens were re-encrypted.
     KeysRotate,

@@ -32,7 +32,7 @@ pub struct Cursor {
     pub resource: Resource,
     /// What has been committed so far, of all kinds: pages, and batches of single records.
     pub commits: u32,
-    /// What of it was committed before this kind was begun.
+    /// The totals that were committed before this kind started.
     pub commits_before: u32,
     /// What Salla's clock showed at the first answer.
     pub observed_at: Option<DateTime<Utc>>,
@@ -72,7 +72,7 @@ pub struct Claim {
     pub registered_at: DateTime<Utc>,
     /// For how long Salla still wants the store left alone.
     pub pause: Option<Duration>,
-    /// What another process has sent to the store within the last minute, as far as it said so.
+    /// Requests of another process for the merchant within the last minute, if known.
     pub spent: u32,
     /// Whether earlier runs could not read or write any of the merchant's records.
     pub has_failed_records: bool,

@@ -63,7 +63,7 @@ pub enum CredentialError {
         /// Which key, and what is wrong.
         reason: String,
     },
-    /// What opens or seals it does not answer.
+    /// The token backend does not answer.
     #[error("{reason}")]
     Unavailable {
         /// Who does not answer, and why.
@@ -90,7 +90,7 @@ pub enum CredentialError {
 /// Salla revokes both tokens when a refresh token is used twice, so a refresh is begun by the process that
 /// wins [`begin_refresh`](Self::begin_refresh), sent once, and its result saved at once.
 pub trait CredentialStore<T = SecretString>: Send + Sync + 'static {
-    /// The merchant's tokens; `None` when there are none.
+    /// The tokens of the merchant; `None` without tokens.
     fn load(
         &self,
         merchant: MerchantId,

@@ -31,7 +31,7 @@ impl Tokens {
     /// Tokens that can be sent.
     ///
     /// # Errors
-    /// When one of them is empty, not of visible ASCII, or longer than 8 KiB, or the end is no time of ours.
+    /// When a token is empty, not visible ASCII, or longer than 8 KiB, or the expiry is out of range.
     pub fn new(
         access: SecretString,
         refresh: Option<SecretString>,

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use super::TargetError;
 use crate::domain::{MerchantId, RunId};
 
-/// An event that this process is to deliver: the oldest of its merchant's.
+/// An event to deliver: the oldest one of its merchant.
 #[derive(Debug, Clone)]
 pub struct PendingDelivery {
     /// Its place in the outbox; `None`: another process has delivered all that the merchant had.
@@ -36,8 +36,7 @@ pub struct Backlog {
     pub pending: u64,
     /// When the oldest of them came to be.
     pub oldest: Option<chrono::DateTime<chrono::Utc>>,
-    /// By how many bytes of the log the replication slot's consumer lags behind; `None`: no slot is asked for, or
-    /// there is none of its name.
+    /// Bytes of WAL that the consumer of the slot has not confirmed; `None` without such a slot.
     pub replication_slot_lag_bytes: Option<u64>,
 }
 

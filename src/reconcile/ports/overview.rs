@@ -20,18 +20,18 @@ pub struct SweepSummary {
     pub started_at: DateTime<Utc>,
     /// From then to the last run's end; `None`: some have not ended.
     pub took: Option<Duration>,
-    /// How many of its runs stand so, and what they counted; empty where that is not known any more.
+    /// Number of runs by status, with their totals; empty if they were removed.
     pub runs: Vec<(RunStatus, u64, Totals)>,
 }
 
 impl SweepSummary {
-    /// How many of its runs stand so.
+    /// The number of runs with this status.
     #[must_use]
     pub fn count(&self, status: RunStatus) -> u64 {
         self.runs.iter().filter(|(at, ..)| *at == status).map(|(_, runs, _)| runs).sum()
     }
 
-    /// How many of its runs have ended.
+    /// The number of ended runs.
     #[must_use]
     pub fn ended(&self) -> u64 {
         self.runs.iter().filter(|(at, ..)| at.is_end()).map(|(_, runs, _)| runs).sum()

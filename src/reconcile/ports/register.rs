@@ -50,7 +50,7 @@ pub struct MerchantFilter {
     pub limit: u64,
 }
 
-/// An app event of Salla's that changes something.
+/// An app event that changes a merchant.
 #[derive(Debug, Clone)]
 pub struct AppEvent<T = SecretString> {
     /// SHA-256 of the body as it came, in hex: the events carry no number.
@@ -59,7 +59,7 @@ pub struct AppEvent<T = SecretString> {
     pub name: &'static str,
     /// The merchant.
     pub merchant: MerchantId,
-    /// Salla's stamp, to be compared with other stamps of Salla's.
+    /// The stamp of the event, to be compared with other stamps of Salla only.
     pub made: Option<DateTime<Utc>>,
     /// What it tells.
     pub notice: AppEventKind,
@@ -81,7 +81,7 @@ pub enum ParsedWebhook {
     },
 }
 
-/// The body of a webhook is none.
+/// The body of a webhook cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct UnreadableEvent {

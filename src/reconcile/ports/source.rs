@@ -24,7 +24,7 @@ pub struct MerchantContext<'a> {
 pub struct PageRequest<'a> {
     /// The merchant whose list it is.
     pub whose: MerchantContext<'a>,
-    /// What the list is to hold.
+    /// The records that the list must contain.
     pub scope: Scope,
     /// Counted from 1.
     pub number: u32,
@@ -54,7 +54,7 @@ pub struct Page<R> {
 /// A row, with what the walk goes by.
 #[derive(Debug)]
 pub struct Listed<R> {
-    /// What the walk goes by.
+    /// The input of the walk.
     pub key: RowKey,
     /// What it holds.
     pub row: Row<R>,

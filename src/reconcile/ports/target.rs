@@ -24,7 +24,7 @@ pub struct PlannedWrite<R: Record> {
     pub record: R,
     /// What to do.
     pub verdict: Verdict,
-    /// What was held of it when it was assessed.
+    /// The stored version when the record was assessed.
     pub held: Option<StoredRecord<R>>,
     /// The run has counted it before: it is written if it is newer, and not counted again.
     pub repeat: bool,
@@ -35,7 +35,7 @@ pub struct PlannedWrite<R: Record> {
 pub struct DetailCheckResult {
     /// What the list says about it.
     pub summary: Summary,
-    /// What our copy hashes to once this page is committed.
+    /// The content hash of the stored record after this commit.
     pub held: Fingerprint,
 }
 
@@ -63,7 +63,7 @@ pub struct Batch<R: Record> {
     pub seen: Seen,
     /// The latest stamp that Salla's clock can have made by now. A stored version that is later is not newer.
     pub latest: Option<DateTime<Utc>>,
-    /// When Salla was first asked for any of it. What another writer has marked as gone since then is gone.
+    /// The time of the first request for these records. A deletion that another writer marked since then stays.
     pub asked_at: Instant,
 }
 
@@ -132,7 +132,7 @@ pub struct Committed {
 /// What ought to be listed.
 #[derive(Debug, Clone, Copy)]
 pub enum ExpectedRecords {
-    /// What by its own time stamp was last changed at or after the first instant, and before the second.
+    /// Records whose time stamp is at or after the first instant, and before the second.
     ChangedSince(DateTime<Utc>, DateTime<Utc>),
     /// What was created before an instant, or it is not known when.
     CreatedBefore(DateTime<Utc>),
@@ -239,7 +239,7 @@ pub enum TargetError {
 }
 
 impl TargetError {
-    /// What those are told who do not see the log: nothing in the database's words, which may hold anything.
+    /// The message for callers of the API: without the words of the database, which may quote values.
     #[must_use]
     pub fn told(&self) -> &'static str {
         match self {

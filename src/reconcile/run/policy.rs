@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// What a run's end is to be.
+/// How a run ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disposition {
     /// End the run as failed; its window is covered by the next.
@@ -40,7 +40,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(120);
 /// Those that wait for what Salla permits an address come back within this time of each other.
 const AFTER_ADDRESS_LIMIT: Duration = Duration::from_secs(60);
 
-/// What keeps the tokens is asked again after once to twice so long: other runs' tokens may be at hand meanwhile.
+/// The token store is asked again after once to twice this time. Tokens of other runs may be cached meanwhile.
 const AFTER_KEEPER_TROUBLE: Duration = Duration::from_secs(30);
 
 /// A database that went away has to start, or another to take its place.

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// What is left on record is not worth more of a shutdown's time than this.
+/// The time limit for the last write during a shutdown.
 const LEAVING: Duration = Duration::from_secs(2);
 
 /// So long a run waits to be given back to a database that is away.

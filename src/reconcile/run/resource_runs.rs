@@ -75,8 +75,7 @@ pub fn settle(progress: &mut RunProgress, ended: Result<usize, Failure>) -> Resu
     Ok(())
 }
 
-/// What another run has to do that takes up the rest of this one, which has not gone through all of its parts. It counts
-/// again.
+/// The request for a run that continues this one. Its totals start again.
 pub fn rest(progress: &RunProgress) -> Vec<ResourceRun> {
     let restarted = |(number, part): (usize, &ResourceRun)| ResourceRun {
         status: if number < progress.at { part.status } else { RunStatus::Queued },

@@ -50,11 +50,11 @@ pub struct Runner<S, T> {
     pub longest_pause: Duration,
     /// A run of the daemon that went on for so long makes way where others wait.
     pub slice: Duration,
-    /// What becomes of runs when the process is stopped.
+    /// What the process does with its runs when it stops.
     pub on_stop: OnStop,
 }
 
-/// What becomes of a run when its process is stopped.
+/// What the process does with a run when it stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnStop {
     /// It goes back into the queue, at its cursor: for the daemon.
@@ -125,7 +125,7 @@ where
             None => ResourceRun::outcome(&progress.parts),
             Some(Disposition::Fail(failure)) => (RunStatus::Failed, Some(failure)),
             Some(Disposition::Reschedule(failure, pause)) => {
-                // In the foreground there may be no worker that would claim it.
+                // In the foreground, no worker may exist that claims it.
                 let wait = Wait { reason: WaitReason::RateLimited, message: failure.message.clone() };
                 let parts = resource_runs::rest(&progress);
                 again = (self.on_stop == OnStop::GiveBack).then_some(Again { pause, parts, wait });

@@ -62,7 +62,7 @@ const SETTLING: TimeDelta = TimeDelta::seconds(60);
 /// When each record was last seen, by the number of the pass. Memory: some twenty bytes a record.
 pub type SeenIds = HashMap<i64, u32>;
 
-/// The state of a walk over one list. It survives the process, as part of the run's cursor.
+/// The state of a walk over one list. It is stored in the cursor of the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListWalk {
     stage: Phase,

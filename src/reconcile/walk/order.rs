@@ -12,9 +12,9 @@ const ENOUGH: u32 = 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
-    /// What is new comes last.
+    /// New records come last.
     Ascending,
-    /// What is new comes first.
+    /// New records come first.
     Descending,
 }
 

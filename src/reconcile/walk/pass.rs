@@ -10,7 +10,7 @@ use crate::domain::Fingerprint;
 /// A list that really contains a record twice is read this many times, with different page sizes, before it is believed.
 const READINGS_WITH_REPEATS: usize = 3;
 
-/// What a reading has shown so far.
+/// The evidence of a reading so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanInProgress {
     /// Different records.
@@ -46,8 +46,7 @@ pub struct CompletedScan {
     page_rows: usize,
     /// How many rows there were when it ended.
     total: Option<u64>,
-    /// What its rows were, in their order; `None`: it was no reading from end to end, or the server's account of the
-    /// list changed meanwhile.
+    /// A digest of the rows in their order; `None` if the reading was not complete, or `total` changed during it.
     sequence: Option<u64>,
 }
 

@@ -192,8 +192,8 @@ fn records_with_one_stamp_are_all_read() {
     assert!(ended >= 30, "{ended}");
 }
 
-/// A row that an order placed at the front pushes onto the next page is no record that is listed twice: it must not
-/// make up for one that is lost when the other is deleted.
+/// A new order at the front pushes a row to the next page. This repeat must not hide a record that is lost when another
+/// one is deleted.
 #[test]
 fn a_row_that_is_pushed_on_does_not_hide_one_that_is_lost() {
     let mut list: Vec<i64> = (1..=180).rev().collect();

@@ -17,8 +17,8 @@ use crate::{
     },
 };
 
-/// The events that are known by name. Who cancels a subscription has paid to its end, of which another event tells;
-/// and what an update of the app brings is in the authorization that comes with it.
+/// The known events. A cancelled subscription stays paid until its end, which another event reports. An update of the
+/// app comes with an authorization.
 const KNOWN: [(&str, Option<AppEventKind>); 11] = [
     ("app.store.authorize", Some(AppEventKind::Authorized)),
     ("app.uninstalled", Some(AppEventKind::Uninstalled)),

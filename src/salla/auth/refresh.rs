@@ -28,7 +28,7 @@ use crate::{
     ttl_map::TtlMap,
 };
 
-/// A token is renewed when it ends sooner than this, or within the last quarter of its life.
+/// A token is refreshed if it expires sooner than this, or in the last quarter of its lifetime.
 pub(in crate::salla) const RENEW_AHEAD: TimeDelta = TimeDelta::days(1);
 
 /// How long another's refresh is waited for, and how often its result is looked for.
@@ -88,8 +88,8 @@ impl<C: CredentialStore> Auth<C> {
         self.refreshes.wait().await;
     }
 
-    /// The merchant's token, renewed ahead of its end where that works; where it does not, the old one
-    /// is used while it lasts.
+    /// The token of the merchant, refreshed ahead of its expiry. If the refresh fails, the old token is used until it
+    /// expires.
     pub async fn credentials(&self, merchant: MerchantId) -> Result<Credentials, SourceError> {
         if let Some(known) = self.known.get(&merchant, Duration::ZERO) {
             return Ok(known);
@@ -207,7 +207,8 @@ impl<C: CredentialStore> Auth<C> {
             Refresh::Renewed(tokens) => {
                 let tokens = Tokens { owner_confirmed: stale.tokens.owner_confirmed, ..tokens };
                 let save = || self.store.complete_refresh(merchant, version, &tokens);
-                // They are nowhere else, and a mark that another process has doubted meanwhile is no obstacle.
+                // The tokens are in no other place. A mark that another process changed meanwhile does not prevent the
+                // write.
                 persist(merchant, "new tokens", None, save).await?;
                 tracing::info!(merchant.id = merchant.0, "token renewed");
                 self.require_owner(merchant, version + 1, &tokens).await?;

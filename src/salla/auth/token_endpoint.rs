@@ -168,7 +168,7 @@ fn outcome(status: StatusCode, body: &str, sent: &[&str], retry_after: Option<Du
     }
 }
 
-/// The answer's tokens: both, or it is none.
+/// Both tokens of the answer, or `None`.
 fn tokens(body: &str, now: DateTime<Utc>) -> Option<Tokens> {
     granted(body, now).filter(|tokens| tokens.refresh.is_some())
 }

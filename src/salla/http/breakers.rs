@@ -1,8 +1,7 @@
-//! When to leave a Salla alone that is down, or one of its stores. Pure: the clock is handed in.
+//! The circuit breakers for Salla and for each merchant. Pure: the clock is an argument.
 //!
-//! A circuit opens after so many failures in a row: a store's after its own, the host's after those of several
-//! stores, for one store's trouble is its own. Open, it lets one request through now and then, the probe, and
-//! closes when a probe is answered.
+//! A circuit opens after several failures in a row. The circuit of the host needs failures of several merchants. An
+//! open circuit lets single requests through as probes, and closes when a probe is answered.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::domain::MerchantId;
 
-/// Failures in a row, without any answer that is none, before Salla counts as down.
+/// Failures in a row, without an answer in between, until Salla counts as down.
 const FAILURES: u32 = 10;
 /// Of at least so many stores.
 const STORES: usize = 3;
@@ -188,7 +187,7 @@ impl Breakers {
     pub fn succeeded(&mut self, merchant: MerchantId, now: Instant) {
         self.last_answer = Some(now);
         if self.host.state != State::Closed {
-            // What the stores suffered was the host's trouble.
+            // The host caused the failures of the merchants.
             self.stores.clear();
         }
         self.stores.remove(&merchant);

@@ -28,7 +28,7 @@ pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A store that has not answered for this long, while others were answered, fails its run.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
-/// What a request that failed does next.
+/// The next step after a failed request.
 #[derive(Debug)]
 pub enum AfterFailure {
     /// It is sent again; it waits for Salla, or for another request's probe.
@@ -37,7 +37,7 @@ pub enum AfterFailure {
     GiveUp(SourceError),
 }
 
-/// What a request does that finds the circuit open.
+/// What a request does while the circuit is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnOpenCircuit {
     /// Wait until Salla is back: for the daemon, whose runs have the night.

@@ -33,7 +33,7 @@ const REMEMBERED: usize = 1024;
 /// How often idle merchants are removed at most: each removal looks at all merchants.
 const FORGET_EVERY: Duration = Duration::from_secs(1);
 
-/// A process sends at most this part of its minute at once.
+/// The largest share of the limit of a minute that a process sends at once.
 const AT_ONCE: u32 = 600;
 
 /// The limiters of the stores that were asked lately.
@@ -79,12 +79,12 @@ impl Limiters {
         self.with(merchant, |store, now| store.limiter.pause(pause, now));
     }
 
-    /// What others have to know of the last minute.
+    /// Requests of the last minute, for other processes.
     pub fn spent(&self, merchant: MerchantId) -> u32 {
         self.with(merchant, |store, now| store.limiter.spent(now))
     }
 
-    /// What another process has sent in it.
+    /// Requests of another process in this minute.
     pub fn inherit(&self, merchant: MerchantId, spent: Option<u32>) {
         self.with(merchant, |store, now| store.limiter.inherit(spent, now));
     }

@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// What the middlewares are told about a request.
+/// Properties of a request for the middlewares.
 #[derive(Debug, Clone)]
 pub struct Call {
     pub merchant: MerchantId,

@@ -160,7 +160,7 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
     }
 }
 
-/// An order of more pages of lines is none.
+/// The limit for the pages of the items of one order.
 const MOST_PAGES_OF_LINES: u32 = 100;
 
 impl<C: CredentialStore> SallaClient<C> {

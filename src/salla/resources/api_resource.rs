@@ -30,7 +30,7 @@ pub trait ApiResource: Record + Sized {
     /// and how a line is read.
     const LINES: Option<Lines> = None;
 
-    /// What a single record is asked with; `None`: it has no address of its own, and is looked for in the list.
+    /// The address of a single record; `None`: it has no address, and is searched in the list.
     const SINGLE: Option<&'static [(&'static str, &'static str)]>;
 
     /// Transforms one row of the list, or one record's details.

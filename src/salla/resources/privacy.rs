@@ -47,7 +47,7 @@ const KEY: usize = 32;
 pub enum Tells {
     /// Nothing of a person.
     Nothing,
-    /// What a person is like, and not who it is.
+    /// Impersonal fields.
     What,
     /// How a person is reached: where there are pseudonyms, it has one.
     How,
@@ -58,7 +58,7 @@ pub enum Tells {
 pub struct Personal {
     /// The path of the customer's id.
     pub customer: &'static str,
-    /// What is known of its fields, by path; what stands in a list has the list's path.
+    /// The known fields by path. Items of a list have the path of the list.
     pub fields: &'static [(&'static str, Tells)],
 }
 

@@ -1,5 +1,5 @@
-//! A row of a list, or one record's details: a whole record, a summary, or neither. Whatever it is, it costs its
-//! neighbours nothing.
+//! A row of a list, or the details of a record: a complete record, a summary, or unreadable. It does not affect other
+//! rows.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -33,7 +33,7 @@ fn guarded<R: ApiResource>(
 ) -> Listed<R> {
     let panicked = |id| Unreadable::skipped(id, "", "cannot be read: the parser panicked");
     let read = catch_unwind(AssertUnwindSafe(|| transform(raw)));
-    // Negative: no id of Salla's.
+    // Negative, unlike the ids of Salla.
     let stand_in = || (stand_in() | 1 << 63).cast_signed();
     let key = |id: Option<i64>| RowKey { id: id.unwrap_or_else(stand_in), updated_at: None, created_at: None };
     match read {

@@ -20,7 +20,7 @@ use crate::{
 /// Where the trouble is, and what it is.
 pub type Trouble = (&'static str, &'static str);
 
-/// What is wrong with a row that does not tell when it was changed: it may be a summary.
+/// The error of a row without a time of change, which may be a summary.
 pub const MISSING_STAMP: Trouble = ("updated_at", "is missing");
 
 /// The fields of a row that are looked at; all others stay in the payload.
@@ -71,7 +71,7 @@ pub fn transform<'a, W: Wire<'a>>(row: &'a ByteString) -> Result<SallaRecord<W::
     Ok(SallaRecord::new(id, updated_at, wire.is_unlisted(), columns, row.clone()))
 }
 
-/// What serde says is wrong, which names positions and types but may quote a short value.
+/// The message of serde. It names positions and types, and may quote a short value.
 fn reason<'a, W: Wire<'a>>(error: &serde_json::Error) -> String {
     let place = format!("line {} column {}", error.line(), error.column());
     match error.classify() {

@@ -1,7 +1,7 @@
-//! Salla's dates, which come in six forms, all of them made UTC instants here.
+//! Reads the six forms of Salla's dates as UTC instants.
 //!
-//! A naive time is in the zone that stands beside it, and in `Asia/Riyadh` where none does (Salla labels
-//! every time so). A local time that a zone repeats is taken for the earlier instant; one that it skips is none.
+//! A time without an offset is in the zone beside it, or in `Asia/Riyadh`. A local time that occurs twice is the
+//! earlier instant. A skipped local time is invalid.
 
 use std::sync::LazyLock;
 
@@ -53,7 +53,7 @@ pub fn birthday(raw: &RawValue) -> Option<DateTime<Utc>> {
     plausible(any(raw)?, FIRST_YEAR_OF_BIRTH)
 }
 
-/// The server's clock when it answered, at most a day ahead of ours; `None`: it shows none, or one before 2010.
+/// The clock of the server at the answer, at most one day ahead of ours; `None` if it is missing or before 2010.
 pub fn of_answer(headers: &HeaderMap) -> Option<DateTime<Utc>> {
     let clock = served_at(headers)?.min(Utc::now() + AHEAD);
     (clock.year() >= FIRST_YEAR).then_some(clock)
@@ -91,7 +91,7 @@ fn any(raw: &RawValue) -> Option<DateTime<Utc>> {
     }
 }
 
-/// The day of Salla's calendar.
+/// The day in Salla's time zone.
 pub fn day_of(instant: DateTime<Utc>) -> NaiveDate {
     instant.with_timezone(&Riyadh).date_naive()
 }

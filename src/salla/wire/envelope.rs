@@ -14,12 +14,12 @@ use super::{
 };
 use crate::json_object::object;
 
-/// The envelope. What was asked for is kept as the text it came as: what is stored is what Salla sent.
+/// The envelope. `data` stays the received text, so that the payload is what Salla sent.
 ///
-/// That text is not copied: it stays in the body's memory, which is there as long as a part of it is in use.
+/// The text is not copied: it stays in the memory of the body, which lives as long as a part of it is used.
 #[derive(Debug, Deserialize)]
 pub struct Envelope<Data = Payload> {
-    /// Absent: taken for true, where there is no error.
+    /// Absent means true, if there is no error.
     pub success: Option<bool>,
     /// What was asked for.
     pub data: Option<Data>,
@@ -89,7 +89,7 @@ impl<Data> Envelope<Data> {
         }
     }
 
-    /// An error that is there; there is none in `false`, `0` and an empty text either.
+    /// An error that is present: not `false`, `0` or an empty text.
     fn error(&self) -> Option<&RawValue> {
         present(self.error.as_deref()).filter(|error| !matches!(error.get(), "false" | "0" | "\"\""))
     }
@@ -175,7 +175,7 @@ impl Envelope {
     /// The rows of a list: also of one that is written as an object whose keys are numbers.
     ///
     /// # Errors
-    /// When there is no list.
+    /// When `data` is not a list.
     pub fn rows(&self) -> Result<Cow<'_, [RawRow]>, &'static str> {
         match &self.data {
             Some(Payload::Rows(rows)) => Ok(Cow::Borrowed(rows)),
@@ -228,7 +228,7 @@ impl Envelope {
     }
 }
 
-/// Where a body is no text.
+/// The place at which a body is not text.
 fn no_text(body: &[u8]) -> serde_json::Error {
     match serde_json::from_slice::<&RawValue>(body) {
         Err(error) => error,
@@ -236,7 +236,7 @@ fn no_text(body: &[u8]) -> serde_json::Error {
     }
 }
 
-/// A value that is there: `null`, `{}`, `[]` and a missing field all mean that there is none.
+/// A present value: `null`, `{}`, `[]` and a missing field mean that it is absent.
 pub fn present(raw: Option<&RawValue>) -> Option<&RawValue> {
     raw.filter(|raw| {
         let text = raw.get();

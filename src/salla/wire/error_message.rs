@@ -11,8 +11,8 @@ use crate::{error_text::clip, json_object::object};
 /// Said of an error that says nothing.
 pub const UNKNOWN: &str = "an error of unknown shape";
 
-/// What an error says: `{code, message}`, or the bare text of the token endpoint. Whatever else there is, of any size and
-/// depth, must not keep anybody from reading that: by it, a token that lacks a scope is told from one that has ended.
+/// An error: `{code, message}`, or the text of the token endpoint. Other members of any size and depth must not prevent
+/// reading it, because it distinguishes a missing scope from an expired token.
 pub enum Words {
     Text(String),
     Error { code: Option<Value>, message: Option<String> },
@@ -45,8 +45,8 @@ impl Words {
         }
     }
 
-    /// The same without the secrets that it was sent, however they are spelt, as JSON again. Control characters are no part of
-    /// any text that is shown, and must not hide a secret either.
+    /// The same as JSON, without the secrets of the request in any known form. Control characters are removed, so that
+    /// they cannot hide a secret.
     pub fn without(self, secrets: &[&str]) -> Option<Box<RawValue>> {
         let clean = |mut text: String| {
             text.retain(|c| !c.is_control());

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{reconcile::ports::TargetError, store::Store};
 
-/// What is under way when the pool is closed ends first.
+/// Calls that run when the pool closes may end within this time.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pauses before a call is made again.

@@ -214,7 +214,7 @@ impl Dialect {
         }
     }
 
-    /// The text, or the number as a text, at a path of names in a column of JSON; NULL where there is none.
+    /// The text at a path in a JSON column, or the number as text; NULL if it is absent.
     pub fn text_at(self, column: &str, path: &str) -> String {
         match self {
             Self::Postgres => format!("({column} #>> '{{{}}}')", path.replace('.', ",")),

@@ -14,7 +14,7 @@ pub fn json(value: &(impl serde::Serialize + ?Sized)) -> Result<String, DbErr> {
     serde_json::to_string(value).map_err(|error| DbErr::Json(error.to_string()))
 }
 
-/// What an error is about.
+/// The class of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     /// The connection, the server's state, or another transaction: the same call may succeed.

@@ -44,19 +44,18 @@ pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// connection waits for `LOCK_TIMEOUT`.
 const SQLITE_LIMITS: &str = "PRAGMA busy_timeout = 500";
 
-/// Said to each session: as parameters of its start they would be refused by PgBouncer.
+/// Set in each session after connecting, because PgBouncer refuses them as startup parameters.
 ///
-/// To plan the statements of a claim and of a run's end costs more than to execute them: each is planned once a
-/// session. A plan that was made while the queue was empty must then be right when a sweep has filled it, whatever the
-/// planner, who believes in the length at the last analysis, thinks of it: what is looked up and what is read in an order
-/// has an index, and it is to be used. What must be read whole or sorted all the same seems dear enough then to be
-/// compiled first.
+/// Planning the statements of a claim costs more than executing them, so each is planned once per session. A plan from
+/// an empty queue must stay right after a sweep has filled it. So every look-up and every order has an index, and the
+/// planner must use it. Remaining scans and sorts look expensive then, and would be compiled first: `jit = off`
+/// prevents that.
 const LIMITS: &str = "SET statement_timeout = '30s'; SET lock_timeout = '5s'; \
                       SET idle_in_transaction_session_timeout = '30s'; \
                       SET plan_cache_mode = force_generic_plan; \
                       SET enable_seqscan = off; SET enable_sort = off; SET jit = off";
 
-/// -1 is none, and a superuser has none.
+/// -1 means no limit. A superuser has no limit.
 const ALLOWED_CONNECTIONS: &str = "SELECT (SELECT least(nullif(rolconnlimit, -1), nullif(datconnlimit, -1)) \
                                    FROM pg_roles, pg_database WHERE rolname = current_user \
                                    AND datname = current_database() AND NOT rolsuper)";
@@ -196,7 +195,7 @@ impl AbortedBegins {
     /// Waits for a transaction to be begun, and takes note if the caller does not.
     pub async fn watch<T>(&self, begin: impl Future<Output = T>) -> T {
         let begin = pin!(begin);
-        // What is declared last is dropped first: the note is there before the connection comes back.
+        // The last declared value is dropped first, so the note exists before the connection returns.
         let mut watched = Watched { begins: self, is_over: false };
         let begun = begin.await;
         watched.is_over = true;
@@ -246,7 +245,7 @@ pub async fn knock(url: &str) -> Result<Option<u32>, StoreError> {
     let mut second = open(&options).await.map_err(StoreError::NoSpareConnections)?;
     let looked = async {
         let kept = keeps_sessions(&mut first, &mut second).await?;
-        // By the simple protocol, too.
+        // Also by the simple protocol.
         let limit = first.fetch_one(ALLOWED_CONNECTIONS).await?.try_get::<Option<i32>, _>(0)?;
         let encoding = first.fetch_one("SELECT current_setting('server_encoding')").await?.try_get::<String, _>(0)?;
         Ok::<_, sqlx::Error>((kept, limit.and_then(|limit| u32::try_from(limit).ok()), encoding))
@@ -282,8 +281,8 @@ async fn open(options: &PgConnectOptions) -> Result<PgConnection, String> {
     }
 }
 
-/// What one session is told the other must not see. The simple protocol, for prepared statements are what a shared
-/// session loses. More than once, for a busy pooler may by chance give a session back to whom it took it from.
+/// One session must not see the setting of the other. The simple protocol is used, because a shared session loses
+/// prepared statements. Repeated, because a busy pooler may return the same session by chance.
 async fn keeps_sessions(first: &mut PgConnection, second: &mut PgConnection) -> Result<bool, sqlx::Error> {
     for _ in 0..3 {
         first.execute("SET salla_reconciler.session = 'first'").await?;

@@ -86,7 +86,7 @@ impl Model {
         serde_json::from_str(self.resource_results.as_deref()?).ok()
     }
 
-    /// What there is to show of the parts.
+    /// The results of the kinds, as far as they are known.
     fn resource_results(&self) -> Vec<ResourceRun> {
         self.parts()
             .unwrap_or_else(|| self.request().resources.iter().map(|one| ResourceRun::waiting(one, None)).collect())

@@ -224,7 +224,7 @@ impl Store {
         Ok(())
     }
 
-    /// What the scrape shows of the hand-over; `None`: there is none.
+    /// The backlog of events for the scrape; `None` without a receiver.
     pub(in crate::store) async fn backlog(&self, db: &impl ConnectionTrait) -> Result<Option<Backlog>, DbErr> {
         if matches!(self.hand_over, EventDelivery::None) {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! PostgreSQL's publication of the business tables: what a CDC pipeline may read, and nothing else of ours.
+//! The PostgreSQL publication of the business tables for CDC pipelines.
 
 use migration::{MIGRATION_TABLE, quoted};
 use sea_orm::{ConnectionTrait, DbErr};
@@ -32,7 +32,7 @@ pub fn unpublished() -> Vec<&'static str> {
 }
 
 impl Store {
-    /// Before the first migration: tables of another's with the names of ours would be half of a schema.
+    /// Before the first migration: tables of another program with our names would make half of a schema.
     ///
     /// # Errors
     /// When there are any.
@@ -50,8 +50,8 @@ impl Store {
         if taken.is_empty() { Ok(()) } else { Err(StoreError::TableNameConflict(taken.join(", "))) }
     }
 
-    /// Makes the publication if there is none, and adds the tables that it lacks. Another process may do the same at the
-    /// same moment. Tables of others, and what it publishes of them, are left as they are.
+    /// Creates the publication if it is missing, and adds missing tables. Another process may do the same at the same
+    /// time. Tables of other programs stay as they are.
     ///
     /// # Errors
     /// When the role may not, or the publication shows tables that must stay private.
@@ -120,7 +120,7 @@ impl Store {
     }
 }
 
-/// What a publication has not got.
+/// The missing tables of a publication.
 struct Lacking {
     exists: bool,
     tables: Vec<&'static str>,

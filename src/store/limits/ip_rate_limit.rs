@@ -1,4 +1,4 @@
-//! What all processes together have sent of what Salla counts by address.
+//! The requests of all processes that Salla counts by IP address.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl Store {
         let (Some(row), Some(now)) = (row, now) else {
             return Err(DbErr::RecordNotFound("ip_rate_limit".to_owned()));
         };
-        // What cannot be read was never written by us; it must not stop every store's customers for ever.
+        // An unreadable value was not written by this program. It must not stop the customers of every merchant.
         let mut budget: Budget = serde_json::from_str(&row.try_get::<String>("", "usage")?).unwrap_or_default();
         let result = act(&mut budget, now.try_get("", "now")?);
         let keep = "UPDATE ip_rate_limit SET usage = $1 WHERE id = 1";

@@ -84,11 +84,11 @@ impl Store {
         .await
     }
 
-    /// Puts what `less` makes of a payload in its place, where that is something else, and returns how many rows were
-    /// rewritten. Where it makes nothing of it, and where there is no payload, nothing of a person stays.
+    /// Replaces each payload by the result of `less`, if it differs, and returns the number of rewritten rows. Without
+    /// a result or a payload, all personal columns are cleared.
     ///
     /// # Errors
-    /// When the database is away, or refuses; what was rewritten until then stays so.
+    /// When the database does not answer, or refuses. Rewritten rows stay rewritten.
     pub async fn rewrite<R: Stored>(
         &self,
         merchant: MerchantId,

@@ -102,7 +102,7 @@ impl Store {
 
     /// Up to when all that is reconciled of a merchant is known to be right, as a table of `merchant_id` and `watermark`.
     pub(in crate::store) fn oldest_watermarks(&self) -> String {
-        // One row a merchant needs no grouping, which would cost a scrape of many merchants a good part of its time.
+        // One row per merchant needs no grouping, which would slow down a scrape of many merchants.
         let (oldest, grouped) = match self.resources.iter().count() {
             1 => ("w.watermark", ""),
             _ => ("min(w.watermark)", "GROUP BY w.merchant_id"),

@@ -18,7 +18,7 @@ const STALE_AFTER: TimeDelta = TimeDelta::hours(24);
 /// A stamp may lie so far behind the database's clock for being read in the wrong zone.
 const CLOCKS_APART: TimeDelta = TimeDelta::hours(3);
 
-/// What a change is called in the audit.
+/// The name of a change in the audit.
 fn action(change: Transition) -> Action {
     match change {
         Transition::Pause => Action::MerchantPause,

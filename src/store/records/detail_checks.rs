@@ -1,4 +1,4 @@
-//! What summaries are compared with, and which of the held records a run has to ask for.
+//! The detail checks of orders, and the stored records that a run must fetch.
 
 use std::collections::HashMap;
 

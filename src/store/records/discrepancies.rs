@@ -1,4 +1,4 @@
-//! From the outcome of a record to the row of its discrepancy.
+//! Turns the outcome of a record into a row of `discrepancies`.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! What the runs of a period found, in sum. What comes out of the database is bounded by the number of
-//! merchants: rows of the same kind and the same fields are counted there.
+//! The drift of a period. The database counts rows of the same kind and fields, so the result is bounded by the number
+//! of merchants.
 
 use std::collections::BTreeMap;
 

@@ -158,8 +158,8 @@ impl Store {
             "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE finished_at IS NOT NULL AND finished_at < {} ORDER BY finished_at LIMIT {PRUNE_BATCH})",
             self.dialect.now_minus(keep)
         );
-        // What a run has seen is of no use once it has ended, however it did. From one run that has pages to the next:
-        // neither the pages of those that go on nor the runs that have ended are read.
+        // The seen ids of an ended run are not needed. The query goes from one run with seen ids to the next, so that
+        // it reads neither the ids of active runs nor ended runs.
         let seen = "WITH RECURSIVE held(run_id) AS (\
                SELECT (SELECT p.run_id FROM run_seen_ids p ORDER BY p.run_id LIMIT 1) \
                UNION ALL \

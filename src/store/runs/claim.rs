@@ -33,7 +33,7 @@ impl Store {
                 return self.taken(&taken, Vec::new()).await;
             }
         }
-        // What is taken by now is to be worked at, whatever becomes of the rest.
+        // Claimed runs are executed, even if a later claim fails.
         let mut abandoned = Vec::new();
         let looked = async {
             taken.extend(self.call(|| self.take_first(room(&taken))).await?);
@@ -166,9 +166,9 @@ impl Store {
         )
     }
 
-    /// A run `r` that waits for nothing but a worker; of a merchant's, one. What may stand in a run's way is asked of
-    /// one run at a time, in the order of the index `runs_due`, so that none is looked at behind the last that is taken
-    /// (`OFFSET 0` says so to PostgreSQL, whose planner would rather gather all that stands in any run's way).
+    /// A run `r` that waits only for a worker, one per merchant. The conditions are checked one run at a time in the
+    /// order of the index `runs_due`, so that no run behind the last claimed one is read. `OFFSET 0` keeps PostgreSQL
+    /// from evaluating the conditions for all runs first.
     pub(in crate::store) fn due(&self) -> String {
         let now = self.dialect.now();
         let is_pause = format!("{} IS NOT NULL", self.dialect.comparable("b.retry_at"));

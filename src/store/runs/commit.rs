@@ -181,8 +181,8 @@ impl Store {
         Ok(written)
     }
 
-    /// What was to be created and was not is there all the same, for another writer was faster; unless the platform's
-    /// database has swallowed it, as a trigger can.
+    /// A record that was not created exists already, because another writer was faster. Otherwise a trigger of the
+    /// platform has suppressed it.
     async fn note_swallowed<R: Stored>(
         &self,
         txn: &DatabaseTransaction,

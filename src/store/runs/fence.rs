@@ -16,8 +16,8 @@ use crate::{
 };
 
 impl Store {
-    /// The fence: moves the run's cursor if the lease is still ours and the page was not committed
-    /// before, and keeps the ids that were seen, as long as the run goes on. Renews the lease, too.
+    /// The fence: moves the cursor if this process holds the lease and the page was not committed before. Stores the
+    /// seen ids, and renews the lease.
     pub(in crate::store) async fn advance<R: Stored>(
         &self,
         txn: &DatabaseTransaction,
@@ -78,8 +78,8 @@ impl Store {
             .transpose()
     }
 
-    /// The fence held us back: either the lease is lost, or an earlier attempt, whose answer was lost,
-    /// has committed this very page. What it counted is in the ledger.
+    /// The fence refused: the lease is lost, or an earlier attempt, whose answer was lost, has committed this page and
+    /// its totals.
     pub(in crate::store) async fn after_fence<R: Stored>(
         &self,
         txn: DatabaseTransaction,

@@ -155,8 +155,8 @@ impl Store {
         .transpose()
     }
 
-    /// Up to when a merchant's records are known to be right: what of its last reconciliation decides about its next
-    /// one's place in the queue. A merchant that none has covered yet goes first.
+    /// The oldest watermark of a merchant, which decides its place in the queue. A merchant without a watermark is
+    /// first.
     pub(in crate::store) fn watermark_at_enqueue(&self, merchant: &str) -> String {
         format!(
             "COALESCE((SELECT min({watermark}) FROM watermarks w WHERE w.merchant_id = {merchant} AND {kept}), \
@@ -234,7 +234,7 @@ fn triggered(id: RunId, new: &NewRun) -> Audit {
     }
 }
 
-/// What stood in the way is over by now: `Store::call` makes the call again.
+/// The conflict is over: `Store::call` repeats the call.
 fn again(what: impl std::fmt::Display) -> DbErr {
     DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(sqlx::Error::Protocol(format!("requeued: {what}")))))
 }

@@ -23,7 +23,7 @@ use crate::{
 
 const SCHEME: &str = "kms1";
 
-/// What a wrapped key is bound to, in the terms of KMS: shown in `CloudTrail`, and to be named in the key's policy.
+/// The encryption context of a wrapped key, which `CloudTrail` shows and a key policy can name.
 const CONTEXT: &str = "salla-reconciler:merchant";
 
 /// No merchant has this id. It is for a data key that is thrown away.
@@ -31,7 +31,7 @@ const NO_MERCHANT: MerchantId = MerchantId(0);
 
 /// A merchant's data key. The cipher wipes it.
 struct DataKey {
-    /// The key in KMS that wrapped it: the last part of its ARN.
+    /// The KMS key that wrapped it: the last part of the ARN.
     id: String,
     /// In unpadded base64url.
     wrapped: String,

@@ -43,7 +43,7 @@ const NO_MERCHANT: MerchantId = MerchantId(0);
 pub(super) struct Secrets {
     aws: Arc<Aws>,
     prefix: String,
-    /// What new secrets are encrypted under; empty: the account's own key.
+    /// The key that encrypts new secrets; empty: the default key of the account.
     kms_key: String,
     recent: Recent<Version>,
 }

@@ -72,7 +72,7 @@ pub struct Limiter {
     past: u64,
     /// The latest request whose answer has been heard.
     newest: u64,
-    /// What others have spent, and until when that counts.
+    /// Requests of other processes, and until when they count.
     others: Option<(u32, Instant)>,
     window: Option<Window>,
     /// The reset is one that every request moves on: no end of anything, but "in a minute", or "when all has leaked".
@@ -112,7 +112,7 @@ impl Limiter {
         }
     }
 
-    /// What others have to know of the last minute, who are told nothing by the server: requests that still count.
+    /// Requests of the last minute that still count, for other processes, if the server does not announce them.
     pub fn spent(&mut self, now: Instant) -> u32 {
         self.forget(now);
         let sent = u32::try_from(self.log.len()).unwrap_or(u32::MAX).saturating_add(self.in_flight);

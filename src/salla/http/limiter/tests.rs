@@ -51,7 +51,7 @@ struct Server {
 }
 
 impl Server {
-    /// Counts a request, or refuses it, and says what is left, and when the count restarts in seconds of its clock.
+    /// Counts a request, or refuses it. Returns the rest, and the seconds until the count restarts.
     fn ask(&mut self, now: Micros) -> (bool, u32, Micros) {
         let (now, limit) = (now + self.clock, self.limit);
         match &mut self.counting {
@@ -140,7 +140,7 @@ struct Outcome {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// A worker asks for leave; the second number is that of its wait.
+    /// A worker asks for a permit; the second number identifies its wait.
     Asks(usize, u64),
     Arrives(usize),
     Returns(usize),
@@ -149,7 +149,7 @@ enum Event {
 
 #[derive(Default)]
 struct Worker {
-    /// Which of its waits it is in; an answer ends one early.
+    /// The number of the present wait; an answer ends a wait early.
     wait: u64,
     waiting: bool,
     /// The request under way, the last refusal that was known when it was sent, and what its answer announces.
