@@ -1,4 +1,4 @@
-//! Response headers of any server: its clock, and how long it asks to be left alone.
+//! Response headers of any server: `Date` and `Retry-After`.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub fn served_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
 /// A server that asks for more means something else.
 const LONGEST_WAIT: TimeDelta = TimeDelta::days(7);
 
-/// For how long a server asks to be left alone.
+/// The wait that a server asks for with `Retry-After`.
 ///
 /// It says so in seconds, as a date, or as an instant in seconds, milliseconds, microseconds or nanoseconds since 1970. Instants are read against the server's own clock, and against ours where it shows none.
 ///

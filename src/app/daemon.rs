@@ -95,7 +95,7 @@ pub async fn serve(
     signals.draining.cancel();
     let deadline = Instant::now() + config.shutdown.grace;
     let in_time = timeout_at(deadline, async {
-        // Beside each other: a refresh that is under way need not wait for the runs.
+        // Concurrently: a running refresh need not wait for the runs.
         let (drained, ()) = tokio::join!(tasks.drained(), services.salla.drain());
         // A run that was on its way out may have begun one since.
         services.salla.drain().await;
@@ -151,7 +151,7 @@ fn api(
     }))
 }
 
-/// The register, which refuses tokens of other stores.
+/// The register, which refuses tokens of other merchants.
 type Register = OwnerCheckedRegister<Vault<Store>, UserInfo>;
 
 /// The state of the handlers for merchants and app events.

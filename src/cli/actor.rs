@@ -1,4 +1,4 @@
-//! Who sits at the command line, for the audit.
+//! The user of a command, for the audit.
 
 use crate::reconcile::ports::Actor;
 

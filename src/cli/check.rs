@@ -1,4 +1,4 @@
-//! `check`: is everything as it must be for a night to go well? A line each, with what to do.
+//! `check`: one line per part of the installation, with the next step if it fails.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::{
 /// More than this between the clocks of Salla and of the database is worth a word.
 const SKEW: TimeDelta = TimeDelta::seconds(30);
 
-/// The lines, and whether all is well.
+/// The printed lines, and whether all checks passed.
 #[derive(Default)]
 struct Report {
     bad: bool,

@@ -1,4 +1,4 @@
-//! `demo`: the whole thing on one machine, offline. A simulated Salla with stores whose webhooks were
+//! `demo`: the whole thing on one machine, offline. A simulated Salla with merchants whose webhooks were
 //! lost, a local copy that has drifted accordingly, one sweep, and a look whether the copies now agree.
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
@@ -42,7 +42,7 @@ pub struct Args {
     once: bool,
 }
 
-/// What a store lost, by design.
+/// What a merchant lost, by design.
 #[derive(Debug, Clone, Copy, Default)]
 struct Lost {
     creations: u64,
@@ -99,7 +99,7 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Makes the stores and their drifted copies, and registers them.
+/// Makes the merchants and their drifted copies, and registers them.
 async fn drift(
     services: &Services,
     local: &DatabaseConnection,
@@ -140,7 +140,7 @@ async fn register(services: &Services, shop: &Shop) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A store, and the local copy of it as a webhook consumer that missed some events left it: one change
+/// A merchant, and the local copy of it as a webhook consumer that missed some events left it: one change
 /// in the last day in four was lost.
 async fn drifted(local: &DatabaseConnection, merchant_id: i64, orders: usize) -> anyhow::Result<(Shop, Lost)> {
     let now = Utc::now();
@@ -194,7 +194,7 @@ async fn consume(db: &impl ConnectionTrait, merchant_id: i64, order: &Order) -> 
 
 /// What was lost, and what was found.
 fn found(ended: &[Ended], lost: &HashMap<i64, Lost>) -> String {
-    let head = ["merchant", "status", "lost new", "created", "lost changes", "updated", "unchanged", "requests"];
+    let head = ["merchant", "status", "missing", "created", "stale", "updated", "unchanged", "requests"];
     let mut rows: Vec<Vec<String>> = ended
         .iter()
         .filter_map(Ended::run)

@@ -64,7 +64,7 @@ pub enum Command {
     },
 }
 
-/// One store, or all.
+/// One merchant, or all.
 #[derive(Debug, Clone, Copy, Args)]
 #[group(required = true, multiple = false)]
 pub struct Whom {

@@ -1,4 +1,4 @@
-//! The command line: what can be asked, and what the answer's exit code is.
+//! The command line: commands, options and exit codes.
 
 /// Prints a line on stdout. A closed reader (`| head`) does not cause an error.
 macro_rules! say {

@@ -112,7 +112,7 @@ impl Layers {
     }
 }
 
-/// The file of the environment and the one of the command line, each with what names it.
+/// The file of the environment and the file of `--config`, each with the setting that names it.
 fn files(file: Option<&Path>) -> Vec<(String, String)> {
     let named = std::env::var(format!("{PREFIX}_ENV")).ok().filter(|name| !name.is_empty());
     let of_environment = named.map(|name| {

@@ -13,7 +13,7 @@ const STYLE: &str = include_str!("style.css");
 /// What a browser shall do by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
-    /// Load the page again in so many seconds: something is under way.
+    /// Load the page again after this many seconds, because something is running.
     In(u32),
     /// Nothing.
     Never,

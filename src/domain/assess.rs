@@ -14,9 +14,9 @@ pub const STORED_STAMP_TOLERANCE: TimeDelta = TimeDelta::minutes(90);
 /// What the platform's database holds of a record.
 #[derive(Debug, Clone)]
 pub struct StoredRecord<R: Record> {
-    /// The version that is held; `None` when another writer left it out.
+    /// The version of the stored record; `None` if another writer omitted it.
     pub updated_at: Option<DateTime<Utc>>,
-    /// What the held content hashes to; `None` when it could not be hashed.
+    /// The content hash of the stored record; `None` if it could not be hashed.
     pub fingerprint: Option<Fingerprint>,
     /// Of the text that it was written from, and of `fingerprint`; `None` when another writer wrote it.
     pub digest: Option<Digest>,
@@ -24,7 +24,7 @@ pub struct StoredRecord<R: Record> {
     pub deleted: bool,
     /// The columns beside the payload.
     pub columns: R::Columns,
-    /// Of which version its lines are, of a kind that has some.
+    /// The version of its items, for a kind with items.
     pub lines_of: Option<DateTime<Utc>>,
 }
 
@@ -107,7 +107,7 @@ pub fn assess<R: Record>(
             fields.push("payload");
         }
         if held.deleted {
-            // Not the column's name, which says the opposite: that Salla has deleted what we held.
+            // Not the name of the column, which would say that the record is deleted in Salla.
             fields.push("restored");
         }
         Ok(Verdict::Update { fields })

@@ -1,4 +1,4 @@
-//! A limit that counts the requests of all stores and of all processes together. Pure: the clock is handed in.
+//! A limit that counts the requests of all merchants and of all processes together. Pure: the clock is handed in.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};

@@ -21,9 +21,9 @@ columns! {
         gender: String,
         /// The day, `yyyy-mm-dd`.
         birthday: String,
-        /// In the store's language.
+        /// In the merchant's language.
         city: String,
-        /// In the store's language.
+        /// In the merchant's language.
         country: String,
         /// ISO 3166-1, two letters.
         country_code: String,

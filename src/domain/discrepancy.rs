@@ -10,7 +10,7 @@ words! {
     DiscrepancyKind ("discrepancy kind") {
         /// We did not hold it.
         Missing = "missing",
-        /// We held an older version or another content.
+        /// An older version or other content was stored.
         Stale = "stale",
         /// It could not be transformed.
         Skipped = "skipped",
@@ -28,7 +28,7 @@ pub struct Discrepancy {
     pub salla_id: Option<i64>,
     /// What was wrong.
     pub kind: DiscrepancyKind,
-    /// The version that was held.
+    /// The version of the stored record.
     pub local_updated_at: Option<DateTime<Utc>>,
     /// The version that Salla has.
     pub remote_updated_at: Option<DateTime<Utc>>,
@@ -38,7 +38,7 @@ pub struct Discrepancy {
     pub reason: Option<String>,
 }
 
-/// A discrepancy as the ledger shows it.
+/// A discrepancy of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Found {
     /// What was wrong.

@@ -1,4 +1,4 @@
-//! How far the platform's copy of a store drifted from Salla over a period: what a user shows to Salla's
+//! How far the platform's copy of a merchant drifted from Salla over a period: what a user shows to Salla's
 //! support.
 
 use std::collections::BTreeMap;
@@ -84,20 +84,20 @@ pub struct Tally {
 pub struct Drift {
     /// The merchant.
     pub merchant_id: MerchantId,
-    /// The store's name, for people.
+    /// The merchant's name, for people.
     pub name: Option<String>,
     /// Over which period.
     pub period: Period,
     /// The runs that looked.
     pub runs: EndedRuns,
-    /// Records that were not held.
+    /// Records that were not stored.
     pub missing: u64,
-    /// Records of which an older version or another content was held.
+    /// Records that were stored in an older version or with other content.
     pub stale: u64,
     /// Those of the stale that Salla says are gone, and were held as if they were there: with `deleted_at` among the
     /// fields.
     pub deleted: u64,
-    /// Records that were held in the right version and in another writer's spelling; no webhook was lost.
+    /// Records in the right version with another spelling of the payload. No webhook was lost.
     pub rewritten: u64,
     /// Records that could not be transformed.
     pub skipped: u64,
@@ -173,7 +173,7 @@ impl Drift {
     }
 }
 
-/// Salla says that it is gone, and it was held as if it were there.
+/// It is deleted in Salla and was not marked.
 fn is_gone(fields: &[String]) -> bool {
     fields.iter().any(|field| field == "deleted_at")
 }

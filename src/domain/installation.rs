@@ -24,7 +24,7 @@ pub enum AppEventKind {
     TrialEnded,
 }
 
-/// What has been heard of a store so far: the stamps of the newest events, by what they are about.
+/// What has been heard of a merchant so far: the stamps of the newest events, by what they are about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Installation {
     /// Of the app's authorization or removal.

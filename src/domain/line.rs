@@ -1,4 +1,4 @@
-//! A line of an order.
+//! An item of an order.
 
 use rust_decimal::Decimal;
 
@@ -6,13 +6,13 @@ use rust_decimal::Decimal;
 /// stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Salla's id of the line.
+    /// Salla's id of the item.
     pub id: i64,
     /// Salla's id of the product; absent when the merchant has deleted it.
     pub product_id: Option<i64>,
     /// The merchant's own number for it.
     pub sku: Option<String>,
-    /// In the store's language.
+    /// In the merchant's language.
     pub name: Option<String>,
     /// How many.
     pub quantity: Option<Decimal>,
@@ -20,6 +20,6 @@ pub struct Line {
     pub currency: Option<String>,
     /// Of one, before tax, exact.
     pub price_amount: Option<Decimal>,
-    /// Of the line, exact.
+    /// The total of the item, exact.
     pub total_amount: Option<Decimal>,
 }

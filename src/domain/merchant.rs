@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Resource, UnknownWord};
 
-/// Salla's id of a store.
+/// Salla's id of a merchant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MerchantId(pub i64);
@@ -89,17 +89,17 @@ impl FromStr for MerchantState {
     }
 }
 
-/// A store in the register. Its tokens live elsewhere, encrypted.
+/// A merchant in the register. Its tokens live elsewhere, encrypted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Merchant {
-    /// Salla's id of the store.
+    /// Salla's id of the merchant.
     pub merchant_id: MerchantId,
-    /// The store's name, for people.
+    /// The merchant's name, for people.
     pub name: Option<String>,
     /// Whether sweeps cover it.
     pub state: MerchantState,
     /// Everything that Salla changed before this instant has been read back, of every kind of record that ever was: since
-    /// the store was registered, and what it had before if a run took the whole history.
+    /// the merchant was registered, and what it had before if a run took the whole history.
     pub watermark: Option<DateTime<Utc>>,
     /// The same, by kind of record.
     pub watermarks: BTreeMap<Resource, DateTime<Utc>>,

@@ -7,7 +7,7 @@ use super::record::{SallaRecord, columns};
 columns! {
     /// The columns of a product. Variants are in the payload only.
     ProductColumns of Products {
-        /// In the store's language.
+        /// In the merchant's language.
         name: String,
         /// The merchant's own number for it.
         sku: String,

@@ -10,13 +10,13 @@ words! {
     /// A kind of record; its name labels metrics and discrepancies. A run reconciles the kinds in this order. Each kind has
     /// files of its own in `domain`, `salla`, `store` and the migrations.
     Resource ("resource") {
-        /// A store's orders.
+        /// A merchant's orders.
         Orders = "orders",
-        /// A store's products.
+        /// A merchant's products.
         Products = "products",
-        /// A store's customers.
+        /// A merchant's customers.
         Customers = "customers",
-        /// The statuses that a store gives its orders.
+        /// The statuses that a merchant gives its orders.
         OrderStatuses = "order_statuses",
     }
 }

@@ -17,7 +17,7 @@ pub struct ResourceRun {
     /// What it covers; absent until the run begins.
     pub window: Option<Window>,
     /// With the listing `rotation`: which part of the older records was read beside what is new; the next run that covers
-    /// the store reads the next.
+    /// the merchant reads the next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slice: Option<RotationWindow>,
     /// What Salla's clock showed when its list began to be read: what changed up to then is covered. Absent until it

@@ -1,4 +1,4 @@
-//! A part of what a store has had for long, of a kind whose list cannot be asked for what changed.
+//! A part of what a merchant has had for long, of a kind whose list cannot be asked for what changed.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,6 @@ impl RotationWindow {
     /// So many nights one turn takes.
     pub const NIGHTS: u16 = DEEP_CHECK_NIGHTS;
 
-    /// A store that has no more than this of a kind is read whole each night: ten pages.
+    /// A merchant that has no more than this of a kind is read whole each night: ten pages.
     pub const FEW: u64 = 600;
 }

@@ -35,9 +35,9 @@ impl RunStatus {
 words! {
     /// Who asked for a run.
     Trigger ("trigger") {
-        /// A firing of the schedule.
+        /// The schedule.
         Schedule = "schedule",
-        /// A firing that was missed, made up for.
+        /// The schedule, after a missed sweep.
         CatchUp = "catch_up",
         /// `POST /runs`.
         Http = "http",
@@ -83,7 +83,7 @@ words! {
         SallaInvalidResponse = "salla_invalid_response",
         /// Salla refuses the request.
         SallaRequestRejected = "salla_request_rejected",
-        /// The store's server offers no listing that this version can rely on.
+        /// The merchant's server offers no listing that this version can rely on.
         ListingUnsupported = "listing_unsupported",
         /// The list cannot be known to be whole.
         ListingUnstable = "listing_unstable",
@@ -99,9 +99,9 @@ words! {
         LeaseLost = "lease_lost",
         /// The merchant has a run in another process.
         AlreadyRunning = "already_running",
-        /// The process that held the run went away, and a later run covers its window.
+        /// The process of the run ended, and a later run covers its window.
         Abandoned = "abandoned",
-        /// The processes that held the run went away, several times in a row.
+        /// The processes of the run ended several times in a row.
         WorkerCrashLoop = "worker_crash_loop",
         /// The window has nothing in it.
         InvalidWindow = "invalid_window",
@@ -122,7 +122,7 @@ pub struct Failure {
 /// A run's id: UUID version 7, so ids sort by age.
 pub type RunId = Uuid;
 
-/// A run as the ledger shows it.
+/// A run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Run {
     /// Its id.

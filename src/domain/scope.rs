@@ -1,4 +1,4 @@
-//! Which part of a store's records one list is to hold.
+//! Which part of a merchant's records one list is to hold.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};

@@ -10,7 +10,7 @@ words! {
     WaitReason ("reason to wait") {
         /// Salla, or its token endpoint, does not answer.
         SallaUnavailable = "salla_unavailable",
-        /// Salla limits the store's requests.
+        /// Salla limits the merchant's requests.
         RateLimited = "rate_limited",
         /// The database does not answer.
         Database = "database",

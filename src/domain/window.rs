@@ -152,7 +152,7 @@ mod tests {
         };
         assert_eq!(plan(at(0)), at(-24));
         assert_eq!(plan(at(-72)), at(-72));
-        // By the database's clock a store may be registered a moment from now.
+        // By the database's clock a merchant may be registered a moment from now.
         assert_eq!(plan(at(1)), at(-24));
     }
 

@@ -1,4 +1,4 @@
-//! The HTTP surface: probes and metrics for everybody, the ledger for those with the token.
+//! The HTTP server: open probes and metrics, and an API behind bearer tokens.
 
 pub(crate) mod access;
 mod audit;
@@ -70,7 +70,7 @@ pub struct Config {
 /// What the handlers need.
 #[derive(Debug)]
 pub struct Api<L> {
-    /// The ledger.
+    /// The table `runs`.
     pub store: L,
     /// What is scraped.
     pub metrics: Arc<Metrics>,
@@ -205,7 +205,7 @@ pub fn router<L: RunStore + Overview, R: MerchantRegistry>(
         .with_state(api)
 }
 
-/// Serves until `stop` is called and the requests under way are answered.
+/// Serves until `stop` is called and the open requests are answered.
 pub async fn serve<L: RunStore + Overview, R: MerchantRegistry>(
     listener: TcpListener,
     api: Arc<Api<L>>,

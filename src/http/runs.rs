@@ -1,4 +1,4 @@
-//! The ledger over HTTP, as it is read.
+//! The read routes of runs, discrepancies and the audit.
 
 use std::sync::Arc;
 

@@ -57,7 +57,7 @@ const MAX_AGE: Duration = Duration::from_secs(300);
 /// The probes, which are answered also when all other connections are taken.
 const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 
-/// Serves until `stop` is called and the requests under way are answered.
+/// Serves until `stop` is called and the open requests are answered.
 pub async fn serve(mut listener: TcpListener, router: Router, proxies: TrustedProxies, stop: CancellationToken) {
     let (places, connections, proxies) = (Connections::default(), TaskTracker::new(), Arc::new(proxies));
     while let Some((stream, peer)) = stop.run_until_cancelled(Listener::accept(&mut listener)).await {

@@ -1,4 +1,4 @@
-//! `POST /webhooks/salla`: a store installs the app, uninstalls it, or its subscription ends.
+//! `POST /webhooks/salla`: a merchant installs the app, uninstalls it, or its subscription ends.
 //!
 //! Salla takes 200 and 201 for delivered, and anything else for a reason to try again, three times in all. So what is
 //! not for this program is answered 200, and what the database cannot take now 503, in time for Salla to hear it. A

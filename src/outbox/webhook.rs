@@ -19,7 +19,7 @@ use crate::{domain::MerchantId, error_text::causes, reconcile::ports::OutboxEven
 /// minute after which another process tries.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// However long a receiver wants to be left alone.
+/// The longest `Retry-After` of a receiver that is kept.
 const LONGEST_WAIT: Duration = Duration::from_secs(900);
 
 /// Before a key in base64.
@@ -58,7 +58,7 @@ pub enum Undeliverable {
     Refused {
         /// Its status.
         status: StatusCode,
-        /// For how long it wants to be left alone.
+        /// The wait that it asks for.
         retry_after: Option<Duration>,
     },
     /// No answer.
@@ -90,7 +90,7 @@ impl Undeliverable {
         }
     }
 
-    /// For how long the receiver wants to be left alone.
+    /// The wait that the receiver asks for.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,

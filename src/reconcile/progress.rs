@@ -9,7 +9,7 @@ use crate::domain::{Failure, MerchantId, Run, Wait};
 /// How a run left this process.
 #[derive(Debug, Clone)]
 pub enum Ended {
-    /// It has ended, and this is what the ledger says.
+    /// The run has ended, as stored.
     Run(Box<Run>),
     /// It could not be begun, or its end could not be written down.
     Unrecorded {
@@ -18,7 +18,7 @@ pub enum Ended {
         /// Why.
         failure: Failure,
     },
-    /// It was given back, or another process holds it.
+    /// It was released, or another process executes it.
     Elsewhere(MerchantId),
 }
 

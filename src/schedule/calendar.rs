@@ -1,6 +1,6 @@
 //! The instants at which a cron pattern fires in a time zone. Pure.
 //!
-//! Over a change of daylight saving time a firing that the clock skips moves to the first instant after
+//! At a change of daylight saving time, a sweep at a skipped time moves to the first instant after
 //! the gap, and one that the clock repeats takes place once, in the first pass.
 
 use std::{fmt, str::FromStr};
@@ -73,7 +73,7 @@ impl Calendar {
         format!("{} {}", self.pattern.text, self.zone)
     }
 
-    /// The first firing after `instant`.
+    /// The first sweep after `instant`.
     #[must_use]
     pub fn next_after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let local = instant.with_timezone(&self.zone);

@@ -45,7 +45,7 @@ pub struct Config {
     pub spread: Duration,
 }
 
-/// A firing that is noticed later than this was missed.
+/// A sweep that is noticed later than this was missed.
 const ON_TIME: TimeDelta = TimeDelta::seconds(60);
 
 /// How often old runs are removed.
@@ -71,7 +71,7 @@ pub struct Schedule<L> {
 }
 
 impl<L: RunStore> Schedule<L> {
-    /// A schedule over `ledger`; runs older than `keep_runs` are removed now and then.
+    /// A schedule over `ledger`. Runs older than `keep_runs` are removed at intervals.
     pub fn new(config: &Config, store: L, keep_runs: Duration) -> Self {
         Self {
             store,
@@ -164,7 +164,7 @@ impl<L: RunStore> Schedule<L> {
         Ok(made)
     }
 
-    /// The latest firing is run, on time or made up for; those before it are only recorded.
+    /// Starts the latest due sweep. Earlier ones are only recorded as skipped.
     async fn decide(
         &self,
         scheduled_for: DateTime<Utc>,

@@ -1,4 +1,4 @@
-//! A merchant register that asks Salla which store each new token belongs to.
+//! A merchant register that asks Salla which merchant each new token belongs to.
 
 use std::sync::Arc;
 

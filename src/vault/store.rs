@@ -86,7 +86,7 @@ impl<S> Vault<S> {
 }
 
 impl<S: CredentialStore<Sealed>> Vault<S> {
-    /// Lets what is kept outside of the database follow what the database holds now. `before`: what it held.
+    /// Brings the token store up to date with the database. `before`: the earlier state of the database.
     ///
     /// # Errors
     /// When something is left where it should not be.

@@ -8,7 +8,7 @@ use crate::{
     reconcile::ports::{Batch, DetailCheckResult, PlannedWrite, Source, SourceError, Target},
 };
 
-/// So many details are asked for at a time; the store's limit decides how soon.
+/// So many details are asked for at a time; the merchant's limit decides how soon.
 const AT_ONCE: usize = 4;
 
 /// So many records in a row that cannot be had are not each one's own trouble.
@@ -130,7 +130,7 @@ impl<S, T> RunContext<'_, S, T> {
         Ok(records)
     }
 
-    /// Asks for records that ought to be well; where none of them can be had, `error` is the store's trouble.
+    /// Asks for records that ought to be well; where none of them can be had, `error` is the merchant's trouble.
     async fn fail_if_merchant_wide<X, F, Fut>(
         &self,
         controls: impl IntoIterator<Item = i64>,

@@ -1,4 +1,4 @@
-//! A run's way through the lists of a store: which list, which page, and what on it the run has not met before.
+//! A run's way through the lists of a merchant: which list, which page, and what on it the run has not met before.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// So many records of each kind are asked for to tell a store's trouble from that of others.
+/// So many records of each kind are asked for to tell a merchant's trouble from that of others.
 const CONTROLS: usize = 3;
 
 /// Why a row was not read that no answer showed.
@@ -123,7 +123,7 @@ impl ListReader {
         self.failed.iter().copied().filter(|id| !self.has_seen(*id))
     }
 
-    /// Records by which to tell a store's trouble from that of `ids`: some that a list showed and that nothing is known
+    /// Records by which to tell a merchant's trouble from that of `ids`: some that a list showed and that nothing is known
     /// to be wrong with, by earlier runs or, `bad`, by this one; and the last of `ids` themselves.
     pub fn controls(&self, ids: &[i64], bad: &HashSet<i64>) -> Vec<i64> {
         // A row without an id was seen under a negative number, at which there is nothing to ask for.

@@ -39,7 +39,7 @@ impl PendingCommit {
         self.waiting.is_none()
     }
 
-    /// Takes in what a batch tells when nothing of it differs, `cursor` being behind it; and gives back one of which
+    /// Absorbs a batch without differences, with the `cursor` behind it; returns a batch that
     /// something does, with what has waited before it.
     pub fn take<R: Record>(&mut self, batch: Batch<R>, cursor: &Cursor) -> Option<Batch<R>> {
         if batch.is_unchanged() {

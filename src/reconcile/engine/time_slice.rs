@@ -22,7 +22,7 @@ impl TimeSlice {
         Self { slice, next_look: Instant::now() + slice }
     }
 
-    /// Whether the run has been given back: it went on for its slice, and others wait.
+    /// Whether the run was requeued, because its time slice is used up and others wait.
     pub async fn is_over(&mut self, queue: &impl RunQueue, lease: &Lease) -> Result<bool, TargetError> {
         if Instant::now() < self.next_look {
             return Ok(false);

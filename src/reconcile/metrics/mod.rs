@@ -185,7 +185,7 @@ impl Metrics {
         self.request_duration.observe(took.as_secs_f64());
     }
 
-    /// Counts time spent waiting for a store's limit.
+    /// Counts time spent waiting for a merchant's limit.
     pub fn throttled(&self, waited: Duration) {
         self.throttled.inc_by(waited.as_secs_f64());
     }
@@ -202,7 +202,7 @@ impl Metrics {
         ["open", "half_open"].iter().any(|state| self.circuit.with_label_values(&[*state]).get() == 1)
     }
 
-    /// Sets how many stores are left alone, as they do not answer.
+    /// Sets the number of merchants with an open circuit.
     pub fn store_circuits_open(&self, stores: usize) {
         self.store_circuits_open.set(i64::try_from(stores).unwrap_or(i64::MAX));
     }

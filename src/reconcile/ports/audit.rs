@@ -17,7 +17,7 @@ pub enum Actor {
     Token(String),
     /// A program of this machine, where the API needs no token.
     Local,
-    /// The user of the command line, by the name that the system has for it.
+    /// The operating system user of a command.
     Cli(String),
     /// Salla, by a webhook.
     Salla,
@@ -41,17 +41,17 @@ pub enum Action {
     RunTrigger,
     /// A run was stopped.
     RunCancel,
-    /// A store was registered, or its tokens were replaced.
+    /// A merchant was registered, or its tokens were replaced.
     MerchantRegister,
-    /// A store was left out of sweeps.
+    /// A merchant was left out of sweeps.
     MerchantPause,
-    /// A store was taken into sweeps again.
+    /// A merchant was taken into sweeps again.
     MerchantResume,
-    /// A store was taken out of the register.
+    /// A merchant was taken out of the register.
     MerchantRemove,
-    /// All stores were paused.
+    /// All merchants were paused.
     AllPause,
-    /// All stores go on.
+    /// All merchants go on.
     AllResume,
     /// An app event was applied.
     WebhookApply,
@@ -100,13 +100,13 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// An entry about a store.
+    /// An entry about a merchant.
     #[must_use]
     pub fn of_merchant(actor: &Actor, action: Action, merchant: MerchantId, detail: Value) -> Self {
         Self { actor: actor.clone(), action, merchant: Some(merchant), run: None, detail }
     }
 
-    /// The entry's line in the log, for when its transaction is committed.
+    /// Logs the entry, after its transaction is committed.
     pub fn tell(&self) {
         tracing::info!(
             target: "audit",

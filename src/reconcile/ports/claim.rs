@@ -70,7 +70,7 @@ pub struct Claim {
     pub watermarks: Vec<(Resource, DateTime<Utc>)>,
     /// When the merchant was registered.
     pub registered_at: DateTime<Utc>,
-    /// For how long Salla still wants the store left alone.
+    /// The remaining rate-limit backoff of the merchant.
     pub pause: Option<Duration>,
     /// Requests of another process for the merchant within the last minute, if known.
     pub spent: u32,

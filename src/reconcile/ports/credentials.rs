@@ -42,7 +42,7 @@ pub struct Credentials<T = SecretString> {
     pub issued_at: DateTime<Utc>,
     /// Raised by each change.
     pub version: i64,
-    /// Since when a refresh has been under way, by the database's clock.
+    /// The start of a running refresh, by the clock of the database.
     pub refreshing_for: Option<Duration>,
     /// Salla has refused the tokens for good.
     pub refused: bool,
@@ -76,7 +76,7 @@ pub enum CredentialError {
     OtherMerchant {
         /// For whom it was to be stored.
         merchant: MerchantId,
-        /// The store that the token belongs to.
+        /// The merchant that the token belongs to.
         owner: MerchantId,
     },
     /// The database failed.

@@ -1,4 +1,4 @@
-//! What a person looks at: how the nights went, and which stores need a hand.
+//! The port of the dashboard: sweeps, merchants needing attention, tokens, sessions.
 
 use std::{future::Future, time::Duration};
 
@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::TargetError;
 use crate::domain::{Merchant, MerchantId, Run, RunStatus, Totals, Trigger};
 
-/// A firing of the schedule, and what its runs came to.
+/// A sweep, with the totals of its runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SweepSummary {
     /// When it was due.
@@ -47,7 +47,7 @@ impl SweepSummary {
     }
 }
 
-/// A store that needs a hand, or at least a look.
+/// A merchant that needs a hand, or at least a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MerchantIssue {
     /// Which.
@@ -58,7 +58,7 @@ pub struct MerchantIssue {
     pub last: Option<Run>,
 }
 
-/// How a store's tokens stand. The tokens themselves are not in it.
+/// How a merchant's tokens stand. The tokens themselves are not in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenState {
     /// When they came from Salla.
@@ -67,22 +67,22 @@ pub struct TokenState {
     pub expires_at: Option<DateTime<Utc>>,
     /// Whether there is a refresh token.
     pub renewable: bool,
-    /// Since when a refresh is under way, or has an unknown outcome.
+    /// The start of a refresh that runs, or whose outcome is unknown.
     pub refresh_started_at: Option<DateTime<Utc>>,
     /// Since when Salla refuses them.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-/// What the pages read beside the ledger and the register.
+/// The queries of the dashboard beside those of runs and merchants.
 pub trait Overview: Clone + Send + Sync + 'static {
     /// The latest sweeps, newest first.
     fn sweeps(&self, limit: u64) -> impl Future<Output = Result<Vec<SweepSummary>, TargetError>> + Send;
 
-    /// The stores that need a hand: those whose tokens are refused, then those that nothing has covered for longest, then
-    /// those whose last run failed or left records out, the latest first. At most so many of each kind.
+    /// The merchants needing attention: first those whose tokens Salla refuses, then the overdue ones with the oldest
+    /// watermark, then those whose last run was failed or partial. At most `limit` of each kind.
     fn attention(&self, limit: u64) -> impl Future<Output = Result<Vec<MerchantIssue>, TargetError>> + Send;
 
-    /// How a store's tokens stand; `None`: it has none.
+    /// The state of the tokens of a merchant; `None` without tokens.
     fn token(&self, merchant: MerchantId) -> impl Future<Output = Result<Option<TokenState>, TargetError>> + Send;
 
     /// Ends a session of the pages before its time, in every process.

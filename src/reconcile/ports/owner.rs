@@ -1,4 +1,4 @@
-//! The store that a token belongs to.
+//! The merchant that a token belongs to.
 
 use std::future::Future;
 

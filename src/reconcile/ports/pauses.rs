@@ -1,4 +1,4 @@
-//! How long a store is to be left alone.
+//! The port of rate-limit backoffs.
 
 use std::{future::Future, time::Duration};
 
@@ -8,16 +8,16 @@ use crate::domain::{MerchantId, Wait};
 /// A longer `Retry-After` is not believed. A server that is asked too early says so again.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(7 * 86_400);
 
-/// Where the pauses that Salla asks for are kept, for whichever process has the store next.
+/// Stores the rate-limit backoffs for all processes.
 pub trait PauseStore: Send + Sync + 'static {
     /// No process sends a request for the merchant for `pause` from now. A stored pause that ends later stays.
     fn pause(&self, merchant: MerchantId, pause: Duration) -> impl Future<Output = Result<(), TargetError>> + Send;
 
-    /// So many requests were sent to the store within the last minute, whose answers do not say what is left.
+    /// So many requests were sent to the merchant within the last minute, whose answers do not say what is left.
     fn spent(&self, merchant: MerchantId, requests: u32) -> impl Future<Output = Result<(), TargetError>> + Send;
 }
 
-/// What Salla counts by the address that requests come from: all stores' together, whichever process sends them.
+/// What Salla counts by the address that requests come from: all merchants' together, whichever process sends them.
 pub trait BudgetStore: Send + Sync + 'static {
     /// Takes one request of `allowance` in ten minutes; or after how long, at the earliest, there is another.
     fn take(&self, allowance: u32) -> impl Future<Output = Result<Result<(), Duration>, TargetError>> + Send;
@@ -26,15 +26,15 @@ pub trait BudgetStore: Send + Sync + 'static {
     fn close(&self, pause: Duration) -> impl Future<Output = Result<(), TargetError>> + Send;
 }
 
-/// What is known of the stores' limits in this process and nowhere else.
+/// What is known of the merchants' limits in this process and nowhere else.
 pub trait RateLimitState: Send + Sync {
-    /// How many requests were sent to a store within the last minute; 0 where its answers say what is left, or where it
+    /// How many requests were sent to a merchant within the last minute; 0 where its answers say what is left, or where it
     /// is too little to matter.
     fn spent(&self, merchant: MerchantId) -> u32;
 
     /// Another process has sent so many within the last minute; `None`: unknown.
     fn inherit(&self, merchant: MerchantId, spent: Option<u32>);
 
-    /// What the store's requests wait for, and for how long.
+    /// What the merchant's requests wait for, and for how long.
     fn waiting(&self, merchant: MerchantId) -> Option<(Wait, Duration)>;
 }

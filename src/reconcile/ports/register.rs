@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::{Actor, CredentialError, TargetError, Tokens};
 use crate::domain::{AppEventKind, Merchant, MerchantId, MerchantState, Transition, TransitionError};
 
-/// A store to be put into the register by a person, or to be replaced there.
+/// A merchant to be put into the register by a person, or to be replaced there.
 #[derive(Debug, Clone)]
 pub struct Registration<T = SecretString> {
     /// Salla's id.
@@ -132,7 +132,7 @@ impl Applied {
 /// whose app is uninstalled loses its tokens, and its runs are cancelled, in any process. A pause, or the end of a
 /// subscription, cancels the runs that the schedule has queued. Each change has its entry in the audit, in the same transaction.
 pub trait MerchantRegistry<T = SecretString>: Clone + Send + Sync + 'static {
-    /// Registers a store, or replaces its name and tokens; it is active afterwards.
+    /// Registers a merchant, or replaces its name and tokens; it is active afterwards.
     fn register(
         &self,
         registration: &Registration<T>,
@@ -157,7 +157,7 @@ pub trait MerchantRegistry<T = SecretString>: Clone + Send + Sync + 'static {
     /// The merchants that match, by their ids.
     fn list(&self, filter: MerchantFilter) -> impl Future<Output = Result<Vec<Merchant>, TargetError>> + Send;
 
-    /// Pauses all stores, or lets them go on, each as it stood. Meanwhile no process claims a run or fires the
+    /// Pauses all merchants, or lets them go on, each as it stood. Meanwhile no process claims a run or fires the
     /// schedule, and what runs is given back; a run in the foreground goes on. False when it was so already.
     fn stand_still(&self, still: bool, by: &Actor) -> impl Future<Output = Result<bool, TargetError>> + Send;
 

@@ -49,9 +49,9 @@ pub struct Gauges {
     pub last_success: Option<DateTime<Utc>>,
     /// The watermark that lies furthest back, of the active merchants.
     pub oldest_watermark: Option<DateTime<Utc>>,
-    /// The latest firing of any schedule that was not skipped, or when one was first started.
+    /// The latest sweep that was not skipped, or the first start of the schedule.
     pub last_sweep: Option<DateTime<Utc>>,
-    /// All stores are paused.
+    /// All merchants are paused.
     pub global_pause: bool,
     /// The events that are to be delivered; `None`: no events are sent.
     pub backlog: Option<Backlog>,

@@ -123,7 +123,7 @@ pub enum Released {
     LeaseLost,
 }
 
-/// All stores are paused.
+/// All merchants are paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GlobalPause {
     /// Since when.
@@ -144,11 +144,11 @@ pub trait RunQueue: Send + Sync + Clone + 'static {
     /// Takes up to `limit` runs that are due, or whose holder is gone; never two of one merchant.
     fn claim(&self, limit: u32) -> impl Future<Output = Result<ClaimedRuns, TargetError>> + Send;
 
-    /// Whether all stores are paused.
+    /// Whether all merchants are paused.
     fn global_pause(&self) -> impl Future<Output = Result<Option<GlobalPause>, TargetError>> + Send;
 
     /// Renews these leases, and returns those whose runs go on: still held, not to be cancelled, and, but for those
-    /// of the foreground, not while all stores are paused.
+    /// of the foreground, not while all merchants are paused.
     fn renew_leases(&self, held: &[Lease]) -> impl Future<Output = Result<Vec<Lease>, TargetError>> + Send;
 
     /// Ends a run: status, totals, watermark, and the run that takes up the rest, in one transaction, fenced.

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::{MerchantId, RunStatus, Totals, Trigger};
 
-/// A firing of the schedule, and what was decided about it.
+/// A sweep of the schedule, with the decision about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SweepDecision {
     /// Make a run for every active merchant, each at its own offset within `spread`.
@@ -24,23 +24,23 @@ pub enum SweepDecision {
     Begin,
 }
 
-/// What became of a firing.
+/// The outcome of a sweep.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecordedSweep {
     /// Runs that were made.
     pub runs: u64,
-    /// Merchants whose rows another session held: their runs are made later.
+    /// Merchants whose rows were locked: their runs are queued later.
     pub locked: Vec<MerchantId>,
     /// Merchants that had a scheduled run in the queue, which covers the window of this one too.
     pub already_queued: Vec<MerchantId>,
 }
 
-/// A firing all of whose runs have ended, in whichever processes.
+/// A sweep whose runs have all ended.
 #[derive(Debug, Clone)]
 pub struct EndedSweep {
     /// When it was due.
     pub scheduled_for: DateTime<Utc>,
-    /// How long it took from the firing to the last run's end.
+    /// The time from the start of the sweep to the end of its last run.
     pub took: Duration,
     /// For each final status: how many runs ended with it, and their totals.
     pub runs: Vec<(RunStatus, u64, Totals)>,

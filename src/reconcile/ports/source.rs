@@ -13,9 +13,9 @@ use crate::{
 /// The merchant whose records are requested.
 #[derive(Debug, Clone, Copy)]
 pub struct MerchantContext<'a> {
-    /// The store.
+    /// The merchant.
     pub merchant: MerchantId,
-    /// Customers of the store of whom nothing is to be told.
+    /// Customers of the merchant of whom nothing is to be told.
     pub erased: &'a [i64],
 }
 
@@ -84,7 +84,7 @@ pub enum Row<R> {
 /// Retries, limits and tokens are the adapter's own affair: an error is its last word. Every call may be dropped at
 /// any await without loss, and raises `requests` by each request sent.
 pub trait Source<R: Record>: Send + Sync {
-    /// Whether a store's list can only be read whole or by the days of creation, so that the older records of a large one
+    /// Whether a merchant's list can only be read whole or by the days of creation, so that the older records of a large one
     /// are better read in turns.
     fn supports_rotation(&self) -> bool;
 
@@ -108,10 +108,10 @@ pub trait Source<R: Record>: Send + Sync {
         requests: &RequestCount,
     ) -> impl Future<Output = Result<Option<Result<R, Unreadable>>, SourceError>> + Send;
 
-    /// Whether records of this kind have lines, and are to be read with them.
+    /// Whether records of this kind have items that must be read.
     fn has_lines(&self) -> bool;
 
-    /// Reads the lines of one record; otherwise as [`Source::record`].
+    /// Reads the items of one record; otherwise as [`Source::record`].
     fn lines(
         &self,
         whose: MerchantContext<'_>,
@@ -120,7 +120,7 @@ pub trait Source<R: Record>: Send + Sync {
     ) -> impl Future<Output = Result<LinesRead, SourceError>> + Send;
 }
 
-/// The lines of one record, as [`Source::record`] has it.
+/// The items of one record, as in [`Source::record`].
 pub type LinesRead = Option<Result<Vec<Line>, Unreadable>>;
 
 /// How many requests a run has sent.
@@ -188,7 +188,7 @@ pub enum SourceError {
         /// Whether a row of the answer may be the cause: the request was sent, and no pause was announced.
         per_row: bool,
     },
-    /// Salla has not been answering for this store alone, which is left alone for a while.
+    /// Salla does not answer for this merchant only; its circuit is open.
     #[error("Salla does not answer for this merchant ({reason}); next attempt in {}", whole_seconds(*pause))]
     Resting {
         /// Until it is asked again.
@@ -196,7 +196,7 @@ pub enum SourceError {
         /// What happened to the last request.
         reason: String,
     },
-    /// All that may be asked for from one address has been, for whichever store.
+    /// All that may be asked for from one address has been, for whichever merchant.
     #[error("the request limit of this IP address is used up for {}", whole_seconds(*pause))]
     AddressLimit {
         /// Until some of it is there again, at the earliest.

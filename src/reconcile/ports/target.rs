@@ -1,4 +1,4 @@
-//! The platform's side: what is held, and how a page is committed.
+//! The port of the database: look-ups and page commits.
 
 use std::{collections::HashMap, future::Future, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::domain::{
 /// Any error of an adapter, kept as the cause.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// An id, and the version that is held of it: when it was last changed, if that is known.
+/// An id with the version of the stored record: its time of change, if known.
 pub type StoredVersion = (i64, Option<DateTime<Utc>>);
 
 /// One record of a page, with what is to be done about it.
@@ -48,7 +48,7 @@ pub struct Batch<R: Record> {
     pub unreadable: Vec<Unreadable>,
     /// Records that cannot be read and that a row stands for that broke its page and is counted.
     pub counted_already: Vec<Unreadable>,
-    /// The lines of some of them, by their ids: they replace those that are held.
+    /// The items of some records by id. They replace the stored items.
     pub lines: HashMap<i64, Vec<Line>>,
     /// Summaries that were enough: their records are as they were.
     pub unchanged: u64,
@@ -86,7 +86,7 @@ impl<R: Record> Default for Batch<R> {
 }
 
 impl<R: Record> Batch<R> {
-    /// Whether nothing of it differs from what is held, or from what is known of it.
+    /// Whether the batch contains no difference and no new knowledge.
     pub fn is_unchanged(&self) -> bool {
         let Self { records, unreadable, counted_already, lines, checked, gone, recovered, .. } = self;
         let is_readable = unreadable.is_empty() && counted_already.is_empty();
@@ -108,7 +108,7 @@ impl<R: Record> Batch<R> {
 pub struct PageCommit<'a, R: Record> {
     /// What is to be written.
     pub batch: &'a Batch<R>,
-    /// What was done before this page, for the ledger.
+    /// The progress before this page.
     pub parts: &'a [ResourceRun],
     /// Which of the parts the page belongs to.
     pub at: usize,
@@ -142,7 +142,7 @@ pub enum ExpectedRecords {
 
 /// The platform's own copy of the records of one kind.
 pub trait Target<R: Record>: Send + Sync {
-    /// What is held under each of `ids` (in any order, without duplicates); one query.
+    /// The stored records of `ids` (in any order, without duplicates); one query.
     fn held(
         &self,
         merchant: MerchantId,
@@ -161,7 +161,7 @@ pub trait Target<R: Record>: Send + Sync {
     fn slice(&self, merchant: MerchantId) -> impl Future<Output = Result<Option<RotationWindow>, TargetError>> + Send;
 
     /// How much is held, not marked as gone, and ought to be listed. And of that the ids and versions of what was not
-    /// `seen`: a store may hold more than fits into memory.
+    /// `seen`: a merchant may hold more than fits into memory.
     fn unseen(
         &self,
         merchant: MerchantId,

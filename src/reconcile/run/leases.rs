@@ -14,11 +14,11 @@ use crate::reconcile::{
     ports::{Lease, RunQueue},
 };
 
-/// The leases that are held, each with what stops its run. Clones share them.
+/// The leases of this process, each with the token that stops its run. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Leases(Arc<Mutex<HashMap<Lease, CancellationToken>>>);
 
-/// A lease that is held until this is dropped.
+/// A lease that is kept until this is dropped.
 #[derive(Debug)]
 pub struct LeaseGuard {
     leases: Leases,
@@ -48,7 +48,7 @@ impl Leases {
         LeaseGuard { leases: self.clone(), lease, stop }
     }
 
-    /// Renews what is held every `pause`, until `done` is called; `pulse` beats each time.
+    /// Renews the leases every `pause`, until `done` is called. `pulse` beats each time.
     pub async fn keep(&self, queue: &impl RunQueue, pause: Duration, pulse: &Heartbeat, done: &CancellationToken) {
         while done.run_until_cancelled(sleep(pause)).await.is_some() {
             // On a connection that has fallen silent it would hang for longer than the leases last.
@@ -59,7 +59,7 @@ impl Leases {
         }
     }
 
-    /// Renews what is held, and stops the runs whose leases turn out to be lost.
+    /// Renews the leases, and stops the runs whose leases are lost.
     async fn renew(&self, queue: &impl RunQueue) {
         let held: Vec<Lease> = self.0.lock().keys().copied().collect();
         if held.is_empty() {

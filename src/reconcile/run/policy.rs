@@ -28,7 +28,7 @@ pub enum Disposition {
     Cancel,
     /// Release it; any worker may claim it.
     Release,
-    /// Touch nothing: it has been given back, for others that wait.
+    /// Do nothing: the run was requeued for others that wait.
     Yielded,
     /// Touch nothing: the run is another process's now.
     LeaseLost,

@@ -1,4 +1,4 @@
-//! How a run leaves this process before its end: given back, or taken over.
+//! How a run leaves this process before its end: released, or taken over.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::{
 /// The time limit for the last write during a shutdown.
 const LEAVING: Duration = Duration::from_secs(2);
 
-/// So long a run waits to be given back to a database that is away.
+/// How long a run tries to be released while the database does not answer.
 const DATABASE_AWAY: Duration = Duration::from_secs(60);
 
 impl<S, T> Runner<S, T>

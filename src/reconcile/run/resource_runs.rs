@@ -1,4 +1,4 @@
-//! A run's way through the kinds of record: one part after the other, for Salla's limits are a store's. What is wrong
+//! A run's way through the kinds of record: one part after the other, for Salla's limits are a merchant's. What is wrong
 //! with one kind leaves the others alone.
 
 use chrono::{DateTime, TimeDelta, Utc};

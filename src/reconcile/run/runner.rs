@@ -32,19 +32,19 @@ use crate::{
 pub struct Runner<S, T> {
     /// Salla.
     pub source: Arc<S>,
-    /// The database: both the ledger and what is reconciled.
+    /// The database of runs and records.
     pub store: T,
     /// The resources of a run that names none.
     pub resources: Resources,
     /// How far windows reach back.
     pub policy: WindowPolicy,
-    /// The part of what is held that may be gone at once.
+    /// The largest share of stored records that one run may mark as deleted.
     pub max_deletion_ratio: f64,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Who is told.
     pub progress: ProgressSender,
-    /// What is held while runs go on.
+    /// The leases of running runs.
     pub leases: Leases,
     /// A pause that Salla asked for and that lasts longer ends a run.
     pub longest_pause: Duration,

@@ -10,7 +10,7 @@ fn timestamp(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
-/// Writes the line: an error where the run failed, a warning where records were left out.
+/// Logs one line: an error for a failed run, a warning for skipped or failed records.
 pub fn summarise(run: &Run, took: Duration) {
     let totals = run.totals;
     macro_rules! line {

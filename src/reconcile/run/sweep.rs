@@ -36,7 +36,7 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// Adds up the runs of the foreground, which began at `began`, and writes the line.
+    /// Sums up the foreground runs that began at `began`, and logs one line.
     pub fn tell_of(ended: &[Ended], began: Instant) {
         let mut sweep = Self::default();
         for ended in ended {

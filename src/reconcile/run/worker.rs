@@ -43,7 +43,7 @@ where
     S: Sources + RateLimitState + 'static,
     T: Targets + RunStore + PauseStore,
 {
-    /// Works until `stop` is called, then gives back what it holds and returns when nothing is left.
+    /// Executes runs until `stop` is called, then releases its runs and returns.
     pub async fn work(self, stop: CancellationToken) {
         let mut running: JoinSet<Ended> = JoinSet::new();
         let mut next_claim = Instant::now();
@@ -63,7 +63,7 @@ where
             let turn = Instant::now() + TURN;
             let wake_at = if running.len() < self.concurrency { turn.min(next_claim) } else { turn };
             tokio::select! {
-                // First: what was given back is not to be claimed again.
+                // First, so that a released run is not claimed again.
                 biased;
                 () = stop.cancelled() => break,
                 Some(joined) = running.join_next(), if !running.is_empty() => {

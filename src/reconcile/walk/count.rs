@@ -1,4 +1,4 @@
-//! The proof by count: how many of the records that a list held at one instant have been read.
+//! The proof by count: how many of the records that a list contained at one instant were read.
 //!
 //! A record was in the list at an instant where it was read in the answer of that instant, or before and after it, or
 //! after it with a stamp from before it. Where as many were as the list had rows then, none is missing: in whatever order

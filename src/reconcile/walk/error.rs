@@ -54,7 +54,7 @@ pub enum WalkError {
 }
 
 impl WalkError {
-    /// The word for the ledger.
+    /// The failure kind.
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::Unstable { .. } => FailureKind::ListingUnstable,

@@ -1,4 +1,4 @@
-//! When the token endpoint is left alone. Pure: the clock is handed in.
+//! The backoff after failures of the token endpoint. Pure: the clock is an argument.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// For how long it is left alone; `None`: it may be asked.
+    /// The remaining backoff; `None`: a request is allowed.
     pub fn rests(&self, now: Instant) -> Option<Duration> {
         self.until.map(|until| until.saturating_duration_since(now)).filter(|rest| !rest.is_zero())
     }

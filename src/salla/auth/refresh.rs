@@ -77,12 +77,12 @@ impl<C: CredentialStore> Auth<C> {
         Self { store, endpoint, user_info, asked_owners: Arc::default(), metrics, refreshes, backoff, known, turn }
     }
 
-    /// How many refreshes are under way.
+    /// The number of running refreshes.
     pub fn under_way(&self) -> usize {
         self.refreshes.len()
     }
 
-    /// Until no refresh is under way.
+    /// Waits until no refresh runs.
     pub async fn drain(&self) {
         self.refreshes.close();
         self.refreshes.wait().await;
@@ -131,7 +131,7 @@ impl<C: CredentialStore> Auth<C> {
         Ok(self.store.load(merchant).await?.is_none_or(|current| current.refused))
     }
 
-    /// For how long the token endpoint is left alone.
+    /// The remaining backoff of the token endpoint.
     pub(in crate::salla) fn endpoint_rests(&self) -> Option<Duration> {
         self.backoff.lock().rests(Instant::now())
     }
@@ -178,7 +178,7 @@ impl<C: CredentialStore> Auth<C> {
     }
 
     /// Uses the refresh token and saves what comes back. The mark is set. The turn ends with the answer: what cannot be
-    /// saved is one store's trouble.
+    /// saved is one merchant's trouble.
     async fn exchange(
         &self,
         merchant: MerchantId,

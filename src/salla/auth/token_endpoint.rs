@@ -48,7 +48,7 @@ pub enum Refresh {
     NotUsed {
         /// Why.
         reason: String,
-        /// How long the endpoint wants to be left alone.
+        /// The wait that the endpoint asks for.
         retry_after: Option<Duration>,
     },
     /// Nor here: this app's own id or secret is missing or wrong.

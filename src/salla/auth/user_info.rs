@@ -1,4 +1,4 @@
-//! The store that a token belongs to, by Salla's `oauth2/user/info`.
+//! The merchant that a token belongs to, by Salla's `oauth2/user/info`.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -54,7 +54,7 @@ impl UserInfo {
     }
 }
 
-/// A store whose token's owner could not be confirmed is asked about again after this long.
+/// A merchant whose token's owner could not be confirmed is asked about again after this long.
 const ASK_AGAIN: Duration = Duration::from_secs(3600);
 
 /// The tokens about whose owner this process has asked: their version, and when to ask again if Salla did not answer.

@@ -14,9 +14,9 @@ use crate::domain::MerchantId;
 
 /// Failures in a row, without an answer in between, until Salla counts as down.
 const FAILURES: u32 = 10;
-/// Of at least so many stores.
+/// Of at least so many merchants.
 const STORES: usize = 3;
-/// A record that Salla cannot show fails alone; so many in a row, tried as often as a page is, are the store's trouble.
+/// A record that Salla cannot show fails alone; so many in a row, tried as often as a page is, are the merchant's trouble.
 const SINGLE_RECORDS: u32 = 10;
 /// The pause before the first probe; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -80,7 +80,7 @@ impl Breaker {
         match self.state {
             State::Closed if self.failures >= enough => self.open(FIRST_PAUSE, now),
             State::HalfOpen(_) => self.open((self.pause * 2).min(LONGEST_PAUSE), now),
-            // One that was under way when the circuit opened.
+            // A request that ran when the circuit opened.
             State::Closed | State::Open(_) => {}
         }
     }
@@ -104,7 +104,7 @@ pub enum Trouble {
     Malformed(String),
 }
 
-/// A store's circuit.
+/// A merchant's circuit.
 #[derive(Debug)]
 struct StoreBreaker {
     breaker: Breaker,
@@ -117,37 +117,37 @@ struct StoreBreaker {
 pub enum Refused {
     /// Salla is down; to be asked again after so long.
     Host(Duration),
-    /// A probe for the store is under way.
+    /// A probe for the merchant is running.
     Probing,
-    /// The store does not answer.
+    /// The merchant does not answer.
     Store,
 }
 
-/// A store that does not answer.
+/// A merchant that does not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resting {
     /// Until it may be asked again.
     pub pause: Duration,
     /// For how long it has failed.
     pub since: Duration,
-    /// Other stores were answered meanwhile.
+    /// Other merchants were answered meanwhile.
     pub alone: bool,
     /// What was wrong last.
     pub last: Trouble,
 }
 
 impl Resting {
-    /// It is not Salla that is away: other stores are answered, or this one is, by somebody else.
+    /// It is not Salla that is away: other merchants are answered, or this one is, by somebody else.
     pub fn is_its_own(&self) -> bool {
         self.alone || matches!(self.last, Trouble::Malformed(_))
     }
 }
 
-/// The host's circuit, and those of the stores that fail.
+/// The host's circuit, and those of the merchants that fail.
 #[derive(Debug)]
 pub struct Breakers {
     host: Breaker,
-    /// The stores that failed since Salla last answered; no more are remembered than matter.
+    /// The merchants that failed since Salla last answered; no more are remembered than matter.
     failing: HashSet<MerchantId>,
     stores: HashMap<MerchantId, StoreBreaker>,
     last_answer: Option<Instant>,
@@ -155,7 +155,7 @@ pub struct Breakers {
 }
 
 impl Breakers {
-    /// `attempts` at one request are enough to open a store's circuit.
+    /// `attempts` at one request are enough to open a merchant's circuit.
     pub fn new(attempts: u32) -> Self {
         Self { host: Breaker::default(), failing: HashSet::new(), stores: HashMap::new(), last_answer: None, attempts }
     }
@@ -165,12 +165,12 @@ impl Breakers {
         self.host.state
     }
 
-    /// How many stores are left alone.
+    /// The number of merchants with an open circuit.
     pub fn open_stores(&self) -> usize {
         self.stores.values().filter(|store| store.breaker.state != State::Closed).count()
     }
 
-    /// Lets a store's request through, or says why not. While the host's circuit is open, it alone decides.
+    /// Lets a merchant's request through, or says why not. While the host's circuit is open, it alone decides.
     pub fn admit(&mut self, merchant: MerchantId, now: Instant) -> Result<(), Refused> {
         if self.host.state != State::Closed {
             return self.host.admit(now).map_err(Refused::Host);
@@ -207,7 +207,7 @@ impl Breakers {
         if let Some(StoreBreaker { breaker, .. }) = self.stores.get_mut(&merchant)
             && matches!(breaker.state, State::HalfOpen(_))
         {
-            // The next request is the probe: it shows whether the store answers.
+            // The next request is the probe: it shows whether the merchant answers.
             breaker.state = State::HalfOpen(now);
         }
         if is_whole || self.host.state != State::Closed {
@@ -215,7 +215,7 @@ impl Breakers {
         }
     }
 
-    /// Counts a failure for the store alone, unless the host is away.
+    /// Counts a failure for the merchant alone, unless the host is away.
     pub fn store_failed(&mut self, merchant: MerchantId, single: bool, trouble: &Trouble, now: Instant) {
         if self.host.state == State::Closed {
             let fresh = || StoreBreaker { breaker: Breaker::default(), since: now, last: trouble.clone() };
@@ -233,7 +233,7 @@ impl Breakers {
         self.host.failed(if self.failing.len() < STORES { u32::MAX } else { FAILURES }, now);
     }
 
-    /// The store's trouble, if it is to be left alone.
+    /// The error of the merchant, if its circuit is open.
     pub fn resting(&self, merchant: MerchantId, now: Instant) -> Option<Resting> {
         let store = self.stores.get(&merchant)?;
         let State::Open(until) = store.breaker.state else { return None };

@@ -25,7 +25,7 @@ use crate::{
 /// How long a request sleeps before it looks at the circuit again.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A store that has not answered for this long, while others were answered, fails its run.
+/// A merchant that has not answered for this long, while others were answered, fails its run.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// The next step after a failed request.
@@ -46,7 +46,7 @@ pub enum OnOpenCircuit {
     Fail,
 }
 
-/// The circuits to Salla's host and to its stores.
+/// The circuits to Salla's host and to its merchants.
 #[derive(Debug)]
 pub struct Circuit {
     breakers: Mutex<Breakers>,
@@ -56,13 +56,13 @@ pub struct Circuit {
 }
 
 impl Circuit {
-    /// `attempts` at one request are enough to know that a store does not answer.
+    /// `attempts` at one request are enough to know that a merchant does not answer.
     pub fn new(when_open: OnOpenCircuit, attempts: u32, waits: Waits, metrics: Arc<Metrics>) -> Self {
         metrics.circuit(&State::WORDS, State::Closed.as_str());
         Self { breakers: Mutex::new(Breakers::new(attempts)), when_open, waits, metrics }
     }
 
-    /// What follows from a request's failure. Salla's own trouble is waited for; a store's is not, for its run makes
+    /// What follows from a request's failure. Salla's own trouble is waited for; a merchant's is not, for its run makes
     /// room for others.
     pub fn after(&self, merchant: MerchantId, error: SourceError) -> AfterFailure {
         if self.when_open == OnOpenCircuit::Fail {
@@ -164,7 +164,7 @@ impl Middleware for CircuitBreakerLayer {
         match trouble(&result) {
             // The record breaks Salla, and did so before.
             Some(_) if suspect && is_answered(&result) => {}
-            // A row of the page may break it: the store is blamed later, if it breaks no page.
+            // A row of the page may break it: the merchant is blamed later, if it breaks no page.
             Some(_) if divisible.is_divided() && may_be_of_a_row(&result) => {
                 self.0
                     .with(merchant, |breakers, now| breakers.page_failed(merchant, divisible == Divisible::Page, now));

@@ -1,7 +1,7 @@
 //! One request to Salla, from token to envelope.
 //!
 //! Through the middlewares it passes, outermost first: retry of what is transient → the count of attempts →
-//! `Retry-After` → the store's limit and the process's → what an address may send → the circuit → reading and checking the answer. Every attempt
+//! `Retry-After` → the merchant's limit and the process's → what an address may send → the circuit → reading and checking the answer. Every attempt
 //! thus pays its limit, a probe is a request that is sent, and a broken answer is tried again like a broken connection.
 
 use std::{sync::Arc, time::Duration};
@@ -125,7 +125,7 @@ impl<C: CredentialStore> SallaClient<C> {
             url: config.token_url.clone(),
             client_id: config.client_id.clone(),
             client_secret: config.client_secret.clone(),
-            // Short enough for a refresh that is under way at SIGTERM to end within the grace.
+            // Short enough for a running refresh to end within the grace after SIGTERM.
             timeout: config.request_timeout.min(TOKEN_TIMEOUT),
         };
         Ok(Self {
@@ -146,13 +146,13 @@ impl<C: CredentialStore> SallaClient<C> {
         self.auth.keep(stop).await;
     }
 
-    /// How many token refreshes are under way.
+    /// The number of running token refreshes.
     #[must_use]
     pub fn refreshes_under_way(&self) -> usize {
         self.auth.under_way()
     }
 
-    /// Waits until no token refresh is under way.
+    /// Waits until no token refresh runs.
     pub async fn drain(&self) {
         self.auth.drain().await;
     }

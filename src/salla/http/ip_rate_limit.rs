@@ -1,4 +1,4 @@
-//! The middleware that keeps all stores' requests within what Salla counts by the address they come from. It stands
+//! The middleware that keeps all merchants' requests within what Salla counts by the address they come from. It stands
 //! inside the retries, so that every attempt pays; and no request is sent while the limit cannot be read.
 
 use std::{sync::Arc, time::Duration};
@@ -44,7 +44,7 @@ impl<B: BudgetStore> Middleware for IpRateLimit<B> {
         self.wait().await?;
         let response = next.run(request, extensions).await?;
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
-            // It may be the store's own limit that is used up, and the answer does not tell.
+            // It may be the merchant's own limit that is used up, and the answer does not tell.
             let pause = retry_after(response.headers()).unwrap_or(REFUSED);
             if let Err(error) = self.budget.close(pause).await {
                 tracing::warn!(error = %error, "failed to persist Retry-After");

@@ -1,4 +1,4 @@
-//! How many stores may have a large answer in memory at a time. All stores together stay within the memory of a small
+//! How many merchants may have a large answer in memory at a time. All merchants together stay within the memory of a small
 //! container, however large their pages are.
 
 use std::{
@@ -14,17 +14,17 @@ use crate::domain::MerchantId;
 /// An answer of more bytes is large.
 pub const LARGE: usize = 4 << 20;
 
-/// Stores with large answers at a time.
+/// Merchants with large answers at a time.
 const STORES: usize = 4;
 
-/// The stores with large answers.
+/// The merchants with large answers.
 #[derive(Debug)]
 pub struct LargeAnswers {
     room: Arc<Semaphore>,
     stores: Mutex<HashMap<MerchantId, Weak<OwnedSemaphorePermit>>>,
 }
 
-/// The room for the large answers of one store, until the last of them is dropped.
+/// The room for the large answers of one merchant, until the last of them is dropped.
 pub type Room = Arc<OwnedSemaphorePermit>;
 
 impl Default for LargeAnswers {
@@ -34,7 +34,7 @@ impl Default for LargeAnswers {
 }
 
 impl LargeAnswers {
-    /// Waits for room. A store that has room does not wait, so that no two stores wait for each other.
+    /// Waits for room. A merchant that has room does not wait, so that no two merchants wait for each other.
     pub async fn room_for(&self, merchant: MerchantId) -> Option<Room> {
         if let Some(room) = self.stores.lock().get(&merchant).and_then(Weak::upgrade) {
             return Some(room);

@@ -1,4 +1,4 @@
-//! The middleware that keeps each store's requests within its limit, and all stores' together within the process's. It
+//! The middleware that keeps each merchant's requests within its limit, and all merchants' together within the process's. It
 //! stands inside the retries, so that every attempt pays.
 
 use std::{collections::HashMap, num::NonZeroU32, sync::Arc, time::Duration};
@@ -27,7 +27,7 @@ use crate::{
     response_headers::served_at,
 };
 
-/// Above this many stores, those at rest are forgotten.
+/// Above this many merchants, those at rest are forgotten.
 const REMEMBERED: usize = 1024;
 
 /// How often idle merchants are removed at most: each removal looks at all merchants.
@@ -36,7 +36,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(1);
 /// The largest share of the limit of a minute that a process sends at once.
 const AT_ONCE: u32 = 600;
 
-/// The limiters of the stores that were asked lately.
+/// The limiters of the merchants that were asked lately.
 #[derive(Debug)]
 pub struct Limiters {
     per_minute: u32,
@@ -68,13 +68,13 @@ struct Store {
 }
 
 impl Limiters {
-    /// `share` of `per_minute` requests for each store, until its answers say otherwise.
+    /// `share` of `per_minute` requests for each merchant, until its answers say otherwise.
     pub fn new(per_minute: u32, share: f64, waits: Waits) -> Self {
         let stores = Stores { asked: HashMap::new(), looked_through: Instant::now() };
         Self { per_minute, share, stores: Mutex::new(stores), waits }
     }
 
-    /// Sends nothing to a store for `pause`.
+    /// Sends nothing to a merchant for `pause`.
     pub fn pause(&self, merchant: MerchantId, pause: Duration) {
         self.with(merchant, |store, now| store.limiter.pause(pause, now));
     }
@@ -152,7 +152,7 @@ impl Drop for Admitted<'_> {
     }
 }
 
-/// The limit of this process, whatever the store.
+/// The limit of this process, whatever the merchant.
 #[derive(Debug)]
 pub struct ProcessLimit {
     limiter: DefaultDirectRateLimiter,
@@ -180,7 +180,7 @@ impl ProcessLimit {
 /// A shorter rest than this is over before another process could ask.
 const SHORTEST_REST: Duration = Duration::from_secs(1);
 
-/// Waits for the limits, and learns the store's.
+/// Waits for the limits, and learns the merchant's.
 #[derive(Debug)]
 pub struct Throttle<P> {
     pub limiters: Arc<Limiters>,
@@ -202,7 +202,7 @@ impl<P: PauseStore> Middleware for Throttle<P> {
         if let Some(rest) = admitted.grant.and_then(|grant| grant.rest).filter(|rest| *rest >= SHORTEST_REST) {
             keep(&*self.pauses, merchant, rest).await;
         }
-        // The store's leave first: it may take a minute, in which others can use the process's.
+        // The merchant's leave first: it may take a minute, in which others can use the process's.
         self.process.wait().await;
         self.metrics.throttled(began.elapsed());
         let response = next.run(request, extensions).await?;

@@ -54,15 +54,15 @@ impl Divisible {
     }
 }
 
-/// Whether a page that cannot be had is read in smaller ones: then its failure says nothing of the store yet. All
-/// attempts at it, and at the rows by which it is told from a store that does not answer, are no more than usual.
+/// Whether a page that cannot be had is read in smaller ones: then its failure says nothing of the merchant yet. All
+/// attempts at it, and at the rows by which it is told from a merchant that does not answer, are no more than usual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Divisible {
     /// It is not.
     No,
     /// The page that the run asks for.
     Page,
-    /// A single row that shows whether the store answers at all, which is tried once.
+    /// A single row that shows whether the merchant answers at all, which is tried once.
     Control,
     /// A part of such a page, which is tried once.
     PagePart,

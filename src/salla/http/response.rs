@@ -33,7 +33,7 @@ pub struct Call {
     pub merchant: MerchantId,
     /// It is one record that is asked for.
     pub single: bool,
-    /// That record could not be had before: that it cannot be now tells nothing of the store.
+    /// That record could not be had before: that it cannot be now tells nothing of the merchant.
     pub suspect: bool,
     /// What is known where it cannot be had.
     pub divisible: Divisible,
@@ -105,7 +105,7 @@ impl ReadAnswer {
 
 /// Reads the envelope, and leaves it among the response's extensions.
 ///
-/// `tokens`: those that the store was sent, which it may repeat.
+/// `tokens`: those that the merchant was sent, which it may repeat.
 fn read(answer: http::Response<Body>, tokens: [Option<&SecretString>; 2]) -> Result<Response> {
     let (parts, mut body) = answer.into_parts();
     let (status, headers) = (parts.status, parts.headers);

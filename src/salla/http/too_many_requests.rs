@@ -1,4 +1,4 @@
-//! What follows a 429, and a 503 with `Retry-After`. reqwest-retry knows neither, so this stands inside it: the store's
+//! What follows a 429, and a 503 with `Retry-After`. reqwest-retry knows neither, so this stands inside it: the merchant's
 //! limiter pauses, and the next attempt waits there like any other request.
 
 use std::{sync::Arc, time::Duration};

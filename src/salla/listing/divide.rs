@@ -1,7 +1,7 @@
 //! Splits a page that fails into smaller pages, down to the rows that cause the failure.
 //!
 //! One order whose data break Salla's server, or whose text breaks the JSON, must not cost the 59 others of the page. A
-//! store that does not answer at all looks the same at first: so single rows are asked for before the page is divided.
+//! merchant that does not answer at all looks the same at first: so single rows are asked for before the page is divided.
 
 use std::{ops::Range, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
 /// Between a page that failed and the first single row, as between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// After so many failures in a row, single rows are requested again: the store may have stopped answering.
+/// After so many failures in a row, single rows are requested again: the merchant may have stopped answering.
 const FAILURES_BEFORE_CONTROL: u32 = 4;
 
 /// A part of a page: of page `number` of pages of `size` rows, the rows at these places of the list.
@@ -49,7 +49,7 @@ impl PagePart {
         })
     }
 
-    /// Single rows that show whether the store answers: one beside the page, and the middle one of it.
+    /// Single rows that show whether the merchant answers: one beside the page, and the middle one of it.
     fn controls(&self) -> [Self; 2] {
         let beside = if self.places.start > 0 { self.places.start } else { self.places.end + 1 };
         let middle = self.places.start + (self.places.end - self.places.start) / 2 + 1;
@@ -75,7 +75,7 @@ impl<C: CredentialStore> SallaClient<C> {
     ) -> Result<Fetched<R>, SourceError> {
         let page = PagePart::page(request.number, size);
         let of = |part: &PagePart| PageRequest { number: part.number, page_size: Some(part.size), ..request };
-        // After a single attempt there is always one more, to look whether the store answers.
+        // After a single attempt there is always one more, to look whether the merchant answers.
         let left = self.max_attempts.saturating_sub(attempts).max(u32::from(attempts == 1));
         let controls = || page.controls().into_iter().take(left as usize).map(|part| of(&part));
         let mut is_answered = self.answers::<R>(controls(), requests).await?;
@@ -107,7 +107,7 @@ impl<C: CredentialStore> SallaClient<C> {
         if !is_answered {
             return match self.circuit.blame(request.whose.merchant, error, attempts) {
                 AfterFailure::GiveUp(error) => Err(error),
-                // By now Salla answers no store: this request waits until it does.
+                // By now Salla answers no merchant: this request waits until it does.
                 AfterFailure::SendAgain => self.fetch(request, Divisible::No, requests).await,
             };
         }
@@ -116,7 +116,7 @@ impl<C: CredentialStore> SallaClient<C> {
         Ok(Fetched { rows, pagination: in_pages_of(size, small, pagination), served_at, is_broken })
     }
 
-    /// Whether the store answers with one of these rows, or says that it does not exist.
+    /// Whether the merchant answers with one of these rows, or says that it does not exist.
     async fn answers<R: ApiResource>(
         &self,
         controls: impl Iterator<Item = PageRequest<'_>>,

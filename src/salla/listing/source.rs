@@ -1,7 +1,7 @@
 //! Lists of records: what is asked, and whether what comes can be relied on.
 //!
 //! The filter `updated_at_min` is the specified one. Salla's public documentation knows no such filter, and its rows
-//! are summaries without `updated_at`; there the whole store is listed by the days of creation.
+//! are summaries without `updated_at`; there the whole merchant is listed by the days of creation.
 
 use std::collections::HashSet;
 

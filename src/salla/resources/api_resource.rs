@@ -20,7 +20,7 @@ pub trait ApiResource: Record + Sized {
     /// What that list can be asked for.
     const LIST: Capabilities;
 
-    /// Salla counts what is asked of them by the address that it comes from, all stores together.
+    /// Salla counts what is asked of them by the address that it comes from, all merchants together.
     const COUNTED_BY_ADDRESS: bool = false;
 
     /// Where it has personal data; `None`: nowhere.
@@ -46,10 +46,10 @@ pub trait ApiResource: Record + Sized {
     fn created_at(&self) -> Option<DateTime<Utc>>;
 }
 
-/// Where lines are, by which parameter, and how one is read.
+/// The address of order items, its parameter, and the reader of an item.
 pub type Lines = (&'static str, &'static str, fn(&str) -> Result<Line, Trouble>);
 
-/// What a list can be asked for, by the names of the parameters. How a store is listed, and what that guarantees, follows
+/// What a list can be asked for, by the names of the parameters. How a merchant is listed, and what that guarantees, follows
 /// from it.
 #[derive(Debug, Clone, Copy)]
 pub struct Capabilities {
@@ -72,6 +72,6 @@ pub struct ReadOptions {
     pub page_size: u32,
     /// What is kept of customers.
     pub privacy: Privacy,
-    /// Orders with their lines.
+    /// Orders with their items.
     pub order_items: bool,
 }

@@ -1,4 +1,4 @@
-//! The lines of an order, which Salla shows at an address of their own.
+//! The items of an order, which have a separate address.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -46,7 +46,7 @@ struct Product<'a> {
     id: Option<&'a RawValue>,
 }
 
-/// Reads a line.
+/// Reads an item.
 ///
 /// # Errors
 /// When its id is missing, or a field that is there cannot be read.

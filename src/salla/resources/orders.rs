@@ -146,7 +146,7 @@ impl ApiResource for Order {
 
     const LINES: Option<Lines> = Some((order_items::PATH, order_items::OF_ORDER, order_items::line));
 
-    // The full form is deprecated, and what a store answers without `format` is changing to the light one.
+    // The full form is deprecated, and what a merchant answers without `format` is changing to the light one.
     const SINGLE: Option<&'static [(&'static str, &'static str)]> = Some(&[("format", "light")]);
 
     fn transform(row: &ByteString) -> Result<Self, Unreadable> {

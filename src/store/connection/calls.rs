@@ -49,7 +49,7 @@ impl Store {
         in_time(CALL_TIMEOUT, read).await
     }
 
-    /// Closes the pool; what is under way has five seconds to end.
+    /// Closes the pool. Running calls have five seconds to end.
     ///
     /// # Errors
     /// When the database has gone away meanwhile.

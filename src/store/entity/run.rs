@@ -1,4 +1,4 @@
-//! The ledger.
+//! The table `runs`.
 
 use sea_orm::entity::prelude::*;
 

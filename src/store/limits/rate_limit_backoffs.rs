@@ -1,4 +1,4 @@
-//! How long Salla wants a store left alone, by the database's clock.
+//! The rate-limit backoffs of merchants, by the clock of the database.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Store {
-    /// Ends the pause that Salla asked for: the store may be asked at once, and its runs that waited are due.
+    /// Ends the pause that Salla asked for: the merchant may be asked at once, and its runs that waited are due.
     pub(in crate::store) async fn lift_pause(
         &self,
         txn: &DatabaseTransaction,

@@ -1,4 +1,4 @@
-//! Customers of whom nothing is to be kept, and how what is held of them, or of all, becomes less.
+//! Erased customers, and the removal of personal fields from stored records.
 
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic,
@@ -27,7 +27,7 @@ pub enum Which<'a> {
 }
 
 impl Store {
-    /// From here on nothing is kept of a customer. A run of the store that is under way may have read what it was not to
+    /// From here on nothing is kept of a customer. A run of the merchant that is under way may have read what it was not to
     /// know: it loses its lease, and the next claim knows. False: the customer was already erased.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ impl Store {
         Ok(noted.rows_affected() > 0)
     }
 
-    /// A store's customers of whom nothing is to be kept.
+    /// A merchant's customers of whom nothing is to be kept.
     pub(in crate::store) async fn erased(
         &self,
         db: &impl ConnectionTrait,
@@ -71,7 +71,7 @@ impl Store {
         self.call(|| self.erased(&self.db, merchant)).await
     }
 
-    /// The stores of which records of a kind are held, registered or not.
+    /// The merchants with stored records of a kind, registered or not.
     ///
     /// # Errors
     /// When the database is away, or refuses.

@@ -1,4 +1,4 @@
-//! The pause of all stores.
+//! The pause of all merchants.
 
 use chrono::DateTime;
 use sea_orm::{ConnectionTrait, DbErr, Value};

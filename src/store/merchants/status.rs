@@ -90,7 +90,7 @@ impl Store {
     }
 
     /// The body's hash, the stamps and what follows, all or nothing. Of two deliveries of one body, the second waits
-    /// for the first at the hash, and of two events of one store at its stamps.
+    /// for the first at the hash, and of two events of one merchant at its stamps.
     pub(in crate::store) async fn apply_once(&self, event: &AppEvent<Sealed>) -> Result<Applied, DbErr> {
         let txn = self.begin_write().await?;
         let sql =
@@ -148,7 +148,7 @@ impl Store {
         Ok(Applied::Done(after.state()))
     }
 
-    /// What was heard of a store, whose next event waits until this transaction ends.
+    /// What was heard of a merchant, whose next event waits until this transaction ends.
     async fn installation(&self, txn: &DatabaseTransaction, id: MerchantId) -> Result<Installation, DbErr> {
         let sql = "INSERT INTO installations (merchant_id) VALUES ($1) ON CONFLICT (merchant_id) DO NOTHING";
         txn.execute_raw(self.statement(sql, [id.0.into()])).await?;

@@ -74,7 +74,7 @@ impl Store {
         Ok(())
     }
 
-    /// Row by row as they come: all of a large store's are too many to be held at once.
+    /// Read row by row, because a large merchant has too many for memory.
     pub(in crate::store) async fn held_and_unseen<R: Stored>(
         &self,
         merchant: MerchantId,
@@ -88,7 +88,7 @@ impl Store {
                 let changed = age("salla_updated_at");
                 (format!("AND {changed} < {} AND {changed} >= {}", age("$2"), age("$3")), vec![until, since])
             }
-            // Another writer may have left out when one was created: it is one of the whole store all the same.
+            // Another writer may have left out when one was created: it is one of the whole merchant all the same.
             (ExpectedRecords::CreatedBefore(until), Some(created)) => {
                 (format!("AND ({age} < {until} OR {age} IS NULL)", age = age(created), until = age("$2")), vec![until])
             }

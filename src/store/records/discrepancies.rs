@@ -14,7 +14,7 @@ use crate::{
 /// What became of a record, and why.
 pub type Written = (Outcome, Option<String>);
 
-/// All that a batch found wrong; `gone`: what was held as if it were there, with its version.
+/// All discrepancies of a batch; `gone`: stored records that are deleted in Salla, with their versions.
 pub fn found<R: Record>(
     lease: &Lease,
     batch: &Batch<R>,
@@ -81,7 +81,7 @@ fn of_record<R: Record>(
     )
 }
 
-/// A record that we held as if it were there, and Salla says is gone.
+/// A stored record that is deleted in Salla and was not marked.
 fn of_gone<R: Record>(lease: &Lease, id: i64, local_updated_at: Option<DateTime<Utc>>) -> discrepancy::ActiveModel {
     row(
         lease,

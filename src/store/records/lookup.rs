@@ -1,4 +1,4 @@
-//! Where is read what is held of records, whatever their kind: one query a page.
+//! Looks up stored records of any kind, with one query per page.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// What is held under `ids`. The payload comes along only where no fingerprint stands for it.
+/// The stored records of `ids`. The payload is read only without a content hash.
 pub async fn look_up<R: Stored>(
     db: &impl ConnectionTrait,
     dialect: Dialect,

@@ -1,4 +1,4 @@
-//! The lines of orders, replaced as a set in the transaction of their order.
+//! The items of orders, replaced as a set in the transaction of their order.
 
 use std::collections::HashMap;
 
@@ -29,8 +29,8 @@ pub const TABLE: &str = "order_items";
 const ROWS_A_STATEMENT: usize = 500;
 
 impl Store {
-    /// Puts the lines that were read in the place of those that are held, of each order that stands there as it was read:
-    /// another writer may have been faster. An order whose lines the database refuses counts as failed.
+    /// Replaces the stored items of each order whose stored version is the one that was read: another writer may have
+    /// been faster. An order whose items the database refuses counts as failed.
     pub(in crate::store) async fn write_lines<R: Stored>(
         &self,
         txn: &DatabaseTransaction,

@@ -1,4 +1,4 @@
-//! Which part of a store's older records is due to be read, of a kind that is read in turns.
+//! Which part of a merchant's older records is due to be read, of a kind that is read in turns.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, Value};
@@ -74,7 +74,7 @@ impl Store {
         Ok(row.and_then(|row| instant(&row, "created")))
     }
 
-    /// The next run that covers the store reads the next slice; behind the last one the first comes again.
+    /// The next run that covers the merchant reads the next slice; behind the last one the first comes again.
     pub(in crate::store) async fn rotate(
         &self,
         txn: &DatabaseTransaction,

@@ -16,7 +16,7 @@ pub trait Stored: Record {
     /// Where it stands when it was created, if that is known.
     const CREATED_AT: Option<<Self::Entity as EntityTrait>::Column>;
 
-    /// Where it stands of which version its lines are, if it has any.
+    /// The column with the version of the items, if the kind has items.
     const LINES_OF: Option<<Self::Entity as EntityTrait>::Column> = None;
 
     /// The columns of its own, in the order of [`Stored::values`].

@@ -74,7 +74,7 @@ impl Store {
 const REWRITTEN: &str = "CASE WHEN d.kind = 'stale' AND d.fields = '[\"payload\"]' \
                          AND d.local_updated_at = d.remote_updated_at THEN 1 ELSE 0 END";
 
-/// A store that has been removed has runs and no name.
+/// A merchant that has been removed has runs and no name.
 fn runs(filter: DriftFilter) -> String {
     format!(
         "SELECT r.merchant_id, m.name, r.status, count(*) AS runs \

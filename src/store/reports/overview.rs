@@ -61,7 +61,7 @@ impl Store {
         let mut nights = Vec::new();
         for row in self.db.query_all_raw(self.statement(&sql, [])).await? {
             let mut night = night(&row)?;
-            // Those of the sweep that is under way are counted as they stand.
+            // The runs of a running sweep are counted by their present status.
             if night.took.is_none() && night.made > 0 {
                 night.runs = self.runs_of(&self.db, night.scheduled_for).await?;
             }

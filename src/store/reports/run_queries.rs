@@ -1,4 +1,4 @@
-//! What people and scrapes ask of the ledger.
+//! Queries about runs for the API, the dashboard and scrapes.
 
 use std::{collections::BTreeSet, time::Duration};
 

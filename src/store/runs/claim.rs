@@ -18,7 +18,7 @@ use crate::{
 /// As in the index `runs_due`.
 const IN_ORDER: &str = "ORDER BY r.priority DESC, r.scheduled_at, r.watermark_at_enqueue, r.id";
 
-/// While all stores are paused, nothing is taken.
+/// While all merchants are paused, nothing is taken.
 const UNLESS_GLOBAL_PAUSE: &str = "NOT EXISTS (SELECT 1 FROM global_pause)";
 
 impl Store {

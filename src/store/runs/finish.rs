@@ -1,4 +1,4 @@
-//! How a run leaves a process's hands: it ends, is given back, or is to be cancelled.
+//! How a run leaves its worker: it ends, is released, or is cancelled.
 
 use sea_orm::{ConnectionTrait, DbErr, EntityTrait, FromQueryResult, Value};
 use uuid::Uuid;
@@ -67,7 +67,7 @@ impl Store {
     }
 
     /// Whether the end of a run has nothing to it but its row, its pages and watermarks, in a database that can write
-    /// all of them at once. For a store with a few records the end is most of the work.
+    /// all of them at once. For a merchant with a few records the end is most of the work.
     fn can_end_in_one_statement(&self, ending: &RunOutcome) -> bool {
         self.dialect == Dialect::Postgres
             && matches!(self.hand_over, EventDelivery::None)

@@ -99,7 +99,7 @@ impl Store {
                 .unwrap_or(0),
             has_failed_records: row.try_get("", "has_failed_records")?,
             resumed: self.resumed(db, &run).await?,
-            // Few stores have any, and a claim is not to wait for one answer more.
+            // Few merchants have any, and a claim is not to wait for one answer more.
             erased: if row.try_get("", "has_erasures")? {
                 self.erased(db, MerchantId(run.merchant_id)).await?
             } else {
@@ -178,7 +178,7 @@ impl Store {
         row.ok_or_else(|| DbErr::RecordNotFound("the clock".to_owned()))?.try_get("", "now")
     }
 
-    /// The runs that a statement changed and gives back whole.
+    /// The runs that a statement changed and returns.
     pub(in crate::store) async fn returned_runs(
         &self,
         db: &impl ConnectionTrait,

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::store::connection::stamp::instant;
 
-/// What other processes give back before it, and what they left when they died, is seen by then.
+/// Runs that other processes released before it, or left when they died, are seen by then.
 const LOOK_BACK: Duration = Duration::from_secs(1);
 
 /// The place of a run in the queue, as in the index `runs_due`.

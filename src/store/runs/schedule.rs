@@ -237,7 +237,7 @@ impl Store {
         Ok(ended)
     }
 
-    /// How many runs of a firing stand so, and what they counted.
+    /// The runs of a sweep by status, with their totals.
     pub(in crate::store) async fn runs_of(
         &self,
         db: &impl ConnectionTrait,
@@ -269,7 +269,7 @@ impl Store {
     }
 }
 
-/// The outcome of a firing, from a row for each merchant.
+/// The outcome of a sweep, from one row per merchant.
 fn outcome(rows: &[QueryResult]) -> Result<RecordedSweep, DbErr> {
     let mut recorded = RecordedSweep::default();
     for row in rows {

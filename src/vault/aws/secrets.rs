@@ -30,7 +30,7 @@ use crate::{
 
 const SERVICE: &str = "AWS Secrets Manager";
 
-/// A secret that is deleted can be restored this long: a store that comes back at the same moment finds it again.
+/// A secret that is deleted can be restored this long: a merchant that comes back at the same moment finds it again.
 const RECOVERY_DAYS: i64 = 7;
 
 /// How often a secret that another process deletes or creates is looked at again.
@@ -68,7 +68,7 @@ impl Secrets {
                 Err(Trouble::Refused { code, message }) if code == "ResourceNotFoundException" => {
                     Ok(Read::None(message))
                 }
-                // It was about to be deleted when the store came back.
+                // It was about to be deleted when the merchant came back.
                 Err(Trouble::Refused { code, .. }) if code == "InvalidRequestException" && !restored => {
                     self.restore(merchant).await?;
                     restored = true;
@@ -267,7 +267,7 @@ impl Keeper for Secrets {
     async fn prepare(&self, merchant: MerchantId, present: &Tokens<Sealed>) -> Result<(), CredentialError> {
         let Some(id) = id_of(&present.access) else { return Ok(()) };
         let Some(version) = self.recent.get(&merchant, Duration::ZERO).filter(|version| version.id == id) else {
-            // It was read a moment ago, unless there are more stores than are kept.
+            // It was read a moment ago, unless there are more merchants than are kept.
             return Ok(());
         };
         self.may_put(merchant, id, &text_of(merchant, &version.tokens)?).await

@@ -1,4 +1,4 @@
-//! How many requests one store's limit still permits. Pure: the clock is handed in.
+//! How many requests one merchant's limit still permits. Pure: the clock is handed in.
 //!
 //! The server does not say how it counts: in minutes that begin with a request, or with the clock's minute, or in the last
 //! sixty seconds, or in a bucket that leaks. All of them are content with a client of whose requests no sixty seconds
@@ -59,7 +59,7 @@ pub struct Grant {
     pub rest: Option<Duration>,
 }
 
-/// One store's limit.
+/// One merchant's limit.
 #[derive(Debug)]
 pub struct Limiter {
     share: f64,
@@ -173,7 +173,7 @@ impl Limiter {
         }
         let ours = u32::try_from(self.sent() - grant.past).unwrap_or(u32::MAX);
         let others = (self.limit - remaining).saturating_sub(ours);
-        // They go on while an answer is under way.
+        // They continue while an answer is awaited.
         (others > 0).then_some((others.saturating_add(others.div_ceil(8)), now + MINUTE))
     }
 

@@ -152,12 +152,12 @@ struct Worker {
     /// The number of the present wait; an answer ends a wait early.
     wait: u64,
     waiting: bool,
-    /// The request under way, the last refusal that was known when it was sent, and what its answer announces.
+    /// The running request, the last refusal that was known when it was sent, and the limit that its answer announces.
     request: Option<(Grant, u32, Announced)>,
     back: Micros,
 }
 
-/// A store, and workers that ask it as often as the limiter lets them.
+/// A merchant, and workers that ask it as often as the limiter lets them.
 struct Simulation<'a> {
     case: &'a Case,
     begin: Instant,
