@@ -47,7 +47,7 @@ def keys_of_the_program():
 
 
 def check_names(keys):
-    for file in [Path("Dockerfile"), Path("deploy/README.md"), *Path("deploy").rglob("*.yaml")]:
+    for file in [Path("Dockerfile"), *Path("docs/how-to").glob("install-*.md"), *Path("deploy").rglob("*.yaml")]:
         for name in sorted(set(re.findall(PREFIX + r"[A-Z_]+", file.read_text()))):
             if name not in keys:
                 complain(file, f"{name} is no key of config/default.toml")

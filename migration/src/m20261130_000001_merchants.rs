@@ -72,7 +72,7 @@ fn rate_limit_backoffs() -> Table {
     )
     .needs(WITHOUT_DELETE)
     .column("merchant_id", "BIGINT NOT NULL PRIMARY KEY", "Salla's id of the merchant.")
-    .column("retry_at", "INSTANT NOT NULL", "No request is sent for the merchant before.")
+    .column("retry_at", "INSTANT NOT NULL", "No request is sent for the merchant before this time.")
     .column("recent_requests", "BIGINT", "Requests of the last process within its last minute.")
     .column("recorded_at", "INSTANT", "When recent_requests was counted.")
     .constraint(OF_MERCHANT)

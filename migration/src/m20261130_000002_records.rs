@@ -122,7 +122,7 @@ fn watermarks() -> Table {
         .needs(WITHOUT_DELETE)
         .column("merchant_id", "BIGINT NOT NULL", "Salla's id of the merchant.")
         .column("resource", "text NOT NULL", "The kind of record.")
-        .column("watermark", "INSTANT NOT NULL", "Every change before is covered. Salla's clock.")
+        .column("watermark", "INSTANT NOT NULL", "Every change before this time is covered, by Salla's clock.")
         .column("rotation_cursor", "INSTANT", "Where the rotation through older records goes on, by date of creation.")
         .constraint("PRIMARY KEY (merchant_id, resource)")
         .constraint(OF_MERCHANT)

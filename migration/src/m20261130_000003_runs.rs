@@ -13,11 +13,15 @@ pub fn tables() -> Vec<Table> {
 }
 
 fn sweeps() -> Table {
-    Table::new("sweeps", "The sweeps: a run for every active merchant each time the schedule fires.")
+    Table::new("sweeps", "The sweeps: one run for every active merchant, at the times of the schedule.")
         .needs(WITHOUT_DELETE)
         .column("scheduled_for", "INSTANT NOT NULL", "The instant that the schedule names.")
         .column("cron", "text NOT NULL", "The schedule: cron expression and time zone.")
-        .column("outcome", "text NOT NULL", "began, schedule, catch_up or skipped.")
+        .column(
+            "outcome",
+            "text NOT NULL",
+            "began (first start of the schedule), schedule, catch_up (started late) or skipped.",
+        )
         .column("run_count", "BIGINT NOT NULL DEFAULT 0", "How many runs were enqueued.")
         .column("already_queued", "BIGINT NOT NULL DEFAULT 0", "Merchants that still had a scheduled run in the queue.")
         .column("deferred", "text", "Merchants whose runs are enqueued later, as JSON.")
@@ -42,14 +46,14 @@ fn runs() -> Table {
         .column("dry_run", "boolean NOT NULL DEFAULT FALSE", "Whether nothing is written.")
         .column("cancel_requested", "boolean NOT NULL DEFAULT FALSE", "Whether the run ends at its next page.")
         .column("priority", "BIGINT NOT NULL DEFAULT 0", "The highest is claimed first.")
-        .column("scheduled_at", "INSTANT NOT NULL DEFAULT NOW", "The run is not claimed before.")
+        .column("scheduled_at", "INSTANT NOT NULL DEFAULT NOW", "The run is not claimed before this time.")
         .column(
             "watermark_at_enqueue",
             "INSTANT NOT NULL DEFAULT '1970-01-01T00:00:00+00:00'",
             "The oldest watermark of the merchant: the run that is furthest behind is claimed first.",
         )
         .column("worker_id", "UUID", "The process that holds the lease.")
-        .column("lease_expires_at", "INSTANT", "Another process may take over the run after.")
+        .column("lease_expires_at", "INSTANT", "Another process may take over the run after this time.")
         .column("epoch", "BIGINT NOT NULL DEFAULT 0", "Rises with each claim. A write with an older epoch is refused.")
         .column("attempt", "BIGINT NOT NULL DEFAULT 0", "How often the run was claimed.")
         .column("failed_attempts", "BIGINT NOT NULL DEFAULT 0", "Consecutive attempts without progress.")
@@ -62,8 +66,8 @@ fn runs() -> Table {
         .column("created", "BIGINT NOT NULL DEFAULT 0", "Records that were missing.")
         .column("updated", "BIGINT NOT NULL DEFAULT 0", "Records that were stale.")
         .column("unchanged", "BIGINT NOT NULL DEFAULT 0", "Records that were as new or newer.")
-        .column("skipped", "BIGINT NOT NULL DEFAULT 0", "Records that could not be transformed.")
-        .column("failed", "BIGINT NOT NULL DEFAULT 0", "Records that could not be written or read.")
+        .column("skipped", "BIGINT NOT NULL DEFAULT 0", "Records that could not be read.")
+        .column("failed", "BIGINT NOT NULL DEFAULT 0", "Records that could not be fetched or written.")
         .column("requests", "BIGINT NOT NULL DEFAULT 0", "Requests to Salla.")
         .column("error_kind", "text", "Why the run failed, as a word.")
         .column("error_message", "text", "Why the run failed, and what to do.")
@@ -104,7 +108,7 @@ fn run_seen_ids() -> Table {
 }
 
 fn discrepancies() -> Table {
-    Table::new("discrepancies", "What each run found wrong.")
+    Table::new("discrepancies", "The differences that each run found. Dry runs are included: join runs to exclude them.")
         .needs(WITHOUT_UPDATE)
         .column("id", "IDENTITY", "Our own id.")
         .column("run_id", "UUID NOT NULL", "The run that found it.")
@@ -138,5 +142,5 @@ fn global_pause() -> Table {
         .needs(WITHOUT_UPDATE)
         .column("id", "smallint NOT NULL PRIMARY KEY CHECK (id = 1)", "Always 1.")
         .column("paused_at", "INSTANT NOT NULL", "When the pause began.")
-        .column("paused_by", "text NOT NULL", "Who paused.")
+        .column("paused_by", "text NOT NULL", "The person who started the pause.")
 }

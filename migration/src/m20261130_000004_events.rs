@@ -24,7 +24,7 @@ fn outbox() -> Table {
 fn outbox_delivery_state() -> Table {
     Table::new("outbox_delivery_state", "Where the delivery of each merchant's events stands.")
         .column("merchant_id", "BIGINT NOT NULL PRIMARY KEY", "Salla's id of the merchant.")
-        .column("next_attempt_at", "INSTANT NOT NULL DEFAULT NOW", "No delivery is tried before.")
+        .column("next_attempt_at", "INSTANT NOT NULL DEFAULT NOW", "No delivery is tried before this time.")
         .column("attempts", "integer NOT NULL DEFAULT 0", "Consecutive failed deliveries of the oldest event.")
         .column(
             "lease_epoch",

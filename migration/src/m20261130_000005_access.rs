@@ -7,14 +7,14 @@ pub fn tables() -> Vec<Table> {
 }
 
 fn audit() -> Table {
-    Table::new("audit", "What people and other programs asked for.")
+    Table::new("audit", "Actions of people and of other programs.")
         .needs(WITHOUT_UPDATE)
         .column("id", "IDENTITY", "Our own id.")
-        .column("at", "INSTANT NOT NULL DEFAULT NOW", "When it was asked for.")
-        .column("actor", "text NOT NULL", "Who asked.")
-        .column("action", "text NOT NULL", "What was asked for.")
-        .column("merchant_id", "BIGINT", "Salla's id of the merchant that it was about.")
-        .column("run_id", "UUID", "The run that it was about.")
+        .column("at", "INSTANT NOT NULL DEFAULT NOW", "When it happened.")
+        .column("actor", "text NOT NULL", "The actor: token:NAME, local, cli:USER or salla.")
+        .column("action", "text NOT NULL", "The action.")
+        .column("merchant_id", "BIGINT", "Salla's id of the merchant of the action.")
+        .column("run_id", "UUID", "The run of the action.")
         .column("detail", "JSON NOT NULL", "The parameters.")
         .index("audit_at", "(at)")
 }

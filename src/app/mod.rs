@@ -54,7 +54,7 @@ pub fn keepers_at_hand(config: &Config) -> Result<TokenBackends, ConfigError> {
 }
 
 fn about_keys(error: &KeyRingError) -> ConfigError {
-    ConfigError::needed("vault.keys", &error.to_string(), "`salla-reconciler keys generate` prints a key")
+    ConfigError::needed("vault.keys", &error.to_string(), "`salla-reconciler keys generate --id NAME` prints a key")
 }
 
 /// Connects to the database, and brings its schema up to date or insists that somebody did.

@@ -125,7 +125,7 @@ async fn tokens(vault: &Vault<Store>, store: &Store) -> Result<String, String> {
     let census = KeyUsage::take(vault, store).await.map_err(|error| error.to_string())?;
     let by_key = census.by_key();
     match census.unreadable.first() {
-        None => Ok(format!("the tokens of all {} merchant(s) can be read; {by_key}", census.merchants)),
+        None => Ok(format!("the tokens of all {} merchant(s) can be read; tokens by key: {by_key}", census.merchants)),
         Some(first) => Err(format!(
             "the tokens of {} of {} cannot be read ({by_key}), the first: {first}; put the key back into vault.keys, or import the merchant again",
             census.unreadable.len(),
@@ -207,11 +207,11 @@ async fn salla(config: &Config, database_clock: Option<DateTime<Utc>>, report: &
             let trouble =
                 format!("{url} does not answer ({}); check salla.api_url, the network and the proxy", causes(&error));
             report.line("salla", Err(trouble));
-            report.line("clocks", Ok("not compared: Salla's is not known".to_owned()));
+            report.line("clocks", Ok("not compared: the clock of Salla is unknown".to_owned()));
             return;
         }
     };
-    report.line("salla", Ok(format!("{url} answers ({})", answer.status())));
+    report.line("salla", Ok(format!("{url} answers ({} without a token)", answer.status())));
     let date = answer.headers().get("date").and_then(|value| value.to_str().ok());
     let theirs = date.and_then(|text| httpdate::parse_http_date(text).ok()).map(DateTime::<Utc>::from);
     let (Some(theirs), Some(ours)) = (theirs, database_clock) else {

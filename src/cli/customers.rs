@@ -16,7 +16,7 @@ use crate::{
 pub enum Command {
     /// Remove the personal data of one customer of a merchant, and never store it again.
     #[command(
-        after_help = "Only Salla's id of the customer stays. Backups, replicas and other programs keep their copies.\n\n\
+        after_help = "Only Salla's id and the dates of the customer stay. Backups, replicas and other programs keep their copies.\n\n\
                             Examples:\n\x20 salla-reconciler customers erase 1001 1473353380\n\n\
                             Environment: SALLA_RECONCILER__DATABASE__URL"
     )]
@@ -44,7 +44,7 @@ pub async fn customers(config: &Config, command: Command) -> anyhow::Result<Exit
             say!("Customer {id} of merchant {merchant} is erased: {}", told(&rewritten));
             if store.merchant(merchant).await?.is_none() {
                 say!(
-                    "No store {merchant} is registered; if that is not the id that was meant, repeat it with the right one"
+                    "No merchant {merchant} is registered. If the id is wrong, repeat the command with the right one."
                 );
             }
         }

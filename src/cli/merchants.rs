@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use secrecy::SecretString;
 use serde::Deserialize;
+use serde_json::error::Category;
 use zeroize::Zeroizing;
 
 use super::{Exit, actor::actor, table::table};
@@ -70,7 +71,7 @@ pub enum Command {
 pub struct Whom {
     /// The merchant id.
     id: Option<MerchantId>,
-    /// All merchants: a global pause. Their own states stay.
+    /// All merchants (the global pause). Their states stay.
     #[arg(long)]
     all: bool,
 }
@@ -86,8 +87,14 @@ struct Line {
     expires_at: Option<DateTime<Utc>>,
 }
 
-/// The fields of a line, which an error may name.
-const FIELDS: [&str; 5] = ["merchant_id", "name", "access_token", "refresh_token", "expires_at"];
+/// The fields of a line, which an error may name, and their forms.
+const FIELDS: [(&str, &str); 5] = [
+    ("merchant_id", "a number such as 1001"),
+    ("name", "a text"),
+    ("access_token", "a text"),
+    ("refresh_token", "a text"),
+    ("expires_at", "an RFC 3339 time such as 2026-12-01T00:00:00Z"),
+];
 
 /// Does what was asked of the register.
 pub async fn merchants(config: &Config, command: Command) -> anyhow::Result<Exit> {
@@ -138,13 +145,20 @@ async fn import(config: &Config, file: PathBuf) -> anyhow::Result<Exit> {
 fn registration(line: &str) -> anyhow::Result<Registration> {
     let mut reader = serde_json::Deserializer::from_str(line);
     let Object(line): Object<Line> = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        // The error may quote what stands there, which may be a token; only the names of known fields are shown.
+        // The error may quote the value, which may be a token; only the names of known fields are shown.
         let path = error.path().to_string();
         let column = error.inner().column();
-        if FIELDS.contains(&path.as_str()) {
-            anyhow::anyhow!("`{path}` cannot be read (column {column})")
-        } else {
-            anyhow::anyhow!("the line is not a merchant; see `merchants import --help` (column {column})")
+        let known = FIELDS.iter().find(|(field, _)| *field == path);
+        match (error.inner().classify(), known) {
+            (Category::Data, Some((field, form))) => {
+                anyhow::anyhow!("`{field}` cannot be read (column {column}); write {form}")
+            }
+            (Category::Data, None) if path != "." => {
+                let allowed = FIELDS.map(|(field, _)| field).join(", ");
+                anyhow::anyhow!("the line has an unknown field (column {column}); allowed: {allowed}")
+            }
+            (Category::Data, _) => anyhow::anyhow!("the line is not a JSON object; see `merchants import --help`"),
+            _ => anyhow::anyhow!("the line is not valid JSON (column {column})"),
         }
     })?;
     if reader.end().is_err() {

@@ -74,11 +74,16 @@ pub async fn migrate(config: &Config, command: Command) -> anyhow::Result<Exit> 
         }
         Command::Status | Command::Grants { .. } => {}
     }
-    let rows = store.migrations().await?.into_iter().map(|(name, applied)| {
+    let migrations = store.migrations().await?;
+    let is_pending = migrations.iter().any(|(_, applied)| !applied);
+    let rows = migrations.into_iter().map(|(name, applied)| {
         let state = if applied { "applied" } else { "pending" };
         vec![name, state.to_owned()]
     });
     say!("{}", table(&["migration", "state"], rows));
+    if is_pending {
+        say!("To apply the pending migrations: salla-reconciler migrate up");
+    }
     store.close().await?;
     Ok(Exit::Success)
 }

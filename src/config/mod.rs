@@ -74,7 +74,7 @@ impl Config {
             let file_key = format!("{key}_file");
             let fix = format!("use a file that contains only the value, or remove it and set {key}");
             if layers.is_set(key) {
-                return Err(layers.error(&file_key, &format!("and {key} are both set"), &fix));
+                return Err(layers.error(&file_key, &format!("is set in addition to {key}"), &fix));
             }
             *secret = secret_file::read(file).map_err(|problem| layers.error(&file_key, &problem, &fix))?;
             layers.comes_from(key, format!("the file of {file_key}"));

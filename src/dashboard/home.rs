@@ -81,7 +81,7 @@ fn latest_runs(runs: &[Run], clock: Clock) -> Markup {
                 tbody { @for run in runs { tr {
                     td data-label="Queued" { a href=(format::run_address(run.run_id)) { (instant(run.queued_at, clock)) } }
                     td data-label="Merchant" { a href=(format::merchant_address(run.merchant_id)) { (run.merchant_id) } }
-                    td data-label="Status" { (format::status(run.status)) }
+                    td data-label="Status" { (format::status(run.status)) @if run.dry_run { " dry run" } }
                     td data-label="Trigger" { (run.trigger.as_str()) }
                     td data-label="Fetched" { (number(run.totals.fetched)) }
                     td data-label="Created" { (number(run.totals.created)) }

@@ -143,12 +143,12 @@ fn of_runs(runs: &[Run], older: Option<RunId>, merchant: &Merchant, clock: Clock
             @else { div.wide { table.cards {
                 thead { tr { th { "Run" } th { "Trigger" } th { "Queued" } th { "Duration" } th.number { "Fetched" } th.number { "Corrected" } th { "Problem" } } }
                 tbody { @for run in runs { tr {
-                    td data-label="Run" { a href=(format::run_address(run.run_id)) { (format::status(run.status)) } @if run.dry_run { " dry" } }
+                    td data-label="Run" { a href=(format::run_address(run.run_id)) { (format::status(run.status)) } @if run.dry_run { " dry run" } }
                     td data-label="Trigger" { (run.trigger.as_str()) }
                     td data-label="Queued" { (instant(run.queued_at, clock)) }
                     td data-label="Duration" { (super::run::took(run, clock)) }
                     td.number data-label="Fetched" { (number(run.totals.fetched)) }
-                    td.number data-label="Corrected" { (number(run.totals.created + run.totals.updated)) }
+                    td.number data-label="Corrected" { @if run.dry_run { "–" } @else { (number(run.totals.created + run.totals.updated)) } }
                     td data-label="Problem" {
                         @if let Some(error) = &run.error { code { (error.kind.as_str()) } }
                         @else if run.totals.skipped + run.totals.failed > 0 { (counted(run.totals.skipped + run.totals.failed, "record skipped or failed", "records skipped or failed")) }

@@ -75,6 +75,6 @@ impl Config {
             return Some(("vault.secrets_prefix", problem, "use letters, digits and / _ + = . @ -"));
         }
         let keys = KeyRing::parse(&self.keys).err().filter(|error| *error != KeyRingError::Empty);
-        keys.map(|error| ("vault.keys", error.to_string(), "`salla-reconciler keys generate` prints a key"))
+        keys.map(|error| ("vault.keys", error.to_string(), "`salla-reconciler keys generate --id NAME` prints a key"))
     }
 }

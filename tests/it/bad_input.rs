@@ -89,7 +89,7 @@ async fn what_lasts_fails_the_run_with_a_reason(engine: Engine) {
         ),
         (Fault::ok("application/json", r#"{"status":500,"success":true,"data":[]}"#), "salla_unavailable", "500"),
         (Fault::ok("application/json", "{}"), "salla_invalid_response", "`data` is missing"),
-        (Fault::ok("application/json", "[]"), "salla_invalid_response", "shape"),
+        (Fault::ok("application/json", "[]"), "salla_invalid_response", "not Salla's JSON"),
         (Fault::status(404), "salla_request_rejected", "404"),
         (Fault::status(301), "salla_invalid_response", "redirects are not followed"),
         (unauthorized, "missing_scope", "orders.read"),

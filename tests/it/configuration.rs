@@ -82,7 +82,7 @@ async fn keys_may_come_from_a_file() {
         let told = site.run(&["run"]).await.exits(78).stderr;
         assert!(told.contains(words) && told.contains("SALLA_RECONCILER__VAULT__KEYS_FILE"), "{told}");
     };
-    refused(&site, "so is vault.keys").await;
+    refused(&site, "is set in addition to vault.keys").await;
     site.unset("VAULT__KEYS");
     refused(&site, "cannot be read: No such file").await;
     std::fs::write(&file, "\n").unwrap();
@@ -136,10 +136,10 @@ async fn a_hand_over_is_whole() {
     let (url, secret) = ("CDC__WEBHOOK_URL", "CDC__WEBHOOK_SECRET");
     for (settings, words) in [
         (vec![(url, "https://pipeline.example/runs")], "cdc.webhook_secret: is empty"),
-        (vec![(url, "https://pipeline.example/runs"), (secret, "whsec_?")], "cdc.webhook_secret: holds no base64"),
-        (vec![("CDC__SLOT", "warehouse")], "cdc.slot: is set, but cdc.webhook_url is not"),
+        (vec![(url, "https://pipeline.example/runs"), (secret, "whsec_?")], "cdc.webhook_secret: is not base64"),
+        (vec![("CDC__SLOT", "warehouse")], "cdc.slot: is set without cdc.webhook_url"),
         (vec![("CDC__SLOT", "Ware-House")], "cdc.slot: cannot be the name"),
-        (vec![("CDC__PUBLICATION", &"x".repeat(64))], "cdc.publication: is no name"),
+        (vec![("CDC__PUBLICATION", &"x".repeat(64))], "cdc.publication: is not a valid name"),
     ] {
         let mut site = Site::unregistered(Engine::Sqlite, []).await;
         site.set("DATABASE__URL", "postgres://someone@127.0.0.1:9/none");
@@ -228,7 +228,7 @@ async fn a_machine_that_does_not_fit() {
     drop(held);
     site.set("DATABASE__URL", &format!("postgres://someone@127.0.0.1:{free}/none"));
     let output = site.run(&["run"]).await.exits(1);
-    assert!(output.stderr.contains("cannot be reached") && output.stderr.contains("database.url"), "{}", output.stderr);
+    assert!(output.stderr.contains("cannot be used") && output.stderr.contains("database.url"), "{}", output.stderr);
     site.set("DATABASE__URL", "sqlite://no/such/folder/x.db?mode=rwc");
     let output = site.run(&["run"]).await.exits(1);
     assert!(output.stderr.contains("database.url"), "{}", output.stderr);
@@ -365,7 +365,7 @@ async fn every_secret_may_come_from_a_file() {
         std::fs::write(&file, format!("\u{feff}{value}\r\n")).unwrap();
         site.set(&format!("{variable}_FILE"), file.to_str().unwrap());
         let told = site.run(&["run"]).await.exits(78).stderr;
-        assert!(told.contains(&format!("and {key} are both set")), "{told}");
+        assert!(told.contains(&format!("is set in addition to {key}")), "{told}");
         site.unset(&variable);
     }
     assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");

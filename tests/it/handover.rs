@@ -128,7 +128,7 @@ async fn what_is_not_taken_in_comes_again_in_order(engine: Engine) {
     assert!(metric(&daemon, r#"event_deliveries_total{result="rejected"}"#).await >= Some(2.0));
     let (_, page) = daemon.get("/").await;
     let page = page.as_str().unwrap();
-    assert!(page.contains("<dt>events to deliver</dt><dd>3</dd>") && page.contains("the oldest since"), "{page}");
+    assert!(page.contains("<dt>pending events</dt><dd>3</dd>") && page.contains("oldest pending event"), "{page}");
     daemon.signal(Signal::SIGKILL);
     daemon.wait().await;
     assert!(

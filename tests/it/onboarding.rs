@@ -229,7 +229,7 @@ async fn only_salla_is_heard(engine: Engine) {
 /// Tokens of store 1002 under the id of store 1001, on each way in.
 async fn tokens_of_another_store_are_refused(engine: Engine) {
     let mut site = Site::unregistered(engine, [shop(1001, 0, 2), shop(1002, 0, 3)]).await;
-    let words = "belongs to store 1002, not to store 1001";
+    let words = "belongs to merchant 1002, not to merchant 1001";
     let mut swapped: Value = serde_json::from_str(&site.salla.registration(1002).unwrap()).unwrap();
     swapped["merchant_id"] = json!(1001);
     let import = site.import(&swapped.to_string()).await.exits(1);
@@ -275,7 +275,7 @@ async fn tokens_stored_unchecked_are_checked_before_their_first_use(engine: Engi
     site.set("SALLA__TOKEN_URL", &right);
     let run = site.reconcile(1001, &[]).await;
     assert_eq!(run["error"]["kind"], "needs_reauthorization", "{run}");
-    assert!(run["error"]["message"].as_str().unwrap().contains("the token belongs to store 1002"), "{run}");
+    assert!(run["error"]["message"].as_str().unwrap().contains("the token belongs to merchant 1002"), "{run}");
     assert_eq!(site.salla.world().seen.len(), 0, "nothing was read");
     let state = "SELECT state FROM merchants WHERE merchant_id = 1001";
     assert_eq!(site.database.text(state).await, "needs_reauthorization");
@@ -307,8 +307,11 @@ async fn an_import_names_the_field_and_skips_a_byte_order_mark(engine: Engine) {
     for (line, words) in [
         (r#"{"access_token":"import-canary-0123"}"#, "`merchant_id` is missing"),
         (r#"{"merchant_id":1001,"refresh_token":"import-canary-0123"}"#, "`access_token` is missing"),
-        (r#"{"merchant_id":"import-canary-0123","access_token":"a"}"#, "`merchant_id` cannot be read"),
-        (r#"{"merchant_id":1001,"access_token":"a","expires_at":"import-canary-0123"}"#, "`expires_at` cannot be read"),
+        (r#"{"merchant_id":"import-canary-0123","access_token":"a"}"#, "`merchant_id` cannot be read (column 35); write a number such as 1001"),
+        (r#"{"merchant_id":1001,"access_token":"a","expires_at":"import-canary-0123"}"#, "write an RFC 3339 time such as"),
+        (r#"{"merchant_id":1001,"acces_token":"import-canary-0123"}"#, "has an unknown field (column 33); allowed: merchant_id, "),
+        (r#"["import-canary-0123"]"#, "is not a JSON object"),
+        (r#"{"access_token":"import-canary-0123""#, "is not valid JSON (column "),
     ] {
         let told = site.import(line).await.exits(1).stderr;
         assert!(told.contains(words) && told.contains("line 1") && !told.contains("canary"), "{line}: {told}");
@@ -490,7 +493,7 @@ async fn an_uninstallation_during_a_refresh(engine: Engine) {
     let again = Utc::now() + TimeDelta::seconds(1);
     assert_eq!(deliver(&daemon, &authorization(1001, "ory_at_new", "ory_rt_new", again)).await, "applied");
     gate.open();
-    daemon.await_line(|line| line["message"] == "token renewed").await;
+    daemon.await_line(|line| line["message"] == "token refreshed").await;
     assert_eq!(stored(&site, 1001).await, Some(("ory_at_new".to_owned(), "ory_rt_new".to_owned(), false)));
     assert_eq!(state(&daemon, 1001).await, "active");
     assert_eq!(site.database.number("SELECT count(*) FROM orders").await, 0, "the cancelled run writes nothing");
@@ -852,7 +855,7 @@ async fn a_retired_merchant_on_the_command_line(engine: Engine) {
         assert!(refused.stderr.contains("uninstalled"), "{}", refused.stderr);
     }
     let list = site.run(&["merchants", "list"]).await.exits(0).stdout;
-    assert!(list.contains("uninstalled: the app was uninstalled"), "{list}");
+    assert!(list.contains("uninstalled: the merchant uninstalled the app"), "{list}");
     let check = site.run(&["check"]).await.exits(0).stdout;
     assert!(check.contains("1 uninstalled (the app was uninstalled"), "{check}");
     site.register(1001).await;

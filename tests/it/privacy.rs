@@ -199,10 +199,10 @@ async fn one_person_is_erased(engine: Engine) {
     // Again, of somebody who is not held, and of a store that is not registered.
     for (merchant, id) in [("1001", id), ("1001", 5), ("77", 5)] {
         let erased = site.run(&["customers", "erase", merchant, &id.to_string()]).await.exits(0);
-        assert_eq!(erased.stdout.contains("No store 77 is registered"), merchant == "77", "{erased:?}");
+        assert_eq!(erased.stdout.contains("No merchant 77 is registered"), merchant == "77", "{erased:?}");
     }
     let mistyped = site.run(&["customers", "erase", "abc", "5"]).await.exits(2);
-    assert!(mistyped.stderr.contains("a store's id is a whole number"), "{mistyped:?}");
+    assert!(mistyped.stderr.contains("a merchant id is a whole number"), "{mistyped:?}");
     let daemon = site.serve().await;
     let (_, audit) = daemon.get("/audit").await;
     let entries: Vec<&Value> =

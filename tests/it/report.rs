@@ -260,7 +260,7 @@ async fn the_command_s_answers(engine: Engine) {
     let table = site.run(&["report"]).await.exits(0).stdout;
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines.len(), 4, "{table}");
-    assert_eq!(lines[0], ["merchant", "missing", "stale", "deleted", "median", "late", "longest", "late", "runs"]);
+    assert_eq!(lines[0], ["merchant", "missing", "stale", "deleted", "median", "delay", "longest", "delay", "runs"]);
     assert_eq!((&lines[1][..4], lines[1].last()), (&["1002", "3", "0", "0"][..], Some(&"1")));
     // And some seconds, as long as the run took to come to it.
     assert_eq!((&lines[2][..5], lines[2].last()), (&["1001", "1", "1", "0", "2h"][..], Some(&"1")));

@@ -357,7 +357,7 @@ async fn the_register(engine: Engine) {
     assert_eq!(unknown["error"]["kind"], "unknown_merchant");
     for nonsense in ["nonsense", r#"[5,null,"a",null,null]"#] {
         let bad = site.import(&format!("{{\"merchant_id\":5,\"access_token\":\"a\"}}\n{nonsense}\n")).await.exits(1);
-        assert!(bad.stderr.contains("line 2 is not imported; the 1 before it are"), "{}", bad.stderr);
+        assert!(bad.stderr.contains("line 2 is not imported; the 1 line(s) before it are"), "{}", bad.stderr);
     }
     for token in ["", "two\\nlines", "ünïcode"] {
         let line = format!(r#"{{"merchant_id":5,"access_token":"{token}"}}"#);

@@ -445,7 +445,7 @@ async fn tokens_that_cannot_be_saved_hold_up_no_other_s(engine: Engine) {
     let mut daemon = daemon;
     daemon.signal(Signal::SIGTERM);
     daemon.wait().await;
-    assert!(daemon.log_text().contains("tokens that Salla has issued are not saved"), "{}", daemon.log_text());
+    assert!(daemon.log_text().contains("new tokens are not stored"), "{}", daemon.log_text());
 }
 
 /// More of them than are renewed at once, all of them ending first.

@@ -34,10 +34,13 @@ async fn rotating_the_vault_key(engine: Engine) {
     drop(daemon);
 
     let check = site.run(&["check"]).await.exits(0).stdout;
-    assert!(check.contains(r#"can be read; 4 under "new", none under "test", which can be removed"#), "{check}");
+    assert!(
+        check.contains(r#"can be read; tokens by key: 4 under "new", none under "test", which can be removed"#),
+        "{check}"
+    );
     site.set("VAULT__KEYS", &new);
     site.run(&["run"]).await.exits(0);
-    assert!(site.run(&["check"]).await.exits(0).stdout.contains(r#"can be read; 4 under "new""#));
+    assert!(site.run(&["check"]).await.exits(0).stdout.contains(r#"can be read; tokens by key: 4 under "new""#));
 }
 
 async fn a_rotation_beside_refreshes_loses_nothing(engine: Engine) {
@@ -105,7 +108,7 @@ async fn a_key_that_is_missing_or_wrong_is_named(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 1)]).await;
     let (other, wrong) = (site.new_key("other").await, site.new_key("test").await);
     for (keys, words) in [
-        (other.clone(), r#"merchant 1001 cannot be read: it is sealed under key "test", which is not in vault.keys"#),
+        (other.clone(), r#"merchant 1001 cannot be read: it is encrypted with key "test", which is not in vault.keys"#),
         (
             wrong.clone(),
             r#"merchant 1001 cannot be read: decryption with key "test" failed: the key was replaced under the same id"#,

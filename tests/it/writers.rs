@@ -178,7 +178,7 @@ async fn a_row_that_the_database_swallows(engine: Engine) {
     let run = site.reconcile(1001, &[]).await;
     assert_eq!((run["status"].as_str(), totals(&run)), (Some("partial"), [5, 4, 0, 0, 0, 1]), "{run}");
     let reason = site.database.text("SELECT reason FROM discrepancies WHERE kind = 'failed'").await;
-    assert!(reason.contains("does not hold it"), "{reason}");
+    assert!(reason.contains("did not store it"), "{reason}");
     let drop = if site.database.is_postgres() { "DROP TRIGGER swallow ON orders" } else { "DROP TRIGGER swallow" };
     site.database.execute(drop, []).await;
     assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");

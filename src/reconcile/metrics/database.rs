@@ -14,7 +14,10 @@ const HELP: [(&str, &str); 13] = [
     ("runs_due", "Queued runs whose time has come. If none is active, no worker claims them."),
     ("global_pause", "1 while all merchants are paused."),
     ("merchants", "Registered merchants by state."),
-    ("merchants_overdue", "Active merchants whose watermark is older than 26 hours."),
+    (
+        "merchants_overdue",
+        "Active merchants whose oldest watermark, or registration without one, is older than 26 hours.",
+    ),
     ("last_success_timestamp_seconds", "Unix time at which a run last succeeded; 0: never."),
     ("oldest_watermark_timestamp_seconds", "Unix time of the oldest watermark of an active merchant; 0: none."),
     (

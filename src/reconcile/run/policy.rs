@@ -172,7 +172,9 @@ pub fn advice(kind: FailureKind) -> &'static str {
         FailureKind::SallaInvalidResponse => {
             "check salla.api_url, and whether a proxy or a maintenance page answers instead of Salla"
         }
-        FailureKind::SallaRequestRejected => "the message of Salla says why",
+        FailureKind::SallaRequestRejected => {
+            "check the approval and the scopes of the app, and rerun; tell Salla's support if it repeats"
+        }
         FailureKind::ListingUnsupported => "set salla.listing to auto or scan",
         FailureKind::MassDeletionBlocked => {
             "check whether the merchant deleted them; if so, raise reconcile.max_deletion_ratio for one run"

@@ -210,7 +210,7 @@ impl<C: CredentialStore> Auth<C> {
                 // The tokens are in no other place. A mark that another process changed meanwhile does not prevent the
                 // write.
                 persist(merchant, "new tokens", None, save).await?;
-                tracing::info!(merchant.id = merchant.0, "token renewed");
+                tracing::info!(merchant.id = merchant.0, "token refreshed");
                 self.require_owner(merchant, version + 1, &tokens).await?;
                 Ok(Credentials {
                     tokens,

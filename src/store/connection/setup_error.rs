@@ -11,7 +11,9 @@ pub enum StoreError {
     #[error("database.url must begin with postgres:// or sqlite:")]
     Scheme,
     /// It does not answer.
-    #[error("the database cannot be reached: {0}; check database.url, and that the server is up")]
+    #[error(
+        "the database cannot be used: {0}; check address, user and password in database.url, and that the server runs"
+    )]
     Unreachable(String),
     /// Another program has tables of our names.
     #[error(

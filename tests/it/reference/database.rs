@@ -22,13 +22,26 @@ A webhook consumer may write these columns of `orders` at any time:
 |---|---|
 | `merchant_id`, `salla_order_id` | required; together unique |
 | `reference_id`, `status`, `currency`, `total_amount`, `salla_created_at` | optional |
-| `salla_updated_at` | write only newer versions: compare with the stored value in the same statement |
+| `salla_updated_at` | write only newer versions: compare with the stored value in the same statement, as below |
 | `payload` | the order as Salla sent it |
-| `deleted_at` | set it for a deleted order, or leave it |
+| `deleted_at` | set it for a deleted order, and clear it for a restored one, or leave it to the program |
+
+```sql
+INSERT INTO salla.orders (merchant_id, salla_order_id, status, currency, total_amount, salla_updated_at, payload)
+VALUES (1001, 5, 'completed', 'SAR', 12.50, '2026-11-30T10:00:00Z', '{}')
+ON CONFLICT (merchant_id, salla_order_id) DO UPDATE
+SET status = excluded.status, currency = excluded.currency, total_amount = excluded.total_amount,
+    salla_updated_at = excluded.salla_updated_at, payload = excluded.payload
+WHERE orders.salla_updated_at IS NULL OR orders.salla_updated_at <= excluded.salla_updated_at;
+```
 
 All other columns have defaults and are for the program only. A trigger clears `content_hash` when another program changes a
-row. `products`, `customers` and `order_statuses` have the same rules with their own columns. On SQLite, amounts and times are
-text.
+row. A program that writes `revision` switches this trigger off for its change, and a wrong row can then count as unchanged. An
+older `salla_updated_at` on an old order is found by a full run only. `products`, `customers` and `order_statuses` have the same rules: write the columns up to `salla_updated_at`, `payload`
+and `deleted_at`, and not `id`. Do not write `order_items`. On SQLite, amounts and times are text.
+
+The role of the consumer needs `USAGE` on the schema, and `SELECT, INSERT, UPDATE` on the table. A consumer may store personal
+data of an [erased customer](../how-to/erase-customer.md) again: it must check that itself.
 
 Other programs may read every table except `credentials`.
 ";
