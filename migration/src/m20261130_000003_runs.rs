@@ -108,21 +108,24 @@ fn run_seen_ids() -> Table {
 }
 
 fn discrepancies() -> Table {
-    Table::new("discrepancies", "The differences that each run found. Dry runs are included: join runs to exclude them.")
-        .needs(WITHOUT_UPDATE)
-        .column("id", "IDENTITY", "Our own id.")
-        .column("run_id", "UUID NOT NULL", "The run that found it.")
-        .column("merchant_id", "BIGINT NOT NULL", "Salla's id of the merchant.")
-        .column("resource", "text NOT NULL", "The kind of record.")
-        .column("salla_id", "BIGINT", "Salla's id of the record; NULL: unknown.")
-        .column("kind", "text NOT NULL", "missing, stale, skipped or failed.")
-        .column("local_updated_at", "OPEN_INSTANT", "The version that was stored.")
-        .column("remote_updated_at", "OPEN_INSTANT", "The version that Salla has.")
-        .column("fields", "text NOT NULL DEFAULT '[]'", "The columns that differed, as JSON.")
-        .column("reason", "text", "Why the record was skipped or failed.")
-        .column("found_at", "INSTANT NOT NULL DEFAULT NOW", "When it was found.")
-        .constraint(OF_RUN)
-        .index("discrepancies_of_run", "(run_id, id)")
+    Table::new(
+        "discrepancies",
+        "The differences that each run found. Dry runs are included: join runs to exclude them.",
+    )
+    .needs(WITHOUT_UPDATE)
+    .column("id", "IDENTITY", "Our own id.")
+    .column("run_id", "UUID NOT NULL", "The run that found it.")
+    .column("merchant_id", "BIGINT NOT NULL", "Salla's id of the merchant.")
+    .column("resource", "text NOT NULL", "The kind of record.")
+    .column("salla_id", "BIGINT", "Salla's id of the record; NULL: unknown.")
+    .column("kind", "text NOT NULL", "missing, stale, skipped or failed.")
+    .column("local_updated_at", "OPEN_INSTANT", "The version that was stored.")
+    .column("remote_updated_at", "OPEN_INSTANT", "The version that Salla has.")
+    .column("fields", "text NOT NULL DEFAULT '[]'", "The columns that differed, as JSON.")
+    .column("reason", "text", "Why the record was skipped or failed.")
+    .column("found_at", "INSTANT NOT NULL DEFAULT NOW", "When it was found.")
+    .constraint(OF_RUN)
+    .index("discrepancies_of_run", "(run_id, id)")
 }
 
 fn idempotency_keys() -> Table {

@@ -204,7 +204,7 @@ fn dependencies_point_inward() {
 }
 
 #[test]
-fn groups_of_a_module_use_each_other_in_one_direction() {
+fn groups_import_one_way() {
     let mut checked = 0;
     for (module, groups) in GROUPS_MAY_USE {
         for (group, allowed) in groups {
@@ -225,7 +225,7 @@ fn groups_of_a_module_use_each_other_in_one_direction() {
 }
 
 #[test]
-fn rings_stay_free_of_what_is_outside() {
+fn inner_modules_use_no_outer_crates() {
     for path in files(&source()) {
         let (module, code) = (module(&path), production(&path));
         for (name, words) in FORBIDDEN {
@@ -237,7 +237,7 @@ fn rings_stay_free_of_what_is_outside() {
 }
 
 #[test]
-fn no_file_is_the_god_file() {
+fn files_are_short() {
     let mut sizes: Vec<(usize, PathBuf)> =
         files(&source()).into_iter().map(|path| (production_lines(&path), path)).collect();
     sizes.sort();

@@ -18,14 +18,14 @@ use crate::{
 };
 
 on_every_database!(
-    each_store_s_tokens_are_under_a_data_key_of_its_own,
-    tokens_move_from_one_keeper_to_the_next,
-    runs_wait_while_kms_is_away,
+    each_merchant_has_its_data_key,
+    tokens_move_between_backends,
+    runs_wait_while_kms_is_unavailable,
     a_refresh_needs_kms_before_and_not_after,
     secrets_manager_keeps_the_tokens,
-    four_daemons_renew_a_secret_once,
-    new_tokens_outlast_a_secrets_manager_that_is_away,
-    a_secret_follows_its_store,
+    four_daemons_refresh_a_secret_once,
+    new_tokens_are_kept_while_secrets_manager_is_unavailable,
+    a_secret_is_deleted_and_restored_with_its_merchant,
 );
 
 /// A site with a KMS key of its own, its ARN, and what lies between it and AWS.
@@ -91,7 +91,7 @@ async fn named(site: &Site, merchant: i64) -> String {
     access.strip_prefix("sm1.").unwrap().to_owned()
 }
 
-async fn each_store_s_tokens_are_under_a_data_key_of_its_own(engine: Engine) {
+async fn each_merchant_has_its_data_key(engine: Engine) {
     let (site, key, _proxy) = under_kms(engine, &[1001, 1002]).await;
     let ((access, refresh), (other_access, other_refresh)) = (stored(&site, 1001).await, stored(&site, 1002).await);
     let wrapped = |text: &str| {
@@ -131,8 +131,8 @@ async fn each_store_s_tokens_are_under_a_data_key_of_its_own(engine: Engine) {
     assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
 }
 
-/// `docs/operations.md`, "Tokens in AWS".
-async fn tokens_move_from_one_keeper_to_the_next(engine: Engine) {
+/// How-to, "Tokens in AWS".
+async fn tokens_move_between_backends(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 2), shop(1002, 0, 2)]).await;
     let (aws, prefix) = (aws().await, format!("test/{}/", uuid()));
     aws.lend(&mut site, None);
@@ -177,7 +177,7 @@ async fn take_up(site: &Site) {
     site.database.execute("UPDATE runs SET scheduled_at = queued_at WHERE status = 'queued'", []).await;
 }
 
-async fn runs_wait_while_kms_is_away(engine: Engine) {
+async fn runs_wait_while_kms_is_unavailable(engine: Engine) {
     let (site, _, proxy) = under_kms(engine, &[1001]).await;
     proxy.set(Mode::Refuse);
     let daemon = site.serve().await;
@@ -300,7 +300,7 @@ async fn secrets_manager_keeps_the_tokens(engine: Engine) {
     }
 }
 
-async fn four_daemons_renew_a_secret_once(engine: Engine) {
+async fn four_daemons_refresh_a_secret_once(engine: Engine) {
     let (mut site, prefix, _proxy) = in_secrets_manager(engine, &[1001, 1002]).await;
     site.set("SALLA__REQUEST_TIMEOUT", "15s");
     expires_soon(&site).await;
@@ -319,7 +319,7 @@ async fn four_daemons_renew_a_secret_once(engine: Engine) {
     assert_eq!(site.salla.world().violations, [""; 0]);
 }
 
-async fn new_tokens_outlast_a_secrets_manager_that_is_away(engine: Engine) {
+async fn new_tokens_are_kept_while_secrets_manager_is_unavailable(engine: Engine) {
     let (mut site, prefix, proxy) = in_secrets_manager(engine, &[1001]).await;
     site.set("SALLA__REQUEST_TIMEOUT", "15s");
     let before = named(&site, 1001).await;
@@ -346,7 +346,7 @@ async fn new_tokens_outlast_a_secrets_manager_that_is_away(engine: Engine) {
     assert_eq!(site.salla.world().violations, [""; 0]);
 }
 
-async fn a_secret_follows_its_store(engine: Engine) {
+async fn a_secret_is_deleted_and_restored_with_its_merchant(engine: Engine) {
     let (mut site, prefix, proxy) = in_secrets_manager(engine, &[1001]).await;
     let (aws, secret) = (aws().await, format!("{prefix}1001"));
     assert!(aws.is_kept(&secret).await);
@@ -384,7 +384,7 @@ async fn a_secret_follows_its_store(engine: Engine) {
 
 /// What the policies in `deploy/aws` permit is what the program asks for: all of it, and nothing else.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_policies_permit_what_is_needed_and_no_more() {
+async fn the_policies_have_the_least_rights() {
     // The one that all share asks for no permission.
     let own = tokio::task::spawn_blocking(Aws::start).await.unwrap();
     for (keeper, file) in [
@@ -442,10 +442,10 @@ async fn goes_well(own: &Aws, keeper: &str, actions: &[&str]) -> bool {
 mod killed {
     use super::*;
 
-    on_every_database!(a_kill_beside_the_save_of_a_secret_loses_nothing, a_rotation_finds_what_a_kill_has_left,);
+    on_every_database!(a_kill_around_the_save_of_a_secret_loses_no_token, a_rotation_continues_after_a_kill,);
 
     /// The old tokens are not taken for the ones that count, and what was put in their place is not deleted.
-    async fn a_rotation_finds_what_a_kill_has_left(engine: Engine) {
+    async fn a_rotation_continues_after_a_kill(engine: Engine) {
         let (mut site, prefix, _proxy) = in_secrets_manager(engine, &[1001]).await;
         expires_soon(&site).await;
         let mut daemon = site.serve_until("refresh_save_before_commit=return").await;
@@ -462,7 +462,7 @@ mod killed {
 
     /// Before the save the new tokens are in Secrets Manager, and the database does not know them; after it they are not
     /// current yet.
-    async fn a_kill_beside_the_save_of_a_secret_loses_nothing(engine: Engine) {
+    async fn a_kill_around_the_save_of_a_secret_loses_no_token(engine: Engine) {
         for point in ["refresh_save_before_commit", "refresh_save_after_commit"] {
             let (site, prefix, _proxy) = in_secrets_manager(engine, &[1001]).await;
             let (before, secret) = (named(&site, 1001).await, format!("{prefix}1001"));

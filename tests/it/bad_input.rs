@@ -14,21 +14,21 @@ use crate::support::{
 };
 
 on_every_database!(
-    a_page_of_far_too_many_rows,
-    what_passes_is_tried_again,
-    what_lasts_fails_the_run_with_a_reason,
-    one_store_s_trouble_is_its_own,
-    a_body_that_never_ends,
+    a_page_with_too_many_rows_is_refused,
+    transient_errors_are_retried,
+    lasting_errors_fail_the_run_with_a_reason,
+    a_failing_merchant_does_not_affect_others,
+    an_endless_body_fails_the_request,
     retry_after_in_seconds_and_as_a_date,
-    a_pause_that_is_too_long,
-    no_more_attempts_than_allowed,
+    a_long_retry_after_ends_the_run,
+    max_attempts_is_kept,
     rows_that_cannot_be_transformed,
     a_row_that_the_database_refuses,
     amounts_are_kept_exactly,
     ids_above_2_to_the_53,
-    a_page_that_is_the_previous_one_again,
+    a_repeated_page_ends_the_run,
     limits_that_are_announced_are_kept,
-    a_database_that_goes_away,
+    an_unavailable_database_fails_the_run,
 );
 
 /// Runs merchant 1001 after these faults, and returns its object and all that was written.
@@ -38,7 +38,7 @@ async fn after(site: &Site, faults: impl IntoIterator<Item = Fault>) -> (Value, 
     (output.object(), output)
 }
 
-async fn what_passes_is_tried_again(engine: Engine) {
+async fn transient_errors_are_retried(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 4)]).await;
     let faults: [(&str, Vec<Fault>); 6] = [
         ("500 twice", vec![Fault::status(500), Fault::status(503)]),
@@ -55,7 +55,7 @@ async fn what_passes_is_tried_again(engine: Engine) {
     }
 }
 
-async fn what_lasts_fails_the_run_with_a_reason(engine: Engine) {
+async fn lasting_errors_fail_the_run_with_a_reason(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 4)]).await;
     let refused = r#"{"status":200,"success":false,"error":{"code":"error","message":"لا يمكن"}}"#;
     let scope = r#"{"status":401,"success":false,"error":{"code":"Unauthorized","message":"The access token should have access to one of those scopes: orders.read"}}"#;
@@ -107,7 +107,7 @@ async fn what_lasts_fails_the_run_with_a_reason(engine: Engine) {
     assert_eq!(totals(&after(&site, []).await.0), [4, 4, 0, 0, 0, 0]);
 }
 
-async fn one_store_s_trouble_is_its_own(engine: Engine) {
+async fn a_failing_merchant_does_not_affect_others(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 4), shop(1002, 0, 5), shop(1003, 0, 6)]).await;
     site.salla.world().always.insert(1002, Fault::status(500));
     let output = site.run(&["run", "--json"]).await.exits(1);
@@ -118,7 +118,7 @@ async fn one_store_s_trouble_is_its_own(engine: Engine) {
     site.assert_equal(1003).await;
 }
 
-async fn a_body_that_never_ends(engine: Engine) {
+async fn an_endless_body_fails_the_request(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 1)]).await;
     site.salla.world().always.insert(1001, Fault::Endless);
     site.set("SALLA__REQUEST_TIMEOUT", "20s");
@@ -142,7 +142,7 @@ async fn retry_after_in_seconds_and_as_a_date(engine: Engine) {
     assert!(began.elapsed() >= Duration::from_millis(1900), "{:?}", began.elapsed());
 }
 
-async fn a_pause_that_is_too_long(engine: Engine) {
+async fn a_long_retry_after_ends_the_run(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 2)]).await;
     let (run, output) = after(&site, [Fault::too_many("3600")]).await;
     assert_eq!(output.code, 1);
@@ -151,7 +151,7 @@ async fn a_pause_that_is_too_long(engine: Engine) {
     assert_eq!(site.salla.world().requests_for(1001), 1);
 }
 
-async fn no_more_attempts_than_allowed(engine: Engine) {
+async fn max_attempts_is_kept(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 2)]).await;
     let (run, _) =
         after(&site, [Fault::too_many("1"), Fault::too_many("1"), Fault::status(500), Fault::status(500)]).await;
@@ -259,7 +259,7 @@ async fn ids_above_2_to_the_53(engine: Engine) {
     }
 }
 
-async fn a_page_that_is_the_previous_one_again(engine: Engine) {
+async fn a_repeated_page_ends_the_run(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 130)]).await;
     site.salla.world().always.insert(1001, Fault::FirstPage);
     let (run, output) = after(&site, []).await;
@@ -301,7 +301,7 @@ async fn limits_that_are_announced_are_kept(engine: Engine) {
 }
 
 /// A table that is gone, as after a restore: every write fails for good.
-async fn a_database_that_goes_away(engine: Engine) {
+async fn an_unavailable_database_fails_the_run(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 2)]).await;
     site.database.execute("ALTER TABLE orders RENAME TO orders_away", []).await;
     let (run, output) = after(&site, []).await;
@@ -312,7 +312,7 @@ async fn a_database_that_goes_away(engine: Engine) {
 }
 
 /// Small rows, and so many of them that they would take all the memory there is.
-async fn a_page_of_far_too_many_rows(engine: Engine) {
+async fn a_page_with_too_many_rows_is_refused(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     let rows = vec!["{}"; 300_000].join(",");
     let answer = Fault::ok("application/json", &format!(r#"{{"success":true,"data":[{rows}]}}"#));

@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 on_every_database!(
-    a_record_that_breaks_its_page_costs_itself_only,
+    a_record_that_breaks_its_page_fails_alone,
     a_broken_record_of_any_resource_makes_the_run_partial,
     adjacent_broken_records_are_each_recorded_as_failed,
     a_stored_record_with_a_broken_detail_page_is_kept,
@@ -50,7 +50,7 @@ fn count_of(breakage: Breakage) -> usize {
     }
 }
 
-async fn a_record_that_breaks_its_page_costs_itself_only(engine: Engine) {
+async fn a_record_that_breaks_its_page_fails_alone(engine: Engine) {
     for breakage in BREAKAGES {
         let mut site = Site::new(engine, [shop(1001, 0, 200)]).await;
         // A page of nine megabytes takes its time on a busy machine.

@@ -9,7 +9,7 @@ use salla_reconciler::store;
 use tokio::time::sleep;
 
 use crate::{
-    handover::{metric, told},
+    events::{metric, told},
     support::{
         Engine, Site,
         cluster::PASSWORD,
@@ -23,9 +23,9 @@ use crate::{
 
 on_every_postgres!(
     a_subscriber_is_equal_when_it_is_told,
-    a_slot_that_is_not_there,
+    a_missing_slot_is_reported,
     a_position_of_another_server,
-    an_event_that_somebody_has_removed,
+    a_removed_event_does_not_block_the_next,
     a_night_without_changes,
     the_database_restarts_while_events_are_delivered,
     the_publication_is_kept,
@@ -101,7 +101,7 @@ async fn a_subscriber_is_equal_when_it_is_told(engine: Engine) {
     copy.database.execute("DROP SUBSCRIPTION warehouse", []).await;
 }
 
-async fn a_slot_that_is_not_there(engine: Engine) {
+async fn a_missing_slot_is_reported(engine: Engine) {
     let server = Server::start(engine.major()).await;
     let mut site = Site::on(engine, server.url(), [shop(1001, 0, 2)]).await;
     let receiver = Receiver::start().await;
@@ -289,7 +289,7 @@ async fn a_position_of_another_server(engine: Engine) {
 }
 
 /// As the runbook has it: the event is gone, and the next one has its own position.
-async fn an_event_that_somebody_has_removed(engine: Engine) {
+async fn a_removed_event_does_not_block_the_next(engine: Engine) {
     let server = Server::start(engine.major()).await;
     let mut site = Site::on(engine, server.url(), [shop(1001, 0, 2)]).await;
     let receiver = Receiver::start().await;

@@ -6,12 +6,12 @@ use chrono::{TimeDelta, Timelike, Utc};
 
 use crate::support::{Engine, Site, server::Server, site::shop, until};
 
-on_every_postgres!(a_clock_that_is_set_fires_no_slot_twice);
+on_every_postgres!(setting_the_clock_repeats_no_sweep);
 
 const HOUR: i64 = 3600;
 
 /// Set back behind a firing, right again, and then a day ahead: each slot has one sweep, and the last is not missed.
-async fn a_clock_that_is_set_fires_no_slot_twice(engine: Engine) {
+async fn setting_the_clock_repeats_no_sweep(engine: Engine) {
     let server = Server::with_a_clock(engine.major()).await;
     let mut site = Site::on(engine, server.url(), [shop(1001, 0, 3), shop(1002, 0, 1)]).await;
     let slot = Utc::now() + TimeDelta::seconds(12);

@@ -24,7 +24,7 @@ fn the_defaults_load_and_every_key_has_a_comment() {
 }
 
 #[tokio::test]
-async fn bad_values_are_named_with_their_source_and_the_mend() {
+async fn bad_values_name_source_and_fix() {
     for (key, value, words) in [
         ("SALLA__MAX_ATTEMPTS", "many", "salla.max_attempts"),
         ("SALLA__MAX_ATTEMPTS", "0", "salla.max_attempts"),
@@ -106,7 +106,7 @@ async fn keys_may_come_from_a_file() {
 /// A token backend that cannot be used is reported before anything begins.
 #[cfg(feature = "aws")]
 #[tokio::test]
-async fn a_keeper_has_what_it_needs() {
+async fn backends_need_their_settings() {
     for (settings, words) in [
         (vec![("VAULT__BACKEND", "vault")], "vault.backend"),
         (vec![("VAULT__BACKEND", "kms")], "vault.kms_key: is not set, and vault.backend = kms needs it"),
@@ -132,7 +132,7 @@ async fn a_keeper_has_what_it_needs() {
 
 /// The keys of the hand-over go together.
 #[tokio::test]
-async fn a_hand_over_is_whole() {
+async fn cdc_settings_must_be_complete() {
     let (url, secret) = ("CDC__WEBHOOK_URL", "CDC__WEBHOOK_SECRET");
     for (settings, words) in [
         (vec![(url, "https://pipeline.example/runs")], "cdc.webhook_secret: is empty"),
@@ -178,7 +178,7 @@ async fn files_are_layered_and_named() {
 }
 
 #[tokio::test]
-async fn without_keys_nothing_that_needs_them_begins() {
+async fn commands_that_need_keys_fail_without() {
     let mut site = Site::unregistered(Engine::Sqlite, []).await;
     for keys in ["", "k:short", "nonsense"] {
         site.set("VAULT__KEYS", keys);
@@ -199,7 +199,7 @@ async fn without_keys_nothing_that_needs_them_begins() {
 }
 
 #[tokio::test]
-async fn bad_usage_is_2() {
+async fn wrong_usage_exits_with_2() {
     let site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
     for command in [
         &[][..],
@@ -214,7 +214,7 @@ async fn bad_usage_is_2() {
 }
 
 #[tokio::test]
-async fn a_machine_that_does_not_fit() {
+async fn unusable_addresses_are_reported() {
     let mut site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
     let held = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let taken = held.local_addr().unwrap().to_string();
@@ -254,7 +254,7 @@ async fn an_old_schema_and_a_read_only_file() {
 }
 
 #[tokio::test]
-async fn check_finds_everything_in_order() {
+async fn check_passes_on_a_working_installation() {
     let site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
     let output = site.run(&["check"]).await.exits(0);
     for line in ["ok    configuration", "ok    database", "ok    schema", "ok    vault", "ok    salla", "ok    clocks"]
@@ -266,7 +266,7 @@ async fn check_finds_everything_in_order() {
 }
 
 #[tokio::test]
-async fn every_command_s_help_has_examples_and_tells_its_environment() {
+async fn every_help_text_has_examples_and_environment() {
     let site = Site::unregistered(Engine::Sqlite, []).await;
     let commands = [
         "serve",
@@ -299,7 +299,7 @@ async fn every_command_s_help_has_examples_and_tells_its_environment() {
 
 /// The scripts are read by the shells that they are for, where those are here, and know every command.
 #[tokio::test]
-async fn shells_complete() {
+async fn shell_completions_work() {
     let site = Site::unregistered(Engine::Sqlite, []).await;
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = site.run(&["completions", shell]).await.exits(0).stdout;
@@ -316,7 +316,7 @@ async fn shells_complete() {
 
 /// A setting that nothing reads can leave the API open.
 #[tokio::test]
-async fn a_variable_that_nothing_reads_is_refused() {
+async fn unknown_environment_variables_are_refused() {
     for (name, meant) in [
         ("SALLA_RECONCILER_HTTP__API_TOKEN", "SALLA_RECONCILER__HTTP__API_TOKEN"),
         ("SALLA_RECONCILER_HTTP_API_TOKENS", "SALLA_RECONCILER__HTTP__API_TOKENS"),
@@ -387,7 +387,7 @@ async fn every_secret_may_come_from_a_file() {
 
 /// The database holds tokens and the customers' data, and a key file opens the tokens.
 #[tokio::test]
-async fn files_with_secrets_are_for_their_owner() {
+async fn files_with_secrets_are_private() {
     use std::os::unix::fs::PermissionsExt;
     let mut site = Site::unregistered(Engine::Sqlite, [shop(1001, 0, 1)]).await;
     let database = site.folder.path().join("made.db");

@@ -13,8 +13,8 @@ use crate::support::{
 };
 
 on_every_postgres!(
-    a_pooler_that_keeps_sessions,
-    a_pooler_that_shares_sessions,
+    session_pooling_works,
+    transaction_pooling_is_refused,
     a_pooler_and_a_schema_by_options,
     a_role_with_few_connections,
     a_database_that_is_not_utf8,
@@ -59,7 +59,7 @@ async fn a_pooler_and_a_schema_by_options(engine: Engine) {
     assert!(check.contains("schema reconciler,") && check.contains("this version's"), "{check}");
 }
 
-async fn a_pooler_that_keeps_sessions(engine: Engine) {
+async fn session_pooling_works(engine: Engine) {
     let server = Server::start(engine.major()).await;
     let pooler = Pooler::start(server.port, "session", 20).await;
     let mut site = Site::on(engine, server.url(), [shop(1001, 5, 3), shop(1002, 5, 3)]).await;
@@ -87,7 +87,7 @@ async fn a_pooler_that_keeps_sessions(engine: Engine) {
     );
 }
 
-async fn a_pooler_that_shares_sessions(engine: Engine) {
+async fn transaction_pooling_is_refused(engine: Engine) {
     let server = Server::start(engine.major()).await;
     let mut site = Site::on(engine, server.url(), [shop(1001, 0, 3)]).await;
     for pool_mode in ["transaction", "statement"] {

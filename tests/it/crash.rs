@@ -10,9 +10,9 @@ use crate::support::{
     site::{shop, totals},
 };
 
-on_every_database!(a_crash_of_the_daemon, a_crash_in_the_foreground, a_run_that_keeps_crashing_is_parked);
+on_every_database!(a_crash_of_the_daemon, a_crash_in_the_foreground, a_run_that_keeps_crashing_fails);
 
-/// README, "A crash".
+/// Failure modes, "Crash recovery".
 async fn a_crash_of_the_daemon(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 9)]).await;
     site.set("RECONCILE__PAGE_SIZE", "1");
@@ -55,7 +55,7 @@ async fn a_crash_in_the_foreground(engine: Engine) {
     );
 }
 
-async fn a_run_that_keeps_crashing_is_parked(engine: Engine) {
+async fn a_run_that_keeps_crashing_fails(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 1)]).await;
     site.set("RECONCILE__LEASE", "1s");
     site.salla.world().always.insert(1001, Fault::Hang(Duration::from_secs(60)));

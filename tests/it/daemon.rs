@@ -17,13 +17,13 @@ use crate::support::{
 
 on_every_database!(
     the_schedule_sweeps_every_active_merchant,
-    a_missed_firing_is_made_up_for_once,
+    a_missed_sweep_is_started_once,
     runs_on_demand,
-    never_two_runs_of_one_merchant,
+    one_merchant_has_one_running_run,
     probes_and_metrics,
-    sigterm_gives_runs_back,
+    sigterm_releases_runs,
     a_run_is_cancelled,
-    paging_through_the_ledger,
+    runs_are_paged,
     two_daemons_share_the_work,
     salla_is_down,
     every_error_is_a_problem,
@@ -48,7 +48,7 @@ async fn the_schedule_sweeps_every_active_merchant(engine: Engine) {
     assert_eq!(daemon.wait().await, Some(0));
 }
 
-async fn a_missed_firing_is_made_up_for_once(engine: Engine) {
+async fn a_missed_sweep_is_started_once(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 3)]).await;
     // A firing an hour ago, of a schedule that last fired two hours ago.
     let hour = (chrono::Utc::now() - chrono::TimeDelta::hours(1)).format("%H").to_string();
@@ -132,7 +132,7 @@ async fn runs_on_demand(engine: Engine) {
     assert_eq!(daemon.get("/merchants/1001").await.1["merchant_id"], 1001);
 }
 
-async fn never_two_runs_of_one_merchant(engine: Engine) {
+async fn one_merchant_has_one_running_run(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     site.salla.world().script(1001, [Fault::Hang(Duration::from_millis(1500))]);
     let daemon = site.serve().await;
@@ -231,7 +231,7 @@ fn promtool_accepts(text: &str) {
     assert!(said.trim().is_empty(), "{said}");
 }
 
-async fn sigterm_gives_runs_back(engine: Engine) {
+async fn sigterm_releases_runs(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 5)]).await;
     site.set("RECONCILE__PAGE_SIZE", "1");
     site.salla
@@ -270,7 +270,7 @@ async fn a_run_is_cancelled(engine: Engine) {
     assert!(site.database.rows("SELECT * FROM watermarks").await.is_empty());
 }
 
-async fn paging_through_the_ledger(engine: Engine) {
+async fn runs_are_paged(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 1), shop(1002, 0, 1)]).await;
     for _ in 0..3 {
         site.run(&["run"]).await.exits(0);
@@ -320,7 +320,7 @@ async fn two_daemons_share_the_work(engine: Engine) {
     assert_eq!(site.database.number("SELECT count(*) FROM runs WHERE status = 'failed'").await, 0);
 }
 
-/// README, "Salla is down".
+/// Failure modes, "Circuit breaking".
 async fn salla_is_down(engine: Engine) {
     let merchants = 1001..1031;
     let site = Site::new(engine, merchants.clone().map(|merchant| shop(merchant, 0, 2))).await;

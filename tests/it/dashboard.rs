@@ -20,12 +20,12 @@ use crate::support::{
 };
 
 on_every_database!(
-    a_night_as_pages,
+    pages_show_a_sweep,
     the_buttons,
     signing_in,
     signing_out,
     a_forged_session_is_a_wrong_token,
-    a_session_is_nobody_else_s,
+    sessions_need_their_form_key_and_scope,
 );
 
 const OPERATOR: &str = "operator-canary-0123";
@@ -78,7 +78,7 @@ fn shows(page: &str, texts: &[&str]) {
     }
 }
 
-async fn a_night_as_pages(engine: Engine) {
+async fn pages_show_a_sweep(engine: Engine) {
     let (_site, daemon) = a_site_after_a_night(engine).await;
     let night = page(&daemon, "/").await;
     shows(
@@ -325,7 +325,7 @@ async fn a_forged_session_is_a_wrong_token(engine: Engine) {
 }
 
 /// It opens what its token opens, to its own pages only.
-async fn a_session_is_nobody_else_s(engine: Engine) {
+async fn sessions_need_their_form_key_and_scope(engine: Engine) {
     let door = Door::new(engine).await;
     let ours = door.daemon.url.as_str();
     let (cookie, key) = door.session(OPERATOR).await;

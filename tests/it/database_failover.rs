@@ -17,7 +17,7 @@ use crate::support::{
 const SHOPS: [i64; 3] = [1001, 1002, 1003];
 
 on_every_postgres!(
-    a_page_tells_that_the_database_is_away,
+    pages_report_an_unavailable_database,
     the_server_is_restarted,
     connections_are_cut_in_a_commit,
     the_database_fails_over,
@@ -179,7 +179,7 @@ async fn the_network_is_silent() {
     println!("ready {ready:?}, and all done {:?}, after the old connections fell silent", back.elapsed());
 }
 
-/// The walkthrough of the README: the server crashes while two replicas work, and is started again.
+/// Failure modes, "Database failover": the server crashes while two replicas work, and is started again.
 async fn the_database_fails_over(engine: Engine) {
     let server = Server::start(engine.major()).await;
     let site = site(engine, &server, 25).await;
@@ -204,7 +204,7 @@ async fn the_database_fails_over(engine: Engine) {
 }
 
 /// Who looks at the dashboard meanwhile gets a page, and not for ever nothing.
-async fn a_page_tells_that_the_database_is_away(engine: Engine) {
+async fn pages_report_an_unavailable_database(engine: Engine) {
     let server = Server::start(engine.major()).await;
     let site = Site::on(engine, server.url(), [shop(1001, 0, 1)]).await;
     let daemon = site.serve().await;

@@ -20,7 +20,7 @@ fn demo(args: &[&str]) -> Command {
 }
 
 #[tokio::test]
-async fn it_finds_what_was_lost_and_checks_itself() {
+async fn the_demo_corrects_and_checks_itself() {
     let mut command = demo(&["--once", "--merchants", "3", "--orders", "200"]);
     let output = command.env("RUST_LOG", "trace").output().await.unwrap();
     let watch = Watch::new();
@@ -34,7 +34,7 @@ async fn it_finds_what_was_lost_and_checks_itself() {
 }
 
 #[tokio::test]
-async fn it_serves_until_ctrl_c() {
+async fn the_demo_serves_until_ctrl_c() {
     let mut child = demo(&["--merchants", "1", "--orders", "50", "--listen", "127.0.0.1:0"]).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let url = loop {

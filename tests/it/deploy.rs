@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::support::{Engine, Site, daemon::Daemon, site::shop, until};
 
-on_every_database!(a_deploy, readiness_goes_first);
+on_every_database!(a_deploy, readiness_ends_before_the_process);
 
 const STORES: i64 = 6;
 
@@ -51,7 +51,7 @@ async fn a_deploy(engine: Engine) {
 }
 
 /// No request is sent to a process that is on its way out; what it has begun it finishes.
-async fn readiness_goes_first(engine: Engine) {
+async fn readiness_ends_before_the_process(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     site.salla.world().script(1001, [Fault::TokenEnded]);
     let answer = Gate::default();

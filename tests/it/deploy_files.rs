@@ -111,7 +111,7 @@ fn the_files_are_right() {
 }
 
 #[test]
-fn a_mistake_is_found() {
+fn mistakes_in_deploy_files_are_found() {
     LazyLock::force(&AS_THEY_ARE);
     for (file, right, wrong, word) in MISTAKES {
         let folder = a_copy();

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-on_every_database!(a_death_at_each_commit, a_store_that_kills_its_process_is_parked_and_no_other);
+on_every_database!(a_kill_at_each_commit_loses_nothing, a_crashing_merchant_fails_alone);
 
 /// So many points are tried at a time.
 const AT_ONCE: usize = 4;
@@ -58,7 +58,7 @@ const COMMITS: [(&str, Way, &str); 13] = [
     ("import", Way::Import, "return"),
 ];
 
-async fn a_death_at_each_commit(engine: Engine) {
+async fn a_kill_at_each_commit_loses_nothing(engine: Engine) {
     let only = std::env::var("POINT").ok();
     let points = COMMITS.iter().flat_map(|(commit, way, action)| {
         ["before", "after"].map(|side| (format!("{commit}_{side}_commit"), *way, *action))
@@ -241,8 +241,8 @@ async fn try_to(daemon: &Daemon, path: &str, body: &str, headers: &[(&str, &str)
     assert!(status.is_none_or(|status| status.is_success()), "{path}: {status:?}");
 }
 
-/// README, "A crash": nine stores in one process, one of which ends it each time that a page of it comes.
-async fn a_store_that_kills_its_process_is_parked_and_no_other(engine: Engine) {
+/// Failure modes, "Crash recovery": nine stores in one process, one of which ends it each time that a page of it comes.
+async fn a_crashing_merchant_fails_alone(engine: Engine) {
     let mut site = Site::new(engine, (1001..=1009).map(|merchant| shop(merchant, 0, 9))).await;
     site.set("RECONCILE__PAGE_SIZE", "3");
     // A lease that lapses while its process lives would count as a death, too.

@@ -13,12 +13,12 @@ use crate::support::{
 
 on_every_database!(
     a_run_that_the_foreground_has_lost_is_paused_too,
-    what_runs_is_given_back_and_goes_on,
-    a_firing_waits_for_the_stores,
+    running_runs_are_released_and_resume,
+    a_sweep_waits_during_a_global_pause,
     the_api_pauses_all
 );
 
-async fn what_runs_is_given_back_and_goes_on(engine: Engine) {
+async fn running_runs_are_released_and_resume(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 40), shop(1002, 0, 3)]).await;
     site.set("RECONCILE__LEASE", "4s");
     site.set("RECONCILE__PAGE_SIZE", "1");
@@ -58,7 +58,7 @@ async fn what_runs_is_given_back_and_goes_on(engine: Engine) {
     }
 }
 
-async fn a_firing_waits_for_the_stores(engine: Engine) {
+async fn a_sweep_waits_during_a_global_pause(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 3)]).await;
     let hour = (Utc::now() - TimeDelta::hours(1)).format("%H").to_string();
     site.set("SCHEDULE__CRON", &format!("0 0 {hour} * * *"));

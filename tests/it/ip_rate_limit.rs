@@ -15,9 +15,9 @@ use crate::support::{
 };
 
 on_every_database!(
-    replicas_share_what_an_address_may_send,
-    a_429_is_everybody_s,
-    somebody_who_waits_for_a_run_waits_for_its_turn
+    replicas_share_the_limit_of_an_address,
+    a_429_for_customers_applies_to_all_merchants,
+    foreground_runs_wait_for_the_address_limit
 );
 
 const STORES: [i64; 3] = [1001, 1002, 1003];
@@ -47,7 +47,7 @@ async fn ten_minutes_later(site: &Site) {
     site.database.execute("UPDATE runs SET scheduled_at = $1 WHERE status = 'queued'", [long_ago.into()]).await;
 }
 
-async fn replicas_share_what_an_address_may_send(engine: Engine) {
+async fn replicas_share_the_limit_of_an_address(engine: Engine) {
     let site = site(engine).await;
     let mut daemons = [site.serve().await, site.serve().await];
     for id in STORES {
@@ -93,7 +93,7 @@ async fn replicas_share_what_an_address_may_send(engine: Engine) {
     assert!(world.violations.is_empty(), "{:?}", world.violations);
 }
 
-async fn a_429_is_everybody_s(engine: Engine) {
+async fn a_429_for_customers_applies_to_all_merchants(engine: Engine) {
     let site = site(engine).await;
     let daemon = site.serve().await;
     site.salla.world().script(1001, [Fault::too_many("3600")]);
@@ -113,7 +113,7 @@ async fn a_429_is_everybody_s(engine: Engine) {
     daemon.await_run("merchant_id=1003", |run| run["status"] == "succeeded").await;
 }
 
-async fn somebody_who_waits_for_a_run_waits_for_its_turn(engine: Engine) {
+async fn foreground_runs_wait_for_the_address_limit(engine: Engine) {
     let site = site(engine).await;
     let until = Utc::now().timestamp() + 7;
     let closed = json!({"sent": [], "closed_until": until}).to_string();

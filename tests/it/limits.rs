@@ -18,19 +18,19 @@ use crate::support::{
 
 on_every_database!(
     a_429,
-    a_pause_survives_a_restart,
-    a_deploy_keeps_a_limit_that_nobody_announces,
-    an_operator_lifts_a_pause,
+    a_backoff_survives_a_restart,
+    an_unannounced_limit_survives_a_deploy,
+    an_operator_ends_a_backoff,
     a_retry_after_that_holds_an_instant,
-    a_limit_that_does_not_say_for_how_long,
-    one_store_does_not_answer,
-    a_store_that_stays_away_holds_up_nobody,
+    a_429_without_retry_after_backs_off,
+    an_unavailable_merchant_opens_its_circuit,
+    an_unavailable_merchant_delays_no_other,
     a_thousand_stores_while_salla_is_down,
-    what_is_cancelled_is_not_taken_up_again,
-    one_broken_token_endpoint_costs_one_merchant,
-    a_pause_is_kept_for_every_kind,
-    every_kind_waits_for_a_store_that_does_not_answer,
-    a_limit_is_kept_for_every_kind,
+    a_cancelled_run_is_not_continued,
+    a_broken_token_answer_affects_one_merchant,
+    a_backoff_applies_to_every_resource,
+    every_resource_waits_for_an_unavailable_merchant,
+    a_limit_applies_to_every_resource,
 );
 
 /// Everything that waits for a pause is due now.
@@ -42,7 +42,7 @@ async fn the_pause_is_over(site: &Site) {
     site.database.execute("UPDATE runs SET scheduled_at = $1 WHERE status = 'queued'", [long_ago.into()]).await;
 }
 
-/// README, "A 429".
+/// Failure modes, "Retries and rate limits".
 async fn a_429(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 5), shop(1002, 0, 1)]).await;
     site.set("RECONCILE__PAGE_SIZE", "1");
@@ -82,7 +82,7 @@ async fn a_429(engine: Engine) {
     assert_eq!(site.database.number("SELECT count(*) FROM run_seen_ids").await, 0);
 }
 
-async fn a_pause_is_kept_for_every_kind(engine: Engine) {
+async fn a_backoff_applies_to_every_resource(engine: Engine) {
     of_every_kind!(a_pause_is_kept(engine));
 }
 
@@ -118,7 +118,7 @@ async fn a_pause_is_kept<K: Kind>(engine: Engine) {
     site.assert_equal_of::<K>(1001).await;
 }
 
-async fn every_kind_waits_for_a_store_that_does_not_answer(engine: Engine) {
+async fn every_resource_waits_for_an_unavailable_merchant(engine: Engine) {
     of_every_kind!(waits_for_a_store_that_does_not_answer(engine));
 }
 
@@ -147,7 +147,7 @@ async fn waits_for_a_store_that_does_not_answer<K: Kind>(engine: Engine) {
     site.assert_equal_of::<K>(1001).await;
 }
 
-async fn a_limit_is_kept_for_every_kind(engine: Engine) {
+async fn a_limit_applies_to_every_resource(engine: Engine) {
     of_every_kind!(a_limit_is_kept(engine));
 }
 
@@ -175,7 +175,7 @@ async fn a_limit_is_kept<K: Kind>(engine: Engine) {
     assert!(world.requests_for(1001) <= LIMIT, "{}: {}", K::RESOURCE, world.requests_for(1001));
 }
 
-async fn a_pause_survives_a_restart(engine: Engine) {
+async fn a_backoff_survives_a_restart(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 2)]).await;
     site.salla.world().script(1001, [Fault::too_many("3600")]);
     assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "rate_limited");
@@ -197,7 +197,7 @@ async fn a_pause_survives_a_restart(engine: Engine) {
 }
 
 /// `merchants resume`, `POST /merchants/ID/resume`, an import and a PUT.
-async fn an_operator_lifts_a_pause(engine: Engine) {
+async fn an_operator_ends_a_backoff(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 2)]).await;
     let daemon = site.serve().await;
     for way in ["resume", "POST", "import", "PUT"] {
@@ -259,7 +259,7 @@ async fn a_retry_after_that_holds_an_instant(engine: Engine) {
     }
 }
 
-async fn a_limit_that_does_not_say_for_how_long(engine: Engine) {
+async fn a_429_without_retry_after_backs_off(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 2)]).await;
     site.set("SALLA__MAX_ATTEMPTS", "1");
     let silent = match Fault::too_many("") {
@@ -275,7 +275,7 @@ async fn a_limit_that_does_not_say_for_how_long(engine: Engine) {
     daemon.await_run("", |run| run["status"] == "succeeded").await;
 }
 
-async fn one_store_does_not_answer(engine: Engine) {
+async fn an_unavailable_merchant_opens_its_circuit(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 2), shop(1002, 0, 2), shop(1003, 0, 2)]).await;
     site.set("RECONCILE__CONCURRENCY", "1");
     site.salla.world().always.insert(1001, Fault::status(503));
@@ -310,7 +310,7 @@ async fn one_store_does_not_answer(engine: Engine) {
 }
 
 /// With as many of them as there are places for runs.
-async fn a_store_that_stays_away_holds_up_nobody(engine: Engine) {
+async fn an_unavailable_merchant_delays_no_other(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 2), shop(1002, 0, 2), shop(1003, 0, 2)]).await;
     site.set("RECONCILE__CONCURRENCY", "2");
     site.salla.world().always.insert(1001, Fault::ok("text/html", "<html>under maintenance</html>"));
@@ -379,7 +379,7 @@ async fn a_thousand_stores_while_salla_is_down(engine: Engine) {
 }
 
 /// Whatever it waits for: an answer, a store, a pause.
-async fn what_is_cancelled_is_not_taken_up_again(engine: Engine) {
+async fn a_cancelled_run_is_not_continued(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 2), shop(1002, 0, 2)]).await;
     site.set("RECONCILE__LEASE", "4s");
     site.set("SALLA__REQUEST_TIMEOUT", "60s");
@@ -401,7 +401,7 @@ async fn what_is_cancelled_is_not_taken_up_again(engine: Engine) {
 }
 
 /// Each use of a refresh token whose answer is lost costs an installation, so it is not tried on all of them.
-async fn one_broken_token_endpoint_costs_one_merchant(engine: Engine) {
+async fn a_broken_token_answer_affects_one_merchant(engine: Engine) {
     let site = Site::new(engine, (1001..1006).map(|merchant| shop(merchant, 0, 1))).await;
     crate::tokens::expires_soon(&site).await;
     site.salla.world().token_faults.extend((0..20).map(|_| Fault::status(502)));
@@ -416,7 +416,7 @@ async fn one_broken_token_endpoint_costs_one_merchant(engine: Engine) {
 }
 
 /// A server that does not say what is left of a limit says nothing of what another process has spent, either.
-async fn a_deploy_keeps_a_limit_that_nobody_announces(engine: Engine) {
+async fn an_unannounced_limit_survives_a_deploy(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 90)]).await;
     site.set("RECONCILE__PAGE_SIZE", "1");
     site.set("SALLA__REQUESTS_PER_MINUTE", "40");

@@ -11,21 +11,21 @@ use crate::support::{
 
 on_every_database!(
     a_deleted_order_is_marked_and_never_removed,
-    absence_is_only_a_reason_to_ask,
+    a_missing_record_is_fetched_before_it_is_marked,
     mass_deletion_blocked,
-    poison_is_tried_again_until_it_is_well,
-    poison_that_the_database_refuses,
+    failed_records_are_retried_until_they_succeed,
+    refused_records_are_retried,
     a_dry_run_marks_nothing,
-    poison_outlives_a_run_over_another_window,
-    poison_of_the_details_is_not_forgotten,
-    a_single_order_s_trouble_is_its_own_until_it_is_many_s,
-    a_row_that_came_back_meanwhile_is_not_marked,
-    one_that_is_listed_again_comes_back_though_it_is_newer_here,
+    failed_records_survive_runs_over_other_windows,
+    failed_details_are_retried,
+    many_failing_details_fail_the_run,
+    a_restored_record_is_not_marked,
+    a_listed_record_is_restored,
     a_clock_that_is_ahead_and_a_webhook_during_the_run,
-    a_refusal_at_one_address_is_not_the_store_s,
+    a_refused_detail_fails_alone,
     a_row_without_a_stamp_among_others,
     a_page_that_lists_an_order_without_its_stamp_and_with_it,
-    more_poison_than_one_run_tries,
+    failed_records_above_the_retry_limit_wait,
 );
 
 async fn deleted(site: &Site) -> i64 {
@@ -67,7 +67,7 @@ async fn a_deleted_order_is_marked_and_never_removed(engine: Engine) {
     }
 }
 
-async fn absence_is_only_a_reason_to_ask(engine: Engine) {
+async fn a_missing_record_is_fetched_before_it_is_marked(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 12)]).await;
     site.reconcile(1001, &[]).await;
     // Left out of the list, and there all the same.
@@ -146,7 +146,7 @@ async fn mass_deletion_blocked(engine: Engine) {
 }
 
 /// It is tried again when the window has left it behind, and shown each night.
-async fn poison_is_tried_again_until_it_is_well(engine: Engine) {
+async fn failed_records_are_retried_until_they_succeed(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     let row = |total: &str| {
         let at = (Utc::now() - TimeDelta::hours(2)).format("%Y-%m-%dT%H:%M:%SZ");
@@ -178,7 +178,7 @@ async fn poison_is_tried_again_until_it_is_well(engine: Engine) {
     assert_eq!(deleted(&site).await, 1);
 }
 
-async fn poison_that_the_database_refuses(engine: Engine) {
+async fn refused_records_are_retried(engine: Engine) {
     let site = Site::unregistered(engine, [shop(1001, 0, 3)]).await;
     site.run(&["migrate", "up"]).await.exits(0);
     site.register(1001).await;
@@ -222,7 +222,7 @@ async fn a_dry_run_marks_nothing(engine: Engine) {
 }
 
 /// A run that leaves it out, for its window ends before, says nothing about it.
-async fn poison_outlives_a_run_over_another_window(engine: Engine) {
+async fn failed_records_survive_runs_over_other_windows(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     let at = (Utc::now() - TimeDelta::hours(2)).format("%Y-%m-%dT%H:%M:%SZ");
     site.salla
@@ -244,7 +244,7 @@ async fn poison_outlives_a_run_over_another_window(engine: Engine) {
 }
 
 /// The summary is as it was, and the last attempt to read the details failed.
-async fn poison_of_the_details_is_not_forgotten(engine: Engine) {
+async fn failed_details_are_retried(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     site.salla.world().documented = true;
     site.reconcile(1001, &[]).await;
@@ -264,7 +264,7 @@ async fn poison_of_the_details_is_not_forgotten(engine: Engine) {
     assert_eq!(asked, [failed]);
 }
 
-async fn a_single_order_s_trouble_is_its_own_until_it_is_many_s(engine: Engine) {
+async fn many_failing_details_fail_the_run(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 12)]).await;
     site.salla.world().documented = true;
     site.set("SALLA__MAX_ATTEMPTS", "1");
@@ -283,7 +283,7 @@ async fn a_single_order_s_trouble_is_its_own_until_it_is_many_s(engine: Engine) 
 }
 
 /// Between Salla's word that it is gone and ours, another program writes it again.
-async fn a_row_that_came_back_meanwhile_is_not_marked(engine: Engine) {
+async fn a_restored_record_is_not_marked(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 6)]).await;
     site.reconcile(1001, &[]).await;
     let mut order = site.salla.world().shop(1001).orders[2].clone();
@@ -303,7 +303,7 @@ async fn a_row_that_came_back_meanwhile_is_not_marked(engine: Engine) {
 }
 
 /// A consumer that stamps rows by its own clock is ahead of Salla; the content it wrote stays.
-async fn one_that_is_listed_again_comes_back_though_it_is_newer_here(engine: Engine) {
+async fn a_listed_record_is_restored(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 6)]).await;
     site.reconcile(1001, &[]).await;
     let order = site.salla.world().shop(1001).orders[2].clone();
@@ -349,7 +349,7 @@ async fn a_clock_that_is_ahead_and_a_webhook_during_the_run(engine: Engine) {
 }
 
 /// The list answers with the same token: nothing is wrong with it.
-async fn a_refusal_at_one_address_is_not_the_store_s(engine: Engine) {
+async fn a_refused_detail_fails_alone(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 6)]).await;
     site.salla.world().documented = true;
     let right = Fault::Hang(std::time::Duration::ZERO);
@@ -381,7 +381,7 @@ async fn a_row_without_a_stamp_among_others(engine: Engine) {
 }
 
 /// A run that did not come to all of it has not succeeded.
-async fn more_poison_than_one_run_tries(engine: Engine) {
+async fn failed_records_above_the_retry_limit_wait(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 2)]).await;
     site.run(&["migrate", "up"]).await.exits(0);
     let rows: Vec<String> = (1..=1_003).map(|id| format!("(1001, 'orders', {id})")).collect();

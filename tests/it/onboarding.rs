@@ -34,31 +34,31 @@ on_every_database!(
     tokens_of_another_store_are_refused,
     tokens_stored_unchecked_are_checked_before_their_first_use,
     only_the_first_of_many_unsigned_webhooks_is_logged,
-    a_secret_may_end_with_a_line_end,
+    a_newline_after_a_secret_is_ignored,
     an_import_names_the_field_and_skips_a_byte_order_mark,
     a_store_installs_the_app,
-    only_salla_is_heard,
-    which_secret_counts,
-    an_authorization_again_and_again,
+    unsigned_webhooks_are_refused,
+    the_webhook_secret_wins_over_the_client_secret,
+    repeated_authorizations_take_effect_once,
     an_authorization_does_not_lift_a_pause,
     identical_deliveries_at_two_replicas,
     an_authorization_during_a_refresh,
     events_from_before_an_import,
-    a_stamp_from_the_future_silences_nobody,
+    an_event_from_the_future_does_not_block_others,
     an_uninstallation_during_a_refresh,
     an_uninstallation_ends_runs,
     events_arrive_in_any_order,
     a_subscription_ends_and_is_renewed,
-    what_is_not_for_us_and_what_cannot_be_read,
+    unknown_and_unreadable_events_have_no_effect,
     a_database_that_does_not_answer,
     the_register_over_http,
     paging_through_the_register,
-    registrations_that_are_none,
+    invalid_registrations_are_refused,
     a_pause_cancels_what_the_schedule_queued,
     changes_at_the_same_moment,
-    a_pause_at_the_moment_of_a_firing,
-    a_refusal_at_the_moment_of_new_tokens,
-    a_retired_merchant_on_the_command_line,
+    a_pause_at_the_start_of_a_sweep,
+    new_tokens_win_over_a_concurrent_refusal,
+    an_uninstalled_merchant_on_the_command_line,
 );
 
 /// The key of every site, for `SALLA__CLIENT_SECRET` is set to it.
@@ -135,7 +135,7 @@ async fn status_of(site: &Site, run: &Value) -> String {
     site.database.text(&format!("SELECT status FROM runs WHERE {column} = '{id}'")).await
 }
 
-/// README, "A store installs the app".
+/// How-to, "Onboard merchants".
 async fn a_store_installs_the_app(engine: Engine) {
     let mut site = Site::unregistered(engine, [shop(1001, 0, 3)]).await;
     site.set("SCHEDULE__CRON", "*/2 * * * * *");
@@ -169,7 +169,7 @@ async fn a_store_installs_the_app(engine: Engine) {
     assert!(!daemon.log_text().contains("ory_"), "{}", daemon.log_text());
 }
 
-async fn only_salla_is_heard(engine: Engine) {
+async fn unsigned_webhooks_are_refused(engine: Engine) {
     let mut site = Site::unregistered(engine, []).await;
     site.set("HTTP__API_TOKEN", "operator-canary-0123");
     let daemon = site.serve().await;
@@ -307,9 +307,18 @@ async fn an_import_names_the_field_and_skips_a_byte_order_mark(engine: Engine) {
     for (line, words) in [
         (r#"{"access_token":"import-canary-0123"}"#, "`merchant_id` is missing"),
         (r#"{"merchant_id":1001,"refresh_token":"import-canary-0123"}"#, "`access_token` is missing"),
-        (r#"{"merchant_id":"import-canary-0123","access_token":"a"}"#, "`merchant_id` cannot be read (column 35); write a number such as 1001"),
-        (r#"{"merchant_id":1001,"access_token":"a","expires_at":"import-canary-0123"}"#, "write an RFC 3339 time such as"),
-        (r#"{"merchant_id":1001,"acces_token":"import-canary-0123"}"#, "has an unknown field (column 33); allowed: merchant_id, "),
+        (
+            r#"{"merchant_id":"import-canary-0123","access_token":"a"}"#,
+            "`merchant_id` cannot be read (column 35); write a number such as 1001",
+        ),
+        (
+            r#"{"merchant_id":1001,"access_token":"a","expires_at":"import-canary-0123"}"#,
+            "write an RFC 3339 time such as",
+        ),
+        (
+            r#"{"merchant_id":1001,"acces_token":"import-canary-0123"}"#,
+            "has an unknown field (column 33); allowed: merchant_id, ",
+        ),
         (r#"["import-canary-0123"]"#, "is not a JSON object"),
         (r#"{"access_token":"import-canary-0123""#, "is not valid JSON (column "),
     ] {
@@ -322,7 +331,7 @@ async fn an_import_names_the_field_and_skips_a_byte_order_mark(engine: Engine) {
 }
 
 /// As `echo` writes it into a file, and a portal into a clipboard.
-async fn a_secret_may_end_with_a_line_end(engine: Engine) {
+async fn a_newline_after_a_secret_is_ignored(engine: Engine) {
     let mut site = Site::unregistered(engine, [shop(1001, 0, 1)]).await;
     site.set("SALLA__CLIENT_ID", " app\r\n");
     site.set("SALLA__CLIENT_SECRET", "app-secret-canary\r\n");
@@ -337,7 +346,7 @@ async fn a_secret_may_end_with_a_line_end(engine: Engine) {
     assert_eq!(send(&daemon, &headers, &body).await.0, 200);
 }
 
-async fn which_secret_counts(engine: Engine) {
+async fn the_webhook_secret_wins_over_the_client_secret(engine: Engine) {
     let mut site = Site::unregistered(engine, []).await;
     let (sign, body) = ("x-salla-signature", r#"{"event":"app.installed"}"#);
     // A secret of its own takes the place of the app's.
@@ -354,7 +363,7 @@ async fn which_secret_counts(engine: Engine) {
     assert!(problem["detail"].as_str().unwrap().contains("salla.webhook_secret"), "{problem}");
 }
 
-async fn an_authorization_again_and_again(engine: Engine) {
+async fn repeated_authorizations_take_effect_once(engine: Engine) {
     let site = Site::unregistered(engine, []).await;
     let daemon = site.serve().await;
     let now = Utc::now();
@@ -585,7 +594,7 @@ async fn a_subscription_ends_and_is_renewed(engine: Engine) {
     assert_eq!(state(&daemon, 1001).await, "uninstalled");
 }
 
-async fn what_is_not_for_us_and_what_cannot_be_read(engine: Engine) {
+async fn unknown_and_unreadable_events_have_no_effect(engine: Engine) {
     let site = Site::unregistered(engine, []).await;
     let daemon = site.serve().await;
     let order = json!({"event": "order.created", "merchant": 1001, "data": {"notes": "x".repeat(200_000)}}).to_string();
@@ -722,7 +731,7 @@ async fn paging_through_the_register(engine: Engine) {
     }
 }
 
-async fn registrations_that_are_none(engine: Engine) {
+async fn invalid_registrations_are_refused(engine: Engine) {
     let site = Site::unregistered(engine, []).await;
     let daemon = site.serve().await;
     let long = format!(r#"{{"access_token":"canary{}"}}"#, "x".repeat(9000));
@@ -819,7 +828,7 @@ async fn during<T>(site: &Site, change: &str, meanwhile: impl Future<Output = T>
     tokio::join!(meanwhile, end).0
 }
 
-async fn a_pause_at_the_moment_of_a_firing(engine: Engine) {
+async fn a_pause_at_the_start_of_a_sweep(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 1), shop(1002, 0, 1)]).await;
     let store = Store::connect(&site.database.url.clone().into(), SCHEMA, 2, Duration::from_secs(60)).await.unwrap();
     let firing = SweepDecision::Run { trigger: Trigger::Schedule, spread: Duration::ZERO };
@@ -830,7 +839,7 @@ async fn a_pause_at_the_moment_of_a_firing(engine: Engine) {
     assert_eq!(site.database.number("SELECT merchant_id FROM runs").await, 1002);
 }
 
-async fn a_refusal_at_the_moment_of_new_tokens(engine: Engine) {
+async fn new_tokens_win_over_a_concurrent_refusal(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 1)]).await;
     let store = Store::connect(&site.database.url.clone().into(), SCHEMA, 2, Duration::from_secs(60)).await.unwrap();
     let version = store.load(MerchantId(1001)).await.unwrap().unwrap().version;
@@ -841,7 +850,7 @@ async fn a_refusal_at_the_moment_of_new_tokens(engine: Engine) {
     assert_eq!(site.database.text("SELECT state FROM merchants").await, "needs_reauthorization");
 }
 
-async fn a_retired_merchant_on_the_command_line(engine: Engine) {
+async fn an_uninstalled_merchant_on_the_command_line(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 2), shop(1002, 0, 1)]).await;
     let daemon = site.serve().await;
     deliver(&daemon, &event("app.uninstalled", 1001, Utc::now())).await;
@@ -879,7 +888,7 @@ async fn events_from_before_an_import(engine: Engine) {
     assert_eq!(deliver(&daemon, &event("app.uninstalled", 1001, wrong_zone)).await, "applied");
 }
 
-async fn a_stamp_from_the_future_silences_nobody(engine: Engine) {
+async fn an_event_from_the_future_does_not_block_others(engine: Engine) {
     let site = Site::unregistered(engine, [shop(1001, 0, 1)]).await;
     let daemon = site.serve().await;
     let far = Utc::now() + TimeDelta::days(365);
@@ -919,7 +928,7 @@ async fn bodies_that_never_end() {
 
 /// What is kept of a head is little, for anybody may open a connection.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_that_is_too_long() {
+async fn a_long_header_is_refused() {
     let site = Site::unregistered(Engine::Sqlite, [shop(1001, 0, 1)]).await;
     let daemon = site.serve().await;
     let address = daemon.url.strip_prefix("http://").unwrap().to_owned();

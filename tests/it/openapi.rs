@@ -65,7 +65,7 @@ async fn every_route_is_in_the_document() {
 }
 
 #[tokio::test]
-async fn its_words_are_those_of_the_answers() {
+async fn the_document_has_the_words_of_the_answers() {
     let document = printed(&Site::unregistered(Engine::Sqlite, []).await).await;
     let words = |name: &str| document["components"]["schemas"][name]["enum"].clone();
     assert_eq!(words("RunStatus"), json!(RunStatus::ALL));
@@ -80,7 +80,7 @@ async fn its_words_are_those_of_the_answers() {
 
 /// By somebody else's reading of the specification; and each example fits its schema.
 #[tokio::test]
-async fn it_is_valid_and_its_examples_are() {
+async fn the_document_and_its_examples_are_valid() {
     let site = Site::unregistered(Engine::Sqlite, []).await;
     let file = site.folder.path().join("openapi.json");
     std::fs::write(&file, site.run(&["openapi"]).await.exits(0).stdout).unwrap();
@@ -123,7 +123,7 @@ assert checked > 100, checked
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fuzzer_finds_nothing_with_a_token() {
+async fn a_fuzzer_with_a_token_finds_no_defect() {
     let mut site = Site::new(Engine::Sqlite, [shop(1001, 0, 2), shop(1002, 0, 1)]).await;
     site.set("HTTP__API_TOKENS", &format!("ci:operate:{TOKEN}"));
     site.set("HTTP__REQUESTS_PER_SECOND", "1000000");
@@ -139,7 +139,7 @@ async fn a_fuzzer_finds_nothing_with_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fuzzer_finds_nothing_without_a_token() {
+async fn a_fuzzer_without_a_token_finds_no_defect() {
     let mut site = Site::new(Engine::Sqlite, [shop(1001, 0, 2)]).await;
     site.set("HTTP__API_TOKENS", &format!("ci:operate:{TOKEN}"));
     site.set("HTTP__REQUESTS_PER_SECOND", "1000000");

@@ -10,11 +10,11 @@ use crate::support::{
 };
 
 on_every_database!(
-    lines_follow_their_orders,
-    another_writer_s_order_has_no_lines_that_hold,
-    lines_that_cannot_be_had,
-    lines_that_the_database_refuses,
-    lines_on_several_pages,
+    items_follow_their_orders,
+    an_order_of_another_writer_gets_its_items,
+    an_order_with_unreadable_items_is_skipped,
+    refused_items_fail_their_order,
+    items_on_several_pages,
     a_server_as_documented
 );
 
@@ -28,7 +28,7 @@ fn asked_for(site: &Site) -> usize {
     site.salla.world().seen.iter().filter(|seen| seen.list == "orders/items").count()
 }
 
-async fn lines_follow_their_orders(engine: Engine) {
+async fn items_follow_their_orders(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 12)]).await;
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [12, 12, 0, 0, 0, 0]);
     assert_eq!(
@@ -66,7 +66,7 @@ async fn lines_follow_their_orders(engine: Engine) {
     assert_eq!(run["error"]["kind"], "missing_scope", "{run}");
 }
 
-async fn another_writer_s_order_has_no_lines_that_hold(engine: Engine) {
+async fn an_order_of_another_writer_gets_its_items(engine: Engine) {
     let site = site(engine, 4).await;
     site.reconcile(1001, &[]).await;
     let order = {
@@ -89,7 +89,7 @@ async fn another_writer_s_order_has_no_lines_that_hold(engine: Engine) {
     assert_eq!((totals(&run), asked_for(&site)), ([4, 0, 0, 4, 0, 0], 5), "{run}");
 }
 
-async fn lines_that_cannot_be_had(engine: Engine) {
+async fn an_order_with_unreadable_items_is_skipped(engine: Engine) {
     let site = site(engine, 9).await;
     let ids: Vec<i64> = site.salla.world().shop(1001).orders.iter().map(|order| order.id).collect();
     {
@@ -111,7 +111,7 @@ async fn lines_that_cannot_be_had(engine: Engine) {
     site.assert_lines(1001).await;
 }
 
-async fn lines_that_the_database_refuses(engine: Engine) {
+async fn refused_items_fail_their_order(engine: Engine) {
     let site = site(engine, 5).await;
     let refused = site.salla.world().shop(1001).orders[2].id;
     let rule = if site.database.is_postgres() {
@@ -134,7 +134,7 @@ async fn lines_that_the_database_refuses(engine: Engine) {
 }
 
 /// Each page is asked for in the same size, or lines between two of them would be lost.
-async fn lines_on_several_pages(engine: Engine) {
+async fn items_on_several_pages(engine: Engine) {
     let site = site(engine, 1).await;
     let page = |line: i64| {
         let body = json!({"status": 200, "success": true, "data": [{"id": line, "sku": "a"}],

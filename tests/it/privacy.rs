@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 on_every_database!(
-    nothing_of_customers,
+    the_level_none_stores_no_personal_data,
     pseudonyms,
     one_person_is_erased,
     a_person_is_erased_while_a_run_reads,
@@ -53,7 +53,7 @@ fn personal(text: &str) -> Vec<&str> {
     PERSONAL.into_iter().filter(|secret| text.contains(secret)).chain(mobiles).collect()
 }
 
-async fn nothing_of_customers(engine: Engine) {
+async fn the_level_none_stores_no_personal_data(engine: Engine) {
     let mut site = site(engine).await;
     site.reconcile(1001, &["--full"]).await;
     let everything = held(&site).await;

@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    handover::told,
+    events::told,
     support::{
         Engine, Site, cluster::free_port, companion::Companion, daemon::Daemon, receiver::Receiver, server::Server,
         site::shop, until,
@@ -80,7 +80,7 @@ async fn scrape(daemon: &Daemon) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_it_makes_of_us() {
+async fn prometheus_scrapes_and_alerts() {
     // With all that has a number.
     let (server, receiver) = (Server::start(16).await, Receiver::start().await);
     let mut site = Site::on(Engine::Postgres16, server.url(), [shop(1001, 0, 3)]).await;
@@ -125,7 +125,7 @@ async fn what_it_makes_of_us() {
 
 /// The check is one: a metric that is misspelt, a database's number that is added up.
 #[tokio::test(flavor = "multi_thread")]
-async fn its_check_finds_what_is_wrong() {
+async fn mistakes_in_alerts_are_found() {
     let copy = tempfile::tempdir().unwrap();
     for folder in ["deploy/prometheus", "deploy/grafana", "docs", ".ci"] {
         fs::create_dir_all(copy.path().join(folder)).unwrap();

@@ -15,10 +15,10 @@ use crate::support::{
 };
 
 on_every_database!(
-    the_least_recently_covered_go_first,
-    what_lapsed_goes_before_what_waits,
-    a_large_store_makes_way_for_small_ones,
-    who_waits_for_nobody_goes_on,
+    the_oldest_watermark_goes_first,
+    expired_runs_go_before_queued_ones,
+    a_large_merchant_is_requeued_behind_small_ones,
+    a_run_without_waiting_merchants_continues,
 );
 
 const LONG: Duration = Duration::from_secs(60);
@@ -43,7 +43,7 @@ async fn claimed(store: &Store) -> Vec<i64> {
     merchants
 }
 
-async fn the_least_recently_covered_go_first(engine: Engine) {
+async fn the_oldest_watermark_goes_first(engine: Engine) {
     let site = Site::new(engine, (1001..=1004).map(|merchant| shop(merchant, 0, 0))).await;
     let (store, now) = (store(&site).await, Utc::now());
     for (merchant, hours) in [(1001, 1), (1003, 3), (1004, 2)] {
@@ -53,7 +53,7 @@ async fn the_least_recently_covered_go_first(engine: Engine) {
     assert_eq!(claimed(&store).await, [1002, 1003, 1004, 1001]);
 }
 
-async fn what_lapsed_goes_before_what_waits(engine: Engine) {
+async fn expired_runs_go_before_queued_ones(engine: Engine) {
     let site = Site::new(engine, (1001..=1003).map(|merchant| shop(merchant, 0, 0))).await;
     let (store, now) = (store(&site).await, Utc::now());
     cover(&site, 1003, now - TimeDelta::hours(1)).await;
@@ -80,7 +80,7 @@ async fn by_hand(store: &Store, merchant: i64) {
 }
 
 /// Although it was asked for by hand, and began first.
-async fn a_large_store_makes_way_for_small_ones(engine: Engine) {
+async fn a_large_merchant_is_requeued_behind_small_ones(engine: Engine) {
     let small = 1001..=1004;
     let shops = small.clone().map(|merchant| shop(merchant, 0, 2)).chain([shop(2001, 40, 0)]);
     let mut site = Site::unregistered(engine, shops).await;
@@ -109,7 +109,7 @@ async fn a_large_store_makes_way_for_small_ones(engine: Engine) {
 }
 
 /// The other run that is due is of a store that is to be left alone.
-async fn who_waits_for_nobody_goes_on(engine: Engine) {
+async fn a_run_without_waiting_merchants_continues(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 2), shop(2001, 20, 0)]).await;
     take_turns(&mut site);
     let store = store(&site).await;

@@ -17,14 +17,14 @@ use crate::support::{
 };
 
 on_every_database!(
-    what_was_lost,
+    the_report_names_lost_webhooks,
     a_dry_run_is_left_out,
-    what_counts_and_what_does_not,
-    lateness_has_a_median,
-    discrepancies_tell_how_late,
+    the_report_counts_each_version_once,
+    the_report_has_a_median_delay,
+    discrepancies_have_a_delay,
     the_command_s_answers,
     over_http,
-    another_writer_s_spelling_is_no_loss,
+    another_spelling_is_not_a_lost_webhook,
 );
 
 fn hours_ago(hours: i64) -> DateTime<Utc> {
@@ -63,7 +63,7 @@ async fn report(site: &Site, args: &[&str]) -> Vec<Value> {
     site.run(&[&["report", "--json"], args].concat()).await.exits(0).objects()
 }
 
-async fn what_was_lost(engine: Engine) {
+async fn the_report_names_lost_webhooks(engine: Engine) {
     let site = drifted(engine).await;
     // What was corrected is found no more.
     site.run(&["run"]).await.exits(0);
@@ -151,7 +151,7 @@ async fn drift(site: &Site, since: i64, until: i64) -> Drift {
     drift.pop().unwrap_or_else(|| Drift::none(MerchantId(1), None, period))
 }
 
-async fn what_counts_and_what_does_not(engine: Engine) {
+async fn the_report_counts_each_version_once(engine: Engine) {
     let site = migrated(engine).await;
     let dry = ran(&site, "succeeded", true, 10).await;
     let first = ran(&site, "partial", false, 10).await;
@@ -213,7 +213,7 @@ async fn what_counts_and_what_does_not(engine: Engine) {
     assert!(store.drift(no_one).await.unwrap().is_empty());
 }
 
-async fn lateness_has_a_median(engine: Engine) {
+async fn the_report_has_a_median_delay(engine: Engine) {
     let site = migrated(engine).await;
     let run = ran(&site, "succeeded", false, 1_000).await;
     // How late each is, and what is then the longest and the median. SQLite's days hold no second exactly; and a
@@ -235,7 +235,7 @@ async fn lateness_has_a_median(engine: Engine) {
     assert_eq!([lateness.within_1h, lateness.within_24h, lateness.within_7d, lateness.longer], [2, 2, 1, 1]);
 }
 
-async fn discrepancies_tell_how_late(engine: Engine) {
+async fn discrepancies_have_a_delay(engine: Engine) {
     let site = Site::new(engine, [Shop::seeded(1001, 0, Utc::now())]).await;
     site.salla.world().shop(1001).place(hours_ago(3));
     site.salla.world().shop(1001).raw_rows.push(r#"{"id":77,"updated_at":"never"}"#.to_owned());
@@ -341,7 +341,7 @@ async fn over_http(engine: Engine) {
 }
 
 /// A webhook brought the very version that Salla has, and its payload is of another shape than the list's row.
-async fn another_writer_s_spelling_is_no_loss(engine: Engine) {
+async fn another_spelling_is_not_a_lost_webhook(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     site.run(&["migrate", "up"]).await.exits(0);
     let orders = site.salla.world().shop(1001).orders.clone();

@@ -13,15 +13,15 @@ use crate::support::{
 };
 
 on_every_database!(
-    a_list_in_one_piece_is_whole_or_proves_nothing,
+    a_list_without_pages_must_be_complete,
     both_in_one_run,
-    a_missing_scope_is_one_kind_s_trouble,
+    a_missing_scope_fails_one_resource,
     every_kind_drifts_and_is_corrected,
     a_crash_in_the_second_kind,
     what_is_asked_for_over_http,
-    a_limit_in_the_middle_is_sat_out_and_both_end,
+    a_backoff_between_resources_is_waited_for,
     another_writer_of_every_kind,
-    a_watermark_of_its_own,
+    each_resource_has_its_watermark,
 );
 
 fn part<'a>(run: &'a Value, resource: &str) -> &'a Value {
@@ -76,7 +76,7 @@ async fn both_in_one_run(engine: Engine) {
     }
 }
 
-async fn a_missing_scope_is_one_kind_s_trouble(engine: Engine) {
+async fn a_missing_scope_fails_one_resource(engine: Engine) {
     let mut site = Site::new(engine, [both(1001, 5, 9)]).await;
     site.set("RECONCILE__RESOURCES", "orders,products");
     site.salla.world().shop(1001).withheld.push("products.read");
@@ -219,7 +219,7 @@ async fn what_is_asked_for_over_http(engine: Engine) {
 
 /// Salla wants the store left alone while the second kind is read: another run takes up the rest, and what the first kind
 /// was covered by is not lost.
-async fn a_limit_in_the_middle_is_sat_out_and_both_end(engine: Engine) {
+async fn a_backoff_between_resources_is_waited_for(engine: Engine) {
     let mut site = Site::new(engine, [both(1001, 3, 6)]).await;
     site.set("RECONCILE__RESOURCES", "orders,products");
     site.set("SALLA__MAX_RETRY_AFTER", "1s");
@@ -253,7 +253,7 @@ async fn a_limit_in_the_middle_is_sat_out_and_both_end(engine: Engine) {
 }
 
 /// A list that comes in one piece proves nothing about who is not on it, if it may have been on it.
-async fn a_list_in_one_piece_is_whole_or_proves_nothing(engine: Engine) {
+async fn a_list_without_pages_must_be_complete(engine: Engine) {
     let mut site = Site::new(engine, [everything(1001, 1, 5)]).await;
     site.set("RECONCILE__RESOURCES", "order_statuses");
     site.reconcile(1001, &["--full"]).await;
@@ -311,7 +311,7 @@ async fn another_writer<K: Kind>(engine: Engine) {
 }
 
 /// A kind that is added later begins at its own beginning, and one that is given up holds nothing back.
-async fn a_watermark_of_its_own(engine: Engine) {
+async fn each_resource_has_its_watermark(engine: Engine) {
     let mut site = Site::new(engine, [both(1001, 3, 6)]).await;
     site.reconcile(1001, &[]).await;
     let ago = chrono::Utc::now() - chrono::TimeDelta::days(3);

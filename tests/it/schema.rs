@@ -11,9 +11,9 @@ on_every_database!(
     migrations_of_a_newer_version_are_refused,
     printed_sql_migrates_a_database,
     the_columns_of_the_contract,
-    a_row_of_others_needs_no_column_of_ours,
-    a_table_that_somebody_holds,
-    payloads_are_compressed_by_the_best_that_the_server_has,
+    rows_of_other_writers_need_only_the_contract_columns,
+    a_locked_table_delays_a_migration,
+    payloads_use_lz4_if_available,
     an_altered_schema_is_not_ready,
     down_removes_everything_or_nothing
 );
@@ -50,7 +50,7 @@ async fn the_columns_of_the_contract(engine: Engine) {
     assert_eq!(site.database.number("SELECT count(*) FROM discrepancies").await, 1);
 }
 
-async fn a_row_of_others_needs_no_column_of_ours(engine: Engine) {
+async fn rows_of_other_writers_need_only_the_contract_columns(engine: Engine) {
     let site = Site::unregistered(engine, []).await;
     site.run(&["migrate", "up"]).await.exits(0);
     site.database.execute("INSERT INTO orders (merchant_id, salla_order_id, status) VALUES (1, 2, 'x')", []).await;
@@ -61,7 +61,7 @@ async fn a_row_of_others_needs_no_column_of_ours(engine: Engine) {
 }
 
 /// The error names the lock, and not a missing right.
-async fn a_table_that_somebody_holds(engine: Engine) {
+async fn a_locked_table_delays_a_migration(engine: Engine) {
     let site = Site::unregistered(engine, []).await;
     site.run(&["migrate", "up"]).await.exits(0);
     site.run(&["migrate", "down"]).await.exits(0);
@@ -79,7 +79,7 @@ async fn a_table_that_somebody_holds(engine: Engine) {
     site.run(&["migrate", "up"]).await.exits(0);
 }
 
-async fn payloads_are_compressed_by_the_best_that_the_server_has(engine: Engine) {
+async fn payloads_use_lz4_if_available(engine: Engine) {
     let site = Site::unregistered(engine, []).await;
     site.run(&["migrate", "up"]).await.exits(0);
     if !site.database.is_postgres() {

@@ -34,9 +34,9 @@ on_every_database!(
     four_processes_refresh_once,
     an_unknown_outcome_is_never_sent_again,
     a_refused_refresh_is_final,
-    no_secret_is_ever_shown,
+    no_secret_is_shown,
     traces_carry_no_secret,
-    the_watch_sees_every_channel,
+    the_canary_search_covers_every_output,
     the_register,
 );
 
@@ -109,7 +109,7 @@ async fn a_refused_refresh_is_final(engine: Engine) {
 }
 
 /// What is special is looked for here; the rest, in every other test, by `support::canary`.
-async fn no_secret_is_ever_shown(engine: Engine) {
+async fn no_secret_is_shown(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 3), shop(1002, 0, 1)]).await;
     site.set("HTTP__API_TOKEN", "operator-canary-0123");
     // Salla and its token endpoint repeat what they were sent.
@@ -227,7 +227,7 @@ async fn bad_settings_are_not_quoted() {
 }
 
 #[tokio::test]
-async fn what_holds_a_secret_does_not_show_it_to_a_debugger() {
+async fn debug_output_has_no_secret() {
     let watch = Watch::new();
     let mut config = Config::defaults().unwrap();
     config.database.url = "postgres://user:debug-canary@host/x".into();
@@ -253,7 +253,7 @@ async fn what_holds_a_secret_does_not_show_it_to_a_debugger() {
 }
 
 /// A leak is planted in every channel, and found in each.
-async fn the_watch_sees_every_channel(engine: Engine) {
+async fn the_canary_search_covers_every_output(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 1)]).await;
     let leaks = RefCell::new(Vec::new());
     let found = |channel: &str, name: &str| {
@@ -310,7 +310,7 @@ async fn the_watch_sees_every_channel(engine: Engine) {
 }
 
 #[test]
-fn the_watch_knows_every_spelling_and_fails_the_test() {
+fn the_canary_search_knows_every_encoding() {
     let secret = "ory_at_1001_9/app-secret-canary";
     for before in ["", "a", "ab", "abc"] {
         let text = format!("{before}{secret}");

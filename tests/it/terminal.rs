@@ -59,7 +59,7 @@ fn has_colours(text: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn progress_has_a_rate_and_the_time_left() {
+async fn progress_shows_rate_and_remaining_time() {
     let mut site = Site::new(Engine::Sqlite, [shop(1001, 0, 12), shop(1002, 0, 12), shop(1003, 0, 12)]).await;
     site.set("RECONCILE__PAGE_SIZE", "3");
     site.set("RECONCILE__CONCURRENCY", "1");
@@ -84,7 +84,7 @@ async fn progress_has_a_rate_and_the_time_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn colours_on_terminals_only_and_where_they_are_wanted() {
+async fn colours_are_for_terminals_only() {
     let mut site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
     site.set("RECONCILE__PAGE_SIZE", "60");
     let failing = || site.salla.world().script(1001, [Fault::status(400)]);

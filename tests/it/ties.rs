@@ -16,7 +16,7 @@ on_every_database!(
     ties_across_page_boundaries_are_counted_when_rows_move,
     a_list_of_summaries_with_one_date_is_read_whole,
     products_and_customers_with_one_stamp_are_all_stored,
-    a_row_that_is_really_listed_twice_counts_once,
+    a_record_in_the_list_twice_counts_once,
     a_list_that_cannot_be_counted_fails,
     ties_beside_a_record_that_breaks_its_page_are_all_stored,
 );
@@ -161,7 +161,7 @@ async fn assert_held<K: Kind>(site: &Site, records: i64) {
     assert_eq!(site.database.number(&format!("SELECT count(*) FROM {}", K::TABLE)).await, records);
 }
 
-async fn a_row_that_is_really_listed_twice_counts_once(engine: Engine) {
+async fn a_record_in_the_list_twice_counts_once(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 130)]).await;
     {
         let mut world = site.salla.world();

@@ -21,19 +21,19 @@ use crate::support::{
 on_every_database!(
     four_daemons_renew_a_token_once,
     killed_between_the_answer_and_the_save,
-    an_answer_that_breaks_off,
-    the_old_token_is_used_while_it_lasts,
+    a_broken_token_answer_is_never_repeated,
+    the_old_token_is_used_until_it_expires,
     five_kinds_of_401,
     no_connection_to_the_token_endpoint_is_used_twice,
     a_replaced_token_that_salla_repeats_is_not_shown,
     new_tokens_are_read_as_generously_as_possible,
     a_refused_merchant_is_not_asked_about_again,
-    a_paused_store_s_token_is_kept_alive,
-    tokens_that_cannot_be_read_keep_no_other_from_being_kept_alive,
-    trouble_at_the_token_endpoint_costs_one_token,
-    a_token_endpoint_that_wants_to_be_left_alone,
-    new_tokens_outlast_a_database_that_takes_nothing,
-    tokens_that_cannot_be_saved_hold_up_no_other_s,
+    tokens_of_paused_merchants_are_refreshed,
+    unreadable_tokens_do_not_stop_other_refreshes,
+    a_failing_token_endpoint_ends_at_most_one_installation,
+    a_retry_after_of_the_token_endpoint_is_kept,
+    new_tokens_are_kept_while_the_database_refuses_writes,
+    unsaved_tokens_delay_no_other_merchant,
 );
 
 /// A token of a fortnight, on its last hour.
@@ -115,7 +115,7 @@ async fn killed_between_the_answer_and_the_save(engine: Engine) {
     assert_eq!(site.salla.world().violations, [""; 0]);
 }
 
-async fn an_answer_that_breaks_off(engine: Engine) {
+async fn a_broken_token_answer_is_never_repeated(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     site.salla.world().script(1001, [Fault::TokenEnded]);
     site.salla.world().token_faults.push_back(Fault::CutOff);
@@ -127,7 +127,7 @@ async fn an_answer_that_breaks_off(engine: Engine) {
     assert_eq!(state(&site).await, "needs_reauthorization");
 }
 
-async fn the_old_token_is_used_while_it_lasts(engine: Engine) {
+async fn the_old_token_is_used_until_it_expires(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 3)]).await;
     expires_soon(&site).await;
     site.salla.world().token_faults.push_back(Fault::status(502));
@@ -322,7 +322,7 @@ async fn a_refused_merchant_is_not_asked_about_again(engine: Engine) {
     assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
 }
 
-async fn a_paused_store_s_token_is_kept_alive(engine: Engine) {
+async fn tokens_of_paused_merchants_are_refreshed(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     site.run(&["merchants", "pause", "1001"]).await.exits(0);
     expires_soon(&site).await;
@@ -333,7 +333,7 @@ async fn a_paused_store_s_token_is_kept_alive(engine: Engine) {
 }
 
 /// A token endpoint that loses answers costs one merchant's tokens, not a dozen.
-async fn trouble_at_the_token_endpoint_costs_one_token(engine: Engine) {
+async fn a_failing_token_endpoint_ends_at_most_one_installation(engine: Engine) {
     let site = Site::new(engine, (1..=8).map(|store| shop(store, 0, 1))).await;
     let unknown = Fault::Answer { status: 500, headers: Vec::new(), body: String::new() };
     site.salla.world().token_faults.extend((0..8).map(|_| unknown.clone()));
@@ -357,7 +357,7 @@ async fn trouble_at_the_token_endpoint_costs_one_token(engine: Engine) {
 }
 
 /// What the token endpoint asks for is waited for, and what waits goes on by itself.
-async fn a_token_endpoint_that_wants_to_be_left_alone(engine: Engine) {
+async fn a_retry_after_of_the_token_endpoint_is_kept(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 2)]).await;
     let busy = Fault::Answer { status: 429, headers: vec![("retry-after", "3600".to_owned())], body: String::new() };
     site.salla.world().token_faults.push_back(busy);
@@ -381,7 +381,7 @@ async fn a_token_endpoint_that_wants_to_be_left_alone(engine: Engine) {
 }
 
 /// The new tokens are nowhere but in this process: it goes on trying for as long as it lives.
-async fn new_tokens_outlast_a_database_that_takes_nothing(engine: Engine) {
+async fn new_tokens_are_kept_while_the_database_refuses_writes(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 2)]).await;
     let (begin, end) = if site.database.is_postgres() {
         site.database
@@ -414,7 +414,7 @@ async fn new_tokens_outlast_a_database_that_takes_nothing(engine: Engine) {
     assert_eq!(state(&site).await, "active");
 }
 
-async fn tokens_that_cannot_be_saved_hold_up_no_other_s(engine: Engine) {
+async fn unsaved_tokens_delay_no_other_merchant(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 2), shop(1002, 0, 2)]).await;
     site.set("SHUTDOWN__GRACE", "2s");
     if site.database.is_postgres() {
@@ -449,7 +449,7 @@ async fn tokens_that_cannot_be_saved_hold_up_no_other_s(engine: Engine) {
 }
 
 /// More of them than are renewed at once, all of them ending first.
-async fn tokens_that_cannot_be_read_keep_no_other_from_being_kept_alive(engine: Engine) {
+async fn unreadable_tokens_do_not_stop_other_refreshes(engine: Engine) {
     let mut site = Site::unregistered(engine, [shop(1001, 0, 1)]).await;
     let lines: Vec<String> = (2001..=2060)
         .map(|merchant| {

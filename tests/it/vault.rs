@@ -12,13 +12,13 @@ use crate::support::{
 
 on_every_database!(
     rotating_the_vault_key,
-    a_rotation_beside_refreshes_loses_nothing,
-    a_rotation_that_is_killed_is_begun_again,
+    a_rotation_during_refreshes_loses_no_token,
+    a_killed_rotation_can_be_repeated,
     a_key_that_is_missing_or_wrong_is_named,
-    a_text_that_was_changed_or_moved_does_not_open,
+    a_modified_ciphertext_does_not_decrypt,
 );
 
-/// README, "Rotating the vault key".
+/// How-to, "Rotate keys and secrets".
 async fn rotating_the_vault_key(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 1), shop(1002, 0, 1)]).await;
     let new = site.new_key("new").await;
@@ -43,7 +43,7 @@ async fn rotating_the_vault_key(engine: Engine) {
     assert!(site.run(&["check"]).await.exits(0).stdout.contains(r#"can be read; tokens by key: 4 under "new""#));
 }
 
-async fn a_rotation_beside_refreshes_loses_nothing(engine: Engine) {
+async fn a_rotation_during_refreshes_loses_no_token(engine: Engine) {
     let merchants = 1001..1041;
     let mut site = Site::unregistered(engine, merchants.clone().map(|merchant| shop(merchant, 0, 1))).await;
     let lines: Vec<String> = merchants.clone().filter_map(|merchant| site.salla.registration(merchant)).collect();
@@ -76,7 +76,7 @@ async fn a_rotation_beside_refreshes_loses_nothing(engine: Engine) {
     assert!(world.violations.is_empty(), "{:?}", world.violations);
 }
 
-async fn a_rotation_that_is_killed_is_begun_again(engine: Engine) {
+async fn a_killed_rotation_can_be_repeated(engine: Engine) {
     const MERCHANTS: i64 = 500;
     let mut site = Site::unregistered(engine, []).await;
     let line =
@@ -139,7 +139,7 @@ async fn a_key_that_is_missing_or_wrong_is_named(engine: Engine) {
     assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "no_token");
 }
 
-async fn a_text_that_was_changed_or_moved_does_not_open(engine: Engine) {
+async fn a_modified_ciphertext_does_not_decrypt(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 1), shop(1002, 0, 1)]).await;
     let of = async |merchant: i64| {
         let read = async |column: &str| {

@@ -14,13 +14,13 @@ on_every_database!(
 );
 
 mod what_postgres_has {
-    use super::a_locked_row_holds_up_only_its_store;
+    use super::a_locked_row_delays_only_its_merchant;
 
-    on_every_postgres!(a_locked_row_holds_up_only_its_store);
+    on_every_postgres!(a_locked_row_delays_only_its_merchant);
 }
 
 /// Another session has the rows of one store, and the daemon has one worker.
-async fn a_locked_row_holds_up_only_its_store(engine: Engine) {
+async fn a_locked_row_delays_only_its_merchant(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 2), shop(1002, 0, 2)]).await;
     site.run(&["run"]).await.exits(0);
     site.set("RECONCILE__CONCURRENCY", "1");

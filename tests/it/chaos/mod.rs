@@ -15,13 +15,13 @@ use tokio::time::{Instant, sleep_until};
 use self::storm::{Storm, number};
 use crate::support::Engine;
 
-on_every_database!(killed_again_and_again, sigterm_again_and_again);
+on_every_database!(repeated_kills_lose_nothing, repeated_sigterms_lose_nothing);
 
 /// How many kills by default.
 const KILLS: u64 = 20;
 
-/// README, "A crash": three replicas, or the one that SQLite is for.
-async fn killed_again_and_again(engine: Engine) {
+/// Failure modes, "Crash recovery": three replicas, or the one that SQLite is for.
+async fn repeated_kills_lose_nothing(engine: Engine) {
     let replicas = if engine == Engine::Sqlite { 1 } else { 3 };
     let mut storm = Storm::new(engine, replicas, "2s").await;
     for _ in 0..number("CHAOS_KILLS").unwrap_or(KILLS) {
@@ -33,8 +33,8 @@ async fn killed_again_and_again(engine: Engine) {
     storm.end().await;
 }
 
-/// README, "Commands": an orderly end costs no run an attempt, however much goes on.
-async fn sigterm_again_and_again(engine: Engine) {
+/// Failure modes, "Rolling deploys": an orderly end costs no run an attempt, however much goes on.
+async fn repeated_sigterms_lose_nothing(engine: Engine) {
     // So long that none lapses on a slow machine, which costs an attempt, too.
     let mut storm = Storm::new(engine, 1, "10s").await;
     let mut slowest = Duration::ZERO;

@@ -12,9 +12,9 @@ use crate::support::{
     site::{shop, totals},
 };
 
-on_every_database!(@ postgres: one_of_three_dies_every_two_seconds, a_stopped_process_that_wakes_up_writes_nothing);
+on_every_database!(@ postgres: killing_replicas_every_two_seconds_loses_nothing, a_stopped_process_that_wakes_up_writes_nothing);
 
-async fn one_of_three_dies_every_two_seconds(engine: Engine) {
+async fn killing_replicas_every_two_seconds_loses_nothing(engine: Engine) {
     let mut storm = Storm::new(engine, 3, "2s").await;
     let mut next = Instant::now();
     for _ in 0..number("CHAOS_KILLS").unwrap_or(KILLS) / 2 {

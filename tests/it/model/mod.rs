@@ -24,7 +24,7 @@ on_every_database!(
     no_untouched_order_is_lost,
     no_untouched_product_is_lost,
     no_untouched_customer_is_lost,
-    a_row_moves_while_we_read
+    a_row_that_moves_during_a_reading_is_found
 );
 
 /// How many seeds are tried by default.
@@ -50,7 +50,7 @@ async fn live_all<K: Kind>(engine: Engine, seeds: std::ops::Range<u64>, reconcil
     stream::iter(lives).buffer_unordered(AT_ONCE).collect().await
 }
 
-/// README, "A row moves while we read", is the test of that name below; this one moves everything.
+/// Listings, "Lists that change while they are read", is the test of that name below; this one moves everything.
 async fn no_untouched_order_is_lost(engine: Engine) {
     nothing_untouched_is_lost::<Order>(engine).await;
 }
@@ -96,9 +96,9 @@ async fn known_wrong_walkers_are_caught() {
     }
 }
 
-/// README: three pages, and between the first answer and the last an order of page 1 changes, which moves it to the
+/// Listings: three pages, and between the first answer and the last an order of page 1 changes, which moves it to the
 /// end and every other order one place towards page 1.
-async fn a_row_moves_while_we_read(engine: Engine) {
+async fn a_row_that_moves_during_a_reading_is_found(engine: Engine) {
     use crate::support::{Site, site::shop};
     use salla_reconciler::simulator::ListOrder;
 

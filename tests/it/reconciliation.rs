@@ -10,30 +10,30 @@ use crate::support::{
 };
 
 on_every_database!(
-    a_night,
+    a_sweep_corrects_missing_and_stale_orders,
     a_second_run_writes_nothing,
-    a_newer_local_row_is_left_alone,
+    a_newer_stored_record_stays,
     equal_age_and_other_content_is_corrected,
-    what_another_writer_left_is_hashed_anew,
+    records_of_other_writers_are_hashed,
     a_dry_run_writes_no_order,
-    the_whole_history,
+    a_full_run_reads_everything,
     a_missed_night_is_covered_by_the_next,
-    a_window_of_its_own_leaves_no_gap,
-    first_nights_that_failed_are_covered_by_the_first_that_does_not,
-    a_run_by_hand_loses_nothing_that_came_late,
+    a_requested_window_leaves_no_gap,
+    failed_first_nights_are_covered_later,
+    late_changes_are_found_after_a_run_by_hand,
     many_pages_and_a_server_that_caps_them,
     a_record_listed_twice_counts_once,
-    discrepancies_tell_what_was_wrong,
+    discrepancies_name_the_differences,
     a_server_that_ignores_the_filter_is_read_whole,
-    an_until_in_the_past_bounds_what_is_read,
-    a_list_that_is_not_whole_fails_the_run,
-    of_two_copies_the_newer_one_counts,
+    until_limits_the_window,
+    an_incomplete_list_fails_the_run,
+    the_newer_of_two_listed_versions_counts,
     a_clock_of_salla_s_that_is_ahead,
-    what_another_writer_left_that_is_no_time,
+    invalid_times_of_other_writers_are_corrected,
 );
 
-/// README, "A night".
-async fn a_night(engine: Engine) {
+/// README, "How a sweep works".
+async fn a_sweep_corrects_missing_and_stale_orders(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 30, 10), shop(1002, 0, 0)]).await;
     let (lost_creation, lost_update) = {
         let mut world = site.salla.world();
@@ -97,7 +97,7 @@ async fn a_second_run_writes_nothing(engine: Engine) {
     }
 }
 
-async fn a_newer_local_row_is_left_alone(engine: Engine) {
+async fn a_newer_stored_record_stays(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     site.reconcile(1001, &[]).await;
     let newer = if site.database.is_postgres() {
@@ -127,7 +127,7 @@ async fn equal_age_and_other_content_is_corrected(engine: Engine) {
     site.assert_equal(1001).await;
 }
 
-async fn what_another_writer_left_is_hashed_anew(engine: Engine) {
+async fn records_of_other_writers_are_hashed(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 5)]).await;
     site.run(&["migrate", "up"]).await.exits(0);
     let orders = site.salla.world().shop(1001).orders.clone();
@@ -147,7 +147,7 @@ async fn a_dry_run_writes_no_order(engine: Engine) {
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [5, 5, 0, 0, 0, 0]);
 }
 
-async fn the_whole_history(engine: Engine) {
+async fn a_full_run_reads_everything(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 150, 0)]).await;
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [0; 6]);
     let run = site.reconcile(1001, &["--full"]).await;
@@ -177,7 +177,7 @@ async fn a_missed_night_is_covered_by_the_next(engine: Engine) {
     );
 }
 
-async fn a_window_of_its_own_leaves_no_gap(engine: Engine) {
+async fn a_requested_window_leaves_no_gap(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 1)]).await;
     site.reconcile(1001, &[]).await;
     let mark = Utc::now() - TimeDelta::days(5);
@@ -213,7 +213,7 @@ async fn a_record_listed_twice_counts_once(engine: Engine) {
     site.assert_equal(1001).await;
 }
 
-async fn discrepancies_tell_what_was_wrong(engine: Engine) {
+async fn discrepancies_name_the_differences(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 2)]).await;
     site.run(&["migrate", "up"]).await.exits(0);
     let stale = site.salla.world().shop(1001).orders[0].clone();
@@ -250,7 +250,7 @@ async fn a_server_that_ignores_the_filter_is_read_whole(engine: Engine) {
     assert_eq!(run["error"]["kind"], "listing_unsupported");
 }
 
-async fn an_until_in_the_past_bounds_what_is_read(engine: Engine) {
+async fn until_limits_the_window(engine: Engine) {
     let mut shop = Shop::seeded(1001, 0, Utc::now());
     let noon = Utc::now() - TimeDelta::hours(12);
     shop.place(noon - TimeDelta::hours(1));
@@ -261,7 +261,7 @@ async fn an_until_in_the_past_bounds_what_is_read(engine: Engine) {
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [2, 1, 0, 1, 0, 0]);
 }
 
-async fn a_list_that_is_not_whole_fails_the_run(engine: Engine) {
+async fn an_incomplete_list_fails_the_run(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     let short = r#"{"success":true,"data":[],"pagination":{"total":40,"totalPages":1}}"#;
     site.salla.world().always.insert(1001, Fault::ok("application/json", short));
@@ -274,7 +274,7 @@ async fn a_list_that_is_not_whole_fails_the_run(engine: Engine) {
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [3, 3, 0, 0, 0, 0]);
 }
 
-async fn of_two_copies_the_newer_one_counts(engine: Engine) {
+async fn the_newer_of_two_listed_versions_counts(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 0)]).await;
     let row = |id: i64, minute: i64, status: &str| {
         format!(r#"{{"id":{id},"updated_at":"2026-11-24 02:{minute:02}:00","status":{{"slug":"{status}"}}}}"#)
@@ -305,7 +305,7 @@ async fn a_clock_of_salla_s_that_is_ahead(engine: Engine) {
 }
 
 /// Only PostgreSQL has an infinite time; SQLite's text may hold anything.
-async fn what_another_writer_left_that_is_no_time(engine: Engine) {
+async fn invalid_times_of_other_writers_are_corrected(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     site.reconcile(1001, &[]).await;
     let odd = if site.database.is_postgres() { "infinity" } else { "soon" };
@@ -317,7 +317,7 @@ async fn what_another_writer_left_that_is_no_time(engine: Engine) {
 }
 
 /// Registered three days ago, and no night has come to its end since.
-async fn first_nights_that_failed_are_covered_by_the_first_that_does_not(engine: Engine) {
+async fn failed_first_nights_are_covered_later(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 2)]).await;
     let registered = Utc::now() - TimeDelta::days(3);
     site.database.execute("UPDATE merchants SET created_at = $1", [registered.into()]).await;
@@ -333,7 +333,7 @@ async fn first_nights_that_failed_are_covered_by_the_first_that_does_not(engine:
 }
 
 /// Salla shows a change up to ten minutes late: a window that begins at the last watermark itself does not join it.
-async fn a_run_by_hand_loses_nothing_that_came_late(engine: Engine) {
+async fn late_changes_are_found_after_a_run_by_hand(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 2)]).await;
     site.reconcile(1001, &[]).await;
     let watermark = Utc::now() - TimeDelta::hours(30);

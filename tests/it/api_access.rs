@@ -14,10 +14,10 @@ use tokio::{
 use crate::support::{Engine, Site, daemon::Daemon, site::shop};
 
 on_every_database!(
-    a_token_does_what_its_scope_says,
-    a_request_that_comes_again_does_nothing_twice,
-    twenty_at_once_make_one_run,
-    what_was_done_is_on_record,
+    scopes_limit_tokens,
+    a_repeated_idempotency_key_returns_the_first_run,
+    concurrent_requests_with_one_key_queue_one_run,
+    actions_are_audited,
 );
 
 /// As short as a token may be.
@@ -43,7 +43,7 @@ async fn post(daemon: &Daemon, token: &str, key: &str, body: &str) -> (StatusCod
     daemon.answer(request.body(body.to_owned())).await
 }
 
-async fn a_token_does_what_its_scope_says(engine: Engine) {
+async fn scopes_limit_tokens(engine: Engine) {
     let mut site = guarded(engine).await;
     site.set("HTTP__API_TOKEN", SHORTEST);
     let daemon = site.serve().await;
@@ -82,7 +82,7 @@ async fn a_token_does_what_its_scope_says(engine: Engine) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guessing_is_slow() {
+async fn wrong_tokens_are_rate_limited() {
     let site = guarded(Engine::Sqlite).await;
     let daemon = site.serve().await;
     let (mut looked_at, mut refused, began) = (0, 0, Instant::now());
@@ -137,7 +137,7 @@ async fn a_valid_token_passes_while_others_flood() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_a_trusted_proxy_each_client_has_limits_of_its_own() {
+async fn clients_behind_a_trusted_proxy_have_separate_limits() {
     for (trusted, header, shared) in [
         ("", "x-forwarded-for", true),
         ("10.0.0.0/8", "x-forwarded-for", true),
@@ -171,7 +171,7 @@ async fn behind_a_trusted_proxy_each_client_has_limits_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_asks_too_often_is_slowed_down() {
+async fn requests_per_address_are_limited() {
     let mut site = guarded(Engine::Sqlite).await;
     site.set("HTTP__REQUESTS_PER_SECOND", "5");
     let daemon = site.serve().await;
@@ -195,7 +195,7 @@ async fn an_address_that_asks_too_often_is_slowed_down() {
     assert_eq!(with(&daemon, READER, Method::GET, "/runs", "").await.0, 200);
 }
 
-async fn a_request_that_comes_again_does_nothing_twice(engine: Engine) {
+async fn a_repeated_idempotency_key_returns_the_first_run(engine: Engine) {
     let site = guarded(engine).await;
     site.salla.world().script(1001, [Fault::Hang(Duration::from_millis(700))]);
     let daemon = site.serve().await;
@@ -255,7 +255,7 @@ async fn a_request_that_comes_again_does_nothing_twice(engine: Engine) {
     assert!(!headers.contains_key("idempotency-replayed"));
 }
 
-async fn twenty_at_once_make_one_run(engine: Engine) {
+async fn concurrent_requests_with_one_key_queue_one_run(engine: Engine) {
     let site = guarded(engine).await;
     let (one, two) = tokio::join!(site.serve(), site.serve());
     let bodies = [r#"{"merchant_id":1001}"#, r#"{"merchant_id":1002}"#];
@@ -279,7 +279,7 @@ async fn twenty_at_once_make_one_run(engine: Engine) {
     assert_eq!((site.database.number(keys).await, made > 0), (1, true), "{answers:?}");
 }
 
-async fn what_was_done_is_on_record(engine: Engine) {
+async fn actions_are_audited(engine: Engine) {
     let site = guarded(engine).await;
     site.salla.world().script(1002, [Fault::Hang(Duration::from_secs(30))]);
     site.reconcile(1001, &["--dry-run"]).await;
@@ -334,7 +334,7 @@ async fn what_was_done_is_on_record(engine: Engine) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_is_safe_in_a_browser() {
+async fn every_answer_has_security_headers() {
     let site = guarded(Engine::Sqlite).await;
     let daemon = site.serve().await;
     for (method, path, status) in [
@@ -368,7 +368,7 @@ async fn every_answer_is_safe_in_a_browser() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_of_another_site_gets_nothing() {
+async fn pages_of_other_sites_are_refused() {
     let site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
     let daemon = site.serve().await;
     let port = daemon.url.rsplit(':').next().unwrap().to_owned();
@@ -420,7 +420,7 @@ async fn a_page_of_another_site_gets_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_token_others_are_told_so() {
+async fn requests_without_a_token_are_refused() {
     let mut site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
     site.set("HTTP__LISTEN", "0.0.0.0:0");
     let daemon = site.serve().await;
@@ -433,7 +433,7 @@ async fn without_a_token_others_are_told_so() {
 
 /// A client that sends its request slowly, or sends none, is disconnected, however many connections others hold.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_holds_a_connection_for_ever() {
+async fn idle_connections_are_closed() {
     let site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
     let daemon = site.serve().await;
     let address = daemon.url.strip_prefix("http://").unwrap().to_owned();
@@ -470,7 +470,7 @@ async fn nobody_holds_a_connection_for_ever() {
 
 /// Requests that never end, from several addresses, in every shape.
 #[tokio::test(flavor = "multi_thread")]
-async fn probes_are_answered_while_requests_stay_open() {
+async fn probes_are_answered_while_connections_are_full() {
     let mut site = Site::new(Engine::Sqlite, [shop(1001, 0, 1)]).await;
     site.set("SALLA__WEBHOOK_SECRET", "webhook-canary-0123");
     let daemon = site.serve().await;

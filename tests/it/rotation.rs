@@ -10,7 +10,7 @@ use crate::support::{
     site::{shop, totals},
 };
 
-on_every_database!(whatever_happened_is_found_within_28_nights, what_is_read_whole);
+on_every_database!(every_change_is_found_within_28_nights, full_and_first_runs_read_all_customers);
 
 const CUSTOMERS: usize = 700;
 
@@ -25,7 +25,7 @@ async fn site(engine: Engine, customers: usize) -> Site {
     site
 }
 
-async fn whatever_happened_is_found_within_28_nights(engine: Engine) {
+async fn every_change_is_found_within_28_nights(engine: Engine) {
     let site = site(engine, CUSTOMERS).await;
     let gone = {
         let mut world = site.salla.world();
@@ -65,7 +65,7 @@ async fn whatever_happened_is_found_within_28_nights(engine: Engine) {
     assert_eq!(site.database.number(&marked).await, 1);
 }
 
-async fn what_is_read_whole(engine: Engine) {
+async fn full_and_first_runs_read_all_customers(engine: Engine) {
     let small = site(engine, 40).await;
     let run = small.reconcile(1001, &[]).await;
     assert_eq!((&run["listing"], totals(&run)[0]), (&json!("scan"), 40), "few: {run}");

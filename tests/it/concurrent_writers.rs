@@ -15,9 +15,9 @@ use crate::support::{
 };
 
 on_every_database!(
-    a_webhook_writes_while_we_write,
+    concurrent_webhooks_never_lose,
     an_order_that_is_deleted_while_it_is_read,
-    a_row_that_the_database_swallows,
+    a_row_that_a_trigger_suppresses_fails,
 );
 
 mod what_postgres_has {
@@ -26,10 +26,10 @@ mod what_postgres_has {
     on_every_postgres!(a_row_that_is_refused_at_the_end, columns_are_altered_under_a_daemon);
 }
 
-/// README, "A webhook writes while we write". The consumer inserts and updates as fast as it can, always a little newer
+/// Failure modes, "Concurrent webhooks". The consumer inserts and updates as fast as it can, always a little newer
 /// than what the run has read. The database itself keeps the books: no row goes back in time, and the runs' totals are
 /// what it did.
-async fn a_webhook_writes_while_we_write(engine: Engine) {
+async fn concurrent_webhooks_never_lose(engine: Engine) {
     let mut site = Site::unregistered(engine, [shop(1001, 0, 60)]).await;
     site.run(&["migrate", "up"]).await.exits(0);
     site.register(1001).await;
@@ -159,7 +159,7 @@ async fn an_order_that_is_deleted_while_it_is_read(engine: Engine) {
 }
 
 /// A trigger of the platform's lets a row vanish: that is no success.
-async fn a_row_that_the_database_swallows(engine: Engine) {
+async fn a_row_that_a_trigger_suppresses_fails(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 5)]).await;
     let id = site.salla.world().shop(1001).orders[2].id;
     if site.database.is_postgres() {

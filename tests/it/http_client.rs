@@ -134,7 +134,7 @@ fn sized(headers: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn redirects_lead_nowhere() {
+async fn redirects_are_not_followed() {
     let elsewhere = Server::recorder().await;
     for status in ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let answer = format!(
@@ -177,7 +177,7 @@ async fn links_of_an_answer_are_not_followed() {
 }
 
 #[tokio::test]
-async fn answers_that_do_not_end_are_given_up() {
+async fn endless_answers_are_cut_off() {
     let dripping = Server::start(|_, mut stream| {
         async move {
             stream.write_all(answer("Content-Length: 100\r\n", "").as_bytes()).await?;
@@ -210,7 +210,7 @@ async fn answers_that_do_not_end_are_given_up() {
 
 /// Half a gigabyte of spaces, a thousandth of that on the wire, and a body without an end.
 #[tokio::test]
-async fn answers_without_measure_cost_little_memory() {
+async fn huge_answers_need_little_memory() {
     let spaces = || stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from_static(&[b' '; 1 << 16])));
     let body = move || async move {
         let body = Body::from_stream(futures::StreamExt::take(spaces(), 8 << 10));
@@ -246,7 +246,7 @@ async fn answers_without_measure_cost_little_memory() {
 }
 
 #[tokio::test]
-async fn answers_that_lie() {
+async fn contradictory_answers_are_refused() {
     let one = page(1, &json!(1), "");
     let with_total = |total: Value| sized("", &page(1, &total, ""));
     let latin = one.clone().into_bytes();

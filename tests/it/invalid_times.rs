@@ -13,7 +13,7 @@ use crate::support::{
 
 on_every_database!(
     the_schema_rejects_invalid_timestamps,
-    an_odd_instant_in_any_table_costs_one_merchant,
+    an_invalid_time_affects_one_merchant,
     an_unreadable_updated_at_is_overwritten,
     a_watermark_ahead_of_the_clock_is_ignored,
     another_type_in_a_column_is_corrected,
@@ -61,7 +61,7 @@ async fn the_schema_rejects_invalid_timestamps(engine: Engine) {
     }
 }
 
-async fn an_odd_instant_in_any_table_costs_one_merchant(engine: Engine) {
+async fn an_invalid_time_affects_one_merchant(engine: Engine) {
     let site = Site::new(engine, (1001..=1003).map(|id| shop(id, 0, 2))).await;
     site.run(&["run"]).await.exits(0);
     let ends_at = Utc::now() - TimeDelta::minutes(1);

@@ -24,27 +24,27 @@ use crate::support::{Engine, SCHEMA, database::TestDatabase};
 on_every_database!(
     a_run_is_claimed_once,
     a_lapsed_lease_is_taken_over_and_the_old_holder_writes_nothing,
-    a_firing_makes_one_run_a_merchant,
+    a_sweep_queues_one_run_per_merchant,
     a_locked_merchant_is_queued_later,
     a_merchant_with_a_queued_run_gets_no_second_one,
-    a_cancelled_run_is_not_said_to_wait,
-    by_hand_goes_first_and_one_at_a_time,
+    a_cancelled_run_does_not_wait,
+    runs_by_hand_go_first,
     a_page_that_was_committed_before_is_not_counted_twice,
-    a_heartbeat_tells_which_runs_are_still_held,
+    a_renewal_returns_the_runs_that_continue,
     old_runs_are_removed,
-    keys_are_forgotten_after_a_day_and_the_audit_after_a_year,
-    only_what_is_held_is_renewed,
+    keys_and_audit_entries_expire,
+    only_own_leases_are_renewed,
     a_merchant_that_is_removed_during_its_run,
-    an_orphan_of_the_daemon_is_not_lost_to_the_foreground,
+    the_foreground_requeues_an_expired_daemon_run,
     a_refresh_is_begun_once,
-    a_mark_is_taken_away_by_its_own_attempt_and_a_late_save_counts,
-    an_ended_sweep_is_told_once,
-    of_many_requests_for_a_run_one_is_active,
-    a_page_makes_good_for_the_setbacks_before_it,
-    five_setbacks_in_a_row_park_a_run,
-    a_process_holds_one_suspect_at_a_time,
-    the_foreground_counts_setbacks_too,
-    what_is_given_up_half_way_takes_nothing_with_it,
+    a_late_save_of_tokens_counts,
+    an_ended_sweep_is_reported_once,
+    concurrent_requests_queue_one_run,
+    a_committed_page_resets_failed_attempts,
+    five_failed_attempts_end_a_run,
+    a_process_holds_one_run_with_failed_attempts,
+    the_foreground_counts_failed_attempts,
+    aborted_transactions_affect_no_other_call,
 );
 
 struct Fixture {
@@ -175,7 +175,7 @@ async fn a_lapsed_lease_is_taken_over_and_the_old_holder_writes_nothing(engine: 
     assert!(other.finish(&second.lease, succeeded()).await.is_ok());
 }
 
-async fn a_firing_makes_one_run_a_merchant(engine: Engine) {
+async fn a_sweep_queues_one_run_per_merchant(engine: Engine) {
     let fixture = fixture(engine, 10, 3, LONG).await;
     let slot = chrono::Utc::now();
     let firing = SweepDecision::Run { trigger: Trigger::Schedule, spread: Duration::from_secs(600) };
@@ -260,7 +260,7 @@ async fn a_merchant_with_a_queued_run_gets_no_second_one(engine: Engine) {
     assert_eq!(runs.iter().sum::<u64>(), 3, "{runs:?}");
 }
 
-async fn a_cancelled_run_is_not_said_to_wait(engine: Engine) {
+async fn a_cancelled_run_does_not_wait(engine: Engine) {
     let fixture = fixture(engine, 1, 1, LONG).await;
     let store = &fixture.stores[0];
     let EnqueueOutcome::Queued(run) = store.enqueue(by(Trigger::Http, 1)).await.unwrap() else { panic!("not queued") };
@@ -272,7 +272,7 @@ async fn a_cancelled_run_is_not_said_to_wait(engine: Engine) {
     assert_eq!(store.run(run).await.unwrap().unwrap().waiting, None);
 }
 
-async fn by_hand_goes_first_and_one_at_a_time(engine: Engine) {
+async fn runs_by_hand_go_first(engine: Engine) {
     let fixture = fixture(engine, 2, 1, LONG).await;
     let store = &fixture.stores[0];
     store
@@ -320,7 +320,7 @@ async fn a_page_that_was_committed_before_is_not_counted_twice(engine: Engine) {
     assert_eq!(once, again);
 }
 
-async fn a_heartbeat_tells_which_runs_are_still_held(engine: Engine) {
+async fn a_renewal_returns_the_runs_that_continue(engine: Engine) {
     let fixture = fixture(engine, 2, 2, LONG).await;
     let [ours, theirs] = &fixture.stores[..] else { unreachable!() };
     ours.enqueue(by(Trigger::Http, 1)).await.unwrap();
@@ -345,7 +345,7 @@ async fn old_runs_are_removed(engine: Engine) {
     assert_eq!(store.prune(Duration::ZERO).await.unwrap(), 1);
 }
 
-async fn keys_are_forgotten_after_a_day_and_the_audit_after_a_year(engine: Engine) {
+async fn keys_and_audit_entries_expire(engine: Engine) {
     let fixture = fixture(engine, 3, 1, LONG).await;
     let (store, database) = (&fixture.stores[0], &fixture.database);
     for merchant in 1..=3 {
@@ -377,7 +377,7 @@ async fn keys_are_forgotten_after_a_day_and_the_audit_after_a_year(engine: Engin
     assert_eq!(entries, expected.concat());
 }
 
-async fn only_what_is_held_is_renewed(engine: Engine) {
+async fn only_own_leases_are_renewed(engine: Engine) {
     let fixture = fixture(engine, 2, 1, LONG).await;
     let store = &fixture.stores[0];
     for merchant in [1, 2] {
@@ -403,7 +403,7 @@ async fn a_merchant_that_is_removed_during_its_run(engine: Engine) {
     assert!(fixture.database.rows("SELECT * FROM watermarks").await.is_empty());
 }
 
-async fn an_orphan_of_the_daemon_is_not_lost_to_the_foreground(engine: Engine) {
+async fn the_foreground_requeues_an_expired_daemon_run(engine: Engine) {
     let fixture = fixture(engine, 1, 1, LONG).await;
     let store = &fixture.stores[0];
     store.enqueue(by(Trigger::Http, 1)).await.unwrap();
@@ -440,7 +440,7 @@ async fn a_refresh_is_begun_once(engine: Engine) {
     assert_eq!(fixture.database.text("SELECT state FROM merchants").await, "needs_reauthorization");
 }
 
-async fn a_mark_is_taken_away_by_its_own_attempt_and_a_late_save_counts(engine: Engine) {
+async fn a_late_save_of_tokens_counts(engine: Engine) {
     let fixture = fixture(engine, 1, 1, LONG).await;
     let (store, id) = (&fixture.stores[0], MerchantId(1));
     let version = store.load(id).await.unwrap().unwrap().version;
@@ -461,7 +461,7 @@ async fn a_mark_is_taken_away_by_its_own_attempt_and_a_late_save_counts(engine: 
     assert_eq!(fixture.database.text("SELECT state FROM merchants").await, "active");
 }
 
-async fn an_ended_sweep_is_told_once(engine: Engine) {
+async fn an_ended_sweep_is_reported_once(engine: Engine) {
     let fixture = fixture(engine, 2, 2, LONG).await;
     let [store, other] = &fixture.stores[..] else { unreachable!() };
     let firing = SweepDecision::Run { trigger: Trigger::Schedule, spread: Duration::ZERO };
@@ -475,7 +475,7 @@ async fn an_ended_sweep_is_told_once(engine: Engine) {
     assert_eq!(told[0].runs, [(RunStatus::Succeeded, 2, Totals::default())]);
 }
 
-async fn of_many_requests_for_a_run_one_is_active(engine: Engine) {
+async fn concurrent_requests_queue_one_run(engine: Engine) {
     let fixture = fixture(engine, 1, 3, LONG).await;
     for _ in 0..10 {
         let requests = (0..12).map(|number| {
@@ -500,7 +500,7 @@ async fn failed_attempts(fixture: &Fixture) -> Vec<(i64, i64)> {
     rows.iter().map(|row| (row.try_get_by_index(0).unwrap(), row.try_get_by_index(1).unwrap())).collect()
 }
 
-async fn a_page_makes_good_for_the_setbacks_before_it(engine: Engine) {
+async fn a_committed_page_resets_failed_attempts(engine: Engine) {
     let fixture = fixture(engine, 1, 1, LONG).await;
     let store = &fixture.stores[0];
     store.enqueue(by(Trigger::Http, 1)).await.unwrap();
@@ -517,7 +517,7 @@ async fn a_page_makes_good_for_the_setbacks_before_it(engine: Engine) {
     assert_eq!(fixture.database.number("SELECT attempt FROM runs").await, 9);
 }
 
-async fn five_setbacks_in_a_row_park_a_run(engine: Engine) {
+async fn five_failed_attempts_end_a_run(engine: Engine) {
     let fixture = fixture(engine, 1, 1, LONG).await;
     let store = &fixture.stores[0];
     store.enqueue(by(Trigger::Http, 1)).await.unwrap();
@@ -542,7 +542,7 @@ async fn five_setbacks_in_a_row_park_a_run(engine: Engine) {
     assert_eq!(store.claim(1).await.unwrap().claims.len(), 1);
 }
 
-async fn a_process_holds_one_suspect_at_a_time(engine: Engine) {
+async fn a_process_holds_one_run_with_failed_attempts(engine: Engine) {
     let fixture = fixture(engine, 5, 2, LONG).await;
     let [store, other] = &fixture.stores[..] else { unreachable!() };
     for merchant in 1..=4 {
@@ -578,7 +578,7 @@ async fn a_process_holds_one_suspect_at_a_time(engine: Engine) {
     assert_eq!(failed_attempts(&fixture).await, [(1, 4), (2, 0), (3, 2), (4, 2), (5, 0)]);
 }
 
-async fn the_foreground_counts_setbacks_too(engine: Engine) {
+async fn the_foreground_counts_failed_attempts(engine: Engine) {
     let fixture = fixture(engine, 1, 1, LONG).await;
     let store = &fixture.stores[0];
     store.enqueue(by(Trigger::Http, 1)).await.unwrap();
@@ -599,7 +599,7 @@ async fn the_foreground_counts_setbacks_too(engine: Engine) {
 
 /// A caller that drops a call at any of its awaits, `BEGIN` among them, leaves no transaction behind in which the next
 /// one's writes would be said to be done.
-async fn what_is_given_up_half_way_takes_nothing_with_it(engine: Engine) {
+async fn aborted_transactions_affect_no_other_call(engine: Engine) {
     let fixture = fixture(engine, 1, 1, LONG).await;
     let store = Store::connect(&fixture.database.url.clone().into(), SCHEMA, 1, LONG).await.unwrap();
     for polls in 1..=16 {

@@ -9,10 +9,10 @@ use crate::support::{
 };
 
 on_every_database!(
-    poison_that_lies_together_costs_its_neighbours_nothing,
-    poison_that_breaks_salla_does_not_open_the_circuit,
-    a_store_that_shows_no_record_at_all_fails_its_run,
-    listed_and_gone_in_a_row,
+    adjacent_failing_records_fail_alone,
+    failing_records_do_not_open_the_circuit,
+    a_merchant_without_readable_details_fails_its_run,
+    listed_records_that_are_gone_fail_alone,
 );
 
 /// A store whose first `poison` orders answer so at their own addresses.
@@ -46,7 +46,7 @@ async fn assert_nights(site: &Site, poison: usize, more: &[&str]) {
 }
 
 /// More of them in a row than are taken for one order's trouble.
-async fn poison_that_lies_together_costs_its_neighbours_nothing(engine: Engine) {
+async fn adjacent_failing_records_fail_alone(engine: Engine) {
     for refused in [Fault::status(422), Fault::ok("text/html", "<p>maintenance</p>")] {
         let (mut site, _) = poisoned(engine, 40, 14, refused).await;
         site.set("SALLA__LISTING", "scan");
@@ -63,7 +63,7 @@ async fn poison_that_lies_together_costs_its_neighbours_nothing(engine: Engine) 
 }
 
 /// Three attempts at each of many, one after the other, and others of the store are read.
-async fn poison_that_breaks_salla_does_not_open_the_circuit(engine: Engine) {
+async fn failing_records_do_not_open_the_circuit(engine: Engine) {
     let (mut site, ids) = poisoned(engine, 12, 4, Fault::status(500)).await;
     site.set("SALLA__LISTING", "scan");
     site.salla.world().documented = true;
@@ -84,7 +84,7 @@ async fn poison_that_breaks_salla_does_not_open_the_circuit(engine: Engine) {
 }
 
 /// Nothing tells its orders' trouble from its own.
-async fn a_store_that_shows_no_record_at_all_fails_its_run(engine: Engine) {
+async fn a_merchant_without_readable_details_fails_its_run(engine: Engine) {
     let (mut site, _) = poisoned(engine, 30, 30, Fault::status(422)).await;
     site.set("SALLA__LISTING", "scan");
     site.salla.world().documented = true;
@@ -95,7 +95,7 @@ async fn a_store_that_shows_no_record_at_all_fails_its_run(engine: Engine) {
     assert!(asked <= 15, "it was asked {asked} times");
 }
 
-async fn listed_and_gone_in_a_row(engine: Engine) {
+async fn listed_records_that_are_gone_fail_alone(engine: Engine) {
     let (mut site, _) = poisoned(engine, 20, 8, Fault::no_such_record()).await;
     site.set("SALLA__LISTING", "scan");
     site.salla.world().documented = true;

@@ -10,16 +10,16 @@ use crate::support::{
 };
 
 on_every_database!(
-    a_store_without_the_filter_is_found_out,
-    a_night_of_summaries,
-    what_only_the_details_show,
+    a_missing_filter_is_detected,
+    a_scan_of_summaries,
+    changes_in_details_are_found_within_28_nights,
     stale_rows_drafts_and_a_capped_page,
     a_webhook_s_older_copy_is_not_believed,
-    a_documented_run_goes_on_after_a_crash,
-    sorting_that_is_not_honoured,
-    one_order_alone,
-    a_bad_row_among_summaries_hides_nothing,
-    an_order_whose_own_address_lies,
+    a_scan_resumes_after_a_crash,
+    ignored_sorting_is_detected,
+    a_single_order_is_read,
+    a_bad_summary_fails_alone,
+    wrong_details_are_refused,
 );
 
 async fn site(engine: Engine, shop: Shop) -> Site {
@@ -36,7 +36,7 @@ fn requests(site: &Site) -> (usize, usize) {
     (world.seen.len() - single, single)
 }
 
-async fn a_store_without_the_filter_is_found_out(engine: Engine) {
+async fn a_missing_filter_is_detected(engine: Engine) {
     let mut site = site(engine, shop(1001, 150, 10)).await;
     let output = site.run(&["run", "--json"]).await.exits(0);
     let run = output.object();
@@ -46,7 +46,7 @@ async fn a_store_without_the_filter_is_found_out(engine: Engine) {
     let line = output.stderr.lines().find(|line| line.contains("run ended")).unwrap();
     assert!(line.contains(r#""listing":"scan""#), "{line}");
     site.assert_equal(1001).await;
-    // README: the filter once; page 1, the three pages from the last, the last again; each order once.
+    // Listings: the filter once; page 1, the three pages from the last, the last again; each order once.
     assert_eq!(requests(&site), (1 + 1 + 3 + 1, 160));
     let seen = site.salla.world().seen[1].query.clone();
     assert_eq!((seen["sort_by"].as_str(), seen.get("updated_at_min")), ("created_at-asc", None));
@@ -59,8 +59,8 @@ async fn a_store_without_the_filter_is_found_out(engine: Engine) {
     assert_eq!(site.reconcile(1001, &[]).await["error"]["kind"], "listing_unsupported");
 }
 
-/// The same drift as in `night::a_night`, of an old order and of a young one.
-async fn a_night_of_summaries(engine: Engine) {
+/// The same drift as in `reconciliation::a_sweep_corrects_missing_and_stale_orders`, of an old order and of a young one.
+async fn a_scan_of_summaries(engine: Engine) {
     let site = site(engine, shop(1001, 70, 10)).await;
     site.run(&["migrate", "up"]).await.exits(0);
     let orders = site.salla.world().shop(1001).orders.clone();
@@ -84,7 +84,7 @@ async fn a_night_of_summaries(engine: Engine) {
     assert_eq!(site.database.number(watermarks).await, 1);
 }
 
-async fn what_only_the_details_show(engine: Engine) {
+async fn changes_in_details_are_found_within_28_nights(engine: Engine) {
     let site = site(engine, shop(1001, 30, 0)).await;
     site.reconcile(1001, &[]).await;
     let id = site.salla.world().shop(1001).orders[7].id;
@@ -186,7 +186,7 @@ async fn a_webhook_s_older_copy_is_not_believed(engine: Engine) {
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [12, 0, 0, 12, 0, 0]);
 }
 
-async fn a_documented_run_goes_on_after_a_crash(engine: Engine) {
+async fn a_scan_resumes_after_a_crash(engine: Engine) {
     let mut site = site(engine, shop(1001, 0, 30)).await;
     site.set("SALLA__LISTING", "scan");
     site.set("RECONCILE__PAGE_SIZE", "5");
@@ -206,7 +206,7 @@ async fn a_documented_run_goes_on_after_a_crash(engine: Engine) {
     assert!(requests(&site).1 <= 35, "{:?}", requests(&site));
 }
 
-async fn sorting_that_is_not_honoured(engine: Engine) {
+async fn ignored_sorting_is_detected(engine: Engine) {
     for order in [ListOrder::CreatedDescending, ListOrder::Id, ListOrder::Scattered, ListOrder::UpdatedDescending] {
         let mut site = site(engine, shop(1001, 90, 10)).await;
         site.salla.world().honours_sort = false;
@@ -219,13 +219,13 @@ async fn sorting_that_is_not_honoured(engine: Engine) {
     }
 }
 
-async fn one_order_alone(engine: Engine) {
+async fn a_single_order_is_read(engine: Engine) {
     let site = site(engine, shop(1001, 0, 1)).await;
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [1, 1, 0, 0, 0, 0]);
     site.assert_equal(1001).await;
 }
 
-async fn an_order_whose_own_address_lies(engine: Engine) {
+async fn wrong_details_are_refused(engine: Engine) {
     let site = site(engine, shop(1001, 0, 3)).await;
     site.reconcile(1001, &[]).await;
     let id = site.salla.world().shop(1001).orders[0].id;
@@ -250,7 +250,7 @@ async fn an_order_whose_own_address_lies(engine: Engine) {
 }
 
 /// One row of the first page is nothing that can be read; the filter is found out all the same.
-async fn a_bad_row_among_summaries_hides_nothing(engine: Engine) {
+async fn a_bad_summary_fails_alone(engine: Engine) {
     let site = site(engine, shop(1001, 0, 9)).await;
     site.salla.world().shop(1001).raw_rows.push("[1]".to_owned());
     let run = site.reconcile(1001, &[]).await;

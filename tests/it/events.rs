@@ -19,14 +19,14 @@ use crate::support::{
 };
 
 on_every_database!(
-    a_run_that_ended_well_is_told_of,
-    what_is_not_taken_in_comes_again_in_order,
+    a_succeeded_run_sends_an_event,
+    refused_events_are_repeated_in_order,
     a_receiver_of_every_kind,
-    events_that_are_refused_hold_up_no_other_store_s,
-    a_run_that_left_records_out_is_told_of,
-    a_death_during_the_delivery,
-    a_deliverer_that_stalls,
-    without_a_receiver_nothing_is_kept,
+    refused_events_delay_no_other_merchant,
+    a_partial_run_sends_an_event,
+    a_kill_during_a_delivery_loses_no_event,
+    a_stalled_delivery_changes_nothing,
+    without_a_receiver_no_event_is_stored,
 );
 
 pub fn told(site: &mut Site, receiver: &Receiver) {
@@ -56,7 +56,7 @@ async fn hurry(site: &Site) {
     site.database.execute(sql, []).await;
 }
 
-async fn a_run_that_ended_well_is_told_of(engine: Engine) {
+async fn a_succeeded_run_sends_an_event(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 3), shop(1002, 0, 2)]).await;
     let receiver = Receiver::start().await;
     told(&mut site, &receiver);
@@ -104,7 +104,7 @@ async fn a_run_that_ended_well_is_told_of(engine: Engine) {
 }
 
 /// One store's events wait for each other and hold up no other store's; over kills, and over restarts.
-async fn what_is_not_taken_in_comes_again_in_order(engine: Engine) {
+async fn refused_events_are_repeated_in_order(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 3), shop(1002, 0, 2)]).await;
     let receiver = Receiver::start().await;
     told(&mut site, &receiver);
@@ -187,7 +187,7 @@ async fn a_receiver_of_every_kind(engine: Engine) {
 }
 
 /// Dead between the receiver's answer and the outbox: at least once.
-async fn a_death_during_the_delivery(engine: Engine) {
+async fn a_kill_during_a_delivery_loses_no_event(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 1)]).await;
     let receiver = Receiver::start().await;
     told(&mut site, &receiver);
@@ -208,7 +208,7 @@ async fn a_death_during_the_delivery(engine: Engine) {
 }
 
 /// A process that wakes after its lease has expired changes nothing and sends nothing.
-async fn a_deliverer_that_stalls(engine: Engine) {
+async fn a_stalled_delivery_changes_nothing(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 1)]).await;
     let receiver = Receiver::start().await;
     told(&mut site, &receiver);
@@ -233,7 +233,7 @@ async fn a_deliverer_that_stalls(engine: Engine) {
     assert_eq!(site.database.number("SELECT count(*) FROM outbox_delivery_state").await, 0);
 }
 
-async fn without_a_receiver_nothing_is_kept(engine: Engine) {
+async fn without_a_receiver_no_event_is_stored(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 1)]).await;
     let daemon = site.serve().await;
     daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
@@ -248,9 +248,9 @@ mod deaths {
     use super::*;
     use crate::support::receiver::Event;
 
-    on_every_database!(an_end_and_its_event_are_one);
+    on_every_database!(the_end_of_a_run_and_its_event_are_one_transaction);
 
-    async fn an_end_and_its_event_are_one(engine: Engine) {
+    async fn the_end_of_a_run_and_its_event_are_one_transaction(engine: Engine) {
         let mut site = Site::new(engine, [shop(1001, 0, 3)]).await;
         let receiver = Receiver::start().await;
         told(&mut site, &receiver);
@@ -283,7 +283,7 @@ mod deaths {
 }
 
 /// A receiver that has something against the events of some stores.
-async fn events_that_are_refused_hold_up_no_other_store_s(engine: Engine) {
+async fn refused_events_delay_no_other_merchant(engine: Engine) {
     let mut site = Site::new(engine, (1001..=1015).map(|merchant| shop(merchant, 0, 1))).await;
     let receiver = Receiver::start().await;
     told(&mut site, &receiver);
@@ -305,7 +305,7 @@ async fn events_that_are_refused_hold_up_no_other_store_s(engine: Engine) {
     until("it is taken out", async || pending(&site).await == 8).await;
 }
 
-async fn a_run_that_left_records_out_is_told_of(engine: Engine) {
+async fn a_partial_run_sends_an_event(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 3)]).await;
     let receiver = Receiver::start().await;
     told(&mut site, &receiver);

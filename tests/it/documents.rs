@@ -143,7 +143,7 @@ fn shell(site: &Site, daemon: Option<&Daemon>, commands: &[Shown]) -> String {
 const TOKEN: &str = "documentation-token-canary";
 
 #[test]
-fn nobody_is_named_in_vain() {
+fn listed_commands_exist() {
     let all: Vec<Shown> = pages().iter().flat_map(|page| commands(page)).collect();
     for (begins, instead) in ELSEWHERE {
         assert!(all.iter().any(|command| command.text.starts_with(begins)), "no page has {begins:?} ({instead})");
@@ -154,9 +154,9 @@ fn nobody_is_named_in_vain() {
     }
 }
 
-/// From nothing to a night, as the README has it, on PostgreSQL.
+/// The commands of the README, from an empty database to a first run, on PostgreSQL.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_readme_leads_there() {
+async fn the_readme_installs_and_runs() {
     let mut site = Site::unregistered(Engine::Postgres16, [shop(1001, 0, 3), shop(1002, 0, 2)]).await;
     // The reader sets these; the others stay, for they point to the simulated Salla.
     for key in ["DATABASE__URL", "VAULT__KEYS", "SALLA__CLIENT_ID", "SALLA__CLIENT_SECRET"] {
