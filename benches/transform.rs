@@ -54,14 +54,14 @@ fn orders(page: &Bytes) -> Vec<Order> {
 }
 
 /// As the database has it after the night before.
-fn held(order: &Order, updated_at: Option<DateTime<Utc>>) -> StoredRecord<Order> {
+fn stored(order: &Order, updated_at: Option<DateTime<Utc>>) -> StoredRecord<Order> {
     StoredRecord {
         updated_at,
         fingerprint: Some(order.fingerprint()),
         digest: Some(Digest::of(order.fingerprint(), order.payload())),
         deleted: false,
         columns: order.columns.clone(),
-        lines_of: None,
+        items_of: None,
     }
 }
 
@@ -73,12 +73,12 @@ fn best(work: &dyn Fn() -> usize, best: &mut Duration) {
 
 fn main() -> ExitCode {
     let page = page();
-    let known: Vec<StoredRecord<Order>> = orders(&page).iter().map(|order| held(order, order.updated_at)).collect();
-    let verdicts = |verdict: Verdict, held: Lookup| {
+    let known: Vec<StoredRecord<Order>> = orders(&page).iter().map(|order| stored(order, order.updated_at)).collect();
+    let verdicts = |verdict: Verdict, stored: Lookup| {
         let (page, known) = (&page, &known);
         move || {
             let orders = orders(page);
-            let judged = orders.iter().enumerate().map(|(at, order)| assess(order, held(known, at), None).unwrap());
+            let judged = orders.iter().enumerate().map(|(at, order)| assess(order, stored(known, at), None).unwrap());
             judged.filter(|judged| *judged == verdict).count()
         }
     };

@@ -172,7 +172,7 @@ fn work(
     signals: &Signals,
     (tasks, heartbeat): (&mut Supervisor, &mut Supervisor),
 ) {
-    let runner = services.runner(config, ProgressSender::default(), OnStop::GiveBack);
+    let runner = services.runner(config, ProgressSender::default(), OnStop::Release);
     let (leases, store, pause) = (runner.leases.clone(), services.store.clone(), config.reconcile.lease / 4);
     let (closing, pulse) = (signals.closing.clone(), signals.liveness.heartbeat.clone());
     heartbeat.spawn("the heartbeat", async move { leases.keep(&store, pause, &pulse, &closing).await });

@@ -74,7 +74,7 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
                     report.line("vault", tokens(&Vault::new(keepers, store.clone()), &store).await);
                     report.line("merchants", register(&store).await);
                     report.line("schedule", schedule(&config, &store).await);
-                    hand_over(&config, &store, &mut report).await;
+                    check_cdc(&config, &store, &mut report).await;
                 }
                 Err(error) => report.line("vault", Err(error.to_string())),
             }
@@ -154,7 +154,7 @@ async fn schedule(config: &Config, store: &Store) -> Result<String, String> {
 }
 
 /// Checks the publication, the slot and the event receiver, if they are configured.
-async fn hand_over(config: &Config, store: &Store, report: &mut Report) {
+async fn check_cdc(config: &Config, store: &Store, report: &mut Report) {
     let cdc = &config.cdc;
     if !cdc.publication.is_empty() {
         let kept = store.require_publication(&cdc.publication).await;

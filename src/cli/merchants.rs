@@ -201,7 +201,7 @@ async fn change(register: &impl MerchantRegistry<Sealed>, whom: Whom, change: Tr
         let pause = change == Transition::Pause;
         say!(
             "{}",
-            match (pause, register.stand_still(pause, &actor()).await?) {
+            match (pause, register.set_global_pause(pause, &actor()).await?) {
                 (true, true) => "all stores are paused: nothing runs until `merchants resume --all`",
                 (true, false) => "all stores were paused already",
                 (false, true) => "all stores go on",

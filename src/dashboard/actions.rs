@@ -125,6 +125,6 @@ pub async fn of_all<L: RunStore, R: MerchantRegistry>(
         "resume" => false,
         _ => return Err(PageError::not_found("unknown action")),
     };
-    dashboard.onboarding.register.stand_still(still, &visitor.actor).await?;
+    dashboard.onboarding.register.set_global_pause(still, &visitor.actor).await?;
     Ok(Redirect::to("/").into_response())
 }

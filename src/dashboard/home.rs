@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use super::{
     DashboardState, Of, Page, Visitor, actions,
     format::{self, Clock, counted, day, instant, number, span},
-    layout::{self, Again},
+    layout::{self, AutoRefresh},
     plot,
 };
 use crate::{
@@ -47,7 +47,7 @@ pub async fn show<L: RunStore + Overview, R: MerchantRegistry>(
     let clock = dashboard.clock(now);
     let last_sweep = sweeps.iter().find(|summary| summary.made > 0);
     let under_way = last_sweep.is_some_and(|summary| summary.took.is_none());
-    let again = if under_way || gauges.runs_active > 0 { Again::In(REFRESH) } else { Again::Never };
+    let auto_refresh = if under_way || gauges.runs_active > 0 { AutoRefresh::In(REFRESH) } else { AutoRefresh::Never };
     let content = html! {
         (verdict(&gauges, last_sweep, attention.len(), global_pause.as_ref()))
         @if let Some(global_pause) = &global_pause { (paused_banner(global_pause, &visitor, clock)) }
@@ -67,7 +67,7 @@ pub async fn show<L: RunStore + Overview, R: MerchantRegistry>(
             }
         }
     };
-    Ok(layout::page("Overview", &visitor, again, &content).into_response())
+    Ok(layout::page("Overview", &visitor, auto_refresh, &content).into_response())
 }
 
 /// The newest runs, also those by hand.

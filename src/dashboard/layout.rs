@@ -12,7 +12,7 @@ const STYLE: &str = include_str!("style.css");
 
 /// What a browser shall do by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Again {
+pub enum AutoRefresh {
     /// Load the page again after this many seconds, because something is running.
     In(u32),
     /// Nothing.
@@ -20,10 +20,10 @@ pub enum Again {
 }
 
 /// A page for a visitor.
-pub fn page(title: &str, visitor: &Visitor, again: Again, content: &Markup) -> Markup {
+pub fn page(title: &str, visitor: &Visitor, auto_refresh: AutoRefresh, content: &Markup) -> Markup {
     bare(
         title,
-        again,
+        auto_refresh,
         &html! {
             header.top {
                 nav aria-label="Main" {
@@ -46,7 +46,7 @@ pub fn page(title: &str, visitor: &Visitor, again: Again, content: &Markup) -> M
 }
 
 /// A page for anybody.
-pub fn bare(title: &str, again: Again, body: &Markup) -> Markup {
+pub fn bare(title: &str, auto_refresh: AutoRefresh, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -54,7 +54,7 @@ pub fn bare(title: &str, again: Again, body: &Markup) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                @if let Again::In(seconds) = again { meta http-equiv="refresh" content=(seconds); }
+                @if let AutoRefresh::In(seconds) = auto_refresh { meta http-equiv="refresh" content=(seconds); }
                 title { (title) " · salla-reconciler" }
                 link rel="stylesheet" href=(concat!("/dashboard/style.css?v=", env!("CARGO_PKG_VERSION")));
             }
@@ -70,7 +70,7 @@ pub fn bare(title: &str, again: Again, body: &Markup) -> Markup {
 pub fn told(status: StatusCode, detail: &str) -> Markup {
     bare(
         status.canonical_reason().unwrap_or("Error"),
-        Again::Never,
+        AutoRefresh::Never,
         &html! {
             main #content .narrow {
                 h1 { (status.canonical_reason().unwrap_or("Error")) }

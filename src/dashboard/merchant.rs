@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{
     DashboardState, Of, Page, PageError, Visitor, actions,
     format::{self, Clock, counted, instant, number, span},
-    layout::{self, Again},
+    layout::{self, AutoRefresh},
 };
 use crate::{
     domain::{Drift, Merchant, MerchantId, MerchantState, Period, Run, RunId, plain},
@@ -25,7 +25,7 @@ const REFRESH: u32 = 10;
 
 /// Selects a page of runs.
 #[derive(Debug, Default, Deserialize)]
-pub struct Which {
+pub struct PageQuery {
     before: Option<RunId>,
 }
 
@@ -34,13 +34,13 @@ pub async fn show<L: RunStore + Overview, R: MerchantRegistry>(
     State(dashboard): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Path(id): Path<MerchantId>,
-    Query(which): Query<Which>,
+    Query(query): Query<PageQuery>,
 ) -> Page {
     let store = &dashboard.api.store;
     let merchant = dashboard.onboarding.register.merchant(id).await?;
     let merchant = merchant.ok_or_else(|| PageError::not_found(format!("no merchant {id} is registered")))?;
     let filter =
-        RunFilter { merchant: Some(id), before: which.before, limit: A_PAGE as u64 + 1, ..RunFilter::default() };
+        RunFilter { merchant: Some(id), before: query.before, limit: A_PAGE as u64 + 1, ..RunFilter::default() };
     let (mut runs, token, now) = tokio::try_join!(store.runs(filter), store.token(id), store.now())?;
     let clock = dashboard.clock(now);
     let older = (runs.len() > A_PAGE).then(|| runs[A_PAGE - 1].run_id);
@@ -51,7 +51,8 @@ pub async fn show<L: RunStore + Overview, R: MerchantRegistry>(
         }
         Err(_) => None,
     };
-    let again = if runs.iter().any(|run| !run.status.is_end()) { Again::In(REFRESH) } else { Again::Never };
+    let auto_refresh =
+        if runs.iter().any(|run| !run.status.is_end()) { AutoRefresh::In(REFRESH) } else { AutoRefresh::Never };
     let content = html! {
         h1 { @if let Some(name) = &merchant.name { bdi dir="auto" { (plain(name)) } } @else { "Merchant " (id) } }
         p { "Merchant id " code { (id) } " · " span class=(format!("chip {}", merchant.state.as_str())) { (merchant.state.as_str().replace('_', " ")) } " " (merchant.state.advice()) }
@@ -67,7 +68,7 @@ pub async fn show<L: RunStore + Overview, R: MerchantRegistry>(
         (of_runs(&runs, older, &merchant, clock))
     };
     let title = merchant.name.as_deref().map(plain).unwrap_or_else(|| format!("Merchant {id}"));
-    Ok(layout::page(&title, &visitor, again, &content).into_response())
+    Ok(layout::page(&title, &visitor, auto_refresh, &content).into_response())
 }
 
 fn buttons(merchant: &Merchant, visitor: &Visitor) -> Markup {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{
     DashboardState, Of, Page, PageError, format,
-    layout::{self, Again},
+    layout::{self, AutoRefresh},
 };
 use crate::{
     domain::{MerchantId, MerchantState},
@@ -19,9 +19,9 @@ use crate::{
 
 const A_PAGE: usize = 50;
 
-/// Which.
+/// PageQuery.
 #[derive(Debug, Default, Deserialize)]
-pub struct Which {
+pub struct PageQuery {
     /// The merchant id.
     #[serde(default)]
     id: String,
@@ -34,21 +34,21 @@ pub struct Which {
 pub async fn show<L: RunStore, R: MerchantRegistry>(
     State(dashboard): State<DashboardState<L, R>>,
     Extension(visitor): Of,
-    Query(which): Query<Which>,
+    Query(query): Query<PageQuery>,
 ) -> Page {
-    if !which.id.trim().is_empty() {
-        let id = which.id.trim().parse::<MerchantId>();
+    if !query.id.trim().is_empty() {
+        let id = query.id.trim().parse::<MerchantId>();
         let id = id.map_err(|_| PageError::new(StatusCode::BAD_REQUEST, "a merchant id is a number"))?;
         return Ok(Redirect::to(&format::merchant_address(id)).into_response());
     }
-    let state = match which.state.as_str() {
+    let state = match query.state.as_str() {
         "" => None,
         word => Some(
             word.parse::<MerchantState>()
                 .map_err(|_| PageError::new(StatusCode::BAD_REQUEST, "unknown merchant state"))?,
         ),
     };
-    let filter = MerchantFilter { state, after: which.after, limit: A_PAGE as u64 + 1 };
+    let filter = MerchantFilter { state, after: query.after, limit: A_PAGE as u64 + 1 };
     let (mut merchants, now) = tokio::try_join!(dashboard.onboarding.register.list(filter), dashboard.api.store.now())?;
     let next = (merchants.len() > A_PAGE).then(|| merchants[A_PAGE - 1].merchant_id);
     merchants.truncate(A_PAGE);
@@ -77,9 +77,9 @@ pub async fn show<L: RunStore, R: MerchantRegistry>(
                 } } }
             } } }
             @if let Some(next) = next {
-                p { a rel="next" href=(format!("/dashboard/merchants?after={next}&state={}", which.state)) { "More" } }
+                p { a rel="next" href=(format!("/dashboard/merchants?after={next}&state={}", query.state)) { "More" } }
             }
         }
     };
-    Ok(layout::page("Merchants", &visitor, Again::Never, &content).into_response())
+    Ok(layout::page("Merchants", &visitor, AutoRefresh::Never, &content).into_response())
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{
     DashboardState, Of, Page, PageError, actions,
     format::{self, Clock, instant, number, span},
-    layout::{self, Again},
+    layout::{self, AutoRefresh},
 };
 use crate::{
     domain::{Found, Listing, Outcome, Resource, Run, RunId, RunStatus},
@@ -20,9 +20,9 @@ use crate::{
 const A_PAGE: usize = 100;
 const REFRESH: u32 = 5;
 
-/// Which of what was wrong.
+/// PageQuery of what was wrong.
 #[derive(Debug, Default, Deserialize)]
-pub struct Which {
+pub struct PageQuery {
     #[serde(default)]
     skip: u32,
 }
@@ -32,11 +32,11 @@ pub async fn show<L: RunStore, R: MerchantRegistry>(
     State(dashboard): State<DashboardState<L, R>>,
     Extension(visitor): Of,
     Path(id): Path<RunId>,
-    Query(which): Query<Which>,
+    Query(query): Query<PageQuery>,
 ) -> Page {
     let store = &dashboard.api.store;
     let run = store.run(id).await?.ok_or_else(|| PageError::not_found("no run has this id"))?;
-    let skip = u64::from(which.skip);
+    let skip = u64::from(query.skip);
     let (mut found, merchant, now) = tokio::try_join!(
         store.discrepancies(id, skip, A_PAGE as u64 + 1),
         dashboard.onboarding.register.merchant(run.merchant_id),
@@ -45,7 +45,7 @@ pub async fn show<L: RunStore, R: MerchantRegistry>(
     let clock = dashboard.clock(now);
     let more = found.len() > A_PAGE;
     found.truncate(A_PAGE);
-    let again = if run.status.is_end() { Again::Never } else { Again::In(REFRESH) };
+    let auto_refresh = if run.status.is_end() { AutoRefresh::Never } else { AutoRefresh::In(REFRESH) };
     let content = html! {
         p { @if let Some(merchant) = &merchant { (format::merchant(merchant)) } @else { "Merchant " (run.merchant_id) ", no longer registered" } }
         h1 { "Run " (format::status(run.status)) @if run.dry_run { " " span.chip { "dry run" } } }
@@ -83,7 +83,7 @@ pub async fn show<L: RunStore, R: MerchantRegistry>(
         }
         (discrepancies(&found, &run, skip, more, clock))
     };
-    Ok(layout::page("Run", &visitor, again, &content).into_response())
+    Ok(layout::page("Run", &visitor, auto_refresh, &content).into_response())
 }
 
 /// Between a run's begin and its end, or now.

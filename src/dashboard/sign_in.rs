@@ -15,7 +15,7 @@ use url::form_urlencoded;
 use super::{
     DashboardState, Page, PageError, SIGN_IN,
     actions::Sent,
-    layout::{self, Again},
+    layout::{self, AutoRefresh},
 };
 use crate::{
     http::{
@@ -115,7 +115,7 @@ fn local(then: &str) -> &str {
 fn form(then: &str, problem: Option<&str>) -> Markup {
     layout::bare(
         "Sign in",
-        Again::Never,
+        AutoRefresh::Never,
         &html! {
             main #content .narrow {
                 h1 { "salla-reconciler" }

@@ -25,7 +25,7 @@ pub struct StoredRecord<R: Record> {
     /// The columns beside the payload.
     pub columns: R::Columns,
     /// The version of its items, for a kind with items.
-    pub lines_of: Option<DateTime<Utc>>,
+    pub items_of: Option<DateTime<Utc>>,
 }
 
 impl<R: Record> StoredRecord<R> {
@@ -88,32 +88,32 @@ impl Verdict {
 /// When the payload has to be hashed and cannot be.
 pub fn assess<R: Record>(
     remote: &R,
-    held: Option<&StoredRecord<R>>,
+    stored: Option<&StoredRecord<R>>,
     latest: Option<DateTime<Utc>>,
 ) -> Result<Verdict, Unreadable> {
-    let Some(held) = held else {
+    let Some(stored) = stored else {
         remote.hash()?;
         return Ok(Verdict::Create);
     };
     let theirs = remote.updated_at();
-    let ours = held.updated_at.filter(|at| latest.is_none_or(|latest| *at <= latest));
+    let ours = stored.updated_at.filter(|at| latest.is_none_or(|latest| *at <= latest));
     let older = theirs.is_some() && ours < theirs;
     let same_age = theirs.is_none() || ours == theirs;
     let other_content =
-        (older || same_age) && !held.is_from(remote.payload()) && held.fingerprint != Some(remote.hash()?);
-    let mut fields = remote.columns().differing(&held.columns);
+        (older || same_age) && !stored.is_from(remote.payload()) && stored.fingerprint != Some(remote.hash()?);
+    let mut fields = remote.columns().differing(&stored.columns);
     if older || same_age && (other_content || !fields.is_empty()) {
         if other_content {
             fields.push("payload");
         }
-        if held.deleted {
+        if stored.deleted {
             // Not the name of the column, which would say that the record is deleted in Salla.
             fields.push("restored");
         }
         Ok(Verdict::Update { fields })
-    } else if held.deleted {
+    } else if stored.deleted {
         Ok(Verdict::Restore)
-    } else if !same_age && (!fields.is_empty() || has_other_content(remote, held)) {
+    } else if !same_age && (!fields.is_empty() || has_other_content(remote, stored)) {
         Ok(Verdict::NewerLocally)
     } else {
         Ok(Verdict::Unchanged)
@@ -121,8 +121,8 @@ pub fn assess<R: Record>(
 }
 
 /// Whether a version that is older than ours has another content, as far as it can be read.
-fn has_other_content<R: Record>(remote: &R, held: &StoredRecord<R>) -> bool {
-    !held.is_from(remote.payload()) && remote.hash().is_ok_and(|hash| held.fingerprint != Some(hash))
+fn has_other_content<R: Record>(remote: &R, stored: &StoredRecord<R>) -> bool {
+    !stored.is_from(remote.payload()) && remote.hash().is_ok_and(|hash| stored.fingerprint != Some(hash))
 }
 
 #[cfg(test)]
@@ -148,18 +148,18 @@ mod tests {
         Order::new(1, Utc.timestamp_opt(at, 0).single(), false, columns(status), payload)
     }
 
-    fn judge(remote: &Order, held: Option<&StoredRecord<Order>>) -> Verdict {
-        assess(remote, held, None).unwrap()
+    fn judge(remote: &Order, stored: Option<&StoredRecord<Order>>) -> Verdict {
+        assess(remote, stored, None).unwrap()
     }
 
-    fn held(order: &Order) -> StoredRecord<Order> {
+    fn stored(order: &Order) -> StoredRecord<Order> {
         StoredRecord {
             updated_at: order.updated_at,
             fingerprint: Some(order.fingerprint()),
             digest: None,
             deleted: false,
             columns: order.columns.clone(),
-            lines_of: None,
+            items_of: None,
         }
     }
 
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn a_newer_one_updates_and_says_what_differed() {
         assert_eq!(
-            judge(&order(2, "b"), Some(&held(&order(1, "a")))),
+            judge(&order(2, "b"), Some(&stored(&order(1, "a")))),
             Verdict::Update { fields: vec!["status", "payload"] }
         );
     }
@@ -182,9 +182,9 @@ mod tests {
         // It cannot be: any reader would find it unreadable.
         let mut theirs = order(1, "a");
         theirs.payload = ("[".repeat(1000) + &"]".repeat(1000)).into();
-        assert!(assess(&theirs, None, None).is_err() && assess(&theirs, Some(&held(&order(1, "a"))), None).is_err());
+        assert!(assess(&theirs, None, None).is_err() && assess(&theirs, Some(&stored(&order(1, "a"))), None).is_err());
         let print = order(1, "a").fingerprint();
-        let mut ours = held(&order(1, "a"));
+        let mut ours = stored(&order(1, "a"));
         ours.digest = Some(Digest::of(print, &theirs.payload));
         assert_eq!(judge(&theirs, Some(&ours)), Verdict::Unchanged);
         ours.fingerprint = Some(order(1, "b").fingerprint());
@@ -200,13 +200,13 @@ mod tests {
 
     #[test]
     fn a_newer_local_row_is_left_alone() {
-        assert_eq!(judge(&order(1, "a"), Some(&held(&order(2, "b")))), Verdict::NewerLocally);
-        assert_eq!(judge(&order(1, "a"), Some(&held(&order(2, "a")))), Verdict::Unchanged);
+        assert_eq!(judge(&order(1, "a"), Some(&stored(&order(2, "b")))), Verdict::NewerLocally);
+        assert_eq!(judge(&order(1, "a"), Some(&stored(&order(2, "a")))), Verdict::Unchanged);
     }
 
     #[test]
     fn a_held_stamp_ahead_of_the_clock_does_not_win() {
-        let ours = held(&order(5_000, "b"));
+        let ours = stored(&order(5_000, "b"));
         let at = |latest| assess(&order(1, "a"), Some(&ours), Utc.timestamp_opt(latest, 0).single()).unwrap();
         assert_eq!(at(4_999), Verdict::Update { fields: vec!["status", "payload"] });
         assert_eq!(at(5_000), Verdict::NewerLocally);
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_deleted_row_that_salla_lists_again_comes_back() {
-        let mut ours = held(&order(1, "a"));
+        let mut ours = stored(&order(1, "a"));
         ours.deleted = true;
         assert_eq!(judge(&order(1, "a"), Some(&ours)), Verdict::Restore);
         let fields = vec!["status", "payload", "restored"];
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_newer_row_that_was_marked_as_gone_keeps_its_content() {
-        let mut ours = held(&order(2, "b"));
+        let mut ours = stored(&order(2, "b"));
         ours.deleted = true;
         assert_eq!(judge(&order(1, "a"), Some(&ours)), Verdict::Restore);
     }
@@ -236,9 +236,9 @@ mod tests {
         let mut theirs = order(1, "b");
         theirs.updated_at = None;
         for at in [0, 5] {
-            let mut ours = held(&order(at, "a"));
+            let mut ours = stored(&order(at, "a"));
             assert_eq!(judge(&theirs, Some(&ours)), Verdict::Update { fields: vec!["status", "payload"] });
-            ours = held(&order(at, "b"));
+            ours = stored(&order(at, "b"));
             assert_eq!(judge(&theirs, Some(&ours)), Verdict::Unchanged);
             ours.deleted = true;
             assert_eq!(judge(&theirs, Some(&ours)), Verdict::Restore);
@@ -249,9 +249,9 @@ mod tests {
         #[test]
         fn after_it_was_applied_nothing_is_left_to_do(remote_at in 0i64..4, local_at in proptest::option::of(0i64..4), remote in "[ab]", local in "[ab]") {
             let theirs = order(remote_at, &remote);
-            let mut ours = local_at.map(|at| held(&order(at, &local)));
+            let mut ours = local_at.map(|at| stored(&order(at, &local)));
             if !judge(&theirs, ours.as_ref()).leaves_it() {
-                ours = Some(held(&theirs));
+                ours = Some(stored(&theirs));
             }
             prop_assert!(judge(&theirs, ours.as_ref()).leaves_it());
             prop_assert!(ours.unwrap().updated_at >= theirs.updated_at);

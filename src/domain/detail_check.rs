@@ -22,7 +22,7 @@ pub struct LastDetailCheck {
     /// What the list's row hashed to.
     pub summary: Fingerprint,
     /// The content hash of the stored record at that time. Another writer may have changed it since.
-    pub held: Fingerprint,
+    pub stored: Fingerprint,
     /// When that was.
     pub checked_at: DateTime<Utc>,
 }
@@ -55,14 +55,14 @@ impl DetailCheckSchedule {
 #[must_use]
 pub fn needs_detail<R: Record>(
     summary: &Summary,
-    held: Option<&StoredRecord<R>>,
+    stored: Option<&StoredRecord<R>>,
     check: Option<&LastDetailCheck>,
     (deep, failed): (DetailCheckSchedule, bool),
 ) -> bool {
-    let (Some(held), Some(check)) = (held, check) else {
+    let (Some(stored), Some(check)) = (stored, check) else {
         return true;
     };
-    let as_it_was = check.summary == summary.fingerprint && held.state() == Some(check.held) && !held.deleted;
+    let as_it_was = check.summary == summary.fingerprint && stored.state() == Some(check.stored) && !stored.deleted;
     failed || !as_it_was || deep.due(summary.id, check.checked_at)
 }
 
@@ -77,9 +77,9 @@ mod tests {
         Fingerprint::of_text(text)
     }
 
-    fn held(status: &str) -> StoredRecord<Order> {
+    fn stored(status: &str) -> StoredRecord<Order> {
         StoredRecord {
-            lines_of: None,
+            items_of: None,
             updated_at: Some(DateTime::UNIX_EPOCH),
             fingerprint: Some(print("payload")),
             digest: None,
@@ -100,13 +100,13 @@ mod tests {
 
     #[test]
     fn what_is_as_it_was_needs_no_detail() {
-        let (ours, summary) = (held("a"), Summary { id: 1, fingerprint: print("row") });
+        let (ours, summary) = (stored("a"), Summary { id: 1, fingerprint: print("row") });
         let now = DetailCheckSchedule { now: DateTime::UNIX_EPOCH, all: false };
-        let check = LastDetailCheck { summary: print("row"), held: ours.state().unwrap(), checked_at: now.now };
+        let check = LastDetailCheck { summary: print("row"), stored: ours.state().unwrap(), checked_at: now.now };
         assert!(!needs_detail(&summary, Some(&ours), Some(&check), (now, false)));
         assert!(needs_detail::<Order>(&summary, None, Some(&check), (now, false)), "missing");
         assert!(needs_detail(&summary, Some(&ours), None, (now, false)), "never checked");
-        assert!(needs_detail(&summary, Some(&held("b")), Some(&check), (now, false)), "another writer's change");
+        assert!(needs_detail(&summary, Some(&stored("b")), Some(&check), (now, false)), "another writer's change");
         let other = Summary { fingerprint: print("other"), ..summary };
         assert!(needs_detail(&other, Some(&ours), Some(&check), (now, false)), "another row");
         assert!(
@@ -114,7 +114,7 @@ mod tests {
             "--full"
         );
         assert!(needs_detail(&summary, Some(&ours), Some(&check), (now, true)), "failed before");
-        let deleted = StoredRecord { deleted: true, ..held("a") };
+        let deleted = StoredRecord { deleted: true, ..stored("a") };
         assert!(needs_detail(&summary, Some(&deleted), Some(&check), (now, false)), "marked as gone, and listed");
     }
 

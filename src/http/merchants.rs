@@ -183,7 +183,7 @@ pub async fn pause_all<R: MerchantRegistry>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     Extension(Caller(by)): Extension<Caller>,
 ) -> Answer {
-    onboarding.register.stand_still(true, &by).await?;
+    onboarding.register.set_global_pause(true, &by).await?;
     Ok(Json(Pause { paused: true }).into_response())
 }
 
@@ -196,7 +196,7 @@ pub async fn resume_all<R: MerchantRegistry>(
     State(onboarding): State<Arc<Onboarding<R>>>,
     Extension(Caller(by)): Extension<Caller>,
 ) -> Answer {
-    onboarding.register.stand_still(false, &by).await?;
+    onboarding.register.set_global_pause(false, &by).await?;
     Ok(Json(Pause { paused: false }).into_response())
 }
 

@@ -48,7 +48,7 @@ pub struct Store {
     /// The resources of a run that names none.
     resources: Resources,
     frontier: Frontier,
-    hand_over: EventDelivery,
+    event_delivery: EventDelivery,
     begins: AbortedBegins,
     stale_plans: StalePlans,
     disk_failure: DiskFailure,
@@ -88,7 +88,7 @@ impl Store {
             lease,
             resources: Resource::ALL.iter().copied().collect(),
             frontier: Frontier::default(),
-            hand_over: EventDelivery::default(),
+            event_delivery: EventDelivery::default(),
             begins,
             stale_plans,
             disk_failure: DiskFailure::default(),

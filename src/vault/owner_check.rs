@@ -69,8 +69,8 @@ impl<R: MerchantRegistry, O: TokenOwner> MerchantRegistry for OwnerCheckedRegist
         self.register.list(filter).await
     }
 
-    async fn stand_still(&self, still: bool, by: &Actor) -> Result<bool, TargetError> {
-        self.register.stand_still(still, by).await
+    async fn set_global_pause(&self, still: bool, by: &Actor) -> Result<bool, TargetError> {
+        self.register.set_global_pause(still, by).await
     }
 
     async fn apply(&self, event: &AppEvent) -> Result<Applied, CredentialError> {

@@ -255,8 +255,8 @@ impl<S: MerchantRegistry<Sealed> + CredentialStore<Sealed>> MerchantRegistry for
         self.store.list(filter).await
     }
 
-    async fn stand_still(&self, still: bool, by: &Actor) -> Result<bool, TargetError> {
-        self.store.stand_still(still, by).await
+    async fn set_global_pause(&self, still: bool, by: &Actor) -> Result<bool, TargetError> {
+        self.store.set_global_pause(still, by).await
     }
 
     async fn apply(&self, event: &AppEvent) -> Result<Applied, CredentialError> {

@@ -31,8 +31,8 @@ async fn running_runs_are_released_and_resume(engine: Engine) {
         "all stores are paused: nothing runs until `merchants resume --all`\n"
     );
     assert_eq!(site.run(&["merchants", "pause", "--all"]).await.exits(0).stdout, "all stores were paused already\n");
-    let given_back = daemon.await_run("", |run| run["status"] == "queued").await;
-    assert_eq!(given_back["error"], Value::Null, "{given_back}");
+    let released = daemon.await_run("", |run| run["status"] == "queued").await;
+    assert_eq!(released["error"], Value::Null, "{released}");
     daemon.post("/runs", r#"{"merchant_id":1002}"#).await;
     let shown = site.run(&["check"]).await.stdout;
     assert!(shown.contains("all merchants are paused since"), "{shown}");
@@ -121,8 +121,8 @@ async fn a_run_that_the_foreground_has_lost_is_paused_too(engine: Engine) {
     })
     .await;
     site.run(&["merchants", "pause", "--all"]).await.exits(0);
-    let given_back = daemon.await_run("", |run| run["status"] == "queued").await;
-    assert_eq!(given_back["trigger"], "cli");
+    let released = daemon.await_run("", |run| run["status"] == "queued").await;
+    assert_eq!(released["trigger"], "cli");
     let before = site.salla.world().requests_for(1001);
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(site.salla.world().requests_for(1001), before);

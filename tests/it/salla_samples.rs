@@ -37,7 +37,7 @@ fn other_records_in_salla_s_own_shapes() {
     reads::<Product>(&read("product-list-1.json"));
     reads::<Customer>(&read("customer-list-1.json"));
     reads::<OrderStatus>(&read("order-statuses-1.json"));
-    let (_, _, line) = Order::LINES.unwrap();
+    let (_, _, line) = Order::ITEMS.unwrap();
     for row in read("order-items-1.json")["data"].as_array().unwrap() {
         let line = line(&row.to_string()).unwrap();
         assert!(line.sku.is_some() && line.price_amount.is_some() && line.quantity.is_some(), "{line:?}");

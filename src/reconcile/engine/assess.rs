@@ -59,11 +59,11 @@ impl<S, T> RunContext<'_, S, T> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let mut stored = self.target.held(self.claim.lease.merchant, &ids).await?;
+        let mut found = self.target.look_up(self.claim.lease.merchant, &ids).await?;
         let assess_one = |record: R| {
-            let held = stored.remove(&record.id());
-            match guarded(&record, held.as_ref(), latest) {
-                Ok(verdict) => Some(PlannedWrite { verdict, held, record, repeat: false }),
+            let stored = found.remove(&record.id());
+            match guarded(&record, stored.as_ref(), latest) {
+                Ok(verdict) => Some(PlannedWrite { verdict, stored, record, repeat: false }),
                 Err(bad) => {
                     unreadable.push(bad);
                     None
@@ -79,10 +79,10 @@ impl<S, T> RunContext<'_, S, T> {
 /// A panic that the content of one record causes costs that record only.
 fn guarded<R: Record>(
     record: &R,
-    held: Option<&StoredRecord<R>>,
+    stored: Option<&StoredRecord<R>>,
     latest: Option<DateTime<Utc>>,
 ) -> Result<Verdict, Unreadable> {
     let reason = || "cannot be compared: the program panicked".to_owned();
     let panicked = |_| Err(Unreadable::skipped(Some(record.id()), "", reason()));
-    catch_unwind(AssertUnwindSafe(|| assess(record, held, latest))).unwrap_or_else(panicked)
+    catch_unwind(AssertUnwindSafe(|| assess(record, stored, latest))).unwrap_or_else(panicked)
 }

@@ -34,11 +34,11 @@ impl<S, T> RunContext<'_, S, T> {
         }
         let merchant = self.claim.lease.merchant;
         let ids: Vec<i64> = summaries.iter().map(|summary| summary.id).collect();
-        let (held, checks) = (self.target.held(merchant, &ids).await?, self.target.checks(merchant, &ids).await?);
+        let (stored, checks) = (self.target.look_up(merchant, &ids).await?, self.target.checks(merchant, &ids).await?);
         let deep = DetailCheckSchedule { now: self.claim.now, all: self.claim.request.full };
         let (closer, enough): (Vec<_>, Vec<_>) = summaries.into_iter().partition(|summary| {
             let failed = state.reader.has_failed(summary.id);
-            needs_detail(summary, held.get(&summary.id), checks.get(&summary.id), (deep, failed))
+            needs_detail(summary, stored.get(&summary.id), checks.get(&summary.id), (deep, failed))
         });
         batch.unchanged += enough.len() as u64;
         let asked: Vec<i64> = closer.iter().map(|summary| summary.id).collect();
@@ -160,9 +160,9 @@ fn unreadable(id: i64, reason: &str) -> Unreadable {
 /// What to remember of a summary once its record is as Salla has it.
 fn checked<R: Record>(summary: Summary, details: &[PlannedWrite<R>]) -> Option<DetailCheckResult> {
     let detail = details.iter().find(|detail| detail.record.id() == summary.id)?;
-    let held = match &detail.verdict {
-        Verdict::Unchanged | Verdict::NewerLocally | Verdict::Restore => detail.held.as_ref()?.state()?,
+    let stored = match &detail.verdict {
+        Verdict::Unchanged | Verdict::NewerLocally | Verdict::Restore => detail.stored.as_ref()?.state()?,
         Verdict::Create | Verdict::Update { .. } => StoredRecord::state_of(&detail.record),
     };
-    Some(DetailCheckResult { summary, held })
+    Some(DetailCheckResult { summary, stored })
 }

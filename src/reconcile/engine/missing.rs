@@ -215,7 +215,7 @@ impl<S, T> RunContext<'_, S, T> {
         }
         // A failed record may be stored too, in a version that was not looked up.
         let others: Vec<i64> = gone.iter().copied().filter(|id| !absent.versions.contains_key(id)).collect();
-        let others = self.target.held(self.claim.lease.merchant, &others).await?;
+        let others = self.target.look_up(self.claim.lease.merchant, &others).await?;
         let version =
             |id: &i64| absent.versions.get(id).copied().or_else(|| others.get(id).map(|held| held.updated_at));
         let batch = Batch {

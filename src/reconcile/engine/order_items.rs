@@ -14,7 +14,7 @@ impl<S, T> RunContext<'_, S, T> {
         R: Record,
         S: Source<R>,
     {
-        if !self.source.has_lines() || self.claim.request.dry_run {
+        if !self.source.has_items() || self.claim.request.dry_run {
             return Ok(());
         }
         let needed: Vec<i64> = batch.records.iter().filter(|one| needs_items(one)).map(|one| one.record.id()).collect();
@@ -24,7 +24,7 @@ impl<S, T> RunContext<'_, S, T> {
         for (id, items) in needed.into_iter().zip(items) {
             let bad = match items {
                 Some(Ok(items)) => {
-                    batch.lines.insert(id, items);
+                    batch.items.insert(id, items);
                     continue;
                 }
                 Some(Err(bad)) => bad,
@@ -40,9 +40,9 @@ impl<S, T> RunContext<'_, S, T> {
 
 /// The stored record may be newer than the one that was read, whose items these are not.
 fn needs_items<R: Record>(one: &PlannedWrite<R>) -> bool {
-    let Some(held) = &one.held else {
+    let Some(stored) = &one.stored else {
         return true;
     };
-    let is_newer_locally = one.verdict == Verdict::Unchanged && held.updated_at > one.record.updated_at();
-    !is_newer_locally && held.lines_of != one.record.updated_at()
+    let is_newer_locally = one.verdict == Verdict::Unchanged && stored.updated_at > one.record.updated_at();
+    !is_newer_locally && stored.items_of != one.record.updated_at()
 }

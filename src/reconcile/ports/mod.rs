@@ -39,7 +39,7 @@ pub use run_queue::{
     StartOutcome,
 };
 pub use schedule_store::{EndedSweep, RecordedSweep, ScheduleStore, SweepDecision};
-pub use source::{LinesRead, Listed, MerchantContext, Page, PageRequest, RequestCount, Row, Source, SourceError};
+pub use source::{ItemsRead, Listed, MerchantContext, Page, PageRequest, RequestCount, Row, Source, SourceError};
 pub use target::{
     Batch, Cause, Committed, DetailCheckResult, ExpectedRecords, NotReady, PageCommit, PlannedWrite, StoredVersion,
     Target, TargetError,

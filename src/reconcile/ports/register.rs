@@ -159,7 +159,7 @@ pub trait MerchantRegistry<T = SecretString>: Clone + Send + Sync + 'static {
 
     /// Pauses all merchants, or lets them go on, each as it stood. Meanwhile no process claims a run or fires the
     /// schedule, and what runs is given back; a run in the foreground goes on. False when it was so already.
-    fn stand_still(&self, still: bool, by: &Actor) -> impl Future<Output = Result<bool, TargetError>> + Send;
+    fn set_global_pause(&self, still: bool, by: &Actor) -> impl Future<Output = Result<bool, TargetError>> + Send;
 
     /// Takes an app event. The same body changes nothing a second time, whichever processes it reaches.
     fn apply(&self, event: &AppEvent<T>) -> impl Future<Output = Result<Applied, CredentialError>> + Send;

@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use super::CredentialError;
 use crate::{
-    domain::{Line, Listing, MerchantId, Outcome, Record, RotationWindow, Scope, Summary, Unreadable},
+    domain::{Listing, MerchantId, OrderItem, Outcome, Record, RotationWindow, Scope, Summary, Unreadable},
     reconcile::walk::RowKey,
 };
 
@@ -109,7 +109,7 @@ pub trait Source<R: Record>: Send + Sync {
     ) -> impl Future<Output = Result<Option<Result<R, Unreadable>>, SourceError>> + Send;
 
     /// Whether records of this kind have items that must be read.
-    fn has_lines(&self) -> bool;
+    fn has_items(&self) -> bool;
 
     /// Reads the items of one record; otherwise as [`Source::record`].
     fn lines(
@@ -117,11 +117,11 @@ pub trait Source<R: Record>: Send + Sync {
         whose: MerchantContext<'_>,
         which: (i64, bool),
         requests: &RequestCount,
-    ) -> impl Future<Output = Result<LinesRead, SourceError>> + Send;
+    ) -> impl Future<Output = Result<ItemsRead, SourceError>> + Send;
 }
 
 /// The items of one record, as in [`Source::record`].
-pub type LinesRead = Option<Result<Vec<Line>, Unreadable>>;
+pub type ItemsRead = Option<Result<Vec<OrderItem>, Unreadable>>;
 
 /// How many requests a run has sent.
 #[derive(Debug, Clone, Default)]

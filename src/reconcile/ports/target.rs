@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{Cursor, Lease, Seen};
 use crate::domain::{
-    Fingerprint, LastDetailCheck, Line, MerchantId, Outcome, Record, ResourceRun, RotationWindow, RunId, StoredRecord,
-    Summary, Totals, Unreadable, Verdict,
+    Fingerprint, LastDetailCheck, MerchantId, OrderItem, Outcome, Record, ResourceRun, RotationWindow, RunId,
+    StoredRecord, Summary, Totals, Unreadable, Verdict,
 };
 
 /// Any error of an adapter, kept as the cause.
@@ -25,7 +25,7 @@ pub struct PlannedWrite<R: Record> {
     /// What to do.
     pub verdict: Verdict,
     /// The stored version when the record was assessed.
-    pub held: Option<StoredRecord<R>>,
+    pub stored: Option<StoredRecord<R>>,
     /// The run has counted it before: it is written if it is newer, and not counted again.
     pub repeat: bool,
 }
@@ -36,7 +36,7 @@ pub struct DetailCheckResult {
     /// What the list says about it.
     pub summary: Summary,
     /// The content hash of the stored record after this commit.
-    pub held: Fingerprint,
+    pub stored: Fingerprint,
 }
 
 /// What a page, or some single records, lead to.
@@ -49,7 +49,7 @@ pub struct Batch<R: Record> {
     /// Records that cannot be read and that a row stands for that broke its page and is counted.
     pub counted_already: Vec<Unreadable>,
     /// The items of some records by id. They replace the stored items.
-    pub lines: HashMap<i64, Vec<Line>>,
+    pub items: HashMap<i64, Vec<OrderItem>>,
     /// Summaries that were enough: their records are as they were.
     pub unchanged: u64,
     /// Summaries that were not, for later runs to compare with.
@@ -73,7 +73,7 @@ impl<R: Record> Default for Batch<R> {
             records: Vec::new(),
             unreadable: Vec::new(),
             counted_already: Vec::new(),
-            lines: HashMap::new(),
+            items: HashMap::new(),
             unchanged: 0,
             checked: Vec::new(),
             gone: Vec::new(),
@@ -88,9 +88,9 @@ impl<R: Record> Default for Batch<R> {
 impl<R: Record> Batch<R> {
     /// Whether the batch contains no difference and no new knowledge.
     pub fn is_unchanged(&self) -> bool {
-        let Self { records, unreadable, counted_already, lines, checked, gone, recovered, .. } = self;
+        let Self { records, unreadable, counted_already, items, checked, gone, recovered, .. } = self;
         let is_readable = unreadable.is_empty() && counted_already.is_empty();
-        let nothing_else = is_readable && lines.is_empty() && checked.is_empty();
+        let nothing_else = is_readable && items.is_empty() && checked.is_empty();
         nothing_else
             && gone.is_empty()
             && recovered.is_empty()
@@ -143,7 +143,7 @@ pub enum ExpectedRecords {
 /// The platform's own copy of the records of one kind.
 pub trait Target<R: Record>: Send + Sync {
     /// The stored records of `ids` (in any order, without duplicates); one query.
-    fn held(
+    fn look_up(
         &self,
         merchant: MerchantId,
         ids: &[i64],

@@ -66,7 +66,7 @@ where
 
     /// No worker would claim a foreground run, and repeated failures are not an outage of the database.
     pub(in crate::reconcile) fn is_worth_another_try(&self, claim: &Claim, progress: &RunProgress) -> bool {
-        self.on_stop == OnStop::GiveBack && (progress.commits > 0 || claim.failed_attempts + 1 < MAX_FAILED_ATTEMPTS)
+        self.on_stop == OnStop::Release && (progress.commits > 0 || claim.failed_attempts + 1 < MAX_FAILED_ATTEMPTS)
     }
 
     /// Gives the run back as soon as the database can be told; after a while its lease lapses instead.
@@ -102,7 +102,7 @@ where
     }
 
     /// Gives the run back, to be taken up after `pause`.
-    pub(in crate::reconcile) async fn give_back(&self, claim: &Claim, pause: Duration, wait: Option<&Wait>) -> Ended {
+    pub(in crate::reconcile) async fn release(&self, claim: &Claim, pause: Duration, wait: Option<&Wait>) -> Ended {
         self.save_rate_usage(claim).await;
         let released = self.store.release(&claim.lease, pause, wait).await;
         self.report_release(claim, released, pause, wait)

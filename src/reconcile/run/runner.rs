@@ -58,7 +58,7 @@ pub struct Runner<S, T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnStop {
     /// It goes back into the queue, at its cursor: for the daemon.
-    GiveBack,
+    Release,
     /// It ends as cancelled: for the foreground, where somebody stopped it.
     Cancel,
 }
@@ -128,7 +128,7 @@ where
                 // In the foreground, no worker may exist that claims it.
                 let wait = Wait { reason: WaitReason::RateLimited, message: failure.message.clone() };
                 let parts = resource_runs::rest(&progress);
-                again = (self.on_stop == OnStop::GiveBack).then_some(Again { pause, parts, wait });
+                again = (self.on_stop == OnStop::Release).then_some(Again { pause, parts, wait });
                 (RunStatus::Failed, Some(failure))
             }
             Some(Disposition::Requeue(failure, pause)) if self.is_worth_another_try(&claim, &progress) => {
@@ -147,8 +147,8 @@ where
                 tracing::info!("time slice used up; run requeued");
                 return Ended::Elsewhere(claim.lease.merchant);
             }
-            Some(Disposition::Backoff(wait, pause)) => return self.give_back(&claim, pause, Some(&wait)).await,
-            Some(Disposition::Release) => return self.give_back(&claim, Duration::ZERO, None).await,
+            Some(Disposition::Backoff(wait, pause)) => return self.release(&claim, pause, Some(&wait)).await,
+            Some(Disposition::Release) => return self.release(&claim, Duration::ZERO, None).await,
         };
         resource_runs::close(&mut progress, status);
         let ending = RunOutcome {
@@ -176,7 +176,7 @@ where
             return Some(self.disposition(&error));
         }
         // The foreground works at what somebody waits for.
-        progress.time_slice = (self.on_stop == OnStop::GiveBack).then(|| TimeSlice::begin(self.slice));
+        progress.time_slice = (self.on_stop == OnStop::Release).then(|| TimeSlice::begin(self.slice));
         while let Some(window) = progress.parts.get(progress.at).map(|part| part.window) {
             let ended = match window {
                 Some(window) => self.attempt_part(claim, window, progress, stop).await,
@@ -229,7 +229,7 @@ where
                 self.metrics.tokens_unavailable.inc();
                 tracing::error!(error = %error, "token store unavailable");
                 match self.on_stop {
-                    OnStop::GiveBack => dispose(error),
+                    OnStop::Release => dispose(error),
                     // No worker would claim it.
                     OnStop::Cancel => Disposition::Fail(failure(FailureKind::TokenStoreUnavailable, error)),
                 }

@@ -16,7 +16,7 @@ use crate::{
         RotationWindow, Scope, Summary, Unreadable, Wait,
     },
     reconcile::ports::{
-        LinesRead, Listed, MerchantContext, Page, PageRequest, RateLimitState, RequestCount, Row, RowKey, Source,
+        ItemsRead, Listed, MerchantContext, Page, PageRequest, RateLimitState, RequestCount, Row, RowKey, Source,
         SourceError,
     },
 };
@@ -209,11 +209,11 @@ where
         Ok(state.records().into_iter().map(|(record, _)| record).find(|record: &R| record.id() == id).map(Ok))
     }
 
-    fn has_lines(&self) -> bool {
+    fn has_items(&self) -> bool {
         false
     }
 
-    async fn lines(&self, _: MerchantContext<'_>, _: (i64, bool), _: &RequestCount) -> Result<LinesRead, SourceError> {
+    async fn lines(&self, _: MerchantContext<'_>, _: (i64, bool), _: &RequestCount) -> Result<ItemsRead, SourceError> {
         Ok(Some(Ok(Vec::new())))
     }
 }

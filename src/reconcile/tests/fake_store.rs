@@ -89,7 +89,7 @@ fn stored(order: &Order) -> StoredRecord<Order> {
         digest: None,
         deleted: false,
         columns: order.columns.clone(),
-        lines_of: None,
+        items_of: None,
     }
 }
 
@@ -116,7 +116,7 @@ pub fn away() -> TargetError {
 }
 
 impl Target<Order> for FakeStore {
-    async fn held(&self, _: MerchantId, ids: &[i64]) -> Result<HashMap<i64, StoredRecord<Order>>, TargetError> {
+    async fn look_up(&self, _: MerchantId, ids: &[i64]) -> Result<HashMap<i64, StoredRecord<Order>>, TargetError> {
         let mut state = self.0.lock();
         state.lookups += 1;
         Ok(ids.iter().filter_map(|id| Some((*id, state.orders.get(id)?.clone()))).collect())
@@ -179,7 +179,7 @@ impl Target<Order> for FakeStore {
 macro_rules! nothing_of {
     ($($record:ty),+) => {
         $(impl Target<$record> for FakeStore {
-            async fn held(&self, _: MerchantId, _: &[i64]) -> Result<HashMap<i64, StoredRecord<$record>>, TargetError> {
+            async fn look_up(&self, _: MerchantId, _: &[i64]) -> Result<HashMap<i64, StoredRecord<$record>>, TargetError> {
                 Ok(HashMap::new())
             }
 

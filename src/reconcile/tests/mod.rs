@@ -27,6 +27,6 @@ fn runner(salla: &FakeSalla, store: &FakeStore, resources: &[Resource]) -> Runne
         leases: Leases::default(),
         longest_pause: Duration::from_secs(3600),
         slice: Duration::from_secs(60),
-        on_stop: OnStop::GiveBack,
+        on_stop: OnStop::Release,
     }
 }

@@ -129,7 +129,7 @@ async fn a_panic_fails_the_part_and_not_the_process() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stopped_daemon_releases_its_run_and_a_stopped_command_cancels_it() {
-    for on_stop in [OnStop::GiveBack, OnStop::Cancel] {
+    for on_stop in [OnStop::Release, OnStop::Cancel] {
         let (salla, store) = (FakeSalla::with((1..=50).map(|id| order(id, id))), FakeStore::default());
         salla.0.lock().latency = Duration::from_secs(10);
         let mut runner = runner(&salla, &store, &BOTH);
@@ -140,7 +140,7 @@ async fn a_stopped_daemon_releases_its_run_and_a_stopped_command_cancels_it() {
             stop.cancel();
         });
         match (on_stop, store.left()) {
-            (OnStop::GiveBack, Left::Released(Duration::ZERO, None)) => {}
+            (OnStop::Release, Left::Released(Duration::ZERO, None)) => {}
             (OnStop::Cancel, Left::Finished(outcome)) => assert_eq!(outcome.status, RunStatus::Cancelled),
             other => panic!("{other:?}"),
         }

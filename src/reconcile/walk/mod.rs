@@ -16,11 +16,11 @@
 mod count;
 mod error;
 mod failed_rows;
-mod order;
 mod page;
 mod pass;
 mod phase;
 mod sizes;
+mod sort_order;
 mod transitions;
 
 use std::{collections::HashMap, time::Duration};
@@ -31,10 +31,10 @@ use serde::{Deserialize, Serialize};
 use count::{Count, Met};
 pub use error::WalkError;
 use error::{Distance, check};
-use order::{SortOrderDetector, changed_since};
 pub use page::{Answer, RowKey};
 use pass::{CompletedScan, ScanInProgress};
 use phase::{News, Phase, Round};
+use sort_order::{SortOrderDetector, changed_since};
 use transitions::is_last;
 
 /// How often at most the end where changes arrive is read again.

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Answer, EDGE_ROUNDS, ListWalk, News, Phase, READINGS, READINGS_WITH_TIES, Round, STALE_READINGS, WalkError,
-    order::{Direction, changed_since},
     pass::{CompletedScan, ScanInProgress, agree},
+    sort_order::{Direction, changed_since},
 };
 
 impl ListWalk {

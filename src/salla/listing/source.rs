@@ -9,9 +9,9 @@ use chrono::{DateTime, Utc};
 
 use super::{page_query::page_query, row_window::too_long};
 use crate::{
-    domain::{Line, Listing, RotationWindow, STAMP_TOLERANCE, Scope, Unreadable},
+    domain::{Listing, OrderItem, RotationWindow, STAMP_TOLERANCE, Scope, Unreadable},
     reconcile::ports::{
-        CredentialStore, LinesRead, Listed, MerchantContext, Page, PageRequest, RequestCount, Row, RowKey, Source,
+        CredentialStore, ItemsRead, Listed, MerchantContext, Page, PageRequest, RequestCount, Row, RowKey, Source,
         SourceError,
     },
     salla::{
@@ -111,8 +111,8 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
         }))
     }
 
-    fn has_lines(&self) -> bool {
-        self.reading.order_items && R::LINES.is_some()
+    fn has_items(&self) -> bool {
+        self.reading.order_items && R::ITEMS.is_some()
     }
 
     async fn lines(
@@ -120,11 +120,11 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
         whose: MerchantContext<'_>,
         (id, suspect): (i64, bool),
         requests: &RequestCount,
-    ) -> Result<LinesRead, SourceError> {
-        let Some((path, parameter, line)) = R::LINES else {
+    ) -> Result<ItemsRead, SourceError> {
+        let Some((path, parameter, line)) = R::ITEMS else {
             return Ok(Some(Ok(Vec::new())));
         };
-        let (mut lines, mut number): (Vec<Line>, u32) = (Vec::new(), 1);
+        let (mut items, mut number): (Vec<OrderItem>, u32) = (Vec::new(), 1);
         let mut known = HashSet::new();
         loop {
             let query =
@@ -140,7 +140,7 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
                     return Ok(Some(Err(unreadable(id, "items", row::NO_TEXT))));
                 }
                 match line(&row.text) {
-                    Ok(line) if known.insert(line.id) => lines.push(line),
+                    Ok(line) if known.insert(line.id) => items.push(line),
                     Ok(_) => {
                         return Ok(Some(Err(unreadable(id, "items", "are listed twice: the pages are not reliable"))));
                     }
@@ -150,7 +150,7 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
             // A list without pages does not say how many there are.
             let pages = answer.envelope.pagination().total_pages.unwrap_or(1);
             if number >= pages {
-                return Ok(Some(Ok(lines)));
+                return Ok(Some(Ok(items)));
             }
             if pages > MOST_PAGES_OF_LINES {
                 return Ok(Some(Err(unreadable(id, "items", "are more than a page can hold"))));

@@ -7,7 +7,7 @@ use super::{
     privacy::{Personal, Privacy},
     transform::Trouble,
 };
-use crate::domain::{Line, Record, Unreadable};
+use crate::domain::{OrderItem, Record, Unreadable};
 
 /// A kind of record that Salla has a list of.
 pub trait ApiResource: Record + Sized {
@@ -26,9 +26,9 @@ pub trait ApiResource: Record + Sized {
     /// Where it has personal data; `None`: nowhere.
     const PERSONAL_FIELDS: Option<Personal> = None;
 
-    /// The lines of one, which are at an address of their own, if it has any: the path, the parameter that names the record,
+    /// The items of one, which are at an address of their own, if it has any: the path, the parameter that names the record,
     /// and how a line is read.
-    const LINES: Option<Lines> = None;
+    const ITEMS: Option<Items> = None;
 
     /// The address of a single record; `None`: it has no address, and is searched in the list.
     const SINGLE: Option<&'static [(&'static str, &'static str)]>;
@@ -47,7 +47,7 @@ pub trait ApiResource: Record + Sized {
 }
 
 /// The address of order items, its parameter, and the reader of an item.
-pub type Lines = (&'static str, &'static str, fn(&str) -> Result<Line, Trouble>);
+pub type Items = (&'static str, &'static str, fn(&str) -> Result<OrderItem, Trouble>);
 
 /// What a list can be asked for, by the names of the parameters. How a merchant is listed, and what that guarantees, follows
 /// from it.

@@ -7,7 +7,7 @@ use super::{
     money::{exact, money},
     transform::{Trouble, text, whole_number},
 };
-use crate::{domain::Line, json_object::object, salla::wire::envelope::stated};
+use crate::{domain::OrderItem, json_object::object, salla::wire::envelope::stated};
 
 /// Where they are, and by which parameter an order's are asked for.
 pub const PATH: &str = "v2/orders/items";
@@ -50,8 +50,8 @@ struct Product<'a> {
 ///
 /// # Errors
 /// When its id is missing, or a field that is there cannot be read.
-pub fn line(row: &str) -> Result<Line, Trouble> {
-    let row: Row<'_> = object(row).map_err(|_| ("items", "holds what is no line"))?;
+pub fn item(row: &str) -> Result<OrderItem, Trouble> {
+    let row: Row<'_> = object(row).map_err(|_| ("items", "contains an invalid item"))?;
     let amounts: Amounts<'_> = inner(row.amounts, "items.amounts")?;
     let product: Product<'_> = inner(row.product, "items.product")?;
     let amount = |raw: Option<&RawValue>, path, currency_path| {
@@ -63,7 +63,7 @@ pub fn line(row: &str) -> Result<Line, Trouble> {
         "items.amounts.price_without_tax.currency",
     )?;
     let (total_amount, of_total) = amount(amounts.total, "items.amounts.total", "items.amounts.total.currency")?;
-    Ok(Line {
+    Ok(OrderItem {
         id: whole_number(row.id, "items.id")?.ok_or(("items.id", "is missing"))?,
         product_id: whole_number(product.id, "items.product.id")?,
         sku: text(row.sku, "items.sku")?,
@@ -90,17 +90,17 @@ mod tests {
         "product":{"id":77,"name":"قميص"},
         "amounts":{"price_without_tax":{"amount":150.10,"currency":"SAR"},"total":{"amount":"345.23","currency":"SAR"}}}"#;
 
-    fn of(json: &str) -> Result<Line, Trouble> {
-        line(json)
+    fn of(json: &str) -> Result<OrderItem, Trouble> {
+        item(json)
     }
 
     #[test]
     fn a_line() {
-        let line = of(ROW).unwrap();
-        assert_eq!((line.id, line.product_id, line.sku.as_deref()), (365_435_777, Some(77), Some("shirt-l")));
-        assert_eq!(line.quantity.unwrap().to_string(), "2");
-        assert_eq!(line.price_amount.unwrap().to_string(), "150.10");
-        assert_eq!(line.total_amount.unwrap().to_string(), "345.23");
+        let item = of(ROW).unwrap();
+        assert_eq!((item.id, item.product_id, item.sku.as_deref()), (365_435_777, Some(77), Some("shirt-l")));
+        assert_eq!(item.quantity.unwrap().to_string(), "2");
+        assert_eq!(item.price_amount.unwrap().to_string(), "150.10");
+        assert_eq!(item.total_amount.unwrap().to_string(), "345.23");
         let orphan = of(&ROW.replace(r#"{"id":77,"name":"قميص"}"#, "null")).unwrap();
         assert_eq!((orphan.product_id, orphan.sku.as_deref()), (None, Some("shirt-l")), "its product was deleted");
         let bare = of(r#"{"id":1,"amounts":[]}"#).unwrap();
@@ -126,7 +126,7 @@ mod tests {
         }
         let blank =
             of(r#"{"id":1,"quantity":"","amounts":{"total":"","price_without_tax":{"amount":" "}},"product":""}"#);
-        assert_eq!(blank.map(|line| (line.quantity, line.total_amount, line.product_id)).unwrap(), (None, None, None));
+        assert_eq!(blank.map(|item| (item.quantity, item.total_amount, item.product_id)).unwrap(), (None, None, None));
         assert_eq!(of("[]").unwrap_err().0, "items");
         assert_eq!(of("[365435777,null,null,null,null,null,null]").unwrap_err().0, "items");
     }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    api_resource::{ApiResource, Capabilities, Lines},
+    api_resource::{ApiResource, Capabilities, Items},
     money::money,
     order_items,
     privacy::{Personal, Tells},
@@ -144,7 +144,7 @@ impl ApiResource for Order {
         ],
     });
 
-    const LINES: Option<Lines> = Some((order_items::PATH, order_items::OF_ORDER, order_items::line));
+    const ITEMS: Option<Items> = Some((order_items::PATH, order_items::OF_ORDER, order_items::item));
 
     // The full form is deprecated, and what a merchant answers without `format` is changing to the light one.
     const SINGLE: Option<&'static [(&'static str, &'static str)]> = Some(&[("format", "light")]);

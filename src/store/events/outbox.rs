@@ -71,7 +71,7 @@ impl Outbox for Store {
     }
 
     async fn slot_trouble(&self) -> Result<Option<&'static str>, TargetError> {
-        let Some(slot) = self.hand_over.slot() else {
+        let Some(slot) = self.event_delivery.slot() else {
             return Ok(None);
         };
         let sql = "SELECT confirmed_flush_lsn IS NOT NULL AND database = current_database() AS usable, \
@@ -96,7 +96,7 @@ impl Store {
     /// Sends an event for each succeeded run; with a replication slot, once its consumer has confirmed the changes.
     #[must_use]
     pub fn handing_over(mut self, slot: Option<&str>) -> Self {
-        self.hand_over = slot.map_or(EventDelivery::AtOnce, |slot| EventDelivery::Confirmed(slot.to_owned()));
+        self.event_delivery = slot.map_or(EventDelivery::AtOnce, |slot| EventDelivery::Confirmed(slot.to_owned()));
         self
     }
 
@@ -104,7 +104,7 @@ impl Store {
     pub(in crate::store) async fn announce(&self, db: &impl ConnectionTrait, row: &run::Model) -> Result<(), DbErr> {
         let well = [RunStatus::Succeeded, RunStatus::Partial].iter().any(|status| row.status == status.as_str());
         let well = well && !row.dry_run;
-        if matches!(self.hand_over, EventDelivery::None) || !well {
+        if matches!(self.event_delivery, EventDelivery::None) || !well {
             return Ok(());
         }
         let run: Run = read(row.clone())?;
@@ -127,7 +127,7 @@ impl Store {
         if self.db.query_one_raw(self.statement(&due, [])).await?.is_none() {
             return Ok(Vec::new());
         }
-        let slot = self.hand_over.slot();
+        let slot = self.event_delivery.slot();
         if slot.is_some() {
             self.place_turns().await?;
         }
@@ -226,7 +226,7 @@ impl Store {
 
     /// The backlog of events for the scrape; `None` without a receiver.
     pub(in crate::store) async fn backlog(&self, db: &impl ConnectionTrait) -> Result<Option<Backlog>, DbErr> {
-        if matches!(self.hand_over, EventDelivery::None) {
+        if matches!(self.event_delivery, EventDelivery::None) {
             return Ok(None);
         }
         let sql =
@@ -238,7 +238,7 @@ impl Store {
             oldest: row.try_get("", "oldest")?,
             replication_slot_lag_bytes: None,
         };
-        if let Some(slot) = self.hand_over.slot() {
+        if let Some(slot) = self.event_delivery.slot() {
             let sql = "SELECT CAST(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn) AS BIGINT) AS lag \
                        FROM pg_replication_slots WHERE slot_name = $1 AND database = current_database()";
             let row = db.query_one_raw(self.statement(sql, [slot.into()])).await?;

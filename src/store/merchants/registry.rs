@@ -76,7 +76,7 @@ impl MerchantRegistry<Sealed> for Store {
         .await
     }
 
-    async fn stand_still(&self, still: bool, by: &Actor) -> Result<bool, TargetError> {
+    async fn set_global_pause(&self, still: bool, by: &Actor) -> Result<bool, TargetError> {
         self.call(|| self.set_global_pause_once(still, by)).await
     }
 

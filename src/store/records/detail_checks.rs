@@ -34,10 +34,10 @@ impl Store {
                 for row in self.db.query_all_raw(self.statement(&sql, values)).await? {
                     let text = |column| row.try_get::<String>("", column);
                     // One that another version made says nothing.
-                    if let (Ok(summary), Ok(held)) = (text("list_fingerprint")?.parse(), text("stored_fingerprint")?.parse()) {
+                    if let (Ok(summary), Ok(stored)) = (text("list_fingerprint")?.parse(), text("stored_fingerprint")?.parse()) {
                         let check = LastDetailCheck {
                             summary,
-                            held,
+                            stored,
                             checked_at: instant(&row, "details_read_at").unwrap_or(DateTime::UNIX_EPOCH),
                         };
                         checks.insert(row.try_get("", "salla_order_id")?, check);
@@ -66,7 +66,7 @@ impl Store {
                 rows.join(", ")
             );
             let of_one = |one: &&DetailCheckResult| -> [Value; 3] {
-                [one.summary.id.into(), one.summary.fingerprint.to_string().into(), one.held.to_string().into()]
+                [one.summary.id.into(), one.summary.fingerprint.to_string().into(), one.stored.to_string().into()]
             };
             let values = std::iter::once(merchant.0.into()).chain(checked.iter().flat_map(of_one));
             txn.execute_raw(self.statement(&sql, values)).await?;
@@ -123,15 +123,15 @@ impl Store {
             std::iter::once(merchant.0.into()).chain(bounds.into_iter().map(Value::from)).collect();
         self.call(|| async {
             let mut rows = self.db.stream_raw(self.statement(&sql, values.clone())).await?;
-            let (mut held, mut unseen) = (0, Vec::new());
+            let (mut stored, mut unseen) = (0, Vec::new());
             while let Some(row) = rows.try_next().await? {
-                held += 1;
+                stored += 1;
                 let id = row.try_get("", R::id_column())?;
                 if !seen(id) {
                     unseen.push((id, instant(&row, "version")));
                 }
             }
-            Ok((held, unseen))
+            Ok((stored, unseen))
         })
         .await
     }

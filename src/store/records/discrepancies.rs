@@ -27,7 +27,7 @@ pub fn found<R: Record>(
     });
     let of_unreadable =
         batch.unreadable.iter().filter_map(|bad| Some(of_unreadable::<R>(lease, bad, kind(bad.outcome)?)));
-    let of_gone = gone.iter().map(|(id, held)| of_gone::<R>(lease, *id, *held));
+    let of_gone = gone.iter().map(|(id, stored)| of_gone::<R>(lease, *id, *stored));
     of_records.chain(of_unreadable).chain(of_gone).collect()
 }
 
@@ -73,7 +73,7 @@ fn of_record<R: Record>(
             resource: R::RESOURCE,
             salla_id: Some(record.record.id()),
             kind,
-            local_updated_at: record.held.as_ref().and_then(|held| held.updated_at),
+            local_updated_at: record.stored.as_ref().and_then(|stored| stored.updated_at),
             remote_updated_at: record.record.updated_at(),
             fields,
             reason,

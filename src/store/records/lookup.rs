@@ -23,13 +23,13 @@ pub async fn look_up<R: Stored>(
     merchant: MerchantId,
     ids: &[i64],
 ) -> Result<HashMap<i64, StoredRecord<R>>, DbErr> {
-    let mut held = HashMap::with_capacity(ids.len());
+    let mut stored = HashMap::with_capacity(ids.len());
     for ids in ids.chunks(ROWS_A_STATEMENT) {
         for row in db.query_all(&select_held::<R>(dialect, merchant, ids)).await? {
-            held.insert(row.try_get("", R::id_column())?, read(&row)?);
+            stored.insert(row.try_get("", R::id_column())?, read(&row)?);
         }
     }
-    Ok(held)
+    Ok(stored)
 }
 
 /// PostgreSQL is asked for one record after the other, in one statement: about a table that it has not looked at yet, as
@@ -42,9 +42,9 @@ fn select_held<R: Stored>(dialect: Dialect, merchant: MerchantId, ids: &[i64]) -
             let wanted = Expr::col(R::id_column()).eq(Expr::col("wanted"));
             let one = select_those::<R>(dialect, merchant, wanted).offset(0).to_owned();
             Query::select()
-                .column(("held", Asterisk))
+                .column(("stored", Asterisk))
                 .from_function(Func::cust("unnest").arg(ids.to_vec()), "wanted")
-                .join_lateral(JoinType::InnerJoin, one, "held", Condition::all())
+                .join_lateral(JoinType::InnerJoin, one, "stored", Condition::all())
                 .to_owned()
         }
     }
@@ -66,8 +66,8 @@ fn select_those<R: Stored>(dialect: Dialect, merchant: MerchantId, which: Expr) 
         .from(R::table())
         .and_where(Expr::col("merchant_id").eq(merchant.0))
         .and_where(which);
-    if let Some(lines_of) = R::LINES_OF {
-        select.expr_as(Expr::cust(dialect.finite(lines_of.as_str())), "lines_of");
+    if let Some(items_of) = R::ITEMS_VERSION {
+        select.expr_as(Expr::cust(dialect.finite(items_of.as_str())), "items_of");
     }
     for (expression, name) in R::selected(dialect) {
         select.expr_as(expression, name);
@@ -85,6 +85,6 @@ fn read<R: Stored>(row: &QueryResult) -> Result<StoredRecord<R>, DbErr> {
         fingerprint: stored.and_then(|text| text.parse().ok()).or_else(|| Fingerprint::of_json(&payload?).ok()),
         deleted: row.try_get("", "deleted")?,
         columns: R::columns_of(row),
-        lines_of: if R::LINES_OF.is_some() { instant(row, "lines_of") } else { None },
+        items_of: if R::ITEMS_VERSION.is_some() { instant(row, "items_of") } else { None },
     })
 }

@@ -10,7 +10,7 @@ use sea_orm::{
 
 use super::{discrepancies::Written, stored::Stored};
 use crate::{
-    domain::{Line, MerchantId, Outcome},
+    domain::{MerchantId, OrderItem, Outcome},
     reconcile::ports::PageCommit,
     store::{
         Store,
@@ -31,7 +31,7 @@ const ROWS_A_STATEMENT: usize = 500;
 impl Store {
     /// Replaces the stored items of each order whose stored version is the one that was read: another writer may have
     /// been faster. An order whose items the database refuses counts as failed.
-    pub(in crate::store) async fn write_lines<R: Stored>(
+    pub(in crate::store) async fn write_items<R: Stored>(
         &self,
         txn: &DatabaseTransaction,
         merchant: MerchantId,
@@ -39,10 +39,10 @@ impl Store {
         (one_by_one, written): (bool, &mut HashMap<i64, Written>),
     ) -> Result<(), DbErr> {
         let batch = page.batch;
-        if batch.lines.is_empty() || page.dry_run {
+        if batch.items.is_empty() || page.dry_run {
             return Ok(());
         }
-        let mut ids: Vec<i64> = batch.lines.keys().copied().collect();
+        let mut ids: Vec<i64> = batch.items.keys().copied().collect();
         ids.sort_unstable();
         let read = batch.records.iter().map(|one| (one.record.id(), one.record.updated_at()));
         let read: HashMap<i64, Option<DateTime<Utc>>> = read.collect();
@@ -66,12 +66,12 @@ impl Store {
                 }
             }
             if !one_by_one {
-                self.replace_lines::<R>(txn, (merchant, &standing), &batch.lines).await?;
+                self.replace_items::<R>(txn, (merchant, &standing), &batch.items).await?;
                 continue;
             }
             for id in standing {
                 let savepoint = txn.begin().await?;
-                match self.replace_lines::<R>(&savepoint, (merchant, &[id]), &batch.lines).await {
+                match self.replace_items::<R>(&savepoint, (merchant, &[id]), &batch.items).await {
                     Ok(()) => savepoint.commit().await?,
                     Err(error) if is_refusal(&error) => {
                         savepoint.rollback().await?;
@@ -84,11 +84,11 @@ impl Store {
         Ok(())
     }
 
-    async fn replace_lines<R: Stored>(
+    async fn replace_items<R: Stored>(
         &self,
         txn: &DatabaseTransaction,
         (merchant, ids): (MerchantId, &[i64]),
-        lines: &HashMap<i64, Vec<Line>>,
+        items: &HashMap<i64, Vec<OrderItem>>,
     ) -> Result<(), DbErr> {
         if ids.is_empty() {
             return Ok(());
@@ -107,9 +107,9 @@ impl Store {
             .and_where(Expr::col(R::id_column()).is_in(ids.iter().copied()))
             .to_owned();
         txn.execute(&clear).await?;
-        let all: Vec<(i64, usize, &Line)> = ids
+        let all: Vec<(i64, usize, &OrderItem)> = ids
             .iter()
-            .flat_map(|id| lines.get(id).into_iter().flatten().enumerate().map(|(at, line)| (*id, at, line)))
+            .flat_map(|id| items.get(id).into_iter().flatten().enumerate().map(|(at, item)| (*id, at, item)))
             .collect();
         for some in all.chunks(ROWS_A_STATEMENT) {
             let mut insert = Query::insert();
@@ -126,22 +126,22 @@ impl Store {
                 "price_amount",
                 "total_amount",
             ]);
-            for (id, position, line) in some {
-                let line = (*line).clone();
+            for (id, position, item) in some {
+                let item = (*item).clone();
                 let position = i64::try_from(*position).unwrap_or(i64::MAX);
                 insert
                     .values([
                         Expr::val(merchant.0),
                         Expr::val(*id),
                         Expr::val(position),
-                        Expr::val(line.id),
-                        Expr::val(line.product_id),
-                        Expr::val(line.sku),
-                        Expr::val(line.name),
-                        Expr::val(self.dialect.exact(line.quantity)),
-                        Expr::val(line.currency),
-                        Expr::val(self.dialect.exact(line.price_amount)),
-                        Expr::val(self.dialect.exact(line.total_amount)),
+                        Expr::val(item.id),
+                        Expr::val(item.product_id),
+                        Expr::val(item.sku),
+                        Expr::val(item.name),
+                        Expr::val(self.dialect.exact(item.quantity)),
+                        Expr::val(item.currency),
+                        Expr::val(self.dialect.exact(item.price_amount)),
+                        Expr::val(self.dialect.exact(item.total_amount)),
                     ])
                     .map_err(|error| DbErr::Custom(error.to_string()))?;
             }

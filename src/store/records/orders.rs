@@ -25,7 +25,7 @@ impl Stored for Order {
 
     const CREATED_AT: Option<Column> = Some(Column::SallaCreatedAt);
 
-    const LINES_OF: Option<Column> = Some(Column::ItemsVersion);
+    const ITEMS_VERSION: Option<Column> = Some(Column::ItemsVersion);
 
     const COLUMNS: &'static [Column] =
         &[Column::ReferenceId, Column::Status, Column::Currency, Column::TotalAmount, Column::SallaCreatedAt];

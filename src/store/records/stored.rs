@@ -17,7 +17,7 @@ pub trait Stored: Record {
     const CREATED_AT: Option<<Self::Entity as EntityTrait>::Column>;
 
     /// The column with the version of the items, if the kind has items.
-    const LINES_OF: Option<<Self::Entity as EntityTrait>::Column> = None;
+    const ITEMS_VERSION: Option<<Self::Entity as EntityTrait>::Column> = None;
 
     /// The columns of its own, in the order of [`Stored::values`].
     const COLUMNS: &'static [<Self::Entity as EntityTrait>::Column];

@@ -31,7 +31,7 @@ use crate::{
 };
 
 impl<R: Stored> Target<R> for Store {
-    async fn held(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, StoredRecord<R>>, TargetError> {
+    async fn look_up(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, StoredRecord<R>>, TargetError> {
         self.call(|| lookup::look_up(&self.db, self.dialect, merchant, ids)).await
     }
 
@@ -95,9 +95,9 @@ impl Store {
             written => written?,
         };
         self.note_swallowed(&txn, lease.merchant, page, &mut written).await?;
-        match self.write_lines(&txn, lease.merchant, page, (one_by_one, &mut written)).await {
+        match self.write_items(&txn, lease.merchant, page, (one_by_one, &mut written)).await {
             Err(error) if !one_by_one && is_refusal(&error) => return Ok(Attempt::Refused),
-            lines => lines?,
+            items => items?,
         }
         let mut parts = page.parts.to_vec();
         let totals = &mut parts[page.at].totals;
@@ -195,8 +195,8 @@ impl Store {
         if ids.is_empty() {
             return Ok(());
         }
-        let held = lookup::look_up::<R>(txn, self.dialect, merchant, &ids).await?;
-        for id in ids.into_iter().filter(|id| !held.contains_key(id)) {
+        let stored = lookup::look_up::<R>(txn, self.dialect, merchant, &ids).await?;
+        for id in ids.into_iter().filter(|id| !stored.contains_key(id)) {
             written.insert(id, (Outcome::Failed, Some(SWALLOWED.to_owned())));
         }
         Ok(())

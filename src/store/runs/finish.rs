@@ -70,7 +70,7 @@ impl Store {
     /// all of them at once. For a merchant with a few records the end is most of the work.
     fn can_end_in_one_statement(&self, ending: &RunOutcome) -> bool {
         self.dialect == Dialect::Postgres
-            && matches!(self.hand_over, EventDelivery::None)
+            && matches!(self.event_delivery, EventDelivery::None)
             && ending.again.is_none()
             && ending.parts.iter().all(|part| part.slice.is_none())
     }

@@ -45,7 +45,7 @@ impl Store {
                 let values: [Value; 2] = [lease.run_id.into(), lease.epoch.into()];
                 let [reason, message] = words(wait);
                 let with_wait = values.clone().into_iter().chain([reason, message]);
-                failpoint!("give_back_before_commit", lease.merchant.0);
+                failpoint!("release_before_commit", lease.merchant.0);
                 // Fetch all rows: SQLite commits after the last one, and `query_one` does not wait for an error of the commit.
                 let released = match self.db.query_all_raw(self.statement(back, with_wait)).await {
                     // There can be one run by hand in the queue.
@@ -61,7 +61,7 @@ impl Store {
                         }
                     }
                 };
-                failpoint!("give_back_after_commit", lease.merchant.0);
+                failpoint!("release_after_commit", lease.merchant.0);
                 self.frontier.forget();
                 Ok(released)
             })

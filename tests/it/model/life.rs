@@ -336,7 +336,7 @@ impl<K: Kind> Life<K> {
                 let status = self.database.text("SELECT status FROM runs ORDER BY id DESC LIMIT 1").await;
                 return ["succeeded", "partial"].contains(&status.as_str());
             };
-            let runner = services.runner(&self.config, ProgressSender::default(), OnStop::GiveBack);
+            let runner = services.runner(&self.config, ProgressSender::default(), OnStop::Release);
             let stop = CancellationToken::new();
             let run = runner.execute(claim, &stop);
             let last_request = self.simulator.world().seen.len() + self.rng.random_range(1..12usize);

@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 /// An item of an order. Salla omits most fields at times, so all but the id are optional. Notes of the customer are not
 /// stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub struct OrderItem {
     /// Salla's id of the item.
     pub id: i64,
     /// Salla's id of the product; absent when the merchant has deleted it.
