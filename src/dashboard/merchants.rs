@@ -19,7 +19,7 @@ use crate::{
 
 const A_PAGE: usize = 50;
 
-/// PageQuery.
+/// Selects a page of merchants.
 #[derive(Debug, Default, Deserialize)]
 pub struct PageQuery {
     /// The merchant id.

@@ -20,7 +20,7 @@ use crate::{
 const A_PAGE: usize = 100;
 const REFRESH: u32 = 5;
 
-/// PageQuery of what was wrong.
+/// Selects a page of discrepancies.
 #[derive(Debug, Default, Deserialize)]
 pub struct PageQuery {
     #[serde(default)]

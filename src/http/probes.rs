@@ -88,7 +88,7 @@ pub async fn metrics<L: RunStore>(State(api): State<Arc<Api<L>>>) -> Response {
         .inspect_err(|error| {
             let cause = error.to_string();
             let log = move |requests| {
-                tracing::warn!(error = cause, requests, "metrics of the database are missing in this scrape")
+                tracing::warn!(error = cause, requests, "metrics of the database are missing in this scrape");
             };
             api.not_scraped.count(log);
         })
