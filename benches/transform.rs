@@ -61,7 +61,7 @@ fn stored(order: &Order, updated_at: Option<DateTime<Utc>>) -> StoredRecord<Orde
         digest: Some(Digest::of(order.fingerprint(), order.payload())),
         deleted: false,
         columns: order.columns.clone(),
-        items_of: None,
+        items_version: None,
     }
 }
 

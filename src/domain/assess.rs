@@ -25,7 +25,7 @@ pub struct StoredRecord<R: Record> {
     /// The columns beside the payload.
     pub columns: R::Columns,
     /// The version of its items, for a kind with items.
-    pub items_of: Option<DateTime<Utc>>,
+    pub items_version: Option<DateTime<Utc>>,
 }
 
 impl<R: Record> StoredRecord<R> {
@@ -159,7 +159,7 @@ mod tests {
             digest: None,
             deleted: false,
             columns: order.columns.clone(),
-            items_of: None,
+            items_version: None,
         }
     }
 

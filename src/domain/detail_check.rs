@@ -79,7 +79,7 @@ mod tests {
 
     fn stored(status: &str) -> StoredRecord<Order> {
         StoredRecord {
-            items_of: None,
+            items_version: None,
             updated_at: Some(DateTime::UNIX_EPOCH),
             fingerprint: Some(print("payload")),
             digest: None,

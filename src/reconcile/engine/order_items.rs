@@ -44,5 +44,5 @@ fn needs_items<R: Record>(one: &PlannedWrite<R>) -> bool {
         return true;
     };
     let is_newer_locally = one.verdict == Verdict::Unchanged && stored.updated_at > one.record.updated_at();
-    !is_newer_locally && stored.items_of != one.record.updated_at()
+    !is_newer_locally && stored.items_version != one.record.updated_at()
 }

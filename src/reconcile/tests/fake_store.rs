@@ -89,7 +89,7 @@ fn stored(order: &Order) -> StoredRecord<Order> {
         digest: None,
         deleted: false,
         columns: order.columns.clone(),
-        items_of: None,
+        items_version: None,
     }
 }
 

@@ -66,8 +66,8 @@ fn select_those<R: Stored>(dialect: Dialect, merchant: MerchantId, which: Expr) 
         .from(R::table())
         .and_where(Expr::col("merchant_id").eq(merchant.0))
         .and_where(which);
-    if let Some(items_of) = R::ITEMS_VERSION {
-        select.expr_as(Expr::cust(dialect.finite(items_of.as_str())), "items_of");
+    if let Some(items_version) = R::ITEMS_VERSION {
+        select.expr_as(Expr::cust(dialect.finite(items_version.as_str())), "items_version");
     }
     for (expression, name) in R::selected(dialect) {
         select.expr_as(expression, name);
@@ -85,6 +85,6 @@ fn read<R: Stored>(row: &QueryResult) -> Result<StoredRecord<R>, DbErr> {
         fingerprint: stored.and_then(|text| text.parse().ok()).or_else(|| Fingerprint::of_json(&payload?).ok()),
         deleted: row.try_get("", "deleted")?,
         columns: R::columns_of(row),
-        items_of: if R::ITEMS_VERSION.is_some() { instant(row, "items_of") } else { None },
+        items_version: if R::ITEMS_VERSION.is_some() { instant(row, "items_version") } else { None },
     })
 }
