@@ -45,7 +45,7 @@ const COMMITS: [(&str, Way, &str); 13] = [
     ("page", Way::Runs, "2*off->return"),
     ("finish", Way::Runs, "return"),
     ("claim", Way::Runs, "return"),
-    ("give_back", Way::GivingBack, "return"),
+    ("release", Way::GivingBack, "return"),
     // The first only notes that the schedule began.
     ("sweep", Way::Schedule, "1*off->return"),
     ("enqueue", Way::Request, "return"),
