@@ -1,4 +1,7 @@
-#![doc = include_str!("../README.md")]
+//! A daemon that finds and repairs the orders that a platform missed because a Salla webhook was lost.
+//!
+//! `README.md` describes its use, and `docs/explanation/architecture.md` the modules and the way of one order through
+//! them.
 
 #[macro_use]
 pub mod failpoint;
