@@ -156,7 +156,7 @@ mod tests {
     fn where_one_wanted_to_go_survives() {
         assert_eq!(
             address(&"/dashboard/merchants?q=a&b=c".parse().unwrap()),
-            "/dashboard/sign-in?then=%2Fdashboard%2Fstores%3Fq%3Da%26b%3Dc"
+            "/dashboard/sign-in?then=%2Fdashboard%2Fmerchants%3Fq%3Da%26b%3Dc"
         );
         assert_eq!(address(&Uri::default()), SIGN_IN);
     }
