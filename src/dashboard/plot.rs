@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_a_night_within_the_picture() {
+    fn bars_stay_within_the_plot() {
         let sweeps: Vec<SweepSummary> = (0..30).map(|index| summary(index, [3, 0, 900][index as usize % 3])).collect();
         let picture = corrected(&sweeps, CLOCK).into_string();
         assert_eq!(picture.matches("class=\"created\"").count(), 20);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_yet_is_no_trouble() {
+    fn empty_plots_are_drawn() {
         assert!(corrected(&[], CLOCK).into_string().contains("svg"));
         assert!(took(&[summary(0, 1)], CLOCK).into_string().contains("1m 30s"));
     }

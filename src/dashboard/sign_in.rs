@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_sent_to_another_site() {
+    fn redirects_stay_on_this_site() {
         for then in
             ["//evil.example", "https://evil.example", "/\\evil.example", "", "javascript:1", "/a\r\nb", SIGN_IN]
         {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn where_one_wanted_to_go_survives() {
+    fn the_target_of_a_sign_in_is_kept() {
         assert_eq!(
             address(&"/dashboard/merchants?q=a&b=c".parse().unwrap()),
             "/dashboard/sign-in?then=%2Fdashboard%2Fmerchants%3Fq%3Da%26b%3Dc"

@@ -164,12 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_not_held_is_created() {
+    fn a_missing_record_is_created() {
         assert_eq!(judge(&order(1, "a"), None), Verdict::Create);
     }
 
     #[test]
-    fn a_newer_one_updates_and_says_what_differed() {
+    fn a_newer_record_updates_and_names_the_fields() {
         assert_eq!(
             judge(&order(2, "b"), Some(&stored(&order(1, "a")))),
             Verdict::Update { fields: vec!["status", "payload"] }
@@ -178,7 +178,7 @@ mod tests {
 
     /// The text that a row was written from, and its fingerprint, say that nothing has changed; neither does alone.
     #[test]
-    fn a_text_that_is_met_again_is_not_hashed() {
+    fn a_known_text_is_not_hashed_again() {
         // It cannot be: any reader would find it unreadable.
         let mut theirs = order(1, "a");
         theirs.payload = ("[".repeat(1000) + &"]".repeat(1000)).into();
@@ -199,13 +199,13 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_local_row_is_left_alone() {
+    fn a_newer_stored_record_stays() {
         assert_eq!(judge(&order(1, "a"), Some(&stored(&order(2, "b")))), Verdict::NewerLocally);
         assert_eq!(judge(&order(1, "a"), Some(&stored(&order(2, "a")))), Verdict::Unchanged);
     }
 
     #[test]
-    fn a_held_stamp_ahead_of_the_clock_does_not_win() {
+    fn a_stored_stamp_ahead_of_the_clock_does_not_win() {
         let ours = stored(&order(5_000, "b"));
         let at = |latest| assess(&order(1, "a"), Some(&ours), Utc.timestamp_opt(latest, 0).single()).unwrap();
         assert_eq!(at(4_999), Verdict::Update { fields: vec!["status", "payload"] });
@@ -247,7 +247,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn after_it_was_applied_nothing_is_left_to_do(remote_at in 0i64..4, local_at in proptest::option::of(0i64..4), remote in "[ab]", local in "[ab]") {
+        fn a_redaction_can_be_repeated(remote_at in 0i64..4, local_at in proptest::option::of(0i64..4), remote in "[ab]", local in "[ab]") {
             let theirs = order(remote_at, &remote);
             let mut ours = local_at.map(|at| stored(&order(at, &local)));
             if !judge(&theirs, ours.as_ref()).leaves_it() {

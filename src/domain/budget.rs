@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_spent_comes_back_after_ten_minutes() {
+    fn the_budget_recovers_after_ten_minutes() {
         let mut budget = Budget::default();
         assert_eq!((budget.take(2, at(0)), budget.take(2, at(5))), (Ok(()), Ok(())));
         let wait = budget.take(2, at(9)).unwrap_err();
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_blocks_for_ten_minutes_at_the_most() {
+    fn a_clock_that_is_set_back_blocks_for_at_most_ten_minutes() {
         let mut budget = Budget::default();
         assert_eq!(budget.take(1, at(1_000_000)), Ok(()));
         let wait = budget.take(1, at(0)).unwrap_err();
@@ -91,7 +91,7 @@ mod tests {
     proptest! {
         /// At any time and for any callers: no ten minutes hold more than the allowance, though each may arrive up to 40 s late.
         #[test]
-        fn no_ten_minutes_hold_more(steps in proptest::collection::vec((0i64..90, 0i64..=40), 1..200), allowance in 1u32..8) {
+        fn ten_minutes_contain_at_most_the_allowance(steps in proptest::collection::vec((0i64..90, 0i64..=40), 1..200), allowance in 1u32..8) {
             let (mut budget, mut now, mut arrivals) = (Budget::default(), 0, Vec::new());
             for (step, late) in steps {
                 now += step;

@@ -299,7 +299,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_no_json_is_none(json in json(), at in any::<prop::sample::Index>()) {
+        fn invalid_json_is_refused(json in json(), at in any::<prop::sample::Index>()) {
             let broken: String = json.chars().take(at.index(json.len())).collect();
             let [canonical, tree] = both(&broken);
             prop_assert_eq!(canonical, tree);
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_fields_of_a_name_the_last_counts() {
+    fn the_last_of_repeated_fields_counts() {
         for json in [r#"{"a":1,"b":2,"a":3}"#, r#"{"a":[1,{"c":1,"c":2}],"a":[1,{"c":2,"d":1,"c":1}]}"#] {
             let [canonical, tree] = both(json);
             assert_eq!(canonical, tree, "{json}");
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_small_and_many_takes_little_memory() {
+    fn many_small_values_take_little_memory() {
         for small in ["[]", "{}", "null"] {
             let json = format!("[{}]", vec![small; 1 << 20].join(","));
             let Form { bytes, fields, sorted, .. } = Form::of(&json).unwrap();

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_it_was_needs_no_detail() {
+    fn an_unchanged_summary_needs_no_details() {
         let (ours, summary) = (stored("a"), Summary { id: 1, fingerprint: print("row") });
         let now = DetailCheckSchedule { now: DateTime::UNIX_EPOCH, all: false };
         let check = LastDetailCheck { summary: print("row"), stored: ours.state().unwrap(), checked_at: now.now };

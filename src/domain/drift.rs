@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn tallies_add_up() {
+    fn totals_add_up() {
         let period = Period { since: at(-30), until: at(0) };
         let mut drift = Drift::none(MerchantId(1), None, period);
         let late = |within_1h, longer, max| Lateness { within_1h, longer, max_seconds: max, ..Lateness::default() };

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_one_that_is_stored() {
+    fn the_stored_fingerprint_is_pinned() {
         let json =
             r#"{"none":null,"name":"\u0642ميص","id":7,"draft":false,"read":true,"b":{},"amounts":[9.50,-1.2E+3,0.0]}"#;
         assert_eq!(
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn content_counts() {
+    fn other_content_is_a_difference() {
         assert_ne!(of(r#"{"a":"1"}"#), of(r#"{"a":1}"#));
         assert_ne!(of(r#"{"a":[]}"#), of(r#"{"a":{}}"#));
         assert_ne!(of(r#"{"a":12345678901234.56}"#), of(r#"{"a":12345678901234.561}"#));

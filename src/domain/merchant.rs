@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn salla_never_lifts_a_pause() {
+    fn events_of_salla_never_end_a_pause() {
         let paused = MerchantStatus::ACTIVE.after(Transition::Pause).unwrap();
         let mut seen = vec![paused];
         let mut next = 0;
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn resuming_helps_where_it_can() {
+    fn resume_ends_the_states_that_it_can_end() {
         let after = |changes: &[Transition]| {
             changes
                 .iter()
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn new_tokens_bring_back_what_their_lack_took_away() {
+    fn new_tokens_activate_the_merchant() {
         let lost = |change| MerchantStatus::ACTIVE.after(change).unwrap().authorized().state();
         assert_eq!(lost(Transition::Retire), MerchantState::Active);
         assert_eq!(lost(Transition::RefuseTokens), MerchantState::Active);

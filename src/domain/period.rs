@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn thirty_days_up_to_now_unless_somebody_says() {
+    fn the_default_period_is_thirty_days() {
         let period = |since, until| Period::new(since, until, at(0));
         assert_eq!(period(None, None), Ok(Period { since: at(-30), until: at(0) }));
         assert_eq!(period(None, Some(at(-60))), Ok(Period { since: at(-90), until: at(-60) }));

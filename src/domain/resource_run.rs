@@ -119,7 +119,7 @@ mod tests {
     use crate::domain::FailureKind;
 
     #[test]
-    fn what_a_run_comes_to() {
+    fn the_status_of_a_run_follows_from_its_parts() {
         let part = |status| {
             let error = (status == RunStatus::Failed)
                 .then(|| Failure { kind: FailureKind::MissingScope, message: "no".to_owned() });

@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_opens_what_its_scope_says_and_nothing_else_does() {
+    fn scopes_limit_tokens() {
         let check = |method: Method, header: &str| {
             check("s3cret", [0, 0, 0, 0], &method, &[("authorization", header), ("host", "reconciler.example")])
         };
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_only_this_machine_is_answered() {
+    fn without_tokens_only_this_machine_is_answered() {
         let local = [127, 0, 0, 1];
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "127.1.2.3", "[::1]:8080", "a.localhost."] {
             assert_eq!(check("", local, &Method::GET, &[("host", host)]), None, "{host}");

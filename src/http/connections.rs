@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_request_that_has_not_arrived_makes_room() {
+    fn the_oldest_incomplete_request_is_closed() {
         let connections = Connections::default();
         let mut places: Vec<Place> =
             (0..MAX_CONNECTIONS).filter_map(|number| connections.admit(address((number % 250) as u8), 128)).collect();

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_are_a_session_s_own() {
+    fn a_form_belongs_to_its_session() {
         let (now, ours) = (Utc::now(), tokens("reader-0123456789"));
         let key_of = |cookie: &str| match of_request(&ours, &request(cookie), now) {
             Cookie::Valid(session) => session.form_key,
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_kept_to() {
+    fn plain_http_is_refused() {
         let (ours, now) = (tokens("reader-0123456789"), Utc::now());
         let came = |name: &str, value: &str| HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
         let of = |headers: &HeaderMap| begin(ours.named("reader").unwrap(), now, headers).to_str().unwrap().to_owned();

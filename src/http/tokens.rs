@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_by_number_and_never_shown() {
+    fn errors_name_the_entry_and_quote_nothing() {
         let good = "a:read:0123456789abcdef";
         for (named, entry, words) in [
             ("canary", 1, "NAME:SCOPE:TOKEN"),

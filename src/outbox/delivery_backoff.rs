@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slow_after_trouble() {
+    fn the_delay_grows_after_failures() {
         let mut pace = DeliveryBackoff::default();
         let mut sent = Vec::new();
         for _ in 0..6 {

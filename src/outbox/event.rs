@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_it_looks_like() {
+    fn a_pseudonym_has_its_form() {
         let event = OutboxEvent {
             id: 7,
             run_id: RunId::nil(),

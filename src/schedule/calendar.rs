@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn one_firing_a_local_day_over_every_change_of_the_clock() {
+    fn daylight_saving_time_skips_and_repeats_no_sweep() {
         for zone in [Tz::Africa__Cairo, Tz::Europe__London, Tz::America__New_York, Tz::Australia__Lord_Howe] {
             for pattern in ["0 0 2 * * *", "0 30 0 * * *", "0 30 1 * * *", "0 30 23 * * *"] {
                 let from = zone.with_ymd_and_hms(2026, 1, 1, 12, 0, 0).unwrap().to_utc();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_missed_firings_the_latest_is_kept() {
+    fn the_latest_of_many_missed_sweeps_is_kept() {
         let now = utc("2026-11-24T12:00:00Z");
         let slots = calendar("* * * * * *", Tz::UTC).between(now - TimeDelta::days(1), now);
         assert_eq!(slots.last(), Some(&now));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern() {
+    fn invalid_cron_expressions_are_refused() {
         for text in ["", "0 2 * * *", "99 0 2 * * *", "0 0 2 31 2 *", "at night"] {
             assert!(text.parse::<CronPattern>().is_err(), "{text}");
         }

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_and_until_when() {
+    fn limits_announce_rest_and_reset() {
         let now = DateTime::from_timestamp(1_790_000_040 + 15, 0).unwrap();
         let verdict = |kind| Meter::default().count(Limit::a_minute(2).of(kind), now);
         for (kind, reset) in LimitKind::ALL.into_iter().zip([60, 45, 60, 30]) {

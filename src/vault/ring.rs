@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn opens_what_it_sealed_under_any_key_of_the_ring() {
+    fn every_key_of_the_ring_decrypts() {
         let (old, new) = (key("old"), key("new"));
         let sealed = ring(&old).seal_one(STORE, Kind::Access, &"canary".into()).unwrap();
         assert_eq!(KeyRing::id_of(&sealed), Some("old"));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_was_moved_or_changed_does_not_open() {
+    fn a_moved_or_modified_ciphertext_does_not_decrypt() {
         let ring = ring(&key("k"));
         let sealed = ring.seal_one(STORE, Kind::Access, &"canary".into()).unwrap();
         assert!(ring.open_one(MerchantId(1002), Kind::Access, &sealed).is_err());
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_ring() {
+    fn invalid_key_rings_are_refused() {
         let of = |text: &str| KeyRing::parse(&SecretString::from(text)).unwrap_err();
         assert_eq!(of(""), KeyRingError::Empty);
         assert_eq!(of("abc"), KeyRingError::Shape(1));

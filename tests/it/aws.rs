@@ -106,7 +106,7 @@ async fn each_merchant_has_its_data_key(engine: Engine) {
     }
     let check = site.run(&["check"]).await.exits(0).stdout;
     assert!(
-        check.contains(&format!("the tokens of all 2 merchant(s) can be read; 4 under {:?}", key_id(&key))),
+        check.contains(&format!("the tokens of all 2 merchant(s) can be read; tokens by key: 4 under {:?}", key_id(&key))),
         "{check}"
     );
 
@@ -256,7 +256,7 @@ async fn secrets_manager_keeps_the_tokens(engine: Engine) {
         assert_eq!(site.reconcile(store, &[]).await["status"], "succeeded");
     }
     let check = site.run(&["check"]).await.exits(0).stdout;
-    assert!(check.contains(r#"can be read; 4 under "AWS Secrets Manager""#), "{check}");
+    assert!(check.contains(r#"can be read; tokens by key: 4 under "AWS Secrets Manager""#), "{check}");
 
     // A refresh writes them back.
     site.salla.world().script(1001, [Fault::TokenEnded]);

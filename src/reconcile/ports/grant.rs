@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_token() {
+    fn invalid_tokens_are_refused() {
         let longest = "a".repeat(LONGEST_TOKEN);
         for (token, fine) in [
             ("ory_at_1.x-y", true),
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name() {
+    fn invalid_names_are_refused() {
         for (name, fine) in [("متجر", true), (" ", false), ("two\nlines", false), ("nul\0", false)] {
             let tokens = Tokens::new("a".into(), None, None).unwrap();
             assert_eq!(Registration::new(MerchantId(1), Some(name.to_owned()), tokens).is_ok(), fine, "{name:?}");

@@ -75,7 +75,7 @@ async fn a_run_yields_after_its_time_slice_where_others_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stored_record_that_is_not_listed_is_asked_for_and_marked_deleted() {
+async fn a_missing_record_is_fetched_and_marked_deleted() {
     let (salla, store) = (FakeSalla::with((1..=20).map(|id| order(id, 100 + id))), FakeStore::default());
     salla.0.lock().orders.push((order(21, 1), Shown::Nowhere));
     (1..=22).for_each(|id| store.store(&order(id, 1)));
@@ -103,7 +103,7 @@ async fn failed_records_beyond_the_limit_are_deferred() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_of_one_record_costs_that_record_only() {
+async fn an_error_of_one_record_fails_only_that_record() {
     let (salla, store) = (FakeSalla::with((1..=20).map(|id| order(id, id))), FakeStore::default());
     salla.show_all(Shown::Summary);
     salla.fail_order(7, unavailable);

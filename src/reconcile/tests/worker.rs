@@ -39,7 +39,7 @@ async fn no_more_runs_go_on_at_a_time_than_are_configured() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stopped_worker_releases_what_it_holds_and_claims_nothing_more() {
+async fn a_stopped_worker_releases_its_runs_and_claims_none() {
     let (salla, store) = (FakeSalla::with([order(1, 1)]), FakeStore::default());
     salla.0.lock().latency = Duration::from_secs(60);
     store.0.lock().queue = (1..=5).map(claim).collect();

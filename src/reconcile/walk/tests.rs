@@ -123,7 +123,7 @@ fn a_page_count_that_grows_with_every_answer() {
 }
 
 #[test]
-fn a_list_that_is_never_whole_is_not_taken_for_it() {
+fn an_incomplete_list_is_not_accepted() {
     let list = |n| Sheet { total: Some(5), ..page(if n == 1 { &[1, 2] } else { &[] }, Some(3)) };
     let (ids, end) = walk(list);
     assert_eq!(ids, vec![1, 2]);
@@ -195,7 +195,7 @@ fn records_with_one_stamp_are_all_read() {
 /// A new order at the front pushes a row to the next page. This repeat must not hide a record that is lost when another
 /// one is deleted.
 #[test]
-fn a_row_that_is_pushed_on_does_not_hide_one_that_is_lost() {
+fn a_moved_row_does_not_hide_a_lost_one() {
     let mut list: Vec<i64> = (1..=180).rev().collect();
     let mut answers = 0;
     let (ids, end) = walk(|number| {
@@ -215,7 +215,7 @@ fn a_row_that_is_pushed_on_does_not_hide_one_that_is_lost() {
 
 /// Answers that contradict themselves are never taken for a whole list.
 #[test]
-fn an_account_that_cannot_be_true() {
+fn an_impossible_pagination_is_refused() {
     let ids: Vec<i64> = (1..=300).map(|number| number * 7919 % 10_007).collect();
     let rows = |number: u32| ids.chunks(60).nth(number as usize - 1).unwrap_or_default();
     for (what, total, total_pages) in [
@@ -233,7 +233,7 @@ fn an_account_that_cannot_be_true() {
 }
 
 #[test]
-fn no_list_is_asked_for_more_than_twenty_thousand_times() {
+fn a_list_gets_at_most_20_000_requests() {
     let mut answers = 0u32;
     let (_, end) = walk(|n| {
         answers += 1;
@@ -244,7 +244,7 @@ fn no_list_is_asked_for_more_than_twenty_thousand_times() {
 }
 
 #[test]
-fn a_list_that_goes_round_in_circles_is_given_up() {
+fn a_list_that_repeats_its_rows_fails() {
     let (_, end) = walk(|n| page(&[i64::from(n % 2)], Some(15_000)));
     assert!(matches!(end, Err(WalkError::Endless { page: 52, .. })), "{end:?}");
 }

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_for_us_is_no_error() {
+    fn unknown_events_are_ignored() {
         for (body, label) in [
             (r#"{"event":"order.created","merchant":7,"data":{"id":1}}"#, "other"),
             (r#"{"event":"order.created"}"#, "other"),

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grows_until_it_is_answered() {
+    fn the_delay_grows_until_an_answer() {
         let (mut backoff, now) = (Backoff::default(), Instant::now());
         assert_eq!(backoff.rests(now), None);
         for minutes in [1, 2, 4, 8, 10, 10] {

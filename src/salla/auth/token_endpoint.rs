@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_is_written_where_it_stands() {
+    fn canonical_forms_are_written_in_place() {
         let secret = "a&b=c d/é+%";
         let text = form(&[("refresh_token", secret), ("client_id", "1")]);
         assert!(text.starts_with("refresh_token=a%26b%3Dc+d%2F%C3%A9%2B%25&client_id=1"), "{}", *text);
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_answer_says_about_the_refresh_token() {
+    fn answers_replace_or_keep_the_refresh_token() {
         assert!(matches!(of(401, r#"{"error":"invalid_grant","error_description":"reused"}"#), Refresh::Refused(_)));
         assert!(matches!(of(401, r#"{"error":"invalid_client"}"#), Refresh::Misconfigured(_)));
         assert!(matches!(of(400, r#"{"error":{"code":"invalid_grant","message":"m"}}"#), Refresh::Refused(_)));
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_is_not_repeated_however_it_is_spelt() {
+    fn every_encoding_of_a_secret_is_masked() {
         let Refresh::Unknown(reason) = of(418, r#"{"error":"no \u006fry_rt_1 here"}"#) else {
             panic!("what is not known is unknown")
         };

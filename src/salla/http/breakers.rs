@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn opens_after_failures_of_several_stores_and_closes_after_a_probe() {
+    fn the_circuit_opens_and_closes() {
         let (mut breakers, now) = (Breakers::new(100), Instant::now());
         fail(&mut breakers, 3, 9, now);
         assert_eq!(breakers.admit(OTHER, now), Ok(()));
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn one_store_s_trouble_is_its_own() {
+    fn one_merchant_opens_only_its_circuit() {
         let (mut breakers, now) = (Breakers::new(3), Instant::now());
         fail(&mut breakers, 1, 2, now);
         assert_eq!((breakers.resting(STORE, now), breakers.open_stores()), (None, 0));
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_s_trouble_of_yesterday_is_forgotten() {
+    fn old_failures_of_a_merchant_are_forgotten() {
         let (mut breakers, now) = (Breakers::new(3), Instant::now());
         fail(&mut breakers, 1, 3, now);
         assert!(!breakers.resting(STORE, now).unwrap().alone);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_cannot_be_shown_is_not_the_store_s_trouble() {
+    fn an_unreadable_record_does_not_open_the_circuit() {
         let (mut breakers, now) = (Breakers::new(3), Instant::now());
         for _ in 1..3 * SINGLE_RECORDS {
             breakers.failed(STORE, true, &trouble(), now);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_is_back_lets_every_store_go_on() {
+    fn a_host_that_answers_again_closes_every_circuit() {
         let (mut breakers, now) = (Breakers::new(3), Instant::now());
         fail(&mut breakers, 3, 10, now);
         assert_eq!(breakers.open_stores(), 3);
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_in_between_begins_the_count_anew() {
+    fn an_answer_resets_the_count_of_failures() {
         let (mut breakers, now) = (Breakers::new(100), Instant::now());
         fail(&mut breakers, 3, 9, now);
         breakers.succeeded(OTHER, now);
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_salla_that_is_back_is_noticed_within_a_minute_and_a_lost_probe_is_replaced() {
+    fn a_recovery_is_noticed_within_a_minute() {
         let (mut breakers, mut now) = (Breakers::new(100), Instant::now());
         fail(&mut breakers, 3, 10, now);
         for _ in 0..20 {

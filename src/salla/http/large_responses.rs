@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_store_with_room_does_not_wait() {
+    async fn a_merchant_with_room_does_not_wait() {
         let answers = LargeAnswers::default();
         let mut rooms = Vec::new();
         for store in 0..4 {

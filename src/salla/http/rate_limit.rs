@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn stores_at_rest_are_forgotten_now_and_then_and_others_never() {
+    async fn idle_merchants_are_forgotten() {
         let limiters = Limiters::new(120, 1.0, Waits::default());
         let remembered = || limiters.stores.lock().asked.len();
         let ask = |ids: std::ops::Range<i64>| ids.for_each(|id| assert_eq!(limiters.spent(MerchantId(id)), 0));

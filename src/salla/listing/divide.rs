@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_hold_the_page_and_nothing_else() {
+    fn parts_of_a_page_contain_exactly_its_rows() {
         for (number, size) in [(1, 60), (3, 60), (2, 59), (7, 1), (4, 45), (5, 53)] {
             let (mut parts, mut places, mut requests) = (vec![PagePart::page(number, size)], Vec::new(), 0);
             while let Some(part) = parts.pop() {

@@ -175,14 +175,14 @@ mod tests {
 
     /// The older form of a row.
     #[test]
-    fn what_may_be_missing() {
+    fn optional_fields_may_be_missing() {
         let row = r#"{"id":7,"birthday":{},"mobile":"","updated_at":"2024-02-15 11:23:05"}"#;
         let customer = of(row).unwrap();
         assert_eq!((customer.created_at(), customer.columns.birthday), (None, None));
     }
 
     #[test]
-    fn a_trouble_is_named_by_its_path() {
+    fn errors_name_the_path() {
         for (from, to, path) in [
             ("2075683582", "null", "id"),
             ("\"نورة\"", "[\"a\"]", "first_name"),

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trouble_is_named_by_its_path() {
+    fn errors_name_the_path() {
         for (from, to, path) in [
             ("\"365435777\"", "null", "items.id"),
             ("\"2\"", "\"two\"", "items.quantity"),

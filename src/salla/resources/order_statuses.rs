@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trouble_is_named_by_its_path() {
+    fn errors_name_the_path() {
         for (from, to, path) in [
             ("1422535667", "\"x\"", "id"),
             ("\"delivering\"", "{\"a\":1}", "slug"),

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blank_text_is_no_date_no_reference_and_no_amount() {
+    fn a_blank_text_means_absent() {
         for blank in ["\"\"", "\" \"", "null", "{}", "[]", "[\"\"]", r#"{"date":""}"#] {
             let order = of(&format!(r#"{{"id":7,"updated_at":"2026-03-02 10:00:00","date":{blank}}}"#)).unwrap();
             assert_eq!(order.columns.salla_created_at, None, "{blank}");
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trouble_is_named_by_its_path() {
+    fn errors_name_the_path() {
         for (from, to, path) in [
             ("1017120475", "null", "id"),
             ("1017120475", "\"x\"", "id"),
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_order_is_unreadable() {
+    fn a_row_without_an_order_is_unreadable() {
         let by_position = r#"[5,9,"new","SAR",1,null,null,"2026-11-24 02:00:00",false]"#;
         for json in ["[]", "7", "\"x\"", "null", "{}", by_position] {
             let bad = of(json).unwrap_err();
@@ -299,7 +299,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_a_row_says_is_what_comes_of_it(
+        fn rows_are_transformed_exactly(
             id in any::<i64>(), reference in any::<i64>(), cents in 0i64..1_000_000_000_000, texts in any::<[bool; 3]>(),
             second in 1_262_304_000i64..1_790_000_000, currency in "[A-Z]{3}", slug in "[a-z_]{1,20}", draft in any::<bool>(),
         ) {

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn where_somebody_is_erased_an_order_says_of_whom_it_tells_or_tells_of_nobody() {
+    fn orders_without_a_customer_id_lose_personal_fields() {
         let named = r#""customer":{"id":77,"#;
         for customer in ["\"customer\":{\"id\":77.5,", "\"customer\":{\"id\":null,", "\"buyer\":{\"id\":77,"] {
             let row = kept::<Order>(CustomerFields::Full, &ORDER.replace(named, customer), &[78]);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_describes_and_does_not_name() {
+    fn the_level_pseudonymous_keeps_impersonal_fields() {
         let (customer, order) = (
             kept::<Customer>(CustomerFields::Pseudonymous, CUSTOMER, &[]),
             kept::<Order>(CustomerFields::Pseudonymous, ORDER, &[]),
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn of_somebody_who_is_erased_nothing_whatever_is_configured() {
+    fn erased_customers_keep_no_personal_fields() {
         let nothing = kept::<Order>(CustomerFields::None, ORDER, &[]);
         assert_eq!(kept::<Order>(CustomerFields::Full, ORDER, &[5, 77]), nothing);
         assert_eq!(kept::<Order>(CustomerFields::Full, ORDER, &[5]), ORDER);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_row_tells_nothing() {
+    fn a_value_that_is_not_a_row_is_unreadable() {
         for odd in
             ["[]", "7", "\"Noura\"", "null", "[[\"Noura\"]]", r#"{"customer":"Noura"}"#, r#"{"customer":[["Noura"]]}"#]
         {
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_in_lists_do_not_exhaust_the_stack() {
+    fn nested_lists_do_not_exhaust_the_stack() {
         let nested = format!("{}{}", "[".repeat(1 << 20), "]".repeat(1 << 20));
         for row in [format!(r#"{{"id":5,"items":{nested}}}"#), format!(r#"{{"id":5,"customer":{{"id":{nested}}}}}"#)] {
             let kept = kept::<Order>(CustomerFields::None, &row, &[]);

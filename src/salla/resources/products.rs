@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trouble_is_named_by_its_path() {
+    fn errors_name_the_path() {
         for (from, to, path) in [
             ("\"1672932878\"", "null", "id"),
             ("100.50", "\"abc\"", "price.amount"),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn how_often_it_was_looked_at_is_no_change() {
+    fn view_counts_are_not_a_difference() {
         let product = of(ROW).unwrap();
         assert_eq!(of(&ROW.replace("\"views\":7", "\"views\":8")).unwrap().fingerprint(), product.fingerprint());
     }

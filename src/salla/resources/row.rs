@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_panics_the_parser_costs_itself_only() {
+    fn a_row_that_panics_the_parser_fails_alone() {
         let rows = [raw(r#"{"id":1,"updated_at":"2026-11-24 02:00:00"}"#), raw(r#"{"id":2}"#)];
         let parser = |row: &ByteString| {
             assert!(row.contains("updated_at"), "a defect");
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_counts_down_is_no_change() {
+    fn countdowns_are_not_a_difference() {
         let fingerprint = |json: &str| match read_whole(json).row {
             Row::Summary(summary) => summary.fingerprint,
             other => panic!("{other:?}"),

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_that_are_none() {
+    fn invalid_dates_are_refused() {
         for json in [
             r#""tomorrow""#,
             r#""2022-13-40 00:00:00""#,
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_in_lists_do_not_exhaust_the_stack() {
+    fn nested_lists_do_not_exhaust_the_stack() {
         let nested = format!("{}{}", "[".repeat(1 << 20), "]".repeat(1 << 20));
         assert_eq!(of(&nested), None);
         assert_eq!(of(r#"[["2022-12-31"]]"#), None);

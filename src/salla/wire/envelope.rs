@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_four_spellings() {
+    fn absent_values_have_four_forms() {
         for nothing in ["null", "{}", "[ ]", "{ \n }"] {
             assert!(present(Some(&raw(nothing))).is_none(), "{nothing}");
         }
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_what_it_says_escaped_or_not() {
+    fn escaped_and_plain_texts_are_equal() {
         assert!(matches!(scalar(&raw(r#""plain""#)), Some(Cow::Borrowed("plain"))));
         assert_eq!(scalar(&raw(r#""a\u0020\"b\"""#)).as_deref(), Some(r#"a "b""#));
         assert_eq!(scalar(&raw("1.50")).as_deref(), Some("1.50"));
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_is_a_list_or_one_or_neither() {
+    fn data_is_a_list_or_one_record() {
         let of = |json: &'static str| Envelope::read(json.into()).unwrap();
         let list = of(r#"{"data": [ {"a" : 1}, 2 ]}"#);
         let texts = |envelope: &Envelope| -> Vec<String> {
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_no_envelope() {
+    fn a_json_list_is_not_an_envelope() {
         for list in ["[true,[{}],null,null]", r#"[null,{"a":1},null,null]"#] {
             assert!(Envelope::read(list.into()).unwrap_err().is_data(), "{list}");
         }
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_text_is_no_json() {
+    fn a_body_that_is_not_text_is_refused() {
         let error = Envelope::read(Bytes::from_static(b"{\"data\":\n{\"a\":\"\xff\"}}")).unwrap_err();
         assert!(error.is_syntax(), "{error}");
         assert_eq!(error.line(), 2, "{error}");
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_else_an_error_holds_keeps_nobody_from_reading_its_words() {
+    fn other_members_do_not_hide_an_error() {
         let deep = format!("{}{}", "[".repeat(1 << 20), "]".repeat(1 << 20));
         for fields in [format!("\"{}\"", "x".repeat(1 << 20)), deep, r#"{"a":"\ud83d"}"#.to_owned()] {
             let error =
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_is_none_does_not_become_one() {
+    fn an_empty_error_is_not_an_error() {
         for none in ["null", "{}", "[]", "false", "0", "\"\""] {
             let mut envelope = Envelope::read(format!(r#"{{"error":{none},"data":[]}}"#).into()).unwrap();
             envelope.forget(&["secret"]);
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_among_the_names_of_an_error_is_not_told() {
+    fn a_secret_in_the_names_of_an_error_is_masked() {
         let mut envelope = Envelope::read(r#"{"error":{"code":{"secret":1},"message":"m"}}"#.into()).unwrap();
         envelope.forget(&["secret"]);
         assert_eq!(envelope.complaint(), ": m");
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn complaints_have_a_word_or_a_number_or_no_envelope() {
+    fn error_messages_of_every_shape_are_read() {
         let of = |json: &'static str| Envelope::read(json.into()).unwrap().complaint();
         assert_eq!(of(r#"{"error":{"code":404,"message":"gone"}}"#), "404: gone");
         assert_eq!(of(r#"{"error":{"code":"error","message":""}}"#), "error: ");

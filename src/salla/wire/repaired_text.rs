@@ -86,13 +86,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_that_is_whole_is_not_copied() {
+    fn a_complete_text_is_not_copied() {
         assert!(Repaired::of("{\"a\":\"قميص\"}\n".as_bytes()).is_none());
         assert!(Repaired::of(b"{\n\t\"a\": \"\\n\"\r\n}").is_none(), "white space between values is allowed");
     }
 
     #[test]
-    fn damage_is_found_where_it_is() {
+    fn the_place_of_damage_is_reported() {
         for damaged in
             [&b"[\"a\xd9\",\"b\"]"[..], b"[\"a\xe3\xc7\",\"b\"]", b"[\"a\nb\",\"b\"]", b"[\"a\\\"\x00b\",\"b\"]"]
         {

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sent_is_not_repeated() {
+    fn secrets_of_the_request_are_masked() {
         assert_eq!(
             masked("ory_rt_1 of s3cret is ory_rt_1", &["ory_rt_1", "s3cret"]),
             "[secret] of [secret] is [secret]"
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn no_spelling_and_no_piece_of_a_secret_is_shown() {
+    fn every_form_of_a_secret_is_masked() {
         let secret = "ory_at_AbC123.xyz-789_LMN/+=";
         for before in ["", "a", "ab"] {
             let text = format!("{before}{secret}");

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_moves_on_and_is_forgotten() {
+    async fn a_position_advances_and_expires() {
         let frontier = Frontier::default();
         assert_eq!(frontier.place(), None);
         frontier.begin(&[place(0, 3), place(0, 5), place(10, 9)]);

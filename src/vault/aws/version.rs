@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_current_before_is_not_made_so_again() {
+    fn an_old_version_does_not_become_current_again() {
         let of = |stages: &[&str]| is_to_be_current(&stages.iter().map(|&stage| stage.to_owned()).collect::<Vec<_>>());
         assert!(of(&[PENDING]));
         assert!(of(&[]), "another was put since, and took the label");

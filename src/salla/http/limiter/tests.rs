@@ -331,7 +331,7 @@ fn least(case: &Case) -> f64 {
 
 #[expect(clippy::print_stdout, reason = "how close it comes is worth knowing")]
 #[test]
-fn no_request_too_many_and_hardly_one_too_few_however_the_server_counts() {
+fn limits_are_used_and_never_exceeded() {
     let mut worst: Option<(f64, Case)> = None;
     for case in cases(&[10, 25, 120, 720], &TELLS) {
         let outcome = run(&case);
@@ -369,7 +369,7 @@ proptest! {
 
     /// Whatever the headers say, no wait is longer than a minute, and what is counted is never more than there may be.
     #[test]
-    fn headers_that_make_no_sense_stop_nothing(
+    fn invalid_headers_are_ignored(
         garbage in proptest::collection::vec(
             (any::<Option<u32>>(), any::<Option<u32>>(), any::<Option<(i64, u64)>>(), any::<bool>()), 1..40),
     ) {
@@ -393,7 +393,7 @@ proptest! {
 }
 
 #[test]
-fn others_may_cost_a_refusal_but_never_two_in_a_row() {
+fn other_clients_cause_at_most_one_refusal() {
     for mut case in cases(&[10, 120], &TELLS[..3]) {
         case.others = case.server.limit / 3;
         for share in [1.0, 0.5] {
@@ -406,7 +406,7 @@ fn others_may_cost_a_refusal_but_never_two_in_a_row() {
 }
 
 #[test]
-fn a_limit_that_changes_is_heard_of_once() {
+fn a_changed_limit_is_reported_once() {
     for mut case in cases(&[10, 120], &TELLS[..3]) {
         let limit = case.server.limit;
         case.later_limit = Some(limit / 2);
@@ -429,7 +429,7 @@ fn seconds(count: u64) -> Duration {
 }
 
 #[test]
-fn what_the_server_announces_is_believed() {
+fn announced_limits_are_used() {
     let mut limiter = Limiter::new(120, 1.0);
     let now = Instant::now();
     let first = limiter.take(now).unwrap();
@@ -452,7 +452,7 @@ fn a_share_is_left_to_others() {
 }
 
 #[test]
-fn the_first_goes_alone_and_the_last_is_called_so() {
+fn batches_follow_the_first_answer() {
     let mut limiter = Limiter::new(120, 1.0);
     let now = Instant::now();
     let first = limiter.take(now).unwrap();
@@ -472,7 +472,7 @@ fn the_first_goes_alone_and_the_last_is_called_so() {
 }
 
 #[test]
-fn an_old_answer_overtaken_by_a_new_one_is_not_news() {
+fn an_older_answer_changes_nothing() {
     let mut limiter = Limiter::new(10, 1.0);
     let now = Instant::now();
     let first = limiter.take(now).unwrap();
@@ -499,7 +499,7 @@ fn a_pause_is_kept() {
 
 /// What one process hands over, the next one has not got.
 #[test]
-fn what_is_spent_is_handed_over_where_nobody_announces_it() {
+fn unannounced_use_is_passed_on() {
     let now = Instant::now();
     let mut first = Limiter::new(20, 1.0);
     assert_eq!(first.spent(now), 0);
