@@ -17,7 +17,7 @@ pub use self::{
     metrics::Metrics,
     progress::{Ended, Progress, ProgressSender},
     run::{
-        leases::Leases,
+        lease_renewal::Leases,
         report::report,
         runner::{OnStop, Runner},
         sweep::Sweep,

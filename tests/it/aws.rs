@@ -106,7 +106,10 @@ async fn each_merchant_has_its_data_key(engine: Engine) {
     }
     let check = site.run(&["check"]).await.exits(0).stdout;
     assert!(
-        check.contains(&format!("the tokens of all 2 merchant(s) can be read; tokens by key: 4 under {:?}", key_id(&key))),
+        check.contains(&format!(
+            "the tokens of all 2 merchant(s) can be read; tokens by key: 4 under {:?}",
+            key_id(&key)
+        )),
         "{check}"
     );
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     events::told,
     support::{
-        Engine, Site, cluster::free_port, companion::Companion, daemon::Daemon, receiver::Receiver, server::Server,
+        Engine, Site, child_process::Companion, cluster::free_port, daemon::Daemon, receiver::Receiver, server::Server,
         site::shop, until,
     },
 };

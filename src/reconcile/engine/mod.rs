@@ -8,17 +8,15 @@ mod missing;
 mod order_items;
 mod pending_commit;
 mod progress;
+mod read_lists;
 mod time_slice;
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 use self::{list_reader::ListReader, missing::TooManyDeleted, pending_commit::PendingCommit};
 use super::{
     ports::{Claim, MerchantContext, Page, PageRequest, RunQueue, Source, SourceError, Target, TargetError},
     progress::ProgressSender,
-    span,
     walk::WalkError,
 };
 use crate::domain::{Covered, Record, RotationWindow, RunStatus, Window};
@@ -82,46 +80,6 @@ where
 }
 
 impl<S, T> RunContext<'_, S, T> {
-    /// Reads the lists page by page to their ends, and then asks for the records that no page showed.
-    async fn read_lists<R>(&self, state: &mut ResourceState, progress: &mut RunProgress) -> Result<(), EngineError>
-    where
-        R: Record,
-        S: Source<R>,
-        T: Target<R> + RunQueue,
-    {
-        while let Some(request) = state.reader.next(self.merchant()) {
-            let page = span::of_page(request.number);
-            self.reconcile_page(request, state, progress).instrument(page).await?;
-        }
-        missing::check(self, state, progress).instrument(span::of_missing()).await
-    }
-
-    /// One page: fetch it, look its records up and decide, read details, commit.
-    async fn reconcile_page<R>(
-        &self,
-        request: PageRequest<'_>,
-        state: &mut ResourceState,
-        progress: &mut RunProgress,
-    ) -> Result<(), EngineError>
-    where
-        R: Record,
-        S: Source<R>,
-        T: Target<R> + RunQueue,
-    {
-        let asked_at = Instant::now();
-        let page = self.fetch(request, progress).await?;
-        let admitted = state.reader.admit(page)?;
-        progress.note_position(state.reader.cursor());
-        let Some(records) = admitted else {
-            return Ok(());
-        };
-        let (mut batch, summaries) = self.assess_page(records, &state.reader, asked_at).await?;
-        self.read_details(summaries, &mut batch, state).await?;
-        self.read_items(&mut batch, state).await?;
-        self.commit(batch, state, progress).await?;
-        progress.yield_if_due(self.target, &self.claim.lease).await
-    }
-
     /// Where the reading of the lists begins, or goes on after a crash.
     async fn begin<R>(&self, progress: &mut RunProgress) -> Result<ResourceState, EngineError>
     where

@@ -7,7 +7,7 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    policy::{database_failure, failure},
+    disposition::{database_failure, failure},
     runner::Runner,
 };
 use crate::{

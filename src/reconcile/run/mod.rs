@@ -1,8 +1,8 @@
 //! One run from its claim to its end, and how many go on at a time.
 
+pub mod disposition;
 pub mod foreground;
-pub mod leases;
-pub mod policy;
+pub mod lease_renewal;
 pub mod release;
 pub mod report;
 pub mod resource_runs;

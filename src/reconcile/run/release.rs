@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    policy::failure,
+    disposition::failure,
     runner::{OnStop, Runner},
 };
 use crate::{

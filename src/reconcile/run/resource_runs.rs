@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::policy::spares_other_kinds;
+use super::disposition::spares_other_kinds;
 use crate::{
     domain::{
         Covered, Customer, Failure, InvalidWindow, Order, OrderStatus, Outcome, Product, Resource, ResourceRun,

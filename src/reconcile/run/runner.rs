@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    leases::Leases,
-    policy::{Disposition, database_failure, dispose, failure},
+    disposition::{Disposition, database_failure, dispose, failure},
+    lease_renewal::Leases,
     resource_runs::{self, reconcile_part},
     summary::summarise,
 };

@@ -17,9 +17,9 @@ mod count;
 mod error;
 mod failed_rows;
 mod page;
-mod pass;
+mod page_sizes;
 mod phase;
-mod sizes;
+mod reading;
 mod sort_order;
 mod transitions;
 
@@ -32,8 +32,8 @@ use count::{Count, Met};
 pub use error::WalkError;
 use error::{Distance, check};
 pub use page::{Answer, RowKey};
-use pass::{CompletedScan, ScanInProgress};
 use phase::{News, Phase, Round};
+use reading::{CompletedScan, ScanInProgress};
 use sort_order::{SortOrderDetector, changed_since};
 use transitions::is_last;
 
@@ -143,7 +143,7 @@ impl ListWalk {
     pub fn page_size(&self) -> Option<u32> {
         let again = self.pass.checked_sub(self.first_pass + 1)?;
         let usual = u32::try_from(self.first_page_rows).ok().filter(|rows| *rows > 0)?;
-        Some(sizes::page_size_for_reading(usual, again))
+        Some(page_sizes::page_size_for_reading(usual, again))
     }
 
     /// How many rows the list holds that no reading showed, because they break every answer that holds them.

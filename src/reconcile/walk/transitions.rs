@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Answer, EDGE_ROUNDS, ListWalk, News, Phase, READINGS, READINGS_WITH_TIES, Round, STALE_READINGS, WalkError,
-    pass::{CompletedScan, ScanInProgress, agree},
+    reading::{CompletedScan, ScanInProgress, agree},
     sort_order::{Direction, changed_since},
 };
 

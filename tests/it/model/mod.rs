@@ -3,12 +3,12 @@
 //!
 //! `SEEDS=10000 tests/run --test it -- model::sqlite` tries ten thousand; `SEED=4711` reproduces the one that failed.
 
-mod life;
-mod wrong;
+mod history;
+mod wrong_walkers;
 
 use futures::{StreamExt, stream};
-pub use life::happen;
-use life::{Life, Outcome, Reconciler};
+pub use history::happen;
+use history::{Life, Outcome, Reconciler};
 
 use salla_reconciler::{
     domain::Resource,

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{
     Site,
+    child_process::Companion,
     cluster::{free_port, tools},
-    companion::Companion,
     proxy::Proxy,
 };
 

@@ -7,7 +7,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{cluster::free_port, companion::Companion};
+use super::{child_process::Companion, cluster::free_port};
 
 /// The driver, and a browser of its own.
 pub struct Browser {

@@ -4,11 +4,12 @@
 pub mod aws;
 pub mod browser;
 pub mod canary;
+pub mod child_process;
 pub mod cluster;
 pub mod collector;
-pub mod companion;
 pub mod daemon;
 pub mod database;
+pub mod final_state;
 pub mod kind;
 pub mod log;
 pub mod pooler;
@@ -16,7 +17,6 @@ pub mod proxy;
 pub mod receiver;
 pub mod server;
 pub mod site;
-pub mod truth;
 
 use std::time::Duration;
 

@@ -18,7 +18,7 @@ use salla_reconciler::{
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use super::wrong::Wrong;
+use super::wrong_walkers::Wrong;
 use crate::support::{
     Engine,
     database::TestDatabase,

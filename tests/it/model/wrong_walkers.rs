@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, FixedOffset, NaiveDateTime, TimeZone, Utc};
 use serde_json::Value;
 
-use super::life::{Copy, Life, MERCHANT, Reconciler};
+use super::history::{Copy, Life, MERCHANT, Reconciler};
 use crate::support::kind::Kind;
 
 /// One of them, with what it holds.
