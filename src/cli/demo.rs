@@ -88,7 +88,7 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
     if let Some(listener) = listener {
         let address = listener.local_addr()?;
         say!(
-            "The stores go on selling and no webhook arrives. Serving until Ctrl-C:\n  http://{address}/   (the dashboard)\n  http://{address}/runs\n  http://{address}/metrics\n  curl -X POST http://{address}/runs -d '{{\"merchant_id\":1001}}'"
+            "New orders arrive, and no webhook. Serving until Ctrl-C:\n  http://{address}/   (the dashboard)\n  http://{address}/runs\n  http://{address}/metrics\n  curl -X POST http://{address}/runs -d '{{\"merchant_id\":1001}}'"
         );
         simulator.drift(Duration::from_secs(5));
         app::serve(&config, services, listener, stop).await?;

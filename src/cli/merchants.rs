@@ -157,7 +157,9 @@ fn registration(line: &str) -> anyhow::Result<Registration> {
                 let allowed = FIELDS.map(|(field, _)| field).join(", ");
                 anyhow::anyhow!("the line has an unknown field (column {column}); allowed: {allowed}")
             }
-            (Category::Data, _) => anyhow::anyhow!("the line is not a JSON object; see `merchants import --help`"),
+            (Category::Data, _) => anyhow::anyhow!(
+                "the line is not a JSON object with each field at most once; see `merchants import --help`"
+            ),
             _ => anyhow::anyhow!("the line is not valid JSON (column {column})"),
         }
     })?;
@@ -202,10 +204,10 @@ async fn change(register: &impl MerchantRegistry<Sealed>, whom: Whom, change: Tr
         say!(
             "{}",
             match (pause, register.set_global_pause(pause, &actor()).await?) {
-                (true, true) => "all stores are paused: nothing runs until `merchants resume --all`",
-                (true, false) => "all stores were paused already",
-                (false, true) => "all stores go on",
-                (false, false) => "they were not all paused",
+                (true, true) => "all merchants are paused until `merchants resume --all`",
+                (true, false) => "all merchants were paused already",
+                (false, true) => "the global pause has ended",
+                (false, false) => "there was no global pause",
             }
         );
         return Ok(());

@@ -53,7 +53,11 @@ pub fn instant(at: DateTime<Utc>, clock: Clock) -> Markup {
     let relative = if at > clock.now { format!("in {}", span(between)) } else { format!("{} ago", span(between)) };
     let local = at.with_timezone(&clock.zone);
     let is_same_day = local.date_naive() == at.date_naive();
-    let utc = at.format(if is_same_day { "%H:%M UTC" } else { "%-d %b %H:%M UTC" });
+    let utc = match clock.zone {
+        Tz::UTC => at.format("UTC"),
+        _ if is_same_day => at.format("%H:%M UTC"),
+        _ => at.format("%-d %b %H:%M UTC"),
+    };
     html! {
         time datetime=(at.to_rfc3339()) title=(relative) { (local.format("%Y-%m-%d %H:%M")) small { " " (utc) " · " (relative) } }
     }
@@ -129,7 +133,7 @@ mod tests {
         };
         assert_eq!(text("2026-11-30T09:58:00Z", Tz::Asia__Riyadh), "2026-11-30 12:58 09:58 UTC · 2m 0s ago");
         assert_eq!(text("2026-11-30T23:00:00Z", Tz::Asia__Riyadh), "2026-12-01 02:00 30 Nov 23:00 UTC · in 13h 0m");
-        assert_eq!(text("2026-11-30T09:58:00Z", Tz::UTC), "2026-11-30 09:58 09:58 UTC · 2m 0s ago");
+        assert_eq!(text("2026-11-30T09:58:00Z", Tz::UTC), "2026-11-30 09:58 UTC · 2m 0s ago");
         let evening = "2026-11-29T23:00:00Z".parse().unwrap();
         assert_eq!(day(evening, Clock { now, zone: Tz::Asia__Riyadh }), "30 Nov");
     }

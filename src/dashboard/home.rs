@@ -84,8 +84,8 @@ fn latest_runs(runs: &[Run], clock: Clock) -> Markup {
                     td data-label="Status" { (format::status(run.status)) @if run.dry_run { " dry run" } }
                     td data-label="Trigger" { (run.trigger.as_str()) }
                     td data-label="Fetched" { (number(run.totals.fetched)) }
-                    td data-label="Created" { (number(run.totals.created)) }
-                    td data-label="Updated" { (number(run.totals.updated)) }
+                    td data-label="Created" { @if run.dry_run { "–" } @else { (number(run.totals.created)) } }
+                    td data-label="Updated" { @if run.dry_run { "–" } @else { (number(run.totals.updated)) } }
                 } } }
             } } }
         }
@@ -230,7 +230,7 @@ fn reason(attention: &MerchantIssue) -> (String, String) {
         None if attention.overdue => {
             ("no run has covered it yet".to_owned(), "rerun it, or wait for the next sweep".to_owned())
         }
-        _ => ("open its runs".to_owned(), String::new()),
+        _ => ("not known".to_owned(), "open its runs".to_owned()),
     }
 }
 

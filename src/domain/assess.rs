@@ -247,7 +247,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_redaction_can_be_repeated(remote_at in 0i64..4, local_at in proptest::option::of(0i64..4), remote in "[ab]", local in "[ab]") {
+        fn an_assessed_record_is_unchanged_afterwards(remote_at in 0i64..4, local_at in proptest::option::of(0i64..4), remote in "[ab]", local in "[ab]") {
             let theirs = order(remote_at, &remote);
             let mut ours = local_at.map(|at| stored(&order(at, &local)));
             if !judge(&theirs, ours.as_ref()).leaves_it() {

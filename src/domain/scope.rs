@@ -67,7 +67,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn halves_of_a_page_contain_its_rows(
+        fn halves_of_a_range_cover_it(
             from in proptest::option::of(0i64..400), length in proptest::option::of(0i64..400), at in -50i64..900, newest in 0i64..800,
         ) {
             let to = length.map(|length| from.unwrap_or(0) + length);

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_refused() {
+    fn secure_follows_the_protocol() {
         let (ours, now) = (tokens("reader-0123456789"), Utc::now());
         let came = |name: &str, value: &str| HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
         let of = |headers: &HeaderMap| begin(ours.named("reader").unwrap(), now, headers).to_str().unwrap().to_owned();

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pseudonym_has_its_form() {
+    fn an_event_has_its_form() {
         let event = OutboxEvent {
             id: 7,
             run_id: RunId::nil(),

@@ -439,7 +439,7 @@ async fn signing_in_with_a_browser() {
     assert_eq!(page.current_url().await.unwrap().path(), "/dashboard/sign-in");
     page.find(Locator::Id("token")).await.unwrap().send_keys(OPERATOR).await.unwrap();
     page.find(Locator::Css("button")).await.unwrap().click().await.unwrap();
-    page.wait().for_element(Locator::XPath("//h2[contains(., 'Where it stands')]")).await.unwrap();
+    page.wait().for_element(Locator::XPath("//h2[. = 'State']")).await.unwrap();
     assert_eq!(page.current_url().await.unwrap().path(), "/dashboard/merchants/1001");
     assert_eq!(browser.run("return document.cookie").await, "", "no script can read it");
     page.find(Locator::XPath("//button[. = 'Pause']")).await.unwrap().click().await.unwrap();

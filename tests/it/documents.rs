@@ -1,4 +1,4 @@
-//! Every command in the documentation is run, or it is said here who runs it.
+//! Every command in a `sh` or `console` block of the documents is run, or named here with the test that runs it.
 
 use std::{
     fs,

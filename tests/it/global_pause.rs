@@ -28,9 +28,9 @@ async fn running_runs_are_released_and_resume(engine: Engine) {
     daemon.await_run("", |run| run["totals"]["fetched"].as_u64() > Some(1)).await;
     assert_eq!(
         site.run(&["merchants", "pause", "--all"]).await.exits(0).stdout,
-        "all stores are paused: nothing runs until `merchants resume --all`\n"
+        "all merchants are paused until `merchants resume --all`\n"
     );
-    assert_eq!(site.run(&["merchants", "pause", "--all"]).await.exits(0).stdout, "all stores were paused already\n");
+    assert_eq!(site.run(&["merchants", "pause", "--all"]).await.exits(0).stdout, "all merchants were paused already\n");
     let released = daemon.await_run("", |run| run["status"] == "queued").await;
     assert_eq!(released["error"], Value::Null, "{released}");
     daemon.post("/runs", r#"{"merchant_id":1002}"#).await;
@@ -48,7 +48,7 @@ async fn running_runs_are_released_and_resume(engine: Engine) {
     );
     assert_eq!(site.salla.world().requests_for(1001), before, "its worker learns that it must stop");
     site.salla.world().always.clear();
-    assert_eq!(site.run(&["merchants", "resume", "--all"]).await.exits(0).stdout, "all stores go on\n");
+    assert_eq!(site.run(&["merchants", "resume", "--all"]).await.exits(0).stdout, "the global pause has ended\n");
     let run = daemon.await_run("merchant_id=1001", |run| run["status"] == "succeeded").await;
     assert_eq!(totals(&run), [40, 40, 0, 0, 0, 0]);
     assert_eq!(site.database.number("SELECT max(attempt) FROM runs").await, 1, "no attempt is spent");

@@ -29,7 +29,7 @@ type Version = Option<DateTime<Utc>>;
 /// More records are missing than one run may mark deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{absent} of {held} stored {resource} are missing in the list; {missing} of {asked} that were fetched are gone, more than \
+    "{absent} of {held} stored {resource} are missing in the list; {missing} of {asked} that were fetched are gone or were omitted by the list, more than \
      reconcile.max_deletion_ratio allows; none was marked as deleted"
 )]
 pub struct TooManyDeleted {

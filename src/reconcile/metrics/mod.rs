@@ -61,7 +61,7 @@ const HELP: [(&str, &str); 15] = [
     ),
     ("event_deliveries_total", "Deliveries to cdc.webhook_url by result. rejected and no_response are tried again."),
     ("leases_lost_total", "Runs that another process took over from this running process."),
-    ("token_store_errors_total", "Runs that waited because AWS KMS or Secrets Manager did not answer."),
+    ("token_store_errors_total", "Runs that waited or failed because AWS KMS or Secrets Manager did not answer."),
 ];
 
 const RUN_BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0];

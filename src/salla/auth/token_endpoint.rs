@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn canonical_forms_are_written_in_place() {
+    fn the_urlencoded_form_is_written_in_place() {
         let secret = "a&b=c d/é+%";
         let text = form(&[("refresh_token", secret), ("client_id", "1")]);
         assert!(text.starts_with("refresh_token=a%26b%3Dc+d%2F%C3%A9%2B%25&client_id=1"), "{}", *text);

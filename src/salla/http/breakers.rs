@@ -119,18 +119,18 @@ pub enum Refused {
     Host(Duration),
     /// A probe for the merchant is running.
     Probing,
-    /// The merchant does not answer.
+    /// Salla does not answer for the merchant.
     Store,
 }
 
-/// A merchant that does not answer.
+/// A merchant for which Salla does not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resting {
     /// Until it may be asked again.
     pub pause: Duration,
     /// For how long it has failed.
     pub since: Duration,
-    /// Other merchants were answered meanwhile.
+    /// Salla answered for other merchants meanwhile.
     pub alone: bool,
     /// What was wrong last.
     pub last: Trouble,
@@ -207,7 +207,7 @@ impl Breakers {
         if let Some(StoreBreaker { breaker, .. }) = self.stores.get_mut(&merchant)
             && matches!(breaker.state, State::HalfOpen(_))
         {
-            // The next request is the probe: it shows whether the merchant answers.
+            // The next request is the probe: it shows whether Salla answers for the merchant.
             breaker.state = State::HalfOpen(now);
         }
         if is_whole || self.host.state != State::Closed {

@@ -36,7 +36,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(1);
 /// The largest share of the limit of a minute that a process sends at once.
 const AT_ONCE: u32 = 600;
 
-/// The limiters of the merchants that were asked lately.
+/// The limiters of merchants with recent requests.
 #[derive(Debug)]
 pub struct Limiters {
     per_minute: u32,
@@ -74,7 +74,7 @@ impl Limiters {
         Self { per_minute, share, stores: Mutex::new(stores), waits }
     }
 
-    /// Sends nothing to a merchant for `pause`.
+    /// Sends nothing for a merchant for `pause`.
     pub fn pause(&self, merchant: MerchantId, pause: Duration) {
         self.with(merchant, |store, now| store.limiter.pause(pause, now));
     }

@@ -62,7 +62,7 @@ pub enum Divisible {
     No,
     /// The page that the run asks for.
     Page,
-    /// A single row that shows whether the merchant answers at all, which is tried once.
+    /// A single row that shows whether Salla answers for the merchant at all, which is tried once.
     Control,
     /// A part of such a page, which is tried once.
     PagePart,

@@ -105,7 +105,7 @@ impl ReadAnswer {
 
 /// Reads the envelope, and leaves it among the response's extensions.
 ///
-/// `tokens`: those that the merchant was sent, which it may repeat.
+/// `tokens`: those of the request, which Salla may repeat.
 fn read(answer: http::Response<Body>, tokens: [Option<&SecretString>; 2]) -> Result<Response> {
     let (parts, mut body) = answer.into_parts();
     let (status, headers) = (parts.status, parts.headers);

@@ -49,7 +49,7 @@ impl PagePart {
         })
     }
 
-    /// Single rows that show whether the merchant answers: one beside the page, and the middle one of it.
+    /// Single rows that show whether Salla answers for the merchant: one beside the page, and the middle one of it.
     fn controls(&self) -> [Self; 2] {
         let beside = if self.places.start > 0 { self.places.start } else { self.places.end + 1 };
         let middle = self.places.start + (self.places.end - self.places.start) / 2 + 1;
@@ -75,7 +75,7 @@ impl<C: CredentialStore> SallaClient<C> {
     ) -> Result<Fetched<R>, SourceError> {
         let page = PagePart::page(request.number, size);
         let of = |part: &PagePart| PageRequest { number: part.number, page_size: Some(part.size), ..request };
-        // After a single attempt there is always one more, to look whether the merchant answers.
+        // After a single attempt there is always one more, to see whether Salla answers for the merchant.
         let left = self.max_attempts.saturating_sub(attempts).max(u32::from(attempts == 1));
         let controls = || page.controls().into_iter().take(left as usize).map(|part| of(&part));
         let mut is_answered = self.answers::<R>(controls(), requests).await?;
@@ -107,7 +107,7 @@ impl<C: CredentialStore> SallaClient<C> {
         if !is_answered {
             return match self.circuit.blame(request.whose.merchant, error, attempts) {
                 AfterFailure::GiveUp(error) => Err(error),
-                // By now Salla answers no merchant: this request waits until it does.
+                // Salla answers for no merchant now: this request waits until it does.
                 AfterFailure::SendAgain => self.fetch(request, Divisible::No, requests).await,
             };
         }
@@ -116,7 +116,7 @@ impl<C: CredentialStore> SallaClient<C> {
         Ok(Fetched { rows, pagination: in_pages_of(size, small, pagination), served_at, is_broken })
     }
 
-    /// Whether the merchant answers with one of these rows, or says that it does not exist.
+    /// Whether Salla answers with one of these rows, or says that it does not exist.
     async fn answers<R: ApiResource>(
         &self,
         controls: impl Iterator<Item = PageRequest<'_>>,

@@ -186,7 +186,7 @@ impl Sieve<'_> {
         }
     }
 
-    /// The same for the same text, in a merchant; what is one already stays as it is.
+    /// The same for the same text of one merchant. A pseudonym stays as it is.
     fn pseudonym(&self, name: &str, text: &str) -> String {
         let digits = text.strip_prefix(MARK).filter(|digits| digits.len() == 2 * BYTES);
         if digits.is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit())) {

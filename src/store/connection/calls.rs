@@ -19,7 +19,10 @@ use crate::{reconcile::ports::TargetError, store::Store};
 /// Calls that run when the pool closes may end within this time.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pauses before a call is made again.
+/// Between two attempts to get the lock of SQLite.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Pauses before a call is repeated.
 pub(in crate::store) const PAUSES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
 
@@ -57,18 +60,36 @@ impl Store {
         timeout(CLOSE_TIMEOUT, self.db.close()).await.unwrap_or(Ok(()))
     }
 
-    /// Begins a transaction that may write. On SQLite this waits for the lock of another process, as a statement on
-    /// PostgreSQL does.
+    /// Begins a transaction that may write.
     pub(in crate::store) async fn begin_write(&self) -> Result<DatabaseTransaction, DbErr> {
+        self.wait_for_lock(|| self.begin_write_now()).await
+    }
+
+    /// Begins a transaction that may write, and does not wait for another process to end its own.
+    pub(in crate::store) async fn begin_write_now(&self) -> Result<DatabaseTransaction, DbErr> {
+        self.begin(TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        })
+        .await
+    }
+
+    /// Repeats a call on SQLite while another process holds the lock, for as long as PostgreSQL waits within a statement.
+    /// Between the attempts, other tasks use the only connection.
+    pub(in crate::store) async fn wait_for_lock<T, F, Fut>(&self, call: F) -> Result<T, DbErr>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<T, DbErr>>,
+    {
         let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
-            let options = TransactionOptions {
-                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-                ..TransactionOptions::default()
-            };
-            match self.begin(options).await {
-                Err(error) if is_lock_timeout(&error) && Instant::now() < deadline => {}
-                begun => return begun,
+            match call().await {
+                Err(error)
+                    if self.dialect == Dialect::Sqlite && is_lock_timeout(&error) && Instant::now() < deadline =>
+                {
+                    sleep(LOCK_PAUSE).await;
+                }
+                result => return result,
             }
         }
     }
@@ -88,24 +109,18 @@ impl Store {
         F: Fn() -> Fut + Send,
         Fut: Future<Output = Result<T, DbErr>> + Send,
     {
-        let started = Instant::now();
-        let (mut pauses, deadline) = (PAUSES.iter(), started + CALL_TIMEOUT);
+        let (mut pauses, deadline) = (PAUSES.iter(), Instant::now() + CALL_TIMEOUT);
         loop {
-            let error = match timeout_at(deadline, call()).await {
+            let error = match timeout_at(deadline, self.wait_for_lock(&call)).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) => error,
                 Err(_) => return Err(TargetError::Unavailable("no answer within 40 s".into())),
             };
             self.stale_plans.note(&error);
             self.disk_failure.note(&error);
-            if is_lock_timeout(&error) {
-                if started.elapsed() < LOCK_TIMEOUT {
-                    continue;
-                }
-                // The caller has other work meanwhile.
-                return Err(target_error(error));
-            }
             match pauses.next() {
+                // A lock that another session holds: the caller has other work meanwhile.
+                Some(_) if is_lock_timeout(&error) => return Err(target_error(error)),
                 Some(&pause) if trouble(&error) == Trouble::Passing => {
                     tracing::debug!(error = %error, "the database call is repeated");
                     sleep(pause).await;

@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_or_server_is_transient() {
+    fn a_full_disk_and_a_full_server_are_transient() {
         for code in ["53100", "53200", "53300", "58030", "08006", "57P01", "57P03", "25006", "25P03"] {
             assert_eq!(postgres(code), Trouble::Passing, "{code}");
         }

@@ -82,7 +82,7 @@ impl Store {
         if file.is_some_and(|file| !Path::new(&file).exists()) {
             return Err(NotReady::Unavailable("the database file was moved or removed".into()));
         }
-        match self.begin_write().await {
+        match self.begin_write_now().await {
             Ok(txn) => txn.rollback().await.map_err(of_database),
             Err(error) if super::error::is_held(&error) => Ok(()),
             Err(error) => Err(of_database(error)),

@@ -55,10 +55,12 @@ impl CredentialStore<Sealed> for Store {
              WHERE merchant_id = $1 AND version = $2 AND refresh_started_at IS NULL",
             self.dialect.now()
         );
-        // Never repeated: a process that finds the mark waits for the result of another.
-        let statement = self.statement(&sql, [merchant.0.into(), version.into(), attempt.into()]);
+        // Repeated only while another process holds the lock, when nothing was written: a process that finds the mark waits
+        // for the result of another.
+        let values = || [merchant.0.into(), version.into(), attempt.into()];
+        let mark = || self.db.execute_raw(self.statement(&sql, values()));
         failpoint!("refresh_mark_before_commit", merchant.0);
-        let marked = timeout(CALL_TIMEOUT, self.db.execute_raw(statement)).await;
+        let marked = timeout(CALL_TIMEOUT, self.wait_for_lock(mark)).await;
         failpoint!("refresh_mark_after_commit", merchant.0);
         let marked = marked.map_err(|_| TargetError::Unavailable("no answer within 40 s".into()))?;
         Ok(marked.map_err(target_error)?.rows_affected() == 1)

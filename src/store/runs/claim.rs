@@ -76,9 +76,8 @@ impl Store {
         let sql = format!(
             "UPDATE runs SET status = 'failed', error_kind = 'worker_crash_loop', finished_at = {now}, lease_expires_at = NULL, \
              failed_attempts = failed_attempts + 1, \
-             error_message = 'its process went away {MAX_FAILED_ATTEMPTS} times in a row without committing a page of it; \
-             look in the log, and in the system''s, for what ended the processes while this store was read: a crash, \
-             the memory limit, a supervisor; the next run covers its window' \
+             error_message = 'its process ended {MAX_FAILED_ATTEMPTS} times in a row without a committed page; check the logs of the \
+             processes for a crash, the memory limit or a supervisor; the next run covers this window' \
              WHERE status = 'running' AND lease_expires_at < {now} AND failed_attempts + 1 >= {MAX_FAILED_ATTEMPTS} {whose} RETURNING *"
         );
         self.returned_runs(db, self.statement(&sql, [])).await

@@ -73,7 +73,7 @@ impl Store {
         Ok(Some(recorded))
     }
 
-    /// Makes the runs of earlier sweeps whose merchants another session held; a later firing of the same schedule has
+    /// Makes the runs of earlier sweeps whose merchants another session held; a later sweep of the same schedule has
     /// made them superfluous.
     pub(in crate::store) async fn enqueue_deferred(&self) -> Result<RecordedSweep, TargetError> {
         self.call(|| self.enqueue_deferred_once()).await

@@ -7,7 +7,7 @@ use crate::support::{Engine, Site, server::Server, site::shop, until};
 
 const HEAD: &str = "# Metrics\n\nGenerated from `GET /metrics`. No label has a merchant id. Metrics of the database are read at each scrape, and every\n\
     replica reports the same values: take their `max`, never their `sum`. `process_*` metrics of the process are also there.\n\n\
-    [Runbook](../runbook.md) has the alerts on these metrics, for example\n    [merchants_overdue](../runbook.md#sallareconcilermerchantsbehind).\n";
+    [Runbook](../runbook.md) has the alerts on these metrics, for example\n[merchants_overdue](../runbook.md#sallareconcilermerchantsbehind).\n";
 
 /// The name of a family behind the prefix.
 const PREFIX: &str = "salla_reconciler_";
