@@ -24,7 +24,7 @@ use crate::{
     vault::{OwnerCheckedRegister, Vault},
 };
 
-/// What the daemon's parts tell each other.
+/// The channels between the parts of the daemon.
 #[derive(Debug, Clone, Default)]
 struct Signals {
     /// There are runs in the queue.

@@ -7,7 +7,7 @@ use tokio::task::{Id, JoinSet};
 
 use crate::reconcile::Liveness;
 
-/// Runs tasks, and tells when one has ended.
+/// Runs tasks, and reports when one ends.
 #[derive(Debug, Default)]
 pub struct Supervisor {
     tasks: JoinSet<()>,

@@ -55,7 +55,7 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
     let folder = tempfile::tempdir()?;
     let mut simulator = Simulator::start(World::new([])).await?;
     let config = config(&simulator, folder.path(), args.listen)?;
-    // The table tells what a newcomer wants to know; the steps are for those who operate it.
+    // A newcomer needs only the table. The log lines are for operators.
     let telemetry = telemetry::init(&config.telemetry, telemetry::WARNINGS)?;
     // Before the work, so that a taken port is known at once.
     let listener = if args.once { None } else { Some(app::bind(&config).await?) };

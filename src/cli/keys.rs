@@ -103,7 +103,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Goes over all tokens once. True when some changed under its hands, and are to be looked at again.
+    /// Visits all tokens once. True if some changed meanwhile and must be visited again.
     async fn walk(&mut self) -> anyhow::Result<bool> {
         let (mut after, mut changed) = (None, false);
         loop {
@@ -153,7 +153,7 @@ enum Resealed {
 pub struct KeyUsage {
     /// The key that seals.
     key: String,
-    /// Further keys that are at hand.
+    /// More available keys.
     others: Vec<String>,
     /// How many merchants have tokens.
     pub merchants: usize,

@@ -114,7 +114,7 @@ async fn chosen(store: &Store, named: Vec<MerchantId>) -> anyhow::Result<Vec<Mer
     Ok(covered)
 }
 
-/// Runs for each merchant, so many at a time, keeps the leases alive meanwhile, and tells `each` end.
+/// Runs each merchant, several at a time, renews the leases, and reports each end to `each`.
 pub async fn sweep(
     config: &Config,
     services: &Services,

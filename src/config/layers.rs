@@ -179,7 +179,7 @@ fn unknown(key: &str, source_name: &str, known: &[String]) -> ConfigError {
     }
 }
 
-/// The key that is most like `text`, whatever stands between its words.
+/// The key that is most similar to `text`, ignoring separators.
 pub(super) fn nearest<'a>(text: &str, known: &'a [String]) -> Option<&'a String> {
     let plain = |text: &str| text.split(['.', '_']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_");
     let text = plain(text);

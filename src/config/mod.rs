@@ -23,7 +23,7 @@ pub use layers::{DEFAULTS, keys, variable};
 
 use crate::{domain::Setting, http, outbox, reconcile, salla, schedule, store, telemetry, vault};
 
-/// Every setting; `config/default.toml` tells what each is for.
+/// All settings. `config/default.toml` documents each key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents every key")]
@@ -114,7 +114,7 @@ impl Config {
         secrets.chain(database).collect()
     }
 
-    /// The defaults alone, whatever the environment says.
+    /// The defaults without the environment.
     ///
     /// # Errors
     /// Never: a test loads them.

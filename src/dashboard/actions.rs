@@ -106,7 +106,7 @@ pub async fn cancel<L: RunStore, R: MerchantRegistry>(
 ) -> Page {
     visitor.sent(&sent)?;
     match dashboard.api.store.cancel(id, &visitor.actor).await? {
-        // One that has ended meanwhile shows how.
+        // The page of an ended run shows its end.
         Some(_) => Ok(Redirect::to(&format::run_address(id)).into_response()),
         None => Err(PageError::not_found("no run has this id")),
     }

@@ -119,7 +119,7 @@ async fn headers(mut response: Response) -> Response {
         response.extensions_mut().insert(problem::Shown);
     }
     response.headers_mut().entry(header::CONTENT_SECURITY_POLICY).or_insert(POLICY);
-    // A form's answer needs to know where it came from: see `access::is_same_site`.
+    // The target of a form needs the origin: see `access::is_same_site`.
     response.headers_mut().entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("same-origin"));
     response
 }

@@ -53,7 +53,7 @@ fn state<R: Record>(updated_at: Option<DateTime<Utc>>, content: Fingerprint, col
     Fingerprint::of_text(&format!("{at:?} {content} {}", columns.canonical()))
 }
 
-/// What is to be done about a record.
+/// The decision about a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// We do not hold it.
@@ -72,14 +72,14 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Whether nothing is to be written.
+    /// Whether no write is needed.
     #[must_use]
     pub fn leaves_it(&self) -> bool {
         matches!(self, Self::NewerLocally | Self::Unchanged)
     }
 }
 
-/// Decides what is to be done about one record that Salla lists.
+/// Decides about one listed record.
 ///
 /// Newer wins; where the age is equal, Salla's content wins. A held version that is later than `latest`, Salla's clock with
 /// [`STORED_STAMP_TOLERANCE`], does not win.
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(judge(&order(1, "a"), Some(&ours)), Verdict::Restore);
     }
 
-    /// Of a kind that tells no time, whatever another writer has put there.
+    /// A kind without a time of change, whatever another writer stored.
     #[test]
     fn without_a_time_the_content_decides() {
         let mut theirs = order(1, "b");

@@ -45,7 +45,7 @@ impl Budget {
         Ok(())
     }
 
-    /// Nothing may be sent for so long from `now`.
+    /// The time from `now` until a request is allowed.
     pub fn close(&mut self, pause: TimeDelta, now: DateTime<Utc>) {
         let until = now.timestamp().saturating_add(pause.num_seconds().max(1));
         self.closed_until = self.closed_until.max(Some(until));

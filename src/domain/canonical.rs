@@ -41,7 +41,7 @@ struct Form<'a> {
 
 impl<'a> Form<'a> {
     fn of(json: &'a str) -> Result<Self, serde_json::Error> {
-        // Half as much again is what a record comes to: eight bytes of length before each name and text.
+        // A record needs 1.5 times its size: eight bytes of length before each name and text.
         let mut form = Self { json, bytes: Vec::with_capacity(json.len() + json.len() / 2), ..Self::default() };
         let mut document = serde_json::Deserializer::from_str(json);
         form.deserialize(&mut document)?;
@@ -111,7 +111,7 @@ fn normalise(number: &str, form: &mut Vec<u8>) {
     let _ = write!(form, "{sign}{significant}e{power}");
 }
 
-/// A text that is borrowed where it has no escapes.
+/// A text that is borrowed if it has no escapes.
 struct Text<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {

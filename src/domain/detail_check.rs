@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Fingerprint, Record, StoredRecord};
 
-/// Every record's details are read at least this often, in nights, whatever its summary says.
+/// The number of nights within which the details of every record are read.
 pub const DEEP_CHECK_NIGHTS: u16 = 28;
 
 /// A record as a list shows it: enough to see that something changed, too little to store.

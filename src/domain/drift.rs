@@ -53,7 +53,7 @@ pub struct Lateness {
     pub longer: u64,
     /// The longest; absent when nothing was late.
     pub max_seconds: Option<u64>,
-    /// The middle one, the later of the two where there are two.
+    /// The median; the later of two middle values.
     pub median_seconds: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! A hash of a record's content, by which two versions with the same time stamp are told apart.
+//! A hash of the content of a record. It distinguishes two versions with the same time stamp.
 
 use std::{fmt, str::FromStr};
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::Transition;
 
-/// An app event that changes something, by what it tells.
+/// An app event that changes a merchant, by its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppEventKind {
     /// The app was installed or updated: there are new tokens.
@@ -24,7 +24,7 @@ pub enum AppEventKind {
     TrialEnded,
 }
 
-/// What has been heard of a merchant so far: the stamps of the newest events, by what they are about.
+/// The stamps of the newest events of a merchant, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Installation {
     /// Of the app's authorization or removal.

@@ -124,7 +124,7 @@ pub enum Transition {
     Retire,
     /// Its subscription or trial has ended.
     Unsubscribe,
-    /// A subscription or trial has begun, or goes on.
+    /// A subscription or trial began, or continues.
     Subscribe,
     /// Salla refuses its tokens for good.
     RefuseTokens,
@@ -142,7 +142,7 @@ pub enum TransitionError {
 }
 
 impl MerchantStatus {
-    /// As a person's import makes it, whatever it was.
+    /// The state after an import by a person.
     pub const ACTIVE: Self = Self { beneath: MerchantState::Active, paused: false };
 
     /// As stored: the state, and what the pause covers.

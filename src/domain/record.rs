@@ -50,7 +50,7 @@ pub trait Columns: fmt::Debug + Clone + PartialEq + Send + Sync + 'static {
     /// The kind.
     const RESOURCE: Resource;
 
-    /// A text that is the same for columns that are equal, however they were read.
+    /// A text that is equal for equal columns.
     fn canonical(&self) -> String;
 
     /// The names of the columns in which `self` differs from `other`.

@@ -91,7 +91,7 @@ words! {
         MassDeletionBlocked = "mass_deletion_blocked",
         /// A page was the previous page again.
         PaginationLoop = "pagination_loop",
-        /// The list goes on beyond every bound.
+        /// The list exceeds a limit.
         PaginationLimitExceeded = "pagination_limit_exceeded",
         /// The database cannot be reached or refuses to work.
         Database = "database",

@@ -21,7 +21,7 @@ pub struct Request {
     pub since: Option<DateTime<Utc>>,
     /// Where it is to end; `None`: now.
     pub until: Option<DateTime<Utc>>,
-    /// The whole history, whatever `since` would be.
+    /// All records instead of a window.
     #[serde(default)]
     pub full: bool,
     /// Show the differences, and write no record.

@@ -224,7 +224,7 @@ fn sites(headers: &HeaderMap) -> impl Iterator<Item = &HeaderValue> {
     headers.get_all("sec-fetch-site").iter()
 }
 
-/// The one host that a request names; `None` also where it names two, or a user.
+/// The host that a request names; `None` if it names two hosts, or a user.
 fn host(headers: &HeaderMap) -> Option<Authority> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return None };

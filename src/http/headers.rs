@@ -1,4 +1,4 @@
-//! What every answer says to browsers: do not guess, do not frame, do not keep, do not tell.
+//! Security headers of every answer: no sniffing, no frames, no cache, no referrer.
 
 use axum::{
     http::{HeaderName, HeaderValue, header},

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use super::{Api, problem::Problem};
 use crate::reconcile::ports::RunStore;
 
-/// After so many requests, addresses that have been quiet are forgotten.
+/// The number of requests after which idle addresses are forgotten.
 const SWEEP_EVERY: u64 = 4096;
 
 /// A wrong token is forgiven after this long.
@@ -35,7 +35,7 @@ const FORGIVEN_AFTER: Duration = Duration::from_millis(200);
 /// So many wrong tokens at once are looked at.
 const TRIES: u32 = 5;
 
-/// Requests by address: so many a second, and two seconds' worth at once.
+/// Requests by address: a number per second, with a burst of twice as many.
 #[derive(Debug)]
 pub struct RequestRate {
     limiter: DefaultKeyedRateLimiter<IpAddr>,

@@ -49,7 +49,7 @@ use crate::reconcile::{
     ports::{MerchantRegistry, Overview, ReadEvent, RunStore},
 };
 
-/// The section `http`; `config/default.toml` tells what each key is for.
+/// The section `http`. `config/default.toml` documents each key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents every key")]

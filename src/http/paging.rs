@@ -27,7 +27,7 @@ impl Paging {
         self.limit
     }
 
-    /// How many entries to ask for: one more than are shown, to see whether there are more.
+    /// The number of entries to query: one more than shown, to see whether more exist.
     pub fn ask_for(self) -> u64 {
         self.limit + 1
     }

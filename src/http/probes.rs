@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::{Api, problem::Problem};
 use crate::reconcile::ports::{NotReady, RunStore, TargetError};
 
-/// Who probes or scrapes waits no longer than some seconds, and is told the truth by then.
+/// Probes and scrapes get a correct answer within a few seconds.
 const READY_WITHIN: Duration = Duration::from_secs(4);
 const GAUGES_WITHIN: Duration = Duration::from_secs(5);
 

@@ -45,7 +45,7 @@ impl Problem {
         Self { status, detail: detail.into(), more: Map::new(), retry_after: None }
     }
 
-    /// To be tried again in so many seconds.
+    /// Seconds after which the caller may try again.
     pub fn too_many(detail: impl Into<String>, retry_after: u64) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
     }

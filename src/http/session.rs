@@ -30,7 +30,7 @@ pub struct Session<'a> {
 /// What a request's cookie stands for.
 #[derive(Debug)]
 pub enum Cookie<'a> {
-    /// No cookie, or more than one.
+    /// No cookie, or several.
     None,
     /// Its seal is wrong.
     Forged,

@@ -99,7 +99,7 @@ impl Tokens {
         self.0.iter().find(|token| token.name == name)
     }
 
-    /// Which token it is. How long that takes tells nothing about any of them: each is compared, to its last byte.
+    /// Finds the token. The time is constant: every token is compared to its last byte.
     #[must_use]
     pub fn find(&self, given: &[u8]) -> Option<&Token> {
         let given = digest(given);

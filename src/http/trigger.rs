@@ -1,4 +1,4 @@
-//! What is asked of the queue over HTTP: a run, once however often the request is sent, and a run's end.
+//! The routes that queue and cancel runs. A repeated request with the same key queues one run.
 
 use std::sync::Arc;
 
@@ -132,7 +132,7 @@ async fn accepted<L: RunStore>(api: &Api<L>, id: RunId) -> Answer {
     Ok((StatusCode::ACCEPTED, location, Json(run)).into_response())
 }
 
-/// The key, if there is one. Requests are the same when they ask for the same, however they are spelt.
+/// The idempotency key, if present. Requests with the same meaning are equal, also in another spelling.
 fn idempotency_key(
     headers: &HeaderMap,
     merchant: MerchantId,

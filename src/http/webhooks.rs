@@ -38,7 +38,7 @@ const IN_ALL: Duration = Duration::from_secs(9);
 /// How many larger bodies are read at once. A caller has proved nothing until its whole body is read.
 const LARGE_BODIES_AT_ONCE: usize = 32;
 
-/// Every app event is smaller. Each connection may send one at any time, however slowly others send larger bodies.
+/// Every app event is smaller. Each connection may send one at any time, also while others send larger bodies slowly.
 const SMALL_BODY: u64 = 64 << 10;
 
 /// The label of what is not known by name.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::domain::{Resources, WindowPolicy};
 
-/// The section `reconcile`; `config/default.toml` tells what each key is for.
+/// The section `reconcile`. `config/default.toml` documents each key.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents every key")]

@@ -32,7 +32,7 @@ impl Liveness {
         self.failure.lock().clone()
     }
 
-    /// Why the process is to be restarted; `None`: it makes progress.
+    /// The reason to restart the process; `None`: it makes progress.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let loops =

@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::domain::words;
 
-/// The section `salla`; `config/default.toml` tells what each key is for.
+/// The section `salla`. `config/default.toml` documents each key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents every key")]

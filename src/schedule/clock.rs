@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::reconcile::ports::{ScheduleStore, TargetError};
 
-/// A machine that sleeps counts no time meanwhile, and clocks drift and are set.
+/// A sleeping machine counts no time, and clocks drift or are set.
 const ASK_EVERY: Duration = Duration::from_secs(30);
 
 /// The database's clock, asked now and then and reckoned on between.

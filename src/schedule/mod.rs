@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// The section `schedule`; `config/default.toml` tells what each key is for.
+/// The section `schedule`. `config/default.toml` documents each key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents every key")]
@@ -151,7 +151,7 @@ impl<L: RunStore> Schedule<L> {
             }
             return Ok(0);
         }
-        // Another replica may have fired meanwhile.
+        // Another replica may have started the sweep.
         let last = self.store.last_sweep(&cron).await?.unwrap_or(last).max(last);
         let now = self.store.now().await?;
         let mut made = deferred;

@@ -17,7 +17,7 @@ use crate::{domain::words, reconcile::span::TARGET};
 
 pub use terminal::{Shown, show};
 
-/// The section `telemetry`; `config/default.toml` tells what each key is for.
+/// The section `telemetry`. `config/default.toml` documents each key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents every key")]
@@ -49,7 +49,7 @@ pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
 }
 
-/// Our own steps, and the warnings of others; not of each attempt, for the last one's failure is told anyway.
+/// Our steps, and warnings of libraries. Retries are not logged, because the last failure is.
 pub const STEPS: &str = "warn,reqwest_retry=error,salla_reconciler=info,audit=info";
 
 /// Only what went wrong.

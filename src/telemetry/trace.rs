@@ -72,7 +72,7 @@ impl<E: exporter::SpanExporter> exporter::SpanExporter for Told<E> {
     }
 }
 
-/// Makes the spans of runs, whatever `RUST_LOG` asks to be logged.
+/// Creates the spans of runs, independent of `RUST_LOG`.
 pub fn layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,

@@ -19,7 +19,7 @@ pub(super) trait Keeper: fmt::Debug + Send + Sync {
     /// What its texts begin with.
     fn scheme(&self) -> &'static str;
 
-    /// The key that seals now, as people are shown it. Asks for it where it is kept elsewhere.
+    /// The name of the key that encrypts now. Asks the token store if the key is there.
     async fn key(&self) -> Result<String, CredentialError>;
 
     /// Further keys that open.
@@ -42,12 +42,12 @@ pub(super) trait Keeper: fmt::Debug + Send + Sync {
     /// Opens what it sealed.
     async fn open(&self, merchant: MerchantId, sealed: &Tokens<Sealed>) -> Result<Tokens, CredentialError>;
 
-    /// Sees to it that the successors of `present` can be sealed, whatever goes away in the next two minutes.
+    /// Ensures that the successors of `present` can be encrypted, even if the token store fails within two minutes.
     async fn prepare(&self, _: MerchantId, _present: &Tokens<Sealed>) -> Result<(), CredentialError> {
         Ok(())
     }
 
-    /// The successors of `present` that were sealed and of which the database was not told.
+    /// The successors of `present` that were stored without an update of the database.
     async fn successor(
         &self,
         _: MerchantId,

@@ -41,7 +41,7 @@ words! {
     }
 }
 
-/// The section `vault`; `config/default.toml` tells what each key is for.
+/// The section `vault`. `config/default.toml` documents each key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents every key")]

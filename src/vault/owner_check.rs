@@ -29,7 +29,7 @@ impl<R: MerchantRegistry, O: TokenOwner> OwnerCheckedRegister<R, O> {
         Self { register, owner }
     }
 
-    /// The tokens, with the note whether Salla has said whose they are.
+    /// The tokens, with the note whether Salla confirmed their owner.
     async fn confirmed(&self, merchant: MerchantId, tokens: &Tokens) -> Result<Tokens, CredentialError> {
         let owner_confirmed = match self.owner.owner(&tokens.access).await {
             Ok(owner) if owner != merchant => return Err(CredentialError::OtherMerchant { merchant, owner }),

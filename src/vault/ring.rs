@@ -86,7 +86,7 @@ impl KeyRing {
         Ok(Self { keys })
     }
 
-    /// A ring without a key: nothing is sealed, and of what was it is said under which key.
+    /// A ring without a key: it encrypts nothing, and names the missing key of a ciphertext.
     pub(super) fn empty() -> Self {
         Self { keys: Vec::new() }
     }
@@ -171,7 +171,7 @@ pub fn is_key_id(id: &str) -> bool {
 #[must_use]
 pub fn generate(id: &str) -> SecretString {
     let key = Zeroizing::new(rand::random::<[u8; KEY_BYTES]>());
-    // Written where it stands: a text that grows leaves what it held behind.
+    // Written in place, because a growing text leaves copies of its content behind.
     let mut text = String::with_capacity(id.len() + 1 + base64::encoded_len(KEY_BYTES, true).unwrap_or_default());
     text.push_str(id);
     text.push(':');

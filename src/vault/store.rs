@@ -36,7 +36,7 @@ impl<S> Vault<S> {
         self.keepers.chosen().key().await
     }
 
-    /// Further keys that are at hand here, and open.
+    /// More keys that can decrypt here.
     #[must_use]
     pub fn other_keys(&self) -> Vec<String> {
         self.keepers.other_keys()
@@ -89,7 +89,7 @@ impl<S: CredentialStore<Sealed>> Vault<S> {
     /// Brings the token store up to date with the database. `before`: the earlier state of the database.
     ///
     /// # Errors
-    /// When something is left where it should not be.
+    /// When a secret is left behind.
     pub async fn settle(&self, merchant: MerchantId, before: Option<&Tokens<Sealed>>) -> Result<(), CredentialError> {
         let of_before = before.and_then(|tokens| self.keepers.of(&tokens.access));
         let touched = [Some(self.keepers.chosen()), of_before];
@@ -130,7 +130,8 @@ impl<S: CredentialStore<Sealed>> Vault<S> {
         }
     }
 
-    /// Tells the database of tokens that a process which went away has sealed, and had no time to tell it of. True: there
+    /// Tells the database of tokens that a process which went away has sealed, and had no time to tell it of. True:
+    /// there
     /// were some.
     async fn recover(&self, merchant: MerchantId, stored: &Credentials<Sealed>) -> Result<bool, CredentialError> {
         let Some(keeper) = self.keepers.of(&stored.tokens.access).filter(|_| stored.refreshing_for.is_some()) else {

@@ -1,4 +1,4 @@
-//! A token as an encrypted text: XChaCha20-Poly1305 under whatever key a keeper has for it.
+//! A token as an encrypted text: XChaCha20-Poly1305 with a key of the backend.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chacha20poly1305::{

@@ -1,4 +1,4 @@
-//! Reads records at their own addresses, and tells the error of one record from that of the whole merchant.
+//! Fetches records by id, and distinguishes errors of one record from errors of the merchant.
 
 use futures::{StreamExt, stream};
 

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// So many records of each kind are asked for to tell a merchant's trouble from that of others.
+/// The number of control records of each class that are fetched to see whether the merchant is affected.
 const CONTROLS: usize = 3;
 
 /// Why a row was not read that no answer showed.
@@ -78,13 +78,13 @@ impl ListReader {
         }
     }
 
-    /// The latest stamp that Salla's clock can have made by now, where it is known.
+    /// The latest possible stamp by Salla's clock, if known.
     pub fn latest_stamp(&self) -> Option<DateTime<Utc>> {
         let (shown, when) = self.clock?;
         Some(shown + TimeDelta::from_std(when.elapsed()).ok()? + STORED_STAMP_TOLERANCE)
     }
 
-    /// Where a run begins to read a kind of record, after so many commits.
+    /// The start position for a kind of record, after `commits` commits.
     pub fn start(resource: Resource, (scopes, listing): (Vec<Scope>, Listing), commits: u32) -> (Cursor, Seen) {
         let entered_by_change = scopes.last().is_some_and(Scope::is_entered_by_change);
         let cursor = Cursor {
@@ -145,7 +145,7 @@ impl ListReader {
         is_matched
     }
 
-    /// Notes that the lists left out so many more records that they ought to hold, and returns how many they did.
+    /// Adds to the number of records that the lists omitted, and returns the new number.
     pub fn note_left_out(&mut self, more: u32) -> u32 {
         self.cursor.left_out += more;
         self.cursor.left_out

@@ -40,7 +40,7 @@ pub enum EngineError {
     /// A person asked for it.
     #[error("the run was cancelled")]
     Cancelled,
-    /// The process is shutting down; the run can go on elsewhere.
+    /// The process is shutting down; the run can continue in another process.
     #[error("the process is shutting down")]
     Stopped,
     /// The time slice is used up, and the run was requeued because others wait.
@@ -80,7 +80,7 @@ where
 }
 
 impl<S, T> RunContext<'_, S, T> {
-    /// Where the reading of the lists begins, or goes on after a crash.
+    /// The start position in the lists, or the position after a crash.
     async fn begin<R>(&self, progress: &mut RunProgress) -> Result<ResourceState, EngineError>
     where
         R: Record,

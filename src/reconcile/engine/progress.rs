@@ -1,4 +1,4 @@
-//! What a run got done, and where it stands.
+//! The progress and position of a run.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use crate::{
     reconcile::ports::{Cursor, Lease, RequestCount, RunQueue},
 };
 
-/// What a run got done. It is kept up to date page by page, so that it is known whatever ends the run.
+/// The progress of a run. It is updated with each page, so that it is known at any end.
 #[derive(Debug, Default)]
 pub struct RunProgress {
     /// The parts of the run, one for each kind of record.
@@ -21,7 +21,7 @@ pub struct RunProgress {
     pub commits: u32,
     /// Commits since the run began.
     pub commits_ever: u32,
-    /// How long the run may go on while others wait; `None`: to its end.
+    /// The time slice of the run; `None`: unlimited.
     pub time_slice: Option<TimeSlice>,
     /// Pages that are not committed yet.
     pub pending: PendingCommit,

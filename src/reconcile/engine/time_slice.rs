@@ -1,4 +1,4 @@
-//! A run's turn: how long it may go on while others wait.
+//! The time slice of a run while others wait.
 
 use std::time::Duration;
 

@@ -158,7 +158,7 @@ impl Metrics {
         for result in ["delivered", "rejected", "no_response"] {
             self.events.with_label_values(&[result]);
         }
-        // Of whatever event it may be.
+        // For every event.
         for result in ["late", "malformed", "no_secret", "unauthorized"] {
             self.webhooks.with_label_values(&["other", result]);
         }

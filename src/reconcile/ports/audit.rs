@@ -51,7 +51,7 @@ pub enum Action {
     MerchantRemove,
     /// All merchants were paused.
     AllPause,
-    /// All merchants go on.
+    /// The global pause ended.
     AllResume,
     /// An app event was applied.
     WebhookApply,
@@ -95,7 +95,7 @@ pub struct Audit {
     pub merchant: Option<MerchantId>,
     /// Run of the action.
     pub run: Option<RunId>,
-    /// An object that tells more, and no secret.
+    /// An object with details, without secrets.
     pub detail: Value,
 }
 

@@ -1,4 +1,4 @@
-//! The register of merchants: how one gets into it, and what changes where it stands.
+//! The port of merchants: registration and state changes.
 
 use std::future::Future;
 
@@ -46,7 +46,7 @@ pub struct MerchantFilter {
     pub state: Option<MerchantState>,
     /// With a larger id than this.
     pub after: Option<MerchantId>,
-    /// At most so many.
+    /// The maximum number of entries.
     pub limit: u64,
 }
 
@@ -61,13 +61,13 @@ pub struct AppEvent<T = SecretString> {
     pub merchant: MerchantId,
     /// The stamp of the event, to be compared with other stamps of Salla only.
     pub made: Option<DateTime<Utc>>,
-    /// What it tells.
+    /// The content of the event.
     pub notice: AppEventKind,
     /// With [`AppEventKind::Authorized`], and with no other.
     pub tokens: Option<Tokens<T>>,
 }
 
-/// What the body of a webhook tells.
+/// The content of a webhook.
 #[derive(Debug)]
 pub enum ParsedWebhook {
     /// Something that changes the register.
@@ -101,7 +101,7 @@ pub enum Applied {
     Done(MerchantState),
     /// The same body was taken before.
     Replayed,
-    /// An event that was made later has told otherwise.
+    /// A later event contradicts it.
     Outdated,
     /// An authorization more than a day old: its tokens may have been used since.
     Stale,
@@ -161,6 +161,6 @@ pub trait MerchantRegistry<T = SecretString>: Clone + Send + Sync + 'static {
     /// schedule, and what runs is given back; a run in the foreground goes on. False when it was so already.
     fn set_global_pause(&self, still: bool, by: &Actor) -> impl Future<Output = Result<bool, TargetError>> + Send;
 
-    /// Takes an app event. The same body changes nothing a second time, whichever processes it reaches.
+    /// Applies an app event. The same body has no effect a second time, also in another process.
     fn apply(&self, event: &AppEvent<T>) -> impl Future<Output = Result<Applied, CredentialError>> + Send;
 }

@@ -16,7 +16,7 @@ pub struct RunFilter {
     pub status: Option<RunStatus>,
     /// Older than this one.
     pub before: Option<RunId>,
-    /// At most so many.
+    /// The maximum number of entries.
     pub limit: u64,
 }
 

@@ -15,7 +15,7 @@ use crate::{
 pub struct MerchantContext<'a> {
     /// The merchant.
     pub merchant: MerchantId,
-    /// Customers of the merchant of whom nothing is to be told.
+    /// The erased customers of the merchant.
     pub erased: &'a [i64],
 }
 
@@ -134,7 +134,7 @@ impl RequestCount {
         Self(std::sync::Arc::new(sent.into()))
     }
 
-    /// Counts one more.
+    /// Counts one request.
     pub fn add_one(&self) {
         self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
@@ -196,7 +196,7 @@ pub enum SourceError {
         /// What happened to the last request.
         reason: String,
     },
-    /// All that may be asked for from one address has been, for whichever merchant.
+    /// The limit of the IP address is used up.
     #[error("the request limit of this IP address is used up for {}", whole_seconds(*pause))]
     AddressLimit {
         /// Until some of it is there again, at the earliest.

@@ -17,9 +17,9 @@ use crate::{
 pub enum Disposition {
     /// End the run as failed; its window is covered by the next.
     Fail(Failure),
-    /// End it as failed, and let another take up the rest after so long.
+    /// End it as failed, and let another run continue after this time.
     Reschedule(Failure, Duration),
-    /// Give it back at its cursor, to be taken up after so long.
+    /// Release it at its cursor, to be claimed after this time.
     Backoff(Wait, Duration),
     /// Give it back at its cursor, to be taken up after so long; if that has come to nothing too often, end it as
     /// failed.
@@ -34,7 +34,7 @@ pub enum Disposition {
     LeaseLost,
 }
 
-/// A run that a limit has ended is not taken up earlier, whatever the limit says.
+/// The shortest time until a run that a limit ended is continued.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(120);
 
 /// Those that wait for what Salla permits an address come back within this time of each other.

@@ -1,4 +1,4 @@
-//! One run from its claim to its end, and how many go on at a time.
+//! One run from its claim to its end, and the workers.
 
 pub mod disposition;
 pub mod foreground;

@@ -69,7 +69,7 @@ where
         self.on_stop == OnStop::Release && (progress.commits > 0 || claim.failed_attempts + 1 < MAX_FAILED_ATTEMPTS)
     }
 
-    /// Gives the run back as soon as the database can be told; after a while its lease lapses instead.
+    /// Releases the run as soon as the database answers; otherwise its lease expires.
     pub(in crate::reconcile) async fn release_after_failure(
         &self,
         claim: &Claim,
@@ -101,7 +101,7 @@ where
         self.report_release(claim, released, pause, Some(&wait))
     }
 
-    /// Gives the run back, to be taken up after `pause`.
+    /// Releases the run, to be claimed after `pause`.
     pub(in crate::reconcile) async fn release(&self, claim: &Claim, pause: Duration, wait: Option<&Wait>) -> Ended {
         self.save_rate_usage(claim).await;
         let released = self.store.release(&claim.lease, pause, wait).await;

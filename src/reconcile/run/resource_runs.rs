@@ -33,7 +33,7 @@ where
     }
 }
 
-/// Where a claimed run begins, or goes on; it covers `configured` unless it was asked for others.
+/// The start position of a claimed run. It covers `configured` unless the request names others.
 pub fn begin(claim: &Claim, configured: Resources, policy: WindowPolicy) -> Result<RunProgress, InvalidWindow> {
     if let Some(earlier) = &claim.resumed {
         let is_over = |part: &&ResourceRun| part.status.is_end();

@@ -42,13 +42,13 @@ pub struct Runner<S, T> {
     pub max_deletion_ratio: f64,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Who is told.
+    /// The receiver of progress.
     pub progress: ProgressSender,
     /// The leases of running runs.
     pub leases: Leases,
     /// A pause that Salla asked for and that lasts longer ends a run.
     pub longest_pause: Duration,
-    /// A run of the daemon that went on for so long makes way where others wait.
+    /// The time slice of a run of the daemon.
     pub slice: Duration,
     /// What the process does with its runs when it stops.
     pub on_stop: OnStop,
@@ -86,7 +86,7 @@ where
     S: Sources + RateLimitState + 'static,
     T: Targets + RunQueue + PauseStore,
 {
-    /// Executes a claimed run to its end, whatever that is.
+    /// Executes a claimed run to its end.
     pub async fn execute(&self, claim: Claim, stop: &CancellationToken) -> Ended {
         let span = span::of_run(&claim);
         let held = self.leases.hold(claim.lease, stop);

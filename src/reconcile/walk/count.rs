@@ -34,7 +34,7 @@ pub struct Met {
 }
 
 impl Count {
-    /// Begins a pass over a list that has so many rows; where the server does not say, there is nothing to count up to.
+    /// Starts a reading of a list with `total` rows. Without `total`, records cannot be counted.
     pub fn begin(&mut self, pass: u32, total: Option<u64>) {
         self.instants.extend(total.map(|rows| Instant { pass, rows, counted: 0 }));
     }

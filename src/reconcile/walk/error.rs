@@ -10,10 +10,10 @@ const MAX_PAGES: u32 = 20_000;
 /// A server that does not say how many pages there are is given up after this many.
 const MAX_UNANNOUNCED_PAGES: u32 = 500;
 
-/// Or after so long.
+/// The time after which it fails.
 const MAX_UNANNOUNCED_TIME: Duration = Duration::from_secs(270);
 
-/// A list that has brought nothing new for so many pages goes round in circles.
+/// A list without a new record in this many pages repeats itself.
 const MAX_STALE_PAGES: u32 = 50;
 
 /// A list may grow while it is read, by this many pages and a tenth.
@@ -40,7 +40,7 @@ pub enum WalkError {
     /// A page that is the previous page again.
     #[error("page {0} of the list repeats the previous page; the server ignores the page number")]
     Repeated(u32),
-    /// The list goes on and on.
+    /// The list does not end.
     #[error("the list does not end at page {page}: {why}")]
     Endless {
         /// The last page that was looked at.

@@ -47,13 +47,13 @@ const READINGS: usize = 3;
 /// some two thirds of those that are missing.
 const READINGS_WITH_TIES: usize = 16;
 
-/// Such a list is given up after so many readings that brought nothing new.
+/// The number of readings without a new record after which such a list fails.
 const STALE_READINGS: usize = 6;
 
 /// So many answers a page are not the way to read a list.
 const ANSWERS_A_PAGE: u32 = 32;
 
-/// Nor so many in all.
+/// The largest number of readings in all.
 const MAX_ANSWERS: u32 = 20_000;
 
 /// What changed this shortly before the walk began may still be on its way into the list.
@@ -223,7 +223,7 @@ impl ListWalk {
         if let Some((earlier, rows)) = self.previous.take().filter(|(earlier, _)| *earlier != number) {
             let same = rows.iter().map(|row| row.id).eq(answer.rows.iter().map(|row| row.id));
             self.same_pages = if same && !rows.is_empty() { self.same_pages + 1 } else { 0 };
-            // Rows that move can make one page look like the page before it, and `total` tells what that hides.
+            // Moving rows can make a page look like the previous one, and `total` shows what is hidden.
             if self.same_pages > u32::from(answer.total.is_some()) {
                 return Err(WalkError::Repeated(number));
             }

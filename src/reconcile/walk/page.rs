@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-/// What tells one row of a list from another, and in which order they stand.
+/// The keys of a row: identity and order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowKey {
     /// Salla's id. A row without an id has a negative number instead, made from the content.

@@ -38,6 +38,6 @@ pub(super) struct Round {
     pub number: u8,
     /// What it brought so far.
     pub news: News,
-    /// What its first answer said.
+    /// The first answer.
     pub total: Option<u64>,
 }

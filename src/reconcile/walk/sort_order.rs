@@ -33,7 +33,7 @@ impl PairCounts {
         }
     }
 
-    /// How many pairs speak for a direction; 0 where one speaks against it.
+    /// The number of pairs for a direction; 0 if one pair contradicts it.
     fn support(self, direction: Direction) -> u32 {
         let (with, against) = match direction {
             Direction::Ascending => (self.up, self.down),

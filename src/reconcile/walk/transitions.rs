@@ -20,7 +20,7 @@ impl ListWalk {
             return Ok(Phase::Whole);
         }
         if answer.rows.is_empty() && answer.total.is_none() && answer.total_pages.is_some_and(|pages| pages >= number) {
-            // An empty page where there ought to be rows, and no total that would tell what it hides.
+            // An empty page where rows are expected, without a total.
             return Err(self.unstable(answer));
         }
         Ok(match self.stage {

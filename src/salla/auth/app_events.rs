@@ -39,7 +39,7 @@ const OTHER: &str = "other";
 /// they last.
 ///
 /// # Errors
-/// When it is not JSON, or an app event lacks what it should tell.
+/// When it is not JSON, or an app event lacks a required member.
 pub fn read_event(body: &[u8], now: DateTime<Utc>) -> Result<ParsedWebhook, UnreadableEvent> {
     #[derive(Deserialize)]
     struct Wire<'a> {

@@ -278,7 +278,7 @@ impl<C: CredentialStore> Auth<C> {
         Ok(())
     }
 
-    /// Salla says that nothing will come of the tokens of `version` any more.
+    /// Salla refused the tokens of `version` finally.
     pub async fn give_up(&self, merchant: MerchantId, version: i64) -> Result<(), SourceError> {
         self.known.remove(&merchant);
         Ok(self.store.revoked(merchant, version).await?)

@@ -99,7 +99,7 @@ impl TokenEndpoint {
         let (body, broken) = body_so_far(response).await;
         let body = Zeroizing::new(body);
         let text = readable(&body);
-        // New tokens cannot be asked for again: they count whatever else is wrong with the answer.
+        // New tokens cannot be requested again, so they count in any readable answer.
         let read = tokens(&text, now).or_else(|| salvaged(&text, now));
         if let Some(tokens) = read.filter(|tokens| status.is_success() || is_new(tokens, refresh_token)) {
             return Refresh::Renewed(tokens);

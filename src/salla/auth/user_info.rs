@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// A webhook is to be answered within eight seconds.
+/// A webhook must be answered within eight seconds.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The address at the host that issued the token.

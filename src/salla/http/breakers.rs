@@ -14,9 +14,9 @@ use crate::domain::MerchantId;
 
 /// Failures in a row, without an answer in between, until Salla counts as down.
 const FAILURES: u32 = 10;
-/// Of at least so many merchants.
+/// The smallest number of merchants with failures.
 const STORES: usize = 3;
-/// A record that Salla cannot show fails alone; so many in a row, tried as often as a page is, are the merchant's trouble.
+/// A record that Salla cannot show fails alone. This many in a row open the circuit of the merchant.
 const SINGLE_RECORDS: u32 = 10;
 /// The pause before the first probe; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(40);
 /// A merchant without requests for this long after its pause starts again without failures.
 const REMEMBERED_FOR: Duration = Duration::from_secs(300);
-/// A probe of which nothing was heard for this long is given up, and another one sent.
+/// A probe without an answer for this long is replaced by another one.
 const PROBE_TAKES_AT_MOST: Duration = Duration::from_secs(50);
 
 /// The state of a circuit.
@@ -115,7 +115,7 @@ struct StoreBreaker {
 /// Why a request may not go out now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// Salla is down; to be asked again after so long.
+    /// Salla is down; the time until the next probe.
     Host(Duration),
     /// A probe for the merchant is running.
     Probing,

@@ -97,7 +97,7 @@ impl Circuit {
         })
     }
 
-    /// What follows from a page that failed in so many attempts, and that no single row broke.
+    /// The consequence of a page that failed in all attempts without a single broken row.
     pub fn blame(&self, merchant: MerchantId, error: SourceError, attempts: u32) -> AfterFailure {
         let trouble = match &error {
             SourceError::Unavailable { reason, .. } => Trouble::Unavailable(reason.clone()),

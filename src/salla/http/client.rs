@@ -158,7 +158,7 @@ impl<C: CredentialStore> SallaClient<C> {
     }
 
     /// Gets what is asked for, with the merchant's token, which is renewed once if Salla says that it has ended.
-    /// While Salla is down, the daemon's requests wait for it, however many attempts that takes.
+    /// While Salla is down, requests of the daemon wait for it without a limit of attempts.
     pub(in crate::salla) async fn get(&self, get: &Get<'_>) -> Result<Answer, SourceError> {
         loop {
             match self.get_once(get).await {

@@ -18,7 +18,7 @@ use crate::{
 /// A shorter wait is sat out; in a longer one the daemon has other work.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// When the database does not tell what is left.
+/// The wait when the database does not report the remaining budget.
 const UNKNOWN: Duration = Duration::from_secs(30);
 
 /// After a 429 that does not say for how long.
@@ -44,7 +44,7 @@ impl<B: BudgetStore> Middleware for IpRateLimit<B> {
         self.wait().await?;
         let response = next.run(request, extensions).await?;
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
-            // It may be the merchant's own limit that is used up, and the answer does not tell.
+            // The limit of the merchant may be used up instead; the answer does not say which.
             let pause = retry_after(response.headers()).unwrap_or(REFUSED);
             if let Err(error) = self.budget.close(pause).await {
                 tracing::warn!(error = %error, "failed to persist Retry-After");

@@ -152,7 +152,7 @@ impl Drop for Admitted<'_> {
     }
 }
 
-/// The limit of this process, whatever the merchant.
+/// The limit of this process for all merchants.
 #[derive(Debug)]
 pub struct ProcessLimit {
     limiter: DefaultDirectRateLimiter,

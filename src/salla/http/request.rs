@@ -17,7 +17,7 @@ pub(in crate::salla) struct Get<'a> {
     pub single: bool,
     /// That record could not be had before.
     pub suspect: bool,
-    /// What is known where it cannot be had.
+    /// What is known about the record if it cannot be read.
     pub divisible: Divisible,
     /// Salla counts it by the address that it comes from.
     pub counted_by_address: bool,

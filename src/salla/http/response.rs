@@ -33,9 +33,9 @@ pub struct Call {
     pub merchant: MerchantId,
     /// It is one record that is asked for.
     pub single: bool,
-    /// That record could not be had before: that it cannot be now tells nothing of the merchant.
+    /// The record was unreadable before, so another failure says nothing about the merchant.
     pub suspect: bool,
-    /// What is known where it cannot be had.
+    /// What is known about the record if it cannot be read.
     pub divisible: Divisible,
     /// Salla counts it by the address that it comes from.
     pub counted_by_address: bool,

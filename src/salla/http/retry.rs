@@ -45,7 +45,7 @@ impl RetryableStrategy for TransientFailures {
     }
 }
 
-/// On an answer that is not to be asked for again.
+/// Marks an answer that must not be requested again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopRetrying {
     /// It was the last attempt.

@@ -36,7 +36,7 @@ pub struct WaitGuard {
 }
 
 impl Waits {
-    /// A request of the merchant begins to wait; `None`: not for so long that it is shown.
+    /// A request of the merchant starts to wait; `None`: the wait is too short to be shown.
     pub fn begin(&self, merchant: MerchantId, reason: WaitReason, message: &str, pause: Duration) -> Option<WaitGuard> {
         if pause < SHOWN_FROM {
             return None;

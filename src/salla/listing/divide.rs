@@ -22,7 +22,7 @@ use crate::{
 /// Between a page that failed and the first single row, as between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// After so many failures in a row, single rows are requested again: the merchant may have stopped answering.
+/// The number of failures in a row after which single rows are requested again: Salla may have stopped answering.
 const FAILURES_BEFORE_CONTROL: u32 = 4;
 
 /// A part of a page: of page `number` of pages of `size` rows, the rows at these places of the list.

@@ -33,7 +33,7 @@ pub(in crate::salla) fn too_long<R: ApiResource>(
         return None;
     }
     let created = |listed: &Listed<R>| listed.key.created_at;
-    // A list that cannot be asked for in an order tells nothing by its first row.
+    // The first row of a list without a requested order proves nothing.
     let ascending = R::LIST.oldest_first.is_some() && rows.first().and_then(created) <= rows.last().and_then(created);
     let oldest = rows.first().and_then(created).filter(|_| ascending).map(date::day_of);
     Some((oldest.or(NaiveDate::from_yo_opt(FIRST_YEAR, 1))?, date::day_of(now)))

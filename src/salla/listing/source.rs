@@ -222,7 +222,7 @@ impl<C: CredentialStore> SallaClient<C> {
         Ok(Fetched { rows, pagination, served_at: answer.served_at, is_broken: false })
     }
 
-    /// Reads what is to be known of a row, in an answer of this instant.
+    /// Reads the keys of a row, in an answer of this instant.
     fn read<R: ApiResource>(
         &self,
         whose: MerchantContext<'_>,

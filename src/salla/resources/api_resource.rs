@@ -1,4 +1,4 @@
-//! What Salla offers of each kind of record: where it is, how it can be asked for, and how its rows are read.
+//! The API of each kind of record: paths, parameters, and the reader of its rows.
 
 use bytestring::ByteString;
 use chrono::{DateTime, Utc};
@@ -55,7 +55,7 @@ pub type Items = (&'static str, &'static str, fn(&str) -> Result<OrderItem, Trou
 pub struct Capabilities {
     /// Only what changed at or after an instant. The specified filter; Salla's public documentation knows none.
     pub changed_since: Option<&'static str>,
-    /// Only what was created from one day to another. Without it a list is read in one piece, however long it is.
+    /// The list can be limited to days of creation. Without it, a list is read in one piece.
     pub created_days: Option<[&'static str; 2]>,
     /// The oldest first: its name and value. Without it a list is read over and over until two readings agree.
     pub oldest_first: Option<(&'static str, &'static str)>,

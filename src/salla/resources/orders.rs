@@ -163,7 +163,7 @@ impl ApiResource for Order {
     }
 }
 
-/// The slug, whatever it is: merchants define their own.
+/// The slug. Merchants define their own slugs.
 fn status(raw: &RawValue) -> Result<Option<String>, Trouble> {
     #[derive(Deserialize)]
     struct Status<'a> {

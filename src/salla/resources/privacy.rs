@@ -20,7 +20,7 @@ use crate::{
     salla::wire::envelope::{integer, scalar},
 };
 
-/// The section `privacy`; `config/default.toml` tells what each key is for.
+/// The section `privacy`. `config/default.toml` documents each key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents every key")]
@@ -32,24 +32,24 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether there are to be pseudonyms, and no key to make them with that cannot be guessed.
+    /// Whether pseudonyms are configured without a sufficient key.
     #[must_use]
     pub fn has_weak_key(&self) -> bool {
         self.customer_fields == CustomerFields::Pseudonymous && self.pseudonym_key.expose_secret().len() < KEY
     }
 }
 
-/// A key has so many characters or more.
+/// The minimum length of a key.
 const KEY: usize = 32;
 
-/// What a field tells.
+/// The class of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tells {
     /// Nothing of a person.
     Nothing,
     /// Impersonal fields.
     What,
-    /// How a person is reached: where there are pseudonyms, it has one.
+    /// Contact data: replaced by a pseudonym at the level pseudonymous.
     How,
 }
 

@@ -11,7 +11,7 @@ use crate::{
     reconcile::ports::{Listed, Row, RowKey},
 };
 
-/// Reads a row. One without an id is told from others by what `stand_in` makes of it.
+/// Reads a row. `stand_in` identifies a row without an id.
 pub fn read<R: ApiResource>(raw: &ByteString, stand_in: impl Fn() -> u64) -> Listed<R> {
     guarded(raw, stand_in, R::transform)
 }

@@ -188,7 +188,7 @@ impl Envelope {
         }
     }
 
-    /// What was asked for, whatever it is.
+    /// The requested data.
     pub fn data(&self) -> Option<ByteString> {
         Some(match self.data.as_ref()? {
             Payload::Rows(rows) => {

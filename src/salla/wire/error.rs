@@ -42,7 +42,7 @@ pub struct IpLimitExceeded(pub Duration);
 #[error("the circuit is open, and no request was sent")]
 pub struct CircuitOpen;
 
-/// The list, or whatever was asked for, is not what Salla answers.
+/// The answer is not the requested list or record.
 pub fn malformed(reason: &str) -> SourceError {
     SourceError::Malformed { reason: reason.to_owned() }
 }

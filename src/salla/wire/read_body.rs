@@ -14,7 +14,7 @@ pub const MOST_BYTES: usize = MAX_MIB << 20;
 /// The least that is allocated.
 const ROOM: usize = 16 << 10;
 
-/// The most that is allocated at once, whatever length is announced.
+/// The largest buffer that is allocated at once, independent of the announced length.
 const MOST_ROOM: usize = 1 << 20;
 
 /// A body that is read.

@@ -6,7 +6,7 @@ use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
 
 use crate::reconcile::ports::TargetError;
 
-/// Every call ends after this long, however often it is made again; PostgreSQL's own limits are shorter.
+/// The time limit of a call with all its retries. The limits of PostgreSQL are shorter.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A value as the JSON text that is kept of it.
@@ -116,7 +116,7 @@ pub fn has_stale_plan(error: &DbErr) -> bool {
     of_the_driver(error).and_then(sqlx::Error::as_database_error).is_some_and(is_stale_plan)
 }
 
-/// SQLSTATE 0A000 also says that something is not supported: the routine tells the two apart in any language.
+/// SQLSTATE 0A000 also means an unsupported feature. The routine distinguishes both, in any language.
 fn is_stale_plan(error: &dyn sqlx::error::DatabaseError) -> bool {
     error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some_and(|error| {
         error.code() == "0A000"

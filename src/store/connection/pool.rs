@@ -34,7 +34,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// One that was in use a moment ago is not asked before it is used again.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// By then whatever was given up has long come back to the pool.
+/// By then, every connection of an aborted call has returned to the pool.
 const IN_DOUBT: Duration = Duration::from_mins(10);
 
 /// How long a call waits for a lock that another session holds; `lock_timeout` on PostgreSQL.
@@ -167,7 +167,7 @@ fn of_session(options: PgConnectOptions) -> PgConnectOptions {
 struct DeadPeerDetector(Arc<Mutex<Option<Instant>>>);
 
 impl DeadPeerDetector {
-    /// One that was idle for so long when another fell silent is not asked any more.
+    /// A connection that was idle when another one fell silent is not used again.
     fn presume(&self, idle_for: Duration) -> Result<(), sqlx::Error> {
         match *self.0.lock() {
             Some(found) if found.elapsed() < idle_for => Err(silent()),

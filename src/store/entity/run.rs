@@ -118,7 +118,7 @@ impl Model {
         }
     }
 
-    /// Only while the run is to go on. A reason that only a newer version knows is not shown.
+    /// Only for queued and running runs. An unknown reason of a newer version is not shown.
     fn waiting(&self) -> Option<Waiting> {
         let goes_on = matches!(self.status.as_str(), "queued" | "running");
         Some(Waiting {

@@ -206,7 +206,7 @@ impl Store {
             if let Some(event) = &one.event {
                 let delivered = "DELETE FROM outbox WHERE id = $1";
                 if txn.execute_raw(self.statement(delivered, [event.id.into()])).await?.rows_affected() > 0 {
-                    // The position belonged to this event, whichever process delivers next.
+                    // The position belongs to this event only.
                     let unplaced = "UPDATE outbox_delivery_state SET lsn = NULL WHERE merchant_id = $1";
                     txn.execute_raw(self.statement(unplaced, merchant())).await?;
                 }

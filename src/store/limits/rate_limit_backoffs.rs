@@ -33,7 +33,7 @@ impl Store {
 
 impl PauseStore for Store {
     async fn pause(&self, merchant: MerchantId, pause: Duration) -> Result<(), TargetError> {
-        // A merchant that was removed meanwhile has no pause to be kept.
+        // A removed merchant needs no backoff.
         let sql = format!(
             "INSERT INTO rate_limit_backoffs (merchant_id, retry_at) SELECT merchant_id, {retry_at} FROM merchants WHERE merchant_id = $1 \
              ON CONFLICT (merchant_id) DO UPDATE SET retry_at = excluded.retry_at WHERE rate_limit_backoffs.retry_at < excluded.retry_at",

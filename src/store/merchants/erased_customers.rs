@@ -52,7 +52,7 @@ impl Store {
         Ok(noted.rows_affected() > 0)
     }
 
-    /// A merchant's customers of whom nothing is to be kept.
+    /// The erased customers of a merchant.
     pub(in crate::store) async fn erased(
         &self,
         db: &impl ConnectionTrait,
@@ -195,7 +195,7 @@ fn any_is_set<'a>(columns: impl Iterator<Item = &'a str>) -> String {
     if set.is_empty() { "1 = 0".to_owned() } else { set.join(" OR ") }
 }
 
-/// Whether two payloads say the same, however they are spelt.
+/// Whether two payloads are equal, ignoring their spelling.
 fn same(ours: Option<&str>, theirs: Option<&str>) -> bool {
     let value = |text: Option<&str>| text.and_then(|text| serde_json::from_str::<Value>(text).ok());
     ours == theirs || value(ours).is_some_and(|ours| Some(ours) == value(theirs))

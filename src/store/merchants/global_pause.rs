@@ -32,7 +32,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Whether nothing is to be begun, and since when.
+    /// Whether a global pause is active, and since when.
     pub(in crate::store) async fn find_global_pause(
         &self,
         db: &impl ConnectionTrait,

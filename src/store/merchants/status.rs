@@ -148,7 +148,7 @@ impl Store {
         Ok(Applied::Done(after.state()))
     }
 
-    /// What was heard of a merchant, whose next event waits until this transaction ends.
+    /// The event state of a merchant. Its next event waits until this transaction ends.
     async fn installation(&self, txn: &DatabaseTransaction, id: MerchantId) -> Result<Installation, DbErr> {
         let sql = "INSERT INTO installations (merchant_id) VALUES ($1) ON CONFLICT (merchant_id) DO NOTHING";
         txn.execute_raw(self.statement(sql, [id.0.into()])).await?;
@@ -183,7 +183,7 @@ impl Store {
         Ok(txn.execute_raw(self.statement(sql, values)).await?.rows_affected() == 1)
     }
 
-    /// Where a merchant stands, and goes on standing until the transaction ends.
+    /// The state of a merchant, locked until the transaction ends.
     pub(in crate::store) async fn standing(
         &self,
         txn: &impl ConnectionTrait,

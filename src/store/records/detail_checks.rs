@@ -180,7 +180,7 @@ impl Store {
     }
 }
 
-/// `$first, $first+1, …`: so many of them.
+/// `$first, $first+1, …`: `count` parameters.
 fn parameters(first: usize, count: usize) -> String {
     let names: Vec<String> = (first..first + count).map(|number| format!("${number}")).collect();
     names.join(", ")

@@ -42,7 +42,7 @@ impl Store {
             return Ok(None);
         }
         let from = instant(&row, "rotation_cursor");
-        // One night to spare, for what comes in meanwhile.
+        // One spare night, for records that come in meanwhile.
         let share = held.unsigned_abs().div_ceil(u64::from(RotationWindow::NIGHTS) - 1);
         let mut to = self.created_behind::<R>(merchant, created, (from, share)).await?;
         if to.is_some() && to == from {

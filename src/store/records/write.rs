@@ -1,4 +1,4 @@
-//! Where records are written, whatever their kind: one conditional statement a page.
+//! Writes records of any kind, with one conditional statement per page.
 
 use std::{collections::HashMap, time::Duration};
 

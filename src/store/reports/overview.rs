@@ -112,7 +112,7 @@ impl Store {
         let mut merchants: HashMap<i64, _> = merchants.into_iter().map(|one| (one.merchant_id.0, one)).collect();
         let mut last = self.last_ended(&found).await?;
         let attention = |id: i64| {
-            // A merchant that was removed meanwhile needs no attention.
+            // A removed merchant needs no attention.
             let merchant = merchants.remove(&id)?;
             Some(MerchantIssue { merchant, overdue: behind.contains(&id), last: last.remove(&id) })
         };

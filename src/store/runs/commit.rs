@@ -161,7 +161,7 @@ impl Store {
             return Ok(written);
         }
         if self.dialect == Dialect::Postgres {
-            // Each row is to be refused by itself.
+            // Each row must be refused separately.
             txn.execute_unprepared("SET CONSTRAINTS ALL IMMEDIATE").await?;
         }
         for record in differing {

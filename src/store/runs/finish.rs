@@ -109,7 +109,7 @@ impl Store {
         )
     }
 
-    /// How a watermark is written where one stands: it never moves back, unless it cannot be read or is ahead of the clock.
+    /// The update of a stored watermark: it never moves back, unless it is unreadable or ahead of the clock.
     fn never_back(&self) -> String {
         let [ours, theirs] =
             ["watermarks.watermark", "excluded.watermark"].map(|column| self.dialect.comparable(column));

@@ -99,7 +99,7 @@ impl Store {
                 .unwrap_or(0),
             has_failed_records: row.try_get("", "has_failed_records")?,
             resumed: self.resumed(db, &run).await?,
-            // Few merchants have any, and a claim is not to wait for one answer more.
+            // Few merchants have any, and a claim must not wait for another answer.
             erased: if row.try_get("", "has_erasures")? {
                 self.erased(db, MerchantId(run.merchant_id)).await?
             } else {

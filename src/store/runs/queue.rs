@@ -1,4 +1,4 @@
-//! How a run comes to be: put into the queue, or begun at once in the foreground.
+//! How a run starts: queued, or begun at once in the foreground.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ impl Store {
             Err(error) if trouble(&error) == Trouble::Taken => {
                 txn.rollback().await?;
                 let other = active_run(&self.db, new.merchant).await?;
-                // It has ended meanwhile: the call is made again.
+                // The run has ended: the call is repeated.
                 other.map(|run| EnqueueOutcome::Active(run.id)).ok_or_else(|| again(error))
             }
             Err(error) => Err(error),

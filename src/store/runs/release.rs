@@ -92,7 +92,7 @@ impl Store {
     }
 
     /// Back into the queue at its cursor, behind all that is due, where anything of another merchant's is. The attempt is
-    /// not counted. False: the run goes on, or the lease is lost.
+    /// not counted. False: the run continues, or the lease is lost.
     pub(in crate::store) async fn yield_run(&self, lease: &Lease) -> Result<bool, TargetError> {
         let sql = format!(
             "UPDATE runs SET status = 'queued', worker_id = NULL, lease_expires_at = NULL, attempt = attempt - 1, \

@@ -135,7 +135,7 @@ impl Kms {
         Ok(DataKey { id, wrapped: parts.wrapped.to_owned(), cipher })
     }
 
-    /// The data key that a text is under, and for how long it is to be at hand.
+    /// The data key of a text, with the time for which it is cached.
     async fn data_key(
         &self,
         merchant: MerchantId,

@@ -158,7 +158,7 @@ impl Secrets {
         }
     }
 
-    /// Makes the version current, if it is to be.
+    /// Makes the version current, if needed.
     async fn promote(&self, merchant: MerchantId, id: &str) -> Result<(), CredentialError> {
         let client = self.aws.secrets().await?;
         let name = self.name(merchant);
@@ -214,7 +214,7 @@ impl Keeper for Secrets {
     }
 
     async fn key(&self) -> Result<String, CredentialError> {
-        // Whether it may be asked at all, and told.
+        // Checks access for reading and writing.
         self.read(NO_MERCHANT, &successor_of("")).await.map_err(|error| match error {
             CredentialError::Unreadable { reason, .. } => CredentialError::Unavailable { reason },
             error => error,

@@ -19,7 +19,7 @@ const MINUTE: Duration = Duration::from_millis(60_100);
 /// A reset that moves on by less, in seconds, is not that of another minute.
 const NEXT_MINUTE: i64 = 55;
 
-/// What an answer's headers said; each of them may be missing.
+/// The rate-limit headers of an answer; each may be missing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Announced {
     /// `X-RateLimit-Limit`: requests a minute, at least one.
@@ -48,7 +48,7 @@ impl Reset {
     }
 }
 
-/// Leave to send one request, whose answer, or the want of one, must be told to [`Limiter::answered`].
+/// A permit for one request. Its answer, or failure, must be reported to [`Limiter::answered`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
     /// Requests that were sent before it.
@@ -70,7 +70,7 @@ pub struct Limiter {
     in_flight: u32,
     /// Requests that count no longer.
     past: u64,
-    /// The latest request whose answer has been heard.
+    /// The latest answered request.
     newest: u64,
     /// Requests of other processes, and until when they count.
     others: Option<(u32, Instant)>,
@@ -78,7 +78,7 @@ pub struct Limiter {
     /// The reset is one that every request moves on: no end of anything, but "in a minute", or "when all has leaked".
     reset_moves: bool,
     paused_until: Option<Instant>,
-    /// Answers have said what is left.
+    /// Answers announced the remaining requests.
     announced: bool,
 }
 
@@ -190,7 +190,7 @@ impl Limiter {
             && !self.log.back().is_some_and(counts)
     }
 
-    /// Keeps the server's minute in view, or, where it has none, a refusal.
+    /// Tracks the minute of the server, or a refusal if the minute is unknown.
     fn learn(&mut self, remaining: u32, announced: Announced, now: Instant) {
         // After a minute no server refuses what it refused.
         let refusal = announced.refused.then(|| Window { reset: None, remaining, ends: now + MINUTE });
@@ -224,7 +224,7 @@ impl Limiter {
     fn closed_until(&self, now: Instant) -> Option<Instant> {
         let pause = self.paused_until.filter(|&until| until > now);
         let usable = usable(self.limit, self.share);
-        // The server may not have counted requests that are in progress; or it has, and their answers will tell.
+        // The server may not have counted requests in progress. Otherwise their answers will show it.
         let reserved = (self.limit - usable).saturating_add(self.in_flight);
         let left = self.window.as_ref().filter(|window| window.ends > now && window.remaining <= reserved);
         let announced = left.map(|window| window.ends);
