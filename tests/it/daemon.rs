@@ -372,7 +372,7 @@ async fn every_error_is_a_problem(engine: Engine) {
 
 /// A backup, or a person at a prompt, holds what a request needs.
 async fn a_request_that_waits_for_a_lock_of_others_is_answered_with_503(engine: Engine) {
-    let site = Site::new(engine, [shop(1001, 0, 1)]).await;
+    let site = Site::new(engine, [1001, 1002, 1003].map(|merchant| shop(merchant, 0, 1))).await;
     let daemon = site.serve().await;
     let holder = site.database.db.begin().await.unwrap();
     let hold = if site.database.is_postgres() {
@@ -384,8 +384,8 @@ async fn a_request_that_waits_for_a_lock_of_others_is_answered_with_503(engine: 
     holder.execute_unprepared(hold).await.unwrap();
     let asked = Instant::now();
     // On SQLite they have one connection: none may keep it while it waits.
-    let request = || daemon.post("/runs", r#"{"merchant_id":1001}"#);
-    let (first, second, third) = tokio::join!(request(), request(), request());
+    let request = async |merchant: i64| daemon.post("/runs", &format!(r#"{{"merchant_id":{merchant}}}"#)).await;
+    let (first, second, third) = tokio::join!(request(1001), request(1002), request(1003));
     for (status, problem) in [first, second, third] {
         assert_eq!(status, 503, "{problem}");
     }
