@@ -186,11 +186,7 @@ async fn register(store: &Store) -> Result<String, String> {
     if !lost.is_empty() {
         return Err(format!("{}: {}", told.join(", "), lost.join(", ")));
     }
-    Ok(if told.is_empty() {
-        "none is registered; `merchants import` registers some".to_owned()
-    } else {
-        told.join(", ")
-    })
+    Ok(if told.is_empty() { "no merchant is registered; see `merchants import`".to_owned() } else { told.join(", ") })
 }
 
 /// Any answer at all will do: without a token Salla refuses, and shows its clock.

@@ -866,7 +866,7 @@ async fn an_uninstalled_merchant_on_the_command_line(engine: Engine) {
     let list = site.run(&["merchants", "list"]).await.exits(0).stdout;
     assert!(list.contains("uninstalled: the merchant uninstalled the app"), "{list}");
     let check = site.run(&["check"]).await.exits(0).stdout;
-    assert!(check.contains("1 uninstalled (the app was uninstalled"), "{check}");
+    assert!(check.contains("1 uninstalled (the merchant uninstalled the app"), "{check}");
     site.register(1001).await;
     assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
 }
