@@ -82,7 +82,8 @@ pub async fn migrate(config: &Config, command: Command) -> anyhow::Result<Exit> 
     });
     say!("{}", table(&["migration", "state"], rows));
     if is_pending {
-        say!("To apply the pending migrations: salla-reconciler migrate up");
+        // Not on stdout, which lists the migrations only.
+        eprintln!("To apply the pending migrations: salla-reconciler migrate up");
     }
     store.close().await?;
     Ok(Exit::Success)

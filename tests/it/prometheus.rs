@@ -178,7 +178,7 @@ async fn mistakes_in_alerts_are_found() {
         ("runbook_url", "#sallareconcilersweepstuck", "#sweepstuck"),
         ("nothing shows", "alert: SallaReconcilerSweepStuck", "alert: SallaReconcilerSweepStalled"),
         ("severity", "labels: {severity: page}", "labels: {}"),
-        ("no description", "description: No worker takes them", "descriptor: No worker takes them"),
+        ("no description", "description: Check whether a replica of `serve` is ready", "descriptor: Check"),
         ("label for a merchant", "max(salla_reconciler_runs_due)", "max by (merchant_id) (salla_reconciler_runs_due)"),
     ] {
         let (passed, told) = check(&right.replacen(from, to, 1));

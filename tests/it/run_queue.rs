@@ -536,7 +536,7 @@ async fn five_failed_attempts_end_a_run(engine: Engine) {
     assert_eq!(failed_attempts(&fixture).await, [(1, 5)]);
     assert_eq!(fixture.database.text("SELECT status || ' ' || error_kind FROM runs").await, "failed worker_crash_loop");
     let told = fixture.database.text("SELECT error_message FROM runs").await;
-    assert!(told.contains("5 times in a row") && told.contains("look in the log"), "{told}");
+    assert!(told.contains("5 times in a row") && told.contains("check the logs"), "{told}");
     // The merchant is free for its next run.
     assert!(matches!(store.enqueue(by(Trigger::Http, 1)).await.unwrap(), EnqueueOutcome::Queued(_)));
     assert_eq!(store.claim(1).await.unwrap().claims.len(), 1);
