@@ -207,7 +207,7 @@ async fn change(register: &impl MerchantRegistry<Sealed>, whom: Whom, change: Tr
                 (true, true) => "all merchants are paused until `merchants resume --all`",
                 (true, false) => "all merchants were paused already",
                 (false, true) => "the global pause has ended",
-                (false, false) => "there was no global pause",
+                (false, false) => "the global pause was not active",
             }
         );
         return Ok(());

@@ -81,7 +81,7 @@ impl Verdict {
 
 /// Decides about one listed record.
 ///
-/// Newer wins; where the age is equal, Salla's content wins. A held version that is later than `latest`, Salla's clock with
+/// Newer wins; where the age is equal, Salla's content wins. A stored version that is later than `latest`, Salla's clock with
 /// [`STORED_STAMP_TOLERANCE`], does not win.
 ///
 /// # Errors

@@ -122,7 +122,7 @@ impl<S: CredentialStore<Sealed>> Vault<S> {
     /// some, and it is told now.
     ///
     /// # Errors
-    /// When the database or the keeper cannot be asked.
+    /// When the database or the token backend does not answer.
     pub async fn find_lost(&self, merchant: MerchantId) -> Result<bool, CredentialError> {
         match self.store.load(merchant).await? {
             Some(stored) => self.recover(merchant, &stored).await,

@@ -158,7 +158,7 @@ pub trait MerchantRegistry<T = SecretString>: Clone + Send + Sync + 'static {
     fn list(&self, filter: MerchantFilter) -> impl Future<Output = Result<Vec<Merchant>, TargetError>> + Send;
 
     /// Pauses all merchants, or lets them go on, each as it stood. Meanwhile no process claims a run or fires the
-    /// schedule, and what runs is given back; a run in the foreground goes on. False when it was so already.
+    /// schedule, and running runs are released; a run in the foreground goes on. False when it was so already.
     fn set_global_pause(&self, still: bool, by: &Actor) -> impl Future<Output = Result<bool, TargetError>> + Send;
 
     /// Applies an app event. The same body has no effect a second time, also in another process.

@@ -163,7 +163,7 @@ pub trait RunQueue: Send + Sync + Clone + 'static {
         wait: Option<&Wait>,
     ) -> impl Future<Output = Result<Released, TargetError>> + Send;
 
-    /// The same for a run that got nothing done, as a setback, which is counted.
+    /// The same for a run without progress, which counts as a failed attempt.
     fn release_after_failure(
         &self,
         lease: &Lease,

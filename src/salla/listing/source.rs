@@ -152,7 +152,7 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
             if number >= pages {
                 return Ok(Some(Ok(items)));
             }
-            if pages > MOST_PAGES_OF_LINES {
+            if pages > MAX_ITEM_PAGES {
                 return Ok(Some(Err(unreadable(id, "items", "are more than a page can hold"))));
             }
             number += 1;
@@ -161,7 +161,7 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
 }
 
 /// The limit for the pages of the items of one order.
-const MOST_PAGES_OF_LINES: u32 = 100;
+const MAX_ITEM_PAGES: u32 = 100;
 
 impl<C: CredentialStore> SallaClient<C> {
     /// Looks for a record without an address in the list, read again: a record that is not in it is gone.

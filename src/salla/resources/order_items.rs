@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line() {
+    fn an_item() {
         let item = of(ROW).unwrap();
         assert_eq!((item.id, item.product_id, item.sku.as_deref()), (365_435_777, Some(77), Some("shirt-l")));
         assert_eq!(item.quantity.unwrap().to_string(), "2");

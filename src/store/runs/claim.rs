@@ -142,7 +142,7 @@ impl Store {
         }
     }
 
-    /// A run that has had a setback is suspected of having caused it, and a process holds one such run at a time, the
+    /// A run with failed attempts is suspected of having caused them, and a process holds one such run at a time, the
     /// one with the fewest first: so what ends processes is soon alone in being charged with it, and the runs that it
     /// took along get done.
     fn suspect(&self) -> String {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Store {
-    /// Back into the queue at its cursor; the attempt is not counted, but a setback is. One that was to be cancelled
+    /// Back into the queue at its cursor; the claim is not counted, but a failed attempt is. One that was to be cancelled
     /// ends so.
     pub(in crate::store) async fn release_run(
         &self,
