@@ -33,8 +33,13 @@ impl<S, T> RunContext<'_, S, T> {
         }
     }
 
-    /// Commits or counts the pages that wait at the end of a kind of record; `error`: what ended it.
-    pub(super) async fn commit_rest<R>(&self, error: Option<&EngineError>, progress: &mut RunProgress)
+    /// Commits or counts the pages that wait at the end of a kind of record; `error`: what ended it. Fails only when a
+    /// person cancelled the run: that is a better reason for its end than `error`.
+    pub(super) async fn commit_rest<R>(
+        &self,
+        error: Option<&EngineError>,
+        progress: &mut RunProgress,
+    ) -> Result<(), EngineError>
     where
         R: Record,
         T: Target<R>,
@@ -47,13 +52,18 @@ impl<S, T> RunContext<'_, S, T> {
             // Nothing can be written now.
             Some(EngineError::Target(_)) => {}
             Some(_) => {
-                if let Some((batch, cursor)) = progress.pending.rest()
-                    && let Err(error) = self.write::<R>(batch, &cursor, progress).await
-                {
-                    tracing::debug!(error = %error, "the last pages are not committed, and are read again");
+                if let Some((batch, cursor)) = progress.pending.rest() {
+                    match self.write::<R>(batch, &cursor, progress).await {
+                        Err(EngineError::Cancelled) => return Err(EngineError::Cancelled),
+                        Err(error) => {
+                            tracing::debug!(error = %error, "the last pages are not committed, and are read again");
+                        }
+                        Ok(()) => {}
+                    }
                 }
             }
         }
+        Ok(())
     }
 
     async fn write<R>(&self, batch: Batch<R>, cursor: &Cursor, progress: &mut RunProgress) -> Result<(), EngineError>

@@ -1,14 +1,14 @@
 //! Records that are stored and that no list showed, and records that earlier runs could not read or write. Each is read
 //! at its own address. Absence from a list is only a reason to ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use super::{EngineError, ResourceState, RunContext, RunProgress};
 use crate::{
-    domain::{Listing, Record, Resource},
+    domain::{Listing, Record, Resource, StoredRecord},
     reconcile::ports::{Batch, ExpectedRecords, Source, Target},
 };
 
@@ -50,14 +50,15 @@ struct DeletionGuard {
 
 impl DeletionGuard {
     /// Stops when too many records are missing, or when the answers so far predict it: a broken list is not checked record
-    /// by record.
-    fn check(&self, asked: usize, missing: usize) -> Result<(), TooManyDeleted> {
+    /// by record. `earlier`: the records that were missing before the run was resumed.
+    fn check(&self, asked: usize, missing: usize, earlier: usize) -> Result<(), TooManyDeleted> {
         let allowed = ((self.held as f64 * self.max_ratio) as usize).max(FEW);
         let predicted = if asked < BATCH { missing } else { missing * self.absent / asked };
-        if predicted.max(missing) <= allowed {
+        if predicted.max(missing) + earlier <= allowed {
             return Ok(());
         }
-        Err(TooManyDeleted { resource: self.resource, held: self.held, absent: self.absent, asked, missing })
+        let (asked, missing) = (asked + earlier, missing + earlier);
+        Err(TooManyDeleted { resource: self.resource, held: self.held, absent: self.absent + earlier, asked, missing })
     }
 }
 
@@ -70,6 +71,16 @@ struct Absent {
     since: Version,
     /// When the run began, by Salla's clock.
     began: DateTime<Utc>,
+}
+
+impl Absent {
+    /// Adds failed records that are stored: the limit of deletions holds for them too.
+    fn add_stored<R: Record>(&mut self, stored: HashMap<i64, StoredRecord<R>>) {
+        let stored = stored.into_iter().filter(|(_, stored)| !stored.deleted);
+        self.versions.extend(stored.map(|(id, stored)| (id, stored.updated_at)));
+        self.guard.held += self.versions.len() - self.guard.absent;
+        self.guard.absent = self.versions.len();
+    }
 }
 
 /// What records at their own addresses turned out to be.
@@ -92,15 +103,20 @@ where
     S: Source<R>,
     T: Target<R>,
 {
-    let absent = context.find_absent(state, progress).await?;
-    let mut gone = context.check_absent(&absent, state, progress).await?;
+    let mut absent = context.find_absent(state, progress).await?;
     let failed: Vec<i64> = state.reader.unsettled().filter(|id| !absent.versions.contains_key(id)).collect();
     let (retried, deferred) = failed.split_at(failed.len().min(MAX_RETRIED));
     if !deferred.is_empty() {
         tracing::warn!(resource = %R::RESOURCE, records = deferred.len(), "retry limit reached; remaining failed records deferred to the next run");
         state.deferred = deferred.len();
     }
-    for ids in retried.chunks(BATCH) {
+    if !retried.is_empty() {
+        // Look up the versions before the requests, so that a later write of another writer prevents a deletion.
+        absent.add_stored(context.target.look_up(context.claim.lease.merchant, retried).await?);
+    }
+    let mut gone = context.check_absent(&absent, state, progress).await?;
+    let not_stored: Vec<i64> = retried.iter().copied().filter(|id| !absent.versions.contains_key(id)).collect();
+    for ids in not_stored.chunks(BATCH) {
         gone.extend(context.check_each(ids, |_| false, state, progress).await?.gone);
     }
     context.mark_deleted(gone, &absent, state, progress).await
@@ -144,6 +160,7 @@ impl<S, T> RunContext<'_, S, T> {
         let ids: Vec<i64> = absent.versions.keys().copied().collect();
         let stride = ids.len().div_ceil(BATCH).max(1);
         let spread: Vec<i64> = (0..stride).flat_map(|start| ids.iter().copied().skip(start).step_by(stride)).collect();
+        let earlier = state.reader.cursor().left_out as usize;
         let (mut gone, mut asked) = (Vec::new(), 0);
         for ids in spread.chunks(BATCH) {
             let is_expected = |record: &R| should_be_listed(record, absent.since, absent.began);
@@ -154,7 +171,7 @@ impl<S, T> RunContext<'_, S, T> {
                 tracing::warn!(resource = %R::RESOURCE, salla.ids = ?found.left_out, "the list omitted records; they were fetched one by one");
             }
             let left_out = state.reader.note_left_out(u32::try_from(found.left_out.len()).unwrap_or(u32::MAX));
-            absent.guard.check(asked, gone.len() + left_out as usize)?;
+            absent.guard.check(asked, gone.len() + left_out as usize - earlier, earlier)?;
         }
         Ok(gone)
     }
@@ -213,13 +230,9 @@ impl<S, T> RunContext<'_, S, T> {
         if gone.is_empty() {
             return Ok(());
         }
-        // A failed record may be stored too, in a version that was not looked up.
-        let others: Vec<i64> = gone.iter().copied().filter(|id| !absent.versions.contains_key(id)).collect();
-        let others = self.target.look_up(self.claim.lease.merchant, &others).await?;
-        let version =
-            |id: &i64| absent.versions.get(id).copied().or_else(|| others.get(id).map(|held| held.updated_at));
+        let version = |id: &i64| absent.versions.get(id).copied().flatten();
         let batch = Batch {
-            gone: gone.iter().map(|id| (*id, version(id).flatten())).collect(),
+            gone: gone.iter().map(|id| (*id, version(id))).collect(),
             seen: state.reader.meet(gone),
             ..Batch::<R>::default()
         };
@@ -241,9 +254,8 @@ mod tests {
 
     #[test]
     fn too_many_deletions_stop_the_run() {
-        let stops = |held, absent, asked, missing| {
-            DeletionGuard { resource: Resource::Orders, held, absent, max_ratio: 0.25 }.check(asked, missing).is_err()
-        };
+        let guard = |held, absent| DeletionGuard { resource: Resource::Orders, held, absent, max_ratio: 0.25 };
+        let stops = |held, absent, asked, missing| guard(held, absent).check(asked, missing, 0).is_err();
         assert!(!stops(1, 1, 1, 1) && !stops(3, 2, 2, 2), "a few deletions never stop a run");
         assert!(stops(10, 3, 3, 3));
         assert!(!stops(100, 25, 25, 25));
@@ -252,5 +264,8 @@ mod tests {
         assert!(stops(100_000, 100_000, 60, 60));
         assert!(!stops(100_000, 100_000, 60, 14));
         assert!(!stops(100_000, 20_000, 60, 60));
+        // The records of an earlier process are no evidence about the rest.
+        assert!(guard(1_000, 150).check(60, 0, 100).is_ok());
+        assert!(guard(1_000, 200).check(60, 60, 100).is_err());
     }
 }

@@ -75,7 +75,7 @@ where
 {
     let mut state = context.begin::<R>(progress).await?;
     let ended = context.read_lists::<R>(&mut state, progress).await;
-    context.commit_rest::<R>(ended.as_ref().err(), progress).await;
+    context.commit_rest::<R>(ended.as_ref().err(), progress).await?;
     ended.map(|()| state.deferred)
 }
 

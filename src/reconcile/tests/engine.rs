@@ -103,6 +103,42 @@ async fn failed_records_beyond_the_limit_are_deferred() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_limit_of_deletions_holds_for_failed_records() {
+    for (gone, is_blocked) in [(2, false), (20, true)] {
+        let (salla, store) = (FakeSalla::with((1..=20).map(|id| order(id, 100 + id))), FakeStore::default());
+        (1..=20 + gone).for_each(|id| store.store(&order(id, 1)));
+        let failed: Vec<i64> = (21..=20 + gone).collect();
+        store.0.lock().failed_records.clone_from(&failed);
+        store.0.lock().outside_window = failed;
+        let outcome = reconcile(&salla, &store, Claim { has_failed_records: true, ..claim(1) }).await;
+        let kind = outcome.failure.map(|failure| failure.kind);
+        assert_eq!(kind, is_blocked.then_some(FailureKind::MassDeletionBlocked), "{gone}");
+        assert_eq!(store.present().len(), if is_blocked { 40 } else { 20 });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_record_that_another_writer_writes_meanwhile_is_not_marked_deleted() {
+    let (salla, store) = (FakeSalla::with([order(1, 100)]), FakeStore::default());
+    store.store(&order(2, 1));
+    store.0.lock().failed_records = vec![2];
+    store.0.lock().outside_window = vec![2];
+    let webhook = store.clone();
+    salla.0.lock().on_asked = Some(Box::new(move |id| webhook.store(&order(id, 50))));
+    let outcome = reconcile(&salla, &store, Claim { has_failed_records: true, ..claim(1) }).await;
+    assert_eq!((outcome.status, store.present()), (RunStatus::Succeeded, vec![1, 2]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancellation_that_the_last_commit_reports_is_not_lost_after_an_error() {
+    let (salla, store) = (FakeSalla::with((1..=30).map(|id| order(id, id))), FakeStore::default());
+    (1..=30).for_each(|id| store.store(&order(id, id)));
+    salla.fail_list(Resource::Orders, 2, unavailable);
+    store.0.lock().cancel = true;
+    assert_eq!(reconcile(&salla, &store, claim(1)).await.status, RunStatus::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_of_one_record_fails_only_that_record() {
     let (salla, store) = (FakeSalla::with((1..=20).map(|id| order(id, id))), FakeStore::default());
     salla.show_all(Shown::Summary);

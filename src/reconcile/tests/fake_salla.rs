@@ -46,6 +46,8 @@ pub struct State {
     pub panics: bool,
     /// How long each answer takes.
     pub latency: Duration,
+    /// What happens whenever an order is read at its own address.
+    pub on_asked: Option<Box<dyn Fn(i64) + Send + Sync>>,
     /// Ids that were read at their own addresses.
     pub asked: Vec<i64>,
     pub rows_per_page: usize,
@@ -198,6 +200,9 @@ where
         sleep(latency).await;
         let mut state = self.0.lock();
         state.asked.push(id);
+        if let Some(on_asked) = &state.on_asked {
+            on_asked(id);
+        }
         if let Some(error) = state.order_errors.get(&id) {
             return Err(error());
         }

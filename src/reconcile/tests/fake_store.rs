@@ -38,6 +38,8 @@ pub enum Left {
 pub struct State {
     pub orders: BTreeMap<i64, StoredRecord<Order>>,
     pub failed_records: Vec<i64>,
+    /// Orders that the lists of a run need not show.
+    pub outside_window: Vec<i64>,
     /// Failures of the next commits, the next one first; `None`: it succeeds.
     pub commit_errors: VecDeque<Option<TargetError>>,
     /// The ids that each commit wrote, marked deleted, or found unreadable.
@@ -137,7 +139,8 @@ impl Target<Order> for FakeStore {
         seen: &(dyn Fn(i64) -> bool + Sync),
     ) -> Result<(usize, Vec<StoredVersion>), TargetError> {
         let state = self.0.lock();
-        let present = state.orders.iter().filter(|(_, order)| !order.deleted);
+        let is_expected = |id: &i64| !state.outside_window.contains(id);
+        let present = state.orders.iter().filter(|(id, order)| !order.deleted && is_expected(id));
         let unseen = present.clone().filter(|(id, _)| !seen(**id)).map(|(id, order)| (*id, order.updated_at));
         Ok((present.count(), unseen.collect()))
     }
@@ -165,9 +168,9 @@ impl Target<Order> for FakeStore {
             ids.extend(bad.id);
         }
         (0..page.batch.unchanged).for_each(|_| totals.count(Outcome::Unchanged));
-        for (id, _) in &page.batch.gone {
+        for (id, version) in &page.batch.gone {
             ids.push(*id);
-            if let Some(order) = state.orders.get_mut(id) {
+            if let Some(order) = state.orders.get_mut(id).filter(|order| order.updated_at == *version) {
                 order.deleted = true;
             }
         }
