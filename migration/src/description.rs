@@ -137,7 +137,11 @@ impl Table {
                 "Hash of the content. Cleared by a trigger when another program changes the row.",
             )
             .column("payload_hash", "BYTES", "Hash of the payload as Salla sent it, bound to content_hash.")
-            .column("revision", "BIGINT NOT NULL DEFAULT 0", "How often this program wrote the row.")
+            .column(
+                "revision",
+                "BIGINT NOT NULL DEFAULT 0",
+                "How often this program wrote the row again after its creation.",
+            )
             .column("created_at", "OPEN_INSTANT NOT NULL DEFAULT NOW", "When the row was inserted.")
             .column("updated_at", "OPEN_INSTANT NOT NULL DEFAULT NOW", "When this program last wrote the row.")
     }

@@ -124,6 +124,7 @@ fn watermarks() -> Table {
         .column("resource", "text NOT NULL", "The kind of record.")
         .column("watermark", "INSTANT NOT NULL", "Every change before this time is covered, by Salla's clock.")
         .column("rotation_cursor", "INSTANT", "Where the rotation through older records goes on, by date of creation.")
+        .column("sorted_list", "text", "The state of the list that is sorted by time of change.")
         .constraint("PRIMARY KEY (merchant_id, resource)")
         .constraint(OF_MERCHANT)
 }

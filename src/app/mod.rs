@@ -145,6 +145,7 @@ impl Services {
             resources: config.reconcile.resources,
             policy: config.reconcile.policy(),
             max_deletion_ratio: config.reconcile.max_deletion_ratio,
+            detail_checks: config.reconcile.detail_check_nights,
             metrics: Arc::clone(&self.metrics),
             progress,
             leases: Leases::default(),

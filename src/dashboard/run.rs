@@ -142,7 +142,10 @@ fn guarantee(status: RunStatus, listing: Option<Listing>, resource: Option<Resou
         (_, None) => "none.",
         (_, Some(Listing::Filter)) => "every change in the window was read.",
         (_, Some(Listing::Scan)) if resource == Some(Resource::Orders) => {
-            "every change that the list shows was read; other changes are read within 28 nights."
+            "every change that the list shows was read; other changes are read within reconcile.detail_check_nights."
+        }
+        (_, Some(Listing::Sort)) => {
+            "every change that set the time of change was read. Other changes that the list shows are read within 7 nights."
         }
         (_, Some(Listing::Rotation)) => {
             "new records and a part of the older ones were read; all records are read within 28 nights."

@@ -1,11 +1,54 @@
 //! Summaries: the part of a record that a list shows, and when that is enough.
 
+use std::str::FromStr;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Fingerprint, Record, StoredRecord};
+use super::{Fingerprint, Record, Setting, StoredRecord, UnknownWord};
 
-/// The number of nights within which the details of every record are read.
-pub const DEEP_CHECK_NIGHTS: u16 = 28;
+/// Within how many nights the details of every record are read, whatever its row shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DetailCheckNights {
+    /// [`DetailCheckNights::USUAL`]; more where the sorted list of a merchant has proved reliable.
+    Auto,
+    /// So many; 0: never.
+    Fixed(u16),
+}
+
+impl DetailCheckNights {
+    /// The number for a merchant whose list is scanned, and for a sorted list that is not proved reliable yet.
+    pub const USUAL: u16 = 28;
+
+    /// The number for a sorted list that showed every change since the details of all orders were read once.
+    pub const RELIABLE: u16 = 280;
+
+    /// The number in force; 0: never.
+    #[must_use]
+    pub fn nights(self, is_proven: bool) -> u16 {
+        match self {
+            Self::Auto if is_proven => Self::RELIABLE,
+            Self::Auto => Self::USUAL,
+            Self::Fixed(nights) => nights,
+        }
+    }
+}
+
+impl FromStr for DetailCheckNights {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            number => number.parse().map(Self::Fixed).map_err(|_| UnknownWord::new("number of nights", text)),
+        }
+    }
+}
+
+impl Setting for DetailCheckNights {
+    fn takes() -> String {
+        "auto, or a number of nights from 0 to 65535".to_owned()
+    }
+}
 
 /// A record as a list shows it: enough to see that something changed, too little to store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,19 +77,21 @@ pub struct DetailCheckSchedule {
     pub now: DateTime<Utc>,
     /// All of them.
     pub all: bool,
+    /// Within how many nights each is due once; 0: never.
+    pub nights: u16,
 }
 
 impl DetailCheckSchedule {
-    /// Each record has its night among the [`DEEP_CHECK_NIGHTS`], by its id, so that they do not all come due at
-    /// once; one whose night was missed is due when
-    /// its last check is as old as that.
+    /// Each record has its night among these, by its id, so that they do not all come due at once. A record whose night was
+    /// missed is due when its last check is as old as that.
     fn due(self, id: i64, checked_at: DateTime<Utc>) -> bool {
         let age = self.now - checked_at;
         // Two runs of one night are closer than this, two nights are not.
         let same_night = age < TimeDelta::hours(12);
         let night = self.now.timestamp().div_euclid(86_400);
-        let slot = |number: i64| number.rem_euclid(i64::from(DEEP_CHECK_NIGHTS));
-        self.all || age >= TimeDelta::days(i64::from(DEEP_CHECK_NIGHTS)) || !same_night && slot(night) == slot(id)
+        let nights = i64::from(self.nights);
+        let has_its_night = || night.rem_euclid(nights) == id.rem_euclid(nights);
+        self.all || nights > 0 && (age >= TimeDelta::days(nights) || !same_night && has_its_night())
     }
 }
 
@@ -95,13 +140,13 @@ mod tests {
     }
 
     fn night(number: i64) -> DetailCheckSchedule {
-        DetailCheckSchedule { now: DateTime::UNIX_EPOCH + TimeDelta::days(20_000 + number), all: false }
+        DetailCheckSchedule { now: DateTime::UNIX_EPOCH + TimeDelta::days(20_000 + number), all: false, nights: 28 }
     }
 
     #[test]
     fn an_unchanged_summary_needs_no_details() {
         let (ours, summary) = (stored("a"), Summary { id: 1, fingerprint: print("row") });
-        let now = DetailCheckSchedule { now: DateTime::UNIX_EPOCH, all: false };
+        let now = DetailCheckSchedule { now: DateTime::UNIX_EPOCH, all: false, nights: 28 };
         let check = LastDetailCheck { summary: print("row"), stored: ours.state().unwrap(), checked_at: now.now };
         assert!(!needs_detail(&summary, Some(&ours), Some(&check), (now, false)));
         assert!(needs_detail::<Order>(&summary, None, Some(&check), (now, false)), "missing");
@@ -133,8 +178,14 @@ mod tests {
                 if tonight.due(id, checked) {
                     checked = tonight.now;
                 }
-                prop_assert!(tonight.now - checked < TimeDelta::days(i64::from(DEEP_CHECK_NIGHTS)));
+                prop_assert!(tonight.now - checked < TimeDelta::days(28));
             }
+        }
+
+        #[test]
+        fn with_0_nights_nothing_is_due(id in any::<i64>(), start in 0i64..100) {
+            let never = DetailCheckSchedule { nights: 0, ..night(start + 1_000) };
+            prop_assert!(!never.due(id, night(start).now));
         }
 
         #[test]

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, InvalidWindow, Listing, Resource, RotationWindow, RunStatus, Totals, Window};
+use super::{Failure, InvalidWindow, Listing, Resource, RotationWindow, RunStatus, SortedList, Totals, Window};
 
 /// A run's work at one kind of record. A run goes through its parts one after the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,10 +16,13 @@ pub struct ResourceRun {
     pub listing: Option<Listing>,
     /// What it covers; absent until the run begins.
     pub window: Option<Window>,
-    /// With the listing `rotation`: which part of the older records was read beside what is new; the next run that covers
-    /// the merchant reads the next.
+    /// With the listings `rotation` and `sort`: which part of the older records was read besides. The next run reads the next
+    /// part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slice: Option<RotationWindow>,
+    /// The state of the sorted list after the part; absent where the list was not considered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sorted_list: Option<SortedList>,
     /// What Salla's clock showed when its list began to be read: what changed up to then is covered. Absent until it
     /// begins, and where Salla's answers carry no date.
     pub observed_at: Option<DateTime<Utc>>,
@@ -44,6 +47,7 @@ impl ResourceRun {
             listing: None,
             window,
             slice: None,
+            sorted_list: None,
             observed_at: None,
             unidentified: 0,
             totals,

@@ -3,8 +3,6 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::DEEP_CHECK_NIGHTS;
-
 /// What was created from one instant to another. Night by night the next one is read, and after the last the first again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RotationWindow {
@@ -14,10 +12,19 @@ pub struct RotationWindow {
     pub to: Option<DateTime<Utc>>,
 }
 
-impl RotationWindow {
-    /// So many nights one turn takes.
-    pub const NIGHTS: u16 = DEEP_CHECK_NIGHTS;
+/// How the records of a merchant are divided over the nights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RotationPace {
+    /// In so many nights, every record is read once.
+    pub nights: u16,
+    /// A merchant with no more records than this is read whole each night.
+    pub few: u64,
+}
 
-    /// A merchant that has no more than this of a kind is read whole each night: ten pages.
-    pub const FEW: u64 = 600;
+impl RotationPace {
+    /// Of a list that only shows all records. Ten pages are read whole.
+    pub const ROTATION: Self = Self { nights: 28, few: 600 };
+
+    /// Beside a list that is sorted by time of change.
+    pub const SORTED_LIST: Self = Self { nights: 7, few: 0 };
 }

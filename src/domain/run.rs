@@ -51,7 +51,11 @@ words! {
     Listing ("listing") {
         /// The server filters by time of change: every change since the watermark.
         Filter = "filter",
-        /// The whole list is read: every change that its rows show. Where rows are summaries, any other within 28 nights.
+        /// The list is sorted by time of change, and read down to the watermark: every change since the watermark. One seventh of
+        /// the list is read besides.
+        Sort = "sort",
+        /// The whole list is read: every change that its rows show. Where rows are summaries, other changes within
+        /// `reconcile.detail_check_nights`.
         Scan = "scan",
         /// By day of creation: the new records, and a part of the older ones. All are read within 28 nights.
         Rotation = "rotation",

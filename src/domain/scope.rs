@@ -19,6 +19,8 @@ pub enum Scope {
         /// The last day; `None`: to the end.
         to: Option<NaiveDate>,
     },
+    /// All records, sorted by time of change, newest first.
+    SortedByChange,
 }
 
 impl Scope {

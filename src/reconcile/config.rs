@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use serde::Deserialize;
 
-use crate::domain::{Resources, WindowPolicy};
+use crate::domain::{DetailCheckNights, Resources, WindowPolicy};
 
 /// The section `reconcile`. `config/default.toml` documents each key.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Config {
     pub time_slice: Duration,
     pub page_size: u32,
     pub max_deletion_ratio: f64,
+    #[serde(deserialize_with = "crate::config::parsed")]
+    pub detail_check_nights: DetailCheckNights,
     #[serde(deserialize_with = "crate::config::parsed")]
     pub resources: Resources,
     pub order_items: bool,

@@ -8,6 +8,7 @@ mod metrics;
 pub mod ports;
 mod progress;
 mod run;
+mod sorted;
 pub mod span;
 mod walk;
 

@@ -44,10 +44,12 @@ pub struct Config {
 words! {
     /// How the orders that may have changed are found.
     ListingChoice ("way to list") {
-        /// `filter`, and `scan` for a merchant whose server does not support the filter.
+        /// The first of the others that the server of a merchant supports.
         Auto = "auto",
         /// The filter `updated_at_min`, which the server must support.
         Filter = "filter",
+        /// The list sorted by time of change, as long as it proves that it is; otherwise as `scan`.
+        Sort = "sort",
         /// The whole list by days of creation, and details where they are needed.
         Scan = "scan",
     }

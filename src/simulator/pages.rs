@@ -102,7 +102,8 @@ fn shuffle_ties<I: Item>(world: &World, query: &Params, items: &mut [&I], salt: 
 }
 
 fn order(world: &World, query: &Params) -> ListOrder {
-    let asked = query.get("sort_by").filter(|_| world.documented && world.honours_sort).and_then(|name| by_name(name));
+    let honours_sort = if world.documented { world.honours_sort } else { world.sorts_filtered };
+    let asked = query.get("sort_by").filter(|_| honours_sort).and_then(|name| by_name(name));
     asked.unwrap_or(world.list_order)
 }
 

@@ -83,6 +83,8 @@ pub struct World {
     pub always: HashMap<i64, Fault>,
     /// What goes wrong with the next requests for tokens.
     pub token_faults: VecDeque<Fault>,
+    /// The status of every answer about the owner of a token; `None`: a right answer.
+    pub owner_status: Option<u16>,
     /// Requests a minute and store; beyond it 429. `None`: no limit, and no headers that announce one.
     pub limit: Option<Limit>,
     /// Requests for customers in ten minutes, whatever the store; beyond it 429.
@@ -105,6 +107,8 @@ pub struct World {
     pub whole_rows: bool,
     /// Whether `sort_by` is honoured, by a server that is as documented.
     pub honours_sort: bool,
+    /// Whether `sort_by` is honoured beside `updated_at_min`.
+    pub sorts_filtered: bool,
     /// What `from_date` and `to_date` hold.
     pub day_bounds: DayBounds,
     /// No list can be read beyond this row.

@@ -19,7 +19,7 @@ fn the_defaults_load_and_every_key_has_a_comment() {
             commented = true;
         }
     }
-    assert_eq!(keys().len(), 60);
+    assert_eq!(keys().len(), 61);
     assert_eq!(variable("http.api_token"), "SALLA_RECONCILER__HTTP__API_TOKEN");
 }
 
@@ -35,7 +35,7 @@ async fn bad_values_name_source_and_fix() {
         ("RECONCILE__MAX_DELETION_RATIO", "1.5", "reconcile.max_deletion_ratio"),
         ("SALLA__PROXY", "proxy:3128", "salla.proxy"),
         ("SALLA__LISTING", "scann", "salla.listing"),
-        ("SALLA__LISTING", "scann", "one of auto, filter, scan"),
+        ("SALLA__LISTING", "scann", "one of auto, filter, sort, scan"),
         ("VAULT__BACKEND", "vault", "one of local, kms, secrets_manager"),
         ("PRIVACY__CUSTOMER_FIELDS", "anon", "one of full, pseudonymous, none"),
         ("SALLA__REQUEST_TIMEOUT", "5", "salla.request_timeout"),

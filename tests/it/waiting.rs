@@ -14,9 +14,9 @@ on_every_database!(
 );
 
 mod what_postgres_has {
-    use super::a_locked_row_delays_only_its_merchant;
+    use super::{a_locked_row_delays_only_its_merchant, a_run_whose_end_cannot_be_stored_says_so};
 
-    on_every_postgres!(a_locked_row_delays_only_its_merchant);
+    on_every_postgres!(a_locked_row_delays_only_its_merchant, a_run_whose_end_cannot_be_stored_says_so);
 }
 
 /// Another session has the rows of one store, and the daemon has one worker.
@@ -36,6 +36,20 @@ async fn a_locked_row_delays_only_its_merchant(engine: Engine) {
         daemon.post("/runs", &format!(r#"{{"merchant_id":{store}}}"#)).await;
     }
     daemon.await_run("merchant_id=1002&limit=1", |run| run["status"] == "succeeded" && run["trigger"] == "http").await;
+    let run = daemon.await_run("merchant_id=1001&limit=1", |run| run["waiting"].is_object()).await;
+    assert_eq!(run["waiting"]["reason"], "database", "{run}");
+    lock.rollback().await.unwrap();
+    daemon.await_run("merchant_id=1001&limit=1", |run| run["status"] == "succeeded" && run["trigger"] == "http").await;
+}
+
+/// Another session has the watermark, which the end of the run moves.
+async fn a_run_whose_end_cannot_be_stored_says_so(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 2)]).await;
+    site.run(&["run"]).await.exits(0);
+    let lock = site.database.db.begin().await.unwrap();
+    lock.execute_unprepared("SELECT 1 FROM watermarks WHERE merchant_id = 1001 FOR UPDATE").await.unwrap();
+    let daemon = site.serve().await;
+    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
     let run = daemon.await_run("merchant_id=1001&limit=1", |run| run["waiting"].is_object()).await;
     assert_eq!(run["waiting"]["reason"], "database", "{run}");
     lock.rollback().await.unwrap();

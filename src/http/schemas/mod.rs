@@ -32,7 +32,8 @@ use utoipa::{
 };
 
 use crate::domain::{
-    DiscrepancyKind, FailureKind, Listing, MerchantId, MerchantState, Resource, RunStatus, Trigger, WaitReason,
+    DiscrepancyKind, FailureKind, Listing, ListingViolation, MerchantId, MerchantState, Resource, RunStatus, Trigger,
+    WaitReason,
 };
 
 /// An enum of words: its values are the words.
@@ -73,6 +74,7 @@ words! {
     RunStatus: "Status of a run.",
     Trigger: "Trigger of a run.",
     Listing: "Way in which changed records were found.",
+    ListingViolation: "Fault of a sorted list: rows do not stand in the order of their changes, or a change was missed.",
     FailureKind: "Failure kind. Each kind has one action.",
     WaitReason: "Reason for waiting.",
     DiscrepancyKind: "Kind of the discrepancy.",

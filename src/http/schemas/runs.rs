@@ -11,13 +11,14 @@ use utoipa::{
 use uuid::Uuid;
 
 use crate::domain::{
-    Discrepancy, DiscrepancyKind, Failure, FailureKind, Found, Listing, MerchantId, Resource, ResourceRun,
-    RotationWindow, Run, RunStatus, Totals, Trigger, WaitReason, Waiting, Window,
+    Discrepancy, DiscrepancyKind, Failure, FailureKind, Found, Listing, ListingViolation, MerchantId, Resource,
+    ResourceRun, RotationWindow, Run, RunStatus, SortedList, Totals, Trigger, WaitReason, Waiting, Window,
 };
 
 described! {
     Window as WindowSchema,
     RotationWindow as RotationWindowSchema,
+    SortedList as SortedListSchema,
     Totals as TotalsSchema,
     Run as RunSchema,
     Failure as FailureSchema,
@@ -45,6 +46,27 @@ struct RotationWindowSchema {
     from: Option<DateTime<Utc>>,
     /// End; absent: to the end.
     to: Option<DateTime<Utc>>,
+}
+
+/// State of a list that is sorted by time of change.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SortedList)]
+struct SortedListSchema {
+    /// Every change before this time was read, also changes that only details show.
+    watermark: Option<DateTime<Utc>>,
+    /// Nights left on which the whole list is scanned, because the list was found unreliable.
+    scan_nights: u16,
+    /// Scan nights after the next violation.
+    next_penalty: u16,
+    /// What this run found wrong with the list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    violation: Option<ListingViolation>,
+    /// Time of the last violation.
+    violated_at: Option<DateTime<Utc>>,
+    /// Time of the last missed change.
+    missed_at: Option<DateTime<Utc>>,
+    /// No change was missed since this time.
+    reliable_since: Option<DateTime<Utc>>,
 }
 
 /// Distinct records by outcome. `fetched` is the sum of created, updated, unchanged, skipped and failed.
@@ -80,11 +102,11 @@ struct RunSchema {
     status: RunStatus,
     /// Trigger.
     trigger: Trigger,
-    /// Listing of the first kind of record; absent until the run starts.
+    /// Listing of the first kind of record; `null` until the run starts.
     listing: Option<Listing>,
     /// The run writes no record.
     dry_run: bool,
-    /// Window; absent until the run starts.
+    /// Window; `null` until the run starts.
     window: Option<Window>,
     /// Totals so far, of all kinds of record.
     totals: Totals,
@@ -136,13 +158,16 @@ struct ResourceRunSchema {
     resource: Resource,
     /// Status. `cancelled` in an ended run: it was stopped, or not reached.
     status: RunStatus,
-    /// Listing; absent until it starts.
+    /// Listing; `null` until it starts.
     listing: Option<Listing>,
-    /// Window; absent until the run starts.
+    /// Window; `null` until the run starts.
     window: Option<Window>,
-    /// Listing `rotation`: the part of the older records that was read. The next run reads the next part.
+    /// Listings `rotation` and `sort`: the part of the older records that was read besides. The next run reads the next part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     slice: Option<RotationWindow>,
+    /// State of the sorted list after this run. Absent if the list was not considered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sorted_list: Option<SortedList>,
     /// Salla's clock at the first answer. Changes before are covered. Absent until it starts, or without `Date`.
     observed_at: Option<DateTime<Utc>>,
     /// Records that could not be read and have no known id. They hold the watermark.

@@ -1,10 +1,14 @@
 //! Fetches records by id, and distinguishes errors of one record from errors of the merchant.
 
+use std::collections::HashMap;
+
 use futures::{StreamExt, stream};
 
 use super::{EngineError, ResourceState, RunContext};
 use crate::{
-    domain::{DetailCheckSchedule, Record, StoredRecord, Summary, Unreadable, Verdict, needs_detail},
+    domain::{
+        DetailCheckSchedule, Fingerprint, Listing, Record, StoredRecord, Summary, Unreadable, Verdict, needs_detail,
+    },
     reconcile::ports::{Batch, DetailCheckResult, PlannedWrite, Source, SourceError, Target},
 };
 
@@ -35,35 +39,75 @@ impl<S, T> RunContext<'_, S, T> {
         let merchant = self.claim.lease.merchant;
         let ids: Vec<i64> = summaries.iter().map(|summary| summary.id).collect();
         let (stored, checks) = (self.target.look_up(merchant, &ids).await?, self.target.checks(merchant, &ids).await?);
-        let deep = DetailCheckSchedule { now: self.claim.now, all: self.claim.request.full };
+        let schedule = self.detail_check_schedule(state);
         let (closer, enough): (Vec<_>, Vec<_>) = summaries.into_iter().partition(|summary| {
             let failed = state.reader.has_failed(summary.id);
-            needs_detail(summary, stored.get(&summary.id), checks.get(&summary.id), (deep, failed))
+            needs_detail(summary, stored.get(&summary.id), checks.get(&summary.id), (schedule, failed))
         });
         batch.unchanged += enough.len() as u64;
-        let asked: Vec<i64> = closer.iter().map(|summary| summary.id).collect();
-        let read = self.read_each(&asked, state).await?;
-        let unknown = asked.iter().zip(&read).filter(|(id, _)| !state.reader.has_failed(**id));
-        if unknown.clone().count() >= TOO_MANY as usize && unknown.clone().all(|(_, record)| record.is_none()) {
+        let ids: Vec<i64> = closer.iter().map(|summary| summary.id).collect();
+        let rows = closer.into_iter().map(|summary| (summary.id, summary.fingerprint)).collect();
+        self.read_listed(&ids, &rows, batch, state).await
+    }
+
+    /// Beside a sorted list, the details that are due are read as samples.
+    fn detail_check_schedule(&self, state: &ResourceState) -> DetailCheckSchedule {
+        let is_sorted = state.reader.cursor().listing == Listing::Sort;
+        let nights = if is_sorted { 0 } else { self.detail_checks.nights(false) };
+        DetailCheckSchedule { now: self.claim.now, all: self.claim.request.full, nights }
+    }
+
+    /// Reads the details of orders that the list shows. `rows`: the hashes of their rows.
+    pub(super) async fn read_listed<R>(
+        &self,
+        ids: &[i64],
+        rows: &HashMap<i64, Fingerprint>,
+        batch: &mut Batch<R>,
+        state: &ResourceState,
+    ) -> Result<(), EngineError>
+    where
+        R: Record,
+        S: Source<R>,
+        T: Target<R>,
+    {
+        let gone = self.read_records(ids, rows, batch, state).await?;
+        let unknown: Vec<i64> = ids.iter().copied().filter(|id| !state.reader.has_failed(*id)).collect();
+        if unknown.len() >= TOO_MANY as usize && unknown.iter().all(|id| gone.contains(id)) {
             let error = SourceError::Rejected { reason: LISTED_AND_GONE.to_owned() };
             let fetch = |id, suspect| self.source.record(self.merchant(), (id, suspect), &state.requests);
-            self.fail_if_merchant_wide(state.controls(&asked), fetch, error).await?;
+            self.fail_if_merchant_wide(state.controls(ids), fetch, error).await?;
         }
-        let (mut summaries, mut records) = (Vec::new(), Vec::new());
-        for (summary, record) in closer.into_iter().zip(read) {
+        batch.unreadable.extend(gone.into_iter().map(|id| unreadable(id, LISTED_AND_GONE)));
+        Ok(())
+    }
+
+    /// Reads records at their own addresses, and adds them to a batch with what is to be remembered of their details.
+    /// Returns those that are gone.
+    pub(super) async fn read_records<R>(
+        &self,
+        ids: &[i64],
+        rows: &HashMap<i64, Fingerprint>,
+        batch: &mut Batch<R>,
+        state: &ResourceState,
+    ) -> Result<Vec<i64>, EngineError>
+    where
+        R: Record,
+        S: Source<R>,
+        T: Target<R>,
+    {
+        let (mut records, mut gone) = (Vec::new(), Vec::new());
+        for (&id, record) in ids.iter().zip(self.read_each(ids, state).await?) {
             match record {
-                Some(Ok(record)) => {
-                    summaries.push(summary);
-                    records.push(record);
-                }
+                Some(Ok(record)) => records.push(record),
                 Some(Err(bad)) => batch.unreadable.push(bad),
-                None => batch.unreadable.push(unreadable(summary.id, LISTED_AND_GONE)),
+                None => gone.push(id),
             }
         }
         let details = self.assess_all(self.before_until(records), batch.latest, &mut batch.unreadable).await?;
-        batch.checked.extend(summaries.into_iter().filter_map(|summary| checked(summary, &details)));
+        let of_row = |id| rows.get(&id).copied();
+        batch.checked.extend(details.iter().filter_map(|detail| checked(detail, of_row(detail.record.id()))));
         batch.records.extend(details);
-        Ok(())
+        Ok(gone)
     }
 
     /// Fetches records by id, several at a time. The results have the order of `ids`. `None`: the record is gone.
@@ -157,12 +201,11 @@ fn unreadable(id: i64, reason: &str) -> Unreadable {
     Unreadable::skipped(Some(id), "", reason)
 }
 
-/// What to remember of a summary once its record is as Salla has it.
-fn checked<R: Record>(summary: Summary, details: &[PlannedWrite<R>]) -> Option<DetailCheckResult> {
-    let detail = details.iter().find(|detail| detail.record.id() == summary.id)?;
+/// What to remember of the details of a record, once it is stored as Salla has it. `row`: the hash of its row in the list.
+pub(super) fn checked<R: Record>(detail: &PlannedWrite<R>, row: Option<Fingerprint>) -> Option<DetailCheckResult> {
     let stored = match &detail.verdict {
         Verdict::Unchanged | Verdict::NewerLocally | Verdict::Restore => detail.stored.as_ref()?.state()?,
         Verdict::Create | Verdict::Update { .. } => StoredRecord::state_of(&detail.record),
     };
-    Some(DetailCheckResult { summary, stored })
+    Some(DetailCheckResult { id: detail.record.id(), summary: row, stored })
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use tokio::time::Instant;
 
+use super::sorted_list::MissedChange;
 use crate::{
     domain::{Listing, Outcome, Record, Resource, STORED_STAMP_TOLERANCE, Scope, Summary, Unreadable},
     reconcile::{
@@ -97,6 +98,7 @@ impl ListReader {
             left_out: 0,
             unidentified: 0,
             failed_rows: 0,
+            missed_changes: 0,
             walk: ListWalk::new(entered_by_change, 1),
         };
         (cursor, Seen::new())
@@ -162,14 +164,9 @@ impl ListReader {
     /// Takes in the page that was next, and moves on; `None`: the lists are planned again, and its records will come in
     /// other pages.
     pub fn admit<R: Record>(&mut self, page: Page<R>) -> Result<Option<NewRecords<R>>, WalkError> {
-        self.clock = page.served_at.map(|at| (at, Instant::now())).or(self.clock);
-        // With a clock of Salla that is ahead, new changes would look old, and a gap would stay behind the watermark.
-        let served_at = page.served_at.map(|at| at.min(self.now).trunc_subsecs(0));
-        self.cursor.observed_at = self.cursor.observed_at.or(served_at);
+        self.note_clock(page.served_at);
         if let Some(reason) = page.out_of_scope {
-            self.cursor.listing = Listing::Scan;
-            self.cursor.scopes = vec![Scope::EVERYTHING];
-            self.start_list();
+            self.scan();
             tracing::warn!(reason, "the listing of the merchant changes");
             return Ok(None);
         }
@@ -206,6 +203,61 @@ impl ListReader {
             self.cursor.failed_rows += u32::from(bad.outcome == Outcome::Failed);
         }
         Ok(Some(admitted))
+    }
+
+    /// Notes what Salla's clock showed in an answer.
+    pub fn note_clock(&mut self, served_at: Option<DateTime<Utc>>) {
+        self.clock = served_at.map(|at| (at, Instant::now())).or(self.clock);
+        // With a clock of Salla that is ahead, new changes would look old, and a gap would stay behind the watermark.
+        let served_at = served_at.map(|at| at.min(self.now).trunc_subsecs(0));
+        self.cursor.observed_at = self.cursor.observed_at.or(served_at);
+    }
+
+    /// Begins to read the sorted list, and then the others.
+    pub fn sort(&mut self, scopes: Vec<Scope>) {
+        self.cursor.listing = Listing::Sort;
+        self.cursor.scopes = scopes;
+        self.start_list();
+    }
+
+    /// Notes changes that the sorted list should have shown.
+    pub fn note_missed_changes(&mut self, missed: &[MissedChange]) {
+        for MissedChange { id, stored, changed } in missed {
+            tracing::warn!(
+                salla.id = id,
+                stored_at = ?stored,
+                updated_at = ?changed,
+                "the sorted list did not show a change of an order, tonight or on an earlier night"
+            );
+            self.cursor.missed_changes += 1;
+        }
+    }
+
+    /// Whether the present list is the sorted one.
+    pub fn is_at_sorted_list(&self) -> bool {
+        self.cursor.scopes.last() == Some(&Scope::SortedByChange)
+    }
+
+    /// Notes orders that the sorted list showed.
+    pub fn note_sorted(&mut self, ids: Vec<i64>) -> Seen {
+        self.cursor.commits += 1;
+        let pass = self.cursor.walk.pass();
+        self.seen.extend(ids.iter().map(|&id| (id, pass)));
+        vec![(pass, ids)]
+    }
+
+    /// Goes on behind the sorted list.
+    pub fn end_sorted_list(&mut self) {
+        self.cursor.scopes.pop();
+        self.start_list();
+    }
+
+    /// Begins to scan all records.
+    pub fn scan(&mut self) {
+        self.cursor.listing = Listing::Scan;
+        self.cursor.scopes = vec![Scope::EVERYTHING];
+        self.cursor.missed_changes = 0;
+        self.start_list();
     }
 
     /// Begins to walk the present list.

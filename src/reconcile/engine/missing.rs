@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use super::{EngineError, ResourceState, RunContext, RunProgress};
+use super::{EngineError, ResourceState, RunContext, RunProgress, details::checked};
 use crate::{
     domain::{Listing, Record, Resource, StoredRecord},
     reconcile::ports::{Batch, ExpectedRecords, Source, Target},
@@ -134,7 +134,7 @@ impl<S, T> RunContext<'_, S, T> {
         let until = self.claim.request.until.map_or(began, |until| until.min(began));
         let expected = match (since, progress.part().slice) {
             (Some(since), _) => ExpectedRecords::ChangedSince(since, until),
-            (None, Some(slice)) => ExpectedRecords::InRotation(slice, self.window.since, until),
+            (None, Some(slice)) => ExpectedRecords::InRotation(slice, state.changes_since(self.window.since), until),
             (None, None) => ExpectedRecords::CreatedBefore(until),
         };
         let has_seen = |id| state.reader.has_seen(id);
@@ -210,6 +210,10 @@ impl<S, T> RunContext<'_, S, T> {
             }
         }
         batch.records = self.assess_all(records, batch.latest, &mut batch.unreadable).await?;
+        // A list that shows one of them again later may show an old row.
+        if self.source.shows_summaries() {
+            batch.checked = batch.records.iter().filter_map(|record| checked(record, None)).collect();
+        }
         self.read_items(&mut batch, state).await?;
         batch.seen = state.reader.meet(met);
         self.commit(batch, state, progress).await?;

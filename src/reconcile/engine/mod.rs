@@ -9,8 +9,12 @@ mod order_items;
 mod pending_commit;
 mod progress;
 mod read_lists;
+mod samples;
+mod sorted_list;
+mod sorted_plan;
 mod time_slice;
 
+use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 
 use self::{list_reader::ListReader, missing::TooManyDeleted, pending_commit::PendingCommit};
@@ -19,7 +23,7 @@ use super::{
     progress::ProgressSender,
     walk::WalkError,
 };
-use crate::domain::{Covered, Record, RotationWindow, RunStatus, Window};
+use crate::domain::{Covered, DetailCheckNights, Listing, Record, RotationPace, RotationWindow, RunStatus, Window};
 
 pub use self::{
     progress::{ResourceState, RunProgress},
@@ -58,6 +62,10 @@ pub struct RunContext<'a, S, T> {
     pub target: &'a T,
     /// The share of the stored records that may be marked deleted by one run.
     pub max_deletion_ratio: f64,
+    /// Salla shows changes this late.
+    pub overlap: TimeDelta,
+    /// Within how many nights all details are read.
+    pub detail_checks: DetailCheckNights,
     /// Fetches may be dropped when this is called, commits never.
     pub stop: &'a CancellationToken,
     pub reporter: &'a ProgressSender,
@@ -76,6 +84,9 @@ where
     let mut state = context.begin::<R>(progress).await?;
     let ended = context.read_lists::<R>(&mut state, progress).await;
     context.commit_rest::<R>(ended.as_ref().err(), progress).await?;
+    if ended.is_ok() {
+        RunContext::<S, T>::close_sorted_list(progress);
+    }
     ended.map(|()| state.deferred)
 }
 
@@ -88,12 +99,23 @@ impl<S, T> RunContext<'_, S, T> {
         T: Target<R>,
     {
         let resumed = self.claim.resumed.as_ref().filter(|earlier| earlier.cursor.resource == R::RESOURCE);
+        let mut sorted = None;
         let start = match resumed {
-            Some(earlier) => (earlier.cursor.clone(), earlier.seen.clone()),
+            Some(earlier) => {
+                if earlier.cursor.listing == Listing::Sort {
+                    sorted = self.plan_sorted_list::<R>(progress).await?;
+                }
+                (earlier.cursor.clone(), earlier.seen.clone())
+            }
             None => {
                 let slice = self.rotation_window::<R>().await?;
                 progress.part().slice = slice;
-                ListReader::start(R::RESOURCE, self.source.begin(self.window.since, slice), progress.commits_ever)
+                let mut lists = self.source.begin(self.window.since, slice);
+                if lists.1 == Listing::Sort {
+                    sorted = self.plan_sorted_list::<R>(progress).await?;
+                    lists = self.sorted_or_all::<R>(sorted.as_ref());
+                }
+                ListReader::start(R::RESOURCE, lists, progress.commits_ever)
             }
         };
         let failed_records = if self.claim.has_failed_records {
@@ -106,7 +128,7 @@ impl<S, T> RunContext<'_, S, T> {
         progress.pending = PendingCommit::default();
         progress.part().status = RunStatus::Running;
         progress.note_position(reader.cursor());
-        Ok(ResourceState::new(reader, progress.requests.clone()))
+        Ok(ResourceState { sorted, ..ResourceState::new(reader, progress.requests.clone()) })
     }
 
     async fn fetch<R>(&self, request: PageRequest<'_>, progress: &RunProgress) -> Result<Page<R>, EngineError>
@@ -136,7 +158,7 @@ impl<S, T> RunContext<'_, S, T> {
         if !self.source.supports_rotation() || !is_known || self.claim.request.full {
             return Ok(None);
         }
-        self.target.slice(self.claim.lease.merchant).await
+        self.target.slice(self.claim.lease.merchant, RotationPace::ROTATION).await
     }
 
     /// A fetch, which may be dropped.

@@ -31,7 +31,7 @@ impl<S, T> RunContext<'_, S, T> {
                 None => Unreadable::skipped(Some(id), "items", "are gone"),
             };
             batch.records.retain(|one| one.record.id() != id);
-            batch.checked.retain(|checked| checked.summary.id != id);
+            batch.checked.retain(|checked| checked.id != id);
             batch.unreadable.push(bad);
         }
         Ok(())

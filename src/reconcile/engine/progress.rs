@@ -2,9 +2,13 @@
 
 use std::collections::HashSet;
 
-use super::{EngineError, list_reader::ListReader, pending_commit::PendingCommit, time_slice::TimeSlice};
+use chrono::{DateTime, Utc};
+
+use super::{
+    EngineError, list_reader::ListReader, pending_commit::PendingCommit, sorted_plan::SortedPlan, time_slice::TimeSlice,
+};
 use crate::{
-    domain::ResourceRun,
+    domain::{Listing, ResourceRun},
     reconcile::ports::{Cursor, Lease, RequestCount, RunQueue},
 };
 
@@ -64,12 +68,20 @@ pub struct ResourceState {
     pub unreadable: HashSet<i64>,
     /// Failed records that are left to the next run.
     pub deferred: usize,
+    /// How the list can be read sorted by time of change; `None`: it cannot.
+    pub sorted: Option<SortedPlan>,
 }
 
 impl ResourceState {
     /// Nothing has been read.
     pub fn new(reader: ListReader, requests: RequestCount) -> Self {
-        Self { reader, requests, unreadable: HashSet::new(), deferred: 0 }
+        Self { reader, requests, unreadable: HashSet::new(), deferred: 0, sorted: None }
+    }
+
+    /// The start of the changes that the lists show; `since`: the start of the window.
+    pub fn changes_since(&self, since: DateTime<Utc>) -> DateTime<Utc> {
+        let is_sorted = self.reader.cursor().listing == Listing::Sort;
+        self.sorted.as_ref().filter(|_| is_sorted).map_or(since, |plan| plan.threshold)
     }
 
     /// Some records that are probably readable: lists showed them, and neither this run nor an earlier one found them

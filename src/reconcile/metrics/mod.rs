@@ -10,7 +10,7 @@ use prometheus::{
 };
 
 use crate::{
-    domain::{FailureKind, Outcome, Resource, Run, RunStatus, Trigger},
+    domain::{FailureKind, ListingViolation, Outcome, Resource, Run, RunStatus, Trigger},
     reconcile::ports::Gauges,
 };
 
@@ -30,6 +30,7 @@ pub struct Metrics {
     token_refreshes: IntCounterVec,
     webhooks: IntCounterVec,
     events: IntCounterVec,
+    listing_violations: IntCounterVec,
     /// Runs that another process took over from this one.
     pub leases_lost: IntCounter,
     /// Runs that had to wait, or failed in the foreground, for what keeps the tokens did not answer.
@@ -37,7 +38,7 @@ pub struct Metrics {
 }
 
 /// The help of each metric of this process, by the name behind the prefix.
-const HELP: [(&str, &str); 15] = [
+const HELP: [(&str, &str); 16] = [
     ("build_info", "Always 1. The label has the version."),
     ("runs_total", "Runs that ended in this process."),
     (
@@ -60,6 +61,10 @@ const HELP: [(&str, &str); 15] = [
         "Webhooks by event and result. For unauthorized and malformed, check the secret and the portal of Salla.",
     ),
     ("event_deliveries_total", "Deliveries to cdc.webhook_url by result. rejected and no_response are tried again."),
+    (
+        "listing_violations_total",
+        "Runs that found a sorted list unreliable, by kind, and scanned the list instead. The log names the orders.",
+    ),
     ("leases_lost_total", "Runs that another process took over from this running process."),
     ("token_store_errors_total", "Runs that waited or failed because AWS KMS or Secrets Manager did not answer."),
 ];
@@ -126,6 +131,7 @@ impl Metrics {
             token_refreshes: make.counters("token_refreshes_total", &["result"])?,
             webhooks: make.counters("webhooks_total", &["event", "result"])?,
             events: make.counters("event_deliveries_total", &["result"])?,
+            listing_violations: make.counters("listing_violations_total", &["kind"])?,
             leases_lost: make.register(IntCounter::with_opts(make.opts("leases_lost_total"))?)?,
             tokens_unavailable: make.register(IntCounter::with_opts(make.opts("token_store_errors_total"))?)?,
             registry,
@@ -143,6 +149,9 @@ impl Metrics {
         }
         for kind in FailureKind::ALL {
             self.failures.with_label_values(&[kind.as_str()]);
+        }
+        for violation in ListingViolation::ALL {
+            self.listing_violations.with_label_values(&[violation.as_str()]);
         }
         for resource in Resource::ALL {
             for outcome in Outcome::ALL {
@@ -170,6 +179,9 @@ impl Metrics {
         self.run_duration.observe(took.as_secs_f64());
         if let Some(failure) = &run.error {
             self.failures.with_label_values(&[failure.kind.as_str()]).inc();
+        }
+        for violation in run.resource_results.iter().filter_map(|part| part.sorted_list?.violation) {
+            self.listing_violations.with_label_values(&[violation.as_str()]).inc();
         }
     }
 

@@ -48,6 +48,9 @@ pub struct Cursor {
     /// Of these, rows that broke their pages and that no record at its own address has been matched with.
     #[serde(default)]
     pub failed_rows: u32,
+    /// How many changes the sorted list should have shown and did not.
+    #[serde(default)]
+    pub missed_changes: u32,
     /// Where the walk over the present list stands.
     pub walk: ListWalk,
 }

@@ -41,8 +41,8 @@ pub use run_queue::{
 pub use schedule_store::{EndedSweep, RecordedSweep, ScheduleStore, SweepDecision};
 pub use source::{ItemsRead, Listed, MerchantContext, Page, PageRequest, RequestCount, Row, Source, SourceError};
 pub use target::{
-    Batch, Cause, Committed, DetailCheckResult, ExpectedRecords, NotReady, PageCommit, PlannedWrite, StoredVersion,
-    Target, TargetError,
+    Batch, Cause, Committed, DetailCheckResult, ExpectedRecords, NotReady, PageCommit, PlannedWrite, SortedListRead,
+    StoredVersion, Target, TargetError,
 };
 
 /// Everything about runs, for who needs all of it.

@@ -88,6 +88,15 @@ pub trait Source<R: Record>: Send + Sync {
     /// are better read in turns.
     fn supports_rotation(&self) -> bool;
 
+    /// Whether the rows of a list may be summaries, so that details have to be read.
+    fn shows_summaries(&self) -> bool;
+
+    /// Whether a merchant's list may be read sorted by time of change.
+    fn supports_sort(&self) -> bool;
+
+    /// The list of what was created in a slice.
+    fn slice_scope(&self, slice: RotationWindow) -> Scope;
+
     /// The lists to read, the first one last, for what changed at or after `since`, and what they promise. With a `slice`:
     /// that, and what was created since.
     fn begin(&self, since: DateTime<Utc>, slice: Option<RotationWindow>) -> (Vec<Scope>, Listing);
@@ -107,6 +116,14 @@ pub trait Source<R: Record>: Send + Sync {
         which: (i64, bool),
         requests: &RequestCount,
     ) -> impl Future<Output = Result<Option<Result<R, Unreadable>>, SourceError>> + Send;
+
+    /// Whether the list of the days around its creation shows a record.
+    fn is_listed(
+        &self,
+        whose: MerchantContext<'_>,
+        record: &R,
+        requests: &RequestCount,
+    ) -> impl Future<Output = Result<bool, SourceError>> + Send;
 
     /// Whether records of this kind have items that must be read.
     fn has_items(&self) -> bool;

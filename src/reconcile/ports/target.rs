@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{Cursor, Lease, Seen};
 use crate::domain::{
-    Fingerprint, LastDetailCheck, MerchantId, OrderItem, Outcome, Record, ResourceRun, RotationWindow, RunId,
-    StoredRecord, Summary, Totals, Unreadable, Verdict,
+    Fingerprint, LastDetailCheck, MerchantId, OrderItem, Outcome, Record, ResourceRun, RotationPace, RotationWindow,
+    RunId, SortedList, StoredRecord, Totals, Unreadable, Verdict,
 };
 
 /// Any error of an adapter, kept as the cause.
@@ -33,10 +33,23 @@ pub struct PlannedWrite<R: Record> {
 /// A record whose details were read because a summary was not enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DetailCheckResult {
-    /// What the list says about it.
-    pub summary: Summary,
+    /// The record.
+    pub id: i64,
+    /// The hash of the row that the list shows; `None`: the list does not show the record.
+    pub summary: Option<Fingerprint>,
     /// The content hash of the stored record after this commit.
     pub stored: Fingerprint,
+}
+
+/// What the database knows of a sorted list before a run.
+#[derive(Debug, Clone, Copy)]
+pub struct SortedListRead {
+    /// The state that the last run left.
+    pub list: SortedList,
+    /// How many records are stored and not marked deleted.
+    pub stored: u64,
+    /// The oldest details of these records; `None`: the details of some were never read.
+    pub details_since: Option<DateTime<Utc>>,
 }
 
 /// What a page, or some single records, lead to.
@@ -158,7 +171,25 @@ pub trait Target<R: Record>: Send + Sync {
 
     /// The part of the older records that is due; `None`: there are few, or of some it is not known when they were
     /// created, so that all are to be read.
-    fn slice(&self, merchant: MerchantId) -> impl Future<Output = Result<Option<RotationWindow>, TargetError>> + Send;
+    fn slice(
+        &self,
+        merchant: MerchantId,
+        pace: RotationPace,
+    ) -> impl Future<Output = Result<Option<RotationWindow>, TargetError>> + Send;
+
+    /// What is known of the sorted list of a merchant whose records are covered up to an instant.
+    fn sorted_list(
+        &self,
+        merchant: MerchantId,
+        covered: DateTime<Utc>,
+    ) -> impl Future<Output = Result<SortedListRead, TargetError>> + Send;
+
+    /// The stored records whose details were read, and when; without those that were `seen` and those marked deleted.
+    fn checked(
+        &self,
+        merchant: MerchantId,
+        seen: &(dyn Fn(i64) -> bool + Sync),
+    ) -> impl Future<Output = Result<Vec<(i64, DateTime<Utc>)>, TargetError>> + Send;
 
     /// How much is held, not marked as gone, and ought to be listed. And of that the ids and versions of what was not
     /// `seen`: a merchant may hold more than fits into memory.

@@ -44,7 +44,7 @@ const AFTER_ADDRESS_LIMIT: Duration = Duration::from_secs(60);
 const AFTER_KEEPER_TROUBLE: Duration = Duration::from_secs(30);
 
 /// A database that went away has to start, or another to take its place.
-const AFTER_DATABASE_TROUBLE: Duration = Duration::from_secs(5);
+pub const AFTER_DATABASE_TROUBLE: Duration = Duration::from_secs(5);
 
 /// Decides how a run ends that did not come to its end.
 pub fn dispose(error: &EngineError) -> Disposition {
@@ -162,7 +162,7 @@ pub fn advice(kind: FailureKind) -> &'static str {
             "put the named key back into vault.keys, or fix what AWS refuses; or import the merchant again"
         }
         FailureKind::TokenStoreUnavailable => "no token is lost: run again when the token store answers",
-        FailureKind::NeedsReauthorization => "let the merchant install the app again",
+        FailureKind::NeedsReauthorization => "let the merchant install the app again, or import new tokens",
         FailureKind::MissingScope => "add the scope to the app, and let the merchant approve it",
         FailureKind::InvalidClientCredentials => "correct salla.client_id and salla.client_secret",
         FailureKind::RateLimited => {

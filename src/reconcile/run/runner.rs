@@ -8,13 +8,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    disposition::{Disposition, database_failure, dispose, failure},
+    disposition::{AFTER_DATABASE_TROUBLE, Disposition, database_failure, dispose, failure},
     lease_renewal::Leases,
     resource_runs::{self, reconcile_part},
     summary::summarise,
 };
 use crate::{
-    domain::{FailureKind, ResourceRun, Resources, Run, RunStatus, Wait, WaitReason, Window, WindowPolicy},
+    domain::{
+        DetailCheckNights, Failure, FailureKind, ResourceRun, Resources, Run, RunStatus, Wait, WaitReason, Window,
+        WindowPolicy,
+    },
     reconcile::{
         engine::{EngineError, RunContext, RunProgress, TimeSlice},
         metrics::Metrics,
@@ -40,6 +43,8 @@ pub struct Runner<S, T> {
     pub policy: WindowPolicy,
     /// The largest share of stored records that one run may mark as deleted.
     pub max_deletion_ratio: f64,
+    /// Within how many nights the details of all records are read.
+    pub detail_checks: DetailCheckNights,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The receiver of progress.
@@ -71,6 +76,7 @@ impl<S, T: Clone> Clone for Runner<S, T> {
             resources: self.resources,
             policy: self.policy,
             max_deletion_ratio: self.max_deletion_ratio,
+            detail_checks: self.detail_checks,
             metrics: Arc::clone(&self.metrics),
             progress: self.progress.clone(),
             leases: self.leases.clone(),
@@ -151,16 +157,26 @@ where
             Some(Disposition::Release) => return self.release(&claim, Duration::ZERO, None).await,
         };
         resource_runs::close(&mut progress, status);
+        let failure_on_record = failure.clone();
         let ending = RunOutcome {
             status,
             watermarks: resource_runs::watermarks(&claim, &progress.parts, (status, self.policy.overlap)),
             failure,
-            parts: progress.parts,
+            parts: progress.parts.clone(),
             requests: progress.requests.get(),
             again,
         };
         self.save_rate_usage(&claim).await;
-        self.end(&claim, ending, began).await
+        match self.end(&claim, ending, began).await {
+            Err(error) if self.is_worth_another_try(&claim, &progress) => {
+                tracing::warn!(error = %error, "the end of the run could not be stored; the run is released");
+                let wait = Wait { reason: WaitReason::Database, message: error.told().to_owned() };
+                let wait = (wait, AFTER_DATABASE_TROUBLE, stop);
+                self.release_after_failure(&claim, progress.commits == 0, wait).await
+            }
+            Err(error) => Self::unrecorded(&claim, failure_on_record, &error),
+            Ok(ended) => ended,
+        }
     }
 
     /// Goes through the parts; `None`: it came to the end of the last one.
@@ -208,6 +224,8 @@ where
             source: &*self.source,
             target: &self.store,
             max_deletion_ratio: self.max_deletion_ratio,
+            overlap: self.policy.overlap,
+            detail_checks: self.detail_checks,
             stop,
             reporter: &self.progress,
         };
@@ -238,20 +256,22 @@ where
         }
     }
 
-    async fn end(&self, claim: &Claim, ending: RunOutcome, began: Instant) -> Ended {
-        let failure_on_record = ending.failure.clone();
+    async fn end(&self, claim: &Claim, ending: RunOutcome, began: Instant) -> Result<Ended, TargetError> {
         match self.store.finish(&claim.lease, ending).await {
             Ok(run) => {
                 self.log_end(&run, began.elapsed());
-                Ended::Run(Box::new(run))
+                Ok(Ended::Run(Box::new(run)))
             }
-            Err(TargetError::LeaseLost(_)) => self.on_lease_lost(claim),
-            Err(error) => {
-                let cause = failure_on_record.unwrap_or_else(|| database_failure(&error));
-                tracing::error!(error = %error, "the end of the run could not be stored; its lease will expire, and another claim continues it");
-                Ended::Unrecorded { merchant: claim.lease.merchant, failure: cause }
-            }
+            Err(TargetError::LeaseLost(_)) => Ok(self.on_lease_lost(claim)),
+            Err(error) => Err(error),
         }
+    }
+
+    /// A foreground run whose end could not be stored. `failure`: why it failed before.
+    fn unrecorded(claim: &Claim, failure: Option<Failure>, error: &TargetError) -> Ended {
+        tracing::error!(error = %error, "the end of the run could not be stored; its lease will expire, and another claim continues it");
+        let failure = failure.unwrap_or_else(|| database_failure(error));
+        Ended::Unrecorded { merchant: claim.lease.merchant, failure }
     }
 
     fn log_end(&self, run: &Run, took: Duration) {

@@ -141,6 +141,22 @@ where
         false
     }
 
+    fn shows_summaries(&self) -> bool {
+        true
+    }
+
+    fn supports_sort(&self) -> bool {
+        false
+    }
+
+    fn slice_scope(&self, _: RotationWindow) -> Scope {
+        Scope::EVERYTHING
+    }
+
+    async fn is_listed(&self, _: MerchantContext<'_>, _: &R, _: &RequestCount) -> Result<bool, SourceError> {
+        Ok(true)
+    }
+
     fn begin(&self, since: DateTime<Utc>, _: Option<RotationWindow>) -> (Vec<Scope>, Listing) {
         if self.0.lock().orders.iter().any(|(_, shown)| *shown == Shown::Summary) {
             return (vec![Scope::EVERYTHING], Listing::Scan);
@@ -162,7 +178,7 @@ where
             *shown != Shown::Nowhere
                 && match request.scope {
                     Scope::Changed { since } => record.updated_at() >= Some(since),
-                    Scope::Created { .. } => true,
+                    Scope::Created { .. } | Scope::SortedByChange => true,
                 }
         });
         let size = state.rows_per_page.max(1);

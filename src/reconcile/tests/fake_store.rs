@@ -14,13 +14,14 @@ use super::fake_salla::instant;
 use crate::{
     domain::{
         Customer, Drift, Found, LastDetailCheck, Merchant, MerchantId, Order, OrderStatus, Outcome, Product, Record,
-        Request, ResourceRun, RotationWindow, Run, RunId, RunStatus, StoredRecord, Trigger, Verdict, Wait,
+        Request, ResourceRun, RotationPace, RotationWindow, Run, RunId, RunStatus, SortedList, StoredRecord, Trigger,
+        Verdict, Wait,
     },
     reconcile::ports::{
         Actor, Audited, Claim, ClaimedRuns, Committed, DriftFilter, EndedSweep, EnqueueOutcome, ExpectedRecords,
         Gauges, GlobalPause, Lease, NewRun, NotReady, PageCommit, PauseStore, RecordedSweep, Released, RunFilter,
-        RunHistory, RunOutcome, RunQueue, ScheduleStore, StartOutcome, StoredVersion, SweepDecision, Target,
-        TargetError,
+        RunHistory, RunOutcome, RunQueue, ScheduleStore, SortedListRead, StartOutcome, StoredVersion, SweepDecision,
+        Target, TargetError,
     },
 };
 
@@ -128,8 +129,20 @@ impl Target<Order> for FakeStore {
         Ok(HashMap::new())
     }
 
-    async fn slice(&self, _: MerchantId) -> Result<Option<RotationWindow>, TargetError> {
+    async fn slice(&self, _: MerchantId, _: RotationPace) -> Result<Option<RotationWindow>, TargetError> {
         Ok(None)
+    }
+
+    async fn sorted_list(&self, _: MerchantId, _: DateTime<Utc>) -> Result<SortedListRead, TargetError> {
+        Ok(SortedListRead { list: SortedList::default(), stored: 0, details_since: None })
+    }
+
+    async fn checked(
+        &self,
+        _: MerchantId,
+        _: &(dyn Fn(i64) -> bool + Sync),
+    ) -> Result<Vec<(i64, DateTime<Utc>)>, TargetError> {
+        Ok(Vec::new())
     }
 
     async fn unseen(
@@ -190,8 +203,20 @@ macro_rules! nothing_of {
                 Ok(HashMap::new())
             }
 
-            async fn slice(&self, _: MerchantId) -> Result<Option<RotationWindow>, TargetError> {
+            async fn slice(&self, _: MerchantId, _: RotationPace) -> Result<Option<RotationWindow>, TargetError> {
                 Ok(None)
+            }
+
+            async fn sorted_list(&self, _: MerchantId, _: DateTime<Utc>) -> Result<SortedListRead, TargetError> {
+                Ok(SortedListRead { list: SortedList::default(), stored: 0, details_since: None })
+            }
+
+            async fn checked(
+                &self,
+                _: MerchantId,
+                _: &(dyn Fn(i64) -> bool + Sync),
+            ) -> Result<Vec<(i64, DateTime<Utc>)>, TargetError> {
+                Ok(Vec::new())
             }
 
             async fn unseen(

@@ -12,7 +12,7 @@ use chrono::TimeDelta;
 
 use self::{fake_salla::FakeSalla, fake_store::FakeStore};
 use super::{Leases, Metrics, OnStop, ProgressSender, Runner};
-use crate::domain::{Resource, Resources, WindowPolicy};
+use crate::domain::{DetailCheckNights, Resource, Resources, WindowPolicy};
 
 /// A runner of the daemon for these kinds of record.
 fn runner(salla: &FakeSalla, store: &FakeStore, resources: &[Resource]) -> Runner<FakeSalla, FakeStore> {
@@ -22,6 +22,7 @@ fn runner(salla: &FakeSalla, store: &FakeStore, resources: &[Resource]) -> Runne
         resources: resources.iter().copied().collect::<Resources>(),
         policy: WindowPolicy { lookback: TimeDelta::days(1), overlap: TimeDelta::minutes(15) },
         max_deletion_ratio: 0.25,
+        detail_checks: DetailCheckNights::Auto,
         metrics: Arc::new(Metrics::new().unwrap()),
         progress: ProgressSender::default(),
         leases: Leases::default(),

@@ -32,6 +32,7 @@ use count::{Count, Met};
 pub use error::WalkError;
 use error::{Distance, check};
 pub use page::{Answer, RowKey};
+pub use page_sizes::page_size_for_reading;
 use phase::{News, Phase, Round};
 use reading::{CompletedScan, ScanInProgress};
 use sort_order::{SortOrderDetector, changed_since};
@@ -143,7 +144,7 @@ impl ListWalk {
     pub fn page_size(&self) -> Option<u32> {
         let again = self.pass.checked_sub(self.first_pass + 1)?;
         let usual = u32::try_from(self.first_page_rows).ok().filter(|rows| *rows > 0)?;
-        Some(page_sizes::page_size_for_reading(usual, again))
+        Some(page_size_for_reading(usual, again))
     }
 
     /// How many rows the list holds that no reading showed, because they break every answer that holds them.

@@ -3,4 +3,5 @@
 pub mod divide;
 pub mod page_query;
 pub mod row_window;
+pub mod search;
 pub mod source;

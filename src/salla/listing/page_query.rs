@@ -11,6 +11,7 @@ pub fn page_query(request: &PageRequest<'_>, list: &Capabilities, page_size: u32
         Scope::Changed { since } => {
             let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
             query.extend(list.changed_since.map(|name| (name, since)));
+            query.extend(list.last_change_first.map(|(name, value)| (name, value.to_owned())));
         }
         Scope::Created { from, to } => {
             // Whether the days at the ends count, and in which zone, is not documented: a day more on each side.
@@ -20,6 +21,7 @@ pub fn page_query(request: &PageRequest<'_>, list: &Capabilities, page_size: u32
             query.extend(list.oldest_first.map(|(name, value)| (name, value.to_owned())));
             query.extend(days.filter_map(|(name, day)| Some((name, day?.to_string()))));
         }
+        Scope::SortedByChange => query.extend(list.last_change_first.map(|(name, value)| (name, value.to_owned()))),
     }
     if list.paged {
         query.extend([("page", request.number.to_string()), ("per_page", page_size.to_string())]);

@@ -40,16 +40,28 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
         R::LIST.changed_since.is_none() && R::LIST.created_days.is_some() && !R::LIST.summaries
     }
 
+    fn shows_summaries(&self) -> bool {
+        R::LIST.summaries
+    }
+
+    fn supports_sort(&self) -> bool {
+        R::LIST.last_change_first.is_some() && matches!(self.listing, ListingChoice::Auto | ListingChoice::Sort)
+    }
+
+    fn slice_scope(&self, slice: RotationWindow) -> Scope {
+        Scope::Created { from: slice.from.map(date::day_of), to: slice.to.map(date::day_of) }
+    }
+
     fn begin(&self, since: DateTime<Utc>, slice: Option<RotationWindow>) -> (Vec<Scope>, Listing) {
         if let Some(slice) = slice {
-            let older = Scope::Created { from: slice.from.map(date::day_of), to: slice.to.map(date::day_of) };
+            let older = Source::<R>::slice_scope(self, slice);
             return (vec![older, Scope::Created { from: Some(date::day_of(since)), to: None }], Listing::Rotation);
         }
         let (scope, listing) = match self.listing {
             ListingChoice::Auto | ListingChoice::Filter if R::LIST.changed_since.is_some() => {
                 (Scope::Changed { since }, Listing::Filter)
             }
-            _ if R::LIST.summaries => (Scope::EVERYTHING, Listing::Scan),
+            ListingChoice::Sort if R::LIST.last_change_first.is_some() => (Scope::SortedByChange, Listing::Sort),
             _ => (Scope::EVERYTHING, Listing::Scan),
         };
         (vec![scope], listing)
@@ -70,7 +82,7 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
         let Fetched { rows, pagination, served_at, is_broken } = fetched;
         let (rows, out_of_scope) = match request.scope {
             Scope::Changed { since } => self.changed_only(rows, since)?,
-            Scope::Created { .. } => (rows, None),
+            Scope::Created { .. } | Scope::SortedByChange => (rows, None),
         };
         let now = served_at.unwrap_or_else(Utc::now);
         Ok(Page {
@@ -109,6 +121,20 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
             Row::Summary(_) => Err(unreadable(id, "updated_at", "is missing")),
             Row::Unreadable(bad) => Err(Unreadable { id: Some(id), ..bad }),
         }))
+    }
+
+    async fn is_listed(
+        &self,
+        whose: MerchantContext<'_>,
+        record: &R,
+        requests: &RequestCount,
+    ) -> Result<bool, SourceError> {
+        let Some(day) = record.created_at().map(date::day_of) else {
+            return Ok(false);
+        };
+        let scope = Scope::Created { from: Some(day), to: Some(day) };
+        let request = PageRequest { whose, scope, number: 1, page_size: None };
+        Ok(self.find_in_list::<R>(request, record.id(), requests).await?.0.is_some())
     }
 
     fn has_items(&self) -> bool {
@@ -164,34 +190,6 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
 const MAX_ITEM_PAGES: u32 = 100;
 
 impl<C: CredentialStore> SallaClient<C> {
-    /// Looks for a record without an address in the list, read again: a record that is not in it is gone.
-    async fn look_for<R: ApiResource>(
-        &self,
-        whose: MerchantContext<'_>,
-        id: i64,
-        requests: &RequestCount,
-    ) -> Result<Option<Result<R, Unreadable>>, SourceError> {
-        let mut request = PageRequest { whose, scope: Scope::EVERYTHING, number: 1, page_size: None };
-        let mut is_nameless = false;
-        loop {
-            let page: Page<R> = self.page(request, requests).await?;
-            is_nameless |=
-                page.rows.iter().any(|listed| matches!(&listed.row, Row::Unreadable(bad) if bad.id.is_none()));
-            if let Some(listed) = page.rows.into_iter().find(|listed| listed.key.id == id) {
-                return Ok(match listed.row {
-                    Row::Whole(record) => Some(Ok(record)),
-                    Row::Summary(_) => Some(Err(unreadable(id, "updated_at", "is missing"))),
-                    Row::Unreadable(bad) => Some(Err(bad)),
-                });
-            }
-            if request.number >= page.total_pages.unwrap_or(1) {
-                // A row whose id cannot be read may be the one.
-                return Ok(is_nameless.then(|| Err(unreadable(id, "id", "may belong to a row without a readable id"))));
-            }
-            request.number += 1;
-        }
-    }
-
     /// Gets one page, and reads its rows.
     pub(in crate::salla) async fn fetch<R: ApiResource>(
         &self,
@@ -263,7 +261,7 @@ impl<C: CredentialStore> SallaClient<C> {
         };
         match self.listing {
             ListingChoice::Filter => Err(SourceError::ListingUnsupported { reason: why.to_owned() }),
-            ListingChoice::Auto | ListingChoice::Scan => Ok((rows, Some(why))),
+            ListingChoice::Auto | ListingChoice::Sort | ListingChoice::Scan => Ok((rows, Some(why))),
         }
     }
 }
@@ -278,6 +276,6 @@ pub(in crate::salla) struct Fetched<R> {
     pub is_broken: bool,
 }
 
-fn unreadable(id: i64, path: &str, reason: &str) -> Unreadable {
+pub(super) fn unreadable(id: i64, path: &str, reason: &str) -> Unreadable {
     Unreadable::skipped(Some(id), path, reason)
 }

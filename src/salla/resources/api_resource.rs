@@ -59,6 +59,8 @@ pub struct Capabilities {
     pub created_days: Option<[&'static str; 2]>,
     /// The oldest first: its name and value. Without it a list is read over and over until two readings agree.
     pub oldest_first: Option<(&'static str, &'static str)>,
+    /// The last change first: its name and value.
+    pub last_change_first: Option<(&'static str, &'static str)>,
     /// Whether it comes in pages. Otherwise all of it is one.
     pub paged: bool,
     /// Whether the rows of a list that is not filtered by change may be summaries, which lack `updated_at`.

@@ -71,8 +71,14 @@ impl ApiResource for OrderStatus {
 
     const PATH: &'static str = "v2/orders/statuses";
 
-    const LIST: Capabilities =
-        Capabilities { changed_since: None, created_days: None, oldest_first: None, paged: false, summaries: false };
+    const LIST: Capabilities = Capabilities {
+        changed_since: None,
+        created_days: None,
+        oldest_first: None,
+        last_change_first: None,
+        paged: false,
+        summaries: false,
+    };
 
     const SINGLE: Option<&'static [(&'static str, &'static str)]> = None;
 

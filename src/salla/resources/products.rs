@@ -86,8 +86,14 @@ impl ApiResource for Product {
     const PATH: &'static str = "v2/products";
 
     // No filter by date and no order.
-    const LIST: Capabilities =
-        Capabilities { changed_since: None, created_days: None, oldest_first: None, paged: true, summaries: false };
+    const LIST: Capabilities = Capabilities {
+        changed_since: None,
+        created_days: None,
+        oldest_first: None,
+        last_change_first: None,
+        paged: true,
+        summaries: false,
+    };
 
     const SINGLE: Option<&'static [(&'static str, &'static str)]> = Some(&[]);
 

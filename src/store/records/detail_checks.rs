@@ -66,7 +66,9 @@ impl Store {
                 rows.join(", ")
             );
             let of_one = |one: &&DetailCheckResult| -> [Value; 3] {
-                [one.summary.id.into(), one.summary.fingerprint.to_string().into(), one.stored.to_string().into()]
+                // No row has an empty fingerprint: the next list that shows the record has its details read.
+                let row = one.summary.map(|summary| summary.to_string()).unwrap_or_default();
+                [one.id.into(), row.into(), one.stored.to_string().into()]
             };
             let values = std::iter::once(merchant.0.into()).chain(checked.iter().flat_map(of_one));
             txn.execute_raw(self.statement(&sql, values)).await?;

@@ -9,5 +9,6 @@ pub mod order_statuses;
 pub mod orders;
 pub mod products;
 pub mod rotation;
+pub mod sorted_list;
 pub mod stored;
 pub mod write;

@@ -5,27 +5,29 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, Value};
 
 use super::stored::Stored;
 use crate::{
-    domain::{MerchantId, Resource, ResourceRun, RotationWindow},
+    domain::{MerchantId, Resource, ResourceRun, RotationPace, RotationWindow},
     reconcile::ports::TargetError,
     store::{Store, connection::stamp::instant},
 };
 
 impl Store {
-    /// The next one, of about as many records as make up a turn in [`RotationWindow::NIGHTS`].
+    /// The next one, of about as many records as make up a turn in the nights of the pace.
     pub(in crate::store) async fn due_slice<R: Stored>(
         &self,
         merchant: MerchantId,
+        pace: RotationPace,
     ) -> Result<Option<RotationWindow>, TargetError> {
         let Some(created) = R::CREATED_AT.as_ref().map(IdenStatic::as_str) else {
             return Ok(None);
         };
-        self.call(|| self.due_slice_once::<R>(merchant, created)).await
+        self.call(|| self.due_slice_once::<R>(merchant, created, pace)).await
     }
 
     async fn due_slice_once<R: Stored>(
         &self,
         merchant: MerchantId,
         created: &str,
+        pace: RotationPace,
     ) -> Result<Option<RotationWindow>, DbErr> {
         let (table, finite) = (R::table(), self.dialect.finite(created));
         let count = format!(
@@ -38,12 +40,12 @@ impl Store {
             return Ok(None);
         };
         let (held, dated): (i64, i64) = (row.try_get("", "held")?, row.try_get("", "dated")?);
-        if held != dated || held.unsigned_abs() <= RotationWindow::FEW {
+        if held != dated || held.unsigned_abs() <= pace.few {
             return Ok(None);
         }
         let from = instant(&row, "rotation_cursor");
         // One spare night, for records that come in meanwhile.
-        let share = held.unsigned_abs().div_ceil(u64::from(RotationWindow::NIGHTS) - 1);
+        let share = held.unsigned_abs().div_ceil(u64::from(pace.nights) - 1);
         let mut to = self.created_behind::<R>(merchant, created, (from, share)).await?;
         if to.is_some() && to == from {
             // More than a share came at one moment.

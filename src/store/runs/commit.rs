@@ -5,13 +5,17 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, TransactionTrait};
 use tracing::Instrument;
 
 use crate::{
-    domain::{LastDetailCheck, MerchantId, Outcome, RotationWindow, StoredRecord, Verdict},
+    domain::{LastDetailCheck, MerchantId, Outcome, RotationPace, RotationWindow, StoredRecord, Verdict},
     reconcile::{
-        ports::{Committed, DetailCheckResult, ExpectedRecords, Lease, PageCommit, StoredVersion, Target, TargetError},
+        ports::{
+            Committed, DetailCheckResult, ExpectedRecords, Lease, PageCommit, SortedListRead, StoredVersion, Target,
+            TargetError,
+        },
         span,
     },
     store::{
@@ -48,8 +52,20 @@ impl<R: Stored> Target<R> for Store {
         self.held_and_unseen::<R>(merchant, ought, seen).await
     }
 
-    async fn slice(&self, merchant: MerchantId) -> Result<Option<RotationWindow>, TargetError> {
-        self.due_slice::<R>(merchant).await
+    async fn slice(&self, merchant: MerchantId, pace: RotationPace) -> Result<Option<RotationWindow>, TargetError> {
+        self.due_slice::<R>(merchant, pace).await
+    }
+
+    async fn sorted_list(&self, merchant: MerchantId, covered: DateTime<Utc>) -> Result<SortedListRead, TargetError> {
+        self.read_sorted_list::<R>(merchant, covered).await
+    }
+
+    async fn checked(
+        &self,
+        merchant: MerchantId,
+        seen: &(dyn Fn(i64) -> bool + Sync),
+    ) -> Result<Vec<(i64, DateTime<Utc>)>, TargetError> {
+        self.checked_and_unseen::<R>(merchant, seen).await
     }
 
     async fn failed_records(&self, merchant: MerchantId) -> Result<Vec<i64>, TargetError> {
@@ -112,7 +128,7 @@ impl Store {
         self.note_discrepancies(&txn, &found(lease, page.batch, &written, &gone)).await?;
         if !page.dry_run {
             let well = |checked: &&DetailCheckResult| {
-                written.get(&checked.summary.id).is_none_or(|(outcome, _)| *outcome != Outcome::Failed)
+                written.get(&checked.id).is_none_or(|(outcome, _)| *outcome != Outcome::Failed)
             };
             let checked: Vec<_> = page.batch.checked.iter().filter(well).collect();
             self.note_checks(&txn, lease.merchant, &checked).await?;

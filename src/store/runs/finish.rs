@@ -52,6 +52,7 @@ impl Store {
             let values: [Value; 3] = [lease.merchant.0.into(), resource.as_str().into(), (*watermark).into()];
             txn.execute_raw(self.statement(&sql, values)).await?;
             self.rotate(&txn, lease.merchant, (*resource, &ending.parts)).await?;
+            self.save_sorted_list(&txn, lease.merchant, (*resource, &ending.parts)).await?;
         }
         if let (Some(again), Some(state)) = (&ending.again, state) {
             self.take_up_later(&txn, lease.run_id, again, state).await?;
@@ -72,7 +73,7 @@ impl Store {
         self.dialect == Dialect::Postgres
             && matches!(self.event_delivery, EventDelivery::None)
             && ending.again.is_none()
-            && ending.parts.iter().all(|part| part.slice.is_none())
+            && ending.parts.iter().all(|part| part.slice.is_none() && part.sorted_list.is_none())
     }
 
     async fn end_in_one_statement(&self, lease: &Lease, ending: &RunOutcome) -> Result<Option<run::Model>, DbErr> {

@@ -38,6 +38,14 @@ pub enum Reconciler {
     CountsRepeatsAsRecords,
 }
 
+/// Which stores a seed decides about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stores {
+    Any,
+    /// Their list can be read sorted by time of change.
+    Sorted,
+}
+
 /// What the seed decided.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
@@ -55,6 +63,7 @@ pub struct Plan {
     ties: Ties,
     /// How many orders a merchant changes at once, now and then.
     bulk: usize,
+    honours_sort: bool,
 }
 
 impl fmt::Display for Plan {
@@ -75,9 +84,10 @@ impl Plan {
         ];
         let bounds = [DayBounds::Inclusive, DayBounds::HalfOpen, DayBounds::Exclusive];
         let page_size = rng.random_range(2..30);
+        let documented = rng.random_bool(0.3);
         Self {
             order: orders[rng.random_range(0..orders.len())],
-            documented: rng.random_bool(0.3),
+            documented,
             bounds: bounds[rng.random_range(0..bounds.len())],
             page_size,
             page_cap: if rng.random_bool(0.3) { page_size as usize / 2 + 1 } else { 60 },
@@ -87,6 +97,19 @@ impl Plan {
             clock_off: TimeDelta::minutes([-60, 0, 60, -14_400][rng.random_range(0..4usize)]),
             ties: [Ties::ById, Ties::EachRequest, Ties::EachPage][rng.random_range(0..3usize)],
             bulk: [0, 10, 40][rng.random_range(0..3usize)],
+            honours_sort: rng.random_bool(0.7),
+        }
+    }
+
+    fn of_sorted(rng: &mut StdRng) -> Self {
+        Self {
+            documented: true,
+            honours_sort: rng.random_bool(0.8),
+            page_size: rng.random_range(15..40),
+            orders: rng.random_range(180..260),
+            unrest: rng.random_range(0..2),
+            bulk: [0, 10, 30][rng.random_range(0..3usize)],
+            ..Self::of(rng)
         }
     }
 }
@@ -98,6 +121,8 @@ pub struct Outcome {
     /// Nights that were not crashed for good, and those that came to their end.
     pub nights: u32,
     pub ended: u32,
+    /// Of these, the nights on which a sorted list was believed.
+    pub sorted: u32,
     /// What should have held and did not.
     pub broken: Vec<String>,
 }
@@ -119,15 +144,17 @@ pub struct Life<K> {
     rng: StdRng,
     broken: Vec<String>,
     ended: u32,
+    /// How many nights the sorted list was believed.
+    sorted: u32,
     versions: BTreeMap<i64, DateTime<Utc>>,
     _folder: TempDir,
     _kind: PhantomData<K>,
 }
 
 impl<K: Kind> Life<K> {
-    pub async fn new(seed: u64, engine: Engine) -> Self {
+    pub async fn new(seed: u64, engine: Engine, stores: Stores) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let plan = Plan::of(&mut rng);
+        let plan = if stores == Stores::Sorted { Plan::of_sorted(&mut rng) } else { Plan::of(&mut rng) };
         let folder = tempfile::tempdir().unwrap();
         let database = TestDatabase::create(engine, &folder).await;
         let clock_ahead = plan.clock_off - TimeDelta::days(i64::from(plan.nights));
@@ -146,14 +173,14 @@ impl<K: Kind> Life<K> {
         world.ties = plan.ties;
         world.list_order = plan.order;
         world.documented = plan.documented;
-        world.honours_sort = rng.random_bool(0.7);
+        world.honours_sort = plan.honours_sort;
         world.day_bounds = plan.bounds;
         world.page_cap = plan.page_cap;
         let simulator = Simulator::start(world).await.unwrap();
         let config = config(&simulator, &database, plan);
         let broken = Vec::new();
         let (versions, _folder, _kind) = (BTreeMap::new(), folder, PhantomData);
-        Self { plan, simulator, database, config, rng, broken, ended: 0, versions, _folder, _kind }
+        Self { plan, simulator, database, config, rng, broken, ended: 0, sorted: 0, versions, _folder, _kind }
     }
 
     pub async fn live(mut self, reconciler: Reconciler) -> Outcome {
@@ -181,13 +208,21 @@ impl<K: Kind> Life<K> {
             let held = self.held(&wrong).await;
             if covered {
                 self.ended += 1;
-                self.judge(night, &before, &held);
+                let is_sorted = reconciler == Reconciler::Ours && self.was_sorted().await;
+                self.sorted += u32::from(is_sorted);
+                self.judge(night, &before, &held, is_sorted);
             }
             self.check_versions(night, &held);
             self.day(reconciler).await;
         }
         self.last_nights(reconciler, &mut wrong).await;
-        Outcome { plan: self.plan, nights: self.plan.nights + 1, ended: self.ended, broken: self.broken }
+        Outcome {
+            plan: self.plan,
+            nights: self.plan.nights + 1,
+            ended: self.ended,
+            sorted: self.sorted,
+            broken: self.broken,
+        }
     }
 
     /// Nothing happens any more: what changed comes in one night, and what no night shows in a full one.
@@ -202,7 +237,7 @@ impl<K: Kind> Life<K> {
                 self.broken.push(format!("a quiet night failed, full: {full}"));
             }
             let (held, orders) = (self.held(wrong).await, self.orders());
-            self.judge(99, &orders, &held);
+            self.judge(99, &orders, &held, false);
             if full {
                 for (id, copy) in &held {
                     if orders.contains_key(id) == copy.deleted {
@@ -217,8 +252,14 @@ impl<K: Kind> Life<K> {
         }
     }
 
-    /// Records that nothing happened to during the night are held as Salla has them.
-    fn judge(&mut self, night: u32, before: &BTreeMap<i64, K>, held: &BTreeMap<i64, Copy>) {
+    /// Whether the last run believed a sorted list.
+    async fn was_sorted(&self) -> bool {
+        self.database.text("SELECT COALESCE(listing, '') FROM runs ORDER BY id DESC LIMIT 1").await == "sort"
+    }
+
+    /// Records that nothing happened to during the night are held as Salla has them. `is_sorted`: details show nothing that
+    /// the list did not show.
+    fn judge(&mut self, night: u32, before: &BTreeMap<i64, K>, held: &BTreeMap<i64, Copy>, is_sorted: bool) {
         let after = self.orders();
         for (id, order) in before {
             if after.get(id) != Some(order) {
@@ -227,10 +268,11 @@ impl<K: Kind> Life<K> {
             let right = held.get(id).is_some_and(|copy| {
                 // What only the details show may take the documented listing 28 nights.
                 // An order that changed twice can look as before in a summary.
-                let looks_the_same = self.plan.documented && K::RESOURCE == Resource::Orders;
-                let hidden = order.is_summarised(self.plan.documented) || looks_the_same && copy.word == order.word();
+                let is_summary = order.is_summarised(self.plan.documented) && !is_sorted;
+                let looks_the_same = is_summary && K::RESOURCE == Resource::Orders;
+                let hidden = is_summary || looks_the_same && copy.word == order.word();
                 let seen = copy.updated_at == order.updated_at() || hidden;
-                let whole = order.is_summarised(self.plan.documented) || copy.note == order.note();
+                let whole = is_summary || copy.note == order.note();
                 seen && whole && copy.word == order.word() && !copy.deleted
             });
             if !right {

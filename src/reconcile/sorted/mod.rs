@@ -1,0 +1,312 @@
+//! The walk over a list that the server sorts by time of change, newest first, down to the changes that earlier runs
+//! have read. `docs/explanation/guarantees.md` has the argument.
+//!
+//! 1. The first reading reads page by page, and the details of each row, until three rows in succession are older than
+//!    the threshold.
+//! 2. Behind these rows, pages are read for evidence that the server sorts (`evidence.rs`).
+//! 3. Further readings show the same rows again, until the proof by count succeeds (`proof.rs`).
+//!
+//! The walk makes no request. It says which request is next, and takes in the answer, so that tests can run it against
+//! servers in memory.
+
+mod evidence;
+mod proof;
+mod readings;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+pub use self::rules::Rules;
+
+/// Details are read this many at a time.
+const DETAILS_AT_ONCE: usize = 4;
+
+/// The server lets no list be read much further.
+const MAX_ROWS: usize = 9_000;
+
+/// The largest number of pages that are read behind the boundary for evidence.
+const MAX_EVIDENCE_PAGES: u32 = 10;
+
+/// The largest number of further readings.
+const MAX_READINGS: u32 = 16;
+
+/// Differences up to this are neither for an order of the list nor against it.
+const GRAIN: TimeDelta = TimeDelta::seconds(60);
+
+type Stamp = DateTime<Utc>;
+
+/// What the walk has to find.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Every change at or after this instant must be read.
+    pub threshold: Stamp,
+    /// Changes at or after this instant may still be on their way into the list. They prove nothing.
+    pub recent_since: Stamp,
+    /// How many orders are stored.
+    pub stored: usize,
+}
+
+/// A row of a page, with what is known of it.
+#[derive(Debug, Clone, Copy)]
+pub struct SortedRow {
+    /// The id of the order; negative: it is not known.
+    pub id: i64,
+    /// The creation date that the row shows.
+    pub created_at: Option<Stamp>,
+    /// The time of change of the stored copy, if this program wrote it.
+    pub stored: Option<Stamp>,
+    /// The time of change in details that this run read in an earlier process.
+    pub read_earlier: Option<Stamp>,
+    /// The details must be read wherever the row stands: the order is not stored, or it differs from its row.
+    pub is_due: bool,
+}
+
+/// A page of the list.
+#[derive(Debug, Clone, Copy)]
+pub struct SortedPage<'a> {
+    pub rows: &'a [SortedRow],
+    pub total_pages: Option<u32>,
+    /// Salla's clock.
+    pub served_at: Option<Stamp>,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Read a page; `page_size`: `None` means the usual size.
+    Page { number: u32, page_size: Option<u32> },
+    /// Read the details of these orders.
+    Details(Vec<i64>),
+    /// The walk is over.
+    Done(Conclusion),
+}
+
+/// How a walk ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conclusion {
+    /// Every change since the threshold has been read.
+    Complete,
+    /// The list gave no proof, and nothing speaks against it.
+    Inconclusive(&'static str),
+    /// The server does not sort by time of change: the order further behind has the later change.
+    NotSorted { nearer: (i64, Stamp), further: (i64, Stamp) },
+}
+
+/// An answer to a request for a page.
+#[derive(Debug)]
+struct Answer {
+    reading: u32,
+    number: u32,
+    /// The page is the last one, by its own account.
+    is_last: bool,
+    served_at: Option<Stamp>,
+    ids: Vec<i64>,
+}
+
+/// Details of an order.
+#[derive(Debug, Clone, Copy)]
+struct Detail {
+    /// The number of answers before the details were read.
+    answers_before: usize,
+    /// `None`: the order is gone, or has no readable time of change.
+    stamp: Option<Stamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The first reading, down to the boundary.
+    Prefix,
+    /// Pages behind the boundary.
+    Behind {
+        pages: u32,
+    },
+    /// A further reading.
+    Again,
+    Over(Conclusion),
+}
+
+/// The state of a walk.
+#[derive(Debug)]
+pub struct SortedWalk {
+    bounds: Bounds,
+    rules: Rules,
+    phase: Phase,
+    answers: Vec<Answer>,
+    details: HashMap<i64, Vec<Detail>>,
+    /// Stored times of change and creation dates, by id.
+    stored: HashMap<i64, Stamp>,
+    created: HashMap<i64, Stamp>,
+    due: HashSet<i64>,
+    /// Details to read before the walk goes on.
+    queue: VecDeque<i64>,
+    /// Details that were requested last.
+    requested: Vec<i64>,
+    /// The reading and the page that come next.
+    reading: u32,
+    next_page: u32,
+    /// The rows of page 1 of each reading.
+    page_rows: Vec<usize>,
+    /// Readings with pages of different sizes prove nothing.
+    uneven: HashSet<u32>,
+    /// Orders whose details were read twice because they contradicted the order of the list.
+    rechecked: HashSet<i64>,
+}
+
+impl SortedWalk {
+    pub fn new(bounds: Bounds, rules: Rules) -> Self {
+        Self {
+            bounds,
+            rules,
+            phase: Phase::Prefix,
+            answers: Vec::new(),
+            details: HashMap::new(),
+            stored: HashMap::new(),
+            created: HashMap::new(),
+            due: HashSet::new(),
+            queue: VecDeque::new(),
+            requested: Vec::new(),
+            reading: 0,
+            next_page: 1,
+            page_rows: Vec::new(),
+            uneven: HashSet::new(),
+            rechecked: HashSet::new(),
+        }
+    }
+
+    /// The next request, or the conclusion.
+    pub fn next(&mut self) -> Step {
+        if let Phase::Over(conclusion) = self.phase {
+            return Step::Done(conclusion);
+        }
+        if !self.queue.is_empty() {
+            let count = self.queue.len().min(DETAILS_AT_ONCE);
+            self.requested = self.queue.drain(..count).collect();
+            return Step::Details(self.requested.clone());
+        }
+        Step::Page { number: self.next_page, page_size: self.page_size() }
+    }
+
+    /// Takes in the page that was next.
+    pub fn admit_page(&mut self, page: SortedPage<'_>) {
+        let number = self.next_page;
+        for row in page.rows {
+            self.admit_row(row);
+        }
+        if number == 1 {
+            self.page_rows.push(page.rows.len());
+        }
+        let is_last = page.rows.is_empty() || page.total_pages.is_some_and(|pages| number >= pages);
+        if !is_last && page.rows.len() != self.page_rows[self.reading as usize] {
+            self.uneven.insert(self.reading);
+        }
+        let ids = page.rows.iter().map(|row| row.id).collect();
+        self.answers.push(Answer { reading: self.reading, number, is_last, served_at: page.served_at, ids });
+        self.next_page += 1;
+        match self.phase {
+            Phase::Prefix => self.queue_prefix(),
+            Phase::Behind { .. } => self.queue_due(0),
+            Phase::Again => self.queue_again(),
+            Phase::Over(_) => {}
+        }
+        self.proceed();
+    }
+
+    /// Takes in the details that were requested: for each order its time of change, or `None` if the order is gone or
+    /// cannot be read.
+    pub fn admit_details(&mut self, stamps: &HashMap<i64, Option<Stamp>>) {
+        let answers_before = self.answers.len();
+        for id in std::mem::take(&mut self.requested) {
+            self.note(id, Detail { answers_before, stamp: stamps.get(&id).copied().flatten() });
+        }
+        self.proceed();
+    }
+
+    /// Whether the details of an order were read.
+    pub fn has_read(&self, id: i64) -> bool {
+        self.details.contains_key(&id)
+    }
+
+    /// Whether the list is read for the first time.
+    pub fn is_in_first_reading(&self) -> bool {
+        self.reading == 0
+    }
+
+    fn admit_row(&mut self, row: &SortedRow) {
+        if let Some(created_at) = row.created_at {
+            self.created.insert(row.id, created_at);
+        }
+        if let Some(stored) = row.stored {
+            self.stored.insert(row.id, stored);
+        }
+        if let Some(stamp) = row.read_earlier
+            && !self.details.contains_key(&row.id)
+        {
+            self.note(row.id, Detail { answers_before: 0, stamp: Some(stamp) });
+        }
+        let is_recent = row.stored.is_some_and(|stored| stored >= self.bounds.threshold);
+        if row.is_due || is_recent {
+            self.due.insert(row.id);
+        }
+    }
+
+    fn note(&mut self, id: i64, detail: Detail) {
+        self.details.entry(id).or_default().push(detail);
+    }
+
+    /// Decides what comes after the answers so far.
+    fn proceed(&mut self) {
+        if let Phase::Prefix = self.phase {
+            self.look_for_boundary();
+        }
+        if !self.queue.is_empty() {
+            return;
+        }
+        match self.phase {
+            Phase::Prefix => self.continue_prefix(),
+            Phase::Behind { pages } => self.judge_evidence(pages),
+            Phase::Again => self.continue_again(),
+            Phase::Over(_) => {}
+        }
+    }
+
+    fn end(&mut self, conclusion: Conclusion) {
+        self.queue.clear();
+        self.phase = Phase::Over(conclusion);
+    }
+
+    /// The time of change in the last details of an order.
+    fn detail(&self, id: i64) -> Option<Stamp> {
+        self.details.get(&id)?.last()?.stamp
+    }
+
+    /// The time of change in details that were read after answer `at`, if they are older than the threshold.
+    fn is_old_after(&self, id: i64, at: usize) -> bool {
+        let details = self.details.get(&id).map_or(&[][..], Vec::as_slice);
+        details.iter().any(|detail| detail.answers_before > at && self.is_old(detail.stamp))
+    }
+
+    fn is_old(&self, stamp: Option<Stamp>) -> bool {
+        stamp.is_some_and(|stamp| stamp < self.bounds.threshold)
+    }
+
+    /// Whether the last details of an order show a change since the threshold.
+    fn is_changed(&self, id: i64) -> bool {
+        self.detail(id).is_some_and(|stamp| stamp >= self.bounds.threshold)
+    }
+
+    /// The best known time of change of an order: of details, or of the stored copy.
+    fn known(&self, id: i64) -> Option<Stamp> {
+        match self.details.get(&id).and_then(|details| details.last()) {
+            Some(detail) => detail.stamp,
+            None => self.stored.get(&id).copied(),
+        }
+    }
+
+    fn last_answer(&self) -> &Answer {
+        self.answers.last().expect("a phase ends after an answer")
+    }
+}

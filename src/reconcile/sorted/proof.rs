@@ -1,0 +1,78 @@
+//! The proof by count: whether every order before the boundary has been read.
+//!
+//! At the instant of an answer, a certain number of rows stand before the boundary. An order that is known to have
+//! changed since the threshold stands before it. If as many such orders are known to have been in the list at that
+//! instant, none is missing, in whatever order equal time stamps stand.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::TimeDelta;
+
+use super::{Answer, Detail, GRAIN, SortedWalk};
+
+/// A change this long before an answer is in the answer.
+const SETTLING: TimeDelta = TimeDelta::seconds(60);
+
+impl SortedWalk {
+    /// Whether an answer of an earlier reading shows that nothing is missing.
+    pub(super) fn is_proved(&self) -> bool {
+        if !self.rules.counts {
+            return self.last_reading_showed_no_new_order();
+        }
+        let mut last_met: HashMap<i64, usize> = HashMap::new();
+        for (at, answer) in self.answers.iter().enumerate() {
+            last_met.extend(answer.ids.iter().map(|id| (*id, at)));
+        }
+        let earlier = self.answers.iter().enumerate().filter(|(_, answer)| answer.reading < self.reading);
+        earlier.into_iter().any(|(at, answer)| self.proves(at, answer, &last_met))
+    }
+
+    fn proves(&self, at: usize, answer: &Answer, last_met: &HashMap<i64, usize>) -> bool {
+        let Some(place) = self.boundary(at, answer) else {
+            return false;
+        };
+        if answer.number > 1 && self.uneven.contains(&answer.reading) {
+            return false;
+        }
+        let rows_before = (answer.number as usize - 1) * self.page_rows[answer.reading as usize] + place;
+        let before_boundary: HashSet<i64> = answer.ids[..place].iter().copied().collect();
+        let stood_before = |(id, last): (&i64, &usize)| {
+            *last >= at && self.stood_before(*id, at, answer, before_boundary.contains(id))
+        };
+        last_met.iter().filter(|met| stood_before(*met)).count() >= rows_before
+    }
+
+    /// The first row of an answer that was older than the threshold when the answer came. Changed orders behind it show
+    /// that its details were stale, and that it had moved to the head of the list.
+    fn boundary(&self, at: usize, answer: &Answer) -> Option<usize> {
+        if !self.rules.rereads_boundary {
+            return answer.ids.iter().position(|id| self.is_old(self.known(*id)));
+        }
+        let place = answer.ids.iter().position(|id| self.is_old_after(*id, at))?;
+        let changed = self.bounds.threshold + GRAIN;
+        let is_contradicted = answer.ids[place..].iter().any(|id| self.detail(*id) >= Some(changed));
+        (!is_contradicted).then_some(place)
+    }
+
+    /// Whether an order that was in the list at or after an answer stood before the boundary at that instant.
+    fn stood_before(&self, id: i64, at: usize, answer: &Answer, is_in_answer: bool) -> bool {
+        let details = self.details.get(&id).map_or(&[][..], Vec::as_slice);
+        let is_changed = |detail: &&Detail| detail.stamp.is_some_and(|stamp| stamp >= self.bounds.threshold);
+        if !self.rules.counts_changed_only {
+            return is_in_answer || !details.is_empty();
+        }
+        let settled = answer.served_at.map(|served_at| served_at - SETTLING);
+        let mut changed = details.iter().filter(is_changed).peekable();
+        let has_changed = changed.peek().is_some();
+        has_changed && is_in_answer
+            || changed.any(|detail| detail.answers_before <= at || detail.stamp < settled && settled.is_some())
+    }
+
+    fn last_reading_showed_no_new_order(&self) -> bool {
+        let ids = |is_last: bool| {
+            self.answers.iter().filter(move |one| (one.reading == self.reading) == is_last).flat_map(|one| &one.ids)
+        };
+        let known: HashSet<&i64> = ids(false).collect();
+        ids(true).all(|id| known.contains(id))
+    }
+}

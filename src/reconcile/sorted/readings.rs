@@ -1,0 +1,156 @@
+//! The readings: down to the boundary, behind it, and again.
+
+use std::collections::HashSet;
+
+use super::{Conclusion, MAX_EVIDENCE_PAGES, MAX_READINGS, MAX_ROWS, Phase, SortedWalk, evidence::Evidence};
+use crate::reconcile::walk::page_size_for_reading;
+
+impl SortedWalk {
+    /// The page size of the present reading. Each further reading has another size, so that page boundaries fall on other
+    /// rows.
+    pub(super) fn page_size(&self) -> Option<u32> {
+        let again = self.reading.checked_sub(1)?;
+        let usual = u32::try_from(*self.page_rows.first()?).ok().filter(|rows| *rows > 0)?;
+        Some(page_size_for_reading(usual, again))
+    }
+
+    /// The details of all rows of a page of the first reading.
+    pub(super) fn queue_prefix(&mut self) {
+        let ids = self.last_answer().ids.iter().copied();
+        let unread = ids.filter(|id| *id >= 0 && !self.has_read(*id)).collect::<Vec<_>>();
+        self.queue.extend(unread);
+    }
+
+    /// Ends the first reading at the first of some old rows in succession.
+    pub(super) fn look_for_boundary(&mut self) {
+        let (mut old_rows, mut met) = (0, HashSet::new());
+        let last = self.answers.len() - 1;
+        for (at, answer) in self.answers.iter().enumerate() {
+            for (place, id) in answer.ids.iter().enumerate().filter(|(_, id)| met.insert(**id)) {
+                match self.details.get(id).and_then(|details| details.last()) {
+                    // The details come later.
+                    None if *id >= 0 => return,
+                    Some(detail) if self.is_old(detail.stamp) => old_rows += 1,
+                    Some(detail) if detail.stamp.is_some() => old_rows = 0,
+                    _ => {}
+                }
+                if old_rows == self.rules.old_rows_to_stop {
+                    self.phase = Phase::Behind { pages: 0 };
+                    self.queue.clear();
+                    if at == last {
+                        self.queue_due(place + 1);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The boundary was not found on the pages so far.
+    pub(super) fn continue_prefix(&mut self) {
+        let answer = self.last_answer();
+        let rows: usize = self.answers.iter().map(|answer| answer.ids.len()).sum();
+        if answer.ids.is_empty() && !self.rules.distrusts_empty_pages {
+            self.end(Conclusion::Complete);
+        } else if answer.is_last {
+            self.end(Conclusion::Inconclusive("the list ended before its unchanged part"));
+        } else if rows >= MAX_ROWS || rows * 2 > self.bounds.stored {
+            self.end(Conclusion::Inconclusive("too many orders changed"));
+        }
+    }
+
+    /// The details of rows behind the boundary that may have changed, from this place of the last page on.
+    pub(super) fn queue_due(&mut self, from: usize) {
+        let ids = self.last_answer().ids.iter().skip(from);
+        let due: Vec<i64> = ids.copied().filter(|id| self.due.contains(id) && !self.has_read(*id)).collect();
+        self.queue.extend(due);
+    }
+
+    /// Goes on behind the boundary until there is evidence.
+    pub(super) fn judge_evidence(&mut self, pages: u32) {
+        if pages == 0 && !self.last_answer().is_last {
+            self.phase = Phase::Behind { pages: 1 };
+            return;
+        }
+        match self.evidence() {
+            Evidence::Enough if !self.rules.reads_again => self.end(Conclusion::Complete),
+            Evidence::Enough => {
+                self.phase = Phase::Again;
+                self.begin_reading();
+            }
+            Evidence::Recheck(ids) => {
+                self.rechecked.extend(&ids);
+                self.queue.extend(ids);
+            }
+            Evidence::Contradiction { nearer, further } => self.end(Conclusion::NotSorted { nearer, further }),
+            Evidence::TooLittle if pages <= MAX_EVIDENCE_PAGES && !self.last_answer().is_last => {
+                self.phase = Phase::Behind { pages: pages + 1 };
+            }
+            Evidence::TooLittle => {
+                self.end(Conclusion::Inconclusive("the list does not show by what it is sorted"));
+            }
+        }
+    }
+
+    fn begin_reading(&mut self) {
+        self.reading += 1;
+        self.next_page = 1;
+    }
+
+    /// The details that a page of a further reading demands: of orders that are new, of orders that stand before a
+    /// changed one, and of the boundary.
+    pub(super) fn queue_again(&mut self) {
+        let at = self.answers.len() - 1;
+        let ids = &self.answers[at].ids;
+        let changed = ids.iter().rposition(|id| self.is_changed(*id)).unwrap_or(0);
+        let met: HashSet<i64> = self.answers[..at].iter().flat_map(|answer| &answer.ids).copied().collect();
+        let is_needed = |(place, id): &(usize, &i64)| {
+            **id >= 0 && !self.has_read(**id) && (!met.contains(*id) || self.due.contains(*id) || *place < changed)
+        };
+        let unread: Vec<i64> = ids.iter().enumerate().filter(is_needed).map(|(_, id)| *id).collect();
+        self.queue.extend(unread);
+    }
+
+    /// Goes on in a further reading, or begins another one.
+    pub(super) fn continue_again(&mut self) {
+        if self.rules.rereads_boundary
+            && let Some(id) = self.unconfirmed_boundary()
+        {
+            self.queue.push_back(id);
+            return;
+        }
+        let (at, answer) = (self.answers.len() - 1, self.last_answer());
+        let ends_old = answer.ids.last().is_some_and(|id| {
+            if self.rules.rereads_boundary { self.is_old_after(*id, at) } else { self.is_old(self.known(*id)) }
+        });
+        if !ends_old && !answer.is_last {
+            return;
+        }
+        if self.is_proved() {
+            self.end(Conclusion::Complete);
+        } else if self.reading >= MAX_READINGS || self.costs_more_than_a_scan() {
+            self.end(Conclusion::Inconclusive("the changed part of the list does not hold still"));
+        } else {
+            self.begin_reading();
+        }
+    }
+
+    /// An order of the last page that is older than the threshold as far as is known, and must be read again to be certain:
+    /// the first one of the page, or the last row.
+    fn unconfirmed_boundary(&self) -> Option<i64> {
+        let (at, ids) = (self.answers.len() - 1, &self.last_answer().ids);
+        let first = ids.iter().find(|id| self.is_old(self.known(**id)));
+        let last = ids.last().filter(|id| self.is_old(self.known(**id)));
+        first.into_iter().chain(last).copied().find(|id| !self.was_read_after(*id, at))
+    }
+
+    fn was_read_after(&self, id: i64, at: usize) -> bool {
+        self.details.get(&id).is_some_and(|details| details.iter().any(|detail| detail.answers_before > at))
+    }
+
+    fn costs_more_than_a_scan(&self) -> bool {
+        let usual = self.page_rows.first().copied().unwrap_or(1).max(1);
+        let again = self.answers.iter().filter(|answer| answer.reading > 0).count();
+        again > self.bounds.stored.div_ceil(usual)
+    }
+}
