@@ -37,7 +37,7 @@ impl<R: MerchantRegistry, O: TokenOwner> OwnerCheckedRegister<R, O> {
             Err(reason) => {
                 tracing::warn!(
                     merchant.id = merchant.0,
-                    reason,
+                    reason = %reason,
                     "Salla does not say which merchant the token belongs to; it is stored unchecked"
                 );
                 false

@@ -33,6 +33,7 @@ use crate::support::{
 on_every_database!(
     tokens_of_another_store_are_refused,
     tokens_stored_unchecked_are_checked_before_their_first_use,
+    a_token_is_not_used_while_its_owner_may_still_be_confirmed,
     only_the_first_of_many_unsigned_webhooks_is_logged,
     a_newline_after_a_secret_is_ignored,
     an_import_names_the_field_and_skips_a_byte_order_mark,
@@ -280,6 +281,28 @@ async fn tokens_stored_unchecked_are_checked_before_their_first_use(engine: Engi
     let state = "SELECT state FROM merchants WHERE merchant_id = 1001";
     assert_eq!(site.database.text(state).await, "needs_reauthorization");
     assert_eq!(site.reconcile(1002, &[]).await["status"], "succeeded");
+}
+
+/// A token of another merchant would overwrite this merchant's orders, and mark the others deleted.
+async fn a_token_is_not_used_while_its_owner_may_still_be_confirmed(engine: Engine) {
+    let site = Site::unregistered(engine, [shop(1001, 0, 2), shop(1002, 0, 3)]).await;
+    let mut swapped: Value = serde_json::from_str(&site.salla.registration(1002).unwrap()).unwrap();
+    swapped["merchant_id"] = json!(1001);
+    for status in [429, 500, 503] {
+        site.salla.world().owner_status = Some(status);
+        site.import(&swapped.to_string()).await.exits(0);
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!(run["error"]["kind"], "salla_unavailable", "{status}: {run}");
+        assert!(run["error"]["message"].as_str().unwrap().contains("cannot be confirmed"), "{run}");
+        assert_eq!(site.salla.world().seen.len(), 0, "nothing was read");
+    }
+    // A server without such an address cannot say it, now or later.
+    site.salla.world().owner_status = Some(404);
+    site.import(&site.salla.registration(1001).unwrap()).await.exits(0);
+    let run = site.run(&["run", "--merchant", "1001", "--json"]).await.exits(0);
+    assert!(run.stderr.contains("the token is used unchecked"), "{}", run.stderr);
+    site.salla.world().owner_status = None;
+    site.import(&swapped.to_string()).await.exits(1);
 }
 
 async fn only_the_first_of_many_unsigned_webhooks_is_logged(engine: Engine) {

@@ -27,7 +27,7 @@ pub use every::{Sources, Targets};
 pub use grant::Unusable;
 pub use outbox::{Backlog, Outbox, OutboxEvent, PendingDelivery};
 pub use overview::{MerchantIssue, Overview, SweepSummary, TokenState};
-pub use owner::TokenOwner;
+pub use owner::{OwnerUnknown, TokenOwner};
 pub use pauses::{BudgetStore, LONGEST_PAUSE, PauseStore, RateLimitState};
 pub use register::{
     AppEvent, Applied, Changed, MerchantFilter, MerchantRegistry, ParsedWebhook, ReadEvent, Registered, Registration,

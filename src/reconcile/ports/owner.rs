@@ -6,8 +6,22 @@ use secrecy::SecretString;
 
 use crate::domain::MerchantId;
 
+/// Salla did not say to which merchant a token belongs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OwnerUnknown {
+    /// The server has trouble, and will say it later.
+    #[error("{0}")]
+    NotNow(String),
+    /// It cannot be asked, or its answer names no merchant.
+    #[error("{0}")]
+    NoAnswer(String),
+}
+
 /// Tells to which merchant a token belongs.
 pub trait TokenOwner: Send + Sync + 'static {
-    /// Asks Salla once; an error says why Salla did not tell.
-    fn owner(&self, access: &SecretString) -> impl Future<Output = Result<MerchantId, String>> + Send;
+    /// Asks Salla once.
+    ///
+    /// # Errors
+    /// When Salla does not say it.
+    fn owner(&self, access: &SecretString) -> impl Future<Output = Result<MerchantId, OwnerUnknown>> + Send;
 }

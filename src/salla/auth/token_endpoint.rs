@@ -101,6 +101,7 @@ impl TokenEndpoint {
         let text = readable(&body);
         // New tokens cannot be requested again, so they count in any readable answer.
         let read = tokens(&text, now).or_else(|| salvaged(&text, now));
+        let read = read.or_else(|| kept(status, &text, refresh_token, now).filter(|_| broken.is_none()));
         if let Some(tokens) = read.filter(|tokens| status.is_success() || is_new(tokens, refresh_token)) {
             return Refresh::Renewed(tokens);
         }
@@ -168,6 +169,13 @@ fn outcome(status: StatusCode, body: &str, sent: &[&str], retry_after: Option<Du
     }
 }
 
+/// A new access token beside the refresh token that was sent: an answer without a refresh token leaves it valid
+/// (RFC 6749, 6).
+fn kept(status: StatusCode, body: &str, sent: &SecretString, now: DateTime<Utc>) -> Option<Tokens> {
+    let tokens = granted(body, now).filter(|tokens| status.is_success() && tokens.refresh.is_none())?;
+    Some(Tokens { refresh: Some(sent.clone()), ..tokens })
+}
+
 /// Both tokens of the answer, or `None`.
 fn tokens(body: &str, now: DateTime<Utc>) -> Option<Tokens> {
     granted(body, now).filter(|tokens| tokens.refresh.is_some())
@@ -189,7 +197,8 @@ pub fn granted(json: &str, now: DateTime<Utc>) -> Option<Tokens> {
         refresh => refresh.flatten(),
     };
     let expiry = present(fields.get("expires_in")).or(present(fields.get("expires")));
-    let seconds = expiry.and_then(integer);
+    let whole = |expiry| scalar(expiry)?.parse::<f64>().ok().filter(|seconds| seconds.fract() == 0.0);
+    let seconds = expiry.and_then(|expiry| integer(expiry).or_else(|| whole(expiry).map(|seconds| seconds as i64)));
     // Tokens must not be lost for an end that makes no sense, nor renewed at every turn.
     let expires_at = seconds.filter(|seconds| *seconds > 0).and_then(|seconds| {
         if seconds >= EARLIEST_INSTANT {
@@ -253,7 +262,8 @@ mod tests {
     fn answered(status: u16, body: &[u8]) -> Refresh {
         let (status, text) = (StatusCode::from_u16(status).unwrap(), readable(body));
         let sent = SecretString::from("ory_rt_1");
-        match tokens(&text, NOW).filter(|tokens| status.is_success() || is_new(tokens, &sent)) {
+        let read = tokens(&text, NOW).or_else(|| kept(status, &text, &sent, NOW));
+        match read.filter(|tokens| status.is_success() || is_new(tokens, &sent)) {
             Some(tokens) => Refresh::Renewed(tokens),
             None => outcome(status, &text, &["ory_rt_1"], None),
         }
@@ -291,6 +301,8 @@ mod tests {
             (r#""expires":1209599"#, Some(1_791_209_599)),
             (r#""expires":1791209599"#, Some(1_791_209_599)),
             (r#""expires":"1791209599""#, Some(1_791_209_599)),
+            (r#""expires_in":1209599.0"#, Some(1_791_209_599)),
+            (r#""expires_in":0.5"#, None),
             (r#""expires":{},"expires_in":null"#, None),
             (r#""expires":9223372036854775807"#, None),
             (r#""expires_in":0"#, None),
@@ -322,7 +334,12 @@ mod tests {
         assert!(matches!(of(401, r#"{"error":"no invalid_client cache"}"#), Refresh::Unknown(_)), "another word");
         assert!(matches!(of(429, ""), Refresh::NotUsed { .. }));
         assert!(matches!(of(500, "<html>"), Refresh::Unknown(_)));
-        assert!(matches!(of(200, r#"{"access_token":"a"}"#), Refresh::Unknown(_)));
+        let Refresh::Renewed(kept) = of(200, r#"{"access_token":"a"}"#) else {
+            panic!("the refresh token stays valid")
+        };
+        assert_eq!(kept.refresh.unwrap().expose_secret(), "ory_rt_1");
+        assert!(matches!(of(500, r#"{"access_token":"a"}"#), Refresh::Unknown(_)));
+        assert!(matches!(of(200, r#"{"access_token":"a","refresh_token":""}"#), Refresh::Unknown(_)));
         assert!(matches!(of(200, "{"), Refresh::Unknown(_)));
         assert!(matches!(of(200, r#"["a","r",null,3600]"#), Refresh::Unknown(_)), "a list is no object");
         assert!(matches!(of(400, r#"[null,null,null,"invalid_grant"]"#), Refresh::Unknown(_)));

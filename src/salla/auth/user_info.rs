@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use http::header;
+use http::{StatusCode, header};
 use parking_lot::Mutex;
 use reqwest::Client;
 use secrecy::SecretString;
@@ -16,7 +16,7 @@ use crate::{
     domain::MerchantId,
     error_text::causes,
     json_object::object,
-    reconcile::ports::{CredentialStore, SourceError, TokenOwner, Tokens},
+    reconcile::ports::{CredentialStore, OwnerUnknown, SourceError, TokenOwner, Tokens},
     salla::{
         config::Config,
         outbound::token_client,
@@ -88,11 +88,15 @@ impl<C: CredentialStore> Auth<C> {
                 return Err(unauthorized(merchant, &format!("the token belongs to merchant {owner}")));
             }
             Ok(_) => None,
-            Err(reason) => {
+            Err(OwnerUnknown::NotNow(reason)) => {
+                let reason = format!("the owner of the token cannot be confirmed: {reason}");
+                return Err(SourceError::Unavailable { reason, per_row: false });
+            }
+            Err(OwnerUnknown::NoAnswer(reason)) => {
                 tracing::warn!(
                     merchant.id = merchant.0,
                     reason,
-                    "Salla does not say which merchant the token belongs to"
+                    "Salla does not say which merchant the token belongs to; the token is used unchecked"
                 );
                 Some(Instant::now() + ASK_AGAIN)
             }
@@ -103,16 +107,20 @@ impl<C: CredentialStore> Auth<C> {
 }
 
 impl TokenOwner for UserInfo {
-    async fn owner(&self, access: &SecretString) -> Result<MerchantId, String> {
-        let bearer = bearer(access).map_err(str::to_owned)?;
+    async fn owner(&self, access: &SecretString) -> Result<MerchantId, OwnerUnknown> {
+        let no_answer = OwnerUnknown::NoAnswer;
+        let bearer = bearer(access).map_err(|error| no_answer(error.to_owned()))?;
         let request = self.http.get(self.url.clone()).header(header::AUTHORIZATION, bearer).timeout(self.timeout);
-        let answer = request.send().await.map_err(|error| causes(&error))?;
+        let answer = request.send().await.map_err(|error| no_answer(causes(&error)))?;
         // The body of an error may repeat the token.
-        if !answer.status().is_success() {
-            return Err(format!("{} from {}", answer.status(), self.url.path()));
+        let status = answer.status();
+        if !status.is_success() {
+            let reason = format!("{status} from {}", self.url.path());
+            let is_temporary = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+            return Err(if is_temporary { OwnerUnknown::NotNow(reason) } else { no_answer(reason) });
         }
-        let body = whole_body(answer).await.map_err(|error| into_source_error(&error).to_string())?;
-        merchant_in(&String::from_utf8_lossy(&body)).ok_or_else(|| "the answer names no merchant".to_owned())
+        let body = whole_body(answer).await.map_err(|error| no_answer(into_source_error(&error).to_string()))?;
+        merchant_in(&String::from_utf8_lossy(&body)).ok_or_else(|| no_answer("the answer names no merchant".to_owned()))
     }
 }
 

@@ -109,9 +109,25 @@ fn spellings(secret: &str) -> Vec<Zeroizing<Vec<u8>>> {
     let percent = |upper: bool| -> String {
         secret.bytes().map(|byte| if upper { format!("%{byte:02X}") } else { format!("%{byte:02x}") }).collect()
     };
+    let except_letters_and_digits = |upper: bool| -> String {
+        let spell = |byte: u8| match byte {
+            byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            byte if upper => format!("%{byte:02X}"),
+            byte => format!("%{byte:02x}"),
+        };
+        secret.bytes().map(spell).collect()
+    };
     let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-    let mut spellings =
-        vec![secret.to_owned(), hex::encode(secret), hex::encode_upper(secret), form, percent(false), percent(true)];
+    let mut spellings = vec![
+        secret.to_owned(),
+        hex::encode(secret),
+        hex::encode_upper(secret),
+        form,
+        percent(false),
+        percent(true),
+        except_letters_and_digits(false),
+        except_letters_and_digits(true),
+    ];
     // In base64 a text is spelt in three ways, by how many bytes stand before it; at its ends it mixes with what is beside it.
     for before in 0..3 {
         let text = Zeroizing::new([&[0; 3][..before], secret.as_bytes()].concat());
@@ -161,7 +177,14 @@ mod tests {
     #[test]
     fn a_row_that_repeats_a_secret_stays_json() {
         let secret = "ory_at_AbC123.xyz-789";
-        for spelt in [secret.to_owned(), hex::encode(secret), STANDARD_NO_PAD.encode(format!("x{secret}"))] {
+        let percent = |hyphen: &str| secret.replace('-', hyphen).replace('_', "%5F").replace('.', "%2E");
+        for spelt in [
+            secret.to_owned(),
+            hex::encode(secret),
+            STANDARD_NO_PAD.encode(format!("x{secret}")),
+            percent("%2D"),
+            percent("%2d").replace("%5F", "%5f").replace("%2E", "%2e"),
+        ] {
             let body = format!(r#"{{"data":[{{"id":1,"note":"a {spelt} b"}}]}}"#);
             let masked = String::from_utf8(without_secret(body.as_bytes(), secret).unwrap()).unwrap();
             assert!(serde_json::from_str::<serde_json::Value>(&masked).is_ok() && masked.contains(MASK), "{masked}");
