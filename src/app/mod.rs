@@ -119,7 +119,19 @@ impl Services {
     /// When a setting is missing, or the database cannot be used.
     pub async fn build(config: &Config, when_open: OnOpenCircuit) -> anyhow::Result<Self> {
         let keepers = keepers(config)?;
-        let store = open_store(config).await?;
+        Self::with_store(config, keepers, open_store(config).await?, when_open)
+    }
+
+    /// The same with a store that is connected already.
+    ///
+    /// # Errors
+    /// When the TLS of this machine cannot be set up.
+    pub fn with_store(
+        config: &Config,
+        keepers: TokenBackends,
+        store: Store,
+        when_open: OnOpenCircuit,
+    ) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new()?);
         let vault = Vault::new(keepers, store.clone());
         let salla = Arc::new(SallaClient::new(

@@ -104,9 +104,9 @@ enum Command {
     Keys(keys::Command),
     /// Check configuration, database, schema, keys and Salla, and say what to do.
     #[command(
-        after_help = "Examples:\n\x20 salla-reconciler check\n\x20 salla-reconciler --config production.toml check\n\nEnvironment: every SALLA_RECONCILER__SECTION__KEY"
+        after_help = "Examples:\n\x20 salla-reconciler check\n\x20 salla-reconciler --config production.toml check\n\x20 salla-reconciler check --merchant 1001 --record probe.json\n\nEnvironment: every SALLA_RECONCILER__SECTION__KEY"
     )]
-    Check,
+    Check(check::Args),
     /// Ask the /healthz of a running daemon, for container health checks.
     #[command(
         after_help = "Examples:\n\x20 salla-reconciler healthcheck\n\nEnvironment: SALLA_RECONCILER__HTTP__LISTEN"
@@ -152,7 +152,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Demo(args) => demo::demo(args).await,
         Command::Keys(keys::Command::Generate { id }) => keys::generate(&id),
         Command::Healthcheck => healthcheck::healthcheck(&load()?).await,
-        Command::Check => check::check(load()).await,
+        Command::Check(args) => check::check(load(), &args).await,
         Command::Openapi => Ok(openapi()),
         Command::Completions { shell } => Ok(completions(shell)),
         command => {
@@ -176,7 +176,7 @@ async fn with_telemetry(command: Command, config: &Config) -> anyhow::Result<Exi
         Command::Keys(_) => keys::rotate(config).await,
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::demo(args).await,
-        Command::Check => check::check(Ok(config.clone())).await,
+        Command::Check(args) => check::check(Ok(config.clone()), &args).await,
         Command::Healthcheck => healthcheck::healthcheck(config).await,
         Command::Openapi => Ok(openapi()),
         Command::Completions { shell } => Ok(completions(shell)),

@@ -6,6 +6,7 @@ mod config;
 mod http;
 mod listing;
 mod outbound;
+mod probe;
 mod request_span;
 mod resources;
 mod wire;
@@ -18,6 +19,7 @@ pub use {
     config::Config,
     http::{circuit_breaker::OnOpenCircuit, client::SallaClient},
     outbound::plain_client,
+    probe::{Finding, ProbeReport, Recording},
     resources::{
         api_resource::{ApiResource, ReadOptions},
         privacy::{Config as PrivacyConfig, Personal, Privacy},

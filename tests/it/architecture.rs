@@ -85,6 +85,7 @@ const GROUPS_MAY_USE: [(&str, &[Group]); 3] = [
             ("auth", &["wire"]),
             ("http", &["auth", "resources", "wire"]),
             ("listing", &["http", "resources", "wire"]),
+            ("probe", &["http", "resources", "wire"]),
         ],
     ),
     (

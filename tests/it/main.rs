@@ -50,6 +50,7 @@ mod openapi;
 mod order_items;
 mod own_schema;
 mod privacy;
+mod probe;
 mod prometheus;
 mod query_cost;
 mod queue_order;

@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use secrecy::SecretString;
 use tokio::time::sleep;
@@ -41,6 +41,7 @@ use crate::{
         outbound::{plain_client, token_client},
         resources::api_resource::ReadOptions,
         wire::{
+            envelope::Envelope,
             error::into_source_error,
             refusal::{Refusal, complaint, is_salla_s, refusal},
             secret::bearer,
@@ -55,7 +56,7 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct SallaClient<C> {
     http: ClientWithMiddleware,
-    auth: Auth<C>,
+    pub(in crate::salla) auth: Auth<C>,
     pub(in crate::salla) circuit: Arc<Circuit>,
     limiters: Arc<Limiters>,
     waits: Waits,
@@ -204,6 +205,21 @@ impl<C: CredentialStore> SallaClient<C> {
             return Err(self.refused(get, version, &second).await);
         }
         Err(self.refused(get, version, &first).await)
+    }
+
+    /// Gets an answer of any status, with its headers: for a probe. A refused token and a server that does not answer are
+    /// errors.
+    pub(in crate::salla) async fn get_unjudged(
+        &self,
+        get: &Get<'_>,
+    ) -> Result<(u16, HeaderMap, Option<Envelope>), SourceError> {
+        let credentials = self.auth.credentials(get.merchant).await?;
+        let mut response = self.send(get, credentials.tokens.access.clone(), None).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            return Err(self.refused(get, credentials.version, &response).await);
+        }
+        let envelope = response.extensions_mut().remove::<Arc<Envelope>>().and_then(Arc::into_inner);
+        Ok((response.status().as_u16(), response.headers().clone(), envelope))
     }
 
     /// Sends a request with `token`, which may have `replaced` another one.

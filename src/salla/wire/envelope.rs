@@ -199,6 +199,20 @@ impl Envelope {
         })
     }
 
+    /// The whole answer as JSON.
+    pub fn to_value(&self) -> Value {
+        let part = |text: &str| serde_json::from_str::<Value>(text).ok();
+        let raw = |raw: &Option<Box<RawValue>>| raw.as_deref().and_then(|raw| part(raw.get()));
+        let fields = [
+            ("status", raw(&self.status)),
+            ("success", self.success.map(Value::Bool)),
+            ("data", self.data().and_then(|data| part(&data))),
+            ("pagination", raw(&self.pagination)),
+            ("error", raw(&self.error)),
+        ];
+        fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    }
+
     /// Salla says that a record is not there: by its documentation, with the status for a code, or with `error`.
     pub fn is_no_such_record(&self, status: u16) -> bool {
         let code = match self.error().map(|error| Words::of(error.get())) {

@@ -1,18 +1,22 @@
 //! `check`: one line per part of the installation, with the next step if it fails.
 
-use std::time::Duration;
+mod report;
 
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use secrecy::ExposeSecret;
 
+use self::report::Report;
 use super::{Exit, keys::KeyUsage};
 use crate::{
-    app::keepers,
+    app::{self, Services, keepers},
     config::{Config, ConfigError},
-    domain::MerchantState,
+    domain::{MerchantId, MerchantState},
     error_text::causes,
     reconcile::ports::{GlobalPause, Outbox, RunHistory, RunQueue, ScheduleStore, TargetError},
-    salla::plain_client,
+    salla::{OnOpenCircuit, Recording, plain_client},
     schedule::Calendar,
     store::{Store, published},
     vault::Vault,
@@ -21,39 +25,30 @@ use crate::{
 /// More than this between the clocks of Salla and of the database is worth a word.
 const SKEW: TimeDelta = TimeDelta::seconds(30);
 
-/// The printed lines, and whether all checks passed.
-#[derive(Default)]
-struct Report {
-    bad: bool,
-}
-
-impl Report {
-    /// Something to be looked at that keeps nothing from working.
-    #[expect(clippy::unused_self, reason = "a line of the report like the others")]
-    fn warn(&self, what: &str, trouble: &str) {
-        say!("warn  {what}: {trouble}");
-    }
-
-    fn line(&mut self, what: &str, result: Result<String, String>) {
-        match result {
-            Ok(fine) => say!("ok    {what}: {fine}"),
-            Err(trouble) => {
-                self.bad = true;
-                say!("FAIL  {what}: {trouble}");
-            }
-        }
-    }
+/// What to check, and how to show it.
+#[derive(Debug, Default, clap::Args)]
+pub struct Args {
+    /// Also probe the live store of this merchant, read-only, with at most 25 requests.
+    #[arg(long, value_name = "ID")]
+    merchant: Option<i64>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Write the answers of the probe to this file, without personal values, tokens and free text: for a bug report.
+    #[arg(long, value_name = "FILE", requires = "merchant")]
+    record: Option<PathBuf>,
 }
 
 /// Looks at everything; 78 when the configuration itself is wrong.
-pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> {
+pub async fn check(config: Result<Config, ConfigError>, args: &Args) -> anyhow::Result<Exit> {
     let mut config = config?;
-    let mut report = Report::default();
+    let mut report = Report::new(args.json);
     report.line("configuration", Ok("every key is known and every value can be used".to_owned()));
-    modes(&mut config, &report);
+    modes(&mut config, &mut report);
     let keepers = keepers(&config);
     let key_problem = keepers.as_ref().err().cloned();
     let mut database_clock = None;
+    let mut services = None;
     match Store::connect(&config.database.url, &config.database.schema, 2, config.reconcile.lease).await {
         Err(error) => report.line("database", Err(error.to_string())),
         Ok(store) => {
@@ -78,7 +73,13 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
                 }
                 Err(error) => report.line("vault", Err(error.to_string())),
             }
-            store.close().await?;
+            if schema_fits && args.merchant.is_some() && key_problem.is_none() {
+                let keepers = app::keepers(&config)?;
+                services = Some(Services::with_store(&config, keepers, store.clone(), OnOpenCircuit::Fail)?);
+            }
+            if services.is_none() {
+                store.close().await?;
+            }
         }
     }
     let refresh = if config.salla.client_id.is_empty() || config.salla.client_secret.expose_secret().is_empty() {
@@ -88,6 +89,16 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
     };
     report.line("token refresh", refresh);
     salla(&config, database_clock, &mut report).await;
+    if let Some(id) = args.merchant {
+        match &services {
+            Some(services) => probe(&config, services, MerchantId(id), (args, &mut report)).await?,
+            None => report.line("probe", Err("not asked: the database or the vault cannot be used".to_owned())),
+        }
+    }
+    if let Some(services) = services {
+        services.store.close().await?;
+    }
+    report.end(key_problem.is_none());
     Ok(match (key_problem, report.bad) {
         (Some(_), _) => Exit::Configuration,
         (None, true) => Exit::Failure,
@@ -95,11 +106,36 @@ pub async fn check(config: Result<Config, ConfigError>) -> anyhow::Result<Exit> 
     })
 }
 
+/// Probes the store of a merchant. A store that differs from what is expected is no failure of the installation.
+async fn probe(
+    config: &Config,
+    services: &Services,
+    merchant: MerchantId,
+    (args, report): (&Args, &mut Report),
+) -> anyhow::Result<()> {
+    let mut recording = args.record.as_ref().map(|_| Recording::default());
+    let (resources, limit) = (config.reconcile.resources, config.salla.requests_per_minute);
+    match services.salla.probe(merchant, resources, limit, recording.as_mut()).await {
+        Ok(found) => {
+            let requests = found.requests;
+            report.probe(found);
+            report.line("probe", Ok(format!("merchant {merchant} answered {requests} requests; nothing was changed")));
+        }
+        Err(error) => report.line("probe", Err(format!("merchant {merchant}: {error}"))),
+    }
+    if let (Some(file), Some(recording)) = (&args.record, recording) {
+        let text = serde_json::to_string_pretty(&recording.anonymous())?;
+        std::fs::write(file, text).with_context(|| format!("{} cannot be written", file.display()))?;
+        report.line("recording", Ok(format!("written to {}", file.display())));
+    }
+    Ok(())
+}
+
 /// Who else may read or change the files that hold secrets and data.
-fn modes(config: &mut Config, report: &Report) {
+fn modes(config: &mut Config, report: &mut Report) {
     let loose = config.loose_files();
     if loose.is_empty() {
-        say!("ok    file modes: only their owner reads the files of secrets and of the database");
+        report.line("file modes", Ok("only their owner reads the files of secrets and of the database".to_owned()));
     }
     for (key, mode) in loose {
         let trouble = format!("{key}: a file has the mode {mode}; others can read or change it: chmod 600");

@@ -1,0 +1,79 @@
+//! What a probe reports.
+
+use serde::Serialize;
+
+use super::{Probe, ProbeReport, Seen};
+use crate::{domain::Listing, reconcile::ports::CredentialStore};
+
+/// The answer to one question.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    /// What was asked.
+    pub subject: &'static str,
+    /// What the store shows.
+    pub found: String,
+    /// What the program needs, or the documentation says.
+    pub expected: &'static str,
+    /// What follows for runs.
+    pub consequence: &'static str,
+    /// Whether the store does what is expected; `None`: the probe could not tell.
+    pub as_expected: Option<bool>,
+}
+
+impl<C: CredentialStore> Probe<'_, C> {
+    pub(super) fn find(
+        &mut self,
+        subject: &'static str,
+        (as_expected, found): (Option<bool>, String),
+        expected: &'static str,
+        consequence: &'static str,
+    ) {
+        self.findings.push(Finding { subject, found, expected, consequence, as_expected });
+    }
+
+    /// The listing that fits, and what a night costs with it.
+    pub(super) fn conclude(
+        self,
+        plain: &Seen,
+        (filters, sorts): (bool, Option<bool>),
+        usual_limit: u32,
+    ) -> ProbeReport {
+        let orders = plain.pagination.total;
+        let (listing, reason) = match (filters, sorts) {
+            (true, _) => (Listing::Filter, "the server honours updated_at_min"),
+            (false, Some(false)) => (Listing::Scan, "the server ignores updated_at_min and sort_by"),
+            (false, _) if orders.is_some_and(|orders| orders < 120) => {
+                (Listing::Scan, "the server ignores updated_at_min, and the store has fewer than 120 orders")
+            }
+            (false, Some(true)) => {
+                (Listing::Sort, "the server ignores updated_at_min and sorts; each run demands evidence")
+            }
+            (false, None) => {
+                (Listing::Scan, "the server ignores updated_at_min, and its rows do not show whether it sorts")
+            }
+        };
+        let requests_per_night = orders.map(|orders| match listing {
+            Listing::Filter => 3,
+            Listing::Sort => orders / 420 + orders.div_ceil(28) + 30,
+            Listing::Scan | Listing::Rotation => orders.div_ceil(60) + 3 + orders.div_ceil(28),
+        });
+        let announced = plain.header("x-ratelimit-limit").and_then(|limit| limit.parse().ok());
+        let limit = f64::from(announced.filter(|limit| *limit > 0).unwrap_or(usual_limit).max(1));
+        ProbeReport {
+            merchant_id: self.merchant,
+            findings: self.findings,
+            listing,
+            reason: reason.to_owned(),
+            orders,
+            requests: self.requests.get(),
+            requests_per_night,
+            minutes_per_night: requests_per_night.map(|requests| (requests as f64 / limit * 10.0).round() / 10.0),
+        }
+    }
+}
+
+impl Seen {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
