@@ -84,10 +84,23 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<Exit> {
         say!("{}", summary(&ended));
         if args.dry_run {
             say!("Dry run: no record was written.");
+            expected_costs(&ended, config.salla.requests_per_minute).for_each(|cost| say!("{cost}"));
         }
     }
     // Stopped in the middle, some were never begun.
     Ok(if ended.len() < merchants.len() { Exit::Failure } else { exit(&ended) })
+}
+
+/// The listing and the requests of a run that writes, as its dry run shows them.
+fn expected_costs(ended: &[Ended], limit: u32) -> impl Iterator<Item = String> {
+    let runs = ended.iter().filter_map(Ended::run);
+    runs.filter_map(move |run| {
+        let (merchant, listing, requests) = (run.merchant_id, run.listing?, run.requests);
+        let minutes = requests as f64 / f64::from(limit.max(1));
+        Some(format!(
+            "merchant {merchant}: listing {listing}, about {requests} requests, {minutes:.1} minutes at {limit} requests per minute"
+        ))
+    })
 }
 
 fn resource() -> impl TypedValueParser<Value = Resource> {

@@ -142,7 +142,7 @@ fn guarantee(status: RunStatus, listing: Option<Listing>, resource: Option<Resou
         (_, None) => "none.",
         (_, Some(Listing::Filter)) => "every change in the window was read.",
         (_, Some(Listing::Scan)) if resource == Some(Resource::Orders) => {
-            "every change that the list shows was read; other changes are read within reconcile.detail_check_nights."
+            "every change that the list shows was read; other changes are read within the nights of reconcile.detail_check_nights."
         }
         (_, Some(Listing::Sort)) => {
             "every change that set the time of change was read. Other changes that the list shows are read within 7 nights."

@@ -66,6 +66,8 @@ pub struct LastDetailCheck {
     pub summary: Fingerprint,
     /// The content hash of the stored record at that time. Another writer may have changed it since.
     pub stored: Fingerprint,
+    /// The time of change that the details showed.
+    pub changed: Option<DateTime<Utc>>,
     /// When that was.
     pub checked_at: DateTime<Utc>,
 }
@@ -147,7 +149,12 @@ mod tests {
     fn an_unchanged_summary_needs_no_details() {
         let (ours, summary) = (stored("a"), Summary { id: 1, fingerprint: print("row") });
         let now = DetailCheckSchedule { now: DateTime::UNIX_EPOCH, all: false, nights: 28 };
-        let check = LastDetailCheck { summary: print("row"), stored: ours.state().unwrap(), checked_at: now.now };
+        let check = LastDetailCheck {
+            summary: print("row"),
+            stored: ours.state().unwrap(),
+            changed: None,
+            checked_at: now.now,
+        };
         assert!(!needs_detail(&summary, Some(&ours), Some(&check), (now, false)));
         assert!(needs_detail::<Order>(&summary, None, Some(&check), (now, false)), "missing");
         assert!(needs_detail(&summary, Some(&ours), None, (now, false)), "never checked");

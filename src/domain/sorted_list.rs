@@ -31,16 +31,16 @@ words! {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SortedList {
-    /// Every change before this instant, by Salla's clock, has been read, whether a row shows it or only the details.
+    /// Every change of `updated_at` before this instant, by Salla's clock, has been read.
     pub watermark: Option<DateTime<Utc>>,
     /// So many nights the whole list is scanned, because the list was found unreliable.
     pub scan_nights: u16,
-    /// So many scan nights follow the next violation.
+    /// So many scan nights follow the next list that is not sorted.
     pub next_penalty: u16,
     /// What this run found wrong with the list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub violation: Option<ListingViolation>,
-    /// The time of the last violation.
+    /// The time of the last violation, or of the week without one that halved the penalty.
     pub violated_at: Option<DateTime<Utc>>,
     /// The time of the last missed change.
     pub missed_at: Option<DateTime<Utc>>,
@@ -68,7 +68,9 @@ impl SortedList {
             return Err("the merchant has few orders");
         }
         let read = details_since.map(|since| since.min(covered));
-        let watermark = self.watermark.max(read).ok_or("the details of some orders were never read")?;
+        // Another program may have set either watermark.
+        let watermark = self.watermark.map(|watermark| watermark.min(covered));
+        let watermark = watermark.max(read).ok_or("the details of some orders were never read")?;
         watermark.checked_sub_signed(overlap + SETTLING).ok_or("the watermark is out of range")
     }
 

@@ -133,7 +133,9 @@ async fn a_valid_token_passes_while_others_flood() {
             assert_eq!(with(&daemon, token, Method::GET, "/runs", "").await.0, 200, "{round}");
         }
     }
-    assert_eq!(daemon.get("/runs").await.0, 429, "requests without a token have used up their rate");
+    // At once, so that a slow machine does not keep to the rate by itself.
+    let flood = futures::future::join_all((0..100).map(|_| daemon.get("/runs"))).await;
+    assert!(flood.iter().any(|(status, _)| *status == 429), "requests without a token use up their rate");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ use crate::support::{
 
 on_every_database!(
     orders_with_one_stamp_are_all_stored,
+    a_reading_by_id_shows_tied_orders_at_once,
     ties_across_page_boundaries_are_counted_when_rows_move,
     a_list_of_summaries_with_one_date_is_read_whole,
     products_and_customers_with_one_stamp_are_all_stored,
@@ -55,6 +56,31 @@ async fn orders_with_one_stamp_are_all_stored(engine: Engine) {
         assert_eq!(totals(&run)[0], all as u64, "{all} {order:?} {ties:?}: {run}");
         site.assert_equal(1001).await;
         assert_eq!(site.reconcile(1001, &["--full"]).await["status"], "succeeded");
+    }
+}
+
+/// A database that keeps only as many rows in memory as a page needs repeats the same order whenever it is asked the same.
+async fn a_reading_by_id_shows_tied_orders_at_once(engine: Engine) {
+    for documented in [false, true] {
+        let site = Site::new(engine, [bulk(500, 300)]).await;
+        {
+            let mut world = site.salla.world();
+            (world.ties, world.list_order) = (Ties::EachPageNumber, ListOrder::UpdatedDescending);
+            (world.documented, world.sorts_filtered) = (documented, true);
+            let stamp = world.now() - TimeDelta::hours(5);
+            let orders = &mut world.shop(1001).orders;
+            orders
+                .iter_mut()
+                .for_each(|order| order.created_at = DateTime::from_timestamp(stamp.timestamp(), 0).unwrap());
+        }
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!((&run["status"], totals(&run)[0]), (&json!("succeeded"), 500), "{documented}: {run}");
+        site.assert_equal(1001).await;
+        let world = site.salla.world();
+        let lists = world.seen.iter().filter(|seen| seen.id.is_none());
+        let by_id = lists.clone().filter(|seen| seen.query.get("sort_by").is_some_and(|by| by == "id-asc")).count();
+        // 500 orders are nine pages of the usual size.
+        assert!(by_id > 0 && lists.clone().count() <= 3 * 9 + 3, "{documented}: {} list requests", lists.count());
     }
 }
 

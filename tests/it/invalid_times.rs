@@ -20,7 +20,7 @@ on_every_database!(
 );
 
 /// Tables, and columns with instants.
-const INSTANTS: [(&str, &str); 12] = [
+const INSTANTS: [(&str, &str); 13] = [
     ("watermarks", "watermark"),
     ("watermarks", "rotation_cursor"),
     ("merchants", "created_at"),
@@ -33,6 +33,7 @@ const INSTANTS: [(&str, &str); 12] = [
     ("rate_limit_backoffs", "retry_at"),
     ("sweeps", "scheduled_for"),
     ("discrepancies", "found_at"),
+    ("audit", "at"),
 ];
 
 fn odd_instants(site: &Site) -> &'static [&'static str] {
@@ -89,6 +90,7 @@ async fn an_invalid_time_affects_one_merchant(engine: Engine) {
         "/runs",
         "/merchants",
         "/metrics",
+        "/audit",
         "/",
         "/dashboard/merchants",
         "/dashboard/merchants/1001",

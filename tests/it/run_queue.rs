@@ -100,6 +100,7 @@ fn cursor(commits: u32) -> Cursor {
         left_out: 0,
         unidentified: 0,
         failed_rows: 0,
+        all_details: false,
         missed_changes: 0,
         walk: ListWalk::new(false, 1),
     }

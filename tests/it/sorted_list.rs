@@ -17,6 +17,7 @@ on_every_database!(
     detail_checks_can_be_turned_off,
     few_orders_are_scanned,
     a_deletion_is_found_within_seven_nights,
+    a_bulk_action_costs_one_night,
 );
 
 /// So many orders, a fifth of which changed some time after their creation.
@@ -77,6 +78,9 @@ async fn a_change_that_only_details_show_is_found_the_same_night(engine: Engine)
     let (run, requests) = night(&site).await;
     assert_eq!((&run["listing"], &run["totals"]["updated"]), (&json!("sort"), &json!(0)), "{run}");
     assert!(requests <= bound && sorted_list(&run)["watermark"].is_string(), "{requests}: {run}");
+
+    let text = site.run(&["run", "--merchant", "1001", "--dry-run"]).await.exits(0).stdout;
+    assert!(text.contains("merchant 1001: listing sort, about ") && text.contains(" minutes at "), "{text}");
 }
 
 async fn a_server_that_does_not_sort_is_not_believed(engine: Engine) {
@@ -171,4 +175,23 @@ async fn a_deletion_is_found_within_seven_nights(engine: Engine) {
         assert_eq!(night(&site).await.0["listing"], "sort");
     }
     site.assert_equal(1001).await;
+}
+
+/// More than half of the orders changed: all details are read once, and the next night is sorted again.
+async fn a_bulk_action_costs_one_night(engine: Engine) {
+    let site = site(engine, 300).await;
+    let orders = site.salla.world().shop(1001).orders.clone();
+    for order in orders.iter().take(240) {
+        site.salla.world().shop(1001).whisper(order.id, Utc::now() - TimeDelta::minutes(20));
+    }
+    // The first night ended before the bulk action.
+    let yesterday = Utc::now() - TimeDelta::days(1);
+    for sql in ["UPDATE order_detail_checks SET details_read_at = $1", "UPDATE watermarks SET watermark = $1"] {
+        site.database.execute(sql, [yesterday.into()]).await;
+    }
+    let (run, _) = night(&site).await;
+    assert_eq!((&run["listing"], &run["totals"]["updated"]), (&json!("scan"), &json!(240)), "{run}");
+    site.assert_equal(1001).await;
+    let (run, requests) = night(&site).await;
+    assert!(run["listing"] == "sort" && requests < 100, "{requests}: {run}");
 }

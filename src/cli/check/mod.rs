@@ -119,7 +119,10 @@ async fn probe(
         Ok(found) => {
             let requests = found.requests;
             report.probe(found);
-            report.line("probe", Ok(format!("merchant {merchant} answered {requests} requests; nothing was changed")));
+            report.line(
+                "probe",
+                Ok(format!("Salla answered {requests} requests about merchant {merchant}; none changed the store")),
+            );
         }
         Err(error) => report.line("probe", Err(format!("merchant {merchant}: {error}"))),
     }

@@ -52,16 +52,16 @@ struct RotationWindowSchema {
 #[derive(Serialize, ToSchema)]
 #[schema(as = SortedList)]
 struct SortedListSchema {
-    /// Every change before this time was read, also changes that only details show.
+    /// Every change of `updated_at` before this time was read.
     watermark: Option<DateTime<Utc>>,
     /// Nights left on which the whole list is scanned, because the list was found unreliable.
     scan_nights: u16,
-    /// Scan nights after the next violation.
+    /// Scan nights after the next list that is not sorted.
     next_penalty: u16,
     /// What this run found wrong with the list.
     #[serde(skip_serializing_if = "Option::is_none")]
     violation: Option<ListingViolation>,
-    /// Time of the last violation.
+    /// Time of the last violation, or of the week without one that halved `next_penalty`.
     violated_at: Option<DateTime<Utc>>,
     /// Time of the last missed change.
     missed_at: Option<DateTime<Utc>>,
@@ -168,7 +168,7 @@ struct ResourceRunSchema {
     /// State of the sorted list after this run. Absent if the list was not considered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sorted_list: Option<SortedList>,
-    /// Salla's clock at the first answer. Changes before are covered. Absent until it starts, or without `Date`.
+    /// Salla's clock at the first answer. Changes before are covered. `null` until it starts, or without `Date`.
     observed_at: Option<DateTime<Utc>>,
     /// Records that could not be read and have no known id. They hold the watermark.
     #[serde(default)]

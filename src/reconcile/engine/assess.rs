@@ -27,8 +27,8 @@ impl<S, T> RunContext<'_, S, T> {
         T: Target<R>,
     {
         let NewRecords { records, repeats, summaries, unreadable, ids } = page;
-        let latest = reader.latest_stamp();
-        let mut batch = Batch { unreadable, seen: ids, latest, asked_at, ..Batch::default() };
+        let mut batch = Batch { unreadable, seen: ids, ..reader.batch(asked_at) };
+        let latest = batch.latest;
         batch.records = self.assess_all(self.before_until(records), latest, &mut batch.unreadable).await?;
         // Of a record that the run has met, a copy that cannot be read says nothing.
         let repeats = self.assess_all(self.before_until(repeats), latest, &mut Vec::new()).await?;

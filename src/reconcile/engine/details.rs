@@ -54,7 +54,8 @@ impl<S, T> RunContext<'_, S, T> {
     fn detail_check_schedule(&self, state: &ResourceState) -> DetailCheckSchedule {
         let is_sorted = state.reader.cursor().listing == Listing::Sort;
         let nights = if is_sorted { 0 } else { self.detail_checks.nights(false) };
-        DetailCheckSchedule { now: self.claim.now, all: self.claim.request.full, nights }
+        let all = self.claim.request.full || state.reader.cursor().all_details;
+        DetailCheckSchedule { now: self.claim.now, all, nights }
     }
 
     /// Reads the details of orders that the list shows. `rows`: the hashes of their rows.
@@ -207,5 +208,5 @@ pub(super) fn checked<R: Record>(detail: &PlannedWrite<R>, row: Option<Fingerpri
         Verdict::Unchanged | Verdict::NewerLocally | Verdict::Restore => detail.stored.as_ref()?.state()?,
         Verdict::Create | Verdict::Update { .. } => StoredRecord::state_of(&detail.record),
     };
-    Some(DetailCheckResult { id: detail.record.id(), summary: row, stored })
+    Some(DetailCheckResult { id: detail.record.id(), summary: row, changed: detail.record.updated_at(), stored })
 }

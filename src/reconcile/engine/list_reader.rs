@@ -1,15 +1,16 @@
 //! A run's way through the lists of a merchant: which list, which page, and what on it the run has not met before.
 
+mod sorted;
+
 use std::collections::HashSet;
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use super::sorted_list::MissedChange;
 use crate::{
     domain::{Listing, Outcome, Record, Resource, STORED_STAMP_TOLERANCE, Scope, Summary, Unreadable},
     reconcile::{
-        ports::{Cursor, MerchantContext, Page, PageRequest, Row, RowKey, Seen},
+        ports::{Batch, Cursor, MerchantContext, Page, PageRequest, Row, RowKey, Seen},
         walk::{Answer, ListWalk, SeenIds, WalkError},
     },
 };
@@ -29,6 +30,8 @@ pub struct ListReader {
     failed: Vec<i64>,
     has_failed: HashSet<i64>,
     now: DateTime<Utc>,
+    /// When `now` was.
+    claimed_at: Instant,
     began: Instant,
     /// What Salla's clock showed, and when.
     clock: Option<(DateTime<Utc>, Instant)>,
@@ -74,9 +77,21 @@ impl ListReader {
             has_failed: failed.iter().copied().collect(),
             failed,
             now,
+            claimed_at: Instant::now(),
             began: Instant::now(),
             clock: None,
         }
+    }
+
+    /// An empty batch whose first request is sent at an instant.
+    pub fn batch<R: Record>(&self, asked_at: Instant) -> Batch<R> {
+        let later = |at: DateTime<Utc>, since: Instant| {
+            let passed = asked_at.saturating_duration_since(since);
+            at + TimeDelta::from_std(passed).unwrap_or_default()
+        };
+        let by_database = later(self.now, self.claimed_at);
+        let by_salla = self.clock.map_or(by_database, |(shown, when)| later(shown, when));
+        Batch { asked_at, asked_on: by_database.min(by_salla), latest: self.latest_stamp(), ..Batch::default() }
     }
 
     /// The latest possible stamp by Salla's clock, if known.
@@ -98,6 +113,7 @@ impl ListReader {
             left_out: 0,
             unidentified: 0,
             failed_rows: 0,
+            all_details: false,
             missed_changes: 0,
             walk: ListWalk::new(entered_by_change, 1),
         };
@@ -112,7 +128,7 @@ impl ListReader {
     /// The page of `whose` to read next; `None`: every list has been read whole.
     pub fn next<'a>(&self, whose: MerchantContext<'a>) -> Option<PageRequest<'a>> {
         let (scope, walk) = (*self.cursor.scopes.last()?, &self.cursor.walk);
-        Some(PageRequest { whose, scope, number: walk.next()?, page_size: walk.page_size() })
+        Some(PageRequest { whose, scope, number: walk.next()?, page_size: walk.page_size(), by_id: walk.is_by_id() })
     }
 
     /// Whether earlier runs could not read or write a record.
@@ -211,53 +227,6 @@ impl ListReader {
         // With a clock of Salla that is ahead, new changes would look old, and a gap would stay behind the watermark.
         let served_at = served_at.map(|at| at.min(self.now).trunc_subsecs(0));
         self.cursor.observed_at = self.cursor.observed_at.or(served_at);
-    }
-
-    /// Begins to read the sorted list, and then the others.
-    pub fn sort(&mut self, scopes: Vec<Scope>) {
-        self.cursor.listing = Listing::Sort;
-        self.cursor.scopes = scopes;
-        self.start_list();
-    }
-
-    /// Notes changes that the sorted list should have shown.
-    pub fn note_missed_changes(&mut self, missed: &[MissedChange]) {
-        for MissedChange { id, stored, changed } in missed {
-            tracing::warn!(
-                salla.id = id,
-                stored_at = ?stored,
-                updated_at = ?changed,
-                "the sorted list did not show a change of an order, tonight or on an earlier night"
-            );
-            self.cursor.missed_changes += 1;
-        }
-    }
-
-    /// Whether the present list is the sorted one.
-    pub fn is_at_sorted_list(&self) -> bool {
-        self.cursor.scopes.last() == Some(&Scope::SortedByChange)
-    }
-
-    /// Notes orders that the sorted list showed.
-    pub fn note_sorted(&mut self, ids: Vec<i64>) -> Seen {
-        self.cursor.commits += 1;
-        let pass = self.cursor.walk.pass();
-        self.seen.extend(ids.iter().map(|&id| (id, pass)));
-        vec![(pass, ids)]
-    }
-
-    /// Goes on behind the sorted list.
-    pub fn end_sorted_list(&mut self) {
-        self.cursor.scopes.pop();
-        self.start_list();
-    }
-
-    /// Begins to scan all records.
-    pub fn scan(&mut self) {
-        self.cursor.listing = Listing::Scan;
-        self.cursor.scopes = vec![Scope::EVERYTHING];
-        self.cursor.missed_changes = 0;
-        self.start_list();
     }
 
     /// Begins to walk the present list.

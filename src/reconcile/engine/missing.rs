@@ -1,7 +1,7 @@
 //! Records that are stored and that no list showed, and records that earlier runs could not read or write. Each is read
 //! at its own address. Absence from a list is only a reason to ask.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
@@ -66,6 +66,8 @@ impl DeletionGuard {
 struct Absent {
     /// Each with its stored version.
     versions: BTreeMap<i64, Version>,
+    /// Of these, failed records. The lists need not show them.
+    failed: HashSet<i64>,
     guard: DeletionGuard,
     /// The lists showed what changed since then; `None`: everything.
     since: Version,
@@ -76,8 +78,9 @@ struct Absent {
 impl Absent {
     /// Adds failed records that are stored: the limit of deletions holds for them too.
     fn add_stored<R: Record>(&mut self, stored: HashMap<i64, StoredRecord<R>>) {
-        let stored = stored.into_iter().filter(|(_, stored)| !stored.deleted);
-        self.versions.extend(stored.map(|(id, stored)| (id, stored.updated_at)));
+        let stored: Vec<_> = stored.into_iter().filter(|(_, stored)| !stored.deleted).collect();
+        self.failed.extend(stored.iter().map(|(id, _)| *id));
+        self.versions.extend(stored.into_iter().map(|(id, stored)| (id, stored.updated_at)));
         self.guard.held += self.versions.len() - self.guard.absent;
         self.guard.absent = self.versions.len();
     }
@@ -142,7 +145,7 @@ impl<S, T> RunContext<'_, S, T> {
         let versions: BTreeMap<i64, Version> = absent.into_iter().collect();
         let max_ratio = self.max_deletion_ratio;
         let guard = DeletionGuard { resource: R::RESOURCE, held, absent: versions.len(), max_ratio };
-        Ok(Absent { versions, guard, since, began })
+        Ok(Absent { versions, failed: HashSet::new(), guard, since, began })
     }
 
     /// Reads the absent records in an order that is spread over all of them, and returns those that are gone.
@@ -163,7 +166,9 @@ impl<S, T> RunContext<'_, S, T> {
         let earlier = state.reader.cursor().left_out as usize;
         let (mut gone, mut asked) = (Vec::new(), 0);
         for ids in spread.chunks(BATCH) {
-            let is_expected = |record: &R| should_be_listed(record, absent.since, absent.began);
+            let is_expected = |record: &R| {
+                !absent.failed.contains(&record.id()) && should_be_listed(record, absent.since, absent.began)
+            };
             let found = self.check_each(ids, is_expected, state, progress).await?;
             asked += ids.len();
             gone.extend(found.gone);
@@ -189,7 +194,7 @@ impl<S, T> RunContext<'_, S, T> {
         S: Source<R>,
         T: Target<R>,
     {
-        let mut batch = Batch { asked_at: Instant::now(), latest: state.reader.latest_stamp(), ..Batch::default() };
+        let mut batch = state.reader.batch(Instant::now());
         let read = self.read_each::<R>(ids, state).await?;
         let (mut found, mut records, mut met) = (Found::default(), Vec::new(), Vec::new());
         for (&id, record) in ids.iter().zip(read) {

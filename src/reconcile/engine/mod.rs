@@ -114,6 +114,7 @@ impl<S, T> RunContext<'_, S, T> {
                 if lists.1 == Listing::Sort {
                     sorted = self.plan_sorted_list::<R>(progress).await?;
                     lists = self.sorted_or_all::<R>(sorted.as_ref());
+                    progress.part().slice = sorted.map(|plan| plan.slice);
                 }
                 ListReader::start(R::RESOURCE, lists, progress.commits_ever)
             }

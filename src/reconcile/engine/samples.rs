@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 
-use rand::seq::{IndexedRandom, SliceRandom};
 use tokio::time::Instant;
 
 use super::{EngineError, ResourceState, RunContext, RunProgress};
 use crate::{
     domain::{Listing, ListingViolation, Record},
-    reconcile::ports::{Batch, Source, Target},
+    reconcile::ports::{Source, Target},
 };
 
 /// So many orders are drawn at random, whatever `reconcile.detail_check_nights` says.
@@ -45,7 +44,7 @@ impl<S, T> RunContext<'_, S, T> {
         Ok(false)
     }
 
-    /// The orders whose details are oldest, and some at random, among those that this run did not meet.
+    /// The orders whose details are oldest, and some at random, among those whose details this run did not read.
     async fn draw_samples<R>(&self, state: &ResourceState) -> Result<Vec<i64>, EngineError>
     where
         R: Record,
@@ -54,14 +53,8 @@ impl<S, T> RunContext<'_, S, T> {
         let Some(plan) = &state.sorted else {
             return Ok(Vec::new());
         };
-        let has_seen = |id| state.reader.has_seen(id);
-        let mut checked = self.target.checked(self.claim.lease.merchant, &has_seen).await?;
-        checked.sort_unstable_by_key(|(id, checked_at)| (*checked_at, *id));
-        let rest = checked.split_off(checked.len().min(plan.samples));
-        let mut ids: Vec<i64> = checked.into_iter().map(|(id, _)| id).collect();
-        ids.extend(rest.sample(&mut rand::rng(), DRAWN).map(|(id, _)| *id));
-        ids.shuffle(&mut rand::rng());
-        Ok(ids)
+        let began = state.reader.cursor().observed_at.unwrap_or(self.claim.now);
+        Ok(self.target.samples(self.claim.lease.merchant, began, (plan.samples, DRAWN)).await?)
     }
 
     async fn read_samples<R>(
@@ -75,10 +68,12 @@ impl<S, T> RunContext<'_, S, T> {
         S: Source<R>,
         T: Target<R>,
     {
-        let mut batch = Batch { asked_at: Instant::now(), latest: state.reader.latest_stamp(), ..Batch::default() };
+        let mut batch = state.reader.batch(Instant::now());
         let rows: HashMap<_, _> = self.target.checks(self.claim.lease.merchant, ids).await?;
         let rows = rows.into_iter().map(|(id, check)| (id, check.summary)).collect();
         let gone = self.read_records::<R>(ids, &rows, &mut batch, state).await?;
+        batch.records.iter_mut().for_each(|one| one.repeat = state.reader.has_seen(one.record.id()));
+        batch.unreadable.retain(|bad| bad.id.is_none_or(|id| !state.reader.has_seen(id)));
         let mut missed = Vec::new();
         for suspected in state.missed_changes(&batch.records, self.recent_since(state)) {
             let Some(one) = batch.records.iter().find(|one| one.record.id() == suspected.id) else { continue };
@@ -89,7 +84,7 @@ impl<S, T> RunContext<'_, S, T> {
         }
         state.reader.note_missed_changes(&missed);
         self.read_items(&mut batch, state).await?;
-        // Of an order that is gone, the list of its days decides.
+        // The slice decides later whether an order that is gone is marked deleted.
         let met = ids.iter().copied().filter(|id| !gone.contains(id)).collect();
         batch.seen = state.reader.meet(met);
         self.commit(batch, state, progress).await

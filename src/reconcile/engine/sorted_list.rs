@@ -48,14 +48,15 @@ impl ResourceState {
         if self.reader.cursor().listing != Listing::Sort {
             return Vec::new();
         }
-        let missed = records.iter().filter(|one| !one.repeat).filter_map(|one| missed_change(one, settled_until));
+        let missed = records.iter().filter_map(|one| missed_change(one, settled_until));
         missed.filter(|missed| !self.reader.has_failed(missed.id)).collect()
     }
 }
 
 fn missed_change<R: Record>(one: &PlannedWrite<R>, settled_until: Option<DateTime<Utc>>) -> Option<MissedChange> {
     let stored = one.stored.as_ref().filter(|stored| !stored.deleted)?;
-    let is_newer = matches!(one.verdict, Verdict::Update { .. }) && one.record.updated_at() > stored.updated_at;
+    let is_newer = stored.updated_at.is_some() && one.record.updated_at() > stored.updated_at;
+    let is_newer = is_newer && matches!(one.verdict, Verdict::Update { .. });
     let is_settled = one.record.updated_at() < settled_until;
     let missed = MissedChange { id: one.record.id(), stored: stored.updated_at, changed: one.record.updated_at() };
     (is_newer && is_settled).then_some(missed)
@@ -81,14 +82,18 @@ impl<S, T> RunContext<'_, S, T> {
         let Some(plan) = state.sorted else {
             return self.scan_instead("the sorted list cannot be used any more", None, state, progress);
         };
-        progress.part().slice = Some(plan.slice);
         let (mut walk, mut met): (Option<SortedWalk>, MetRows) = (None, MetRows::default());
         loop {
             let step = walk.as_mut().map_or(Step::Page { number: 1, page_size: None }, SortedWalk::next);
             match step {
                 Step::Page { number, page_size } => {
-                    let request =
-                        PageRequest { whose: self.merchant(), scope: Scope::SortedByChange, number, page_size };
+                    let request = PageRequest {
+                        whose: self.merchant(),
+                        scope: Scope::SortedByChange,
+                        number,
+                        page_size,
+                        by_id: false,
+                    };
                     let page = self.fetch::<R>(request, progress).instrument(span::of_page(number)).await?;
                     state.reader.note_clock(page.served_at);
                     progress.note_position(state.reader.cursor());
@@ -110,13 +115,15 @@ impl<S, T> RunContext<'_, S, T> {
                     ids.iter().for_each(|id| _ = met.unread.remove(id));
                     let Some(walk) = &mut walk else { continue };
                     walk.admit_details(&changed);
-                    // Details are read once. A further reading would be lost, and would never come to its end.
+                    // After a requeue, no details are read again. A further reading would start again each time.
                     if walk.is_in_first_reading() {
                         progress.yield_if_due(self.target, &self.claim.lease).await?;
                     }
                 }
                 Step::Done(conclusion) => {
-                    self.note_unread_rows::<R>(met, state, progress).await?;
+                    if conclusion == Conclusion::Complete {
+                        self.note_unread_rows::<R>(met, state, progress).await?;
+                    }
                     return self.conclude(conclusion, state, progress);
                 }
             }
@@ -138,24 +145,26 @@ impl<S, T> RunContext<'_, S, T> {
         let merchant = self.claim.lease.merchant;
         let ids: Vec<i64> = page.rows.iter().map(|listed| listed.key.id).collect();
         let (stored, checks) = (self.target.look_up(merchant, &ids).await?, self.target.checks(merchant, &ids).await?);
-        let began = state.reader.cursor().observed_at;
+        let (began, is_resumed) = (state.reader.cursor().observed_at, self.claim.resumed.is_some());
         let never = DetailCheckSchedule { now: self.claim.now, all: false, nights: 0 };
         let row = |Listed { key, row }: Listed<R>| {
             let (stored, check) = (stored.get(&key.id), checks.get(&key.id));
             let is_ours = stored.zip(check).is_some_and(|(stored, check)| stored.state() == Some(check.stored));
-            let changed = stored.and_then(|stored| stored.updated_at).filter(|_| is_ours);
+            // The copy itself may be newer than what Salla has.
+            let changed = check.and_then(|check| check.changed).filter(|_| is_ours);
             let is_due = match row {
                 Row::Summary(summary) => {
                     met.rows.insert(key.id, summary.fingerprint);
                     needs_detail(&summary, stored, check, (never, state.reader.has_failed(key.id)))
                 }
-                // Only their own addresses show what they hold.
+                // A list of summaries shows few of them.
                 Row::Whole(_) | Row::Unreadable(_) => true,
             };
             if !walk.has_read(key.id) {
                 met.unread.insert(key.id);
             }
-            let read_earlier = changed.filter(|_| check.map(|check| check.checked_at) >= began && !is_due);
+            let was_read = is_resumed && check.map(|check| check.checked_at) >= began && !is_due;
+            let read_earlier = changed.filter(|_| was_read);
             SortedRow { id: key.id, created_at: key.created_at, stored: changed, read_earlier, is_due }
         };
         Ok(page.rows.into_iter().map(row).collect())
@@ -175,7 +184,7 @@ impl<S, T> RunContext<'_, S, T> {
         S: Source<R>,
         T: Target<R>,
     {
-        let mut batch = Batch { asked_at: Instant::now(), latest: state.reader.latest_stamp(), ..Batch::default() };
+        let mut batch = state.reader.batch(Instant::now());
         self.read_listed::<R>(ids, &met.rows, &mut batch, state).await?;
         let changed = batch.records.iter().map(|one| (one.record.id(), one.record.updated_at())).collect();
         batch.records.iter_mut().for_each(|one| one.repeat = state.reader.has_seen(one.record.id()));
@@ -215,6 +224,12 @@ impl<S, T> RunContext<'_, S, T> {
             Conclusion::Complete => {
                 state.reader.end_sorted_list();
                 progress.note_position(state.reader.cursor());
+                Ok(())
+            }
+            Conclusion::TooManyChanges => {
+                // Otherwise the watermark would stay, and each further night would show the same changes.
+                self.scan_instead("too many orders changed; all details are read", None, state, progress)?;
+                state.reader.scan_all_details();
                 Ok(())
             }
             Conclusion::Inconclusive(reason) => self.scan_instead(reason, None, state, progress),

@@ -22,8 +22,8 @@ pub struct SortedPlan {
 }
 
 impl<S, T> RunContext<'_, S, T> {
-    /// How the sorted list can be read tonight, if it can: of a merchant whose orders are covered, without a request for
-    /// other changes.
+    /// Returns the plan for the sorted list, or `None` where it cannot be read tonight. The orders need a watermark, and the
+    /// request must name no window.
     pub(super) async fn plan_sorted_list<R>(
         &self,
         progress: &mut RunProgress,
@@ -86,6 +86,7 @@ impl<S, T> RunContext<'_, S, T> {
         state.sorted = self.plan_sorted_list::<R>(progress).await?;
         if let (scopes, Listing::Sort) = self.sorted_or_all::<R>(state.sorted.as_ref()) {
             state.reader.sort(scopes);
+            progress.part().slice = state.sorted.map(|plan| plan.slice);
         }
         Ok(())
     }

@@ -48,6 +48,9 @@ pub struct Cursor {
     /// Of these, rows that broke their pages and that no record at its own address has been matched with.
     #[serde(default)]
     pub failed_rows: u32,
+    /// The details of all orders are read, whatever the list shows.
+    #[serde(default)]
+    pub all_details: bool,
     /// How many changes the sorted list should have shown and did not.
     #[serde(default)]
     pub missed_changes: u32,

@@ -8,6 +8,7 @@ mod claim;
 mod credentials;
 mod every;
 mod grant;
+mod not_ready;
 mod outbox;
 mod overview;
 mod owner;
@@ -25,6 +26,7 @@ pub use claim::{Claim, Cursor, Lease, MAX_FAILED_ATTEMPTS, Resumed, Seen, WATERM
 pub use credentials::{CredentialError, CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, Sealed, Tokens};
 pub use every::{Sources, Targets};
 pub use grant::Unusable;
+pub use not_ready::NotReady;
 pub use outbox::{Backlog, Outbox, OutboxEvent, PendingDelivery};
 pub use overview::{MerchantIssue, Overview, SweepSummary, TokenState};
 pub use owner::{OwnerUnknown, TokenOwner};
@@ -41,7 +43,7 @@ pub use run_queue::{
 pub use schedule_store::{EndedSweep, RecordedSweep, ScheduleStore, SweepDecision};
 pub use source::{ItemsRead, Listed, MerchantContext, Page, PageRequest, RequestCount, Row, Source, SourceError};
 pub use target::{
-    Batch, Cause, Committed, DetailCheckResult, ExpectedRecords, NotReady, PageCommit, PlannedWrite, SortedListRead,
+    Batch, Cause, Committed, DetailCheckResult, ExpectedRecords, PageCommit, PlannedWrite, SortedListRead,
     StoredVersion, Target, TargetError,
 };
 

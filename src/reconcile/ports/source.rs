@@ -30,6 +30,8 @@ pub struct PageRequest<'a> {
     pub number: u32,
     /// How many rows a page is to have; `None`: as many as are configured.
     pub page_size: Option<u32>,
+    /// Ask for the list sorted by id, if the server can: no two records have the same id.
+    pub by_id: bool,
 }
 
 /// One page of a list, as it stood at one instant.

@@ -1,6 +1,6 @@
 //! The port of the database: look-ups and page commits.
 
-use std::{collections::HashMap, future::Future, time::Duration};
+use std::{collections::HashMap, future::Future};
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use crate::domain::{
 /// Any error of an adapter, kept as the cause.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// An id with the version of the stored record: its time of change, if known.
+/// An id with the stored time of change, if known.
 pub type StoredVersion = (i64, Option<DateTime<Utc>>);
 
 /// One record of a page, with what is to be done about it.
@@ -37,6 +37,8 @@ pub struct DetailCheckResult {
     pub id: i64,
     /// The hash of the row that the list shows; `None`: the list does not show the record.
     pub summary: Option<Fingerprint>,
+    /// The time of change that the details showed.
+    pub changed: Option<DateTime<Utc>>,
     /// The content hash of the stored record after this commit.
     pub stored: Fingerprint,
 }
@@ -78,6 +80,8 @@ pub struct Batch<R: Record> {
     pub latest: Option<DateTime<Utc>>,
     /// The time of the first request for these records. A deletion that another writer marked since then stays.
     pub asked_at: Instant,
+    /// The same by the clock that is behind: the clock of the database, or of Salla.
+    pub asked_on: DateTime<Utc>,
 }
 
 impl<R: Record> Default for Batch<R> {
@@ -94,6 +98,7 @@ impl<R: Record> Default for Batch<R> {
             seen: Seen::new(),
             latest: None,
             asked_at: Instant::now(),
+            asked_on: DateTime::UNIX_EPOCH,
         }
     }
 }
@@ -184,12 +189,14 @@ pub trait Target<R: Record>: Send + Sync {
         covered: DateTime<Utc>,
     ) -> impl Future<Output = Result<SortedListRead, TargetError>> + Send;
 
-    /// The stored records whose details were read, and when; without those that were `seen` and those marked deleted.
-    fn checked(
+    /// Stored records whose details were last read before an instant, without those marked deleted: so many of the oldest
+    /// details, and so many at random.
+    fn samples(
         &self,
         merchant: MerchantId,
-        seen: &(dyn Fn(i64) -> bool + Sync),
-    ) -> impl Future<Output = Result<Vec<(i64, DateTime<Utc>)>, TargetError>> + Send;
+        before: DateTime<Utc>,
+        counts: (usize, usize),
+    ) -> impl Future<Output = Result<Vec<i64>, TargetError>> + Send;
 
     /// How much is held, not marked as gone, and ought to be listed. And of that the ids and versions of what was not
     /// `seen`: a merchant may hold more than fits into memory.
@@ -212,44 +219,6 @@ pub trait Target<R: Record>: Send + Sync {
         lease: &Lease,
         page: PageCommit<'_, R>,
     ) -> impl Future<Output = Result<Committed, TargetError>> + Send;
-}
-
-/// Why nothing can be read or written now.
-#[derive(Debug, thiserror::Error)]
-pub enum NotReady {
-    /// It cannot be reached, or does not answer in time.
-    #[error("the database does not answer: {0}")]
-    Unavailable(Cause),
-    /// It can be read only.
-    #[error("the database is read-only: it is a standby, or was set to read-only")]
-    ReadOnly,
-    /// A write failed so long ago, because the disk is full or broken.
-    #[error("the disk of the database is full or broken: a write failed {} s ago", .0.as_secs())]
-    DiskFailure(Duration),
-    /// The role may not do what runs do.
-    #[error("the role lacks rights: {0}")]
-    MissingRights(String),
-    /// Tables, columns, triggers or unique indexes are missing or different, although their migrations were applied.
-    #[error("the schema was altered: {0}; restore it as `migrate up --sql` prints it for an empty database")]
-    Damaged(String),
-    /// The schema is older than this program.
-    #[error("the schema lacks {0} migration(s); run `salla-reconciler migrate up`")]
-    Outdated(usize),
-    /// It refuses the connection or the query.
-    #[error("the database refuses: {0}")]
-    Refused(Cause),
-}
-
-impl NotReady {
-    /// What is shown to anybody: nothing in the database's own words.
-    #[must_use]
-    pub fn public_message(&self) -> String {
-        match self {
-            Self::Unavailable(_) => "the database does not answer".to_owned(),
-            Self::Refused(_) => "the database refuses the connection or the schema: check its name and the rights of the role with `check`".to_owned(),
-            Self::ReadOnly | Self::DiskFailure(_) | Self::MissingRights(_) | Self::Damaged(_) | Self::Outdated(_) => self.to_string(),
-        }
-    }
 }
 
 /// Why the database did not do what it was asked.

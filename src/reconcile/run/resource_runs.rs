@@ -7,7 +7,7 @@ use super::disposition::spares_other_kinds;
 use crate::{
     domain::{
         Covered, Customer, Failure, InvalidWindow, Order, OrderStatus, Outcome, Product, Resource, ResourceRun,
-        Resources, RunStatus, Window, WindowPolicy,
+        Resources, RunStatus, Totals, Window, WindowPolicy,
     },
     reconcile::{
         engine::{EngineError, RunContext, RunProgress, reconcile},
@@ -75,14 +75,14 @@ pub fn settle(progress: &mut RunProgress, ended: Result<usize, Failure>) -> Resu
     Ok(())
 }
 
-/// The request for a run that continues this one. Its totals start again.
+/// The parts of a run that continues this one. Their totals start again.
 pub fn rest(progress: &RunProgress) -> Vec<ResourceRun> {
-    let restarted = |(number, part): (usize, &ResourceRun)| ResourceRun {
-        status: if number < progress.at { part.status } else { RunStatus::Queued },
-        listing: part.listing.filter(|_| number < progress.at),
-        observed_at: part.observed_at.filter(|_| number < progress.at),
-        error: part.error.clone().filter(|_| number < progress.at),
-        ..ResourceRun::waiting(part.resource, part.window)
+    let restarted = |(number, part): (usize, &ResourceRun)| {
+        let part = ResourceRun { totals: Totals::default(), ..part.clone() };
+        if number < progress.at {
+            return part;
+        }
+        ResourceRun { status: RunStatus::Queued, listing: None, observed_at: None, error: None, ..part }
     };
     progress.parts.iter().enumerate().map(restarted).collect()
 }
@@ -139,4 +139,26 @@ pub fn counted(claim: &Claim, parts: &[ResourceRun]) -> Vec<(Resource, Outcome, 
         Outcome::ALL.map(|outcome| (resource, outcome, after.of(outcome) - before.of(outcome)))
     };
     parts.iter().flat_map(of_part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{RotationWindow, SortedList};
+
+    #[test]
+    fn a_continuation_keeps_what_ended_parts_leave_to_later_runs() {
+        let part = |resource, status| ResourceRun {
+            status,
+            slice: Some(RotationWindow { from: None, to: Some(DateTime::UNIX_EPOCH) }),
+            sorted_list: Some(SortedList { scan_nights: 3, ..SortedList::default() }),
+            observed_at: Some(DateTime::UNIX_EPOCH),
+            unidentified: 2,
+            ..ResourceRun::waiting(resource, None)
+        };
+        let parts = vec![part(Resource::Orders, RunStatus::Succeeded), part(Resource::Products, RunStatus::Running)];
+        let continued = rest(&RunProgress { parts: parts.clone(), at: 1, ..RunProgress::default() });
+        assert_eq!(continued[0], parts[0]);
+        assert_eq!(continued[1], ResourceRun { status: RunStatus::Queued, observed_at: None, ..parts[1].clone() });
+    }
 }

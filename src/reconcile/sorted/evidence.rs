@@ -55,7 +55,9 @@ impl SortedWalk {
                 let again = [nearer, further].into_iter().filter(|row| !self.is_confirmed(*row));
                 return Evidence::Recheck(again.map(|row| row.id).collect());
             }
-            _ => {}
+            // Too many rows contradict the order to read each one again.
+            Some(_) => return Evidence::TooLittle,
+            None => {}
         }
         let falls = rows.windows(2).filter(|pair| pair[1].changed < pair[0].changed - GRAIN).count();
         if falls >= FALLS && self.contradicts_other_orders(&rows) { Evidence::Enough } else { Evidence::TooLittle }

@@ -22,14 +22,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 pub use self::rules::Rules;
 
-/// Details are read this many at a time.
-const DETAILS_AT_ONCE: usize = 4;
+/// Details are read this many at a time: enough to tell an error of one order from an error of the merchant.
+const DETAILS_AT_ONCE: usize = 8;
+
+/// So many old rows in succession end the first reading: the details of one row may be stale.
+const OLD_ROWS: usize = 3;
 
 /// The server lets no list be read much further.
 const MAX_ROWS: usize = 9_000;
 
 /// The largest number of pages that are read behind the boundary for evidence.
-const MAX_EVIDENCE_PAGES: u32 = 10;
+const MAX_EVIDENCE_PAGES: u32 = 11;
 
 /// The largest number of further readings.
 const MAX_READINGS: u32 = 16;
@@ -53,7 +56,7 @@ pub struct Bounds {
 /// A row of a page, with what is known of it.
 #[derive(Debug, Clone, Copy)]
 pub struct SortedRow {
-    /// The id of the order; negative: it is not known.
+    /// The id of the order.
     pub id: i64,
     /// The creation date that the row shows.
     pub created_at: Option<Stamp>,
@@ -92,6 +95,8 @@ pub enum Conclusion {
     Complete,
     /// The list gave no proof, and nothing speaks against it.
     Inconclusive(&'static str),
+    /// So many orders changed that all details must be read.
+    TooManyChanges,
     /// The server does not sort by time of change: the order further behind has the later change.
     NotSorted { nearer: (i64, Stamp), further: (i64, Stamp) },
 }
@@ -148,6 +153,8 @@ pub struct SortedWalk {
     /// The reading and the page that come next.
     reading: u32,
     next_page: u32,
+    /// How many rows the first reading showed before its boundary.
+    prefix_rows: usize,
     /// The rows of page 1 of each reading.
     page_rows: Vec<usize>,
     /// Readings with pages of different sizes prove nothing.
@@ -171,6 +178,7 @@ impl SortedWalk {
             requested: Vec::new(),
             reading: 0,
             next_page: 1,
+            prefix_rows: 0,
             page_rows: Vec::new(),
             uneven: HashSet::new(),
             rechecked: HashSet::new(),
@@ -280,13 +288,22 @@ impl SortedWalk {
 
     /// The time of change in the last details of an order.
     fn detail(&self, id: i64) -> Option<Stamp> {
-        self.details.get(&id)?.last()?.stamp
+        self.details_of(id).last()?.stamp
     }
 
-    /// The time of change in details that were read after answer `at`, if they are older than the threshold.
+    /// Everything that was read of the details of an order.
+    fn details_of(&self, id: i64) -> &[Detail] {
+        self.details.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// The details of an order that were read after answer `at`.
+    fn details_after(&self, id: i64, at: usize) -> impl Iterator<Item = &Detail> {
+        self.details_of(id).iter().filter(move |detail| detail.answers_before > at)
+    }
+
+    /// Whether details that were read after answer `at` are older than the threshold.
     fn is_old_after(&self, id: i64, at: usize) -> bool {
-        let details = self.details.get(&id).map_or(&[][..], Vec::as_slice);
-        details.iter().any(|detail| detail.answers_before > at && self.is_old(detail.stamp))
+        self.details_after(id, at).any(|detail| self.is_old(detail.stamp))
     }
 
     fn is_old(&self, stamp: Option<Stamp>) -> bool {
@@ -300,7 +317,7 @@ impl SortedWalk {
 
     /// The best known time of change of an order: of details, or of the stored copy.
     fn known(&self, id: i64) -> Option<Stamp> {
-        match self.details.get(&id).and_then(|details| details.last()) {
+        match self.details_of(id).last() {
             Some(detail) => detail.stamp,
             None => self.stored.get(&id).copied(),
         }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::TimeDelta;
 
-use super::{Answer, Detail, GRAIN, SortedWalk};
+use super::{Answer, SortedWalk};
 
 /// A change this long before an answer is in the answer.
 const SETTLING: TimeDelta = TimeDelta::seconds(60);
@@ -23,8 +23,8 @@ impl SortedWalk {
         for (at, answer) in self.answers.iter().enumerate() {
             last_met.extend(answer.ids.iter().map(|id| (*id, at)));
         }
-        let earlier = self.answers.iter().enumerate().filter(|(_, answer)| answer.reading < self.reading);
-        earlier.into_iter().any(|(at, answer)| self.proves(at, answer, &last_met))
+        let mut earlier = self.answers.iter().enumerate().filter(|(_, answer)| answer.reading < self.reading);
+        earlier.any(|(at, answer)| self.proves(at, answer, &last_met))
     }
 
     fn proves(&self, at: usize, answer: &Answer, last_met: &HashMap<i64, usize>) -> bool {
@@ -39,33 +39,24 @@ impl SortedWalk {
         let stood_before = |(id, last): (&i64, &usize)| {
             *last >= at && self.stood_before(*id, at, answer, before_boundary.contains(id))
         };
-        last_met.iter().filter(|met| stood_before(*met)).count() >= rows_before
+        // More orders than rows show that the details of the boundary were stale, and that it had moved to the head of the list.
+        last_met.iter().filter(|met| stood_before(*met)).count() == rows_before
     }
 
-    /// The first row of an answer that was older than the threshold when the answer came. Changed orders behind it show
-    /// that its details were stale, and that it had moved to the head of the list.
+    /// The first row of an answer that was older than the threshold when the answer came.
     fn boundary(&self, at: usize, answer: &Answer) -> Option<usize> {
-        if !self.rules.rereads_boundary {
-            return answer.ids.iter().position(|id| self.is_old(self.known(*id)));
-        }
-        let place = answer.ids.iter().position(|id| self.is_old_after(*id, at))?;
-        let changed = self.bounds.threshold + GRAIN;
-        let is_contradicted = answer.ids[place..].iter().any(|id| self.detail(*id) >= Some(changed));
-        (!is_contradicted).then_some(place)
+        answer.ids.iter().position(|id| self.is_old_after(*id, at))
     }
 
     /// Whether an order that was in the list at or after an answer stood before the boundary at that instant.
     fn stood_before(&self, id: i64, at: usize, answer: &Answer, is_in_answer: bool) -> bool {
-        let details = self.details.get(&id).map_or(&[][..], Vec::as_slice);
-        let is_changed = |detail: &&Detail| detail.stamp.is_some_and(|stamp| stamp >= self.bounds.threshold);
+        let details = self.details_of(id);
         if !self.rules.counts_changed_only {
             return is_in_answer || !details.is_empty();
         }
         let settled = answer.served_at.map(|served_at| served_at - SETTLING);
-        let mut changed = details.iter().filter(is_changed).peekable();
-        let has_changed = changed.peek().is_some();
-        has_changed && is_in_answer
-            || changed.any(|detail| detail.answers_before <= at || detail.stamp < settled && settled.is_some())
+        let mut changed = details.iter().filter(|detail| detail.stamp >= Some(self.bounds.threshold));
+        changed.any(|detail| is_in_answer || detail.answers_before <= at || detail.stamp < settled)
     }
 
     fn last_reading_showed_no_new_order(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Conclusion, MAX_EVIDENCE_PAGES, MAX_READINGS, MAX_ROWS, Phase, SortedWalk, evidence::Evidence};
+use super::{Conclusion, MAX_EVIDENCE_PAGES, MAX_READINGS, MAX_ROWS, OLD_ROWS, Phase, SortedWalk, evidence::Evidence};
 use crate::reconcile::walk::page_size_for_reading;
 
 impl SortedWalk {
@@ -17,7 +17,7 @@ impl SortedWalk {
     /// The details of all rows of a page of the first reading.
     pub(super) fn queue_prefix(&mut self) {
         let ids = self.last_answer().ids.iter().copied();
-        let unread = ids.filter(|id| *id >= 0 && !self.has_read(*id)).collect::<Vec<_>>();
+        let unread = ids.filter(|id| !self.has_read(*id)).collect::<Vec<_>>();
         self.queue.extend(unread);
     }
 
@@ -27,14 +27,16 @@ impl SortedWalk {
         let last = self.answers.len() - 1;
         for (at, answer) in self.answers.iter().enumerate() {
             for (place, id) in answer.ids.iter().enumerate().filter(|(_, id)| met.insert(**id)) {
-                match self.details.get(id).and_then(|details| details.last()) {
+                match self.details_of(*id).last() {
                     // The details come later.
-                    None if *id >= 0 => return,
+                    None => return,
                     Some(detail) if self.is_old(detail.stamp) => old_rows += 1,
                     Some(detail) if detail.stamp.is_some() => old_rows = 0,
                     _ => {}
                 }
-                if old_rows == self.rules.old_rows_to_stop {
+                if old_rows == OLD_ROWS {
+                    let pages = self.answers[..at].iter().map(|answer| answer.ids.len());
+                    self.prefix_rows = pages.sum::<usize>() + place;
                     self.phase = Phase::Behind { pages: 0 };
                     self.queue.clear();
                     if at == last {
@@ -55,7 +57,7 @@ impl SortedWalk {
         } else if answer.is_last {
             self.end(Conclusion::Inconclusive("the list ended before its unchanged part"));
         } else if rows >= MAX_ROWS || rows * 2 > self.bounds.stored {
-            self.end(Conclusion::Inconclusive("too many orders changed"));
+            self.end(Conclusion::TooManyChanges);
         }
     }
 
@@ -83,7 +85,7 @@ impl SortedWalk {
                 self.queue.extend(ids);
             }
             Evidence::Contradiction { nearer, further } => self.end(Conclusion::NotSorted { nearer, further }),
-            Evidence::TooLittle if pages <= MAX_EVIDENCE_PAGES && !self.last_answer().is_last => {
+            Evidence::TooLittle if pages < MAX_EVIDENCE_PAGES && !self.last_answer().is_last => {
                 self.phase = Phase::Behind { pages: pages + 1 };
             }
             Evidence::TooLittle => {
@@ -105,7 +107,7 @@ impl SortedWalk {
         let changed = ids.iter().rposition(|id| self.is_changed(*id)).unwrap_or(0);
         let met: HashSet<i64> = self.answers[..at].iter().flat_map(|answer| &answer.ids).copied().collect();
         let is_needed = |(place, id): &(usize, &i64)| {
-            **id >= 0 && !self.has_read(**id) && (!met.contains(*id) || self.due.contains(*id) || *place < changed)
+            !self.has_read(**id) && (!met.contains(*id) || self.due.contains(*id) || *place < changed)
         };
         let unread: Vec<i64> = ids.iter().enumerate().filter(is_needed).map(|(_, id)| *id).collect();
         self.queue.extend(unread);
@@ -113,17 +115,15 @@ impl SortedWalk {
 
     /// Goes on in a further reading, or begins another one.
     pub(super) fn continue_again(&mut self) {
-        if self.rules.rereads_boundary
-            && let Some(id) = self.unconfirmed_boundary()
-        {
+        if let Some(id) = self.unconfirmed_boundary() {
             self.queue.push_back(id);
             return;
         }
         let (at, answer) = (self.answers.len() - 1, self.last_answer());
-        let ends_old = answer.ids.last().is_some_and(|id| {
-            if self.rules.rereads_boundary { self.is_old_after(*id, at) } else { self.is_old(self.known(*id)) }
-        });
-        if !ends_old && !answer.is_last {
+        let ends_old = answer.ids.last().is_some_and(|id| self.is_old_after(*id, at));
+        // Stale details of a row that has just moved to the head would end the reading too early.
+        let rows: usize = self.answers.iter().filter(|one| one.reading == self.reading).map(|one| one.ids.len()).sum();
+        if !(ends_old && rows >= self.prefix_rows) && !answer.is_last {
             return;
         }
         if self.is_proved() {
@@ -141,11 +141,7 @@ impl SortedWalk {
         let (at, ids) = (self.answers.len() - 1, &self.last_answer().ids);
         let first = ids.iter().find(|id| self.is_old(self.known(**id)));
         let last = ids.last().filter(|id| self.is_old(self.known(**id)));
-        first.into_iter().chain(last).copied().find(|id| !self.was_read_after(*id, at))
-    }
-
-    fn was_read_after(&self, id: i64, at: usize) -> bool {
-        self.details.get(&id).is_some_and(|details| details.iter().any(|detail| detail.answers_before > at))
+        first.into_iter().chain(last).copied().find(|id| self.details_after(*id, at).next().is_none())
     }
 
     fn costs_more_than_a_scan(&self) -> bool {

@@ -3,16 +3,12 @@
 /// The rules of the walk. Tests break each one, to show that it is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// So many old rows in succession end the first reading: the details of one row may be stale.
-    pub old_rows_to_stop: usize,
     /// The prefix is read again.
     pub reads_again: bool,
     /// The orders before the boundary must be counted; otherwise a reading without a new order is enough.
     pub counts: bool,
     /// Only orders that are known to be newer than the threshold count.
     pub counts_changed_only: bool,
-    /// The details of the boundary are read after the answer that shows it: it may have moved before.
-    pub rereads_boundary: bool,
     /// Pairs of rows are evidence only across pages.
     pub pairs_across_pages: bool,
     /// The list must contradict an order by id, too.
@@ -28,11 +24,9 @@ pub struct Rules {
 impl Rules {
     /// The rules that the guarantee needs.
     pub const SOUND: Self = Self {
-        old_rows_to_stop: 3,
         reads_again: true,
         counts: true,
         counts_changed_only: true,
-        rereads_boundary: true,
         pairs_across_pages: true,
         needs_id_pairs: true,
         rechecks: true,

@@ -118,6 +118,18 @@ async fn the_limit_of_deletions_holds_for_failed_records() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failed_record_that_is_readable_again_was_not_omitted_by_the_list() {
+    let (salla, store) = (FakeSalla::with((1..=20).map(|id| order(id, 100 + id))), FakeStore::default());
+    salla.0.lock().orders.extend((21..=60).map(|id| (order(id, 1), Shown::Nowhere)));
+    (1..=60).for_each(|id| store.store(&order(id, 1)));
+    let failed: Vec<i64> = (21..=60).collect();
+    store.0.lock().failed_records.clone_from(&failed);
+    store.0.lock().outside_window = failed;
+    let outcome = reconcile(&salla, &store, Claim { has_failed_records: true, ..claim(1) }).await;
+    assert_eq!((outcome.status, store.present().len()), (RunStatus::Succeeded, 60), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_record_that_another_writer_writes_meanwhile_is_not_marked_deleted() {
     let (salla, store) = (FakeSalla::with([order(1, 100)]), FakeStore::default());
     store.store(&order(2, 1));

@@ -137,11 +137,7 @@ impl Target<Order> for FakeStore {
         Ok(SortedListRead { list: SortedList::default(), stored: 0, details_since: None })
     }
 
-    async fn checked(
-        &self,
-        _: MerchantId,
-        _: &(dyn Fn(i64) -> bool + Sync),
-    ) -> Result<Vec<(i64, DateTime<Utc>)>, TargetError> {
+    async fn samples(&self, _: MerchantId, _: DateTime<Utc>, _: (usize, usize)) -> Result<Vec<i64>, TargetError> {
         Ok(Vec::new())
     }
 
@@ -211,11 +207,7 @@ macro_rules! nothing_of {
                 Ok(SortedListRead { list: SortedList::default(), stored: 0, details_since: None })
             }
 
-            async fn checked(
-                &self,
-                _: MerchantId,
-                _: &(dyn Fn(i64) -> bool + Sync),
-            ) -> Result<Vec<(i64, DateTime<Utc>)>, TargetError> {
+            async fn samples(&self, _: MerchantId, _: DateTime<Utc>, _: (usize, usize)) -> Result<Vec<i64>, TargetError> {
                 Ok(Vec::new())
             }
 

@@ -85,6 +85,9 @@ pub struct ListWalk {
     first_page_rows: usize,
     /// Records with one stamp lie across a page boundary.
     has_ties: bool,
+    /// The present reading asks for the list sorted by id.
+    #[serde(default)]
+    by_id: bool,
     count: Count,
     reading: ScanInProgress,
     /// The readings that have come to their end.
@@ -121,6 +124,7 @@ impl ListWalk {
             uneven: false,
             first_page_rows: 0,
             has_ties: false,
+            by_id: false,
             count: Count::default(),
             reading: ScanInProgress::default(),
             readings: Vec::new(),
@@ -145,6 +149,12 @@ impl ListWalk {
         let again = self.pass.checked_sub(self.first_pass + 1)?;
         let usual = u32::try_from(self.first_page_rows).ok().filter(|rows| *rows > 0)?;
         Some(page_size_for_reading(usual, again))
+    }
+
+    /// Whether to ask for the list sorted by id: there, records with one stamp stand in one order. A server may ignore it, so
+    /// every second further reading only has other page sizes.
+    pub fn is_by_id(&self) -> bool {
+        self.by_id
     }
 
     /// How many rows the list holds that no reading showed, because they break every answer that holds them.

@@ -134,6 +134,7 @@ impl ListWalk {
         self.reading = ScanInProgress::default();
         self.first_total_pages = None;
         self.pass += 1;
+        self.by_id = self.has_ties && !self.by_id;
         Phase::Verify { next: 1 }
     }
 

@@ -40,7 +40,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 /// What became of a refresh.
 #[derive(Debug)]
 pub enum Refresh {
-    /// Both tokens are new.
+    /// The access token is new. So is the refresh token, unless the answer has none.
     Renewed(Tokens),
     /// Salla refuses the refresh token for good.
     Refused(String),

@@ -15,7 +15,7 @@ impl<C: CredentialStore> SallaClient<C> {
         id: i64,
         requests: &RequestCount,
     ) -> Result<Option<Result<R, Unreadable>>, SourceError> {
-        let request = PageRequest { whose, scope: Scope::EVERYTHING, number: 1, page_size: None };
+        let request = PageRequest { whose, scope: Scope::EVERYTHING, number: 1, page_size: None, by_id: false };
         let (found, is_nameless) = self.find_in_list::<R>(request, id, requests).await?;
         // A row whose id cannot be read may be the one.
         let nameless = || is_nameless.then(|| Err(unreadable(id, "id", "may belong to a row without a readable id")));

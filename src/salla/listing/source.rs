@@ -133,7 +133,7 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
             return Ok(false);
         };
         let scope = Scope::Created { from: Some(day), to: Some(day) };
-        let request = PageRequest { whose, scope, number: 1, page_size: None };
+        let request = PageRequest { whose, scope, number: 1, page_size: None, by_id: false };
         Ok(self.find_in_list::<R>(request, record.id(), requests).await?.0.is_some())
     }
 
@@ -228,6 +228,9 @@ impl<C: CredentialStore> SallaClient<C> {
         served_at: Option<DateTime<Utc>>,
     ) -> Listed<R> {
         let privacy = &self.reading.privacy;
+        if let Some(large) = row::too_large(&row.text, || privacy.stand_in(&row.text, &row.text)) {
+            return large;
+        }
         let kept = privacy.keep::<R>(whose.merchant, row.text.clone(), whose.erased);
         let listed = row::read(&kept, || privacy.stand_in(&row.text, &kept));
         if row.is_damaged {

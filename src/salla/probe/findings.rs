@@ -35,26 +35,24 @@ impl<C: CredentialStore> Probe<'_, C> {
     pub(super) fn conclude(
         self,
         plain: &Seen,
-        (filters, sorts): (bool, Option<bool>),
+        (filters, sorts): (Option<bool>, Option<bool>),
         usual_limit: u32,
     ) -> ProbeReport {
         let orders = plain.pagination.total;
         let (listing, reason) = match (filters, sorts) {
-            (true, _) => (Listing::Filter, "the server honours updated_at_min"),
-            (false, Some(false)) => (Listing::Scan, "the server ignores updated_at_min and sort_by"),
-            (false, _) if orders.is_some_and(|orders| orders < 120) => {
+            (Some(true), _) => (Listing::Filter, "the server honours updated_at_min"),
+            (_, Some(false)) => (Listing::Scan, "the server ignores updated_at_min and sort_by"),
+            _ if orders.is_some_and(|orders| orders < 120) => {
                 (Listing::Scan, "the server ignores updated_at_min, and the store has fewer than 120 orders")
             }
-            (false, Some(true)) => {
+            (_, Some(true)) => {
                 (Listing::Sort, "the server ignores updated_at_min and sorts; each run demands evidence")
             }
-            (false, None) => {
-                (Listing::Scan, "the server ignores updated_at_min, and its rows do not show whether it sorts")
-            }
+            (_, None) => (Listing::Sort, "the server ignores updated_at_min, and may sort; each run demands evidence"),
         };
         let requests_per_night = orders.map(|orders| match listing {
             Listing::Filter => 3,
-            Listing::Sort => orders / 420 + orders.div_ceil(28) + 30,
+            Listing::Sort => orders / 390 + orders.div_ceil(28) + 30,
             Listing::Scan | Listing::Rotation => orders.div_ceil(60) + 3 + orders.div_ceil(28),
         });
         let announced = plain.header("x-ratelimit-limit").and_then(|limit| limit.parse().ok());

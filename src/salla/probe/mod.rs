@@ -30,7 +30,7 @@ pub struct ProbeReport {
     pub merchant_id: MerchantId,
     /// One finding per question.
     pub findings: Vec<Finding>,
-    /// The listing that `salla.listing = "auto"` will use.
+    /// The listing that `salla.listing = "auto"` will probably use, after a first run that scans.
     pub listing: Listing,
     /// Why.
     pub reason: String,

@@ -106,10 +106,10 @@ impl<C: CredentialStore> Probe<'_, C> {
     }
 
     /// Whether the server filters by time of change.
-    pub(super) async fn ask_filter(&mut self, plain: &Seen) -> Result<bool, SourceError> {
+    pub(super) async fn ask_filter(&mut self, plain: &Seen) -> Result<Option<bool>, SourceError> {
         let since = plain.served_at.unwrap_or_else(Utc::now) - TimeDelta::hours(1);
         let query = page(&[("updated_at_min", since.to_rfc3339_opts(SecondsFormat::Secs, true))]);
-        let Some(seen) = self.ask(LIST, &query).await? else { return Ok(false) };
+        let Some(seen) = self.ask(LIST, &query).await? else { return Ok(None) };
         let is_stamped = seen.rows.iter().all(|row| row.updated_at.is_some());
         let older = seen.rows.iter().filter(|row| row.updated_at.is_some_and(|at| at < since)).count();
         let honours =
@@ -126,7 +126,7 @@ impl<C: CredentialStore> Probe<'_, C> {
             "only changed orders",
             "without it, runs sort or scan",
         );
-        Ok(honours)
+        Ok(Some(honours))
     }
 
     /// Whether the server sorts: by creation, and by time of change.
@@ -167,6 +167,7 @@ impl<C: CredentialStore> Probe<'_, C> {
         let found = match as_expected {
             Some(true) => format!("sorted in {} samples", stamps.len()),
             Some(false) => "not sorted".to_owned(),
+            None if stamps.is_empty() => "cannot be told: no time of change is shown".to_owned(),
             None => "cannot be told from the order of the plain list".to_owned(),
         };
         self.find("sort_by=updated_at-desc", (as_expected, found), "sorted", "without it, runs scan the list");
@@ -195,7 +196,9 @@ impl<C: CredentialStore> Probe<'_, C> {
         for (before, after, words) in
             [(0, 0, "both days are included"), (0, 1, "to_date is excluded"), (1, 1, "both days are excluded")]
         {
-            let Some(seen) = self.ask(LIST, &around(before, after)).await? else { break };
+            let Some(seen) = self.ask(LIST, &around(before, after)).await? else {
+                return Ok(());
+            };
             let is_outside = |row: &ProbedRow| {
                 row.created_at.map(date::day_of).is_some_and(|at| (at - day).num_days().unsigned_abs() > 2)
             };
@@ -203,10 +206,14 @@ impl<C: CredentialStore> Probe<'_, C> {
                 "the parameters are ignored".clone_into(&mut found);
                 break;
             }
-            // A longer list may have the order on another page.
-            if seen.rows.iter().any(|row| row.id == id) || seen.rows.len() >= PAGE_SIZE {
+            if seen.rows.iter().any(|row| row.id == id) {
                 words.clone_into(&mut found);
                 as_expected = Some(true);
+                break;
+            }
+            if seen.pagination.total_pages > Some(1) {
+                "the order may be on another page".clone_into(&mut found);
+                as_expected = None;
                 break;
             }
         }
@@ -217,7 +224,7 @@ impl<C: CredentialStore> Probe<'_, C> {
 
     /// Whether more than 10,000 rows of a list can be read.
     pub(super) async fn ask_window(&mut self, plain: &Seen) -> Result<(), SourceError> {
-        let first_behind = 10_000 / PAGE_SIZE + 1;
+        let first_behind = 10_000_usize.div_ceil(PAGE_SIZE) + 1;
         let found = match plain.pagination.total {
             Some(total) if total > 10_000 => {
                 let query = [("page", first_behind.to_string()), ("per_page", PAGE_SIZE.to_string())];
@@ -250,6 +257,7 @@ impl<C: CredentialStore> Probe<'_, C> {
 
     /// Whether the app may read what is configured.
     pub(super) async fn ask_scopes(&mut self, resources: Resources) -> Result<(), SourceError> {
+        // The list of orders was the first question.
         let (mut missing, mut unknown) = (Vec::new(), Vec::new());
         for resource in resources.iter() {
             match self.has_scope(resource).await? {

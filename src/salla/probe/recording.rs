@@ -10,18 +10,8 @@ use super::Seen;
 const HEADERS: [&str; 5] = ["date", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "content-type"];
 
 /// Texts under these names are Salla's own words, the same in every store.
-const WORDS: [&str; 10] = [
-    "slug",
-    "currency",
-    "timezone",
-    "code",
-    "payment_method",
-    "source",
-    "type",
-    "country_code",
-    "base_currency",
-    "exchange_currency",
-];
+const WORDS: [&str; 8] =
+    ["slug", "currency", "timezone", "payment_method", "type", "country_code", "base_currency", "exchange_currency"];
 
 /// The recorded answers.
 #[derive(Debug, Default)]
@@ -84,12 +74,22 @@ fn anonymous(name: &str, value: &Value, ids: &BTreeMap<i64, i64>) -> Value {
         return if value.is_string() { json!(id.to_string()) } else { json!(id) };
     }
     match value {
+        // A birthday has a time, too.
+        Value::Object(_) if name == "birthday" => json!({ "date": "1111-11-11 00:00:00.000000" }),
+        // The code of an error is a word of Salla.
+        Value::Object(fields) if name == "error" && fields.contains_key("code") => {
+            let kept = |(name, value): (&String, &Value)| {
+                let value = if name == "code" { value.clone() } else { anonymous(name, value, ids) };
+                (name.clone(), value)
+            };
+            Value::Object(fields.iter().map(kept).collect())
+        }
         Value::Object(fields) => {
             let fields = fields.iter().map(|(name, value)| (name.clone(), anonymous(name, value, ids)));
             Value::Object(fields.collect())
         }
         Value::Array(values) => values.iter().map(|value| anonymous(name, value, ids)).collect(),
-        Value::String(text) if WORDS.contains(&name) || is_date(text) => json!(text),
+        Value::String(text) if WORDS.contains(&name) || is_time(text) && name != "birthday" => json!(text),
         Value::String(text) => Value::String(text.chars().map(stand_in).collect()),
         Value::Number(_) if is_structure(name) => value.clone(),
         Value::Number(number) => {
@@ -105,10 +105,10 @@ fn is_structure(name: &str) -> bool {
     matches!(name, "count" | "total" | "perPage" | "currentPage" | "totalPages" | "status" | "code" | "timezone_type")
 }
 
-/// Digits and the marks between them.
-fn is_date(text: &str) -> bool {
-    let is_part = |c: char| c.is_ascii_digit() || matches!(c, '-' | ':' | '.' | ' ' | 'T' | 'Z' | '+');
-    text.len() >= 10 && text.chars().all(is_part) && text.as_bytes().get(4) == Some(&b'-')
+/// A day with a time, in one of Salla's forms. A day alone may be a birthday.
+fn is_time(text: &str) -> bool {
+    let forms = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.fZ", "%Y-%m-%dT%H:%M:%S%.f%:z"];
+    forms.iter().any(|form| chrono::NaiveDateTime::parse_from_str(text, form).is_ok())
 }
 
 /// A character of the same kind.
@@ -131,6 +131,7 @@ mod tests {
         let body = json!({"data": [{
             "id": 77, "reference_id": 40_497_536, "total": {"amount": 55.10, "currency": "SAR"},
             "date": {"date": "2022-06-16 14:48:20.000000", "timezone_type": 3, "timezone": "Asia/Riyadh"},
+            "coupon": {"code": "SARA10"}, "birthday": "1990-05-17", "card": "4111-1111-1111-1111",
             "customer": {"id": "5", "email": "Sara.Q@example.com", "mobile": 966_501_234_567_i64, "name": "سارة"},
         }], "pagination": {"total": 1, "totalPages": 1}});
         let mut recording = Recording::default();
@@ -142,6 +143,7 @@ mod tests {
             json!({"data": [{
                 "id": 1_000_000_002, "reference_id": 1_000_000_003, "total": {"amount": 11.1, "currency": "SAR"},
                 "date": {"date": "2022-06-16 14:48:20.000000", "timezone_type": 3, "timezone": "Asia/Riyadh"},
+                "coupon": {"code": "XXXX11"}, "birthday": "1111-11-11", "card": "1111-1111-1111-1111",
                 "customer": {"id": "1000000001", "email": "Xxxx.X@xxxxxxx.xxx", "mobile": 111_111_111_111_i64, "name": "عععع"},
             }], "pagination": {"total": 1, "totalPages": 1}})
         );

@@ -59,6 +59,8 @@ pub struct Capabilities {
     pub created_days: Option<[&'static str; 2]>,
     /// The oldest first: its name and value. Without it a list is read over and over until two readings agree.
     pub oldest_first: Option<(&'static str, &'static str)>,
+    /// In the order of the ids: its name and value.
+    pub by_id: Option<(&'static str, &'static str)>,
     /// The last change first: its name and value.
     pub last_change_first: Option<(&'static str, &'static str)>,
     /// Whether it comes in pages. Otherwise all of it is one.

@@ -98,6 +98,7 @@ impl ApiResource for Customer {
         changed_since: None,
         created_days: Some(["date_from", "date_to"]),
         oldest_first: None,
+        by_id: None,
         last_change_first: None,
         paged: true,
         summaries: false,

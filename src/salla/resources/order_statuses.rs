@@ -75,6 +75,7 @@ impl ApiResource for OrderStatus {
         changed_since: None,
         created_days: None,
         oldest_first: None,
+        by_id: None,
         last_change_first: None,
         paged: false,
         summaries: false,

@@ -85,6 +85,7 @@ impl ApiResource for Order {
         changed_since: Some("updated_at_min"),
         created_days: Some(["from_date", "to_date"]),
         oldest_first: Some(("sort_by", "created_at-asc")),
+        by_id: Some(("sort_by", "id-asc")),
         last_change_first: Some(("sort_by", "updated_at-desc")),
         paged: true,
         summaries: true,

@@ -90,6 +90,7 @@ impl ApiResource for Product {
         changed_since: None,
         created_days: None,
         oldest_first: None,
+        by_id: None,
         last_change_first: None,
         paged: true,
         summaries: false,

@@ -16,6 +16,27 @@ pub fn read<R: ApiResource>(raw: &ByteString, stand_in: impl Fn() -> u64) -> Lis
     guarded(raw, stand_in, R::transform)
 }
 
+/// A row with more values is not read: each one takes a multiple of its text in memory.
+const MAX_VALUES: usize = 100_000;
+
+/// A row with too many values, as one that cannot be read; `None`: the row has fewer. `stand_in` identifies a row without an
+/// id.
+pub fn too_large<R: ApiResource>(raw: &str, stand_in: impl Fn() -> u64) -> Option<Listed<R>> {
+    if memchr::memchr_iter(b',', raw.as_bytes()).count() < MAX_VALUES {
+        return None;
+    }
+    let (id, created_at) = R::place(raw).unzip();
+    let key =
+        RowKey { id: id.unwrap_or_else(|| negative(stand_in())), updated_at: None, created_at: created_at.flatten() };
+    let reason = format!("has more than {MAX_VALUES} values");
+    Some(Listed { key, row: Row::Unreadable(Unreadable::skipped(id, "", reason)) })
+}
+
+/// An id that Salla does not have.
+fn negative(stand_in: u64) -> i64 {
+    (stand_in | 1 << 63).cast_signed()
+}
+
 /// What is wrong with a row of which a part had to be replaced.
 pub const NO_TEXT: &str = "holds what is not UTF-8, or control characters";
 
@@ -33,9 +54,8 @@ fn guarded<R: ApiResource>(
 ) -> Listed<R> {
     let panicked = |id| Unreadable::skipped(id, "", "cannot be read: the parser panicked");
     let read = catch_unwind(AssertUnwindSafe(|| transform(raw)));
-    // Negative, unlike the ids of Salla.
-    let stand_in = || (stand_in() | 1 << 63).cast_signed();
-    let key = |id: Option<i64>| RowKey { id: id.unwrap_or_else(stand_in), updated_at: None, created_at: None };
+    let key =
+        |id: Option<i64>| RowKey { id: id.unwrap_or_else(|| negative(stand_in())), updated_at: None, created_at: None };
     match read {
         Ok(Ok(record)) => Listed {
             key: RowKey { id: record.id(), updated_at: record.updated_at(), created_at: record.created_at() },
@@ -87,6 +107,16 @@ mod tests {
         let read: Vec<_> = rows.iter().map(|row| guarded(row, || 7, parser)).collect();
         assert!(matches!(&read[0].row, Row::Whole(order) if order.id == 1));
         assert!(matches!(&read[1].row, Row::Unreadable(bad) if bad.id == Some(2) && bad.reason.contains("panicked")));
+    }
+
+    #[test]
+    fn a_row_with_too_many_values_is_not_read() {
+        let row = |values: usize| {
+            format!(r#"{{"id":7,"updated_at":"2026-11-24 02:00:00","note":[{}0]}}"#, "0,".repeat(values))
+        };
+        assert!(too_large::<Order>(&row(90_000), || 9).is_none());
+        let large = too_large::<Order>(&row(100_000), || 9).unwrap();
+        assert!(large.key.id == 7 && matches!(large.row, Row::Unreadable(bad) if bad.id == Some(7)));
     }
 
     #[test]

@@ -44,8 +44,7 @@ impl Store {
             return Ok(None);
         }
         let from = instant(&row, "rotation_cursor");
-        // One spare night, for records that come in meanwhile.
-        let share = held.unsigned_abs().div_ceil(u64::from(pace.nights) - 1);
+        let share = pace.share(held.unsigned_abs());
         let mut to = self.created_behind::<R>(merchant, created, (from, share)).await?;
         if to.is_some() && to == from {
             // More than a share came at one moment.

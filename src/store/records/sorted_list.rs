@@ -1,8 +1,7 @@
 //! What is remembered of the sorted list of each merchant.
 
 use chrono::{DateTime, Utc};
-use futures::TryStreamExt;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, StreamTrait, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, Value};
 
 use super::stored::Stored;
 use crate::{
@@ -49,30 +48,30 @@ impl Store {
         Ok(SortedListRead { list, stored: count("stored")?, details_since })
     }
 
-    /// Read row by row, because a large merchant has many that were seen.
-    pub(in crate::store) async fn checked_and_unseen<R: Stored>(
+    /// The ids of the oldest details and of some others.
+    pub(in crate::store) async fn sample_ids<R: Stored>(
         &self,
         merchant: MerchantId,
-        seen: &(dyn Fn(i64) -> bool + Sync),
-    ) -> Result<Vec<(i64, DateTime<Utc>)>, TargetError> {
-        let sql = format!(
-            "SELECT r.{id} AS id, {read_at} AS read_at FROM {table} r JOIN order_detail_checks c \
-             ON c.merchant_id = r.merchant_id AND c.salla_order_id = r.{id} \
-             WHERE r.merchant_id = $1 AND r.deleted_at IS NULL AND c.list_fingerprint <> ''",
-            read_at = self.dialect.finite("c.details_read_at"),
-            table = R::table(),
-            id = R::id_column(),
-        );
+        before: DateTime<Utc>,
+        (oldest, drawn): (usize, usize),
+    ) -> Result<Vec<i64>, TargetError> {
+        let read_at = self.dialect.age("c.details_read_at");
+        let sampled = |order: &str, count: usize| {
+            format!(
+                "SELECT id FROM (SELECT r.{id} AS id FROM {table} r JOIN order_detail_checks c \
+                 ON c.merchant_id = r.merchant_id AND c.salla_order_id = r.{id} \
+                 WHERE r.merchant_id = $1 AND r.deleted_at IS NULL AND c.list_fingerprint <> '' \
+                 AND {read_at} < {before} ORDER BY {order} LIMIT {count}) AS sampled",
+                table = R::table(),
+                id = R::id_column(),
+                before = self.dialect.age("$2"),
+            )
+        };
+        // UNION drops the records that are in both.
+        let sql = format!("{} UNION {}", sampled(&read_at, oldest), sampled("random()", drawn));
         self.call(|| async {
-            let mut rows = self.db.stream_raw(self.statement(&sql, [merchant.0.into()])).await?;
-            let mut checked = Vec::new();
-            while let Some(row) = rows.try_next().await? {
-                let id = row.try_get("", "id")?;
-                if !seen(id) {
-                    checked.push((id, instant(&row, "read_at").unwrap_or(DateTime::UNIX_EPOCH)));
-                }
-            }
-            Ok(checked)
+            let rows = self.db.query_all_raw(self.statement(&sql, [merchant.0.into(), before.into()])).await?;
+            rows.iter().map(|row| row.try_get("", "id")).collect()
         })
         .await
     }

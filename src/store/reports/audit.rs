@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use chrono::DateTime;
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
 use crate::{
     domain::MerchantId,
     reconcile::ports::{Audit, Audited, TargetError},
-    store::{Store, connection::dialect::Dialect},
+    store::{
+        Store,
+        connection::{dialect::Dialect, stamp::instant},
+    },
 };
 
 /// Longer than the runs that it may name.
@@ -45,8 +49,11 @@ impl Store {
 
     /// Entries older than `before`, newest first.
     pub(in crate::store) async fn audit(&self, before: Option<i64>, limit: u64) -> Result<Vec<Audited>, TargetError> {
-        let sql = "SELECT id, at, actor, action, merchant_id, run_id, CAST(detail AS text) AS detail \
-                   FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2";
+        let at = self.dialect.finite("at");
+        let sql = &format!(
+            "SELECT id, {at} AS at, actor, action, merchant_id, run_id, CAST(detail AS text) AS detail \
+             FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2"
+        );
         self.call(|| async move {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let values: [Value; 2] = [before.unwrap_or(i64::MAX).into(), limit.into()];
@@ -62,7 +69,7 @@ fn audited(row: &QueryResult) -> Result<Audited, DbErr> {
     let merchant: Option<i64> = row.try_get("", "merchant_id")?;
     Ok(Audited {
         id: row.try_get("", "id")?,
-        at: row.try_get("", "at")?,
+        at: instant(row, "at").unwrap_or(DateTime::UNIX_EPOCH),
         actor: row.try_get("", "actor")?,
         action: row.try_get("", "action")?,
         merchant_id: merchant.map(MerchantId),

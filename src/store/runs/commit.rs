@@ -60,12 +60,13 @@ impl<R: Stored> Target<R> for Store {
         self.read_sorted_list::<R>(merchant, covered).await
     }
 
-    async fn checked(
+    async fn samples(
         &self,
         merchant: MerchantId,
-        seen: &(dyn Fn(i64) -> bool + Sync),
-    ) -> Result<Vec<(i64, DateTime<Utc>)>, TargetError> {
-        self.checked_and_unseen::<R>(merchant, seen).await
+        before: DateTime<Utc>,
+        counts: (usize, usize),
+    ) -> Result<Vec<i64>, TargetError> {
+        self.sample_ids::<R>(merchant, before, counts).await
     }
 
     async fn failed_records(&self, merchant: MerchantId) -> Result<Vec<i64>, TargetError> {
@@ -131,7 +132,7 @@ impl Store {
                 written.get(&checked.id).is_none_or(|(outcome, _)| *outcome != Outcome::Failed)
             };
             let checked: Vec<_> = page.batch.checked.iter().filter(well).collect();
-            self.note_checks(&txn, lease.merchant, &checked).await?;
+            self.note_checks(&txn, lease.merchant, &checked, page.batch.asked_on).await?;
             let (failed, recovered) = failed_and_recovered(page.batch, &written);
             self.save_failed_records(&txn, (lease.merchant, R::RESOURCE), &failed, &recovered).await?;
         }
