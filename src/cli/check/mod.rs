@@ -82,12 +82,7 @@ pub async fn check(config: Result<Config, ConfigError>, args: &Args) -> anyhow::
             }
         }
     }
-    let refresh = if config.salla.client_id.is_empty() || config.salla.client_secret.expose_secret().is_empty() {
-        Err("salla.client_id and salla.client_secret are not set; without them no token is renewed".to_owned())
-    } else {
-        Ok("salla.client_id and salla.client_secret are set".to_owned())
-    };
-    report.line("token refresh", refresh);
+    report.line("token refresh", refresh(&config));
     salla(&config, database_clock, &mut report).await;
     if let Some(id) = args.merchant {
         match &services {
@@ -104,6 +99,14 @@ pub async fn check(config: Result<Config, ConfigError>, args: &Args) -> anyhow::
         (None, true) => Exit::Failure,
         (None, false) => Exit::Success,
     })
+}
+
+/// Whether tokens can be refreshed.
+fn refresh(config: &Config) -> Result<String, String> {
+    if config.salla.client_id.is_empty() || config.salla.client_secret.expose_secret().is_empty() {
+        return Err("salla.client_id and salla.client_secret are not set; without them no token is renewed".to_owned());
+    }
+    Ok("salla.client_id and salla.client_secret are set".to_owned())
 }
 
 /// Probes the store of a merchant. A store that differs from what is expected is no failure of the installation.

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{EngineError, ResourceState, RunContext, RunProgress, sorted_plan::SortedPlan};
+use super::{EngineError, ResourceState, RunContext, RunProgress};
 use crate::{
     domain::{
         DetailCheckSchedule, Fingerprint, Listing, ListingViolation, Record, Scope, SortedList, Verdict, needs_detail,
@@ -111,7 +111,7 @@ impl<S, T> RunContext<'_, S, T> {
                     walk.admit_page(SortedPage { rows: &rows, total_pages, served_at });
                 }
                 Step::Details(ids) => {
-                    let changed = self.read_sorted_details::<R>(&ids, &plan, &met, state, progress).await?;
+                    let changed = self.read_sorted_details::<R>(&ids, &met, state, progress).await?;
                     ids.iter().for_each(|id| _ = met.unread.remove(id));
                     let Some(walk) = &mut walk else { continue };
                     walk.admit_details(&changed);
@@ -174,7 +174,6 @@ impl<S, T> RunContext<'_, S, T> {
     async fn read_sorted_details<R>(
         &self,
         ids: &[i64],
-        plan: &SortedPlan,
         met: &MetRows,
         state: &mut ResourceState,
         progress: &mut RunProgress,
@@ -189,7 +188,8 @@ impl<S, T> RunContext<'_, S, T> {
         let changed = batch.records.iter().map(|one| (one.record.id(), one.record.updated_at())).collect();
         batch.records.iter_mut().for_each(|one| one.repeat = state.reader.has_seen(one.record.id()));
         batch.unreadable.retain(|bad| bad.id.is_none_or(|id| !state.reader.has_seen(id)));
-        let missed = state.missed_changes(&batch.records, Some(plan.threshold));
+        let threshold = state.sorted.map(|plan| plan.threshold);
+        let missed = state.missed_changes(&batch.records, threshold);
         state.reader.note_missed_changes(&missed);
         self.read_items(&mut batch, state).await?;
         batch.seen = state.reader.note_sorted(ids.to_vec());

@@ -168,15 +168,25 @@ where
         };
         self.save_rate_usage(&claim).await;
         match self.end(&claim, ending, began).await {
-            Err(error) if self.is_worth_another_try(&claim, &progress) => {
-                tracing::warn!(error = %error, "the end of the run could not be stored; the run is released");
-                let wait = Wait { reason: WaitReason::Database, message: error.told().to_owned() };
-                let wait = (wait, AFTER_DATABASE_TROUBLE, stop);
-                self.release_after_failure(&claim, progress.commits == 0, wait).await
-            }
-            Err(error) => Self::unrecorded(&claim, failure_on_record, &error),
+            Err(error) => self.on_unstored_end(&claim, &progress, (failure_on_record, error), stop).await,
             Ok(ended) => ended,
         }
+    }
+
+    /// Releases a run of the daemon whose end could not be stored. `failure`: why it failed before.
+    async fn on_unstored_end(
+        &self,
+        claim: &Claim,
+        progress: &RunProgress,
+        (failure, error): (Option<Failure>, TargetError),
+        stop: &CancellationToken,
+    ) -> Ended {
+        if !self.is_worth_another_try(claim, progress) {
+            return Self::unrecorded(claim, failure, &error);
+        }
+        tracing::warn!(error = %error, "the end of the run could not be stored; the run is released");
+        let wait = Wait { reason: WaitReason::Database, message: error.told().to_owned() };
+        self.release_after_failure(claim, progress.commits == 0, (wait, AFTER_DATABASE_TROUBLE, stop)).await
     }
 
     /// Goes through the parts; `None`: it came to the end of the last one.

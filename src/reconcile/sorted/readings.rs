@@ -123,7 +123,8 @@ impl SortedWalk {
         let ends_old = answer.ids.last().is_some_and(|id| self.is_old_after(*id, at));
         // Stale details of a row that has just moved to the head would end the reading too early.
         let rows: usize = self.answers.iter().filter(|one| one.reading == self.reading).map(|one| one.ids.len()).sum();
-        if !(ends_old && rows >= self.prefix_rows) && !answer.is_last {
+        let is_over = answer.is_last || ends_old && rows >= self.prefix_rows;
+        if !is_over {
             return;
         }
         if self.is_proved() {

@@ -2,6 +2,8 @@
 //!
 //! `SEEDS=10000 cargo test --release --lib sorted::` tries ten thousand stores; `SEED=4711` reproduces one.
 
+#![expect(clippy::print_stdout, reason = "a failed test names its seed")]
+
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta};
@@ -197,7 +199,7 @@ impl Server {
         rows.shuffle(&mut StdRng::seed_from_u64(tie_seed));
         let created = |id: &i64| self.orders[id].changes[0];
         let sort = match self.plan.sort {
-            Sort::EverySecondNight if self.night % 2 == 0 => Sort::Updated,
+            Sort::EverySecondNight if self.night.is_multiple_of(2) => Sort::Updated,
             Sort::EverySecondNight => Sort::CreatedDescending,
             sort => sort,
         };
@@ -368,7 +370,7 @@ fn live(seed: u64, rules: Rules, moves: Watermark, sorts: impl Fn(Sort) -> bool)
         };
         server.requests = 0;
         // Now and then a night is scanned for another reason.
-        let is_scanned = plan.scans && night % 2 == 0;
+        let is_scanned = plan.scans && night.is_multiple_of(2);
         let (conclusion, read) = if is_scanned {
             (Conclusion::Inconclusive("the night was a scan"), HashMap::new())
         } else {

@@ -76,6 +76,12 @@ impl<C: CredentialStore> Probe<'_, C> {
             "both are shown",
             "without total, a list counts as read after two equal readings",
         );
+        self.note_rows_and_headers(&seen);
+        Ok(seen)
+    }
+
+    /// What the rows and the headers of the plain list show.
+    fn note_rows_and_headers(&mut self, seen: &Seen) {
         let has_stamps = seen.rows.iter().any(|row| row.updated_at.is_some());
         self.find(
             "updated_at in rows",
@@ -102,7 +108,6 @@ impl<C: CredentialStore> Probe<'_, C> {
         );
         let clock = seen.served_at.is_some();
         self.find("Date header", (Some(clock), yes_or_no(clock)), "shown", "without it, the watermark does not move");
-        Ok(seen)
     }
 
     /// Whether the server filters by time of change.
