@@ -150,6 +150,7 @@ async fn mistakes_in_alerts_are_found() {
             "salla_requests_total",
             "token_refreshes_total",
             "leases_lost_total",
+            "listing_violations_total",
             "token_store_errors_total",
         ];
         let grafana = [

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A probe sends no more requests than this.
-pub const MAX_REQUESTS: u64 = 25;
+const MAX_REQUESTS: u64 = 25;
 
 /// What a probe found.
 #[derive(Debug, Serialize)]
@@ -95,7 +95,7 @@ struct Probe<'a, C> {
 type Query<'a> = &'a [(&'static str, String)];
 
 impl<C: CredentialStore> SallaClient<C> {
-    /// Probes the store of a merchant with at most [`MAX_REQUESTS`] requests. `resources`: the kinds of record whose scopes
+    /// Probes the store of a merchant with at most 25 requests. `resources`: the kinds of record whose scopes
     /// are needed. `usual_limit`: requests per minute where the server announces none.
     ///
     /// # Errors
