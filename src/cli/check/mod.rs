@@ -109,7 +109,7 @@ fn refresh(config: &Config) -> Result<String, String> {
     Ok("salla.client_id and salla.client_secret are set".to_owned())
 }
 
-/// Probes the store of a merchant. A store that differs from what is expected is no failure of the installation.
+/// Probes the store of a merchant. The installation can be right although a store differs from what is expected.
 async fn probe(
     config: &Config,
     services: &Services,

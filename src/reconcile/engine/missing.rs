@@ -273,7 +273,7 @@ mod tests {
         assert!(stops(100_000, 100_000, 60, 60));
         assert!(!stops(100_000, 100_000, 60, 14));
         assert!(!stops(100_000, 20_000, 60, 60));
-        // The records of an earlier process are no evidence about the rest.
+        // The records of an earlier process say nothing about the rest.
         assert!(guard(1_000, 150).check(60, 0, 100).is_ok());
         assert!(guard(1_000, 200).check(60, 60, 100).is_err());
     }

@@ -42,7 +42,7 @@ const GRAIN: TimeDelta = TimeDelta::seconds(60);
 
 type Stamp = DateTime<Utc>;
 
-/// What the walk has to find.
+/// The task of a walk.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Every change at or after this instant must be read.

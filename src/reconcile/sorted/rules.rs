@@ -11,11 +11,11 @@ pub struct Rules {
     pub counts_changed_only: bool,
     /// Pairs of rows are evidence only across pages.
     pub pairs_across_pages: bool,
-    /// The list must contradict an order by id, too.
+    /// The list must also contradict an order by id.
     pub needs_id_pairs: bool,
     /// A contradiction counts only when details that are read again confirm it.
     pub rechecks: bool,
-    /// Recent changes are no evidence.
+    /// Recent changes prove nothing.
     pub ignores_recent: bool,
     /// An empty page where rows are expected is not the end of the list.
     pub distrusts_empty_pages: bool,

@@ -293,7 +293,7 @@ struct Life {
     alarms: u32,
 }
 
-/// How the sorted watermark moves. Tests break it, too.
+/// How the sorted watermark moves. Tests also break it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Watermark {
     /// To the first answer of a complete night; after a scan, to the oldest details.

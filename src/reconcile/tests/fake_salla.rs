@@ -46,7 +46,7 @@ pub struct State {
     pub panics: bool,
     /// How long each answer takes.
     pub latency: Duration,
-    /// What happens whenever an order is read at its own address.
+    /// Called whenever an order is read by id.
     pub on_asked: Option<Box<dyn Fn(i64) + Send + Sync>>,
     /// Ids that were read at their own addresses.
     pub asked: Vec<i64>,

@@ -74,7 +74,7 @@ fn anonymous(name: &str, value: &Value, ids: &BTreeMap<i64, i64>) -> Value {
         return if value.is_string() { json!(id.to_string()) } else { json!(id) };
     }
     match value {
-        // A birthday has a time, too.
+        // A birthday also has a time.
         Value::Object(_) if name == "birthday" => json!({ "date": "1111-11-11 00:00:00.000000" }),
         // The code of an error is a word of Salla.
         Value::Object(fields) if name == "error" && fields.contains_key("code") => {
@@ -105,7 +105,7 @@ fn is_structure(name: &str) -> bool {
     matches!(name, "count" | "total" | "perPage" | "currentPage" | "totalPages" | "status" | "code" | "timezone_type")
 }
 
-/// A day with a time, in one of Salla's forms. A day alone may be a birthday.
+/// A day with a time. A day alone may be a birthday.
 fn is_time(text: &str) -> bool {
     let forms = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.fZ", "%Y-%m-%dT%H:%M:%S%.f%:z"];
     forms.iter().any(|form| chrono::NaiveDateTime::parse_from_str(text, form).is_ok())

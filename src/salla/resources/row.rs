@@ -16,7 +16,7 @@ pub fn read<R: ApiResource>(raw: &ByteString, stand_in: impl Fn() -> u64) -> Lis
     guarded(raw, stand_in, R::transform)
 }
 
-/// A row with more values is not read: each one takes a multiple of its text in memory.
+/// A row with more values is not read: each value takes more memory than text.
 const MAX_VALUES: usize = 100_000;
 
 /// A row with too many values, as one that cannot be read; `None`: the row has fewer. `stand_in` identifies a row without an
