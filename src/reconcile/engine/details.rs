@@ -202,7 +202,7 @@ fn unreadable(id: i64, reason: &str) -> Unreadable {
     Unreadable::skipped(Some(id), "", reason)
 }
 
-/// What to remember of the details of a record, once it is stored as Salla has it. `row`: the hash of its row in the list.
+/// The check to store for a record, once the record is stored as Salla has it. `row`: the hash of the row in the list.
 pub(super) fn checked<R: Record>(detail: &PlannedWrite<R>, row: Option<Fingerprint>) -> Option<DetailCheckResult> {
     let stored = match &detail.verdict {
         Verdict::Unchanged | Verdict::NewerLocally | Verdict::Restore => detail.stored.as_ref()?.state()?,

@@ -115,8 +115,8 @@ impl<S, T> RunContext<'_, S, T> {
                     ids.iter().for_each(|id| _ = met.unread.remove(id));
                     let Some(walk) = &mut walk else { continue };
                     walk.admit_details(&changed);
-                    // After a requeue, no details are read again. A further reading would start again each time.
-                    if walk.is_in_first_reading() {
+                    // After a requeue, no details are read again. A further reading, and a dry run, would start again each time.
+                    if walk.is_in_first_reading() && !self.claim.request.dry_run {
                         progress.yield_if_due(self.target, &self.claim.lease).await?;
                     }
                 }
