@@ -70,7 +70,17 @@ async fn a_filtered_list_of_equal_stamps_costs_its_pages_twice(engine: Engine) {
 }
 
 async fn a_night_of_a_thousand_orders_with_ten_changes(engine: Engine) {
-    let (orders, changes) = (1_000, 10);
+    a_night_is_cheap(engine, (1_000, 10)).await;
+}
+
+/// `ORDERS=100000 CHANGES=500` tries another size.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_night_of_ten_thousand_orders_with_a_hundred_changes() {
+    let size = |name, usual| std::env::var(name).map_or(usual, |text| text.parse().unwrap());
+    a_night_is_cheap(Engine::Sqlite, (size("ORDERS", 10_000), size("CHANGES", 100))).await;
+}
+
+async fn a_night_is_cheap(engine: Engine, (orders, changes): (usize, usize)) {
     let site = Site::new(engine, [shop(1001, orders, 0)]).await;
     {
         let mut world = site.salla.world();

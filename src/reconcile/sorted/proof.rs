@@ -40,7 +40,20 @@ impl SortedWalk {
             *last >= at && self.stood_before(*id, at, answer, before_boundary.contains(id))
         };
         // More orders than rows show that the details of the boundary were stale, and that it had moved to the head of the list.
-        last_met.iter().filter(|met| stood_before(*met)).count() == rows_before
+        let stamped = last_met.iter().filter(|met| stood_before(*met)).count();
+        stamped + self.unstamped_head(answer.reading) == rows_before
+    }
+
+    /// How many orders without a time of change stood at the head of the list, in a reading and in the present one. A server
+    /// that puts them there leaves them there.
+    fn unstamped_head(&self, reading: u32) -> usize {
+        let head = |reading: u32| {
+            let answers = self.answers.iter().filter(move |answer| answer.reading == reading);
+            let ids = answers.flat_map(|answer| answer.ids.iter().copied());
+            ids.take_while(|id| self.details_of(*id).last().is_some_and(|detail| detail.stamp.is_none()))
+        };
+        let now: HashSet<i64> = head(self.reading).collect();
+        head(reading).collect::<HashSet<i64>>().intersection(&now).count()
     }
 
     /// The first row of an answer that was older than the threshold when the answer came.
