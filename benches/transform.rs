@@ -62,6 +62,7 @@ fn stored(order: &Order, updated_at: Option<DateTime<Utc>>) -> StoredRecord<Orde
         deleted: false,
         columns: order.columns.clone(),
         items_version: None,
+        known: None,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     config::{Config, ConfigError},
     reconcile::{Leases, Metrics, OnStop, ProgressSender, Runner},
     salla::{OnOpenCircuit, Privacy, ReadOptions, SallaClient},
-    store::{Store, StoreError},
+    store::{Store, StoreError, Trial},
     vault::{Choice, KeyRing, KeyRingError, TokenBackends, Vault},
 };
 
@@ -119,7 +119,15 @@ impl Services {
     /// When a setting is missing, or the database cannot be used.
     pub async fn build(config: &Config, when_open: OnOpenCircuit) -> anyhow::Result<Self> {
         let keepers = keepers(config)?;
-        Self::with_store(config, keepers, open_store(config).await?, when_open)
+        let store = open_store(config).await?.reconciling(config.platform_names()).await?;
+        for (resource, trial) in store.try_platform_tables().await {
+            match trial {
+                Trial::Usable(found) => tracing::info!("target.{resource}: {found}"),
+                Trial::Suspicious(found) => tracing::warn!("target.{resource}: {found}"),
+                Trial::Failed(problem) => return Err(StoreError::Target(resource, problem).into()),
+            }
+        }
+        Self::with_store(config, keepers, store, when_open)
     }
 
     /// The same with a store that is connected already.

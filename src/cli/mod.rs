@@ -22,6 +22,7 @@ mod report;
 mod run;
 mod signal;
 mod table;
+mod template;
 
 use std::path::PathBuf;
 
@@ -99,6 +100,9 @@ enum Command {
     /// Manage the database schema.
     #[command(subcommand)]
     Migrate(migrate::Command),
+    /// Reconcile the tables of a platform that exists already.
+    #[command(subcommand)]
+    Target(template::Command),
     /// Manage the keys that encrypt tokens.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -173,6 +177,7 @@ async fn with_telemetry(command: Command, config: &Config) -> anyhow::Result<Exi
         Command::Merchants(command) => merchants::merchants(config, command).await,
         Command::Customers(command) => customers::customers(config, command).await,
         Command::Migrate(command) => migrate::migrate(config, command).await,
+        Command::Target(command) => template::template(config, command).await,
         Command::Keys(_) => keys::rotate(config).await,
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::demo(args).await,

@@ -11,6 +11,7 @@ mod error;
 mod layers;
 mod modes;
 mod secret_file;
+mod target;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -39,6 +40,7 @@ pub struct Config {
     pub cdc: outbox::Config,
     pub telemetry: telemetry::Config,
     pub retention: Retention,
+    pub target: store::TargetConfig,
 }
 
 /// The section `shutdown`.
@@ -154,6 +156,7 @@ impl Config {
         }
         self.check_traces()?;
         cdc::check(&self.cdc, url)?;
+        target::names(&self.target, url)?;
         self.check_secrets()?;
         for (key, number) in [
             ("salla.max_attempts", self.salla.max_attempts),

@@ -26,6 +26,9 @@ pub struct StoredRecord<R: Record> {
     pub columns: R::Columns,
     /// The version of its items, for a kind with items.
     pub items_version: Option<DateTime<Utc>>,
+    /// The columns that are known of a record in a table of the platform that this program has not written; `None`: all, and the
+    /// payload.
+    pub known: Option<Vec<&'static str>>,
 }
 
 impl<R: Record> StoredRecord<R> {
@@ -33,6 +36,11 @@ impl<R: Record> StoredRecord<R> {
     #[must_use]
     pub fn state(&self) -> Option<Fingerprint> {
         Some(state::<R>(self.updated_at, self.fingerprint?, &self.columns))
+    }
+
+    /// Whether its payload can be compared.
+    fn has_content(&self) -> bool {
+        self.known.is_none() || self.fingerprint.is_some()
     }
 
     /// Whether it was written from this very text.
@@ -69,13 +77,15 @@ pub enum Verdict {
     NewerLocally,
     /// We hold it, as new or newer, with the same content.
     Unchanged,
+    /// A table of the platform holds it, as far as it can be compared. Only our own copy is missing.
+    Adopt,
 }
 
 impl Verdict {
     /// Whether no write is needed.
     #[must_use]
     pub fn leaves_it(&self) -> bool {
-        matches!(self, Self::NewerLocally | Self::Unchanged)
+        matches!(self, Self::NewerLocally | Self::Unchanged | Self::Adopt)
     }
 }
 
@@ -99,9 +109,14 @@ pub fn assess<R: Record>(
     let ours = stored.updated_at.filter(|at| latest.is_none_or(|latest| *at <= latest));
     let older = theirs.is_some() && ours < theirs;
     let same_age = theirs.is_none() || ours == theirs;
-    let other_content =
-        (older || same_age) && !stored.is_from(remote.payload()) && stored.fingerprint != Some(remote.hash()?);
+    let other_content = (older || same_age)
+        && stored.has_content()
+        && !stored.is_from(remote.payload())
+        && stored.fingerprint != Some(remote.hash()?);
     let mut fields = remote.columns().differing(&stored.columns);
+    if let Some(known) = &stored.known {
+        fields.retain(|field| known.contains(field));
+    }
     if older || same_age && (other_content || !fields.is_empty()) {
         if other_content {
             fields.push("payload");
@@ -115,6 +130,9 @@ pub fn assess<R: Record>(
         Ok(Verdict::Restore)
     } else if !same_age && (!fields.is_empty() || has_other_content(remote, stored)) {
         Ok(Verdict::NewerLocally)
+    } else if stored.known.is_some() && same_age {
+        remote.hash()?;
+        Ok(Verdict::Adopt)
     } else {
         Ok(Verdict::Unchanged)
     }
@@ -122,7 +140,9 @@ pub fn assess<R: Record>(
 
 /// Whether a version that is older than ours has another content, as far as it can be read.
 fn has_other_content<R: Record>(remote: &R, stored: &StoredRecord<R>) -> bool {
-    !stored.is_from(remote.payload()) && remote.hash().is_ok_and(|hash| stored.fingerprint != Some(hash))
+    stored.has_content()
+        && !stored.is_from(remote.payload())
+        && remote.hash().is_ok_and(|hash| stored.fingerprint != Some(hash))
 }
 
 #[cfg(test)]
@@ -160,6 +180,7 @@ mod tests {
             deleted: false,
             columns: order.columns.clone(),
             items_version: None,
+            known: None,
         }
     }
 

@@ -127,6 +127,7 @@ mod tests {
     fn stored(status: &str) -> StoredRecord<Order> {
         StoredRecord {
             items_version: None,
+            known: None,
             updated_at: Some(DateTime::UNIX_EPOCH),
             fingerprint: Some(print("payload")),
             digest: None,

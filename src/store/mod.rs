@@ -10,7 +10,7 @@ mod records;
 mod reports;
 mod runs;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sea_orm::{Database, DatabaseConnection};
 use secrecy::{ExposeSecret, SecretString};
@@ -24,16 +24,22 @@ use self::{
         stale_plans::StalePlans,
     },
     events::outbox::EventDelivery,
+    records::platform::PlatformTable,
     runs::{queue_position::Frontier, unrecorded_waits::UnrecordedWaits},
 };
 use crate::domain::{Resource, Resources};
 pub use connection::address::{PERCENT_ENCODE, is_readable, is_readable_file};
-pub use connection::config::Config;
+pub use connection::config::{Config, TargetConfig, TargetObjects};
 pub use connection::setup_error::StoreError;
 pub use events::publication::{published, unpublished};
 pub use merchants::erased_customers::Which;
 pub use merchants::registry::StoredTokens;
-pub use records::stored::Stored;
+pub use records::{
+    platform::ObjectName,
+    platform_check::{PlatformNames, Trial},
+    platform_columns::{PlatformColumn, PlatformColumns},
+    stored::Stored,
+};
 
 /// The database. Cheap to clone; clones share the pool.
 #[derive(Debug, Clone)]
@@ -53,6 +59,8 @@ pub struct Store {
     stale_plans: StalePlans,
     disk_failure: DiskFailure,
     unrecorded_waits: UnrecordedWaits,
+    /// The tables of the platform that are reconciled instead of our own tables.
+    platform: Arc<HashMap<Resource, PlatformTable>>,
 }
 
 impl Store {
@@ -93,6 +101,17 @@ impl Store {
             stale_plans,
             disk_failure: DiskFailure::default(),
             unrecorded_waits: UnrecordedWaits::default(),
+            platform: Arc::default(),
         })
+    }
+
+    /// The table of the platform that is reconciled instead of our own one.
+    fn platform<R: Stored>(&self) -> Option<&PlatformTable> {
+        self.platform.get(&R::RESOURCE)
+    }
+
+    /// Where the records stand that are compared, as a table of a statement.
+    fn held_table<R: Stored>(&self) -> String {
+        self.platform::<R>().map_or_else(|| R::table().to_owned(), PlatformTable::source::<R>)
     }
 }

@@ -7,7 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use crate::support::{Engine, Site, daemon::Daemon, site::shop};
+use sea_orm::ConnectionTrait;
+
+use crate::{
+    platform::tables::Framework,
+    support::{Engine, Site, daemon::Daemon, site::shop},
+};
 
 /// Commands that are not run by these tests, by how they begin, and what stands in for that.
 const ELSEWHERE: [(&str, &str); 17] = [
@@ -174,6 +179,46 @@ async fn the_readme_installs_and_runs() {
     assert_eq!(site.database.number("SELECT count(*) FROM orders").await, 5, "what the stores had before is loaded");
 }
 
+const ADOPTION: &str = "docs/how-to/adopt-an-existing-platform.md";
+
+/// The commands of the page, on a fresh Prisma platform with orders in it: some are missing, and one is stale.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_about_an_existing_platform_leads_to_a_reconciled_night() {
+    let site = Site::unregistered(Engine::Postgres16, [shop(1001, 40, 0)]).await;
+    site.database.db.execute_unprepared(Framework::Prisma.ddl()).await.unwrap();
+    let (stale, right) = {
+        let mut world = site.salla.world();
+        let orders = &world.shop(1001).orders;
+        (orders[0].clone(), orders[1].clone())
+    };
+    for (order, status) in [(&stale, "PAYMENT_PENDING".to_owned()), (&right, right.slug().to_uppercase())] {
+        let insert = format!(
+            r#"INSERT INTO public."Order" ("id", "merchantId", "sallaOrderId", "referenceId", "status", "currency", "totalAmount", "sallaCreatedAt", "sallaUpdatedAt", "updatedAt")
+               VALUES ('{0}', 'cm1x9k2p40000', {0}, '{1}', '{status}', '{2}', {3} / 100.0, to_timestamp({4}) AT TIME ZONE 'UTC', to_timestamp({5}) AT TIME ZONE 'UTC', now())"#,
+            order.id,
+            order.reference_id,
+            order.currency,
+            order.total,
+            order.created_at.timestamp(),
+            order.updated_at.timestamp() - i64::from(order.id == stale.id),
+        );
+        site.database.execute(&insert, []).await;
+    }
+    fs::write(site.folder.path().join("merchants.jsonl"), site.salla.registration(1001).unwrap()).unwrap();
+    let shown: Vec<Shown> = commands(&project().join(ADOPTION))
+        .into_iter()
+        .map(|command| Shown {
+            text: command.text.replace("psql platform", &format!("psql '{}'", site.database.url)),
+            ..command
+        })
+        .collect();
+    let said = tokio::task::block_in_place(|| shell(&site, None, &shown));
+    assert!(said.contains("ok    target: target.orders"), "{said}");
+    assert_eq!(site.database.number("SELECT count(*) FROM public.\"Order\"").await, 40, "{said}");
+    let totals = "SELECT created || ' ' || updated || ' ' || unchanged FROM salla.runs WHERE NOT dry_run";
+    assert_eq!(site.database.text(totals).await, "38 1 1");
+}
+
 /// Every other command of every page, asked of a daemon that runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_other_command_works() {
@@ -182,7 +227,7 @@ async fn every_other_command_works() {
     let site = Arc::new(site);
     let daemon = site.serve().await;
     let mut ran = 0;
-    for page in pages() {
+    for page in pages().into_iter().filter(|page| !page.ends_with(ADOPTION)) {
         let readme_s_way = |command: &Shown| {
             [
                 "export ",

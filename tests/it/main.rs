@@ -49,6 +49,7 @@ mod onboarding;
 mod openapi;
 mod order_items;
 mod own_schema;
+mod platform;
 mod privacy;
 mod probe;
 mod prometheus;

@@ -1,5 +1,6 @@
 //! `check`: one line per part of the installation, with the next step if it fails.
 
+mod integrations;
 mod report;
 
 use std::{path::PathBuf, time::Duration};
@@ -15,10 +16,10 @@ use crate::{
     config::{Config, ConfigError},
     domain::{MerchantId, MerchantState},
     error_text::causes,
-    reconcile::ports::{GlobalPause, Outbox, RunHistory, RunQueue, ScheduleStore, TargetError},
+    reconcile::ports::{GlobalPause, RunHistory, RunQueue, ScheduleStore, TargetError},
     salla::{OnOpenCircuit, Recording, plain_client},
     schedule::Calendar,
-    store::{Store, published},
+    store::Store,
     vault::Vault,
 };
 
@@ -69,7 +70,7 @@ pub async fn check(config: Result<Config, ConfigError>, args: &Args) -> anyhow::
                     report.line("vault", tokens(&Vault::new(keepers, store.clone()), &store).await);
                     report.line("merchants", register(&store).await);
                     report.line("schedule", schedule(&config, &store).await);
-                    check_cdc(&config, &store, &mut report).await;
+                    integrations::check(&config, &store, &mut report).await;
                 }
                 Err(error) => report.line("vault", Err(error.to_string())),
             }
@@ -193,27 +194,6 @@ async fn schedule(config: &Config, store: &Store) -> Result<String, String> {
         ))
     };
     told.await.map_err(|error: TargetError| error.to_string())
-}
-
-/// Checks the publication, the slot and the event receiver, if they are configured.
-async fn check_cdc(config: &Config, store: &Store, report: &mut Report) {
-    let cdc = &config.cdc;
-    if !cdc.publication.is_empty() {
-        let kept = store.require_publication(&cdc.publication).await;
-        let shown = || format!("{} publishes {}", cdc.publication, published().join(", "));
-        report.line("publication", kept.map(|()| shown()).map_err(|error| error.to_string()));
-    }
-    if !cdc.slot.is_empty() {
-        let trouble = store.clone().handing_over(Some(&cdc.slot)).slot_trouble().await;
-        report.line(
-            "replication slot",
-            match trouble {
-                Ok(None) => Ok(format!("{} exists", cdc.slot)),
-                Ok(Some(trouble)) => Err(format!("cdc.slot: {trouble}")),
-                Err(error) => Err(error.to_string()),
-            },
-        );
-    }
 }
 
 /// Lists merchants that sweeps do not cover, and fails for those that need attention.

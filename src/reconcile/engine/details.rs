@@ -206,7 +206,7 @@ fn unreadable(id: i64, reason: &str) -> Unreadable {
 pub(super) fn checked<R: Record>(detail: &PlannedWrite<R>, row: Option<Fingerprint>) -> Option<DetailCheckResult> {
     let stored = match &detail.verdict {
         Verdict::Unchanged | Verdict::NewerLocally | Verdict::Restore => detail.stored.as_ref()?.state()?,
-        Verdict::Create | Verdict::Update { .. } => StoredRecord::state_of(&detail.record),
+        Verdict::Create | Verdict::Update { .. } | Verdict::Adopt => StoredRecord::state_of(&detail.record),
     };
     Some(DetailCheckResult { id: detail.record.id(), summary: row, changed: detail.record.updated_at(), stored })
 }

@@ -258,7 +258,7 @@ impl<R: Record> PlannedWrite<R> {
         match self.verdict {
             Verdict::Create => Outcome::Created,
             Verdict::Update { .. } | Verdict::Restore => Outcome::Updated,
-            Verdict::NewerLocally | Verdict::Unchanged => Outcome::Unchanged,
+            Verdict::NewerLocally | Verdict::Unchanged | Verdict::Adopt => Outcome::Unchanged,
         }
     }
 }

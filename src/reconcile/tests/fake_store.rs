@@ -93,6 +93,7 @@ fn stored(order: &Order) -> StoredRecord<Order> {
         deleted: false,
         columns: order.columns.clone(),
         items_version: None,
+        known: None,
     }
 }
 

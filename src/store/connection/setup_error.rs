@@ -3,6 +3,7 @@
 use sea_orm::DbErr;
 
 use super::address::PERCENT_ENCODE;
+use crate::domain::Resource;
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -68,4 +69,7 @@ pub enum StoreError {
     /// The publication is not there, or not as it should be, and cannot be made so.
     #[error("cdc.publication: {0}")]
     Publication(String),
+    /// A view or a function of the platform cannot be used.
+    #[error("target.{0}: {1}")]
+    Target(Resource, String),
 }

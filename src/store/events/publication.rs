@@ -5,9 +5,10 @@ use sea_orm::{ConnectionTrait, DbErr};
 
 use crate::{
     domain::{Customer, Order, OrderStatus, Product, Resource},
+    reconcile::ports::TargetError,
     store::{
         Store,
-        connection::setup_error::StoreError,
+        connection::{dialect::Dialect, setup_error::StoreError},
         records::{order_items, stored::Stored},
     },
 };
@@ -48,6 +49,22 @@ impl Store {
         let ours = migration::tables().into_iter().map(|table| table.name());
         let taken: Vec<&str> = ours.filter(|table| there.iter().any(|other| other == table)).collect();
         if taken.is_empty() { Ok(()) } else { Err(StoreError::TableNameConflict(taken.join(", "))) }
+    }
+
+    /// The publications of all tables of the database, which also publish sealed tokens.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn publications_of_all_tables(&self) -> Result<Vec<String>, TargetError> {
+        if self.dialect == Dialect::Sqlite {
+            return Ok(Vec::new());
+        }
+        let sql = "SELECT CAST(pubname AS text) AS name FROM pg_publication WHERE puballtables ORDER BY 1";
+        self.call(|| async {
+            let rows = self.db.query_all_raw(self.statement(sql, [])).await?;
+            rows.iter().map(|row| row.try_get("", "name")).collect()
+        })
+        .await
     }
 
     /// Creates the publication if it is missing, and adds missing tables. Another process may do the same at the same

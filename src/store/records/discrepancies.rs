@@ -65,7 +65,7 @@ fn of_record<R: Record>(
     let fields = match &record.verdict {
         Verdict::Update { fields } => fields.iter().map(ToString::to_string).collect(),
         Verdict::Restore => vec!["restored".to_owned()],
-        Verdict::Create | Verdict::NewerLocally | Verdict::Unchanged => Vec::new(),
+        Verdict::Create | Verdict::NewerLocally | Verdict::Unchanged | Verdict::Adopt => Vec::new(),
     };
     row(
         lease,

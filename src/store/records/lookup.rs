@@ -7,7 +7,7 @@ use sea_orm::{
     sea_query::{Asterisk, Condition, Expr, ExprTrait, Func, JoinType, Query, SelectStatement},
 };
 
-use super::{stored::Stored, write::ROWS_A_STATEMENT};
+use super::{platform::PlatformTable, stored::Stored, write::ROWS_A_STATEMENT};
 use crate::{
     domain::{Fingerprint, MerchantId, StoredRecord},
     store::connection::{
@@ -16,17 +16,18 @@ use crate::{
     },
 };
 
-/// The stored records of `ids`. The payload is read only without a content hash.
+/// The stored records of `ids`, in our own table or in the one of the platform. The payload is read only without a content hash.
 pub async fn look_up<R: Stored>(
     db: &impl ConnectionTrait,
-    dialect: Dialect,
+    (dialect, platform): (Dialect, Option<&PlatformTable>),
     merchant: MerchantId,
     ids: &[i64],
 ) -> Result<HashMap<i64, StoredRecord<R>>, DbErr> {
     let mut stored = HashMap::with_capacity(ids.len());
     for ids in ids.chunks(ROWS_A_STATEMENT) {
-        for row in db.query_all(&select_held::<R>(dialect, merchant, ids)).await? {
-            stored.insert(row.try_get("", R::id_column())?, read(&row)?);
+        for row in db.query_all(&select_held::<R>((dialect, platform), merchant, ids)).await? {
+            let known = platform.map_or(Ok(None), |platform| platform.known_columns::<R>(&row))?;
+            stored.insert(row.try_get("", R::id_column())?, StoredRecord { known, ..read(&row)? });
         }
     }
     Ok(stored)
@@ -35,12 +36,17 @@ pub async fn look_up<R: Stored>(
 /// PostgreSQL is asked for one record after the other, in one statement: about a table that it has not looked at yet, as
 /// before a first load, its planner believes that a merchant has few rows, and would go through all of them for each
 /// page (measured in `docs/explanation/performance.md`). `OFFSET 0` keeps it from merging the two parts.
-fn select_held<R: Stored>(dialect: Dialect, merchant: MerchantId, ids: &[i64]) -> SelectStatement {
+fn select_held<R: Stored>(
+    (dialect, platform): (Dialect, Option<&PlatformTable>),
+    merchant: MerchantId,
+    ids: &[i64],
+) -> SelectStatement {
+    let select_those = |which| select_those::<R>((dialect, platform), merchant, which);
     match dialect {
-        Dialect::Sqlite => select_those::<R>(dialect, merchant, Expr::col(R::id_column()).is_in(ids.iter().copied())),
+        Dialect::Sqlite => select_those(Expr::col(R::id_column()).is_in(ids.iter().copied())),
         Dialect::Postgres => {
             let wanted = Expr::col(R::id_column()).eq(Expr::col("wanted"));
-            let one = select_those::<R>(dialect, merchant, wanted).offset(0).to_owned();
+            let one = select_those(wanted).offset(0).to_owned();
             Query::select()
                 .column(("stored", Asterisk))
                 .from_function(Func::cust("unnest").arg(ids.to_vec()), "wanted")
@@ -50,7 +56,11 @@ fn select_held<R: Stored>(dialect: Dialect, merchant: MerchantId, ids: &[i64]) -
     }
 }
 
-fn select_those<R: Stored>(dialect: Dialect, merchant: MerchantId, which: Expr) -> SelectStatement {
+fn select_those<R: Stored>(
+    (dialect, platform): (Dialect, Option<&PlatformTable>),
+    merchant: MerchantId,
+    which: Expr,
+) -> SelectStatement {
     let mut select = Query::select();
     select
         .columns([R::id_column(), "content_hash", "payload_hash"])
@@ -63,9 +73,12 @@ fn select_those<R: Stored>(dialect: Dialect, merchant: MerchantId, which: Expr) 
             )),
             "unhashed_payload",
         )
-        .from(R::table())
         .and_where(Expr::col("merchant_id").eq(merchant.0))
         .and_where(which);
+    match platform {
+        Some(platform) => select.column("is_known").from_subquery(platform.select::<R>(), R::table()),
+        None => select.from(R::table()),
+    };
     if let Some(items_version) = R::ITEMS_VERSION {
         select.expr_as(Expr::cust(dialect.finite(items_version.as_str())), "items_version");
     }
@@ -85,6 +98,7 @@ fn read<R: Stored>(row: &QueryResult) -> Result<StoredRecord<R>, DbErr> {
         fingerprint: stored.and_then(|text| text.parse().ok()).or_else(|| Fingerprint::of_json(&payload?).ok()),
         deleted: row.try_get("", "deleted")?,
         columns: R::columns_of(row),
+        known: None,
         items_version: if R::ITEMS_VERSION.is_some() { instant(row, "items_version") } else { None },
     })
 }

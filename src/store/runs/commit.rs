@@ -13,8 +13,8 @@ use crate::{
     domain::{LastDetailCheck, MerchantId, Outcome, RotationPace, RotationWindow, StoredRecord, Verdict},
     reconcile::{
         ports::{
-            Committed, DetailCheckResult, ExpectedRecords, Lease, PageCommit, SortedListRead, StoredVersion, Target,
-            TargetError,
+            Committed, DetailCheckResult, ExpectedRecords, Lease, PageCommit, PlannedWrite, SortedListRead,
+            StoredVersion, Target, TargetError,
         },
         span,
     },
@@ -36,7 +36,8 @@ use crate::{
 
 impl<R: Stored> Target<R> for Store {
     async fn look_up(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, StoredRecord<R>>, TargetError> {
-        self.call(|| lookup::look_up(&self.db, self.dialect, merchant, ids)).await
+        let place = (self.dialect, self.platform::<R>());
+        self.call(|| lookup::look_up(&self.db, place, merchant, ids)).await
     }
 
     async fn checks(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, LastDetailCheck>, TargetError> {
@@ -124,8 +125,7 @@ impl Store {
         }
         page.batch.unreadable.iter().for_each(|bad| totals.count(bad.outcome));
         (0..page.batch.unchanged).for_each(|_| totals.count(Outcome::Unchanged));
-        let gone = write::mark_gone::<R>(&txn, self.dialect, lease.merchant, &page.batch.gone, page.dry_run).await?;
-
+        let gone = self.mark_gone(&txn, lease.merchant, page).await?;
         self.note_discrepancies(&txn, &found(lease, page.batch, &written, &gone)).await?;
         if !page.dry_run {
             let well = |checked: &&DetailCheckResult| {
@@ -161,41 +161,76 @@ impl Store {
         page: &PageCommit<'_, R>,
         one_by_one: bool,
     ) -> Result<HashMap<i64, Written>, DbErr> {
-        let differing = page.batch.records.iter().filter(|record| !record.verdict.leaves_it());
+        let is_written = |record: &&PlannedWrite<R>| !record.verdict.leaves_it() || record.verdict == Verdict::Adopt;
+        let differing: Vec<&PlannedWrite<R>> = page.batch.records.iter().filter(is_written).collect();
         if page.dry_run {
-            return Ok(differing.map(|record| (record.record.id(), (record.outcome(), None))).collect());
+            let written = differing.iter().filter(|record| record.verdict != Verdict::Adopt);
+            return Ok(written.map(|record| (record.record.id(), (record.outcome(), None))).collect());
         }
         let asked = Asked { ago: page.batch.asked_at.elapsed(), latest: page.batch.latest };
-        let (restored, differing): (Vec<_>, Vec<_>) = differing.partition(|record| record.verdict == Verdict::Restore);
-        let restored: Vec<i64> = restored.iter().map(|record| record.record.id()).collect();
-        let restored = write::restore::<R>(txn, self.dialect, merchant, &restored, asked.ago).await?;
-        let mut written: HashMap<i64, Written> =
-            restored.into_iter().map(|id| (id, (Outcome::Updated, None))).collect();
-        let differing: Vec<&R> = differing.iter().map(|record| &record.record).collect();
         if !one_by_one {
-            let upserted = write::upsert(txn, self.dialect, merchant, &differing, asked).await?;
-            written.extend(upserted.into_iter().map(|(id, outcome)| (id, (outcome, None))));
-            return Ok(written);
+            return self.write_together(txn, merchant, &differing, asked).await;
         }
         if self.dialect == Dialect::Postgres {
             // Each row must be refused separately.
             txn.execute_unprepared("SET CONSTRAINTS ALL IMMEDIATE").await?;
         }
+        let mut written = HashMap::new();
         for record in differing {
             let savepoint = txn.begin().await?;
-            match write::upsert(&savepoint, self.dialect, merchant, &[record], asked).await {
+            match self.write_together(&savepoint, merchant, &[record], asked).await {
                 Ok(one) => {
                     savepoint.commit().await?;
-                    written.extend(one.into_iter().map(|(id, outcome)| (id, (outcome, None))));
+                    written.extend(one);
                 }
                 Err(error) if is_refusal(&error) => {
                     savepoint.rollback().await?;
-                    written.insert(record.id(), (Outcome::Failed, Some(refusal(&error))));
+                    written.insert(record.record.id(), (Outcome::Failed, Some(refusal(&error))));
                 }
                 Err(error) => return Err(error),
             }
         }
         Ok(written)
+    }
+
+    /// Writes records into our own table, and then into the one of the platform. What happened there counts.
+    async fn write_together<R: Stored>(
+        &self,
+        txn: &DatabaseTransaction,
+        merchant: MerchantId,
+        differing: &[&PlannedWrite<R>],
+        asked: Asked,
+    ) -> Result<HashMap<i64, Written>, DbErr> {
+        let platform = self.platform::<R>();
+        let ids_of = |is_meant: &dyn Fn(&Verdict) -> bool| -> Vec<i64> {
+            let meant = differing.iter().filter(|record| is_meant(&record.verdict));
+            meant.map(|record| record.record.id()).collect()
+        };
+        // The platform may hold a record that our own table lacks.
+        let upserted = differing.iter().filter(|record| platform.is_some() || record.verdict != Verdict::Restore);
+        let upserted: Vec<&R> = upserted.map(|record| &record.record).collect();
+        let upserted = write::upsert(txn, self.dialect, merchant, &upserted, asked).await?;
+        let restored = ids_of(&|verdict| *verdict == Verdict::Restore);
+        let restored = write::restore::<R>(txn, self.dialect, merchant, &restored, asked.ago).await?;
+        if let Some(platform) = platform {
+            let ids = ids_of(&|verdict| *verdict != Verdict::Adopt);
+            return if ids.is_empty() { Ok(HashMap::new()) } else { platform.write::<R>(txn, merchant, &ids).await };
+        }
+        let restored = restored.into_iter().map(|id| (id, Outcome::Updated));
+        Ok(restored.chain(upserted).map(|(id, outcome)| (id, (outcome, None))).collect())
+    }
+
+    async fn mark_gone<R: Stored>(
+        &self,
+        txn: &DatabaseTransaction,
+        merchant: MerchantId,
+        page: &PageCommit<'_, R>,
+    ) -> Result<Vec<StoredVersion>, DbErr> {
+        let gone = &page.batch.gone;
+        match self.platform::<R>() {
+            Some(platform) => platform.mark_gone::<R>(txn, self.dialect, merchant, (gone, page.dry_run)).await,
+            None => write::mark_gone::<R>(txn, self.dialect, merchant, gone, page.dry_run).await,
+        }
     }
 
     /// A record that was not created exists already, because another writer was faster. Otherwise a trigger of the
@@ -212,7 +247,8 @@ impl Store {
         if ids.is_empty() {
             return Ok(());
         }
-        let stored = lookup::look_up::<R>(txn, self.dialect, merchant, &ids).await?;
+        let place = (self.dialect, self.platform::<R>());
+        let stored = lookup::look_up::<R>(txn, place, merchant, &ids).await?;
         for id in ids.into_iter().filter(|id| !stored.contains_key(id)) {
             written.insert(id, (Outcome::Failed, Some(SWALLOWED.to_owned())));
         }

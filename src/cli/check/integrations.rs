@@ -1,0 +1,63 @@
+//! The lines of `check` about what this program shares with other programs in the database.
+
+use super::report::Report;
+use crate::{
+    config::Config,
+    reconcile::ports::Outbox,
+    store::{Store, Trial, published},
+};
+
+/// Checks what this program shares with other programs in the database.
+pub async fn check(config: &Config, store: &Store, report: &mut Report) {
+    check_target(config, store, report).await;
+    check_cdc(config, store, report).await;
+}
+
+/// Checks the publication, the slot and the event receiver, if they are configured.
+async fn check_cdc(config: &Config, store: &Store, report: &mut Report) {
+    let cdc = &config.cdc;
+    for name in store.publications_of_all_tables().await.unwrap_or_default() {
+        let trouble = format!(
+            "{name} publishes all tables, the sealed tokens in credentials included; publish the tables of the platform by name"
+        );
+        report.warn("publication", &trouble);
+    }
+    if !cdc.publication.is_empty() {
+        let kept = store.require_publication(&cdc.publication).await;
+        let shown = || format!("{} publishes {}", cdc.publication, published().join(", "));
+        report.line("publication", kept.map(|()| shown()).map_err(|error| error.to_string()));
+    }
+    if !cdc.slot.is_empty() {
+        let trouble = store.clone().handing_over(Some(&cdc.slot)).slot_trouble().await;
+        report.line(
+            "replication slot",
+            match trouble {
+                Ok(None) => Ok(format!("{} exists", cdc.slot)),
+                Ok(Some(trouble)) => Err(format!("cdc.slot: {trouble}")),
+                Err(error) => Err(error.to_string()),
+            },
+        );
+    }
+}
+
+/// Tries the view and the function of each table of the platform, without leaving anything.
+async fn check_target(config: &Config, store: &Store, report: &mut Report) {
+    let names = config.platform_names();
+    if names.is_empty() {
+        report
+            .line("target", Ok("the tables of this program; target.orders names no table of the platform".to_owned()));
+        return;
+    }
+    match store.clone().reconciling(names).await {
+        Err(error) => report.line("target", Err(error.to_string())),
+        Ok(store) => {
+            for (resource, trial) in store.try_platform_tables().await {
+                match trial {
+                    Trial::Usable(found) => report.line("target", Ok(format!("target.{resource}: {found}"))),
+                    Trial::Suspicious(found) => report.warn("target", &format!("target.{resource}: {found}")),
+                    Trial::Failed(problem) => report.line("target", Err(format!("target.{resource}: {problem}"))),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Tables of the platform that this program reconciles: a view shows what they hold, and a function writes into them.
+//! Our own table keeps what was last written.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use migration::quoted;
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, QueryResult, Statement, Value,
+    sea_query::{Expr, JoinType, PostgresQueryBuilder, Query, SelectStatement},
+};
+
+use super::{discrepancies::Written, stored::Stored};
+use crate::{
+    domain::{MerchantId, Outcome},
+    reconcile::ports::StoredVersion,
+    store::connection::dialect::Dialect,
+};
+
+/// The name of a view or a function: in a schema, or in the first schema of the search path that has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectName {
+    schema: Option<String>,
+    name: String,
+}
+
+impl ObjectName {
+    /// Reads `name` or `schema.name`; `None` if the text is neither.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_name = |part: &str| {
+            (1..=63).contains(&part.len())
+                && part.chars().all(|letter| letter.is_alphanumeric() || "_$".contains(letter))
+        };
+        let parts: Vec<&str> = text.split('.').collect();
+        match *parts.as_slice() {
+            [name] if is_name(name) => Some(Self { schema: None, name: name.to_owned() }),
+            [schema, name] if is_name(schema) && is_name(name) => {
+                Some(Self { schema: Some(schema.to_owned()), name: name.to_owned() })
+            }
+            _ => None,
+        }
+    }
+
+    /// The name in SQL.
+    pub fn sql(&self) -> String {
+        match &self.schema {
+            Some(schema) => format!("{}.{}", quoted(schema), quoted(&self.name)),
+            None => quoted(&self.name),
+        }
+    }
+}
+
+/// The view and the function for one kind of record.
+#[derive(Debug, Clone)]
+pub struct PlatformTable {
+    pub view: ObjectName,
+    pub function: ObjectName,
+    /// The columns of the view that are compared.
+    pub columns: Vec<String>,
+}
+
+/// Two time stamps that differ by less are one: Prisma stores milliseconds.
+const PRECISION_SECONDS: &str = "0.001";
+
+const OMITTED: &str = "the function of the platform did not return the record";
+
+/// What the function says about each record.
+const OUTCOMES: [(&str, Outcome); 3] =
+    [("created", Outcome::Created), ("updated", Outcome::Updated), ("unchanged", Outcome::Unchanged)];
+
+impl PlatformTable {
+    pub fn has(&self, column: &str) -> bool {
+        self.columns.iter().any(|one| one == column)
+    }
+
+    /// What the platform holds, with the columns of our own table. A column that the view lacks comes from our own row, if that is
+    /// of the same version.
+    pub fn select<R: Stored>(&self) -> SelectStatement {
+        let id = R::id_column();
+        let own_or_view = |column: &str| {
+            match (self.has(column), column) {
+            // The contract has it as text, our own table as a number.
+            (true, "reference_id") => {
+                "CASE WHEN CAST(v.reference_id AS text) ~ '^[0-9]{1,18}$' THEN CAST(CAST(v.reference_id AS text) AS bigint) END"
+                    .to_owned()
+            }
+            (true, _) => format!("v.{column}"),
+            (false, _) => format!("CASE WHEN {known} THEN own.{column} END", known = is_known()),
+        }
+        };
+        let content = |column: &str| {
+            let own = format!("CASE WHEN {} THEN own.{column} END", is_known());
+            // A payload of the platform is compared itself.
+            if self.has("payload") { "NULL".to_owned() } else { own }
+        };
+        let mut list: Vec<String> = R::COLUMNS
+            .iter()
+            .map(|column| format!("{} AS {}", own_or_view(column.as_str()), column.as_str()))
+            .collect();
+        if let Some(items_version) = R::ITEMS_VERSION {
+            list.push(format!("own.{0} AS {0}", items_version.as_str()));
+        }
+        let deleted_at = if self.has("deleted_at") { "v" } else { "own" };
+        list.extend([
+            format!("v.merchant_id, v.{id}, {deleted_at}.deleted_at, {} AS is_known", is_known()),
+            format!(
+                "CASE WHEN {} THEN own.salla_updated_at ELSE v.salla_updated_at END AS salla_updated_at",
+                is_known()
+            ),
+            format!("CAST({} AS text) AS content_hash", content("content_hash")),
+            format!("CAST({} AS bytea) AS payload_hash", content("payload_hash")),
+            format!("{} AS payload", own_or_view("payload")),
+        ]);
+        let same = format!("own.merchant_id = v.merchant_id AND own.{id} = v.{id}");
+        let view = match &self.view.schema {
+            Some(schema) => Query::select().from_as((schema.clone(), self.view.name.clone()), "v").to_owned(),
+            None => Query::select().from_as(self.view.name.clone(), "v").to_owned(),
+        };
+        let mut select = view;
+        select.expr(Expr::cust(list.join(", "))).join_as(JoinType::LeftJoin, R::table(), "own", Expr::cust(same));
+        select
+    }
+
+    /// The same as a table of a statement.
+    pub fn source<R: Stored>(&self) -> String {
+        format!("({})", self.select::<R>().to_string(PostgresQueryBuilder))
+    }
+
+    /// The columns that are known of a row of [`PlatformTable::select`]; `None`: all.
+    pub fn known_columns<R: Stored>(&self, row: &QueryResult) -> Result<Option<Vec<&'static str>>, DbErr> {
+        let is_known: bool = row.try_get("", "is_known")?;
+        let columns = R::COLUMNS.iter().map(IdenStatic::as_str).filter(|column| self.has(column));
+        Ok(if is_known { None } else { Some(columns.collect()) })
+    }
+
+    /// Calls the function with the records as our own table has them, and returns what it did. A record that does not come back
+    /// failed.
+    pub async fn write<R: Stored>(
+        &self,
+        db: &impl ConnectionTrait,
+        merchant: MerchantId,
+        ids: &[i64],
+    ) -> Result<HashMap<i64, Written>, DbErr> {
+        let rows = format!(
+            "SELECT {} FROM {} AS o WHERE o.merchant_id = $1 AND o.{id} = ANY($2)",
+            record::<R>("o.deleted_at"),
+            quoted(R::table()),
+            id = R::id_column()
+        );
+        let mut written = self.call::<R>(db, &rows, [merchant.0.into(), ids.to_vec().into()]).await?;
+        for id in ids {
+            written.entry(*id).or_insert_with(|| (Outcome::Failed, Some(OMITTED.to_owned())));
+        }
+        written.retain(|id, _| ids.contains(id));
+        Ok(written)
+    }
+
+    /// Gives one record back to the function as the view shows it; `None`: the view shows none. A reason stands beside the outcome
+    /// if all columns of the record are known.
+    pub async fn write_back<R: Stored>(&self, txn: &DatabaseTransaction) -> Result<Option<Written>, DbErr> {
+        let id = R::id_column();
+        let sql = format!(
+            "SELECT o.merchant_id AS merchant, o.{id} AS id, o.is_known FROM {} AS o LIMIT 1",
+            self.source::<R>()
+        );
+        let select = Statement::from_string(txn.get_database_backend(), sql);
+        let Some(row) = txn.query_one_raw(select).await? else { return Ok(None) };
+        let (merchant, one): (i64, i64) = (row.try_get("", "merchant")?, row.try_get("", "id")?);
+        let rows = format!(
+            "SELECT {} FROM {} AS o WHERE o.merchant_id = $1 AND o.{id} = ANY($2)",
+            record::<R>("o.deleted_at"),
+            self.source::<R>()
+        );
+        let mut written = self.call::<R>(txn, &rows, [merchant.into(), vec![one].into()]).await?;
+        let is_known: bool = row.try_get("", "is_known")?;
+        let known = |(outcome, reason): Written| (outcome, reason.or_else(|| is_known.then(String::new)));
+        let omitted = || (Outcome::Failed, Some(OMITTED.to_owned()));
+        Ok(Some(written.remove(&one).map_or_else(omitted, known)))
+    }
+
+    async fn call<R: Stored>(
+        &self,
+        db: &impl ConnectionTrait,
+        rows: &str,
+        values: [Value; 2],
+    ) -> Result<HashMap<i64, Written>, DbErr> {
+        let sql = format!(
+            "SELECT CAST(w.{id} AS bigint) AS id, CAST(w.outcome AS text) AS outcome \
+             FROM {function}((SELECT COALESCE(jsonb_agg(page.record ORDER BY page.record -> '{id}'), '[]') FROM ({rows}) AS page)) AS w",
+            function = self.function.sql(),
+            id = R::id_column(),
+        );
+        let mut written = HashMap::new();
+        for row in db.query_all_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values)).await? {
+            let (Some(id), outcome): (Option<i64>, Option<String>) =
+                (row.try_get("", "id")?, row.try_get("", "outcome")?)
+            else {
+                continue;
+            };
+            let outcome = outcome.unwrap_or_default();
+            let known = OUTCOMES.iter().find(|(word, _)| *word == outcome);
+            let unknown = || {
+                let reason = format!("the function of the platform returned the outcome {outcome:?}");
+                (Outcome::Failed, Some(reason))
+            };
+            written.insert(id, known.map_or_else(unknown, |(_, outcome)| (*outcome, None)));
+        }
+        Ok(written)
+    }
+
+    /// Marks those of `gone` as deleted that the platform still holds in the version beside them, and returns which were.
+    pub async fn mark_gone<R: Stored>(
+        &self,
+        txn: &DatabaseTransaction,
+        dialect: Dialect,
+        merchant: MerchantId,
+        (gone, dry_run): (&[StoredVersion], bool),
+    ) -> Result<Vec<StoredVersion>, DbErr> {
+        if gone.is_empty() {
+            return Ok(Vec::new());
+        }
+        let id = R::id_column();
+        let held = self.held::<R>(txn, dialect, merchant, gone).await?;
+        let still: Vec<StoredVersion> = gone.iter().filter(|one| held.contains(one)).copied().collect();
+        if dry_run || still.is_empty() {
+            return Ok(still);
+        }
+        let ids: Vec<i64> = still.iter().map(|(id, _)| *id).collect();
+        let values = || -> [Value; 2] { [merchant.0.into(), ids.clone().into()] };
+        let own = format!(
+            "UPDATE {table} SET deleted_at = now(), revision = revision + 1, updated_at = now() \
+             WHERE merchant_id = $1 AND {id} = ANY($2) AND deleted_at IS NULL",
+            table = quoted(R::table())
+        );
+        txn.execute_raw(Statement::from_sql_and_values(txn.get_database_backend(), own, values())).await?;
+        let rows = format!(
+            "SELECT {} FROM {} AS o WHERE o.merchant_id = $1 AND o.{id} = ANY($2)",
+            record::<R>("now()"),
+            self.source::<R>(),
+        );
+        let written = self.call::<R>(txn, &rows, values()).await?;
+        let is_marked = |id: &i64| written.get(id).is_some_and(|(outcome, _)| *outcome == Outcome::Updated);
+        Ok(still.into_iter().filter(|(id, _)| is_marked(id)).collect())
+    }
+
+    /// The versions of the records that the platform holds and has not marked.
+    async fn held<R: Stored>(
+        &self,
+        txn: &DatabaseTransaction,
+        dialect: Dialect,
+        merchant: MerchantId,
+        of: &[StoredVersion],
+    ) -> Result<Vec<StoredVersion>, DbErr> {
+        let id = R::id_column();
+        let sql = format!(
+            "SELECT o.{id} AS id, {version} AS version FROM {source} AS o \
+             WHERE o.merchant_id = $1 AND o.{id} = ANY($2) AND o.deleted_at IS NULL",
+            version = dialect.finite("o.salla_updated_at"),
+            source = self.source::<R>(),
+        );
+        let ids: Vec<i64> = of.iter().map(|(id, _)| *id).collect();
+        let values: [Value; 2] = [merchant.0.into(), ids.into()];
+        let rows = txn.query_all_raw(Statement::from_sql_and_values(txn.get_database_backend(), sql, values)).await?;
+        let version = |row: &QueryResult| -> Result<StoredVersion, DbErr> {
+            let changed: Option<DateTime<Utc>> = row.try_get("", "version")?;
+            Ok((row.try_get("", "id")?, changed))
+        };
+        rows.iter().map(version).collect()
+    }
+}
+
+/// Whether our own row is of the version that the platform holds.
+fn is_known() -> String {
+    format!(
+        "(own.merchant_id IS NOT NULL AND (own.salla_updated_at IS NOT DISTINCT FROM v.salla_updated_at \
+         OR abs(extract(epoch FROM own.salla_updated_at) - extract(epoch FROM v.salla_updated_at)) < {PRECISION_SECONDS}))"
+    )
+}
+
+/// A record as the function gets it.
+fn record<R: Stored>(deleted_at: &str) -> String {
+    let own = R::COLUMNS.iter().map(IdenStatic::as_str);
+    let columns = ["merchant_id", R::id_column()].into_iter().chain(own).chain(["salla_updated_at", "payload"]);
+    let pairs: Vec<String> = columns.map(|column| format!("'{column}', o.{column}")).collect();
+    format!("jsonb_build_object({}, 'deleted_at', {deleted_at}) AS record", pairs.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_have_a_schema() {
+        let sql = |text| ObjectName::parse(text).map(|name| name.sql());
+        assert_eq!(sql("salla.platform_orders").as_deref(), Some(r#""salla"."platform_orders""#));
+        assert_eq!(sql("Orders").as_deref(), Some(r#""Orders""#));
+        for wrong in ["", ".", "a.b.c", "a.", "orders; drop table x", "\"a\"", "a b"] {
+            assert_eq!(sql(wrong), None, "{wrong}");
+        }
+    }
+}
