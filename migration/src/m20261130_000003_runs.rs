@@ -122,6 +122,11 @@ fn discrepancies() -> Table {
     .column("local_updated_at", "OPEN_INSTANT", "The version that was stored.")
     .column("remote_updated_at", "OPEN_INSTANT", "The version that Salla has.")
     .column("fields", "text NOT NULL DEFAULT '[]'", "The columns that differed, as JSON.")
+    .column(
+        "changes",
+        "text NOT NULL DEFAULT '[]'",
+        "The values of these columns before and after, as JSON; without personal data.",
+    )
     .column("reason", "text", "Why the record was skipped or failed.")
     .column("found_at", "INSTANT NOT NULL DEFAULT NOW", "When it was found.")
     .constraint(OF_RUN)

@@ -12,10 +12,10 @@ use super::{Exit, run, signal, table::table};
 use crate::{
     app::{self, Services},
     config::Config,
-    domain::{MerchantId, Request},
+    domain::{Discrepancy, MerchantId, Request},
     reconcile::{
         Ended,
-        ports::{Actor, MerchantRegistry, Registration, Tokens},
+        ports::{Actor, MerchantRegistry, Registration, RunHistory, Tokens},
     },
     salla::OnOpenCircuit,
     simulator::{Order, Shop, Simulator, World},
@@ -41,6 +41,9 @@ pub struct Args {
     #[arg(long)]
     once: bool,
 }
+
+/// So many corrections are shown.
+const EXAMPLES: usize = 3;
 
 /// What a merchant lost, by design.
 #[derive(Debug, Clone, Copy, Default)]
@@ -79,6 +82,9 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
         () = &mut stop => anyhow::bail!("stopped"),
     };
     say!("{}", found(&ended, &lost));
+    for example in examples(&services, &ended).await? {
+        say!("{example}");
+    }
     let as_expected = corrected(&ended, &lost) && equal(&local, &simulator).await?;
     local.close().await?;
     if !as_expected {
@@ -215,6 +221,21 @@ fn found(ended: &[Ended], lost: &HashMap<i64, Lost>) -> String {
         .collect();
     rows.sort();
     table(&head, rows)
+}
+
+/// Some corrections of the first run, with the values before and after.
+async fn examples(services: &Services, ended: &[Ended]) -> anyhow::Result<Vec<String>> {
+    let Some(run) = ended.iter().find_map(Ended::run) else {
+        return Ok(Vec::new());
+    };
+    let found = RunHistory::discrepancies(&services.store, run.run_id, 0, 100).await?;
+    let corrected = found.into_iter().map(|found| found.discrepancy).filter(|one| !one.changes.is_empty());
+    let example = |one: Discrepancy| {
+        let id = one.salla_id.unwrap_or_default();
+        let changes: Vec<String> = one.changes.iter().map(ToString::to_string).collect();
+        format!("Corrected: order {id} of merchant {}, {}", run.merchant_id, changes.join(", "))
+    };
+    Ok(corrected.take(EXAMPLES).map(example).collect())
 }
 
 fn corrected(ended: &[Ended], lost: &HashMap<i64, Lost>) -> bool {

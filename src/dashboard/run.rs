@@ -13,7 +13,7 @@ use super::{
     layout::{self, AutoRefresh},
 };
 use crate::{
-    domain::{Found, Listing, Outcome, Resource, Run, RunId, RunStatus},
+    domain::{Discrepancy, Found, Listing, Outcome, Resource, Run, RunId, RunStatus},
     reconcile::ports::{MerchantRegistry, RunStore},
 };
 
@@ -156,6 +156,21 @@ fn guarantee(status: RunStatus, listing: Option<Listing>, resource: Option<Resou
     }
 }
 
+/// The columns that differed, with their values before and after where they are known.
+fn fields(discrepancy: &Discrepancy) -> Markup {
+    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
+    html! {
+        @if discrepancy.fields.is_empty() { "–" }
+        @for (index, field) in discrepancy.fields.iter().enumerate() {
+            @if index > 0 { br; }
+            code { (field) }
+            @if let Some(change) = discrepancy.changes.iter().find(|change| change.field == *field) {
+                ": " bdi { (value(&change.before)) } " → " bdi { (value(&change.after)) }
+            }
+        }
+    }
+}
+
 fn discrepancies(found: &[Found], run: &Run, skip: u64, more: bool, clock: Clock) -> Markup {
     let address = format::run_address(run.run_id);
     html! {
@@ -167,7 +182,7 @@ fn discrepancies(found: &[Found], run: &Run, skip: u64, more: bool, clock: Clock
                 tbody { @for one in found { @let discrepancy = &one.discrepancy; tr {
                     td data-label="Record" { (discrepancy.resource.as_str()) " " @if let Some(id) = discrepancy.salla_id { code { (id) } } @else { "without an id" } }
                     td data-label="Kind" { span class=(format!("chip {}", discrepancy.kind.as_str())) { (discrepancy.kind.as_str()) } }
-                    td data-label="Fields" { @if discrepancy.fields.is_empty() { "–" } @for (index, field) in discrepancy.fields.iter().enumerate() { @if index > 0 { ", " } code { (field) } } }
+                    td data-label="Fields" { (fields(discrepancy)) }
                     td data-label="Stored version" { (format::maybe(discrepancy.local_updated_at, clock, "–")) }
                     td data-label="Salla version" { (format::maybe(discrepancy.remote_updated_at, clock, "–")) }
                     td data-label="Delay" { (one.late_seconds.map_or_else(|| "–".to_owned(), |seconds| span(std::time::Duration::from_secs(seconds)))) }

@@ -1,7 +1,9 @@
 //! What was found wrong with a record.
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Resource, words::words};
 
@@ -16,6 +18,24 @@ words! {
         Skipped = "skipped",
         /// It could not be written, or Salla's answer fails whenever it holds the record.
         Failed = "failed",
+    }
+}
+
+/// A column with its value before and after a correction, as text. Values of personal data are left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldChange {
+    /// The column.
+    pub field: String,
+    /// What was stored.
+    pub before: Option<String>,
+    /// What Salla has.
+    pub after: Option<String>,
+}
+
+impl fmt::Display for FieldChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = |value: &'_ Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
+        write!(f, "{}: {} → {}", self.field, value(&self.before), value(&self.after))
     }
 }
 
@@ -34,6 +54,8 @@ pub struct Discrepancy {
     pub remote_updated_at: Option<DateTime<Utc>>,
     /// Which columns differed.
     pub fields: Vec<String>,
+    /// The values of these columns, where they are known and not personal.
+    pub changes: Vec<FieldChange>,
     /// Why it was skipped or failed.
     pub reason: Option<String>,
 }
@@ -76,6 +98,7 @@ mod tests {
                 local_updated_at: None,
                 remote_updated_at,
                 fields: Vec::new(),
+                changes: Vec::new(),
                 reason: None,
             };
             Found::new(discrepancy, found_at).late_seconds

@@ -34,7 +34,7 @@ pub use assess::{STAMP_TOLERANCE, STORED_STAMP_TOLERANCE, StoredRecord, Verdict,
 pub use budget::Budget;
 pub use customer::{Customer, CustomerColumns};
 pub use detail_check::{DetailCheckNights, DetailCheckSchedule, LastDetailCheck, Summary, needs_detail};
-pub use discrepancy::{Discrepancy, DiscrepancyKind, Found};
+pub use discrepancy::{Discrepancy, DiscrepancyKind, FieldChange, Found};
 pub use drift::{Drift, EndedRuns, Lateness, Tally, lost_webhook};
 pub use fingerprint::{Digest, Fingerprint};
 pub use installation::{AppEventKind, Installation};

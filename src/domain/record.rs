@@ -3,10 +3,10 @@
 use std::{fmt, sync::OnceLock};
 
 use bytestring::ByteString;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use rust_decimal::Decimal;
 
-use super::{Fingerprint, Outcome, Resource};
+use super::{FieldChange, Fingerprint, Outcome, Resource};
 
 /// A record as Salla has it, transformed into our terms.
 pub trait Record: Send + Sync + 'static {
@@ -55,6 +55,9 @@ pub trait Columns: fmt::Debug + Clone + PartialEq + Send + Sync + 'static {
 
     /// The names of the columns in which `self` differs from `other`.
     fn differing(&self, other: &Self) -> Vec<&'static str>;
+
+    /// The values of columns, before and after.
+    fn changes(&self, before: &Self) -> Vec<FieldChange>;
 }
 
 /// A record of Salla with the columns of its kind.
@@ -130,6 +133,19 @@ impl<C: Columns> Record for SallaRecord<C> {
 pub trait Canonical {
     /// That spelling.
     fn canonical(&self) -> String;
+
+    /// The value for people; `None`: there is none.
+    fn shown(&self) -> Option<String>;
+}
+
+/// The value of a column is shown up to this many characters.
+const LONGEST_SHOWN: usize = 200;
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 macro_rules! canonical_as_they_are {
@@ -137,6 +153,10 @@ macro_rules! canonical_as_they_are {
         $(impl Canonical for Option<$value> {
             fn canonical(&self) -> String {
                 format!("{self:?}")
+            }
+
+            fn shown(&self) -> Option<String> {
+                self.as_ref().map(|value| shortened(&value.to_string()))
             }
         })+
     };
@@ -147,11 +167,19 @@ impl Canonical for Option<Decimal> {
     fn canonical(&self) -> String {
         format!("{:?}", self.map(|number| number.normalize()))
     }
+
+    fn shown(&self) -> Option<String> {
+        self.map(|number| number.to_string())
+    }
 }
 
 impl Canonical for Option<DateTime<Utc>> {
     fn canonical(&self) -> String {
         format!("{:?}", self.map(|at| at.timestamp_micros()))
+    }
+
+    fn shown(&self) -> Option<String> {
+        self.map(|at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true))
     }
 }
 
@@ -175,6 +203,16 @@ macro_rules! columns {
             fn differing(&self, other: &Self) -> Vec<&'static str> {
                 let differs = [$((stringify!($column), self.$column != other.$column)),+];
                 differs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+            }
+
+            fn changes(&self, before: &Self) -> Vec<$crate::domain::FieldChange> {
+                use $crate::domain::record::Canonical as _;
+                let mut changes = Vec::new();
+                $(if self.$column != before.$column {
+                    let (field, before, after) = (stringify!($column).to_owned(), before.$column.shown(), self.$column.shown());
+                    changes.push($crate::domain::FieldChange { field, before, after });
+                })+
+                changes
             }
         }
     };

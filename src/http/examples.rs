@@ -95,6 +95,10 @@ fn found() -> Value {
         "local_updated_at": "2026-11-26T04:16:14Z",
         "remote_updated_at": "2026-11-26T19:29:53Z",
         "fields": ["status", "total_amount", "payload"],
+        "changes": [
+            {"field": "status", "before": "under_review", "after": "completed"},
+            {"field": "total_amount", "before": "120", "after": "115.5"},
+        ],
         "reason": null,
         "found_at": "2026-11-26T23:00:00.777Z",
         "late_seconds": 12606,

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::{
     Engine, Site,
-    site::{shop, totals},
+    site::{everything, shop, totals},
 };
 
 on_every_database!(
@@ -24,6 +24,7 @@ on_every_database!(
     many_pages_and_a_server_that_caps_them,
     a_record_listed_twice_counts_once,
     discrepancies_name_the_differences,
+    discrepancies_of_customers_have_no_personal_values,
     a_server_that_ignores_the_filter_is_read_whole,
     until_limits_the_window,
     an_incomplete_list_fails_the_run,
@@ -232,9 +233,25 @@ async fn discrepancies_name_the_differences(engine: Engine) {
     assert_eq!(of("missing")["local_updated_at"], json!(null));
     assert_eq!(of("stale")["salla_id"], stale.id);
     assert!(of("stale")["fields"].as_array().unwrap().contains(&json!("status")));
+    let corrected = site.salla.world().shop(1001).orders.iter().find(|order| order.id == stale.id).unwrap().clone();
+    let status = json!({"field": "status", "before": stale.slug(), "after": corrected.slug()});
+    let changes = of("stale")["changes"].as_array().unwrap();
+    assert!(changes.contains(&status) && changes.iter().all(|change| change["field"] != "payload"), "{changes:?}");
+    assert_eq!(of("missing")["changes"], json!([]));
     assert!(of("stale")["local_updated_at"].as_str() < of("stale")["remote_updated_at"].as_str());
     assert_eq!(of("skipped")["salla_id"], 77);
     assert_eq!(of("skipped")["fields"], json!(["updated_at"]));
+}
+
+async fn discrepancies_of_customers_have_no_personal_values(engine: Engine) {
+    let mut site = Site::new(engine, [everything(1001, 0, 5)]).await;
+    site.set("RECONCILE__RESOURCES", "customers");
+    site.reconcile(1001, &["--full"]).await;
+    site.database.execute("UPDATE customers SET first_name = 'x', salla_created_at = '2020-01-02T00:00:00+00:00', content_hash = NULL", []).await;
+    let run = site.reconcile(1001, &["--full"]).await;
+    assert_eq!(totals(&run), [5, 0, 5, 0, 0, 0], "{run}");
+    let changes = site.database.text("SELECT changes FROM discrepancies WHERE kind = 'stale' LIMIT 1").await;
+    assert!(changes.contains("2020-01-02") && !changes.contains("first_name"), "{changes}");
 }
 
 async fn a_server_that_ignores_the_filter_is_read_whole(engine: Engine) {

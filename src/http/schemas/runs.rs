@@ -11,8 +11,8 @@ use utoipa::{
 use uuid::Uuid;
 
 use crate::domain::{
-    Discrepancy, DiscrepancyKind, Failure, FailureKind, Found, Listing, ListingViolation, MerchantId, Resource,
-    ResourceRun, RotationWindow, Run, RunStatus, SortedList, Totals, Trigger, WaitReason, Waiting, Window,
+    Discrepancy, DiscrepancyKind, Failure, FailureKind, FieldChange, Found, Listing, ListingViolation, MerchantId,
+    Resource, ResourceRun, RotationWindow, Run, RunStatus, SortedList, Totals, Trigger, WaitReason, Waiting, Window,
 };
 
 described! {
@@ -24,6 +24,7 @@ described! {
     Failure as FailureSchema,
     Waiting as WaitingSchema,
     ResourceRun as ResourceRunSchema,
+    FieldChange as FieldChangeSchema,
     Discrepancy as DiscrepancySchema,
     Found as FoundSchema,
 }
@@ -179,6 +180,18 @@ struct ResourceRunSchema {
     error: Option<Failure>,
 }
 
+/// A column with its value before and after a correction.
+#[derive(Serialize, ToSchema)]
+#[schema(as = FieldChange)]
+struct FieldChangeSchema {
+    /// Column.
+    field: String,
+    /// Value that was stored, as text; absent if it was not set.
+    before: Option<String>,
+    /// Value in Salla, as text; absent if it is not set.
+    after: Option<String>,
+}
+
 /// A record that differed from Salla.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Discrepancy)]
@@ -195,6 +208,8 @@ struct DiscrepancySchema {
     remote_updated_at: Option<DateTime<Utc>>,
     /// Columns that differed.
     fields: Vec<String>,
+    /// Values of these columns, without payload and personal data.
+    changes: Vec<FieldChange>,
     /// Reason for `skipped` and `failed`.
     reason: Option<String>,
 }

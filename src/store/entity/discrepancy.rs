@@ -24,6 +24,9 @@ pub struct Model {
     /// A JSON list of names.
     #[sea_orm(column_type = "Text")]
     pub fields: String,
+    /// A JSON list of columns with their values.
+    #[sea_orm(column_type = "Text")]
+    pub changes: String,
     #[sea_orm(column_type = "Text", nullable)]
     pub reason: Option<String>,
     pub found_at: Option<Stamp>,
@@ -45,6 +48,7 @@ impl TryFrom<Model> for Found {
             local_updated_at: row.local_updated_at.map(|Stamp(at)| at),
             remote_updated_at: row.remote_updated_at.map(|Stamp(at)| at),
             fields: serde_json::from_str(&row.fields).map_err(|_| UnknownWord::new("list of fields", &row.fields))?,
+            changes: serde_json::from_str(&row.changes).map_err(|_| UnknownWord::new("list of changes", ""))?,
             reason: row.reason,
         };
         Ok(Self::new(discrepancy, or_epoch(row.found_at)))

@@ -3,10 +3,14 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::{
+    ActiveValue::{NotSet, Set},
+    IdenStatic,
+};
 
+use super::stored::Stored;
 use crate::{
-    domain::{Discrepancy, DiscrepancyKind, Outcome, Record, Unreadable, Verdict},
+    domain::{Columns, Discrepancy, DiscrepancyKind, FieldChange, Outcome, Record, Unreadable, Verdict},
     reconcile::ports::{Batch, Lease, PlannedWrite, StoredVersion},
     store::{connection::stamp::Stamp, entity::discrepancy},
 };
@@ -15,7 +19,7 @@ use crate::{
 pub type Written = (Outcome, Option<String>);
 
 /// All discrepancies of a batch; `gone`: stored records that are deleted in Salla, with their versions.
-pub fn found<R: Record>(
+pub fn found<R: Stored>(
     lease: &Lease,
     batch: &Batch<R>,
     written: &HashMap<i64, Written>,
@@ -56,7 +60,7 @@ fn kind(outcome: Outcome) -> Option<DiscrepancyKind> {
     }
 }
 
-fn of_record<R: Record>(
+fn of_record<R: Stored>(
     lease: &Lease,
     record: &PlannedWrite<R>,
     kind: DiscrepancyKind,
@@ -67,6 +71,7 @@ fn of_record<R: Record>(
         Verdict::Restore => vec!["restored".to_owned()],
         Verdict::Create | Verdict::NewerLocally | Verdict::Unchanged | Verdict::Adopt => Vec::new(),
     };
+    let changes = if kind == DiscrepancyKind::Stale { changes(record, &fields) } else { Vec::new() };
     row(
         lease,
         Discrepancy {
@@ -76,9 +81,21 @@ fn of_record<R: Record>(
             local_updated_at: record.stored.as_ref().and_then(|stored| stored.updated_at),
             remote_updated_at: record.record.updated_at(),
             fields,
+            changes,
             reason,
         },
     )
+}
+
+/// The values of the columns that differed, without personal data.
+fn changes<R: Stored>(record: &PlannedWrite<R>, fields: &[String]) -> Vec<FieldChange> {
+    let Some(stored) = &record.stored else {
+        return Vec::new();
+    };
+    let mut changes = record.record.columns().changes(&stored.columns);
+    let is_personal = |field: &str| R::PERSONAL.iter().any(|column| column.as_str() == field);
+    changes.retain(|change| fields.contains(&change.field) && !is_personal(&change.field));
+    changes
 }
 
 /// A stored record that is deleted in Salla and was not marked.
@@ -92,6 +109,7 @@ fn of_gone<R: Record>(lease: &Lease, id: i64, local_updated_at: Option<DateTime<
             local_updated_at,
             remote_updated_at: None,
             fields: vec!["deleted_at".to_owned()],
+            changes: Vec::new(),
             reason: None,
         },
     )
@@ -107,6 +125,7 @@ fn of_unreadable<R: Record>(lease: &Lease, bad: &Unreadable, kind: DiscrepancyKi
             local_updated_at: None,
             remote_updated_at: None,
             fields: Some(bad.path.clone()).filter(|path| !path.is_empty()).into_iter().collect(),
+            changes: Vec::new(),
             reason: Some(bad.to_string()),
         },
     )
@@ -123,6 +142,7 @@ fn row(lease: &Lease, found: Discrepancy) -> discrepancy::ActiveModel {
         local_updated_at: Set(found.local_updated_at.map(Stamp)),
         remote_updated_at: Set(found.remote_updated_at.map(Stamp)),
         fields: Set(serde_json::json!(found.fields).to_string()),
+        changes: Set(serde_json::json!(found.changes).to_string()),
         reason: Set(found.reason),
         found_at: NotSet,
     }

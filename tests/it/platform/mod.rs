@@ -171,6 +171,9 @@ async fn a_difference_in_each_column_is_found(engine: Engine) {
                 .text(&format!("SELECT fields FROM salla.discrepancies WHERE CAST(run_id AS text) = '{run_id}'"))
                 .await;
             assert!(found.contains(field), "{found} lacks {field}");
+            let changes = format!("SELECT changes FROM salla.discrepancies WHERE CAST(run_id AS text) = '{run_id}'");
+            let changes = site.database.text(&changes).await;
+            assert_eq!(changes.contains(field), !["payload", "restored"].contains(&field), "{changes}");
             assert_equal(&site).await;
             let again = full(&site).await;
             assert_eq!(totals(&again), [20, 0, 0, 20, 0, 0], "{field}: {again}");
