@@ -99,6 +99,49 @@ pub struct Put {
     expires_at: Option<DateTime<Utc>>,
 }
 
+/// Body of `PUT /merchants/{id}/token`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"access_token": "access-token", "expires_at": "2026-12-09T00:00:00Z"}))]
+pub struct PutToken {
+    /// Access token.
+    #[schema(value_type = String, min_length = 1, max_length = 8192, pattern = "^[!-~]+$", write_only)]
+    access_token: SecretString,
+    /// Refresh token. Leave it out if the platform refreshes: Salla revokes both tokens if a refresh token is used twice.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 8192, pattern = "^[!-~]+$", write_only)]
+    refresh_token: Option<SecretString>,
+    /// Expiry of the access token.
+    expires_at: Option<DateTime<Utc>>,
+}
+
+/// Replaces only the tokens of a merchant: a paused merchant stays paused. For platforms that refresh the tokens themselves.
+#[utoipa::path(put, path = "/merchants/{id}/token", operation_id = "put_token", tag = "merchants", request_body = PutToken,
+    params(("id" = i64, Path, description = "Merchant id", example = 1001)), responses(
+    (status = 200, description = "The tokens were replaced", body = Merchant),
+    (status = 400, description = "The id is not a number, or the body is invalid"),
+    (status = 404, description = "No merchant has this id"),
+    (status = 409, description = "Not possible in this state; `detail` says what to do"),
+    (status = 413, description = "The body is larger than 64 KiB"),
+    (status = 422, description = "The token is invalid or belongs to another merchant")))]
+pub async fn put_token<R: MerchantRegistry>(
+    State(onboarding): State<Arc<Onboarding<R>>>,
+    Extension(Caller(by)): Extension<Caller>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let id = merchant_id(&id)?;
+    let Object(put): Object<PutToken> = serde_json::from_slice(&body)
+        .map_err(|error| unreadable("{\"access_token\", \"refresh_token\", \"expires_at\"}", &error))?;
+    let tokens = Tokens::new(put.access_token, put.refresh_token, put.expires_at)
+        .map_err(|error: Unusable| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+    answer(id, onboarding.register.replace_tokens(id, &tokens, &by).await?)
+}
+
+/// The body is not what is expected. The error of the parser may quote what stands there, which may be a token.
+fn unreadable(expected: &str, error: &serde_json::Error) -> Problem {
+    bad_request(format!("the body is not {expected} (line {}, column {})", error.line(), error.column()))
+}
+
 /// Registers a merchant, or replaces its name and tokens. The merchant becomes active.
 #[utoipa::path(put, path = "/merchants/{id}", operation_id = "put_merchant", tag = "merchants", request_body = Put,
     params(("id" = i64, Path, description = "Merchant id", example = 1001)), responses(
@@ -115,14 +158,8 @@ pub async fn put<R: MerchantRegistry>(
     body: Bytes,
 ) -> Answer {
     let id = merchant_id(&id)?;
-    // The error may quote what stands there, which may be a token.
-    let Object(put): Object<Put> = serde_json::from_slice(&body).map_err(|error| {
-        bad_request(format!(
-            "the body is not a merchant {{\"name\", \"access_token\", \"refresh_token\", \"expires_at\"}} (line {}, column {})",
-            error.line(),
-            error.column()
-        ))
-    })?;
+    let expected = "a merchant {\"name\", \"access_token\", \"refresh_token\", \"expires_at\"}";
+    let Object(put): Object<Put> = serde_json::from_slice(&body).map_err(|error| unreadable(expected, &error))?;
     let unusable = |error: Unusable| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string());
     let tokens = Tokens::new(put.access_token, put.refresh_token, put.expires_at).map_err(unusable)?;
     let registration = Registration::new(id, put.name, tokens).map_err(unusable)?;
@@ -202,7 +239,11 @@ pub async fn resume_all<R: MerchantRegistry>(
 
 async fn change<R: MerchantRegistry>(register: &R, id: &str, change: Transition, by: &Actor) -> Answer {
     let id = merchant_id(id)?;
-    match register.change(id, change, by).await? {
+    answer(id, register.change(id, change, by).await?)
+}
+
+fn answer(id: MerchantId, changed: Changed) -> Answer {
+    match changed {
         Changed::Now(merchant) => Ok(Json(merchant).into_response()),
         Changed::Impossible(obstacle) => Err(Problem::new(StatusCode::CONFLICT, obstacle.to_string())),
         Changed::Unknown => Err(no_merchant(id)),

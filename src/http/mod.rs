@@ -143,6 +143,7 @@ fn routes<L: RunStore, R: MerchantRegistry>() -> Routes<L, R> {
         .routes(on(merchants::__path_list, merchants::list::<R>))
         .routes(on(merchants::__path_show, merchants::show::<R>))
         .routes(on(merchants::__path_put, merchants::put::<R>))
+        .routes(on(merchants::__path_put_token, merchants::put_token::<R>))
         .routes(on(merchants::__path_pause, merchants::pause::<R>))
         .routes(on(merchants::__path_resume, merchants::resume::<R>))
         .routes(on(merchants::__path_pause_all, merchants::pause_all::<R>))

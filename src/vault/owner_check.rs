@@ -53,6 +53,11 @@ impl<R: MerchantRegistry, O: TokenOwner> MerchantRegistry for OwnerCheckedRegist
         self.register.register(&Registration { tokens, ..registration.clone() }, by).await
     }
 
+    async fn replace_tokens(&self, id: MerchantId, tokens: &Tokens, by: &Actor) -> Result<Changed, CredentialError> {
+        let tokens = self.confirmed(id, tokens).await?;
+        self.register.replace_tokens(id, &tokens, by).await
+    }
+
     async fn change(&self, id: MerchantId, change: Transition, by: &Actor) -> Result<Changed, CredentialError> {
         self.register.change(id, change, by).await
     }

@@ -234,6 +234,14 @@ impl<S: MerchantRegistry<Sealed> + CredentialStore<Sealed>> MerchantRegistry for
         Ok(registered)
     }
 
+    async fn replace_tokens(&self, id: MerchantId, tokens: &Tokens, by: &Actor) -> Result<Changed, CredentialError> {
+        let before = self.before(id).await?;
+        let sealed = self.seal(id, tokens).await?;
+        let changed = self.store.replace_tokens(id, &sealed, by).await?;
+        self.settle_if_possible(id, before.as_ref()).await;
+        Ok(changed)
+    }
+
     async fn change(&self, id: MerchantId, change: Transition, by: &Actor) -> Result<Changed, CredentialError> {
         let before = self.before(id).await?;
         let changed = self.store.change(id, change, by).await?;

@@ -53,6 +53,7 @@ on_every_database!(
     unknown_and_unreadable_events_have_no_effect,
     a_database_that_does_not_answer,
     the_register_over_http,
+    pushed_tokens_leave_a_pause,
     paging_through_the_register,
     invalid_registrations_are_refused,
     a_pause_cancels_what_the_schedule_queued,
@@ -687,6 +688,7 @@ async fn the_register_over_http(engine: Engine) {
         (Method::GET, "/merchants"),
         (Method::GET, "/merchants/1001"),
         (Method::PUT, "/merchants/1001"),
+        (Method::PUT, "/merchants/1001/token"),
         (Method::POST, "/merchants/1001/pause"),
         (Method::POST, "/merchants/1001/resume"),
     ] {
@@ -728,6 +730,39 @@ async fn the_register_over_http(engine: Engine) {
     assert_eq!(state(&daemon, 1001).await, "active");
 
     assert!(!daemon.log_text().contains("ory_"), "{}", daemon.log_text());
+}
+
+/// A platform refreshes the tokens and pushes them here.
+async fn pushed_tokens_leave_a_pause(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 2)]).await;
+    let daemon = site.serve().await;
+    let line: Value = serde_json::from_str(&site.salla.registration(1001).unwrap()).unwrap();
+    let body = json!({"access_token": line["access_token"]}).to_string();
+    let push = async |path: &str, body: &str| {
+        let (status, _, merchant) = daemon.call(Method::PUT, path, Some(body)).await;
+        (status.as_u16(), merchant["state"].as_str().unwrap_or_default().to_owned())
+    };
+    daemon.post("/merchants/1001/pause", "").await;
+    assert_eq!(push("/merchants/1001/token", &body).await, (200, "paused".to_owned()));
+    daemon.post("/merchants/1001/resume", "").await;
+    site.database.execute("UPDATE merchants SET state = 'needs_reauthorization'", []).await;
+    assert_eq!(push("/merchants/1001/token", &body).await, (200, "active".to_owned()));
+    // Without a refresh token, this program refreshes nothing.
+    assert_eq!(site.database.number("SELECT count(*) FROM credentials WHERE refresh_token IS NULL").await, 1);
+    assert_eq!(totals(&site.reconcile(1001, &[]).await), [2, 2, 0, 0, 0, 0]);
+    site.database.execute("UPDATE merchants SET state = 'uninstalled'", []).await;
+    assert_eq!(push("/merchants/1001/token", &body).await.0, 409);
+    for (path, body, status) in [
+        ("/merchants/4242/token", r#"{"access_token":"ory_at_put"}"#, 404),
+        ("/merchants/x/token", &body, 400),
+        ("/merchants/1001/token", r#"{"access_token":"a","name":"b"}"#, 400),
+        ("/merchants/1001/token", r#"{"access_token":"a b"}"#, 422),
+    ] {
+        assert_eq!(push(path, body).await.0, status, "{path} {body}");
+    }
+    let audit = "SELECT count(*) FROM audit WHERE action = 'merchant.tokens'";
+    assert_eq!(site.database.number(audit).await, 2);
+    assert!(!daemon.log_text().contains(line["access_token"].as_str().unwrap()));
 }
 
 async fn paging_through_the_register(engine: Engine) {

@@ -43,6 +43,8 @@ pub enum Action {
     RunCancel,
     /// A merchant was registered, or its tokens were replaced.
     MerchantRegister,
+    /// Only the tokens of a merchant were replaced.
+    MerchantTokens,
     /// A merchant was left out of sweeps.
     MerchantPause,
     /// A merchant was taken into sweeps again.
@@ -71,6 +73,7 @@ impl Action {
             Self::RunTrigger => "run.trigger",
             Self::RunCancel => "run.cancel",
             Self::MerchantRegister => "merchant.register",
+            Self::MerchantTokens => "merchant.tokens",
             Self::MerchantPause => "merchant.pause",
             Self::MerchantResume => "merchant.resume",
             Self::MerchantRemove => "merchant.remove",

@@ -139,6 +139,15 @@ pub trait MerchantRegistry<T = SecretString>: Clone + Send + Sync + 'static {
         by: &Actor,
     ) -> impl Future<Output = Result<Registered, CredentialError>> + Send;
 
+    /// Replaces only the tokens of a merchant, as a platform does that refreshes them itself. A pause and an ended subscription
+    /// stay; a merchant that needed authorization is active afterwards.
+    fn replace_tokens(
+        &self,
+        id: MerchantId,
+        tokens: &Tokens<T>,
+        by: &Actor,
+    ) -> impl Future<Output = Result<Changed, CredentialError>> + Send;
+
     /// Changes where a merchant stands.
     fn change(
         &self,

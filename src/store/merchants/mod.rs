@@ -6,3 +6,4 @@ pub mod global_pause;
 pub mod registry;
 pub mod status;
 pub mod token_refresh;
+pub mod tokens;

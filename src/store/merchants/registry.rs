@@ -35,6 +35,15 @@ impl MerchantRegistry<Sealed> for Store {
         Ok(self.call(|| self.register_once(registration, by)).await?)
     }
 
+    async fn replace_tokens(
+        &self,
+        id: MerchantId,
+        tokens: &Tokens<Sealed>,
+        by: &Actor,
+    ) -> Result<Changed, CredentialError> {
+        Ok(self.call(|| self.replace_tokens_once(id, tokens, by)).await?)
+    }
+
     async fn change(&self, id: MerchantId, change: Transition, by: &Actor) -> Result<Changed, CredentialError> {
         Ok(self.call(|| self.change_once(id, change, by)).await?)
     }

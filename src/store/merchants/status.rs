@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     domain::{AppEventKind, Installation, MerchantId, MerchantState, MerchantStatus, Transition, UnknownWord},
-    reconcile::ports::{Action, Actor, AppEvent, Applied, Audit, Changed, Registered, Registration, Sealed, Tokens},
+    reconcile::ports::{Action, Actor, AppEvent, Applied, Audit, Changed, Registered, Registration, Sealed},
     store::{Store, connection::stamp::instant},
 };
 
@@ -254,34 +254,5 @@ impl Store {
             tracing::info!(merchant.id = id.0, runs = done.rows_affected(), "its runs are cancelled");
         }
         Ok(())
-    }
-
-    /// Saves tokens under a version to which no refresh that is under way leads, not even one that was begun with
-    /// tokens that have been destroyed since: the clock is ahead of every count.
-    async fn put_tokens(
-        &self,
-        txn: &DatabaseTransaction,
-        id: MerchantId,
-        tokens: &Tokens<Sealed>,
-    ) -> Result<(), DbErr> {
-        let (now, clock) = (self.dialect.now(), self.dialect.clock_millis());
-        let version = self.dialect.greatest("credentials.version + 2", clock);
-        let sql = format!(
-            "INSERT INTO credentials (merchant_id, access_token, refresh_token, expires_at, owner_confirmed, version) \
-             VALUES ($1, $2, $3, $4, $5, {clock}) \
-             ON CONFLICT (merchant_id) DO UPDATE SET access_token = excluded.access_token, \
-             refresh_token = excluded.refresh_token, expires_at = excluded.expires_at, \
-             owner_confirmed = excluded.owner_confirmed, \
-             version = {version}, issued_at = {now}, refresh_started_at = NULL, refresh_attempt = NULL, \
-             revoked_at = NULL"
-        );
-        let values: [Value; 5] = [
-            id.0.into(),
-            tokens.access.0.clone().into(),
-            tokens.refresh.as_ref().map(|token| token.0.clone()).into(),
-            tokens.expires_at.into(),
-            tokens.owner_confirmed.into(),
-        ];
-        txn.execute_raw(self.statement(&sql, values)).await.map(drop)
     }
 }
