@@ -124,6 +124,8 @@ impl Services {
             match trial {
                 Trial::Usable(found) => tracing::info!("target.{resource}: {found}"),
                 Trial::Suspicious(found) => tracing::warn!("target.{resource}: {found}"),
+                // One record says little about the others: each run shows which ones fail.
+                Trial::Refused(problem) => tracing::error!("target.{resource}: {problem}"),
                 Trial::Failed(problem) => return Err(StoreError::Target(resource, problem).into()),
             }
         }

@@ -55,7 +55,9 @@ async fn check_target(config: &Config, store: &Store, report: &mut Report) {
                 match trial {
                     Trial::Usable(found) => report.line("target", Ok(format!("target.{resource}: {found}"))),
                     Trial::Suspicious(found) => report.warn("target", &format!("target.{resource}: {found}")),
-                    Trial::Failed(problem) => report.line("target", Err(format!("target.{resource}: {problem}"))),
+                    Trial::Refused(problem) | Trial::Failed(problem) => {
+                        report.line("target", Err(format!("target.{resource}: {problem}")));
+                    }
                 }
             }
         }

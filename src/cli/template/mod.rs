@@ -47,7 +47,7 @@ pub async fn template(config: &Config, command: Command) -> anyhow::Result<Exit>
                 Store::connect(&config.database.url, &config.database.schema, 2, config.reconcile.lease).await?;
             let found = store.platform_columns(&table).await;
             store.close().await?;
-            Shape::found(usual, found?)?
+            Shape::found(usual, &found?)?
         }
     };
     say!("{}", sql::file(&shape, &config.database.schema));

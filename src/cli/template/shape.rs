@@ -45,25 +45,48 @@ pub struct Shape {
     pub filled: Vec<(String, String)>,
     /// The column with the time of the last write.
     pub touched: Option<(String, String)>,
-    /// Columns for which no value is known.
-    pub unknown: Vec<String>,
+    /// Questions that a person must answer before the file is applied.
+    pub open: Vec<String>,
 }
 
 /// The columns of the contract, with the names that platforms usually give them.
 const NAMES: [(&str, &[&str]); 9] = [
     ("salla_order_id", &["sallaorderid", "sallaid", "externalid", "externalorderid"]),
-    ("reference_id", &["referenceid", "reference", "orderreference", "ordernumber", "number"]),
+    ("reference_id", &["referenceid", "reference", "orderreference", "ordernumber"]),
     ("status", &["status", "orderstatus", "state"]),
     ("currency", &["currency", "currencycode"]),
-    ("total_amount", &["totalamount", "total", "totalcents", "totalhalalas", "amount", "totalprice", "grandtotal"]),
+    ("total_amount", &["totalamount", "total", "totalcents", "totalhalalas", "totalprice", "grandtotal"]),
     ("salla_created_at", &["sallacreatedat", "placedat", "orderedat", "orderdate"]),
     ("salla_updated_at", &["sallaupdatedat", "sourceupdatedat", "externalupdatedat"]),
     ("deleted_at", &["deletedat", "discardedat", "removedat"]),
-    ("payload", &["payload", "raw", "rawpayload", "sallapayload", "data"]),
+    ("payload", &["payload", "rawpayload", "sallapayload"]),
 ];
+
+/// The names of the column with Salla's merchant id, the most exact ones first.
+const SALLA_IDS: [&str; 5] = ["sallamerchantid", "sallastoreid", "sallashopid", "sallaid", "merchantid"];
 
 fn plain(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect()
+}
+
+/// Why a person must say how a column is converted.
+fn unclear(ours: &str, column: &PlatformColumn) -> Option<String> {
+    let (name, data_type) = (&column.name, column.data_type.as_str());
+    let is_integer = ["smallint", "integer", "bigint"].contains(&data_type);
+    let is_text = ["text", "character varying", "character", "citext"].contains(&data_type);
+    let problem = match ours {
+        _ if column.is_generated => "the database computes it; leave it out",
+        "salla_order_id" if !is_integer && !is_text && data_type != "numeric" => "it must hold Salla's order id",
+        "status" if is_integer => "numbers stand for the status; add a CASE to the view and to the function",
+        "status" if !is_text && column.labels.is_empty() => "convert its type to and from Salla's slug",
+        "total_amount" if !is_integer && data_type != "numeric" => {
+            "convert its type to and from the amount in the currency"
+        }
+        "payload" if !["jsonb", "json"].contains(&data_type) => "convert its type to and from jsonb",
+        _ if ours.ends_with("_at") && !data_type.starts_with("timestamp") => "convert its type to and from timestamptz",
+        _ => return None,
+    };
+    Some(format!("{name} ({data_type}, for {ours}): {problem}"))
 }
 
 impl Shape {
@@ -109,7 +132,7 @@ impl Shape {
             columns,
             filled: Vec::new(),
             touched: None,
-            unknown: Vec::new(),
+            open: Vec::new(),
         };
         match kind {
             Kind::Plain => of("no framework", "public.platform_orders", None, "merchant_id"),
@@ -130,66 +153,86 @@ impl Shape {
     }
 
     /// The shape of a table that exists.
-    pub fn found(usual: Self, found: PlatformColumns) -> anyhow::Result<Self> {
-        let named = |names: &[&str]| {
-            names.iter().find_map(|name| found.columns.iter().find(|column| plain(&column.name) == **name))
+    pub fn found(usual: Self, found: &PlatformColumns) -> anyhow::Result<Self> {
+        let (columns, mut open) = contract_columns(found)?;
+        let is_merchant =
+            |column: &&PlatformColumn| ["merchantid", "storeid", "shopid"].contains(&&*plain(&column.name));
+        let Some(merchant) = found.columns.iter().find(is_merchant) else {
+            bail!("the table {} has no column merchant_id, store_id or shop_id", found.table);
         };
-        let table = found.table.clone();
-        let mut columns = Vec::new();
-        for (ours, names) in NAMES {
-            let Some(column) = named(names) else {
-                if ["salla_order_id", "salla_updated_at"].contains(&ours) {
-                    bail!(
-                        "the table {table} has no column for {ours}; add one ({}), because the program finds and compares orders by it",
-                        if ours == "salla_order_id" { "bigint" } else { "timestamptz, or timestamp in UTC" }
-                    );
-                }
-                continue;
+        let merchants = merchants(found, &merchant.name)?;
+        if merchants.is_none() {
+            let assumed = "it has no foreign key of one column; the file takes it for Salla's merchant id";
+            open.push(format!("{}: {assumed}", merchant.name));
+        }
+        let known = |name: &str| name == merchant.name || columns.iter().any(|column| column.name == name);
+        let others = found.columns.iter().filter(|column| !known(&column.name)).collect::<Vec<_>>();
+        let (table, merchant) = (found.table.clone(), merchant.name.clone());
+        let mut shape = Self { table, merchants, merchant, columns, filled: Vec::new(), touched: None, open, ..usual };
+        others.into_iter().for_each(|column| shape.fill(column));
+        Ok(shape)
+    }
+
+    /// Finds a value for a column that the contract does not know.
+    fn fill(&mut self, column: &PlatformColumn) {
+        let (name, data_type) = (column.name.clone(), column.data_type.as_str());
+        let now = if data_type.starts_with("timestamp without") { "(now() AT TIME ZONE 'UTC')" } else { "now()" };
+        match (plain(&name).as_str(), data_type) {
+            ("updatedat" | "modifiedat", _) => self.touched = Some((name, now.to_owned())),
+            _ if !column.is_required || column.has_default => {}
+            ("createdat", _) => self.filled.push((name, now.to_owned())),
+            (_, "uuid") => self.filled.push((name, "gen_random_uuid()".to_owned())),
+            ("id", "text" | "character varying") => {
+                self.filled.push((name, "CAST(gen_random_uuid() AS text)".to_owned()));
+            }
+            _ => {
+                self.open.push(format!("{name}: it is NOT NULL and has no default; add it to the INSERT with a value"));
+            }
+        }
+    }
+}
+
+/// The columns of a table that the contract knows, and the questions that they leave.
+fn contract_columns(found: &PlatformColumns) -> anyhow::Result<(Vec<Column>, Vec<String>)> {
+    let named = |names: &[&str]| {
+        names.iter().find_map(|name| found.columns.iter().find(|column| plain(&column.name) == **name))
+    };
+    let (mut columns, mut open) = (Vec::new(), Vec::new());
+    for (ours, names) in NAMES {
+        let Some(column) = named(names) else {
+            let data_type = match ours {
+                "salla_order_id" => "bigint",
+                "salla_updated_at" => "timestamptz, or timestamp in UTC",
+                _ => continue,
             };
-            columns.push(Column {
+            bail!(
+                "the table {} has no column for {ours}; add one ({data_type}), because the program finds and compares orders by it",
+                found.table
+            );
+        };
+        match unclear(ours, column) {
+            Some(problem) => open.push(problem),
+            None => columns.push(Column {
                 ours,
                 name: column.name.clone(),
                 data_type: column.data_type.clone(),
                 is_required: column.is_required,
                 labels: column.labels.clone(),
-            });
+            }),
         }
-        let is_merchant =
-            |column: &&PlatformColumn| ["merchantid", "storeid", "shopid"].contains(&&*plain(&column.name));
-        let Some(merchant) = found.columns.iter().find(is_merchant) else {
-            bail!("the table {table} has no column merchant_id, store_id or shop_id");
-        };
-        let salla_id = |columns: &[String]| columns.iter().find(|name| plain(name).contains("salla")).cloned();
-        let merchants = match found.references.iter().find(|reference| reference.column == merchant.name) {
-            None => None,
-            Some(reference) => {
-                let Some(salla_id) = salla_id(&reference.columns) else {
-                    bail!(
-                        "the table {} has no column with Salla's merchant id, such as salla_merchant_id",
-                        reference.table
-                    );
-                };
-                Some(Merchants { table: reference.table.clone(), key: reference.key.clone(), salla_id })
-            }
-        };
-        let known = |name: &str| name == merchant.name || columns.iter().any(|column| column.name == name);
-        let mut shape =
-            Self { table, merchants, merchant: merchant.name.clone(), filled: Vec::new(), touched: None, ..usual };
-        for column in found.columns.iter().filter(|column| !known(&column.name)) {
-            let now =
-                if column.data_type.starts_with("timestamp without") { "(now() AT TIME ZONE 'UTC')" } else { "now()" };
-            match (plain(&column.name).as_str(), &*column.data_type) {
-                ("updatedat" | "modifiedat", _) => shape.touched = Some((column.name.clone(), now.to_owned())),
-                _ if !column.is_required || column.has_default => {}
-                ("createdat", _) => shape.filled.push((column.name.clone(), now.to_owned())),
-                (_, "uuid") => shape.filled.push((column.name.clone(), "gen_random_uuid()".to_owned())),
-                ("id", "text" | "character varying") => {
-                    shape.filled.push((column.name.clone(), "CAST(gen_random_uuid() AS text)".to_owned()));
-                }
-                _ => shape.unknown.push(column.name.clone()),
-            }
-        }
-        shape.columns = columns;
-        Ok(shape)
     }
+    Ok((columns, open))
+}
+
+/// The table that the column of the merchant refers to.
+fn merchants(found: &PlatformColumns, merchant: &str) -> anyhow::Result<Option<Merchants>> {
+    let Some(reference) = found.references.iter().find(|reference| reference.column == merchant) else {
+        return Ok(None);
+    };
+    let named = |known: &&str| reference.columns.iter().find(|name| plain(name) == **known);
+    let Some(salla_id) = SALLA_IDS.iter().find_map(|known| named(known)) else {
+        bail!("the table {} has no column with Salla's merchant id, such as salla_merchant_id", reference.table);
+    };
+    let (table, key) = (reference.table.clone(), reference.key.clone());
+    Ok(Some(Merchants { table, key, salla_id: salla_id.clone() }))
 }

@@ -13,13 +13,22 @@ impl Column {
         self.data_type.starts_with("timestamp without")
     }
 
+    /// The amount is in hundredths of the currency.
     fn is_minor(&self) -> bool {
-        self.ours == "total_amount" && self.data_type != "numeric"
+        let name = self.name.to_lowercase();
+        let is_named = name.contains("cent") || name.contains("halala");
+        self.ours == "total_amount" && (self.data_type != "numeric" || is_named)
     }
 
     /// The labels are Salla's slugs in capital letters.
     fn is_upper(&self) -> bool {
         !self.labels.is_empty() && self.labels.iter().all(|label| *label == label.to_uppercase())
+    }
+
+    /// The column of a row, in a type that has an equality.
+    fn compared(&self, row: &str) -> String {
+        let name = format!("{row}.{}", quoted(&self.name));
+        if self.data_type == "json" { format!("CAST({name} AS jsonb)") } else { name }
     }
 
     /// What the view shows.
@@ -28,6 +37,8 @@ impl Column {
         match self.ours {
             _ if self.is_local_time() => format!("{name} AT TIME ZONE 'UTC'"),
             _ if self.is_minor() => format!("CAST({name} AS numeric) / 100"),
+            "salla_order_id" => format!("CAST({name} AS bigint)"),
+            "payload" => format!("CAST({name} AS jsonb)"),
             "status" if self.is_upper() => format!("lower(CAST({name} AS text))"),
             "status" | "currency" | "reference_id" => format!("CAST({name} AS text)"),
             _ => name,
@@ -42,7 +53,11 @@ impl Column {
             _ if self.is_minor() => format!("CAST(round({value} * 100) AS {})", self.data_type),
             "status" if self.is_upper() => format!("CAST(upper({value}) AS {})", self.data_type),
             "status" if !self.labels.is_empty() => format!("CAST({value} AS {})", self.data_type),
-            "reference_id" if self.data_type != "text" => format!("CAST({value} AS {})", self.data_type),
+            "reference_id" | "salla_order_id" | "payload"
+                if !["text", "bigint", "jsonb"].contains(&&*self.data_type) =>
+            {
+                format!("CAST({value} AS {})", self.data_type)
+            }
             _ => value,
         };
         let otherwise = match self.ours {
@@ -61,20 +76,16 @@ impl Column {
 pub fn file(shape: &Shape, schema: &str) -> String {
     let (view, function) =
         (format!("{}.platform_orders", quoted(schema)), format!("{}.write_platform_orders", quoted(schema)));
-    let unknown: Vec<String> = shape
-        .unknown
-        .iter()
-        .map(|column| format!("--   {column}: it is NOT NULL and has no default; add it to the INSERT with a value"))
-        .collect();
-    let unknown =
-        if unknown.is_empty() { String::new() } else { format!("--\n-- Change this first:\n{}\n", unknown.join("\n")) };
+    let open: Vec<String> = shape.open.iter().map(|open| format!("--   {open}")).collect();
+    let open =
+        if open.is_empty() { String::new() } else { format!("--\n-- Change this first:\n{}\n", open.join("\n")) };
     format!(
         "-- target.orders for {framework}: what the platform holds, and how a record is written into it.
 -- Read each line, adapt it to your tables, and apply it as the owner of {table}. Then set
 --   target.orders.view = \"{plain}.platform_orders\"
 --   target.orders.function = \"{plain}.write_platform_orders\"
 -- and run `salla-reconciler check`, which tries both and changes nothing.
-{unknown}
+{open}
 {view_sql}
 
 {function_sql}
@@ -119,7 +130,7 @@ fn function_sql(shape: &Shape, function: &str) -> String {
     let join = shape.merchants.as_ref().map_or_else(String::new, |merchants| {
         format!(
             "\n    -- An order of a merchant that the platform does not know does not come back, and counts as failed.
-    JOIN (SELECT {} AS key, {} AS salla_id FROM {}) AS m ON m.salla_id = r.merchant_id",
+    JOIN (SELECT {} AS key, CAST({} AS bigint) AS salla_id FROM {}) AS m ON m.salla_id = r.merchant_id",
             quoted(&merchants.key),
             quoted(&merchants.salla_id),
             merchants.table
@@ -139,57 +150,125 @@ WITH incoming AS (
     SELECT r.*{merchant_key}
     FROM jsonb_to_recordset(orders) AS r({RECORD}){join}
 ), written AS (
-{}
+{upsert}
+), marked AS (
+{mark}
 )
-SELECT i.salla_order_id, CASE WHEN w.is_new THEN 'created' WHEN w.id IS NOT NULL THEN 'updated' ELSE 'unchanged' END
+SELECT i.salla_order_id,
+    CASE WHEN w.is_new THEN 'created' WHEN w.id IS NOT NULL OR k.id IS NOT NULL THEN 'updated' ELSE 'unchanged' END
 FROM incoming AS i
-LEFT JOIN written AS w ON w.id = i.salla_order_id
+LEFT JOIN written AS w ON CAST(w.id AS bigint) = i.salla_order_id
+LEFT JOIN marked AS k ON CAST(k.id AS bigint) = i.salla_order_id
 $function$;",
-        upsert_sql(shape)
+        upsert = upsert_sql(shape),
+        mark = mark_sql(shape),
+    )
+}
+
+impl Shape {
+    fn of(&self, ours: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.ours == ours)
+    }
+
+    fn name_of(&self, ours: &str) -> String {
+        self.of(ours).map(|column| quoted(&column.name)).unwrap_or_default()
+    }
+
+    /// The value of a column of the record, in the type of the platform.
+    fn written(&self, ours: &str) -> String {
+        self.of(ours).map(Column::write).unwrap_or_default()
+    }
+
+    /// The merchant of a record of `incoming`.
+    fn merchant_value(&self) -> &'static str {
+        if self.merchants.is_some() { "i.key" } else { "i.merchant_id" }
+    }
+
+    /// A version after this time is wrong.
+    fn latest(&self) -> &'static str {
+        if self.of("salla_updated_at").is_some_and(Column::is_local_time) {
+            "(now() AT TIME ZONE 'UTC') + interval '90 minutes'"
+        } else {
+            "now() + interval '90 minutes'"
+        }
+    }
+
+    /// `name = value` for the column with the time of the last write.
+    fn touch(&self) -> Vec<String> {
+        self.touched.iter().map(|(name, now)| format!("        {} = {now}", quoted(name))).collect()
+    }
+}
+
+/// The statement that sets and removes the marks of deleted orders.
+fn mark_sql(shape: &Shape) -> String {
+    let id = shape.name_of("salla_order_id");
+    let Some(mark) = shape.of("deleted_at") else {
+        return format!(
+            "    -- The table has no column for deleted orders. The program keeps the mark in its own copy.
+    SELECT o.{id} AS id FROM {} AS o WHERE false",
+            shape.table
+        );
+    };
+    let (name, version) = (quoted(&mark.name), shape.name_of("salla_updated_at"));
+    let set: Vec<String> = [format!("        {name} = {}", mark.write())].into_iter().chain(shape.touch()).collect();
+    format!(
+        "    -- A deleted order keeps its content. An order that is there again loses the mark, also if its row is newer.
+    UPDATE {table} AS o SET
+{set}
+    FROM incoming AS i
+    WHERE o.{key} = {merchant} AND o.{id} = {order}
+      AND (i.deleted_at IS NOT NULL AND o.{name} IS NULL AND (o.{version} IS NULL OR o.{version} <= {theirs})
+        OR i.deleted_at IS NULL AND o.{name} IS NOT NULL AND o.{version} > {theirs} AND o.{version} <= {latest})
+    RETURNING o.{id} AS id",
+        table = shape.table,
+        set = set.join(",\n"),
+        key = quoted(&shape.merchant),
+        merchant = shape.merchant_value(),
+        order = shape.written("salla_order_id"),
+        theirs = shape.written("salla_updated_at"),
+        latest = shape.latest(),
     )
 }
 
 /// The statement that writes the rows of `incoming`.
 fn upsert_sql(shape: &Shape) -> String {
-    let key = quoted(&shape.merchant);
-    let of = |ours: &str| shape.columns.iter().find(|column| column.ours == ours);
-    let name_of = |ours: &str| of(ours).map(|column| quoted(&column.name)).unwrap_or_default();
-    let (id, version) = (name_of("salla_order_id"), name_of("salla_updated_at"));
-    let touched: Vec<(String, String)> = shape.touched.iter().map(|(name, now)| (quoted(name), now.clone())).collect();
-    let merchant = if shape.merchants.is_some() { "i.key" } else { "i.merchant_id" };
-    let mut inserted = vec![(key.clone(), merchant.to_owned())];
+    let (key, id, version) =
+        (quoted(&shape.merchant), shape.name_of("salla_order_id"), shape.name_of("salla_updated_at"));
+    let touched = shape.touched.iter().map(|(name, now)| (quoted(name), now.clone()));
+    let mut inserted = vec![(key.clone(), shape.merchant_value().to_owned())];
     inserted.extend(shape.columns.iter().map(|column| (quoted(&column.name), column.write())));
-    inserted.extend(shape.filled.iter().map(|(name, value)| (quoted(name), value.clone())));
-    inserted.extend(touched.clone());
+    inserted.extend(shape.filled.iter().map(|(name, value)| (quoted(name), value.clone())).chain(touched));
     let names: Vec<&str> = inserted.iter().map(|(name, _)| name.as_str()).collect();
     let values: Vec<String> = inserted.iter().map(|(_, value)| format!("        {value}")).collect();
     let is_content = |column: &&Column| !["salla_order_id", "salla_updated_at"].contains(&column.ours);
-    let content: Vec<String> = shape.columns.iter().filter(is_content).map(|column| quoted(&column.name)).collect();
-    let set = content.iter().chain([&version]).map(|name| format!("        {name} = excluded.{name}"));
-    let set: Vec<String> = set.chain(touched.iter().map(|(name, now)| format!("        {name} = {now}"))).collect();
-    let of_row = |row: &str| content.iter().map(|name| format!("{row}.{name}")).collect::<Vec<_>>().join(", ");
-    let is_local = of("salla_updated_at").is_some_and(Column::is_local_time);
+    let content: Vec<&Column> = shape.columns.iter().filter(is_content).collect();
+    let set = content.iter().map(|column| quoted(&column.name)).chain([version.clone()]);
+    let set = set.map(|name| format!("        {name} = excluded.{name}")).chain(shape.touch());
+    let of_row = |row: &str| content.iter().map(|column| column.compared(row)).collect::<Vec<_>>().join(", ");
     format!(
         "    INSERT INTO {table} AS o
         ({names})
     SELECT
 {values}
     FROM incoming AS i
+    WHERE i.deleted_at IS NULL
     -- Two writers of the same rows wait for each other instead of a deadlock.
     ORDER BY i.salla_order_id
     ON CONFLICT ({key}, {id}) DO UPDATE SET
 {set}
-    -- The newer version wins. At equal age, the content of Salla wins. A time stamp of the future is wrong, and does not win.
-    WHERE o.{version} < excluded.{version}
-       OR o.{version} > {now} + interval '90 minutes'
+    -- The newer version wins. At equal age, the content of Salla wins. A row without a version, or with one of the future, does
+    -- not win.
+    WHERE o.{version} IS NULL
+       OR o.{version} < excluded.{version}
+       OR o.{version} > {latest}
        OR o.{version} = excluded.{version}
           AND ({old}) IS DISTINCT FROM ({new})
     RETURNING o.{id} AS id, o.xmax = 0 AS is_new",
         table = shape.table,
         names = names.join(", "),
         values = values.join(",\n"),
-        set = set.join(",\n"),
-        now = if is_local { "(now() AT TIME ZONE 'UTC')" } else { "now()" },
+        set = set.collect::<Vec<_>>().join(",\n"),
+        latest = shape.latest(),
         old = of_row("o"),
         new = of_row("excluded"),
     )

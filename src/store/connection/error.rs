@@ -171,6 +171,16 @@ pub fn is_refusal(error: &DbErr) -> bool {
     matches!(trouble(error), Trouble::Row | Trouble::Taken)
 }
 
+/// Whether a function may have raised an error about a record: not the connection, a lock, a missing object or right, or the
+/// server.
+pub fn is_raised(error: &DbErr) -> bool {
+    const OTHER: [&str; 10] = ["08", "25", "40", "42", "53", "57", "58", "F0", "XX", "HV"];
+    match code_of(error) {
+        Some(Code::Postgres(code)) => code != "55P03" && !OTHER.iter().any(|class| code.starts_with(class)),
+        _ => false,
+    }
+}
+
 /// The database's message, without its detail, which quotes values.
 pub fn refusal(error: &DbErr) -> String {
     match error {

@@ -18,19 +18,23 @@ use crate::{
 /// What became of a record, and why.
 pub type Written = (Outcome, Option<String>);
 
-/// All discrepancies of a batch; `gone`: stored records that are deleted in Salla, with their versions.
+/// All discrepancies of a batch; `gone`: stored records that are deleted in Salla, with their versions, and those that the
+/// database refuses to mark.
 pub fn found<R: Stored>(
     lease: &Lease,
     batch: &Batch<R>,
     written: &HashMap<i64, Written>,
-    gone: &[StoredVersion],
+    (gone, refused): (&[StoredVersion], &[Unreadable]),
 ) -> Vec<discrepancy::ActiveModel> {
     let of_records = batch.records.iter().filter(|record| !record.repeat).filter_map(|record| {
         let (outcome, reason) = written.get(&record.record.id())?;
         Some(of_record(lease, record, kind(*outcome)?, reason.clone()))
     });
-    let of_unreadable =
-        batch.unreadable.iter().filter_map(|bad| Some(of_unreadable::<R>(lease, bad, kind(bad.outcome)?)));
+    let of_unreadable = batch
+        .unreadable
+        .iter()
+        .chain(refused)
+        .filter_map(|bad| Some(of_unreadable::<R>(lease, bad, kind(bad.outcome)?)));
     let of_gone = gone.iter().map(|(id, stored)| of_gone::<R>(lease, *id, *stored));
     of_records.chain(of_unreadable).chain(of_gone).collect()
 }

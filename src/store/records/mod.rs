@@ -10,6 +10,7 @@ pub mod orders;
 pub mod platform;
 pub mod platform_check;
 pub mod platform_columns;
+pub mod platform_deletions;
 pub mod products;
 pub mod rotation;
 pub mod sorted_list;

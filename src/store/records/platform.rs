@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
 use migration::quoted;
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, QueryResult, Statement, Value,
@@ -11,11 +10,7 @@ use sea_orm::{
 };
 
 use super::{discrepancies::Written, stored::Stored};
-use crate::{
-    domain::{MerchantId, Outcome},
-    reconcile::ports::StoredVersion,
-    store::connection::dialect::Dialect,
-};
+use crate::domain::{MerchantId, Outcome};
 
 /// The name of a view or a function: in a schema, or in the first schema of the search path that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +113,11 @@ impl PlatformTable {
             None => Query::select().from_as(self.view.name.clone(), "v").to_owned(),
         };
         let mut select = view;
-        select.expr(Expr::cust(list.join(", "))).join_as(JoinType::LeftJoin, R::table(), "own", Expr::cust(same));
+        select
+            .expr(Expr::cust(list.join(", ")))
+            .join_as(JoinType::LeftJoin, R::table(), "own", Expr::cust(same))
+            // A platform may have orders of other origin.
+            .and_where(Expr::cust(format!("v.merchant_id IS NOT NULL AND v.{id} IS NOT NULL")));
         select
     }
 
@@ -159,13 +158,21 @@ impl PlatformTable {
     /// Gives one record back to the function as the view shows it; `None`: the view shows none. A reason stands beside the outcome
     /// if all columns of the record are known.
     pub async fn write_back<R: Stored>(&self, txn: &DatabaseTransaction) -> Result<Option<Written>, DbErr> {
-        let id = R::id_column();
-        let sql = format!(
-            "SELECT o.merchant_id AS merchant, o.{id} AS id, o.is_known FROM {} AS o LIMIT 1",
-            self.source::<R>()
+        let (id, source) = (R::id_column(), self.source::<R>());
+        let columns = format!("o.merchant_id AS merchant, o.{id} AS id, o.is_known");
+        let any = format!("SELECT {columns} FROM {source} AS o LIMIT 1");
+        // A record that this program has written says more.
+        let own = format!(
+            "SELECT {columns} FROM (SELECT merchant_id, {id} FROM {} WHERE deleted_at IS NULL LIMIT 1) AS own \
+             JOIN {source} AS o ON o.merchant_id = own.merchant_id AND o.{id} = own.{id}",
+            quoted(R::table())
         );
-        let select = Statement::from_string(txn.get_database_backend(), sql);
-        let Some(row) = txn.query_one_raw(select).await? else { return Ok(None) };
+        let select = |sql: String| txn.query_one_raw(Statement::from_string(txn.get_database_backend(), sql));
+        let found = match select(own).await? {
+            None => select(any).await?,
+            found => found,
+        };
+        let Some(row) = found else { return Ok(None) };
         let (merchant, one): (i64, i64) = (row.try_get("", "merchant")?, row.try_get("", "id")?);
         let rows = format!(
             "SELECT {} FROM {} AS o WHERE o.merchant_id = $1 AND o.{id} = ANY($2)",
@@ -179,7 +186,7 @@ impl PlatformTable {
         Ok(Some(written.remove(&one).map_or_else(omitted, known)))
     }
 
-    async fn call<R: Stored>(
+    pub(super) async fn call<R: Stored>(
         &self,
         db: &impl ConnectionTrait,
         rows: &str,
@@ -208,73 +215,13 @@ impl PlatformTable {
         }
         Ok(written)
     }
-
-    /// Marks those of `gone` as deleted that the platform still holds in the version beside them, and returns which were.
-    pub async fn mark_gone<R: Stored>(
-        &self,
-        txn: &DatabaseTransaction,
-        dialect: Dialect,
-        merchant: MerchantId,
-        (gone, dry_run): (&[StoredVersion], bool),
-    ) -> Result<Vec<StoredVersion>, DbErr> {
-        if gone.is_empty() {
-            return Ok(Vec::new());
-        }
-        let id = R::id_column();
-        let held = self.held::<R>(txn, dialect, merchant, gone).await?;
-        let still: Vec<StoredVersion> = gone.iter().filter(|one| held.contains(one)).copied().collect();
-        if dry_run || still.is_empty() {
-            return Ok(still);
-        }
-        let ids: Vec<i64> = still.iter().map(|(id, _)| *id).collect();
-        let values = || -> [Value; 2] { [merchant.0.into(), ids.clone().into()] };
-        let own = format!(
-            "UPDATE {table} SET deleted_at = now(), revision = revision + 1, updated_at = now() \
-             WHERE merchant_id = $1 AND {id} = ANY($2) AND deleted_at IS NULL",
-            table = quoted(R::table())
-        );
-        txn.execute_raw(Statement::from_sql_and_values(txn.get_database_backend(), own, values())).await?;
-        let rows = format!(
-            "SELECT {} FROM {} AS o WHERE o.merchant_id = $1 AND o.{id} = ANY($2)",
-            record::<R>("now()"),
-            self.source::<R>(),
-        );
-        let written = self.call::<R>(txn, &rows, values()).await?;
-        let is_marked = |id: &i64| written.get(id).is_some_and(|(outcome, _)| *outcome == Outcome::Updated);
-        Ok(still.into_iter().filter(|(id, _)| is_marked(id)).collect())
-    }
-
-    /// The versions of the records that the platform holds and has not marked.
-    async fn held<R: Stored>(
-        &self,
-        txn: &DatabaseTransaction,
-        dialect: Dialect,
-        merchant: MerchantId,
-        of: &[StoredVersion],
-    ) -> Result<Vec<StoredVersion>, DbErr> {
-        let id = R::id_column();
-        let sql = format!(
-            "SELECT o.{id} AS id, {version} AS version FROM {source} AS o \
-             WHERE o.merchant_id = $1 AND o.{id} = ANY($2) AND o.deleted_at IS NULL",
-            version = dialect.finite("o.salla_updated_at"),
-            source = self.source::<R>(),
-        );
-        let ids: Vec<i64> = of.iter().map(|(id, _)| *id).collect();
-        let values: [Value; 2] = [merchant.0.into(), ids.into()];
-        let rows = txn.query_all_raw(Statement::from_sql_and_values(txn.get_database_backend(), sql, values)).await?;
-        let version = |row: &QueryResult| -> Result<StoredVersion, DbErr> {
-            let changed: Option<DateTime<Utc>> = row.try_get("", "version")?;
-            Ok((row.try_get("", "id")?, changed))
-        };
-        rows.iter().map(version).collect()
-    }
 }
 
 /// Whether our own row is of the version that the platform holds.
 fn is_known() -> String {
     format!(
-        "(own.merchant_id IS NOT NULL AND (own.salla_updated_at IS NOT DISTINCT FROM v.salla_updated_at \
-         OR abs(extract(epoch FROM own.salla_updated_at) - extract(epoch FROM v.salla_updated_at)) < {PRECISION_SECONDS}))"
+        "(own.merchant_id IS NOT NULL AND COALESCE(own.salla_updated_at IS NOT DISTINCT FROM v.salla_updated_at \
+         OR abs(extract(epoch FROM own.salla_updated_at) - extract(epoch FROM v.salla_updated_at)) < {PRECISION_SECONDS}, false))"
     )
 }
 

@@ -11,10 +11,7 @@ use super::{
 use crate::{
     domain::{Customer, MerchantId, Order, Outcome, Product, Resource},
     reconcile::ports::TargetError,
-    store::{
-        Store,
-        connection::{error::is_refusal, setup_error::StoreError},
-    },
+    store::{Store, connection::setup_error::StoreError},
 };
 
 /// The settings of the platform's tables, by kind: the names of the view and the function.
@@ -27,7 +24,9 @@ pub enum Trial {
     Usable(String),
     /// Both can be used, and perhaps each night writes rows that are right.
     Suspicious(String),
-    /// One of them cannot be used.
+    /// The database refused the trial, which used one record. Other records may be accepted.
+    Refused(String),
+    /// They belong to different tables: records would be written twice.
     Failed(String),
 }
 
@@ -149,10 +148,7 @@ impl Store {
             txn.rollback().await?;
             tried
         };
-        tried.await.unwrap_or_else(|error| {
-            let who = if is_refusal(&error) { "the function refuses the trial" } else { "the trial failed" };
-            Trial::Failed(format!("{who}: {error}"))
-        })
+        tried.await.unwrap_or_else(|error| Trial::Refused(format!("the trial failed: {error}")))
     }
 }
 
@@ -161,7 +157,7 @@ async fn try_in<R: Stored>(txn: &DatabaseTransaction, table: &PlatformTable) -> 
     let names = format!("{} and {}", table.view.sql(), table.function.sql());
     let compared = table.columns.join(", ");
     Ok(match table.write_back::<R>(txn).await? {
-        Some((Outcome::Failed, reason)) => Trial::Failed(reason.unwrap_or_default()),
+        Some((Outcome::Failed, reason)) => Trial::Refused(reason.unwrap_or_default()),
         Some((Outcome::Created, _)) => Trial::Failed(
             "the function created a record that the view shows already: they use different rows".to_owned(),
         ),

@@ -20,6 +20,8 @@ pub struct PlatformColumn {
     pub has_default: bool,
     /// The labels of an enum.
     pub labels: Vec<String>,
+    /// The database computes it, and no statement may set it.
+    pub is_generated: bool,
 }
 
 /// A foreign key of one column.
@@ -47,7 +49,7 @@ pub struct PlatformColumns {
 }
 
 const COLUMNS: &str = "SELECT CAST(a.attname AS text) AS name, CAST(format_type(a.atttypid, NULL) AS text) AS data_type, \
-    a.attnotnull AS is_required, (a.atthasdef OR a.attidentity <> '') AS has_default, \
+    a.attnotnull AS is_required, (a.atthasdef OR a.attidentity <> '') AS has_default, (a.attgenerated <> '' OR a.attidentity = 'a') AS is_generated, \
     COALESCE((SELECT string_agg(e.enumlabel, chr(10) ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = a.atttypid), '') AS labels \
     FROM pg_attribute a WHERE a.attrelid = CAST(to_regclass($1) AS oid) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
@@ -75,7 +77,11 @@ impl Store {
             ));
         }
         // The session only looks into the schema of this program.
-        let qualified = if table.contains('.') { table.to_owned() } else { format!("public.{table}") };
+        let qualified = if table.contains(".") && !(table.starts_with('"') && table.matches('"').count() == 2) {
+            table.to_owned()
+        } else {
+            format!("public.{table}")
+        };
         let table = qualified.as_str();
         let (name, columns, references) = self
             .call(|| async {
@@ -90,6 +96,7 @@ impl Store {
                         data_type: row.try_get("", "data_type")?,
                         is_required: row.try_get("", "is_required")?,
                         has_default: row.try_get("", "has_default")?,
+                        is_generated: row.try_get("", "is_generated")?,
                         labels: labels.lines().map(str::to_owned).collect(),
                     })
                 });

@@ -6,30 +6,27 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, TransactionTrait};
+use sea_orm::{DatabaseTransaction, DbErr, EntityTrait};
 use tracing::Instrument;
 
+use super::write_records::Gone;
 use crate::{
     domain::{LastDetailCheck, MerchantId, Outcome, RotationPace, RotationWindow, StoredRecord, Verdict},
     reconcile::{
         ports::{
-            Committed, DetailCheckResult, ExpectedRecords, Lease, PageCommit, PlannedWrite, SortedListRead,
-            StoredVersion, Target, TargetError,
+            Committed, DetailCheckResult, ExpectedRecords, Lease, PageCommit, SortedListRead, StoredVersion, Target,
+            TargetError,
         },
         span,
     },
     store::{
         Store,
-        connection::{
-            dialect::Dialect,
-            error::{is_refusal, refusal},
-        },
+        connection::error::is_refusal,
         entity::discrepancy,
         records::{
             discrepancies::{Written, failed_and_recovered, found},
             lookup,
             stored::Stored,
-            write::{self, Asked},
         },
     },
 };
@@ -109,7 +106,7 @@ impl Store {
     ) -> Result<Attempt, DbErr> {
         let txn = self.begin_write().await?;
         let mut written = match self.write(&txn, lease.merchant, page, one_by_one).await {
-            Err(error) if !one_by_one && is_refusal(&error) => return Ok(Attempt::Refused),
+            Err(error) if !one_by_one && self.refuses::<R>(&error) => return Ok(Attempt::Refused),
             written => written?,
         };
         self.note_swallowed(&txn, lease.merchant, page, &mut written).await?;
@@ -125,8 +122,12 @@ impl Store {
         }
         page.batch.unreadable.iter().for_each(|bad| totals.count(bad.outcome));
         (0..page.batch.unchanged).for_each(|_| totals.count(Outcome::Unchanged));
-        let gone = self.mark_gone(&txn, lease.merchant, page).await?;
-        self.note_discrepancies(&txn, &found(lease, page.batch, &written, &gone)).await?;
+        let Gone { marked: gone, refused } = match self.mark_gone(&txn, lease.merchant, page, one_by_one).await {
+            Err(error) if !one_by_one && self.refuses::<R>(&error) => return Ok(Attempt::Refused),
+            gone => gone?,
+        };
+        refused.iter().for_each(|bad| totals.count(bad.outcome));
+        self.note_discrepancies(&txn, &found(lease, page.batch, &written, (&gone, &refused))).await?;
         if !page.dry_run {
             let well = |checked: &&DetailCheckResult| {
                 written.get(&checked.id).is_none_or(|(outcome, _)| *outcome != Outcome::Failed)
@@ -142,7 +143,7 @@ impl Store {
         failpoint!("page_before_commit", lease.merchant.0);
         match txn.commit().await {
             // By a constraint that the platform has put off to the end.
-            Err(error) if !one_by_one && is_refusal(&error) => return Ok(Attempt::Refused),
+            Err(error) if !one_by_one && self.refuses::<R>(&error) => return Ok(Attempt::Refused),
             committed => committed?,
         }
         failpoint!("page_after_commit", lease.merchant.0);
@@ -151,86 +152,6 @@ impl Store {
             tracing::info!(records = ids.len(), salla.ids = ?ids, dry_run = page.dry_run, "{} marked as deleted", R::RESOURCE.as_str());
         }
         Ok(Attempt::Done(committed, written))
-    }
-
-    /// Writes the records that differ, and says what became of each that was touched.
-    async fn write<R: Stored>(
-        &self,
-        txn: &DatabaseTransaction,
-        merchant: MerchantId,
-        page: &PageCommit<'_, R>,
-        one_by_one: bool,
-    ) -> Result<HashMap<i64, Written>, DbErr> {
-        let is_written = |record: &&PlannedWrite<R>| !record.verdict.leaves_it() || record.verdict == Verdict::Adopt;
-        let differing: Vec<&PlannedWrite<R>> = page.batch.records.iter().filter(is_written).collect();
-        if page.dry_run {
-            let written = differing.iter().filter(|record| record.verdict != Verdict::Adopt);
-            return Ok(written.map(|record| (record.record.id(), (record.outcome(), None))).collect());
-        }
-        let asked = Asked { ago: page.batch.asked_at.elapsed(), latest: page.batch.latest };
-        if !one_by_one {
-            return self.write_together(txn, merchant, &differing, asked).await;
-        }
-        if self.dialect == Dialect::Postgres {
-            // Each row must be refused separately.
-            txn.execute_unprepared("SET CONSTRAINTS ALL IMMEDIATE").await?;
-        }
-        let mut written = HashMap::new();
-        for record in differing {
-            let savepoint = txn.begin().await?;
-            match self.write_together(&savepoint, merchant, &[record], asked).await {
-                Ok(one) => {
-                    savepoint.commit().await?;
-                    written.extend(one);
-                }
-                Err(error) if is_refusal(&error) => {
-                    savepoint.rollback().await?;
-                    written.insert(record.record.id(), (Outcome::Failed, Some(refusal(&error))));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(written)
-    }
-
-    /// Writes records into our own table, and then into the one of the platform. What happened there counts.
-    async fn write_together<R: Stored>(
-        &self,
-        txn: &DatabaseTransaction,
-        merchant: MerchantId,
-        differing: &[&PlannedWrite<R>],
-        asked: Asked,
-    ) -> Result<HashMap<i64, Written>, DbErr> {
-        let platform = self.platform::<R>();
-        let ids_of = |is_meant: &dyn Fn(&Verdict) -> bool| -> Vec<i64> {
-            let meant = differing.iter().filter(|record| is_meant(&record.verdict));
-            meant.map(|record| record.record.id()).collect()
-        };
-        // The platform may hold a record that our own table lacks.
-        let upserted = differing.iter().filter(|record| platform.is_some() || record.verdict != Verdict::Restore);
-        let upserted: Vec<&R> = upserted.map(|record| &record.record).collect();
-        let upserted = write::upsert(txn, self.dialect, merchant, &upserted, asked).await?;
-        let restored = ids_of(&|verdict| *verdict == Verdict::Restore);
-        let restored = write::restore::<R>(txn, self.dialect, merchant, &restored, asked.ago).await?;
-        if let Some(platform) = platform {
-            let ids = ids_of(&|verdict| *verdict != Verdict::Adopt);
-            return if ids.is_empty() { Ok(HashMap::new()) } else { platform.write::<R>(txn, merchant, &ids).await };
-        }
-        let restored = restored.into_iter().map(|id| (id, Outcome::Updated));
-        Ok(restored.chain(upserted).map(|(id, outcome)| (id, (outcome, None))).collect())
-    }
-
-    async fn mark_gone<R: Stored>(
-        &self,
-        txn: &DatabaseTransaction,
-        merchant: MerchantId,
-        page: &PageCommit<'_, R>,
-    ) -> Result<Vec<StoredVersion>, DbErr> {
-        let gone = &page.batch.gone;
-        match self.platform::<R>() {
-            Some(platform) => platform.mark_gone::<R>(txn, self.dialect, merchant, (gone, page.dry_run)).await,
-            None => write::mark_gone::<R>(txn, self.dialect, merchant, gone, page.dry_run).await,
-        }
     }
 
     /// A record that was not created exists already, because another writer was faster. Otherwise a trigger of the

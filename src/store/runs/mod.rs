@@ -11,6 +11,7 @@ pub mod queue_position;
 pub mod release;
 pub mod schedule;
 pub mod unrecorded_waits;
+pub mod write_records;
 
 use std::time::Duration;
 

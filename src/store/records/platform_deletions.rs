@@ -1,0 +1,94 @@
+//! Marks records of a table of the platform as deleted.
+
+use chrono::{DateTime, Utc};
+use migration::quoted;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, QueryResult, Statement, Value};
+
+use super::{platform::PlatformTable, stored::Stored};
+use crate::{
+    domain::{MerchantId, Outcome},
+    reconcile::ports::StoredVersion,
+    store::connection::dialect::Dialect,
+};
+
+impl PlatformTable {
+    /// Marks those of `gone` as deleted that the platform still holds in the version beside them, and returns which were.
+    pub async fn mark_gone<R: Stored>(
+        &self,
+        txn: &DatabaseTransaction,
+        dialect: Dialect,
+        merchant: MerchantId,
+        (gone, dry_run): (&[StoredVersion], bool),
+    ) -> Result<Vec<StoredVersion>, DbErr> {
+        if gone.is_empty() {
+            return Ok(Vec::new());
+        }
+        let id = R::id_column();
+        let held = self.held::<R>(txn, dialect, merchant, gone).await?;
+        let still: Vec<StoredVersion> = gone.iter().filter(|one| held.contains(one)).copied().collect();
+        if dry_run || still.is_empty() {
+            return Ok(still);
+        }
+        let ids: Vec<i64> = still.iter().map(|(id, _)| *id).collect();
+        let values = || -> [Value; 2] { [merchant.0.into(), ids.clone().into()] };
+        // Where the view shows no mark, our own row has it.
+        let own = format!(
+            "INSERT INTO {table} AS own (merchant_id, {id}, salla_updated_at, deleted_at) \
+             SELECT DISTINCT ON (v.{id}) v.merchant_id, v.{id}, v.salla_updated_at, now() FROM {view} AS v \
+             WHERE v.merchant_id = $1 AND v.{id} = ANY($2) \
+             ON CONFLICT (merchant_id, {id}) DO UPDATE SET deleted_at = now(), revision = own.revision + 1, updated_at = now()",
+            table = quoted(R::table()),
+            view = self.view.sql(),
+        );
+        txn.execute_raw(Statement::from_sql_and_values(txn.get_database_backend(), own, values())).await?;
+        let written = self.call::<R>(txn, &self.gone::<R>(), values()).await?;
+        let is_marked = |id: &i64| match written.get(id) {
+            Some((Outcome::Updated, _)) => true,
+            Some((Outcome::Unchanged, _)) => !self.has("deleted_at"),
+            _ => false,
+        };
+        Ok(still.into_iter().filter(|(id, _)| is_marked(id)).collect())
+    }
+
+    /// Records that are gone as the platform holds them, with the mark. Columns that the view lacks come from our own row.
+    fn gone<R: Stored>(&self) -> String {
+        let id = R::id_column();
+        let value = |column: &str| if self.has(column) { format!("v.{column}") } else { format!("own.{column}") };
+        let own = R::COLUMNS.iter().map(IdenStatic::as_str).chain(["payload"]);
+        let pairs: Vec<String> = own.map(|column| format!("'{column}', {}", value(column))).collect();
+        format!(
+            "SELECT jsonb_build_object('merchant_id', v.merchant_id, '{id}', v.{id}, 'salla_updated_at', v.salla_updated_at, \
+             'deleted_at', now(), {}) AS record FROM {} AS v \
+             LEFT JOIN {} AS own ON own.merchant_id = v.merchant_id AND own.{id} = v.{id} \
+             WHERE v.merchant_id = $1 AND v.{id} = ANY($2)",
+            pairs.join(", "),
+            self.view.sql(),
+            quoted(R::table())
+        )
+    }
+
+    /// The versions of the records that the platform holds and has not marked.
+    async fn held<R: Stored>(
+        &self,
+        txn: &DatabaseTransaction,
+        dialect: Dialect,
+        merchant: MerchantId,
+        of: &[StoredVersion],
+    ) -> Result<Vec<StoredVersion>, DbErr> {
+        let id = R::id_column();
+        let sql = format!(
+            "SELECT o.{id} AS id, {version} AS version FROM {source} AS o \
+             WHERE o.merchant_id = $1 AND o.{id} = ANY($2) AND o.deleted_at IS NULL",
+            version = dialect.finite("o.salla_updated_at"),
+            source = self.source::<R>(),
+        );
+        let ids: Vec<i64> = of.iter().map(|(id, _)| *id).collect();
+        let values: [Value; 2] = [merchant.0.into(), ids.into()];
+        let rows = txn.query_all_raw(Statement::from_sql_and_values(txn.get_database_backend(), sql, values)).await?;
+        let version = |row: &QueryResult| -> Result<StoredVersion, DbErr> {
+            let changed: Option<DateTime<Utc>> = row.try_get("", "version")?;
+            Ok((row.try_get("", "id")?, changed))
+        };
+        rows.iter().map(version).collect()
+    }
+}
