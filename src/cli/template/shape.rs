@@ -230,7 +230,7 @@ fn merchants(found: &PlatformColumns, merchant: &str) -> anyhow::Result<Option<M
         return Ok(None);
     };
     let named = |known: &&str| reference.columns.iter().find(|name| plain(name) == **known);
-    let Some(salla_id) = SALLA_IDS.iter().find_map(|known| named(known)) else {
+    let Some(salla_id) = SALLA_IDS.iter().find_map(named) else {
         bail!("the table {} has no column with Salla's merchant id, such as salla_merchant_id", reference.table);
     };
     let (table, key) = (reference.table.clone(), reference.key.clone());
