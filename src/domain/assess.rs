@@ -26,8 +26,8 @@ pub struct StoredRecord<R: Record> {
     pub columns: R::Columns,
     /// The version of its items, for a kind with items.
     pub items_version: Option<DateTime<Utc>>,
-    /// The columns that are known of a record in a table of the platform that this program has not written; `None`: all, and the
-    /// payload.
+    /// The columns that can be compared, if our own copy of a record in a table of the platform has another version or is missing.
+    /// `None`: all columns, and the payload.
     pub known: Option<Vec<&'static str>>,
 }
 
@@ -40,7 +40,7 @@ impl<R: Record> StoredRecord<R> {
 
     /// Whether its payload can be compared.
     fn has_content(&self) -> bool {
-        self.known.is_none() || self.fingerprint.is_some()
+        self.known.as_ref().is_none_or(|known| known.contains(&"payload"))
     }
 
     /// Whether it was written from this very text.
@@ -77,12 +77,12 @@ pub enum Verdict {
     NewerLocally,
     /// We hold it, as new or newer, with the same content.
     Unchanged,
-    /// A table of the platform holds it, as far as it can be compared. Only our own copy is missing.
+    /// A table of the platform holds it, as far as it can be compared. Our own copy is missing, or has another version.
     Adopt,
 }
 
 impl Verdict {
-    /// Whether no write is needed.
+    /// Whether the stored record needs no write. [`Verdict::Adopt`] writes our own copy only.
     #[must_use]
     pub fn leaves_it(&self) -> bool {
         matches!(self, Self::NewerLocally | Self::Unchanged | Self::Adopt)

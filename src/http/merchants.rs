@@ -114,7 +114,8 @@ pub struct PutToken {
     expires_at: Option<DateTime<Utc>>,
 }
 
-/// Replaces only the tokens of a merchant: a paused merchant stays paused. For platforms that refresh the tokens themselves.
+/// Replaces only the tokens of a merchant, for platforms that refresh them. A paused merchant stays paused. A merchant that needs
+/// authorization becomes active. Without a refresh token, a stored one is removed.
 #[utoipa::path(put, path = "/merchants/{id}/token", operation_id = "put_token", tag = "merchants", request_body = PutToken,
     params(("id" = i64, Path, description = "Merchant id", example = 1001)), responses(
     (status = 200, description = "The tokens were replaced", body = Merchant),

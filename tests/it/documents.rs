@@ -194,14 +194,15 @@ async fn the_page_about_an_existing_platform_leads_to_a_reconciled_night() {
     };
     for (order, status) in [(&stale, "PAYMENT_PENDING".to_owned()), (&right, right.slug().to_uppercase())] {
         let insert = format!(
-            r#"INSERT INTO public."Order" ("id", "merchantId", "sallaOrderId", "referenceId", "status", "currency", "totalAmount", "sallaCreatedAt", "sallaUpdatedAt", "updatedAt")
-               VALUES ('{0}', 'cm1x9k2p40000', {0}, '{1}', '{status}', '{2}', {3} / 100.0, to_timestamp({4}) AT TIME ZONE 'UTC', to_timestamp({5}) AT TIME ZONE 'UTC', now())"#,
+            r#"INSERT INTO public."Order" ("id", "merchantId", "sallaOrderId", "referenceId", "status", "currency", "totalAmount", "sallaCreatedAt", "sallaUpdatedAt", "payload", "updatedAt")
+               VALUES ('{0}', 'cm1x9k2p40000', {0}, '{1}', '{status}', '{2}', {3} / 100.0, to_timestamp({4}) AT TIME ZONE 'UTC', to_timestamp({5}) AT TIME ZONE 'UTC', '{6}', now())"#,
             order.id,
             order.reference_id,
             order.currency,
             order.total,
             order.created_at.timestamp(),
             order.updated_at.timestamp() - i64::from(order.id == stale.id),
+            order.json(),
         );
         site.database.execute(&insert, []).await;
     }

@@ -16,11 +16,17 @@ pub async fn check(config: &Config, store: &Store, report: &mut Report) {
 /// Checks the publication, the slot and the event receiver, if they are configured.
 async fn check_cdc(config: &Config, store: &Store, report: &mut Report) {
     let cdc = &config.cdc;
-    for name in store.publications_of_all_tables().await.unwrap_or_default() {
-        let trouble = format!(
-            "{name} publishes all tables, the sealed tokens in credentials included; publish the tables of the platform by name"
-        );
-        report.warn("publication", &trouble);
+    match store.publications_of_tokens().await {
+        Err(error) => report.line("publication", Err(error.to_string())),
+        Ok(names) => {
+            for name in names {
+                let fix = "publish the tables of the platform by name";
+                report.warn(
+                    "publication",
+                    &format!("{name} publishes credentials, the table of the sealed tokens; {fix}"),
+                );
+            }
+        }
     }
     if !cdc.publication.is_empty() {
         let kept = store.require_publication(&cdc.publication).await;
@@ -44,8 +50,7 @@ async fn check_cdc(config: &Config, store: &Store, report: &mut Report) {
 async fn check_target(config: &Config, store: &Store, report: &mut Report) {
     let names = config.platform_names();
     if names.is_empty() {
-        report
-            .line("target", Ok("the tables of this program; target.orders names no table of the platform".to_owned()));
+        report.line("target", Ok("the tables of this program; no setting of target is set".to_owned()));
         return;
     }
     match store.clone().reconciling(names).await {

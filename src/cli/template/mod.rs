@@ -12,7 +12,7 @@ use crate::{config::Config, store::Store};
 pub enum Command {
     /// Print a commented SQL file for target.orders: a view and a function, to adapt and to apply.
     #[command(
-        after_help = "Examples:\n\x20 salla-reconciler target template prisma > target.sql\n\x20 salla-reconciler target template prisma --table '\"Order\"' > target.sql\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__DATABASE__SCHEMA (only the schema without --table)"
+        after_help = "Examples:\n\x20 salla-reconciler target template prisma > target.sql\n\x20 salla-reconciler target template prisma --table '\"Order\"' > target.sql\n\nEnvironment: SALLA_RECONCILER__DATABASE__URL, SALLA_RECONCILER__DATABASE__SCHEMA. Without --table, only the schema is read."
     )]
     Template {
         /// The framework whose usual names and types the file uses.

@@ -74,10 +74,15 @@ fn unclear(ours: &str, column: &PlatformColumn) -> Option<String> {
     let (name, data_type) = (&column.name, column.data_type.as_str());
     let is_integer = ["smallint", "integer", "bigint"].contains(&data_type);
     let is_text = ["text", "character varying", "character", "citext"].contains(&data_type);
+    let is_upper = column.labels.iter().all(|label| *label == label.to_uppercase());
+    let is_lower = column.labels.iter().all(|label| *label == label.to_lowercase());
     let problem = match ours {
         _ if column.is_generated => "the database computes it; leave it out",
         "salla_order_id" if !is_integer && !is_text && data_type != "numeric" => "it must hold Salla's order id",
         "status" if is_integer => "numbers stand for the status; add a CASE to the view and to the function",
+        "status" if !column.labels.is_empty() && !is_upper && !is_lower => {
+            "convert its labels to and from Salla's slugs"
+        }
         "status" if !is_text && column.labels.is_empty() => "convert its type to and from Salla's slug",
         "total_amount" if !is_integer && data_type != "numeric" => {
             "convert its type to and from the amount in the currency"
@@ -158,7 +163,10 @@ impl Shape {
         let is_merchant =
             |column: &&PlatformColumn| ["merchantid", "storeid", "shopid"].contains(&&*plain(&column.name));
         let Some(merchant) = found.columns.iter().find(is_merchant) else {
-            bail!("the table {} has no column merchant_id, store_id or shop_id", found.table);
+            bail!(
+                "the table {} has no column merchant_id, store_id or shop_id; start from the file without --table",
+                found.table
+            );
         };
         let merchants = merchants(found, &merchant.name)?;
         if merchants.is_none() {
@@ -211,6 +219,9 @@ fn contract_columns(found: &PlatformColumns) -> anyhow::Result<(Vec<Column>, Vec
             );
         };
         match unclear(ours, column) {
+            Some(problem) if ["salla_order_id", "salla_updated_at"].contains(&ours) => {
+                bail!("the table {}: {problem}", found.table)
+            }
             Some(problem) => open.push(problem),
             None => columns.push(Column {
                 ours,

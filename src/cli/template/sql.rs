@@ -76,6 +76,14 @@ impl Column {
 pub fn file(shape: &Shape, schema: &str) -> String {
     let (view, function) =
         (format!("{}.platform_orders", quoted(schema)), format!("{}.write_platform_orders", quoted(schema)));
+    let assumed = shape.columns.iter().filter_map(|column| {
+        let name = &column.name;
+        if column.is_minor() {
+            return Some(format!("-- Assumed: {name} is in hundredths of the currency.\n"));
+        }
+        column.is_local_time().then(|| format!("-- Assumed: {name} is in UTC.\n"))
+    });
+    let assumed: String = assumed.collect();
     let open: Vec<String> = shape.open.iter().map(|open| format!("--   {open}")).collect();
     let open =
         if open.is_empty() { String::new() } else { format!("--\n-- Change this first:\n{}\n", open.join("\n")) };
@@ -85,7 +93,7 @@ pub fn file(shape: &Shape, schema: &str) -> String {
 --   target.orders.view = \"{plain}.platform_orders\"
 --   target.orders.function = \"{plain}.write_platform_orders\"
 -- and run `salla-reconciler check`, which tries both and changes nothing.
-{open}
+{assumed}{open}
 {view_sql}
 
 {function_sql}
@@ -116,7 +124,7 @@ fn view_sql(shape: &Shape, view: &str) -> String {
     });
     format!(
         "-- What the platform holds. Only columns that are here are compared. Leave out what Salla does not decide.
--- A status that Salla does not know must stay unchanged, so that the difference is found.
+-- Show an unknown status as it is. Then the program finds the difference.
 CREATE OR REPLACE VIEW {view} AS
 SELECT
 {}
@@ -129,7 +137,7 @@ FROM {} AS o{join};",
 fn function_sql(shape: &Shape, function: &str) -> String {
     let join = shape.merchants.as_ref().map_or_else(String::new, |merchants| {
         format!(
-            "\n    -- An order of a merchant that the platform does not know does not come back, and counts as failed.
+            "\n    -- The function does not return orders of unknown merchants. They count as failed.
     JOIN (SELECT {} AS key, CAST({} AS bigint) AS salla_id FROM {}) AS m ON m.salla_id = r.merchant_id",
             quoted(&merchants.key),
             quoted(&merchants.salla_id),
@@ -252,7 +260,7 @@ fn upsert_sql(shape: &Shape) -> String {
 {values}
     FROM incoming AS i
     WHERE i.deleted_at IS NULL
-    -- Two writers of the same rows wait for each other instead of a deadlock.
+    -- Sort by id, so that two writers wait and do not deadlock.
     ORDER BY i.salla_order_id
     ON CONFLICT ({key}, {id}) DO UPDATE SET
 {set}

@@ -186,9 +186,9 @@ struct ResourceRunSchema {
 struct FieldChangeSchema {
     /// Column.
     field: String,
-    /// Value that was stored, as text; absent if it was not set.
+    /// Value that was stored, as text; null if it was not set.
     before: Option<String>,
-    /// Value in Salla, as text; absent if it is not set.
+    /// Value in Salla, as text; null if it is not set.
     after: Option<String>,
 }
 

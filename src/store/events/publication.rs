@@ -51,15 +51,16 @@ impl Store {
         if taken.is_empty() { Ok(()) } else { Err(StoreError::TableNameConflict(taken.join(", "))) }
     }
 
-    /// The publications of all tables of the database, which also publish sealed tokens.
+    /// The publications that publish sealed tokens, such as those of all tables.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn publications_of_all_tables(&self) -> Result<Vec<String>, TargetError> {
+    pub async fn publications_of_tokens(&self) -> Result<Vec<String>, TargetError> {
         if self.dialect == Dialect::Sqlite {
             return Ok(Vec::new());
         }
-        let sql = "SELECT CAST(pubname AS text) AS name FROM pg_publication WHERE puballtables ORDER BY 1";
+        let sql = "SELECT DISTINCT CAST(pubname AS text) AS name FROM pg_publication_tables \
+                   WHERE schemaname = current_schema() AND tablename = 'credentials' ORDER BY 1";
         self.call(|| async {
             let rows = self.db.query_all_raw(self.statement(sql, [])).await?;
             rows.iter().map(|row| row.try_get("", "name")).collect()

@@ -58,7 +58,8 @@ pub struct PlatformTable {
 /// Two time stamps that differ by less are one: Prisma stores milliseconds.
 const PRECISION_SECONDS: &str = "0.001";
 
-const OMITTED: &str = "the function of the platform did not return the record";
+pub(super) const OMITTED: &str =
+    "the function of the platform did not return the record: is its merchant in the table of the platform?";
 
 /// What the function says about each record.
 const OUTCOMES: [(&str, Outcome); 3] =
@@ -129,7 +130,7 @@ impl PlatformTable {
     /// The columns that are known of a row of [`PlatformTable::select`]; `None`: all.
     pub fn known_columns<R: Stored>(&self, row: &QueryResult) -> Result<Option<Vec<&'static str>>, DbErr> {
         let is_known: bool = row.try_get("", "is_known")?;
-        let columns = R::COLUMNS.iter().map(IdenStatic::as_str).filter(|column| self.has(column));
+        let columns = R::COLUMNS.iter().map(IdenStatic::as_str).chain(["payload"]).filter(|column| self.has(column));
         Ok(if is_known { None } else { Some(columns.collect()) })
     }
 
@@ -208,7 +209,9 @@ impl PlatformTable {
             let outcome = outcome.unwrap_or_default();
             let known = OUTCOMES.iter().find(|(word, _)| *word == outcome);
             let unknown = || {
-                let reason = format!("the function of the platform returned the outcome {outcome:?}");
+                let reason = format!(
+                    "the function of the platform returned the outcome {outcome:?}; return created, updated or unchanged"
+                );
                 (Outcome::Failed, Some(reason))
             };
             written.insert(id, known.map_or_else(unknown, |(_, outcome)| (*outcome, None)));

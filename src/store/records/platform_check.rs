@@ -11,7 +11,10 @@ use super::{
 use crate::{
     domain::{Customer, MerchantId, Order, Outcome, Product, Resource},
     reconcile::ports::TargetError,
-    store::{Store, connection::setup_error::StoreError},
+    store::{
+        Store,
+        connection::{error::is_held, setup_error::StoreError},
+    },
 };
 
 /// The settings of the platform's tables, by kind: the names of the view and the function.
@@ -26,7 +29,7 @@ pub enum Trial {
     Suspicious(String),
     /// The database refused the trial, which used one record. Other records may be accepted.
     Refused(String),
-    /// They belong to different tables: records would be written twice.
+    /// No record can be written, or records would be written twice.
     Failed(String),
 }
 
@@ -85,7 +88,10 @@ impl Store {
         for (column, own_type, is_needed) in required {
             let Some(view_type) = found.get(column) else {
                 if is_needed {
-                    return Err(refused(format!("the view {} lacks the column {column} {own_type}", view.sql())));
+                    return Err(refused(format!(
+                        "the view {} lacks the column {column} {own_type}; add it to the SELECT of the view",
+                        view.sql()
+                    )));
                 }
                 continue;
             };
@@ -153,13 +159,20 @@ impl Store {
 }
 
 async fn try_in<R: Stored>(txn: &DatabaseTransaction, table: &PlatformTable) -> Result<Trial, DbErr> {
-    table.write::<R>(txn, MerchantId(0), &[]).await?;
+    if let Err(error) = table.write::<R>(txn, MerchantId(0), &[]).await
+        && !is_held(&error)
+    {
+        let names = table.function.sql();
+        return Ok(Trial::Failed(format!(
+            "{names} fails for an empty page: {error}; correct it, and run `check` again"
+        )));
+    }
     let names = format!("{} and {}", table.view.sql(), table.function.sql());
     let compared = table.columns.join(", ");
     Ok(match table.write_back::<R>(txn).await? {
         Some((Outcome::Failed, reason)) => Trial::Refused(reason.unwrap_or_default()),
         Some((Outcome::Created, _)) => Trial::Failed(
-            "the function created a record that the view shows already: they use different rows".to_owned(),
+            "the function created a record that the view shows already: they use different rows; compare how both find the merchant and the order".to_owned(),
         ),
         Some((Outcome::Updated, Some(_))) => Trial::Suspicious(format!(
             "{} changed a record that {} shows as it was given: if that holds for all records, each night writes them all",

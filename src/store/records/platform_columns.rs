@@ -77,11 +77,8 @@ impl Store {
             ));
         }
         // The session only looks into the schema of this program.
-        let qualified = if table.contains(".") && !(table.starts_with('"') && table.matches('"').count() == 2) {
-            table.to_owned()
-        } else {
-            format!("public.{table}")
-        };
+        let is_qualified = table.split('"').step_by(2).any(|outside| outside.contains('.'));
+        let qualified = if is_qualified { table.to_owned() } else { format!("public.{table}") };
         let table = qualified.as_str();
         let (name, columns, references) = self
             .call(|| async {

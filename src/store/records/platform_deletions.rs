@@ -4,34 +4,46 @@ use chrono::{DateTime, Utc};
 use migration::quoted;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, QueryResult, Statement, Value};
 
-use super::{platform::PlatformTable, stored::Stored};
+use super::{
+    platform::{OMITTED, PlatformTable},
+    stored::Stored,
+};
 use crate::{
-    domain::{MerchantId, Outcome},
+    domain::{MerchantId, Outcome, Unreadable},
     reconcile::ports::StoredVersion,
     store::connection::dialect::Dialect,
 };
 
+/// What became of records that are gone.
+#[derive(Debug, Default)]
+pub struct Gone {
+    pub marked: Vec<StoredVersion>,
+    /// The database refuses to mark them.
+    pub refused: Vec<Unreadable>,
+}
+
 impl PlatformTable {
-    /// Marks those of `gone` as deleted that the platform still holds in the version beside them, and returns which were.
+    /// Marks the records as deleted if the platform still has the given version. Returns the marked records, and those that the
+    /// function did not mark.
     pub async fn mark_gone<R: Stored>(
         &self,
         txn: &DatabaseTransaction,
         dialect: Dialect,
         merchant: MerchantId,
         (gone, dry_run): (&[StoredVersion], bool),
-    ) -> Result<Vec<StoredVersion>, DbErr> {
+    ) -> Result<Gone, DbErr> {
         if gone.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Gone::default());
         }
         let id = R::id_column();
         let held = self.held::<R>(txn, dialect, merchant, gone).await?;
         let still: Vec<StoredVersion> = gone.iter().filter(|one| held.contains(one)).copied().collect();
         if dry_run || still.is_empty() {
-            return Ok(still);
+            return Ok(Gone { marked: still, refused: Vec::new() });
         }
         let ids: Vec<i64> = still.iter().map(|(id, _)| *id).collect();
         let values = || -> [Value; 2] { [merchant.0.into(), ids.clone().into()] };
-        // Where the view shows no mark, our own row has it.
+        // The mark of a view without `deleted_at`.
         let own = format!(
             "INSERT INTO {table} AS own (merchant_id, {id}, salla_updated_at, deleted_at) \
              SELECT DISTINCT ON (v.{id}) v.merchant_id, v.{id}, v.salla_updated_at, now() FROM {view} AS v \
@@ -42,12 +54,22 @@ impl PlatformTable {
         );
         txn.execute_raw(Statement::from_sql_and_values(txn.get_database_backend(), own, values())).await?;
         let written = self.call::<R>(txn, &self.gone::<R>(), values()).await?;
-        let is_marked = |id: &i64| match written.get(id) {
-            Some((Outcome::Updated, _)) => true,
-            Some((Outcome::Unchanged, _)) => !self.has("deleted_at"),
-            _ => false,
+        let unmarked = self.held::<R>(txn, dialect, merchant, &still).await?;
+        // Without a mark in the view, the one in our own table counts.
+        let is_marked = |one: &StoredVersion| match written.get(&one.0) {
+            None | Some((Outcome::Failed, _)) => false,
+            Some(_) => !unmarked.contains(one),
         };
-        Ok(still.into_iter().filter(|(id, _)| is_marked(id)).collect())
+        let (marked, refused): (Vec<_>, Vec<_>) = still.into_iter().partition(is_marked);
+        let refused = refused.into_iter().map(|(id, _)| {
+            let reason = match written.get(&id) {
+                Some((outcome, _)) => format!("the function of the platform answered {}", outcome.as_str()),
+                None => OMITTED.to_owned(),
+            };
+            let reason = format!("the deletion was not written: {reason}");
+            Unreadable { id: Some(id), ..Unreadable::failed(reason) }
+        });
+        Ok(Gone { marked, refused: refused.collect() })
     }
 
     /// Records that are gone as the platform holds them, with the mark. Columns that the view lacks come from our own row.

@@ -9,7 +9,6 @@ use chrono::{DateTime, Utc};
 use sea_orm::{DatabaseTransaction, DbErr, EntityTrait};
 use tracing::Instrument;
 
-use super::write_records::Gone;
 use crate::{
     domain::{LastDetailCheck, MerchantId, Outcome, RotationPace, RotationWindow, StoredRecord, Verdict},
     reconcile::{
@@ -26,6 +25,7 @@ use crate::{
         records::{
             discrepancies::{Written, failed_and_recovered, found},
             lookup,
+            platform_deletions::Gone,
             stored::Stored,
         },
     },
@@ -126,7 +126,10 @@ impl Store {
             Err(error) if !one_by_one && self.refuses::<R>(&error) => return Ok(Attempt::Refused),
             gone => gone?,
         };
-        refused.iter().for_each(|bad| totals.count(bad.outcome));
+        for bad in &refused {
+            totals.count(bad.outcome);
+            tracing::error!(salla.id = bad.id, reason = %bad.reason, "{} failed", R::RESOURCE.one());
+        }
         self.note_discrepancies(&txn, &found(lease, page.batch, &written, (&gone, &refused))).await?;
         if !page.dry_run {
             let well = |checked: &&DetailCheckResult| {

@@ -17,18 +17,12 @@ use crate::{
         records::{
             discrepancies::Written,
             lookup,
+            platform_deletions::Gone,
             stored::Stored,
             write::{self, Asked},
         },
     },
 };
-
-/// What became of the records of a page that are gone.
-pub(in crate::store) struct Gone {
-    pub marked: Vec<StoredVersion>,
-    /// The database refuses to mark them.
-    pub refused: Vec<Unreadable>,
-}
 
 impl Store {
     /// Writes the records that differ, and says what became of each that was touched.
@@ -113,27 +107,26 @@ impl Store {
     ) -> Result<Gone, DbErr> {
         let gone = &page.batch.gone;
         if !one_by_one {
-            let marked = self.mark_together::<R>(txn, merchant, (gone, page.dry_run)).await?;
-            return Ok(Gone { marked, refused: Vec::new() });
+            return self.mark_together::<R>(txn, merchant, (gone, page.dry_run)).await;
         }
-        let (mut marked, mut refused) = (Vec::new(), Vec::new());
+        let mut all = Gone::default();
         for one in gone {
             let savepoint = txn.begin().await?;
             match self.mark_together::<R>(&savepoint, merchant, (std::slice::from_ref(one), page.dry_run)).await {
                 Ok(done) => {
                     savepoint.commit().await?;
-                    marked.extend(done);
+                    all.marked.extend(done.marked);
+                    all.refused.extend(done.refused);
                 }
                 Err(error) if self.refuses::<R>(&error) => {
                     savepoint.rollback().await?;
-                    let reason = format!("the deletion is refused: {}", refusal(&error));
-                    tracing::error!(salla.id = one.0, reason, "{} failed", R::RESOURCE.one());
-                    refused.push(Unreadable { id: Some(one.0), ..Unreadable::failed(reason) });
+                    let reason = format!("the deletion was not written: {}", refusal(&error));
+                    all.refused.push(Unreadable { id: Some(one.0), ..Unreadable::failed(reason) });
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(Gone { marked, refused })
+        Ok(all)
     }
 
     async fn mark_together<R: Stored>(
@@ -141,10 +134,13 @@ impl Store {
         txn: &DatabaseTransaction,
         merchant: MerchantId,
         (gone, dry_run): (&[StoredVersion], bool),
-    ) -> Result<Vec<StoredVersion>, DbErr> {
+    ) -> Result<Gone, DbErr> {
         match self.platform::<R>() {
             Some(platform) => platform.mark_gone::<R>(txn, self.dialect, merchant, (gone, dry_run)).await,
-            None => write::mark_gone::<R>(txn, self.dialect, merchant, gone, dry_run).await,
+            None => {
+                let marked = write::mark_gone::<R>(txn, self.dialect, merchant, gone, dry_run).await?;
+                Ok(Gone { marked, refused: Vec::new() })
+            }
         }
     }
 
@@ -178,7 +174,9 @@ impl Store {
                 Ok(Verdict::Restore) => "is marked as deleted".to_owned(),
                 _ => continue,
             };
-            let reason = format!("the function of the platform answered unchanged, and the record still {still}");
+            let reason = format!(
+                "the function of the platform answered unchanged, and the record still {still}; look for a trigger, or a column with less precision"
+            );
             written.insert(id, (Outcome::Failed, Some(reason)));
         }
         Ok(())

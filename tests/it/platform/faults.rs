@@ -13,6 +13,7 @@ on_every_postgres!(
     rows_without_a_version_are_corrected,
     rows_without_an_order_id_are_ignored,
     a_refused_deletion_costs_only_its_own_record,
+    a_deletion_that_the_function_does_not_write_is_reported,
     a_trigger_that_keeps_a_record_out_is_reported,
     an_error_of_the_function_costs_only_its_own_record,
     a_row_that_the_trial_cannot_write_does_not_stop_the_program,
@@ -91,6 +92,30 @@ async fn a_refused_deletion_costs_only_its_own_record(engine: Engine) {
     assert_eq!(site.database.number(MARKED).await, 1);
     let found = format!("SELECT reason FROM salla.discrepancies WHERE kind = 'failed' AND salla_id = {refused}");
     assert!(site.database.text(&found).await.contains("the books are closed"));
+}
+
+async fn a_deletion_that_the_function_does_not_write_is_reported(engine: Engine) {
+    let site = platform(engine, Framework::Prisma, 20).await;
+    full(&site).await;
+    let id = delete(&site, 3);
+    for answer in [
+        "SELECT CAST(r ->> 'salla_order_id' AS bigint), 'unchanged' FROM jsonb_array_elements(orders) r",
+        "SELECT CAST(NULL AS bigint), CAST(NULL AS text) WHERE false",
+    ] {
+        execute(
+            &site,
+            &format!(
+                "CREATE OR REPLACE FUNCTION salla.write_platform_orders(orders jsonb) \
+            RETURNS TABLE (salla_order_id bigint, outcome text) LANGUAGE sql AS $$ {answer} $$"
+            ),
+        )
+        .await;
+        execute(&site, "DELETE FROM salla.discrepancies").await;
+        let run = full(&site).await;
+        assert_eq!((&run["status"], totals(&run)[5]), (&"partial".into(), 1), "{run}");
+        let found = site.database.text(&format!("SELECT reason FROM salla.discrepancies WHERE salla_id = {id}")).await;
+        assert!(found.contains("the deletion was not written"), "{found}");
+    }
 }
 
 async fn a_trigger_that_keeps_a_record_out_is_reported(engine: Engine) {

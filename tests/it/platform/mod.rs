@@ -12,7 +12,7 @@ use serde_json::Value;
 use self::tables::Framework;
 use crate::support::{
     Engine, Site,
-    site::{shop, totals},
+    site::{everything, shop, totals},
 };
 
 on_every_postgres!(
@@ -25,6 +25,7 @@ on_every_postgres!(
     a_newer_row_of_the_platform_wins,
     a_record_that_the_function_omits_is_failed,
     check_says_what_is_wrong_with_a_target,
+    products_and_customers_are_reconciled_in_tables_of_the_platform,
 );
 
 const MERCHANT: i64 = 1001;
@@ -312,4 +313,44 @@ async fn check_says_what_is_wrong_with_a_target(engine: Engine) {
         let refused = site.run(&["check"]).await.exits(78).stderr;
         assert!(refused.contains(problem), "{refused}");
     }
+}
+
+/// The view and the function of a kind of record that has no template.
+fn objects(kind: &str, id: &str, column: &str) -> String {
+    format!(
+        "CREATE TABLE public.{kind} (merchant_id bigint, {id} bigint, {column} text, salla_updated_at timestamptz, deleted_at timestamptz, \
+             PRIMARY KEY (merchant_id, {id})); \
+         CREATE VIEW salla.platform_{kind} AS SELECT * FROM public.{kind}; \
+         CREATE FUNCTION salla.write_platform_{kind}(records jsonb) RETURNS TABLE ({id} bigint, outcome text) LANGUAGE sql AS $$ \
+         WITH written AS (INSERT INTO public.{kind} AS o SELECT r.* FROM jsonb_to_recordset(records) AS \
+             r(merchant_id bigint, {id} bigint, {column} text, salla_updated_at timestamptz, deleted_at timestamptz) \
+             ON CONFLICT (merchant_id, {id}) DO UPDATE SET {column} = excluded.{column}, salla_updated_at = excluded.salla_updated_at, \
+             deleted_at = excluded.deleted_at WHERE o.salla_updated_at <= excluded.salla_updated_at RETURNING o.{id} AS one, o.xmax = 0 AS is_new) \
+         SELECT CAST(r ->> '{id}' AS bigint), CASE WHEN w.is_new THEN 'created' WHEN w.one IS NULL THEN 'unchanged' ELSE 'updated' END \
+         FROM jsonb_array_elements(records) r LEFT JOIN written w ON w.one = CAST(r ->> '{id}' AS bigint) $$;"
+    )
+}
+
+async fn products_and_customers_are_reconciled_in_tables_of_the_platform(engine: Engine) {
+    let mut site = Site::unregistered(engine, [everything(MERCHANT, 0, 8)]).await;
+    site.run(&["migrate", "up"]).await.exits(0);
+    for (kind, id, column) in [("products", "salla_product_id", "name"), ("customers", "salla_customer_id", "city")] {
+        site.database.db.execute_unprepared(&objects(kind, id, column)).await.unwrap();
+        let key = kind.to_uppercase();
+        site.set(&format!("TARGET__{key}__VIEW"), &format!("salla.platform_{kind}"));
+        site.set(&format!("TARGET__{key}__FUNCTION"), &format!("salla.write_platform_{kind}"));
+    }
+    site.set("RECONCILE__RESOURCES", "products,customers");
+    site.register_all().await;
+    let check = site.run(&["check"]).await.stdout;
+    assert!(
+        check.contains("ok    target: target.products") && check.contains("ok    target: target.customers"),
+        "{check}"
+    );
+    assert_eq!(totals(&full(&site).await), [16, 16, 0, 0, 0, 0]);
+    assert_eq!(totals(&full(&site).await), [16, 0, 0, 16, 0, 0]);
+    site.database.execute("UPDATE public.products SET name = 'x'", []).await;
+    site.database.execute("DELETE FROM public.customers", []).await;
+    assert_eq!(totals(&full(&site).await), [16, 8, 8, 0, 0, 0]);
+    assert_eq!(totals(&full(&site).await), [16, 0, 0, 16, 0, 0]);
 }

@@ -25,7 +25,8 @@ fn the_page_of_settings_is_current() {
             comment.push(words.strip_prefix(' ').unwrap_or(words));
         } else if let Some((key, value)) = line.split_once(" = ") {
             let default = if value == "\"\"" { "not set".to_owned() } else { format!("`{value}`") };
-            let variable = format!("SALLA_RECONCILER__{}__{}", section.to_uppercase(), key.to_uppercase());
+            let variable =
+                format!("SALLA_RECONCILER__{}__{}", section.replace('.', "__").to_uppercase(), key.to_uppercase());
             let _ = write!(text, "\n### {section}.{key}\n\nDefault: {default} · `{variable}`\n\n{}\n", prose(&comment));
             comment.clear();
         }
