@@ -119,7 +119,7 @@ impl Services {
     /// When a setting is missing, or the database cannot be used.
     pub async fn build(config: &Config, when_open: OnOpenCircuit) -> anyhow::Result<Self> {
         let keepers = keepers(config)?;
-        let store = open_store(config).await?.reconciling(config.platform_names()).await?;
+        let store = open_store(config).await?.with_platform_tables(config.platform_names()).await?;
         for (resource, trial) in store.try_platform_tables().await {
             match trial {
                 Trial::Usable(found) => tracing::info!("target.{resource}: {found}"),

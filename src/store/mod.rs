@@ -111,7 +111,7 @@ impl Store {
     }
 
     /// Where the records stand that are compared, as a table of a statement.
-    fn held_table<R: Stored>(&self) -> String {
+    fn stored_source<R: Stored>(&self) -> String {
         self.platform::<R>().map_or_else(|| R::table().to_owned(), PlatformTable::source::<R>)
     }
 }

@@ -53,7 +53,7 @@ async fn check_target(config: &Config, store: &Store, report: &mut Report) {
         report.line("target", Ok("the tables of this program; no setting of target is set".to_owned()));
         return;
     }
-    match store.clone().reconciling(names).await {
+    match store.clone().with_platform_tables(names).await {
         Err(error) => report.line("target", Err(error.to_string())),
         Ok(store) => {
             for (resource, trial) in store.try_platform_tables().await {

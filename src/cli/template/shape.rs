@@ -46,7 +46,7 @@ pub struct Shape {
     /// The column with the time of the last write.
     pub touched: Option<(String, String)>,
     /// Questions that a person must answer before the file is applied.
-    pub open: Vec<String>,
+    pub questions: Vec<String>,
 }
 
 /// The columns of the contract, with the names that platforms usually give them.
@@ -137,7 +137,7 @@ impl Shape {
             columns,
             filled: Vec::new(),
             touched: None,
-            open: Vec::new(),
+            questions: Vec::new(),
         };
         match kind {
             Kind::Plain => of("no framework", "public.platform_orders", None, "merchant_id"),
@@ -159,7 +159,7 @@ impl Shape {
 
     /// The shape of a table that exists.
     pub fn found(usual: Self, found: &PlatformColumns) -> anyhow::Result<Self> {
-        let (columns, mut open) = contract_columns(found)?;
+        let (columns, mut questions) = contract_columns(found)?;
         let is_merchant =
             |column: &&PlatformColumn| ["merchantid", "storeid", "shopid"].contains(&&*plain(&column.name));
         let Some(merchant) = found.columns.iter().find(is_merchant) else {
@@ -171,12 +171,13 @@ impl Shape {
         let merchants = merchants(found, &merchant.name)?;
         if merchants.is_none() {
             let assumed = "it has no foreign key of one column; the file takes it for Salla's merchant id";
-            open.push(format!("{}: {assumed}", merchant.name));
+            questions.push(format!("{}: {assumed}", merchant.name));
         }
         let known = |name: &str| name == merchant.name || columns.iter().any(|column| column.name == name);
         let others = found.columns.iter().filter(|column| !known(&column.name)).collect::<Vec<_>>();
         let (table, merchant) = (found.table.clone(), merchant.name.clone());
-        let mut shape = Self { table, merchants, merchant, columns, filled: Vec::new(), touched: None, open, ..usual };
+        let mut shape =
+            Self { table, merchants, merchant, columns, filled: Vec::new(), touched: None, questions, ..usual };
         others.into_iter().for_each(|column| shape.fill(column));
         Ok(shape)
     }
@@ -194,7 +195,8 @@ impl Shape {
                 self.filled.push((name, "CAST(gen_random_uuid() AS text)".to_owned()));
             }
             _ => {
-                self.open.push(format!("{name}: it is NOT NULL and has no default; add it to the INSERT with a value"));
+                self.questions
+                    .push(format!("{name}: it is NOT NULL and has no default; add it to the INSERT with a value"));
             }
         }
     }
@@ -205,7 +207,7 @@ fn contract_columns(found: &PlatformColumns) -> anyhow::Result<(Vec<Column>, Vec
     let named = |names: &[&str]| {
         names.iter().find_map(|name| found.columns.iter().find(|column| plain(&column.name) == **name))
     };
-    let (mut columns, mut open) = (Vec::new(), Vec::new());
+    let (mut columns, mut questions) = (Vec::new(), Vec::new());
     for (ours, names) in NAMES {
         let Some(column) = named(names) else {
             let data_type = match ours {
@@ -222,7 +224,7 @@ fn contract_columns(found: &PlatformColumns) -> anyhow::Result<(Vec<Column>, Vec
             Some(problem) if ["salla_order_id", "salla_updated_at"].contains(&ours) => {
                 bail!("the table {}: {problem}", found.table)
             }
-            Some(problem) => open.push(problem),
+            Some(problem) => questions.push(problem),
             None => columns.push(Column {
                 ours,
                 name: column.name.clone(),
@@ -232,7 +234,7 @@ fn contract_columns(found: &PlatformColumns) -> anyhow::Result<(Vec<Column>, Vec
             }),
         }
     }
-    Ok((columns, open))
+    Ok((columns, questions))
 }
 
 /// The table that the column of the merchant refers to.

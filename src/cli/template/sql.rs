@@ -84,16 +84,19 @@ pub fn file(shape: &Shape, schema: &str) -> String {
         column.is_local_time().then(|| format!("-- Assumed: {name} is in UTC.\n"))
     });
     let assumed: String = assumed.collect();
-    let open: Vec<String> = shape.open.iter().map(|open| format!("--   {open}")).collect();
-    let open =
-        if open.is_empty() { String::new() } else { format!("--\n-- Change this first:\n{}\n", open.join("\n")) };
+    let questions: Vec<String> = shape.questions.iter().map(|question| format!("--   {question}")).collect();
+    let questions = if questions.is_empty() {
+        String::new()
+    } else {
+        format!("--\n-- Change this first:\n{}\n", questions.join("\n"))
+    };
     format!(
         "-- target.orders for {framework}: what the platform holds, and how a record is written into it.
 -- Read each line, adapt it to your tables, and apply it as the owner of {table}. Then set
 --   target.orders.view = \"{plain}.platform_orders\"
 --   target.orders.function = \"{plain}.write_platform_orders\"
 -- and run `salla-reconciler check`, which tries both and changes nothing.
-{assumed}{open}
+{assumed}{questions}
 {view_sql}
 
 {function_sql}

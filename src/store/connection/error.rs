@@ -174,9 +174,11 @@ pub fn is_refusal(error: &DbErr) -> bool {
 /// Whether a function may have raised an error about a record: not the connection, a lock, a missing object or right, or the
 /// server.
 pub fn is_raised(error: &DbErr) -> bool {
-    const OTHER: [&str; 10] = ["08", "25", "40", "42", "53", "57", "58", "F0", "XX", "HV"];
+    const NOT_ABOUT_A_RECORD: [&str; 10] = ["08", "25", "40", "42", "53", "57", "58", "F0", "XX", "HV"];
     match code_of(error) {
-        Some(Code::Postgres(code)) => code != "55P03" && !OTHER.iter().any(|class| code.starts_with(class)),
+        Some(Code::Postgres(code)) => {
+            code != "55P03" && !NOT_ABOUT_A_RECORD.iter().any(|class| code.starts_with(class))
+        }
         _ => false,
     }
 }

@@ -118,9 +118,9 @@ impl Store {
             (ExpectedRecords::CreatedBefore(_) | ExpectedRecords::InRotation(..), None) => (String::new(), Vec::new()),
         };
         let sql = format!(
-            "SELECT {id}, {version} AS version FROM {table} AS held WHERE merchant_id = $1 AND deleted_at IS NULL {within}",
+            "SELECT {id}, {version} AS version FROM {table} AS stored WHERE merchant_id = $1 AND deleted_at IS NULL {within}",
             id = R::id_column(),
-            table = self.held_table::<R>(),
+            table = self.stored_source::<R>(),
             version = self.dialect.finite("salla_updated_at"),
         );
         let values: Vec<Value> =

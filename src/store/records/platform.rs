@@ -56,7 +56,7 @@ pub struct PlatformTable {
 }
 
 /// Two time stamps that differ by less are one: Prisma stores milliseconds.
-const PRECISION_SECONDS: &str = "0.001";
+const SAME_VERSION_SECONDS: &str = "0.001";
 
 pub(super) const OMITTED: &str =
     "the function of the platform did not return the record: is its merchant in the table of the platform?";
@@ -224,7 +224,7 @@ impl PlatformTable {
 fn is_known() -> String {
     format!(
         "(own.merchant_id IS NOT NULL AND COALESCE(own.salla_updated_at IS NOT DISTINCT FROM v.salla_updated_at \
-         OR abs(extract(epoch FROM own.salla_updated_at) - extract(epoch FROM v.salla_updated_at)) < {PRECISION_SECONDS}, false))"
+         OR abs(extract(epoch FROM own.salla_updated_at) - extract(epoch FROM v.salla_updated_at)) < {SAME_VERSION_SECONDS}, false))"
     )
 }
 

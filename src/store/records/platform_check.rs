@@ -38,7 +38,7 @@ impl Store {
     ///
     /// # Errors
     /// When a view or a function cannot be used; the text says why, and what to do.
-    pub async fn reconciling(self, names: PlatformNames) -> Result<Self, StoreError> {
+    pub async fn with_platform_tables(self, names: PlatformNames) -> Result<Self, StoreError> {
         let mut platform = HashMap::new();
         for (resource, view, function) in names {
             let table = self.read_platform_table(resource, view, function).await?;

@@ -36,8 +36,8 @@ impl PlatformTable {
             return Ok(Gone::default());
         }
         let id = R::id_column();
-        let held = self.held::<R>(txn, dialect, merchant, gone).await?;
-        let still: Vec<StoredVersion> = gone.iter().filter(|one| held.contains(one)).copied().collect();
+        let stored = self.unmarked_versions::<R>(txn, dialect, merchant, gone).await?;
+        let still: Vec<StoredVersion> = gone.iter().filter(|one| stored.contains(one)).copied().collect();
         if dry_run || still.is_empty() {
             return Ok(Gone { marked: still, refused: Vec::new() });
         }
@@ -54,7 +54,7 @@ impl PlatformTable {
         );
         txn.execute_raw(Statement::from_sql_and_values(txn.get_database_backend(), own, values())).await?;
         let written = self.call::<R>(txn, &self.gone::<R>(), values()).await?;
-        let unmarked = self.held::<R>(txn, dialect, merchant, &still).await?;
+        let unmarked = self.unmarked_versions::<R>(txn, dialect, merchant, &still).await?;
         // Without a mark in the view, the one in our own table counts.
         let is_marked = |one: &StoredVersion| match written.get(&one.0) {
             None | Some((Outcome::Failed, _)) => false,
@@ -90,7 +90,7 @@ impl PlatformTable {
     }
 
     /// The versions of the records that the platform holds and has not marked.
-    async fn held<R: Stored>(
+    async fn unmarked_versions<R: Stored>(
         &self,
         txn: &DatabaseTransaction,
         dialect: Dialect,

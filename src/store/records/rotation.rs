@@ -29,11 +29,11 @@ impl Store {
         created: &str,
         pace: RotationPace,
     ) -> Result<Option<RotationWindow>, DbErr> {
-        let (table, finite) = (self.held_table::<R>(), self.dialect.finite(created));
+        let (table, finite) = (self.stored_source::<R>(), self.dialect.finite(created));
         let count = format!(
             "SELECT count(*) AS held, count({finite}) AS dated, \
              (SELECT rotation_cursor FROM watermarks WHERE merchant_id = $1 AND resource = $2) AS rotation_cursor \
-             FROM {table} AS held WHERE merchant_id = $1 AND deleted_at IS NULL"
+             FROM {table} AS stored WHERE merchant_id = $1 AND deleted_at IS NULL"
         );
         let whose = [Value::from(merchant.0), R::RESOURCE.as_str().into()];
         let Some(row) = self.db.query_one_raw(self.statement(&count, whose)).await? else {
@@ -65,10 +65,10 @@ impl Store {
         let age = self.dialect.age(created);
         let since = from.map_or_else(String::new, |_| format!("AND {age} >= {}", self.dialect.age("$2")));
         let sql = format!(
-            "SELECT {finite} AS created FROM {table} AS held WHERE merchant_id = $1 AND deleted_at IS NULL {since} \
+            "SELECT {finite} AS created FROM {table} AS stored WHERE merchant_id = $1 AND deleted_at IS NULL {since} \
              ORDER BY {age} LIMIT 1 OFFSET {others}",
             finite = self.dialect.finite(created),
-            table = self.held_table::<R>(),
+            table = self.stored_source::<R>(),
         );
         let values = [Some(merchant.0.into()), from.map(Value::from)];
         let row = self.db.query_one_raw(self.statement(&sql, values.into_iter().flatten())).await?;

@@ -30,7 +30,7 @@ impl Store {
              FROM {table} r LEFT JOIN order_detail_checks c ON c.merchant_id = r.merchant_id AND c.salla_order_id = r.{id} \
              WHERE r.merchant_id = $1 AND r.deleted_at IS NULL",
             read_at = self.dialect.finite("c.details_read_at"),
-            table = self.held_table::<R>(),
+            table = self.stored_source::<R>(),
             id = R::id_column(),
         );
         let values: [Value; 3] = [merchant.0.into(), R::RESOURCE.as_str().into(), covered.into()];
@@ -62,7 +62,7 @@ impl Store {
                  ON c.merchant_id = r.merchant_id AND c.salla_order_id = r.{id} \
                  WHERE r.merchant_id = $1 AND r.deleted_at IS NULL AND c.list_fingerprint <> '' \
                  AND {read_at} < {before} ORDER BY {order} LIMIT {count}) AS sampled",
-                table = self.held_table::<R>(),
+                table = self.stored_source::<R>(),
                 id = R::id_column(),
                 before = self.dialect.age("$2"),
             )
