@@ -134,7 +134,7 @@ pub trait Canonical {
     /// That spelling.
     fn canonical(&self) -> String;
 
-    /// The value for people; `None`: there is none.
+    /// The value for people; `None`: the column is not set.
     fn shown(&self) -> Option<String>;
 }
 

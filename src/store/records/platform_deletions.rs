@@ -14,7 +14,7 @@ use crate::{
     store::connection::dialect::Dialect,
 };
 
-/// What became of records that are gone.
+/// The results for records that Salla has deleted.
 #[derive(Debug, Default)]
 pub struct Gone {
     pub marked: Vec<StoredVersion>,

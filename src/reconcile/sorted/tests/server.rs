@@ -269,7 +269,7 @@ impl Order {
         self.created_at() <= at && self.hidden_since(at).is_none()
     }
 
-    /// What the order is at an instant, if the list shows it then.
+    /// The version of the order at an instant, if the list shows the order then.
     pub fn version(&self, at: Stamp) -> Option<Version> {
         let changes = self.changes.iter().take_while(|change| change.at <= at);
         let number = changes.clone().count();
