@@ -20,6 +20,7 @@ use self::{
     connection::{
         dialect::Dialect,
         disk_failure::DiskFailure,
+        lock_wait::LockWait,
         pool::{self, AbortedBegins},
         stale_plans::StalePlans,
     },
@@ -58,6 +59,7 @@ pub struct Store {
     begins: AbortedBegins,
     stale_plans: StalePlans,
     disk_failure: DiskFailure,
+    lock_wait: LockWait,
     unrecorded_waits: UnrecordedWaits,
     /// The tables of the platform that are reconciled instead of our own tables.
     platform: Arc<HashMap<Resource, PlatformTable>>,
@@ -100,6 +102,7 @@ impl Store {
             begins,
             stale_plans,
             disk_failure: DiskFailure::default(),
+            lock_wait: LockWait::default(),
             unrecorded_waits: UnrecordedWaits::default(),
             platform: Arc::default(),
         })

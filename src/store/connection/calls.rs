@@ -87,6 +87,7 @@ impl Store {
                 Err(error)
                     if self.dialect == Dialect::Sqlite && is_lock_timeout(&error) && Instant::now() < deadline =>
                 {
+                    self.lock_wait.note();
                     sleep(LOCK_PAUSE).await;
                 }
                 result => return result,

@@ -6,6 +6,7 @@ pub mod config;
 pub mod dialect;
 pub mod disk_failure;
 pub mod error;
+pub mod lock_wait;
 pub mod migrations;
 pub mod pool;
 pub mod readiness;

@@ -45,7 +45,12 @@ impl Store {
                 Dialect::Sqlite => self.check_writable().await,
             }
         };
-        tokio::time::timeout(WITHIN, look).await.unwrap_or(Err(NotReady::Unavailable("no answer within 3 s".into())))
+        match tokio::time::timeout(WITHIN, look).await {
+            Ok(ready) => ready,
+            // Other calls keep the only connection of SQLite while they wait for another process, which is not a failure.
+            Err(_) if self.lock_wait.is_recent() => Ok(()),
+            Err(_) => Err(NotReady::Unavailable("no answer within 3 s".into())),
+        }
     }
 
     async fn check_schema(&self) -> Result<(), NotReady> {
