@@ -11,7 +11,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -131,16 +131,20 @@ pub async fn put_token<R: MerchantRegistry>(
     body: Bytes,
 ) -> Answer {
     let id = merchant_id(&id)?;
-    let Object(put): Object<PutToken> = serde_json::from_slice(&body)
-        .map_err(|error| unreadable("{\"access_token\", \"refresh_token\", \"expires_at\"}", &error))?;
-    let tokens = Tokens::new(put.access_token, put.refresh_token, put.expires_at)
-        .map_err(|error: Unusable| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+    let put: PutToken = read(&body, "{\"access_token\", \"refresh_token\", \"expires_at\"}")?;
+    let tokens = Tokens::new(put.access_token, put.refresh_token, put.expires_at).map_err(unusable)?;
     answer(id, onboarding.register.replace_tokens(id, &tokens, &by).await?)
 }
 
-/// The body is not what is expected. The error of the parser may quote what stands there, which may be a token.
-fn unreadable(expected: &str, error: &serde_json::Error) -> Problem {
-    bad_request(format!("the body is not {expected} (line {}, column {})", error.line(), error.column()))
+/// Reads a body. The error of the parser may quote a token, so that only its place is shown.
+fn read<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, Problem> {
+    let place = |error: serde_json::Error| format!("line {}, column {}", error.line(), error.column());
+    let read = serde_json::from_slice(body).map(|Object(read)| read);
+    read.map_err(|error| bad_request(format!("the body is not {expected} ({})", place(error))))
+}
+
+fn unusable(error: Unusable) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
 }
 
 /// Registers a merchant, or replaces its name and tokens. The merchant becomes active.
@@ -159,9 +163,7 @@ pub async fn put<R: MerchantRegistry>(
     body: Bytes,
 ) -> Answer {
     let id = merchant_id(&id)?;
-    let expected = "a merchant {\"name\", \"access_token\", \"refresh_token\", \"expires_at\"}";
-    let Object(put): Object<Put> = serde_json::from_slice(&body).map_err(|error| unreadable(expected, &error))?;
-    let unusable = |error: Unusable| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string());
+    let put: Put = read(&body, "a merchant {\"name\", \"access_token\", \"refresh_token\", \"expires_at\"}")?;
     let tokens = Tokens::new(put.access_token, put.refresh_token, put.expires_at).map_err(unusable)?;
     let registration = Registration::new(id, put.name, tokens).map_err(unusable)?;
     let registered = onboarding.register.register(&registration, &by).await?;

@@ -142,12 +142,7 @@ impl PlatformTable {
         merchant: MerchantId,
         ids: &[i64],
     ) -> Result<HashMap<i64, Written>, DbErr> {
-        let rows = format!(
-            "SELECT {} FROM {} AS o WHERE o.merchant_id = $1 AND o.{id} = ANY($2)",
-            record::<R>("o.deleted_at"),
-            quoted(R::table()),
-            id = R::id_column()
-        );
+        let rows = records::<R>(&quoted(R::table()));
         let mut written = self.call::<R>(db, &rows, [merchant.0.into(), ids.to_vec().into()]).await?;
         for id in ids {
             written.entry(*id).or_insert_with(|| (Outcome::Failed, Some(OMITTED.to_owned())));
@@ -175,11 +170,7 @@ impl PlatformTable {
         };
         let Some(row) = found else { return Ok(None) };
         let (merchant, one): (i64, i64) = (row.try_get("", "merchant")?, row.try_get("", "id")?);
-        let rows = format!(
-            "SELECT {} FROM {} AS o WHERE o.merchant_id = $1 AND o.{id} = ANY($2)",
-            record::<R>("o.deleted_at"),
-            self.source::<R>()
-        );
+        let rows = records::<R>(&source);
         let mut written = self.call::<R>(txn, &rows, [merchant.into(), vec![one].into()]).await?;
         let is_known: bool = row.try_get("", "is_known")?;
         let known = |(outcome, reason): Written| (outcome, reason.or_else(|| is_known.then(String::new)));
@@ -228,12 +219,15 @@ fn is_known() -> String {
     )
 }
 
-/// A record as the function gets it.
-fn record<R: Stored>(deleted_at: &str) -> String {
-    let own = R::COLUMNS.iter().map(IdenStatic::as_str);
-    let columns = ["merchant_id", R::id_column()].into_iter().chain(own).chain(["salla_updated_at", "payload"]);
+/// Some records of a table, as the function gets them.
+fn records<R: Stored>(table: &str) -> String {
+    let (id, own) = (R::id_column(), R::COLUMNS.iter().map(IdenStatic::as_str));
+    let columns = ["merchant_id", id].into_iter().chain(own).chain(["salla_updated_at", "deleted_at", "payload"]);
     let pairs: Vec<String> = columns.map(|column| format!("'{column}', o.{column}")).collect();
-    format!("jsonb_build_object({}, 'deleted_at', {deleted_at}) AS record", pairs.join(", "))
+    format!(
+        "SELECT jsonb_build_object({}) AS record FROM {table} AS o WHERE o.merchant_id = $1 AND o.{id} = ANY($2)",
+        pairs.join(", ")
+    )
 }
 
 #[cfg(test)]
