@@ -123,6 +123,11 @@ fn watermarks() -> Table {
         .column("merchant_id", "BIGINT NOT NULL", "Salla's id of the merchant.")
         .column("resource", "text NOT NULL", "The kind of record.")
         .column("watermark", "INSTANT NOT NULL", "Every change before this time is covered, by Salla's clock.")
+        .column(
+            "target",
+            "text NOT NULL DEFAULT ''",
+            "The view of the platform that was compared; empty: our own table.",
+        )
         .column("rotation_cursor", "INSTANT", "Where the rotation through older records goes on, by date of creation.")
         .column("sorted_list", "text", "The state of the list that is sorted by time of change.")
         .constraint("PRIMARY KEY (merchant_id, resource)")

@@ -68,6 +68,16 @@ fn runs() -> Table {
         .column("unchanged", "BIGINT NOT NULL DEFAULT 0", "Records that were as new or newer.")
         .column("skipped", "BIGINT NOT NULL DEFAULT 0", "Records that could not be read.")
         .column("failed", "BIGINT NOT NULL DEFAULT 0", "Records that could not be fetched or written.")
+        .column(
+            "backfilled_created",
+            "BIGINT NOT NULL DEFAULT 0",
+            "Part of created: records that do not count as drift.",
+        )
+        .column(
+            "backfilled_updated",
+            "BIGINT NOT NULL DEFAULT 0",
+            "Part of updated: records that do not count as drift.",
+        )
         .column("requests", "BIGINT NOT NULL DEFAULT 0", "Requests to Salla.")
         .column("error_kind", "text", "Why the run failed, as a word.")
         .column("error_message", "text", "Why the run failed, and what to do.")
@@ -128,6 +138,11 @@ fn discrepancies() -> Table {
         "The values of these columns before and after, as JSON; without personal data.",
     )
     .column("reason", "text", "Why the record was skipped or failed.")
+    .column(
+        "backfill",
+        "boolean NOT NULL DEFAULT FALSE",
+        "Whether it is older than the watch over the record, so that it does not count as drift.",
+    )
     .column("found_at", "INSTANT NOT NULL DEFAULT NOW", "When it was found.")
     .constraint(OF_RUN)
     .index("discrepancies_of_run", "(run_id, id)")

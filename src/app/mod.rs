@@ -66,7 +66,7 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
     let connections = config.reconcile.concurrency.div_ceil(2).clamp(4, 32) + 4;
     let store =
         Store::connect(&config.database.url, &config.database.schema, connections, config.reconcile.lease).await?;
-    let store = store.keeping(config.reconcile.resources);
+    let store = store.reconciling(config.reconcile.resources, config.platform_names());
     if config.database.migrate {
         migrate(config, &store).await?;
     } else {

@@ -116,6 +116,7 @@ async fn drift(
     for merchant_id in (1001..).take(usize::from(args.merchants)) {
         let (shop, what) = drifted(local, merchant_id, args.orders as usize).await?;
         register(services, &shop).await?;
+        reconciled_yesterday(local, merchant_id).await?;
         simulator.world().shops.insert(merchant_id, shop);
         lost.insert(merchant_id, what);
     }
@@ -143,6 +144,22 @@ async fn register(services: &Services, shop: &Shop) -> anyhow::Result<()> {
     let ends = Some(Utc::now() + TimeDelta::days(14));
     let tokens = Tokens::new(access.into(), Some(refresh.into()), ends)?;
     services.vault.register(&Registration::new(merchant_id, Some(shop.name.clone()), tokens)?, &Actor::Local).await?;
+    Ok(())
+}
+
+/// A merchant that was registered a month ago, and whose last run was a day ago: all differences are drift.
+async fn reconciled_yesterday(local: &DatabaseConnection, merchant_id: i64) -> anyhow::Result<()> {
+    let now = Utc::now();
+    for (sql, at) in [
+        ("UPDATE merchants SET created_at = $2 WHERE merchant_id = $1", now - TimeDelta::days(30)),
+        (
+            "INSERT INTO watermarks (merchant_id, resource, watermark) VALUES ($1, 'orders', $2)",
+            now - TimeDelta::days(1),
+        ),
+    ] {
+        let values: [sea_orm::Value; 2] = [merchant_id.into(), at.into()];
+        local.execute_raw(Statement::from_sql_and_values(local.get_database_backend(), sql, values)).await?;
+    }
     Ok(())
 }
 

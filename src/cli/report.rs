@@ -19,8 +19,8 @@ use crate::{
 /// What `report` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The report covers runs that are still stored (retention.runs). The first run of a merchant, and full runs, also find \
-    older records: begin the period after them.\n\n\
+    after_help = "The report covers runs that are still stored (retention.runs). Records that the first run of a merchant or a full run \
+    corrects count as backfilled, and not as lost webhooks.\n\n\
     Environment: SALLA_RECONCILER__DATABASE__URL, __DATABASE__MIGRATE\n\n\
     Examples:\n  salla-reconciler report\n  salla-reconciler report --merchant 1001 --since 2026-11-01T00:00:00Z --until 2026-12-01T00:00:00Z\n  \
     salla-reconciler report --json"
@@ -67,13 +67,14 @@ pub async fn report(config: &Config, args: Args) -> anyhow::Result<Exit> {
 }
 
 fn rows(drift: &[Drift]) -> String {
-    let head = ["merchant", "missing", "stale", "deleted", "median delay", "longest delay", "runs"];
+    let head = ["merchant", "missing", "stale", "deleted", "backfilled", "median delay", "longest delay", "runs"];
     let rows = drift.iter().map(|drift| {
         vec![
             drift.merchant_id.to_string(),
             drift.missing.to_string(),
             drift.stale.to_string(),
             drift.deleted.to_string(),
+            (drift.backfilled.missing + drift.backfilled.stale).to_string(),
             span(drift.lateness.median_seconds),
             span(drift.lateness.max_seconds),
             drift.runs.total().to_string(),

@@ -136,6 +136,7 @@ fn sweep(last_sweep: Option<&SweepSummary>, clock: Clock) -> Markup {
         return html! { section { h2 { "Last sweep" } p { "No sweep is recorded. The schedule starts the first one." } } };
     };
     let (ended, totals) = (summary.ended(), summary.totals());
+    let (missing, stale) = totals.drift();
     let trigger = summary.trigger.map_or("skipped", |trigger| trigger.as_str());
     html! {
         section {
@@ -163,8 +164,9 @@ fn sweep(last_sweep: Option<&SweepSummary>, clock: Clock) -> Markup {
                         }
                     }
                 }
-                div { dt { "created (missing)" } dd { (number(totals.created)) } }
-                div { dt { "updated (stale)" } dd { (number(totals.updated)) } }
+                div { dt { "missing" } dd { (number(missing)) } }
+                div { dt { "stale" } dd { (number(stale)) } }
+                div { dt { "backfilled" } dd { (number(totals.backfilled())) } }
                 div { dt { "fetched" } dd { (number(totals.fetched)) } }
             }
         }
@@ -267,13 +269,13 @@ fn history(sweeps: &[SweepSummary], clock: Clock) -> Markup {
             h2 { @if sweeps.len() > 1 { "Last " (sweeps.len()) " sweeps" } @else { "Sweeps" } }
             @if sweeps.is_empty() { p { "None yet." } }
             @else {
-                ul.legend { li.created { "created (missing)" } li.updated { "updated (stale)" } li.took { "duration" } }
+                ul.legend { li.missing { "missing" } li.stale { "stale" } li.backfilled { "backfilled" } li.took { "duration" } }
                 (plot::corrected(&oldest_first, clock))
                 (plot::took(&oldest_first, clock))
                 details {
                     summary { "As a table" }
                     div.wide { table {
-                        thead { tr { th { "Sweep" } th.number { "Runs" } th.number { "Failed" } th.number { "Partial" } th.number { "Created" } th.number { "Updated" } th.number { "Duration" } } }
+                        thead { tr { th { "Sweep" } th.number { "Runs" } th.number { "Failed" } th.number { "Partial" } th.number { "Missing" } th.number { "Stale" } th.number { "Backfilled" } th.number { "Duration" } } }
                         tbody { @for summary in sweeps {
                             @let totals = summary.totals();
                             tr {
@@ -281,8 +283,10 @@ fn history(sweeps: &[SweepSummary], clock: Clock) -> Markup {
                                 td.number { (number(summary.made)) }
                                 td.number { (number(summary.count(RunStatus::Failed))) }
                                 td.number { (number(summary.count(RunStatus::Partial))) }
-                                td.number { (number(totals.created)) }
-                                td.number { (number(totals.updated)) }
+                                @let (missing, stale) = totals.drift();
+                                td.number { (number(missing)) }
+                                td.number { (number(stale)) }
+                                td.number { (number(totals.backfilled())) }
                                 td.number { (summary.took.map_or_else(|| "–".to_owned(), span)) }
                             }
                         } }

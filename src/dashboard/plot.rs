@@ -27,14 +27,17 @@ struct Bar {
 pub fn corrected(sweeps: &[SweepSummary], clock: Clock) -> Markup {
     let bars = sweeps.iter().map(|summary| {
         let totals = summary.totals();
+        let (missing, stale) = totals.drift();
+        let backfilled = totals.backfilled();
         Bar {
             at: summary.scheduled_for,
-            parts: vec![("created", totals.created as f64), ("updated", totals.updated as f64)],
+            parts: vec![("missing", missing as f64), ("stale", stale as f64), ("backfilled", backfilled as f64)],
             title: format!(
-                "{}: {} missing, {} stale",
+                "{}: {} missing, {} stale, {} backfilled",
                 day(summary.scheduled_for, clock),
-                number(totals.created),
-                number(totals.updated)
+                number(missing),
+                number(stale),
+                number(backfilled)
             ),
             skipped: summary.trigger.is_none(),
         }
@@ -147,9 +150,9 @@ mod tests {
     fn bars_stay_within_the_plot() {
         let sweeps: Vec<SweepSummary> = (0..30).map(|index| summary(index, [3, 0, 900][index as usize % 3])).collect();
         let picture = corrected(&sweeps, CLOCK).into_string();
-        assert_eq!(picture.matches("class=\"created\"").count(), 20);
+        assert_eq!(picture.matches("class=\"missing\"").count(), 20);
         assert_eq!(picture.matches("class=\"gap\"").count(), 10, "the skipped are seen");
-        assert!(picture.contains("900 missing, 1 stale"), "{picture}");
+        assert!(picture.contains("900 missing, 1 stale, 0 backfilled"), "{picture}");
         for (_, rest) in picture.match_indices(" y=\"").map(|(at, _)| picture.split_at(at + 4)) {
             let y: f64 = rest.split('"').next().unwrap().parse().unwrap();
             assert!((0.0..=HEIGHT).contains(&y), "{y}");

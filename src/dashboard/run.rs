@@ -66,6 +66,8 @@ pub async fn show<L: RunStore, R: MerchantRegistry>(
                     @let count = run.totals.of(outcome) - newer;
                     div class=(if count > 0 && matches!(outcome, Outcome::Skipped | Outcome::Failed) { "bad" } else { "" }) { dt { (outcome.as_str()) } dd { (number(count)) } }
                 }
+                div { dt { "created, backfilled" } dd { (number(run.totals.backfilled.created)) } }
+                div { dt { "updated, backfilled" } dd { (number(run.totals.backfilled.updated)) } }
                 div { dt { "newer locally" } dd { (number(run.totals.newer_locally)) } }
                 div { dt { "requests to Salla" } dd { (number(run.requests)) } }
                 div { dt { "duration" } dd { (took(&run, clock)) } }
@@ -181,7 +183,7 @@ fn discrepancies(found: &[Found], run: &Run, skip: u64, more: bool, clock: Clock
                 thead { tr { th { "Record" } th { "Kind" } th { "Fields" } th { "Stored version" } th { "Salla version" } th { "Delay" } th { "Reason" } } }
                 tbody { @for one in found { @let discrepancy = &one.discrepancy; tr {
                     td data-label="Record" { (discrepancy.resource.as_str()) " " @if let Some(id) = discrepancy.salla_id { code { (id) } } @else { "without an id" } }
-                    td data-label="Kind" { span class=(format!("chip {}", discrepancy.kind.as_str())) { (discrepancy.kind.as_str()) } }
+                    td data-label="Kind" { span class=(format!("chip {}", discrepancy.kind.as_str())) { (discrepancy.kind.as_str()) } @if discrepancy.backfill { " backfilled" } }
                     td data-label="Fields" { (fields(discrepancy)) }
                     td data-label="Stored version" { (format::maybe(discrepancy.local_updated_at, clock, "–")) }
                     td data-label="Salla version" { (format::maybe(discrepancy.remote_updated_at, clock, "–")) }

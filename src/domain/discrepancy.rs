@@ -58,6 +58,8 @@ pub struct Discrepancy {
     pub changes: Vec<FieldChange>,
     /// Why it was skipped or failed.
     pub reason: Option<String>,
+    /// It does not count as drift, because the program did not watch the record before.
+    pub backfill: bool,
 }
 
 /// A discrepancy of a run.
@@ -100,6 +102,7 @@ mod tests {
                 fields: Vec::new(),
                 changes: Vec::new(),
                 reason: None,
+                backfill: false,
             };
             Found::new(discrepancy, found_at).late_seconds
         };

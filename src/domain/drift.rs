@@ -62,6 +62,15 @@ impl Lateness {
     pub const BOUNDS: [i64; 3] = [3_600, 86_400, 604_800];
 }
 
+/// Records whose difference does not count as drift, because the program did not watch them before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct BackfilledRecords {
+    /// Were not stored.
+    pub missing: u64,
+    /// Were stored in an older version or with other content.
+    pub stale: u64,
+}
+
 /// Discrepancies of one kind and with the same fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tally {
@@ -71,6 +80,8 @@ pub struct Tally {
     pub kind: DiscrepancyKind,
     /// Which columns differed.
     pub fields: Vec<String>,
+    /// They do not count as drift.
+    pub backfill: bool,
     /// Only the payload differed, and not the version: another writer keeps it in another spelling.
     pub rewritten: bool,
     /// How many.
@@ -99,6 +110,8 @@ pub struct Drift {
     pub deleted: u64,
     /// Records in the right version with another spelling of the payload. No webhook was lost.
     pub rewritten: u64,
+    /// What the first run and full runs found, and what runs over earlier windows found of the time before the registration.
+    pub backfilled: BackfilledRecords,
     /// Records that could not be transformed.
     pub skipped: u64,
     /// Records that could not be written, and were not later.
@@ -124,6 +137,7 @@ impl Drift {
             stale: 0,
             deleted: 0,
             rewritten: 0,
+            backfilled: BackfilledRecords::default(),
             skipped: 0,
             failed: 0,
             fields: BTreeMap::new(),
@@ -138,6 +152,14 @@ impl Drift {
             self.rewritten += tally.count;
             return;
         }
+        match tally.kind {
+            DiscrepancyKind::Missing if tally.backfill => self.backfilled.missing += tally.count,
+            DiscrepancyKind::Stale if tally.backfill => self.backfilled.stale += tally.count,
+            _ => self.count_drift(tally),
+        }
+    }
+
+    fn count_drift(&mut self, tally: &Tally) {
         let lost = lost_webhook(tally.resource, tally.kind, &tally.fields);
         *match tally.kind {
             DiscrepancyKind::Missing => &mut self.missing,
@@ -248,9 +270,15 @@ mod tests {
             (DiscrepancyKind::Failed, &["status"], 5, Lateness::default()),
         ] {
             let resource = Resource::Orders;
-            drift.count(&Tally { resource, rewritten: false, kind, fields: names(fields), count, lateness });
+            let fields = names(fields);
+            let tally = Tally { resource, backfill: false, rewritten: false, kind, fields, count, lateness };
+            drift.count(&tally);
+            if matches!(kind, DiscrepancyKind::Missing | DiscrepancyKind::Stale) {
+                drift.count(&Tally { backfill: true, ..tally });
+            }
         }
         assert_eq!((drift.missing, drift.stale, drift.deleted, drift.skipped, drift.failed), (2, 5, 1, 4, 5));
+        assert_eq!(drift.backfilled, BackfilledRecords { missing: 2, stale: 5 });
         assert_eq!(drift.total(), 7);
         assert_eq!(drift.total(), drift.lost_webhooks.values().sum::<u64>());
         let fields: Vec<_> = drift.fields.iter().map(|(name, count)| (name.as_str(), *count)).collect();

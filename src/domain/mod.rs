@@ -2,6 +2,7 @@
 //! no clock, no database, and no JSON of Salla.
 
 mod assess;
+mod backfill;
 mod budget;
 mod canonical;
 mod customer;
@@ -31,11 +32,12 @@ mod window;
 mod words;
 
 pub use assess::{STAMP_TOLERANCE, STORED_STAMP_TOLERANCE, StoredRecord, Verdict, assess};
+pub use backfill::Backfill;
 pub use budget::Budget;
 pub use customer::{Customer, CustomerColumns};
 pub use detail_check::{DetailCheckNights, DetailCheckSchedule, LastDetailCheck, Summary, needs_detail};
 pub use discrepancy::{Discrepancy, DiscrepancyKind, FieldChange, Found};
-pub use drift::{Drift, EndedRuns, Lateness, Tally, lost_webhook};
+pub use drift::{BackfilledRecords, Drift, EndedRuns, Lateness, Tally, lost_webhook};
 pub use fingerprint::{Digest, Fingerprint};
 pub use installation::{AppEventKind, Installation};
 pub use merchant::{Merchant, MerchantId, MerchantState, MerchantStatus, Transition, TransitionError};
@@ -53,7 +55,7 @@ pub use rotation_window::{RotationPace, RotationWindow};
 pub use run::{Failure, FailureKind, Listing, Run, RunId, RunStatus, Trigger};
 pub use scope::Scope;
 pub use sorted_list::{ListingViolation, SortedList};
-pub use totals::{Outcome, Totals};
+pub use totals::{Backfilled, Outcome, Totals};
 pub use waiting::{Wait, WaitReason, Waiting};
 pub use window::{Covered, InvalidWindow, Request, Window, WindowPolicy};
 pub(crate) use words::words;

@@ -36,6 +36,15 @@ impl Outcome {
     }
 }
 
+/// Records that a run corrected and that count as backfill.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backfilled {
+    /// Were missing.
+    pub created: u64,
+    /// Were stale.
+    pub updated: u64,
+}
+
 /// Distinct records by what became of them. `fetched` is always the sum of the others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
@@ -54,6 +63,9 @@ pub struct Totals {
     /// Part of `unchanged`: stored rows that are newer than Salla's and differ from them.
     #[serde(default)]
     pub newer_locally: u64,
+    /// Part of `created` and `updated`: records whose difference does not count as drift, because the program did not watch them before.
+    #[serde(default)]
+    pub backfilled: Backfilled,
 }
 
 impl Totals {
@@ -67,6 +79,29 @@ impl Totals {
             Outcome::Skipped => &mut self.skipped,
             Outcome::Failed => &mut self.failed,
         } += 1;
+    }
+
+    /// Counts one record, which is backfill if it was corrected.
+    pub fn count_backfill(&mut self, outcome: Outcome) {
+        self.count(outcome);
+        match outcome {
+            Outcome::Created => self.backfilled.created += 1,
+            Outcome::Updated => self.backfilled.updated += 1,
+            Outcome::Unchanged | Outcome::Skipped | Outcome::Failed => {}
+        }
+    }
+
+    /// Records that were corrected and do not count as drift.
+    #[must_use]
+    pub fn backfilled(&self) -> u64 {
+        self.backfilled.created + self.backfilled.updated
+    }
+
+    /// Records that were corrected and are drift: those that were missing, and those that were stale.
+    #[must_use]
+    pub fn drift(&self) -> (u64, u64) {
+        let Backfilled { created, updated } = self.backfilled;
+        (self.created.saturating_sub(created), self.updated.saturating_sub(updated))
     }
 
     /// How many records had `outcome`.
@@ -97,5 +132,7 @@ impl AddAssign for Totals {
         self.skipped += other.skipped;
         self.failed += other.failed;
         self.newer_locally += other.newer_locally;
+        self.backfilled.created += other.backfilled.created;
+        self.backfilled.updated += other.backfilled.updated;
     }
 }

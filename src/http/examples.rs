@@ -73,7 +73,8 @@ fn queued() -> Value {
     run["status"] = json!("queued");
     run["trigger"] = json!("http");
     run["totals"] = json!({
-        "fetched": 0, "created": 0, "updated": 0, "unchanged": 0, "skipped": 0, "failed": 0, "newer_locally": 0
+        "fetched": 0, "created": 0, "updated": 0, "unchanged": 0, "skipped": 0, "failed": 0, "newer_locally": 0,
+        "backfilled": {"created": 0, "updated": 0}
     });
     run["resource_results"] = json!([]);
     run["requests"] = json!(0);
@@ -84,7 +85,8 @@ fn queued() -> Value {
 }
 
 fn totals() -> Value {
-    json!({"fetched": 41, "created": 4, "updated": 7, "unchanged": 30, "skipped": 0, "failed": 0, "newer_locally": 0})
+    json!({"fetched": 41, "created": 4, "updated": 7, "unchanged": 30, "skipped": 0, "failed": 0, "newer_locally": 0,
+        "backfilled": {"created": 0, "updated": 0}})
 }
 
 fn found() -> Value {
@@ -100,6 +102,7 @@ fn found() -> Value {
             {"field": "total_amount", "before": "120", "after": "115.5"},
         ],
         "reason": null,
+        "backfill": false,
         "found_at": "2026-11-26T23:00:00.777Z",
         "late_seconds": 12606,
     })
@@ -137,6 +140,7 @@ fn drift() -> Value {
         "stale": 7,
         "deleted": 0,
         "rewritten": 0,
+        "backfilled": {"missing": 0, "stale": 0},
         "skipped": 0,
         "failed": 0,
         "fields": {"payload": 7, "status": 7},

@@ -54,6 +54,8 @@ pub struct Store {
     schema: Arc<str>,
     /// The resources of a run that names none.
     resources: Resources,
+    /// The target of each resource: the view of the platform.
+    targets: Arc<HashMap<Resource, String>>,
     frontier: Frontier,
     event_delivery: EventDelivery,
     begins: AbortedBegins,
@@ -97,6 +99,7 @@ impl Store {
             worker_id: Uuid::new_v4(),
             lease,
             resources: Resource::ALL.iter().copied().collect(),
+            targets: Arc::default(),
             frontier: Frontier::default(),
             event_delivery: EventDelivery::default(),
             begins,
@@ -111,6 +114,11 @@ impl Store {
     /// The table of the platform that is reconciled instead of our own one.
     fn platform<R: Stored>(&self) -> Option<&PlatformTable> {
         self.platform.get(&R::RESOURCE)
+    }
+
+    /// The target that a watermark belongs to: the view of the platform, or nothing for our own table.
+    fn target_of(&self, resource: Resource) -> String {
+        self.targets.get(&resource).cloned().unwrap_or_default()
     }
 
     /// Where the records stand that are compared, as a table of a statement.

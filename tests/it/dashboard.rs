@@ -37,6 +37,11 @@ async fn a_site_after_a_night(engine: Engine) -> (Site, Daemon) {
     site.database
         .execute("UPDATE merchants SET name = 'متجر <b>الورد</b>\u{202e}\u{2066}' WHERE merchant_id = 1001", [])
         .await;
+    // The store was reconciled before: what the sweep finds is drift.
+    let watermark = [(Utc::now() - TimeDelta::days(1)).into()];
+    site.database
+        .execute("INSERT INTO watermarks (merchant_id, resource, watermark) VALUES (1001, 'orders', $1)", watermark)
+        .await;
     // In the first hour of a day, the slot that was missed is yesterday's.
     let missed = Utc::now() - TimeDelta::hours(1);
     let hour = missed.format("%H").to_string();
@@ -46,7 +51,8 @@ async fn a_site_after_a_night(engine: Engine) -> (Site, Daemon) {
     for days in 2..30_i64 {
         let slot =
             (missed - TimeDelta::days(days)).date_naive().and_hms_opt(hour.parse().unwrap(), 0, 0).unwrap().and_utc();
-        let counted = json!({"fetched": 90, "created": 40 + days * 7 % 50, "updated": days * 11 % 30, "unchanged": 5, "skipped": 0, "failed": 0});
+        let backfilled = json!({"created": if days == 29 { 35 } else { 0 }, "updated": 0});
+        let counted = json!({"backfilled": backfilled, "fetched": 90, "created": 40 + days * 7 % 50, "updated": days * 11 % 30, "unchanged": 5, "skipped": 0, "failed": 0});
         let tally = json!([["succeeded", 2, counted]]).to_string();
         let values = [slot.into(), pattern.clone().into(), tally.into(), (slot + TimeDelta::seconds(60 + days)).into()];
         let sql = "INSERT INTO sweeps (scheduled_for, cron, outcome, run_count, summary, started_at, ended_at) VALUES ($1, $2, 'schedule', 2, $3, $1, $4)";

@@ -19,6 +19,7 @@ use crate::support::{
 on_every_database!(
     the_report_names_lost_webhooks,
     a_dry_run_is_left_out,
+    the_first_run_and_full_runs_find_no_drift,
     the_report_counts_each_version_once,
     the_report_has_a_median_delay,
     discrepancies_have_a_delay,
@@ -47,6 +48,7 @@ async fn drifted(engine: Engine) -> Site {
     for order in &held {
         site.consume(1001, order).await;
     }
+    site.run(&["run"]).await.exits(0);
     {
         let mut world = site.salla.world();
         world.shop(1001).place(hours_ago(2));
@@ -76,7 +78,7 @@ async fn the_report_names_lost_webhooks(engine: Engine) {
 
     assert_eq!((&other["merchant_id"], &other["missing"], &other["stale"]), (&json!(1001), &json!(1), &json!(1)));
     assert_eq!(other["name"], site.salla.world().shop(1001).name);
-    assert_eq!(other["runs"], json!({"succeeded": 2, "partial": 0, "failed": 0, "cancelled": 0}));
+    assert_eq!(other["runs"], json!({"succeeded": 3, "partial": 0, "failed": 0, "cancelled": 0}));
     assert_eq!(other["lost_webhooks"], json!({"order.created": 1, "order.status.updated": 1}));
     assert_eq!(other["fields"]["status"], 1);
     assert_eq!(other["fields"]["payload"], 1);
@@ -102,7 +104,58 @@ async fn a_dry_run_is_left_out(engine: Engine) {
     assert_eq!(site.database.number("SELECT count(*) FROM discrepancies").await, 4);
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [4, 4, 0, 0, 0, 0]);
     let drift = report(&site, &[]).await;
-    assert_eq!((&drift[0]["missing"], &drift[0]["runs"]["succeeded"]), (&json!(4), &json!(1)));
+    assert_eq!((&drift[0]["backfilled"]["missing"], &drift[0]["runs"]["succeeded"]), (&json!(4), &json!(1)));
+}
+
+/// `missing`, `stale`, and how many of each are backfilled, of store 1001.
+async fn counted(site: &Site) -> [u64; 4] {
+    let drift = report(site, &["--merchant", "1001"]).await.pop().unwrap();
+    let backfilled = &drift["backfilled"];
+    let lost: u64 = drift["lost_webhooks"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
+    let counts = [&drift["missing"], &drift["stale"], &backfilled["missing"], &backfilled["stale"]];
+    let counts = counts.map(|count| count.as_u64().unwrap());
+    assert_eq!(lost, counts[0] + counts[1], "{drift}");
+    counts
+}
+
+async fn the_first_run_and_full_runs_find_no_drift(engine: Engine) {
+    let site = Site::new(engine, [Shop::seeded(1001, 40, Utc::now())]).await;
+    let stale = {
+        let mut world = site.salla.world();
+        let placed = [20, 21, 22].map(|hours| world.shop(1001).place(hours_ago(hours)));
+        let orders = &world.shop(1001).orders;
+        orders.iter().find(|order| order.id == placed[0]).cloned().unwrap()
+    };
+    site.consume(1001, &stale).await;
+    site.salla.world().shop(1001).touch(stale.id, hours_ago(2));
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(run["totals"]["backfilled"], json!({"created": 2, "updated": 1}), "{run}");
+    assert_eq!(counted(&site).await, [0, 0, 2, 1], "the first run");
+
+    let lost = site.salla.world().shop(1001).place(hours_ago(1));
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(run["totals"]["backfilled"], json!({"created": 0, "updated": 0}), "{run}");
+    assert_eq!(counted(&site).await, [1, 0, 2, 1], "a lost webhook");
+
+    // A window that begins before the registration: the older orders are backfill, a change since then is drift.
+    let registered_at = Utc::now() - TimeDelta::minutes(30);
+    site.database.execute("UPDATE merchants SET created_at = $1", [registered_at.into()]).await;
+    site.salla.world().shop(1001).touch(lost, Utc::now());
+    let since = (Utc::now() - TimeDelta::days(400)).to_rfc3339();
+    let run = site.reconcile(1001, &["--since", &since]).await;
+    let old = run["totals"]["created"].as_u64().unwrap();
+    assert!(old > 0, "{run}");
+    assert_eq!(run["totals"]["backfilled"], json!({"created": old, "updated": 0}), "{run}");
+    assert_eq!(counted(&site).await, [1, 1, 2 + old, 1], "an earlier window");
+
+    site.database.execute("DELETE FROM orders", []).await;
+    let run = site.reconcile(1001, &["--full"]).await;
+    let all = run["totals"]["created"].as_u64().unwrap();
+    assert_eq!(run["totals"]["backfilled"], json!({"created": all, "updated": 0}), "{run}");
+    let daemon = site.serve().await;
+    let (_, body) = daemon.get(&format!("/runs/{}/discrepancies", run["run_id"].as_str().unwrap())).await;
+    assert!(body["discrepancies"].as_array().unwrap().iter().all(|one| one["backfill"] == true), "{body}");
+    assert_eq!(counted(&site).await, [1, 1, 2 + old, 1], "a full run finds versions that are counted already");
 }
 
 /// The first of November, and so many hours.
@@ -260,10 +313,13 @@ async fn the_command_s_answers(engine: Engine) {
     let table = site.run(&["report"]).await.exits(0).stdout;
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines.len(), 4, "{table}");
-    assert_eq!(lines[0], ["merchant", "missing", "stale", "deleted", "median", "delay", "longest", "delay", "runs"]);
-    assert_eq!((&lines[1][..4], lines[1].last()), (&["1002", "3", "0", "0"][..], Some(&"1")));
+    assert_eq!(
+        lines[0],
+        ["merchant", "missing", "stale", "deleted", "backfilled", "median", "delay", "longest", "delay", "runs"]
+    );
+    assert_eq!((&lines[1][..5], lines[1].last()), (&["1002", "3", "0", "0", "0"][..], Some(&"2")));
     // And some seconds, as long as the run took to come to it.
-    assert_eq!((&lines[2][..5], lines[2].last()), (&["1001", "1", "1", "0", "2h"][..], Some(&"1")));
+    assert_eq!((&lines[2][..6], lines[2].last()), (&["1001", "1", "1", "0", "0", "2h"][..], Some(&"2")));
     assert_eq!(lines[2].iter().filter(|word| **word == "2h").count(), 2, "{table}");
     let last = table.lines().last().unwrap();
     assert!(

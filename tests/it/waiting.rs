@@ -73,11 +73,8 @@ async fn a_run_that_waits_for_its_store_says_so(engine: Engine) {
     assert_eq!(waiting["reason"], "salla_unavailable", "{run}");
     assert!(waiting["message"].as_str().unwrap().contains("503"), "{run}");
     assert!(waiting["attempts"].as_u64() >= Some(1) && until(waiting) > Utc::now() - TimeDelta::minutes(1), "{run}");
-    assert!(
-        daemon.log_text().contains("run released for a backoff; will resume from its cursor"),
-        "{}",
-        daemon.log_text()
-    );
+    let released = "run released for a backoff; will resume from its cursor";
+    daemon.await_line(|line| line["message"].as_str().is_some_and(|text| text.contains(released))).await;
     let (status, page) = daemon.get(&format!("/dashboard/runs/{}", run["run_id"].as_str().unwrap())).await;
     assert!(status == 200 && page.to_string().contains("salla_unavailable"), "{page}");
     site.salla.world().always.clear();

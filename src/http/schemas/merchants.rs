@@ -9,13 +9,16 @@ use utoipa::{
     openapi::{RefOr, Schema},
 };
 
-use crate::domain::{Drift, EndedRuns, Lateness, Merchant, MerchantId, MerchantState, Period, Resource};
+use crate::domain::{
+    BackfilledRecords, Drift, EndedRuns, Lateness, Merchant, MerchantId, MerchantState, Period, Resource,
+};
 
 described! {
     Merchant as MerchantSchema,
     Period as PeriodSchema,
     EndedRuns as EndedRunsSchema,
     Lateness as LatenessSchema,
+    BackfilledRecords as BackfilledRecordsSchema,
     Drift as DriftSchema,
 }
 
@@ -78,6 +81,16 @@ struct LatenessSchema {
     median_seconds: Option<u64>,
 }
 
+/// Records whose difference does not count as drift, because the program did not watch them before.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BackfilledRecords)]
+struct BackfilledRecordsSchema {
+    /// Records that were not stored.
+    missing: u64,
+    /// Records that were stored in an older version or with other content.
+    stale: u64,
+}
+
 /// Drift of one merchant over a period. Dry runs do not count. A version that several runs found counts once.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Drift)]
@@ -98,6 +111,8 @@ struct DriftSchema {
     deleted: u64,
     /// Records in the right version with another spelling of the payload. No webhook was lost.
     rewritten: u64,
+    /// Records that do not stand for a lost webhook: found by the first run or a full run, or changed before the registration.
+    backfilled: BackfilledRecords,
     /// Records that could not be read.
     skipped: u64,
     /// Records that could not be fetched or written, and were not later.

@@ -11,8 +11,9 @@ use utoipa::{
 use uuid::Uuid;
 
 use crate::domain::{
-    Discrepancy, DiscrepancyKind, Failure, FailureKind, FieldChange, Found, Listing, ListingViolation, MerchantId,
-    Resource, ResourceRun, RotationWindow, Run, RunStatus, SortedList, Totals, Trigger, WaitReason, Waiting, Window,
+    Backfilled, Discrepancy, DiscrepancyKind, Failure, FailureKind, FieldChange, Found, Listing, ListingViolation,
+    MerchantId, Resource, ResourceRun, RotationWindow, Run, RunStatus, SortedList, Totals, Trigger, WaitReason,
+    Waiting, Window,
 };
 
 described! {
@@ -20,6 +21,7 @@ described! {
     RotationWindow as RotationWindowSchema,
     SortedList as SortedListSchema,
     Totals as TotalsSchema,
+    Backfilled as BackfilledSchema,
     Run as RunSchema,
     Failure as FailureSchema,
     Waiting as WaitingSchema,
@@ -89,6 +91,19 @@ struct TotalsSchema {
     /// Part of `unchanged`: stored records that are newer than in Salla and differ.
     #[serde(default)]
     newer_locally: u64,
+    /// Part of `created` and `updated`: records that do not count as drift, because the program did not watch them before.
+    #[serde(default)]
+    backfilled: Backfilled,
+}
+
+/// Corrected records that do not count as drift: found by the first run or a full run, or changed before the registration.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Backfilled)]
+struct BackfilledSchema {
+    /// Part of `created`.
+    created: u64,
+    /// Part of `updated`.
+    updated: u64,
 }
 
 /// A run.
@@ -212,6 +227,8 @@ struct DiscrepancySchema {
     changes: Vec<FieldChange>,
     /// Reason for `skipped` and `failed`.
     reason: Option<String>,
+    /// It does not count as drift: the first run or a full run found it, or it dates from before the registration.
+    backfill: bool,
 }
 
 /// A discrepancy of a run.

@@ -78,6 +78,7 @@ impl<S, T> RunContext<'_, S, T> {
             requests: progress.requests.get(),
             cursor,
             dry_run: self.claim.request.dry_run,
+            backfill: self.claim.backfill(R::RESOURCE),
         };
         let committed = self.target.commit(&self.claim.lease, commit).await?;
         progress.part().totals = committed.totals;

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{Covered, Listing, MerchantId, Request, Resource, ResourceRun, RunId, Scope, Trigger},
+    domain::{Backfill, Covered, Listing, MerchantId, Request, Resource, ResourceRun, RunId, Scope, Trigger},
     reconcile::walk::ListWalk,
 };
 
@@ -101,6 +101,17 @@ impl Claim {
         let is_possible = |watermark: DateTime<Utc>| watermark <= self.now + WATERMARK_TOLERANCE;
         let watermark = self.watermarks.iter().find(|(of, watermark)| *of == resource && is_possible(*watermark));
         watermark.map_or(Covered::NothingSince(self.registered_at), |(_, watermark)| Covered::UpTo(*watermark))
+    }
+
+    /// Which differences of a kind are older than the watch over the merchant.
+    #[must_use]
+    pub fn backfill(&self, resource: Resource) -> Backfill {
+        let is_first = matches!(self.covered(resource), Covered::NothingSince(_));
+        match self.request.since {
+            _ if is_first || self.request.full => Backfill::All,
+            Some(since) if since < self.registered_at => Backfill::Before(self.registered_at),
+            _ => Backfill::Nothing,
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{Cursor, Lease, Seen};
 use crate::domain::{
-    Fingerprint, LastDetailCheck, MerchantId, OrderItem, Outcome, Record, ResourceRun, RotationPace, RotationWindow,
-    RunId, SortedList, StoredRecord, Totals, Unreadable, Verdict,
+    Backfill, Fingerprint, LastDetailCheck, MerchantId, OrderItem, Outcome, Record, ResourceRun, RotationPace,
+    RotationWindow, RunId, SortedList, StoredRecord, Totals, Unreadable, Verdict,
 };
 
 /// Any error of an adapter, kept as the cause.
@@ -136,6 +136,8 @@ pub struct PageCommit<'a, R: Record> {
     pub cursor: &'a Cursor,
     /// Assess and count, and write no record.
     pub dry_run: bool,
+    /// Which differences do not count as drift.
+    pub backfill: Backfill,
 }
 
 /// What a commit did.

@@ -29,6 +29,7 @@ pub struct Model {
     pub changes: String,
     #[sea_orm(column_type = "Text", nullable)]
     pub reason: Option<String>,
+    pub backfill: bool,
     pub found_at: Option<Stamp>,
 }
 
@@ -50,6 +51,7 @@ impl TryFrom<Model> for Found {
             fields: serde_json::from_str(&row.fields).map_err(|_| UnknownWord::new("list of fields", &row.fields))?,
             changes: serde_json::from_str(&row.changes).map_err(|_| UnknownWord::new("list of changes", ""))?,
             reason: row.reason,
+            backfill: row.backfill,
         };
         Ok(Self::new(discrepancy, or_epoch(row.found_at)))
     }

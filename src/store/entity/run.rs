@@ -3,7 +3,7 @@
 use sea_orm::entity::prelude::*;
 
 use crate::{
-    domain::{Failure, MerchantId, Request, ResourceRun, Run, Totals, UnknownWord, Waiting, Window},
+    domain::{Backfilled, Failure, MerchantId, Request, ResourceRun, Run, Totals, UnknownWord, Waiting, Window},
     reconcile::ports::Lease,
     store::connection::stamp::{Stamp, or_epoch},
 };
@@ -44,6 +44,8 @@ pub struct Model {
     pub unchanged: i64,
     pub skipped: i64,
     pub failed: i64,
+    pub backfilled_created: i64,
+    pub backfilled_updated: i64,
     pub requests: i64,
     /// What was asked for, as words; none: what is configured.
     #[sea_orm(column_type = "Text", nullable)]
@@ -114,6 +116,7 @@ impl Model {
             unchanged: count(self.unchanged),
             skipped: count(self.skipped),
             failed: count(self.failed),
+            backfilled: Backfilled { created: count(self.backfilled_created), updated: count(self.backfilled_updated) },
             newer_locally: self.parts().map_or(0, |parts| ResourceRun::sum(&parts).newer_locally),
         }
     }

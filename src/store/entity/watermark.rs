@@ -12,6 +12,8 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
     pub resource: String,
     pub watermark: Option<Stamp>,
+    #[sea_orm(column_type = "Text")]
+    pub target: String,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -1,6 +1,9 @@
 //! The register.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Value};
@@ -13,7 +16,7 @@ use crate::{
         REFRESH_TAKES_AT_MOST, Registered, Registration, Sealed, TargetError, Tokens,
     },
     store::{
-        Store,
+        PlatformNames, Store,
         connection::stamp::Stamp,
         entity::{credential, merchant, watermark},
     },
@@ -95,18 +98,20 @@ impl MerchantRegistry<Sealed> for Store {
 }
 
 impl Store {
-    /// Reconciles these resources in runs that name none.
+    /// Reconciles these resources in runs that name none, and tables of the platform through these views.
     #[must_use]
-    pub fn keeping(mut self, resources: Resources) -> Self {
+    pub fn reconciling(mut self, resources: Resources, names: PlatformNames) -> Self {
         self.resources = resources;
+        self.targets = Arc::new(names.into_iter().map(|(resource, view, _)| (resource, view.to_string())).collect());
         self
     }
 
-    /// The condition on a row of `watermarks` that it is of a kind that is reconciled here: what was given up does not
-    /// hold a merchant back.
+    /// The condition on a row of `watermarks` that its kind is reconciled here, in its target: what was given up does not hold
+    /// a merchant back.
     pub(in crate::store) fn kept(&self) -> String {
-        let words: Vec<String> = self.resources.iter().map(|resource| format!("'{resource}'")).collect();
-        format!("w.resource IN ({})", words.join(", "))
+        let of_one = |resource| format!("('{resource}', '{}')", self.target_of(resource));
+        let pairs: Vec<String> = self.resources.iter().map(of_one).collect();
+        format!("(w.resource, w.target) IN (VALUES {})", pairs.join(", "))
     }
 
     /// Up to when all that is reconciled of a merchant is known to be right, as a table of `merchant_id` and `watermark`.
@@ -130,7 +135,10 @@ impl Store {
         let mut covered: HashMap<i64, BTreeMap<Resource, DateTime<Utc>>> = HashMap::new();
         for row in watermarks.all(db).await? {
             let kind = row.resource.parse().ok();
-            if let Some(resource) = kind.filter(|kind| self.resources.iter().any(|kept| kept == *kind)) {
+            let is_kept = |kind: &Resource| {
+                self.resources.iter().any(|kept| kept == *kind) && row.target == self.target_of(*kind)
+            };
+            if let Some(resource) = kind.filter(is_kept) {
                 covered.entry(row.merchant_id).or_default().extend(row.watermark.map(|Stamp(at)| (resource, at)));
             }
         }

@@ -11,32 +11,31 @@ use sea_orm::{
 use super::stored::Stored;
 use crate::{
     domain::{Columns, Discrepancy, DiscrepancyKind, FieldChange, Outcome, Record, Unreadable, Verdict},
-    reconcile::ports::{Batch, Lease, PlannedWrite, StoredVersion},
+    reconcile::ports::{Batch, Lease, PageCommit, PlannedWrite, StoredVersion},
     store::{connection::stamp::Stamp, entity::discrepancy},
 };
 
 /// What became of a record, and why.
 pub type Written = (Outcome, Option<String>);
 
-/// All discrepancies of a batch; `gone`: stored records that are deleted in Salla, with their versions, and those that the
+/// All discrepancies of a page; `gone`: stored records that are deleted in Salla, with their versions, and those that the
 /// database refuses to mark.
 pub fn found<R: Stored>(
-    lease: &Lease,
-    batch: &Batch<R>,
+    page: &PageCommit<'_, R>,
     written: &HashMap<i64, Written>,
     (gone, refused): (&[StoredVersion], &[Unreadable]),
-) -> Vec<discrepancy::ActiveModel> {
+) -> Vec<Discrepancy> {
+    let batch = page.batch;
     let of_records = batch.records.iter().filter(|record| !record.repeat).filter_map(|record| {
         let (outcome, reason) = written.get(&record.record.id())?;
-        Some(of_record(lease, record, kind(*outcome)?, reason.clone()))
+        Some(of_record(record, kind(*outcome)?, reason.clone()))
     });
-    let of_unreadable = batch
-        .unreadable
-        .iter()
-        .chain(refused)
-        .filter_map(|bad| Some(of_unreadable::<R>(lease, bad, kind(bad.outcome)?)));
-    let of_gone = gone.iter().map(|(id, stored)| of_gone::<R>(lease, *id, *stored));
-    of_records.chain(of_unreadable).chain(of_gone).collect()
+    let of_unreadable =
+        batch.unreadable.iter().chain(refused).filter_map(|bad| Some(of_unreadable::<R>(bad, kind(bad.outcome)?)));
+    let of_gone = gone.iter().map(|(id, stored)| of_gone::<R>(*id, *stored));
+    let with_backfill =
+        |found: Discrepancy| Discrepancy { backfill: page.backfill.includes(found.remote_updated_at), ..found };
+    of_records.chain(of_unreadable).chain(of_gone).map(with_backfill).collect()
 }
 
 /// The records that failed now, each with its error, and the previously failed ones that recovered.
@@ -64,31 +63,24 @@ fn kind(outcome: Outcome) -> Option<DiscrepancyKind> {
     }
 }
 
-fn of_record<R: Stored>(
-    lease: &Lease,
-    record: &PlannedWrite<R>,
-    kind: DiscrepancyKind,
-    reason: Option<String>,
-) -> discrepancy::ActiveModel {
+fn of_record<R: Stored>(record: &PlannedWrite<R>, kind: DiscrepancyKind, reason: Option<String>) -> Discrepancy {
     let fields = match &record.verdict {
         Verdict::Update { fields } => fields.iter().map(ToString::to_string).collect(),
         Verdict::Restore => vec!["restored".to_owned()],
         Verdict::Create | Verdict::NewerLocally | Verdict::Unchanged | Verdict::Adopt => Vec::new(),
     };
     let changes = if kind == DiscrepancyKind::Stale { changes(record, &fields) } else { Vec::new() };
-    row(
-        lease,
-        Discrepancy {
-            resource: R::RESOURCE,
-            salla_id: Some(record.record.id()),
-            kind,
-            local_updated_at: record.stored.as_ref().and_then(|stored| stored.updated_at),
-            remote_updated_at: record.record.updated_at(),
-            fields,
-            changes,
-            reason,
-        },
-    )
+    Discrepancy {
+        resource: R::RESOURCE,
+        salla_id: Some(record.record.id()),
+        kind,
+        local_updated_at: record.stored.as_ref().and_then(|stored| stored.updated_at),
+        remote_updated_at: record.record.updated_at(),
+        fields,
+        changes,
+        reason,
+        backfill: false,
+    }
 }
 
 /// The values of the columns that differed, without personal data.
@@ -103,39 +95,36 @@ fn changes<R: Stored>(record: &PlannedWrite<R>, fields: &[String]) -> Vec<FieldC
 }
 
 /// A stored record that is deleted in Salla and was not marked.
-fn of_gone<R: Record>(lease: &Lease, id: i64, local_updated_at: Option<DateTime<Utc>>) -> discrepancy::ActiveModel {
-    row(
-        lease,
-        Discrepancy {
-            resource: R::RESOURCE,
-            salla_id: Some(id),
-            kind: DiscrepancyKind::Stale,
-            local_updated_at,
-            remote_updated_at: None,
-            fields: vec!["deleted_at".to_owned()],
-            changes: Vec::new(),
-            reason: None,
-        },
-    )
+fn of_gone<R: Record>(id: i64, local_updated_at: Option<DateTime<Utc>>) -> Discrepancy {
+    Discrepancy {
+        resource: R::RESOURCE,
+        salla_id: Some(id),
+        kind: DiscrepancyKind::Stale,
+        local_updated_at,
+        remote_updated_at: None,
+        fields: vec!["deleted_at".to_owned()],
+        changes: Vec::new(),
+        reason: None,
+        backfill: false,
+    }
 }
 
-fn of_unreadable<R: Record>(lease: &Lease, bad: &Unreadable, kind: DiscrepancyKind) -> discrepancy::ActiveModel {
-    row(
-        lease,
-        Discrepancy {
-            resource: R::RESOURCE,
-            salla_id: bad.id,
-            kind,
-            local_updated_at: None,
-            remote_updated_at: None,
-            fields: Some(bad.path.clone()).filter(|path| !path.is_empty()).into_iter().collect(),
-            changes: Vec::new(),
-            reason: Some(bad.to_string()),
-        },
-    )
+fn of_unreadable<R: Record>(bad: &Unreadable, kind: DiscrepancyKind) -> Discrepancy {
+    Discrepancy {
+        resource: R::RESOURCE,
+        salla_id: bad.id,
+        kind,
+        local_updated_at: None,
+        remote_updated_at: None,
+        fields: Some(bad.path.clone()).filter(|path| !path.is_empty()).into_iter().collect(),
+        changes: Vec::new(),
+        reason: Some(bad.to_string()),
+        backfill: false,
+    }
 }
 
-fn row(lease: &Lease, found: Discrepancy) -> discrepancy::ActiveModel {
+/// The row of a discrepancy that a run found.
+pub fn row(lease: &Lease, found: &Discrepancy) -> discrepancy::ActiveModel {
     discrepancy::ActiveModel {
         id: NotSet,
         run_id: Set(lease.run_id),
@@ -147,7 +136,8 @@ fn row(lease: &Lease, found: Discrepancy) -> discrepancy::ActiveModel {
         remote_updated_at: Set(found.remote_updated_at.map(Stamp)),
         fields: Set(serde_json::json!(found.fields).to_string()),
         changes: Set(serde_json::json!(found.changes).to_string()),
-        reason: Set(found.reason),
+        reason: Set(found.reason.clone()),
+        backfill: Set(found.backfill),
         found_at: NotSet,
     }
 }

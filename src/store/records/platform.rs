@@ -1,7 +1,7 @@
 //! Tables of the platform that this program reconciles: a view shows what they hold, and a function writes into them.
 //! Our own table keeps what was last written.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 use migration::quoted;
 use sea_orm::{
@@ -43,6 +43,13 @@ impl ObjectName {
             Some(schema) => format!("{}.{}", quoted(schema), quoted(&self.name)),
             None => quoted(&self.name),
         }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let schema = self.schema.as_ref().map_or_else(String::new, |schema| format!("{schema}."));
+        write!(f, "{schema}{}", self.name)
     }
 }
 

@@ -45,24 +45,25 @@ impl Store {
     fn found(&self, filter: DriftFilter) -> String {
         let [hour, day, week] = Lateness::BOUNDS;
         format!(
-            "WITH told AS (\
+            "WITH found AS (\
                SELECT d.merchant_id, d.resource, d.kind, CASE d.kind WHEN 'stale' THEN d.fields ELSE '[]' END AS fields, \
-                 {rewritten} AS rewritten, CASE WHEN d.kind IN ('missing', 'stale') AND {rewritten} = 0 THEN {late} END AS late, \
+                 {rewritten} AS rewritten, CASE WHEN d.backfill THEN 1 ELSE 0 END AS backfill, \
+                 CASE WHEN d.kind IN ('missing', 'stale') AND NOT d.backfill AND {rewritten} = 0 THEN {late} END AS late, \
                  row_number() OVER (PARTITION BY d.merchant_id, d.resource, d.salla_id, d.remote_updated_at, \
                      CASE d.kind WHEN 'skipped' THEN 1 ELSE 0 END, CASE WHEN d.salla_id IS NULL THEN d.id END \
                    ORDER BY CASE d.kind WHEN 'failed' THEN 1 ELSE 0 END, d.id) AS nth \
                FROM discrepancies d JOIN runs r ON r.id = d.run_id WHERE {ended}), \
              once AS (\
-               SELECT merchant_id, resource, kind, fields, rewritten, late, count(late) OVER (PARTITION BY merchant_id) AS measured, \
+               SELECT merchant_id, resource, kind, fields, rewritten, backfill, late, count(late) OVER (PARTITION BY merchant_id) AS measured, \
                  row_number() OVER (PARTITION BY merchant_id, CASE WHEN late IS NULL THEN 1 END ORDER BY late) AS place \
-               FROM told WHERE nth = 1) \
-             SELECT merchant_id, resource, kind, fields, rewritten, count(*) AS found, max(late) AS longest, \
+               FROM found WHERE nth = 1) \
+             SELECT merchant_id, resource, kind, fields, rewritten, backfill, count(*) AS found, max(late) AS longest, \
                count(CASE WHEN late <= {hour} THEN 1 END) AS within_1h, \
                count(CASE WHEN late > {hour} AND late <= {day} THEN 1 END) AS within_24h, \
                count(CASE WHEN late > {day} AND late <= {week} THEN 1 END) AS within_7d, \
                count(CASE WHEN late > {week} THEN 1 END) AS longer, \
                max(CASE WHEN place = measured / 2 + 1 THEN late END) AS median \
-             FROM once GROUP BY merchant_id, resource, kind, fields, rewritten",
+             FROM once GROUP BY merchant_id, resource, kind, fields, rewritten, backfill",
             rewritten = REWRITTEN,
             late = self.dialect.whole_seconds_between("d.remote_updated_at", "d.found_at"),
             ended = ended(filter),
@@ -105,6 +106,7 @@ fn tally(row: &QueryResult) -> Result<Tally, DbErr> {
         resource: resource.parse().map_err(unknown)?,
         kind: kind.parse().map_err(unknown)?,
         fields: serde_json::from_str(&fields).map_err(|_| unknown(UnknownWord::new("list of fields", &fields)))?,
+        backfill: row.try_get::<i32>("", "backfill")? > 0,
         rewritten: row.try_get::<i32>("", "rewritten")? > 0,
         count: count(row, "found")?,
         lateness: Lateness {

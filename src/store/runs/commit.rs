@@ -10,7 +10,7 @@ use sea_orm::{DatabaseTransaction, DbErr, EntityTrait};
 use tracing::Instrument;
 
 use crate::{
-    domain::{LastDetailCheck, MerchantId, Outcome, RotationPace, RotationWindow, StoredRecord, Verdict},
+    domain::{Discrepancy, LastDetailCheck, MerchantId, Outcome, RotationPace, RotationWindow, StoredRecord, Verdict},
     reconcile::{
         ports::{
             Committed, DetailCheckResult, ExpectedRecords, Lease, PageCommit, SortedListRead, StoredVersion, Target,
@@ -23,7 +23,7 @@ use crate::{
         connection::error::is_refusal,
         entity::discrepancy,
         records::{
-            discrepancies::{Written, failed_and_recovered, found},
+            discrepancies::{Written, failed_and_recovered, found, row},
             lookup,
             platform_deletions::Gone,
             stored::Stored,
@@ -117,7 +117,12 @@ impl Store {
         let mut parts = page.parts.to_vec();
         let totals = &mut parts[page.at].totals;
         for record in page.batch.records.iter().filter(|record| !record.repeat) {
-            totals.count(written.get(&record.record.id()).map_or(Outcome::Unchanged, |w| w.0));
+            let outcome = written.get(&record.record.id()).map_or(Outcome::Unchanged, |w| w.0);
+            if page.backfill.includes(record.record.updated_at()) {
+                totals.count_backfill(outcome);
+            } else {
+                totals.count(outcome);
+            }
             totals.newer_locally += u64::from(record.verdict == Verdict::NewerLocally);
         }
         page.batch.unreadable.iter().for_each(|bad| totals.count(bad.outcome));
@@ -130,7 +135,8 @@ impl Store {
             totals.count(bad.outcome);
             tracing::error!(salla.id = bad.id, reason = %bad.reason, "{} failed", R::RESOURCE.one());
         }
-        self.note_discrepancies(&txn, &found(lease, page.batch, &written, (&gone, &refused))).await?;
+        let found = found(page, &written, (&gone, &refused));
+        self.note_discrepancies(&txn, lease, &found).await?;
         if !page.dry_run {
             let well = |checked: &&DetailCheckResult| {
                 written.get(&checked.id).is_none_or(|(outcome, _)| *outcome != Outcome::Failed)
@@ -182,10 +188,12 @@ impl Store {
     async fn note_discrepancies(
         &self,
         txn: &DatabaseTransaction,
-        found: &[discrepancy::ActiveModel],
+        lease: &Lease,
+        found: &[Discrepancy],
     ) -> Result<(), DbErr> {
-        for rows in found.chunks(1000) {
-            discrepancy::Entity::insert_many(rows.to_vec()).exec_without_returning(txn).await?;
+        for found in found.chunks(1000) {
+            let rows = found.iter().map(|one| row(lease, one));
+            discrepancy::Entity::insert_many(rows).exec_without_returning(txn).await?;
         }
         Ok(())
     }

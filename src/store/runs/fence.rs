@@ -27,42 +27,39 @@ impl Store {
     ) -> Result<Option<Committed>, DbErr> {
         let moved = format!(
             "UPDATE runs SET cursor = $1, window_since = $2, window_until = $3, fetched = $4, created = $5, \
-             updated = $6, unchanged = $7, skipped = $8, failed = $9, requests = $10, listing = $11, resource_results = $12, \
+             updated = $6, unchanged = $7, skipped = $8, failed = $9, backfilled_created = $10, backfilled_updated = $11, \
+             requests = $12, listing = $13, resource_results = $14, \
              failed_attempts = 0, waiting_reason = NULL, waiting_message = NULL, waiting_until = NULL, waiting_attempts = 0, \
              lease_expires_at = {} \
-             WHERE id = $13 AND epoch = $14 AND status = 'running' AND cursor IS DISTINCT FROM $1 \
+             WHERE id = $15 AND epoch = $16 AND status = 'running' AND cursor IS DISTINCT FROM $1 \
              RETURNING id, cancel_requested",
             self.dialect.now_plus(self.lease)
         );
-        let [fetched, created, updated, unchanged, skipped, failed] = counts(ResourceRun::sum(parts));
         let window = ResourceRun::hull(parts);
-        let values: [Value; 14] = [
+        let begin: [Value; 3] = [
             cursor_text(page)?.into(),
             window.map(|window| window.since).into(),
             window.map(|window| window.until).into(),
-            fetched,
-            created,
-            updated,
-            unchanged,
-            skipped,
-            failed,
+        ];
+        let end: [Value; 5] = [
             count(page.requests),
             ResourceRun::first_listing(parts).map(Listing::as_str).into(),
             json(parts)?.into(),
             lease.run_id.into(),
             lease.epoch.into(),
         ];
+        let values = begin.into_iter().chain(counts(ResourceRun::sum(parts))).chain(end);
         let seen = seen(page);
         let row = match self.dialect {
             Dialect::Postgres => {
                 let (numbers, ids): (Vec<i64>, Vec<Vec<u8>>) = seen.unzip();
                 let sql = format!(
                     "WITH moved AS ({moved}), seen AS (INSERT INTO run_seen_ids (run_id, batch, ids) \
-                       SELECT moved.id, s.batch, s.ids FROM moved, unnest($15::bigint[], $16::bytea[]) AS s(batch, ids) \
+                       SELECT moved.id, s.batch, s.ids FROM moved, unnest($17::bigint[], $18::bytea[]) AS s(batch, ids) \
                        ON CONFLICT DO NOTHING) \
                      SELECT cancel_requested FROM moved"
                 );
-                let values = values.into_iter().chain([numbers.into(), ids.into()]);
+                let values = values.chain([numbers.into(), ids.into()]);
                 txn.query_one_raw(self.statement(&sql, values)).await?
             }
             Dialect::Sqlite => {
@@ -115,9 +112,20 @@ pub(in crate::store) fn count(count: u64) -> Value {
     i64::try_from(count).unwrap_or(i64::MAX).into()
 }
 
-/// Totals, as the columns `fetched`, `created`, `updated`, `unchanged`, `skipped` and `failed`.
-pub(in crate::store) fn counts(totals: Totals) -> [Value; 6] {
-    [totals.fetched, totals.created, totals.updated, totals.unchanged, totals.skipped, totals.failed].map(count)
+/// Totals, as the columns `fetched`, `created`, `updated`, `unchanged`, `skipped`, `failed`, `backfilled_created` and
+/// `backfilled_updated`.
+pub(in crate::store) fn counts(totals: Totals) -> [Value; 8] {
+    [
+        totals.fetched,
+        totals.created,
+        totals.updated,
+        totals.unchanged,
+        totals.skipped,
+        totals.failed,
+        totals.backfilled.created,
+        totals.backfilled.updated,
+    ]
+    .map(count)
 }
 
 fn cursor_text<R: Stored>(page: &PageCommit<'_, R>) -> Result<String, DbErr> {

@@ -45,11 +45,13 @@ impl Store {
         };
         for (resource, watermark) in &ending.watermarks {
             let sql = format!(
-                "INSERT INTO watermarks (merchant_id, resource, watermark) \
-                       SELECT merchant_id, $2, $3 FROM merchants WHERE merchant_id = $1 {never_back}",
+                "INSERT INTO watermarks (merchant_id, resource, watermark, target) \
+                       SELECT merchant_id, $2, $3, $4 FROM merchants WHERE merchant_id = $1 {never_back}",
                 never_back = self.never_back(),
             );
-            let values: [Value; 3] = [lease.merchant.0.into(), resource.as_str().into(), (*watermark).into()];
+            let target = self.target_of(*resource);
+            let values: [Value; 4] =
+                [lease.merchant.0.into(), resource.as_str().into(), (*watermark).into(), target.into()];
             txn.execute_raw(self.statement(&sql, values)).await?;
             self.rotate(&txn, lease.merchant, (*resource, &ending.parts)).await?;
             self.save_sorted_list(&txn, lease.merchant, (*resource, &ending.parts)).await?;
@@ -77,19 +79,21 @@ impl Store {
     }
 
     async fn end_in_one_statement(&self, lease: &Lease, ending: &RunOutcome) -> Result<Option<run::Model>, DbErr> {
-        let (resources, watermarks): (Vec<_>, Vec<_>) =
-            ending.watermarks.iter().map(|(resource, watermark)| (resource.as_str().to_owned(), *watermark)).unzip();
+        let moved = &ending.watermarks;
+        let resources: Vec<String> = moved.iter().map(|(resource, _)| resource.to_string()).collect();
+        let targets: Vec<String> = moved.iter().map(|(resource, _)| self.target_of(*resource)).collect();
+        let watermarks: Vec<_> = moved.iter().map(|(_, watermark)| *watermark).collect();
         let sql = format!(
             "WITH ended AS ({ended} RETURNING *), \
-             moved AS (INSERT INTO watermarks (merchant_id, resource, watermark) \
-               SELECT m.merchant_id, w.resource, w.watermark FROM ended JOIN merchants m USING (merchant_id), \
-                 unnest($17::text[], $18::timestamptz[]) AS w(resource, watermark) {never_back}), \
+             moved AS (INSERT INTO watermarks (merchant_id, resource, watermark, target) \
+               SELECT m.merchant_id, w.resource, w.watermark, w.target FROM ended JOIN merchants m USING (merchant_id), \
+                 unnest($19::text[], $20::timestamptz[], $21::text[]) AS w(resource, watermark, target) {never_back}), \
              forgotten AS (DELETE FROM run_seen_ids USING ended WHERE run_seen_ids.run_id = ended.id) \
              SELECT * FROM ended",
             ended = self.ended(),
             never_back = self.never_back(),
         );
-        let values = values_of(lease, ending)?.into_iter().chain([resources.into(), watermarks.into()]);
+        let values = values_of(lease, ending)?.into_iter().chain([resources.into(), watermarks.into(), targets.into()]);
         failpoint!("finish_before_commit", lease.merchant.0);
         let row = self.db.query_one_raw(self.statement(&sql, values)).await?;
         failpoint!("finish_after_commit", lease.merchant.0);
@@ -104,19 +108,20 @@ impl Store {
         format!(
             "UPDATE runs SET status = $1, error_kind = $2, error_message = $3, requests = $4, \
              window_since = $5, window_until = $6, listing = $7, resource_results = $8, fetched = $9, created = $10, \
-             updated = $11, unchanged = $12, skipped = $13, failed = $14, finished_at = {}, lease_expires_at = NULL \
-             WHERE id = $15 AND epoch = $16 AND status = 'running'",
+             updated = $11, unchanged = $12, skipped = $13, failed = $14, backfilled_created = $15, backfilled_updated = $16, \
+             finished_at = {}, lease_expires_at = NULL \
+             WHERE id = $17 AND epoch = $18 AND status = 'running'",
             self.dialect.now()
         )
     }
 
-    /// The update of a stored watermark: it never moves back, unless it is unreadable or ahead of the clock.
+    /// The update of a stored watermark: it never moves back, unless it is unreadable, ahead of the clock or of another target.
     fn never_back(&self) -> String {
         let [ours, theirs] =
             ["watermarks.watermark", "excluded.watermark"].map(|column| self.dialect.comparable(column));
         format!(
-            "ON CONFLICT (merchant_id, resource) DO UPDATE SET watermark = excluded.watermark \
-             WHERE COALESCE(({ours}) < ({theirs}) OR ({ours}) > {ahead}, TRUE)",
+            "ON CONFLICT (merchant_id, resource) DO UPDATE SET watermark = excluded.watermark, target = excluded.target \
+             WHERE watermarks.target <> excluded.target OR COALESCE(({ours}) < ({theirs}) OR ({ours}) > {ahead}, TRUE)",
             ahead = self.dialect.age(&self.dialect.clock_plus(WATERMARK_TOLERANCE.to_std().unwrap_or_default()))
         )
     }
@@ -193,11 +198,10 @@ impl Store {
 }
 
 /// The parameters of [`Store::ended`].
-fn values_of(lease: &Lease, ending: &RunOutcome) -> Result<[Value; 16], DbErr> {
+fn values_of(lease: &Lease, ending: &RunOutcome) -> Result<Vec<Value>, DbErr> {
     let failure = ending.failure.as_ref();
     let window = ResourceRun::hull(&ending.parts);
-    let [fetched, created, updated, unchanged, skipped, failed] = counts(ResourceRun::sum(&ending.parts));
-    Ok([
+    let begin: [Value; 8] = [
         ending.status.as_str().into(),
         failure.map(|failure| failure.kind.as_str()).into(),
         failure.map(|failure| failure.message.as_str()).into(),
@@ -206,13 +210,7 @@ fn values_of(lease: &Lease, ending: &RunOutcome) -> Result<[Value; 16], DbErr> {
         window.map(|window| window.until).into(),
         ResourceRun::first_listing(&ending.parts).map(Listing::as_str).into(),
         json(&ending.parts)?.into(),
-        fetched,
-        created,
-        updated,
-        unchanged,
-        skipped,
-        failed,
-        lease.run_id.into(),
-        lease.epoch.into(),
-    ])
+    ];
+    let fence: [Value; 2] = [lease.run_id.into(), lease.epoch.into()];
+    Ok(begin.into_iter().chain(counts(ResourceRun::sum(&ending.parts))).chain(fence).collect())
 }

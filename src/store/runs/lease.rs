@@ -29,7 +29,8 @@ impl Store {
         let of_one = |resource: &Resource| {
             format!(
                 ", (SELECT w.watermark FROM watermarks w \
-                   WHERE w.merchant_id = runs.merchant_id AND w.resource = '{resource}') AS watermark_{resource}"
+                   WHERE w.merchant_id = runs.merchant_id AND w.resource = '{resource}' AND w.target = '{target}') AS watermark_{resource}",
+                target = self.target_of(*resource)
             )
         };
         format!(

@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Value};
 
 use super::fence::count;
 use crate::{
-    domain::{MerchantId, RunStatus, Totals, UnknownWord},
+    domain::{Backfilled, MerchantId, RunStatus, Totals, UnknownWord},
     reconcile::ports::{EndedSweep, RecordedSweep, SweepDecision, TargetError},
     store::{
         Store,
@@ -244,7 +244,17 @@ impl Store {
         scheduled_for: DateTime<Utc>,
     ) -> Result<Vec<(RunStatus, u64, Totals)>, DbErr> {
         let sum = |name: &str| format!("CAST(sum({name}) AS bigint) AS {name}");
-        let sums = ["fetched", "created", "updated", "unchanged", "skipped", "failed"].map(sum).join(", ");
+        let counted = [
+            "fetched",
+            "created",
+            "updated",
+            "unchanged",
+            "skipped",
+            "failed",
+            "backfilled_created",
+            "backfilled_updated",
+        ];
+        let sums = counted.map(sum).join(", ");
         let sql =
             format!("SELECT status, count(*) AS runs, {sums} FROM runs WHERE sweep_scheduled_for = $1 GROUP BY status");
         let rows = db.query_all_raw(self.statement(&sql, [scheduled_for.into()])).await?;
@@ -259,6 +269,10 @@ impl Store {
                     unchanged: number("unchanged")?,
                     skipped: number("skipped")?,
                     failed: number("failed")?,
+                    backfilled: Backfilled {
+                        created: number("backfilled_created")?,
+                        updated: number("backfilled_updated")?,
+                    },
                     // Only each run shows these.
                     newer_locally: 0,
                 };

@@ -1,6 +1,7 @@
 //! Reconciles the tables of a platform: the view and the function that `target template` prints, on the tables that Prisma, Rails
 //! and Django make.
 
+mod adoption;
 mod faults;
 mod prisma;
 pub mod tables;
