@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use salla_reconciler::{
+    domain::EventScope,
     reconcile::ports::{Outbox, RunHistory},
-    store::Store,
+    store::{EventSettings, Store},
 };
 
 use crate::{
@@ -21,12 +22,16 @@ const ROUND: Duration = Duration::from_millis(100);
 /// As many as a relay takes at once.
 const AT_ONCE: u32 = 16;
 
+/// Events of runs, without a slot.
+pub const EVENTS: EventSettings = EventSettings { scope: EventScope::Run, skip_unchanged: false, slot: None };
+
 /// Takes some of it, delivered and not.
 pub async fn after_ten_nights(bench: &Bench, merchants: u64, table: &mut Table) {
     let run = "'{\"run_id\":\"01a21c7c-8c3f-7184-9480-c45b107592d7\",\"finished_at\":\"2026-11-26T23:00:00Z\"}'";
     bench
         .execute(&format!(
-            "INSERT INTO outbox (merchant_id, run_id, run) SELECT g, gen_random_uuid(), {run} \
+            "INSERT INTO outbox (merchant_id, event_id, run_id, type, subject, data) \
+             SELECT g, gen_random_uuid(), gen_random_uuid(), 'run.succeeded', 'merchants/' || g, {run} \
              FROM generate_series(1, {NIGHTS}) night, generate_series(1, {merchants}) g"
         ))
         .await;
@@ -35,7 +40,7 @@ pub async fn after_ten_nights(bench: &Bench, merchants: u64, table: &mut Table) 
             "INSERT INTO outbox_delivery_state (merchant_id, next_attempt_at) SELECT merchant_id, now() + interval '1 hour' FROM merchants",
         )
         .await;
-    let store = bench.store().await.handing_over(None);
+    let store = bench.store().await.sending_events(EVENTS);
     let took = times(50, || async { assert!(store.take(AT_ONCE).await.unwrap().is_empty()) }).await;
     table.times("the outbox, all of it put off", took, ROUND);
     bench.execute("UPDATE outbox_delivery_state SET next_attempt_at = now()").await;

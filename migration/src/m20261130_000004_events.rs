@@ -10,13 +10,16 @@ pub fn tables() -> Vec<Table> {
 }
 
 fn outbox() -> Table {
-    Table::new("outbox", "Events about ended runs that are not delivered yet.")
+    Table::new("outbox", "Events about ended runs and written records that are not delivered yet.")
         .needs(WITHOUT_UPDATE)
         .column("id", "IDENTITY", "The order of delivery within a merchant.")
         .column("merchant_id", "BIGINT NOT NULL", "Salla's id of the merchant.")
-        .column("run_id", "UUID NOT NULL UNIQUE", "The run.")
-        .column("run", "text NOT NULL", "The run as JSON.")
-        .column("created_at", "INSTANT NOT NULL DEFAULT NOW", "When the run ended.")
+        .column("event_id", "UUID NOT NULL UNIQUE", "The id of the event; of an ended run, the id of the run.")
+        .column("run_id", "UUID NOT NULL", "The run.")
+        .column("type", "text NOT NULL", "The type of the event without its prefix, such as run.succeeded.")
+        .column("subject", "text NOT NULL", "The merchant or the record, such as merchants/1001.")
+        .column("data", "text NOT NULL", "The run or the record as JSON.")
+        .column("created_at", "INSTANT NOT NULL DEFAULT NOW", "When the run ended, or the record was written.")
         .options(BUSY_QUEUE)
         .index("outbox_merchant", "(merchant_id, id)")
 }
@@ -32,6 +35,7 @@ fn outbox_delivery_state() -> Table {
             "Rises with each delivery, so that a slow process changes nothing.",
         )
         .column("lsn", "LSN", "The position in the log that the replication slot must confirm first.")
+        .column("confirmed_up_to", "BIGINT", "The last event that this position covers.")
         .options(BUSY_QUEUE)
         .index("outbox_delivery_state_due", "(next_attempt_at)")
         .index("outbox_delivery_state_lsn", "(lsn)")

@@ -15,9 +15,12 @@ use super::{Services, supervisor::Supervisor};
 use crate::{
     config::Config,
     dashboard::{self, DashboardState},
-    http::{self, Access, Api, LogLimit, Onboarding, RequestRate, WebhookSecret},
+    http::{self, Access, Api, LogLimit, Onboarding, ReadToken, RequestRate, WebhookSecret},
     outbox::{Relay, Webhook},
-    reconcile::{Liveness, OnStop, ProgressSender, Worker},
+    reconcile::{
+        Liveness, OnStop, ProgressSender, Worker,
+        ports::{Action, Audit, CredentialError},
+    },
     salla::{self, UserInfo},
     schedule::Schedule,
     store::Store,
@@ -161,8 +164,23 @@ fn onboarding(config: &Config, services: &Services) -> anyhow::Result<Arc<Onboar
         metrics: Arc::clone(&services.metrics),
         webhook_secret: WebhookSecret::new([&config.salla.webhook_secret, &config.salla.client_secret]),
         read_event: salla::read_event,
+        read_token: token_reader(services),
         unsigned: LogLimit::default(),
     }))
+}
+
+/// Shows tokens to other programs of the platform, once the audit has recorded the caller.
+fn token_reader(services: &Services) -> ReadToken {
+    let (salla, store) = (Arc::clone(&services.salla), services.store.clone());
+    ReadToken::new(move |merchant, by| {
+        let (salla, store) = (Arc::clone(&salla), store.clone());
+        async move {
+            let tokens = salla.tokens(merchant).await?;
+            let audit = Audit::of_merchant(&by, Action::MerchantTokenRead, merchant, serde_json::json!({}));
+            store.note(&audit).await.map_err(CredentialError::from)?;
+            Ok(tokens)
+        }
+    })
 }
 
 /// The worker, and the heartbeat that keeps its leases until nothing is left to be done.

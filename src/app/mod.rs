@@ -12,9 +12,10 @@ use secrecy::ExposeSecret;
 
 use crate::{
     config::{Config, ConfigError},
+    outbox,
     reconcile::{Leases, Metrics, OnStop, ProgressSender, Runner},
     salla::{OnOpenCircuit, Privacy, ReadOptions, SallaClient},
-    store::{Store, StoreError, Trial},
+    store::{EventSettings, Store, StoreError, Trial},
     vault::{Choice, KeyRing, KeyRingError, TokenBackends, Vault},
 };
 
@@ -78,7 +79,14 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
     if config.cdc.webhook_url.expose_secret().is_empty() {
         return Ok(store);
     }
-    Ok(store.handing_over(named(&config.cdc.slot)))
+    Ok(store.sending_events(event_settings(&config.cdc)))
+}
+
+/// Which events are sent, and what each waits for.
+#[must_use]
+pub fn event_settings(cdc: &outbox::Config) -> EventSettings {
+    let slot = named(&cdc.slot).map(str::to_owned);
+    EventSettings { scope: cdc.events, skip_unchanged: cdc.skip_unchanged, slot }
 }
 
 /// Brings the schema up to date, and what is published of it.

@@ -9,12 +9,15 @@ use super::{Exit, table::table};
 use crate::{
     app::open_store,
     config::Config,
-    domain::{Drift, MerchantId, Period},
+    domain::{Discrepancy, Drift, MerchantId, Period},
     reconcile::{
         self,
-        ports::{DriftFilter, ScheduleStore},
+        ports::{CorrectedRecord, DriftFilter, RunHistory, ScheduleStore},
     },
 };
+
+/// Corrected records that are read from the database at once.
+const RECORDS_AT_ONCE: u64 = 1_000;
 
 /// What `report` takes.
 #[derive(Debug, clap::Args)]
@@ -23,7 +26,7 @@ use crate::{
     corrects count as backfilled, and not as lost webhooks.\n\n\
     Environment: SALLA_RECONCILER__DATABASE__URL, __DATABASE__MIGRATE\n\n\
     Examples:\n  salla-reconciler report\n  salla-reconciler report --merchant 1001 --since 2026-11-01T00:00:00Z --until 2026-12-01T00:00:00Z\n  \
-    salla-reconciler report --json"
+    salla-reconciler report --records --merchant 1001\n  salla-reconciler report --json"
 )]
 pub struct Args {
     /// Merchant id. Default: every merchant with a run in the period.
@@ -35,7 +38,10 @@ pub struct Args {
     /// End of the period, in RFC 3339. Default: now.
     #[arg(long, value_name = "T", value_parser = super::instant)]
     until: Option<DateTime<Utc>>,
-    /// Print one JSON object per merchant instead of a table.
+    /// List each corrected record with its values before and after, instead of totals.
+    #[arg(long)]
+    records: bool,
+    /// Print one JSON object per merchant or record.
     #[arg(long)]
     json: bool,
 }
@@ -50,7 +56,13 @@ pub async fn report(config: &Config, args: Args) -> anyhow::Result<Exit> {
     let store = open_store(config).await?;
     // Runs end by the database's clock.
     let period = Period::new(args.since, args.until, store.now().await?)?;
-    let drift = reconcile::report(&store, DriftFilter { merchant: args.merchant, period }).await?;
+    let filter = DriftFilter { merchant: args.merchant, period };
+    let drift = reconcile::report(&store, filter).await?;
+    if args.records && drift.is_some() {
+        list_records(&store, filter, args.json).await?;
+        store.close().await?;
+        return Ok(Exit::Success);
+    }
     store.close().await?;
     let drift = drift.with_context(|| {
         let id = args.merchant.map(|id| id.to_string()).unwrap_or_default();
@@ -64,6 +76,40 @@ pub async fn report(config: &Config, args: Args) -> anyhow::Result<Exit> {
         say!("{}\n{}", rows(&drift), lost(&drift, period));
     }
     Ok(Exit::Success)
+}
+
+/// Prints the corrected records, a line each, in bounded memory.
+async fn list_records(store: &impl RunHistory, filter: DriftFilter, as_json: bool) -> anyhow::Result<()> {
+    let mut after = 0;
+    loop {
+        let records = store.corrected_records(filter, after, RECORDS_AT_ONCE).await?;
+        let Some(last) = records.last() else {
+            return Ok(());
+        };
+        after = last.id;
+        for record in &records {
+            if as_json {
+                say!("{}", serde_json::to_string(record)?);
+            } else {
+                say!("{}", line(record));
+            }
+        }
+    }
+}
+
+/// One record: when, which, and what was wrong.
+fn line(CorrectedRecord { merchant_id, found, .. }: &CorrectedRecord) -> String {
+    let Discrepancy { resource, salla_id, kind, fields, changes, .. } = &found.discrepancy;
+    let with_value = |field: &String| {
+        let change = changes.iter().find(|change| change.field == *field);
+        change.map_or_else(|| field.clone(), ToString::to_string)
+    };
+    let what: Vec<String> = fields.iter().map(with_value).collect();
+    let what = if what.is_empty() { String::new() } else { format!(": {}", what.join(", ")) };
+    let late = found.late_seconds.map_or_else(String::new, |seconds| format!(" ({} late)", span(Some(seconds))));
+    let at = found.found_at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let id = salla_id.map_or_else(String::new, |id| format!(" {id}"));
+    format!("{at} merchant {merchant_id} {}{id} {kind}{what}{late}", resource.one())
 }
 
 fn rows(drift: &[Drift]) -> String {

@@ -175,6 +175,9 @@ async fn session_of<L: Overview>(
         }
         Err(_) => return Err(PageError::new(StatusCode::SERVICE_UNAVAILABLE, NO_ANSWER)),
     }
+    if !session.token.scope.allows(Scope::Read) {
+        return Err(sign_in());
+    }
     let operates = session.token.scope == Scope::Operate;
     if !method.is_safe() {
         if !access::is_same_site(headers) {

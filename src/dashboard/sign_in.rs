@@ -21,6 +21,7 @@ use crate::{
     http::{
         access, limits,
         session::{self, Cookie},
+        tokens::Scope,
     },
     reconcile::ports::{MerchantRegistry, Overview, RunStore},
 };
@@ -72,7 +73,7 @@ pub async fn submit<L: RunStore, R: MerchantRegistry>(
         return Err(PageError::new(StatusCode::BAD_REQUEST, "the form cannot be read"));
     };
     let token = dashboard.api.access.find(sign_in.token.expose_secret().trim().as_bytes(), address)?;
-    let Some(token) = token else {
+    let Some(token) = token.filter(|token| token.scope.allows(Scope::Read)) else {
         return Ok(
             (StatusCode::UNAUTHORIZED, form(&sign_in.then, Some("This is not a valid API token."))).into_response()
         );

@@ -62,6 +62,14 @@ pub struct Discrepancy {
     pub backfill: bool,
 }
 
+impl Discrepancy {
+    /// The record is deleted in Salla, and the stored one was not marked.
+    #[must_use]
+    pub fn is_deletion(&self) -> bool {
+        self.fields.iter().any(|field| field == "deleted_at")
+    }
+}
+
 /// A discrepancy of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Found {

@@ -46,7 +46,7 @@ pub trait Record: Send + Sync + 'static {
 }
 
 /// What the platform's database keeps of one kind of record beside the raw payload.
-pub trait Columns: fmt::Debug + Clone + PartialEq + Send + Sync + 'static {
+pub trait Columns: fmt::Debug + Clone + Default + PartialEq + Send + Sync + 'static {
     /// The kind.
     const RESOURCE: Resource;
 
@@ -187,7 +187,7 @@ impl Canonical for Option<DateTime<Utc>> {
 macro_rules! columns {
     ($(#[$doc:meta])* $name:ident of $kind:ident { $($(#[$column_doc:meta])* $column:ident: $value:ty,)+ }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
         pub struct $name {
             $($(#[$column_doc])* pub $column: Option<$value>,)+
         }

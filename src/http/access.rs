@@ -110,7 +110,17 @@ impl Access {
 
     /// Whom a request comes from, and what they may do, which is enough for its method.
     pub(crate) fn check(&self, method: &Method, headers: &HeaderMap, address: IpAddr) -> Result<Granted, Refused> {
+        self.check_scope(scope(method), headers, address)
+    }
+
+    /// Whom a request comes from, and what they may do, which includes what is needed.
+    fn check_scope(&self, needed: Scope, headers: &HeaderMap, address: IpAddr) -> Result<Granted, Refused> {
         match &self.rule {
+            Rule::Open | Rule::Closed if needed == Scope::Token => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "tokens of merchants need a bearer token with the scope `token`: set one in http.api_tokens",
+            )
+            .into()),
             Rule::Open if is_of_this_machine(headers) => Ok(Granted { actor: Actor::Local, scope: Scope::Operate }),
             Rule::Open => Err(Problem::new(
                 StatusCode::FORBIDDEN,
@@ -127,8 +137,7 @@ impl Access {
                 // A request without a token is not a guess.
                 let given = bearer(headers).ok_or(Refused::NoToken)?;
                 let token = self.find(given, address)?.ok_or_else(unauthorized)?;
-                let needed = scope(method);
-                if token.scope < needed {
+                if !token.scope.allows(needed) {
                     let detail = format!("the token {:?} lacks the scope `{}`", token.name, needed.as_str());
                     return Err(Problem::new(StatusCode::FORBIDDEN, detail).with("scope", needed.as_str()).into());
                 }
@@ -255,9 +264,23 @@ fn is_loopback(name: &str) -> bool {
 }
 
 /// Lets a request pass, with its [`Caller`], or answers it.
-pub async fn require<L: RunStore>(State(api): State<Arc<Api<L>>>, mut request: Request, next: Next) -> Response {
+pub async fn require<L: RunStore>(State(api): State<Arc<Api<L>>>, request: Request, next: Next) -> Response {
+    let needed = scope(request.method());
+    require_scope(&api.access, needed, request, next).await
+}
+
+/// The same for a request that shows a token of a merchant.
+pub async fn require_token_scope<L: RunStore>(
+    State(api): State<Arc<Api<L>>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    require_scope(&api.access, Scope::Token, request, next).await
+}
+
+async fn require_scope(access: &Access, needed: Scope, mut request: Request, next: Next) -> Response {
     let address = limits::caller_address(&request);
-    match api.access.check(request.method(), request.headers(), address) {
+    match access.check_scope(needed, request.headers(), address) {
         Ok(granted) => {
             request.extensions_mut().insert(Caller(granted.actor));
             next.run(request).await

@@ -63,7 +63,8 @@ pub fn blank() -> OpenApi {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .description(Some(
-            "A token of `http.api_token` or `http.api_tokens`. The scope `read` allows every GET, `operate` everything. A \
+            "A token of `http.api_token` or `http.api_tokens`. The scope `read` allows every GET, `operate` also every change, and \
+             `token` only `GET /merchants/{id}/token`. A \
              loopback listener without a configured token needs none.",
         ))
         .build();

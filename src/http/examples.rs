@@ -18,6 +18,7 @@ pub fn of(schema: &str, operation: &str) -> Option<Value> {
 
 fn by_schema(schema: &str) -> Option<Value> {
     Some(match schema {
+        "AccessToken" => json!({"access_token": "access-token", "expires_at": "2026-12-09T00:00:00Z"}),
         "AuditPage" => json!({"entries": [audited()], "next_cursor": 10}),
         "DiscrepancyPage" => json!({"discrepancies": [found()], "next_cursor": null}),
         "Health" => json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}),

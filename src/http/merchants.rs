@@ -1,4 +1,4 @@
-//! The register over HTTP. Tokens go in and never out, and no error quotes what was sent.
+//! The register over HTTP. No answer shows a token, and no error quotes what was sent.
 
 use std::sync::Arc;
 
@@ -253,6 +253,6 @@ fn answer(id: MerchantId, changed: Changed) -> Answer {
     }
 }
 
-fn merchant_id(text: &str) -> Result<MerchantId, Problem> {
+pub(super) fn merchant_id(text: &str) -> Result<MerchantId, Problem> {
     text.parse().map_err(|_| bad_request("a merchant id is a number"))
 }

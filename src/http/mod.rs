@@ -8,6 +8,7 @@ mod examples;
 mod headers;
 pub(crate) mod limits;
 mod log_limit;
+mod merchant_token;
 mod merchants;
 mod paging;
 mod probes;
@@ -39,6 +40,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub use access::Access;
 pub use limits::RequestRate;
 pub use log_limit::LogLimit;
+pub use merchant_token::ReadToken;
 pub use proxies::{InvalidProxy, TrustedProxies};
 pub use signature::WebhookSecret;
 pub use tokens::{InvalidToken, MIN_TOKEN, Tokens};
@@ -110,6 +112,8 @@ pub struct Onboarding<R> {
     pub webhook_secret: WebhookSecret,
     /// Knows their shape.
     pub read_event: ReadEvent,
+    /// Shows tokens to other programs of the platform.
+    pub read_token: ReadToken,
     /// Anybody can send webhooks without a proof.
     pub unsigned: LogLimit,
 }
@@ -123,6 +127,8 @@ struct Routes<L, R> {
     runs: Router<Arc<Api<L>>>,
     /// For those with a token.
     register: Router<Arc<Onboarding<R>>>,
+    /// For those with a token of the scope `token`.
+    tokens: Router<Arc<Onboarding<R>>>,
     /// For everybody.
     open: Router<Arc<Api<L>>>,
     /// For requests that Salla signed.
@@ -148,6 +154,8 @@ fn routes<L: RunStore, R: MerchantRegistry>() -> Routes<L, R> {
         .routes(on(merchants::__path_resume, merchants::resume::<R>))
         .routes(on(merchants::__path_pause_all, merchants::pause_all::<R>))
         .routes(on(merchants::__path_resume_all, merchants::resume_all::<R>));
+    let tokens = OpenApiRouter::with_openapi(document::blank())
+        .routes(on(merchant_token::__path_show, merchant_token::show::<R>));
     let open = OpenApiRouter::with_openapi(document::blank())
         .routes(on(probes::__path_healthz, probes::healthz::<L>))
         .routes(on(probes::__path_readyz, probes::readyz::<L>))
@@ -159,6 +167,7 @@ fn routes<L: RunStore, R: MerchantRegistry>() -> Routes<L, R> {
     Routes {
         runs: document::told(runs, true, &mut whole),
         register: document::told(register, true, &mut whole),
+        tokens: document::told(tokens, true, &mut whole),
         open: document::told(open, false, &mut whole),
         webhooks: document::told(webhooks, false, &mut whole),
         document: whole.to_pretty_json().unwrap_or_default(),
@@ -177,10 +186,15 @@ pub fn router<L: RunStore + Overview, R: MerchantRegistry>(
     onboarding: Arc<Onboarding<R>>,
     pages: Router<Arc<Api<L>>>,
 ) -> Router {
-    let Routes { runs, register, open, webhooks, document } = routes::<L, R>();
+    let Routes { runs, register, tokens, open, webhooks, document } = routes::<L, R>();
     let guarded = runs
         .merge(register.with_state(Arc::clone(&onboarding)))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), access::require::<L>))
+        .merge(
+            tokens
+                .with_state(Arc::clone(&onboarding))
+                .route_layer(middleware::from_fn_with_state(Arc::clone(&api), access::require_token_scope::<L>)),
+        )
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), limits::by_address::<L>));
     let turnstile = webhooks::LargeBodyLimit::new(Arc::clone(&onboarding.metrics));
     let webhooks = webhooks

@@ -11,12 +11,14 @@ pub const MIN_TOKEN: usize = 16;
 const DEFAULT: &str = "default";
 
 /// What a token opens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// Everything that shows data.
     Read,
     /// That, and everything that changes state.
     Operate,
+    /// The access tokens of merchants, and nothing else.
+    Token,
 }
 
 impl Scope {
@@ -26,7 +28,14 @@ impl Scope {
         match self {
             Self::Read => "read",
             Self::Operate => "operate",
+            Self::Token => "token",
         }
+    }
+
+    /// Whether a caller with this scope may do what needs the other.
+    #[must_use]
+    pub fn allows(self, needed: Self) -> bool {
+        self == needed || (self, needed) == (Self::Operate, Self::Read)
     }
 }
 
@@ -127,7 +136,8 @@ fn entry(text: &str) -> Result<Token, &'static str> {
     let scope = match scope {
         "read" => Scope::Read,
         "operate" => Scope::Operate,
-        _ => return Err("has a scope that is neither `read` nor `operate`"),
+        "token" => Scope::Token,
+        _ => return Err("has a scope that is not `read`, `operate` or `token`"),
     };
     if token.len() < MIN_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("has a token that is not at least 16 visible ASCII characters");

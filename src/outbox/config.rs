@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::domain::EventScope;
+
 /// The section `cdc`. `config/default.toml` documents each key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -18,4 +20,6 @@ pub struct Config {
     pub webhook_secret: SecretString,
     pub webhook_secret_file: PathBuf,
     pub slot: String,
+    pub events: EventScope,
+    pub skip_unchanged: bool,
 }

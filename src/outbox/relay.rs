@@ -18,10 +18,14 @@ use crate::reconcile::{
 /// Between looks at an outbox that has nothing.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// No further event of a merchant is sent after this time. With the longest wait for an answer it is well below the minute after
+/// which another process tries.
+const LONGEST_TURN: Duration = Duration::from_secs(30);
+
 /// Between looks at a replication slot for which events may wait.
 const LOOK_AT_SLOT: Duration = Duration::from_secs(60);
 
-/// One process's deliverer; each process has one, and an event is one's at a time.
+/// The event delivery of a process. Two processes never deliver events of one merchant at the same time.
 pub struct Relay<O> {
     /// Where the events are.
     pub outbox: O,
@@ -36,7 +40,7 @@ impl<O: Outbox> Relay<O> {
     pub async fn keep(self, draining: CancellationToken) {
         let (mut pace, mut slot_looked_at) = (DeliveryBackoff::default(), None::<Instant>);
         while !draining.is_cancelled() {
-            let rest = self.round(&mut pace).await;
+            let rest = self.round(&mut pace, &draining).await;
             if rest >= IDLE && slot_looked_at.is_none_or(|at| at.elapsed() >= LOOK_AT_SLOT) {
                 self.look_at_slot().await;
                 slot_looked_at = Some(Instant::now());
@@ -49,7 +53,7 @@ impl<O: Outbox> Relay<O> {
     }
 
     /// Sends some events; gives for how long to rest.
-    async fn round(&self, pace: &mut DeliveryBackoff) -> Duration {
+    async fn round(&self, pace: &mut DeliveryBackoff, draining: &CancellationToken) -> Duration {
         let taken = match self.outbox.take(pace.at_once()).await {
             Ok(taken) => taken,
             Err(error) => {
@@ -60,19 +64,28 @@ impl<O: Outbox> Relay<O> {
         if taken.is_empty() {
             return IDLE;
         }
-        let answers = join_all(taken.iter().map(|one| self.send(one))).await;
+        let answers = join_all(taken.iter().map(|one| self.send_in_order(one, draining))).await;
         let (mut delivered, mut failed, mut refused, mut wants) = (Vec::new(), false, false, Duration::ZERO);
-        for (one, answer) in taken.into_iter().zip(answers) {
-            let Err(error) = answer else {
-                delivered.push(one);
-                continue;
-            };
-            wants = wants.max(error.retry_after().unwrap_or_default());
-            self.put_off(&one, &error).await;
-            if error.is_the_event_s() { refused = true } else { failed = true }
+        for (mut one, (sent, error)) in taken.into_iter().zip(answers) {
+            if let Some(error) = error {
+                wants = wants.max(error.retry_after().unwrap_or_default());
+                if error.is_the_event_s() {
+                    refused = true;
+                } else {
+                    failed = true;
+                }
+                if sent == 0 {
+                    self.put_off(&one, &error).await;
+                    continue;
+                }
+            }
+            // The rest is due again at once.
+            one.events.truncate(sent);
+            delivered.push(one);
         }
         if let Err(error) = self.outbox.delivered(&delivered).await {
-            tracing::warn!(error = %error, events = delivered.len(), "delivered events could not be removed from the outbox; they will be sent again");
+            let events: usize = delivered.iter().map(|one| one.events.len()).sum();
+            tracing::warn!(error = %error, events, "delivered events could not be removed from the outbox; they will be sent again");
             failed = true;
         }
         if failed {
@@ -90,23 +103,35 @@ impl<O: Outbox> Relay<O> {
         Duration::ZERO
     }
 
-    async fn send(&self, one: &PendingDelivery) -> Result<(), Undeliverable> {
-        let Some(event) = &one.event else {
-            return Ok(());
-        };
-        let sent = self.webhook.send(event, one.merchant).await;
-        self.metrics.event(sent.as_ref().map_or_else(Undeliverable::result, |()| "delivered"));
-        if sent.is_ok() {
-            tracing::debug!(run.id = %event.run_id, merchant.id = one.merchant.0, "event delivered");
+    /// Sends the events of a merchant one after the other, up to the first that is not delivered or to the end of the time.
+    /// Returns how many were delivered, and why the next one was not.
+    async fn send_in_order(
+        &self,
+        one: &PendingDelivery,
+        draining: &CancellationToken,
+    ) -> (usize, Option<Undeliverable>) {
+        let began = Instant::now();
+        for (sent, event) in one.events.iter().enumerate() {
+            if sent > 0 && (draining.is_cancelled() || began.elapsed() >= LONGEST_TURN) {
+                return (sent, None);
+            }
+            let answer = self.webhook.send(event, one.merchant).await;
+            self.metrics.event(answer.as_ref().map_or_else(Undeliverable::result, |()| "delivered"));
+            if let Err(error) = answer {
+                return (sent, Some(error));
+            }
+            tracing::debug!(run.id = %event.run_id, merchant.id = one.merchant.0, event.id = %event.event_id, "event delivered");
         }
-        sent
+        (one.events.len(), None)
     }
 
     async fn put_off(&self, one: &PendingDelivery, error: &Undeliverable) {
         let pause = pause(one.attempts, rand::random());
-        let run = one.event.as_ref().map(|event| tracing::field::display(event.run_id));
+        let event = one.events.first();
+        let run = event.map(|event| tracing::field::display(event.run_id));
         tracing::warn!(
             run.id = run,
+            event.id = event.map(|event| tracing::field::display(event.event_id)),
             merchant.id = one.merchant.0,
             attempts = one.attempts,
             error = %error,

@@ -133,7 +133,7 @@ impl Webhook {
     /// When it cannot be known to have been taken in.
     pub async fn send(&self, event: &OutboxEvent, merchant: MerchantId) -> Result<(), Undeliverable> {
         let body = event::body(event, merchant).map_err(|error| Undeliverable::Unwritable(error.to_string()))?;
-        let (id, time) = (event.run_id.to_string(), Utc::now().timestamp());
+        let (id, time) = (event.event_id.to_string(), Utc::now().timestamp());
         let signature = self.key.sign(&id, time, &body).unwrap_or_default();
         let request = self
             .client

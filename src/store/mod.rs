@@ -24,7 +24,6 @@ use self::{
         pool::{self, AbortedBegins},
         stale_plans::StalePlans,
     },
-    events::outbox::EventDelivery,
     records::platform::PlatformTable,
     runs::{queue_position::Frontier, unrecorded_waits::UnrecordedWaits},
 };
@@ -32,6 +31,7 @@ use crate::domain::{Resource, Resources};
 pub use connection::address::{PERCENT_ENCODE, is_readable, is_readable_file};
 pub use connection::config::{Config, TargetConfig, TargetObjects};
 pub use connection::setup_error::StoreError;
+pub use events::outbox::EventSettings;
 pub use events::publication::{published, unpublished};
 pub use merchants::erased_customers::Which;
 pub use merchants::registry::StoredTokens;
@@ -57,7 +57,8 @@ pub struct Store {
     /// The target of each resource: the view of the platform.
     targets: Arc<HashMap<Resource, String>>,
     frontier: Frontier,
-    event_delivery: EventDelivery,
+    /// `None`: no events are sent.
+    event_settings: Option<Arc<EventSettings>>,
     begins: AbortedBegins,
     stale_plans: StalePlans,
     disk_failure: DiskFailure,
@@ -101,7 +102,7 @@ impl Store {
             resources: Resource::ALL.iter().copied().collect(),
             targets: Arc::default(),
             frontier: Frontier::default(),
-            event_delivery: EventDelivery::default(),
+            event_settings: None,
             begins,
             stale_plans,
             disk_failure: DiskFailure::default(),

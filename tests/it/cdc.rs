@@ -26,6 +26,7 @@ on_every_postgres!(
     a_missing_slot_is_reported,
     a_position_of_another_server,
     a_removed_event_does_not_block_the_next,
+    records_wait_for_the_slot,
     a_night_without_changes,
     the_database_restarts_while_events_are_delivered,
     the_publication_is_kept,
@@ -286,6 +287,36 @@ async fn a_position_of_another_server(engine: Engine) {
     slot(&site, "moved").await;
     until("the event is delivered", async || receiver.taken().len() == 1).await;
     drop_slot(&site, "moved").await;
+}
+
+/// All events that the consumer has confirmed are delivered in one turn, and later ones wait.
+async fn records_wait_for_the_slot(engine: Engine) {
+    let server = Server::start(engine.major()).await;
+    let mut site = Site::on(engine, server.url(), [shop(1001, 0, 40)]).await;
+    let receiver = Receiver::start().await;
+    told(&mut site, &receiver);
+    site.set("CDC__EVENTS", "record");
+    site.set("CDC__SLOT", "stands");
+    site.run(&["migrate", "up"]).await.exits(0);
+    slot(&site, "stands").await;
+    site.reconcile(1001, &[]).await;
+    let daemon = site.serve().await;
+    placed(&site).await;
+    sleep(Duration::from_secs(2)).await;
+    assert!(receiver.arrived().is_empty(), "delivered before it was confirmed");
+    let advance = "SELECT pg_replication_slot_advance('stands', pg_current_wal_lsn())::text";
+    site.database.rows(advance).await;
+    until("the events are delivered", async || receiver.taken().len() == 41).await;
+
+    site.salla.world().shop(1001).place(Utc::now());
+    daemon.post("/runs", r#"{"merchant_id":1001}"#).await;
+    daemon.await_run("", |run| run["trigger"] == "http" && run["status"] == "succeeded").await;
+    placed(&site).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(receiver.arrived().len(), 41, "delivered before it was confirmed");
+    site.database.rows(advance).await;
+    until("the events are delivered", async || receiver.taken().len() == 43).await;
+    drop_slot(&site, "stands").await;
 }
 
 /// As the runbook has it: the event is gone, and the next one has its own position.

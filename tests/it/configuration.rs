@@ -19,7 +19,7 @@ fn the_defaults_load_and_every_key_has_a_comment() {
             commented = true;
         }
     }
-    assert_eq!(keys().len(), 67);
+    assert_eq!(keys().len(), 69);
     assert_eq!(variable("http.api_token"), "SALLA_RECONCILER__HTTP__API_TOKEN");
 }
 

@@ -17,6 +17,7 @@ mod architecture;
 #[cfg(feature = "aws")]
 mod aws;
 mod bad_input;
+mod beside_a_platform;
 mod broken_pages;
 mod cdc;
 mod chaos;
@@ -56,6 +57,7 @@ mod prometheus;
 mod query_cost;
 mod queue_order;
 mod reconciliation;
+mod record_events;
 mod reference;
 mod report;
 mod requests_per_night;

@@ -24,6 +24,7 @@ on_every_database!(
     the_report_has_a_median_delay,
     discrepancies_have_a_delay,
     the_command_s_answers,
+    single_records_are_listed_with_their_values,
     over_http,
     another_spelling_is_not_a_lost_webhook,
 );
@@ -352,6 +353,31 @@ async fn the_command_s_answers(engine: Engine) {
     // Its orders and runs stay.
     site.run(&["merchants", "remove", "1001"]).await.exits(0);
     assert_eq!(report(&site, &["--merchant", "1001"]).await[0]["missing"], 1);
+}
+
+async fn single_records_are_listed_with_their_values(engine: Engine) {
+    let site = drifted(engine).await;
+    let table = site.run(&["report", "--records"]).await.exits(0).stdout;
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 5, "{table}");
+    let stale = lines.iter().find(|line| line.contains(" stale: ")).unwrap();
+    assert!(stale.contains("merchant 1001 order ") && stale.contains("status: ") && stale.contains(" → "), "{stale}");
+    assert!(stale.contains("payload") && stale.ends_with(" late)"), "{stale}");
+    assert_eq!(
+        lines.iter().filter(|line| line.contains("merchant 1002 order ") && line.contains(" missing (20h ")).count(),
+        3,
+        "{table}"
+    );
+
+    let records = site.run(&["report", "--records", "--json", "--merchant", "1001"]).await.exits(0).objects();
+    assert_eq!(records.len(), 2);
+    let stale = records.iter().find(|record| record["kind"] == "stale").unwrap();
+    assert!(stale["changes"].as_array().unwrap().iter().any(|change| change["field"] == "status"), "{stale}");
+    assert_eq!((&stale["merchant_id"], &stale["backfill"]), (&json!(1001), &json!(false)));
+    assert!(stale["run_id"].is_string() && stale["id"].is_null(), "{stale}");
+    let before = site.run(&["report", "--records", "--until", "2026-01-01T00:00:00Z"]).await.exits(0).stdout;
+    assert_eq!(before, "");
+    site.run(&["report", "--records", "--merchant", "4242"]).await.exits(1);
 }
 
 async fn over_http(engine: Engine) {

@@ -2,6 +2,7 @@
 
 use super::report::Report;
 use crate::{
+    app::event_settings,
     config::Config,
     reconcile::ports::Outbox,
     store::{Store, Trial, published},
@@ -34,7 +35,7 @@ async fn check_cdc(config: &Config, store: &Store, report: &mut Report) {
         report.line("publication", kept.map(|()| shown()).map_err(|error| error.to_string()));
     }
     if !cdc.slot.is_empty() {
-        let trouble = store.clone().handing_over(Some(&cdc.slot)).slot_trouble().await;
+        let trouble = store.clone().sending_events(event_settings(cdc)).slot_trouble().await;
         report.line(
             "replication slot",
             match trouble {

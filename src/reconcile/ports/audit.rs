@@ -45,6 +45,8 @@ pub enum Action {
     MerchantRegister,
     /// Only the tokens of a merchant were replaced.
     MerchantTokens,
+    /// The access token of a merchant was shown to another program.
+    MerchantTokenRead,
     /// A merchant was left out of sweeps.
     MerchantPause,
     /// A merchant was taken into sweeps again.
@@ -74,6 +76,7 @@ impl Action {
             Self::RunCancel => "run.cancel",
             Self::MerchantRegister => "merchant.register",
             Self::MerchantTokens => "merchant.tokens",
+            Self::MerchantTokenRead => "merchant.token_read",
             Self::MerchantPause => "merchant.pause",
             Self::MerchantResume => "merchant.resume",
             Self::MerchantRemove => "merchant.remove",

@@ -35,7 +35,7 @@ pub use register::{
     AppEvent, Applied, Changed, MerchantFilter, MerchantRegistry, ParsedWebhook, ReadEvent, Registered, Registration,
     UnreadableEvent,
 };
-pub use run_history::{DriftFilter, Gauges, PRUNE_BATCH, RunFilter, RunHistory};
+pub use run_history::{CorrectedRecord, DriftFilter, Gauges, PRUNE_BATCH, RunFilter, RunHistory};
 pub use run_queue::{
     Again, ClaimedRuns, EnqueueOutcome, GlobalPause, IdempotencyKey, NewRun, Released, RunOutcome, RunQueue,
     StartOutcome,

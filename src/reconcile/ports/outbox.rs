@@ -1,20 +1,23 @@
-//! Events about succeeded runs that are not delivered yet.
+//! Events that are not delivered yet.
 
 use std::{future::Future, time::Duration};
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::TargetError;
 use crate::domain::{MerchantId, RunId};
 
-/// An event to deliver: the oldest one of its merchant.
+/// Events to deliver: the oldest ones of a merchant.
 #[derive(Debug, Clone)]
 pub struct PendingDelivery {
-    /// Its place in the outbox; `None`: another process has delivered all that the merchant had.
-    pub event: Option<OutboxEvent>,
+    /// In the order of their delivery; empty if another process has delivered all events of the merchant.
+    pub events: Vec<OutboxEvent>,
     /// The merchant.
     pub merchant: MerchantId,
     /// Raised with every taker: what an earlier one did comes too late.
     pub epoch: i64,
-    /// The tries to deliver it, this one included.
+    /// The tries to deliver the first event, this one included.
     pub attempts: u32,
 }
 
@@ -23,10 +26,18 @@ pub struct PendingDelivery {
 pub struct OutboxEvent {
     /// Its place in the outbox.
     pub id: i64,
-    /// The run that ended.
+    /// The id of the event, the same in each delivery.
+    pub event_id: Uuid,
+    /// The run that ended, or that wrote the record.
     pub run_id: RunId,
-    /// That run as JSON, as the API shows it.
-    pub run: String,
+    /// The type without its prefix, such as `run.succeeded`.
+    pub kind: String,
+    /// The merchant or the record, such as `merchants/1001`.
+    pub subject: String,
+    /// The run as the API shows it, or the record, as JSON.
+    pub data: String,
+    /// When the run ended, or the record was written.
+    pub at: DateTime<Utc>,
 }
 
 /// How the hand-over stands.
@@ -35,21 +46,21 @@ pub struct Backlog {
     /// Events that are still to be delivered.
     pub pending: u64,
     /// When the oldest of them came to be.
-    pub oldest: Option<chrono::DateTime<chrono::Utc>>,
+    pub oldest: Option<DateTime<Utc>>,
     /// Bytes of WAL that the consumer of the slot has not confirmed; `None` without such a slot.
     pub replication_slot_lag_bytes: Option<u64>,
 }
 
-/// The outbox. A run's end puts its event there, in the transaction of that end. Every time is the database's own.
+/// The outbox. Events are added in the transaction of what they report. Every time is one of the database.
 pub trait Outbox: Send + Sync + Clone + 'static {
-    /// Takes up to `limit` merchants' oldest events that are due and, where a replication slot is named, whose changes
-    /// its consumer has confirmed. The caller has a minute to deliver each.
+    /// Takes the oldest events of up to `limit` merchants that are due and, where a replication slot is named, whose changes
+    /// its consumer has confirmed. The caller has a minute to deliver those of a merchant.
     fn take(&self, limit: u32) -> impl Future<Output = Result<Vec<PendingDelivery>, TargetError>> + Send;
 
-    /// These were delivered: each merchant's next event is due.
+    /// All `events` of these were delivered: the next event of each merchant is due.
     fn delivered(&self, events: &[PendingDelivery]) -> impl Future<Output = Result<(), TargetError>> + Send;
 
-    /// This one was not: it is due again after `pause`.
+    /// The first event was not delivered: it is due again after `pause`.
     fn put_off(&self, event: &PendingDelivery, pause: Duration)
     -> impl Future<Output = Result<(), TargetError>> + Send;
 

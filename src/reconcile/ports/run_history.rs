@@ -3,6 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 use super::{Audited, Backlog, NotReady, TargetError};
 use crate::domain::{Drift, Found, Merchant, MerchantId, MerchantState, Period, Run, RunId, RunStatus};
@@ -27,6 +28,21 @@ pub struct DriftFilter {
     pub merchant: Option<MerchantId>,
     /// Found by the runs that ended in it.
     pub period: Period,
+}
+
+/// A record that drifted and was corrected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CorrectedRecord {
+    /// Its place in the list of all.
+    #[serde(skip)]
+    pub id: i64,
+    /// The merchant.
+    pub merchant_id: MerchantId,
+    /// The run that corrected it.
+    pub run_id: RunId,
+    /// What was wrong.
+    #[serde(flatten)]
+    pub found: Found,
 }
 
 /// How many runs are removed at once.
@@ -75,6 +91,15 @@ pub trait RunHistory: Send + Sync + Clone + 'static {
 
     /// What the runs of a period found, of each merchant that had one: the largest drift first, then by id.
     fn drift(&self, filter: DriftFilter) -> impl Future<Output = Result<Vec<Drift>, TargetError>> + Send;
+
+    /// The records that the runs of a period corrected, without backfill, in the order in which they were found: at most
+    /// `limit` behind the place `after`.
+    fn corrected_records(
+        &self,
+        filter: DriftFilter,
+        after: i64,
+        limit: u64,
+    ) -> impl Future<Output = Result<Vec<CorrectedRecord>, TargetError>> + Send;
 
     /// Who did what, newest first: at most so many, of those that are older than the entry `before`.
     fn audit(&self, before: Option<i64>, limit: u64) -> impl Future<Output = Result<Vec<Audited>, TargetError>> + Send;

@@ -18,10 +18,10 @@ use crate::{
         Verdict, Wait,
     },
     reconcile::ports::{
-        Actor, Audited, Claim, ClaimedRuns, Committed, DriftFilter, EndedSweep, EnqueueOutcome, ExpectedRecords,
-        Gauges, GlobalPause, Lease, NewRun, NotReady, PageCommit, PauseStore, RecordedSweep, Released, RunFilter,
-        RunHistory, RunOutcome, RunQueue, ScheduleStore, SortedListRead, StartOutcome, StoredVersion, SweepDecision,
-        Target, TargetError,
+        Actor, Audited, Claim, ClaimedRuns, Committed, CorrectedRecord, DriftFilter, EndedSweep, EnqueueOutcome,
+        ExpectedRecords, Gauges, GlobalPause, Lease, NewRun, NotReady, PageCommit, PauseStore, RecordedSweep, Released,
+        RunFilter, RunHistory, RunOutcome, RunQueue, ScheduleStore, SortedListRead, StartOutcome, StoredVersion,
+        SweepDecision, Target, TargetError,
     },
 };
 
@@ -351,6 +351,10 @@ impl RunHistory for FakeStore {
     }
 
     async fn drift(&self, _: DriftFilter) -> Result<Vec<Drift>, TargetError> {
+        Ok(Vec::new())
+    }
+
+    async fn corrected_records(&self, _: DriftFilter, _: i64, _: u64) -> Result<Vec<CorrectedRecord>, TargetError> {
         Ok(Vec::new())
     }
 

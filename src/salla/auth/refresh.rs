@@ -115,7 +115,7 @@ impl<C: CredentialStore> Auth<C> {
         }
         match self.renew(merchant, current.clone()).await {
             Ok(renewed) => Ok(renewed),
-            Err(error) if lasts && !self.is_refused(merchant).await? => {
+            Err(error) if lasts && self.store.load(merchant).await?.is_some_and(|current| !current.refused) => {
                 tracing::warn!(merchant.id = merchant.0, error = %error, "the token could not be refreshed ahead of its expiry");
                 Ok(current)
             }
@@ -127,8 +127,9 @@ impl<C: CredentialStore> Auth<C> {
         }
     }
 
-    async fn is_refused(&self, merchant: MerchantId) -> Result<bool, SourceError> {
-        Ok(self.store.load(merchant).await?.is_none_or(|current| current.refused))
+    /// Reads the tokens of a merchant from the store next time.
+    pub fn forget(&self, merchant: MerchantId) {
+        self.known.remove(&merchant);
     }
 
     /// The remaining backoff of the token endpoint.

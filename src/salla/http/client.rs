@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::Utc;
 use http::{HeaderMap, StatusCode, header};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use secrecy::SecretString;
@@ -29,7 +30,10 @@ use crate::{
     domain::{MerchantId, Wait},
     reconcile::{
         Metrics,
-        ports::{BudgetStore, CredentialStore, PauseStore, RateLimitState, RequestCount, SourceError},
+        ports::{
+            BudgetStore, CredentialStore, Credentials, PauseStore, REFRESH_TAKES_AT_MOST, RateLimitState, RequestCount,
+            SourceError, Tokens,
+        },
     },
     salla::{
         auth::{
@@ -145,6 +149,22 @@ impl<C: CredentialStore> SallaClient<C> {
     /// Renews tokens ahead of their end, also where no run asks for them, until `stop` is called.
     pub async fn keep_tokens(&self, stop: &CancellationToken) {
         self.auth.keep(stop).await;
+    }
+
+    /// The tokens of a merchant as they are stored, refreshed ahead of their expiry.
+    ///
+    /// # Errors
+    /// When no token is stored, it has expired, Salla refuses it, or it cannot be refreshed now.
+    pub async fn tokens(&self, merchant: MerchantId) -> Result<Tokens, SourceError> {
+        self.auth.forget(merchant);
+        let Credentials { tokens, refreshing_for, .. } = self.auth.credentials(merchant).await?;
+        if tokens.expires_at.is_none_or(|end| end > Utc::now()) {
+            return Ok(tokens);
+        }
+        if refreshing_for.is_some_and(|began| began < REFRESH_TAKES_AT_MOST) {
+            return Err(SourceError::Unavailable { reason: "the token is being refreshed".to_owned(), per_row: false });
+        }
+        Err(unauthorized(merchant, "the access token has expired, and it cannot be refreshed"))
     }
 
     /// The number of running token refreshes.

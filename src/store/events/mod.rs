@@ -1,4 +1,5 @@
-//! Events of runs that ended, until they are delivered.
+//! Events of ended runs and written records, until they are delivered, and the publication for CDC pipelines.
 
+mod announce;
 pub mod outbox;
 pub mod publication;

@@ -1,5 +1,4 @@
-//! The events of runs that ended well, until they are delivered: those of one merchant in their order, those of
-//! different merchants beside each other.
+//! Events until they are delivered: those of one merchant in their order, those of different merchants beside each other.
 //!
 //! A row for each merchant says when its next event is due. Adding an event locks the row. A delivery locks it before it
 //! looks for the next event. So neither misses the other.
@@ -9,12 +8,9 @@ use std::time::Duration;
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
 use crate::{
-    domain::{MerchantId, Run, RunStatus},
+    domain::{EventScope, MerchantId},
     reconcile::ports::{Backlog, Outbox, OutboxEvent, PendingDelivery, TargetError},
-    store::{
-        Store,
-        entity::{read, run},
-    },
+    store::{Store, connection::stamp::instant},
 };
 
 /// A process that has not delivered a claimed event after this time has failed.
@@ -23,23 +19,18 @@ const TURN: Duration = Duration::from_secs(60);
 /// How many merchants' positions in the log are noted at once.
 const PLACED_AT_ONCE: u32 = 1000;
 
-/// Whether events are sent for succeeded runs, and what each waits for.
-#[derive(Debug, Clone, Default)]
-pub(in crate::store) enum EventDelivery {
-    #[default]
-    None,
-    AtOnce,
-    /// When the consumer of this replication slot has confirmed the run's changes.
-    Confirmed(String),
-}
+/// At most so many events of a merchant are taken at once.
+const EVENTS_AT_ONCE: u32 = 100;
 
-impl EventDelivery {
-    fn slot(&self) -> Option<&str> {
-        match self {
-            Self::Confirmed(slot) => Some(slot),
-            Self::None | Self::AtOnce => None,
-        }
-    }
+/// Which events are sent, and what each waits for.
+#[derive(Debug, Clone)]
+pub struct EventSettings {
+    /// Whether events about single records are sent.
+    pub scope: EventScope,
+    /// A run without a difference sends no event.
+    pub skip_unchanged: bool,
+    /// An event waits until the consumer of this replication slot has confirmed its changes.
+    pub slot: Option<String>,
 }
 
 impl Outbox for Store {
@@ -71,7 +62,7 @@ impl Outbox for Store {
     }
 
     async fn slot_trouble(&self) -> Result<Option<&'static str>, TargetError> {
-        let Some(slot) = self.event_delivery.slot() else {
+        let Some(slot) = self.slot() else {
             return Ok(None);
         };
         let sql = "SELECT confirmed_flush_lsn IS NOT NULL AND database = current_database() AS usable, \
@@ -93,31 +84,15 @@ impl Outbox for Store {
 }
 
 impl Store {
-    /// Sends an event for each succeeded run; with a replication slot, once its consumer has confirmed the changes.
+    /// Sends events.
     #[must_use]
-    pub fn handing_over(mut self, slot: Option<&str>) -> Self {
-        self.event_delivery = slot.map_or(EventDelivery::AtOnce, |slot| EventDelivery::Confirmed(slot.to_owned()));
+    pub fn sending_events(mut self, settings: EventSettings) -> Self {
+        self.event_settings = Some(settings.into());
         self
     }
 
-    /// Adds the event of a run that has ended in `db`'s transaction, as the last of the rows that are locked there.
-    pub(in crate::store) async fn announce(&self, db: &impl ConnectionTrait, row: &run::Model) -> Result<(), DbErr> {
-        let well = [RunStatus::Succeeded, RunStatus::Partial].iter().any(|status| row.status == status.as_str());
-        let well = well && !row.dry_run;
-        if matches!(self.event_delivery, EventDelivery::None) || !well {
-            return Ok(());
-        }
-        let run: Run = read(row.clone())?;
-        let run_id = run.run_id;
-        let run = serde_json::to_string(&run).map_err(|error| DbErr::Json(error.to_string()))?;
-        // Locks the row that is there. The turns of one that is not begin where none that was ever there ended.
-        let turn = "INSERT INTO outbox_delivery_state (merchant_id, lease_epoch) VALUES ($1, $2) \
-                    ON CONFLICT (merchant_id) DO UPDATE SET merchant_id = excluded.merchant_id";
-        let epoch = chrono::Utc::now().timestamp_micros();
-        db.execute_raw(self.statement(turn, [row.merchant_id.into(), epoch.into()])).await?;
-        let event = "INSERT INTO outbox (merchant_id, run_id, run) VALUES ($1, $2, $3)";
-        let values: [Value; 3] = [row.merchant_id.into(), run_id.into(), run.into()];
-        db.execute_raw(self.statement(event, values)).await.map(drop)
+    fn slot(&self) -> Option<&str> {
+        self.event_settings.as_ref()?.slot.as_deref()
     }
 
     async fn take_events(&self, limit: u32) -> Result<Vec<PendingDelivery>, DbErr> {
@@ -127,7 +102,7 @@ impl Store {
         if self.db.query_one_raw(self.statement(&due, [])).await?.is_none() {
             return Ok(Vec::new());
         }
-        let slot = self.event_delivery.slot();
+        let slot = self.slot();
         if slot.is_some() {
             self.place_turns().await?;
         }
@@ -149,11 +124,14 @@ impl Store {
                LIMIT (SELECT CASE WHEN count(*) + {share} > {limit} THEN {share} ELSE {limit} - count(*) END FROM fresh) {lock}) \
              UPDATE outbox_delivery_state SET lease_epoch = lease_epoch + 1, attempts = attempts + 1, next_attempt_at = {lapse} \
              WHERE merchant_id IN (SELECT merchant_id FROM fresh UNION ALL SELECT merchant_id FROM again) \
-             RETURNING merchant_id, lease_epoch, attempts",
+             RETURNING merchant_id, lease_epoch, attempts, confirmed_up_to",
             share = limit / 4,
             lapse = self.dialect.now_plus(TURN)
         );
-        let head = "SELECT id, run_id, run FROM outbox WHERE merchant_id = $1 ORDER BY id LIMIT 1";
+        let oldest = format!(
+            "SELECT id, event_id, run_id, type, subject, data, created_at FROM outbox \
+             WHERE merchant_id = $1 AND id <= $2 ORDER BY id LIMIT {EVENTS_AT_ONCE}"
+        );
         let txn = self.begin_write().await?;
         let rows = txn.query_all_raw(self.statement(&sql, slot.map(Value::from))).await?;
         if rows.is_empty() {
@@ -162,9 +140,13 @@ impl Store {
         let mut events = Vec::with_capacity(rows.len());
         for row in rows {
             let merchant: i64 = row.try_get("", "merchant_id")?;
-            let event = txn.query_one_raw(self.statement(head, [merchant.into()])).await?;
+            let last = match slot {
+                Some(_) => row.try_get::<Option<i64>>("", "confirmed_up_to")?.unwrap_or_default(),
+                None => i64::MAX,
+            };
+            let found = txn.query_all_raw(self.statement(&oldest, [merchant.into(), last.into()])).await?;
             events.push(PendingDelivery {
-                event: event.map(|row| event_of(&row)).transpose()?,
+                events: found.iter().map(event_of).collect::<Result<_, _>>()?,
                 merchant: MerchantId(merchant),
                 epoch: row.try_get("", "lease_epoch")?,
                 attempts: row.try_get::<i32>("", "attempts")?.try_into().unwrap_or(u32::MAX),
@@ -176,13 +158,15 @@ impl Store {
         Ok(events)
     }
 
-    /// Notes a position in the log of changes behind the commit of every event that can be seen by now. One that lies
-    /// ahead of the log's end is another server's: the database was restored there from a dump.
+    /// Notes a position in the log of changes behind the commit of every event that can be seen by now, and the last of these
+    /// events. A position ahead of the end of the log is one of another server: the database was restored from a dump.
     async fn place_turns(&self) -> Result<(), DbErr> {
         let sql = format!(
             "WITH new AS MATERIALIZED (\
                SELECT r.merchant_id FROM outbox_delivery_state r WHERE r.lsn IS NULL OR r.lsn > (SELECT pg_current_wal_insert_lsn()) LIMIT {PLACED_AT_ONCE} {lock}) \
-             UPDATE outbox_delivery_state SET lsn = pg_current_wal_insert_lsn() WHERE merchant_id IN (SELECT merchant_id FROM new)",
+             UPDATE outbox_delivery_state AS s SET lsn = pg_current_wal_insert_lsn(), \
+               confirmed_up_to = (SELECT max(o.id) FROM outbox o WHERE o.merchant_id = s.merchant_id) \
+             WHERE s.merchant_id IN (SELECT merchant_id FROM new)",
             lock = self.dialect.for_update_skip_locked()
         );
         self.db.execute_raw(self.statement(&sql, [])).await.map(drop)
@@ -203,10 +187,12 @@ impl Store {
         for one in events {
             let merchant = || [Value::from(one.merchant.0)];
             let turn = txn.query_one_raw(self.statement(&lock, merchant())).await?;
-            if let Some(event) = &one.event {
-                let delivered = "DELETE FROM outbox WHERE id = $1";
-                if txn.execute_raw(self.statement(delivered, [event.id.into()])).await?.rows_affected() > 0 {
-                    // The position belongs to this event only.
+            // In the order of the ids: these are the oldest.
+            if let (Some(first), Some(last)) = (one.events.first(), one.events.last()) {
+                let delivered = "DELETE FROM outbox WHERE merchant_id = $1 AND id >= $2 AND id <= $3";
+                let values = [one.merchant.0.into(), first.id.into(), last.id.into()];
+                if txn.execute_raw(self.statement(delivered, values)).await?.rows_affected() > 0 {
+                    // The position belongs to these events only.
                     let unplaced = "UPDATE outbox_delivery_state SET lsn = NULL WHERE merchant_id = $1";
                     txn.execute_raw(self.statement(unplaced, merchant())).await?;
                 }
@@ -226,7 +212,7 @@ impl Store {
 
     /// The backlog of events for the scrape; `None` without a receiver.
     pub(in crate::store) async fn backlog(&self, db: &impl ConnectionTrait) -> Result<Option<Backlog>, DbErr> {
-        if matches!(self.event_delivery, EventDelivery::None) {
+        if self.event_settings.is_none() {
             return Ok(None);
         }
         let sql =
@@ -238,7 +224,7 @@ impl Store {
             oldest: row.try_get("", "oldest")?,
             replication_slot_lag_bytes: None,
         };
-        if let Some(slot) = self.event_delivery.slot() {
+        if let Some(slot) = self.slot() {
             let sql = "SELECT CAST(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn) AS BIGINT) AS lag \
                        FROM pg_replication_slots WHERE slot_name = $1 AND database = current_database()";
             let row = db.query_one_raw(self.statement(sql, [slot.into()])).await?;
@@ -250,5 +236,13 @@ impl Store {
 }
 
 fn event_of(row: &QueryResult) -> Result<OutboxEvent, DbErr> {
-    Ok(OutboxEvent { id: row.try_get("", "id")?, run_id: row.try_get("", "run_id")?, run: row.try_get("", "run")? })
+    Ok(OutboxEvent {
+        id: row.try_get("", "id")?,
+        event_id: row.try_get("", "event_id")?,
+        run_id: row.try_get("", "run_id")?,
+        kind: row.try_get("", "type")?,
+        subject: row.try_get("", "subject")?,
+        data: row.try_get("", "data")?,
+        at: instant(row, "created_at").unwrap_or_default(),
+    })
 }

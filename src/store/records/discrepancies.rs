@@ -89,8 +89,14 @@ fn changes<R: Stored>(record: &PlannedWrite<R>, fields: &[String]) -> Vec<FieldC
         return Vec::new();
     };
     let mut changes = record.record.columns().changes(&stored.columns);
+    changes.retain(|change| fields.contains(&change.field));
+    without_personal_data::<R>(changes)
+}
+
+/// The values of columns without those of personal data.
+pub fn without_personal_data<R: Stored>(mut changes: Vec<FieldChange>) -> Vec<FieldChange> {
     let is_personal = |field: &str| R::PERSONAL.iter().any(|column| column.as_str() == field);
-    changes.retain(|change| fields.contains(&change.field) && !is_personal(&change.field));
+    changes.retain(|change| !is_personal(&change.field));
     changes
 }
 

@@ -86,7 +86,7 @@ fn runs(filter: DriftFilter) -> String {
 }
 
 /// SQLite's texts are all of one spelling here, and sort by time.
-fn ended(filter: DriftFilter) -> &'static str {
+pub(super) fn ended(filter: DriftFilter) -> &'static str {
     if filter.merchant.is_some() {
         "NOT r.dry_run AND r.finished_at >= $1 AND r.finished_at < $2 AND r.merchant_id = $3"
     } else {
@@ -94,7 +94,7 @@ fn ended(filter: DriftFilter) -> &'static str {
     }
 }
 
-fn values(filter: DriftFilter) -> Vec<Value> {
+pub(super) fn values(filter: DriftFilter) -> Vec<Value> {
     let period = [filter.period.since, filter.period.until].map(Value::from);
     period.into_iter().chain(filter.merchant.map(|merchant| merchant.0.into())).collect()
 }

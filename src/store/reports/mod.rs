@@ -1,6 +1,7 @@
 //! What people and scrapes read.
 
 pub mod audit;
+mod corrected_records;
 pub mod drift;
 pub mod overview;
 pub mod run_queries;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use super::Store;
 use crate::{
     domain::{Drift, Found, Merchant, Run, RunId},
-    reconcile::ports::{Audited, DriftFilter, Gauges, NotReady, RunFilter, RunHistory, TargetError},
+    reconcile::ports::{Audited, CorrectedRecord, DriftFilter, Gauges, NotReady, RunFilter, RunHistory, TargetError},
 };
 
 impl RunHistory for Store {
@@ -28,6 +29,15 @@ impl RunHistory for Store {
 
     async fn drift(&self, filter: DriftFilter) -> Result<Vec<Drift>, TargetError> {
         Self::drift(self, filter).await
+    }
+
+    async fn corrected_records(
+        &self,
+        filter: DriftFilter,
+        after: i64,
+        limit: u64,
+    ) -> Result<Vec<CorrectedRecord>, TargetError> {
+        self.call(|| self.corrected_records_once(filter, (after, limit))).await
     }
 
     async fn audit(&self, before: Option<i64>, limit: u64) -> Result<Vec<Audited>, TargetError> {

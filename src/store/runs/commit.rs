@@ -149,6 +149,7 @@ impl Store {
         let Some(committed) = self.advance(&txn, lease, page, &parts).await? else {
             return self.after_fence(txn, lease, page).await;
         };
+        self.announce_records(&txn, lease, page, &found).await?;
         failpoint!("page_before_commit", lease.merchant.0);
         match txn.commit().await {
             // By a constraint that the platform has put off to the end.

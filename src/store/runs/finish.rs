@@ -14,7 +14,6 @@ use crate::{
         Store,
         connection::{dialect::Dialect, error::json},
         entity::run,
-        events::outbox::EventDelivery,
     },
 };
 
@@ -73,7 +72,7 @@ impl Store {
     /// all of them at once. For a merchant with a few records the end is most of the work.
     fn can_end_in_one_statement(&self, ending: &RunOutcome) -> bool {
         self.dialect == Dialect::Postgres
-            && matches!(self.event_delivery, EventDelivery::None)
+            && self.event_settings.is_none()
             && ending.again.is_none()
             && ending.parts.iter().all(|part| part.slice.is_none() && part.sorted_list.is_none())
     }
