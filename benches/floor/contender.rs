@@ -22,6 +22,10 @@ use crate::{
 pub enum Contender {
     /// This one.
     Daemon,
+    /// The same, which also reconciles a table of the platform, as Prisma makes it.
+    Target,
+    /// The same without the column of the payload in the view and the function.
+    TargetWithoutPayload,
     /// Nothing but the work.
     Floor,
     /// Each order looked up, and then inserted or updated.
@@ -33,9 +37,18 @@ pub enum Contender {
 impl Contender {
     pub const ALL: &'static [Self] = &[Self::Download, Self::Floor, Self::Daemon, Self::RowByRow];
 
+    /// Those whose overhead is measured against the daemon without a target.
+    pub const TARGETS: &'static [Self] = &[Self::Daemon, Self::Target, Self::TargetWithoutPayload];
+
+    pub fn is_daemon(self) -> bool {
+        Self::TARGETS.contains(&self)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Daemon => "daemon",
+            Self::Target => "with a target",
+            Self::TargetWithoutPayload => "without payload",
             Self::Floor => "floor",
             Self::RowByRow => "row by row",
             Self::Download => "download",
@@ -87,7 +100,9 @@ fn in_schema(database: &str) -> PgConnectOptions {
 async fn run(job: Job, contender: Contender) {
     let done = tokio::spawn(async move {
         match contender {
-            Contender::Daemon => unreachable!("it is a program of its own"),
+            Contender::Daemon | Contender::Target | Contender::TargetWithoutPayload => {
+                unreachable!("it is a separate program")
+            }
             Contender::Floor => floor::work(&job).await,
             Contender::RowByRow => rows::work(&job).await,
             Contender::Download => {

@@ -19,6 +19,9 @@ mod floor;
 mod growth;
 mod night;
 mod pages;
+#[expect(dead_code, reason = "only the tables of Prisma are measured")]
+#[path = "../../tests/it/platform/tables.rs"]
+mod platform;
 mod plot;
 #[path = "../support/process.rs"]
 mod process;
@@ -59,6 +62,9 @@ struct Args {
     /// Measure instead the cost beside this many orders of other merchants.
     #[arg(long, value_name = "ORDERS", conflicts_with = "growth")]
     beside: Option<u64>,
+    /// Measure instead the overhead of a target: a table of the platform beside our own.
+    #[arg(long, conflicts_with_all = ["growth", "beside"])]
+    target: bool,
     /// Of the server that is started: as a rule the one that its packages build, which has lz4.
     #[arg(long, default_value_t = 15)]
     postgres: u32,
@@ -96,6 +102,9 @@ async fn measure(args: &Args) -> bool {
     if let Some(rows) = args.beside {
         return growth::beside(&server, large, rows, args.rounds).await;
     }
+    if args.target {
+        return targets(&server, large, args.rounds).await;
+    }
     let mut costs = Vec::new();
     let shapes = [large, Shape { stores: args.stores, orders: 3 }];
     for shape in shapes.into_iter().filter(|shape| shape.stores > 0 && shape.orders > 0) {
@@ -116,6 +125,18 @@ async fn measure(args: &Args) -> bool {
         println!("drawn: {}", path.display());
     }
     table.kept()
+}
+
+/// Whether the overhead of a target is within its goals.
+async fn targets(server: &str, shape: Shape, rounds: usize) -> bool {
+    let night = Night::begin(server, shape, 0).await;
+    let mut costs = Vec::new();
+    for _ in 0..rounds {
+        for &contender in Contender::TARGETS {
+            costs.extend(night.measure(contender).await);
+        }
+    }
+    report::Table::of(&costs).print_overhead(shape)
 }
 
 fn main() -> ExitCode {

@@ -15,6 +15,7 @@ use tokio::{
 use crate::{
     contender::Contender,
     pages::{PAGE_SIZE, page_size},
+    platform::Framework,
     process::{cpu, cpu_of_family, has_ended, peak_mib},
     site::SCHEMA,
     site::{ask_for_runs, connect},
@@ -153,6 +154,7 @@ impl Night {
         drop(stdin);
         assert!(import.wait().await.unwrap().success(), "the stores could not be registered");
         let db = connect(&url).await;
+        self.add_platform(&url, &db).await;
         let others = format!(
             "INSERT INTO orders (merchant_id, salla_order_id, status, currency, total_amount, \
              salla_created_at, salla_updated_at) SELECT 1000000 + i % 5000, 2000000000 + i, 'completed', 'SAR', 99.5, \
@@ -194,7 +196,7 @@ impl Night {
         for news in News::ALL {
             self.post("changed", &(news == News::Some).to_string()).await;
             let db = connect(&url).await;
-            if contender == Contender::Daemon {
+            if contender.is_daemon() {
                 ask_for_runs(&url, self.shape.merchants()).await;
             }
             for sql in ["VACUUM ANALYZE", "SELECT pg_stat_reset()", "CHECKPOINT"] {
@@ -202,7 +204,7 @@ impl Night {
             }
             costs.push(self.measure_once((contender, news), (&url, &db)).await);
             if contender != Contender::Download {
-                self.check(news, &db).await;
+                self.check((contender, news), &db).await;
             }
             db.close().await.unwrap();
             if contender == Contender::Download {
@@ -224,7 +226,7 @@ impl Night {
         while !has_ended(id) {
             most = peak_mib(id).unwrap_or(most).max(most);
             used = cpu(id).unwrap_or(used);
-            if contender == Contender::Daemon {
+            if contender.is_daemon() {
                 if number(db, open).await == 0 {
                     wall = Some(began.elapsed());
                     break;
@@ -247,7 +249,7 @@ impl Night {
             wal: number(db, WAL).await - wal,
             written: 0,
         };
-        if contender == Contender::Daemon {
+        if contender.is_daemon() {
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(id.cast_signed()), nix::sys::signal::Signal::SIGTERM)
                 .unwrap();
         }
@@ -259,8 +261,13 @@ impl Night {
     }
 
     fn start(&self, contender: Contender, url: &str) -> Child {
-        if contender == Contender::Daemon {
-            return self.program(url, &["serve"]).spawn().unwrap();
+        if contender.is_daemon() {
+            let mut daemon = self.program(url, &["serve"]);
+            if let Some(table) = target_of(contender) {
+                daemon.env("SALLA_RECONCILER__TARGET__ORDERS__VIEW", format!("{table}_orders"));
+                daemon.env("SALLA_RECONCILER__TARGET__ORDERS__FUNCTION", format!("write_{table}_orders"));
+            }
+            return daemon.spawn().unwrap();
         }
         Command::new(std::env::current_exe().unwrap())
             .args(["work", "--contender", &contender.name().replace(' ', "-"), "--database", url])
@@ -271,13 +278,35 @@ impl Night {
     }
 
     /// Each contender leaves the same rows, and all of the daemon's runs succeed.
-    async fn check(&self, news: News, db: &DatabaseConnection) {
+    async fn check(&self, (contender, news): (Contender, News), db: &DatabaseConnection) {
         let (held, all) = (number(db, "SELECT count(*) FROM orders").await, self.shape.stores * self.shape.orders);
         assert_eq!(held, all as u64 + self.beside, "{news:?}: orders");
         assert_eq!(number(db, "SELECT count(*) FROM runs WHERE status <> 'succeeded'").await, 0, "{news:?}: runs");
         let content = text(db, CONTENT).await;
         let known = self.contents.lock().entry(news).or_insert_with(|| content.clone()).clone();
         assert_eq!(content, known, "{news:?}: what stands there is not what the others wrote");
+        if target_of(contender).is_some() {
+            let differing = "SELECT count(*) FROM orders o FULL JOIN full_orders v USING (merchant_id, salla_order_id) \
+                             WHERE (o.status, o.total_amount, o.salla_updated_at) IS DISTINCT FROM (v.status, v.total_amount, v.salla_updated_at)";
+            assert_eq!(number(db, differing).await, 0, "{news:?}: the platform differs");
+        }
+    }
+
+    /// Tables of a platform as Prisma makes them, with the view and the function that `target template` prints.
+    async fn add_platform(&self, url: &str, db: &DatabaseConnection) {
+        db.execute_unprepared(Framework::Prisma.ddl()).await.unwrap();
+        let merchants = r#"DELETE FROM public."Merchant"; INSERT INTO public."Merchant" ("id", "sallaMerchantId", "name") SELECT 'cm1x9k2p4' || merchant_id, merchant_id, 'A store' FROM merchants"#;
+        db.execute_unprepared(merchants).await.unwrap();
+        let args = ["target", "template", "prisma", "--table", Framework::Prisma.table()];
+        let output = self.program(url, &args).stdout(Stdio::piped()).output().await.unwrap();
+        let template = String::from_utf8(output.stdout).unwrap();
+        let full = template.replace("platform_orders", "full_orders");
+        let lean = template.replace("platform_orders", "lean_orders");
+        let without = |line: &&str| !line.trim_start().starts_with("--") && !line.contains("payload");
+        let lean: String = lean.lines().filter(without).flat_map(|line| [line, "\n"]).collect();
+        for sql in [full, lean] {
+            db.execute_unprepared(&sql).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
+        }
     }
 
     async fn post(&self, what: &str, body: &str) {
@@ -288,6 +317,15 @@ impl Night {
     async fn requests(&self) -> u64 {
         let answer = reqwest::get(format!("{}/requests", self.salla)).await.unwrap().text().await.unwrap();
         answer.parse().unwrap()
+    }
+}
+
+/// What the names of the view and the function begin with; `None` without a target.
+fn target_of(contender: Contender) -> Option<&'static str> {
+    match contender {
+        Contender::Target => Some("full"),
+        Contender::TargetWithoutPayload => Some("lean"),
+        _ => None,
     }
 }
 

@@ -21,6 +21,14 @@ fn most(shape: Shape, news: News) -> f64 {
     }
 }
 
+/// What a target may need of the time without one.
+fn overhead(news: News) -> f64 {
+    match news {
+        News::Nothing => 1.15,
+        News::All | News::Some => 1.6,
+    }
+}
+
 /// How often the daemon's time goes into that of the program that goes row by row.
 fn least(news: News) -> Option<f64> {
     match news {
@@ -110,6 +118,40 @@ impl Table {
         for broken in self.broken() {
             println!("BEYOND ITS TARGET: {broken}");
         }
+    }
+
+    /// Prints the time with a target as a share of the time without, and whether it is within its goals.
+    pub fn print_overhead(&self, shape: Shape) -> bool {
+        let mut shown = Shown::new();
+        shown.load_preset(ASCII_MARKDOWN).set_header([
+            "news",
+            "program",
+            "wall",
+            "÷ daemon",
+            "goal",
+            "database's CPU",
+            "WAL MiB",
+        ]);
+        let mut is_kept = true;
+        for news in News::ALL {
+            let daemon = self.line(shape, news, Contender::Daemon).map(|daemon| daemon.wall);
+            for &contender in Contender::TARGETS {
+                let (Some(line), Some(daemon)) = (self.line(shape, news, contender), daemon) else { continue };
+                let (ratio, goal) = (line.wall.as_secs_f64() / daemon.as_secs_f64(), overhead(news));
+                is_kept &= ratio <= goal;
+                shown.add_row([
+                    news.name().to_owned(),
+                    contender.name().to_owned(),
+                    seconds(line.wall),
+                    format!("{ratio:.2}"),
+                    format!("{goal}"),
+                    seconds(line.database_cpu),
+                    format!("{:.1}", mib(line.wal)),
+                ]);
+            }
+        }
+        println!("{shown}");
+        is_kept
     }
 
     pub fn kept(&self) -> bool {

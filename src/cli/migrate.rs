@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use secrecy::ExposeSecret as _;
 
-use super::{Exit, table::table};
+use super::{Exit, database_place::database_place, table::table};
 use crate::{app, config::Config, store::Store};
 
 /// What `migrate` takes.
@@ -57,6 +57,8 @@ pub async fn migrate(config: &Config, command: Command) -> anyhow::Result<Exit> 
         return Ok(Exit::Success);
     }
     let store = Store::connect(&config.database.url, &config.database.schema, 2, config.reconcile.lease).await?;
+    // Not on stdout, which has SQL or a table.
+    eprintln!("{}: {}", store.engine(), database_place(config, &store).await);
     match command {
         Command::Up { sql: true } => {
             let sql = app::migration_sql(config, &store).await?;

@@ -11,6 +11,7 @@ macro_rules! say {
 mod actor;
 mod check;
 mod customers;
+mod database_place;
 #[cfg(feature = "demo")]
 mod demo;
 mod healthcheck;

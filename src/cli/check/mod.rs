@@ -10,7 +10,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use secrecy::ExposeSecret;
 
 use self::report::Report;
-use super::{Exit, keys::KeyUsage};
+use super::{Exit, database_place::database_place, keys::KeyUsage};
 use crate::{
     app::{self, Services, keepers},
     config::{Config, ConfigError},
@@ -50,10 +50,11 @@ pub async fn check(config: Result<Config, ConfigError>, args: &Args) -> anyhow::
     let key_problem = keepers.as_ref().err().cloned();
     let mut database_clock = None;
     let mut services = None;
+    let mut needs_refresh = false;
     match Store::connect(&config.database.url, &config.database.schema, 2, config.reconcile.lease).await {
         Err(error) => report.line("database", Err(error.to_string())),
         Ok(store) => {
-            let place = place(config.database.url.expose_secret(), store.current_schema().await.ok().flatten());
+            let place = database_place(&config, &store).await;
             report.line("database", Ok(format!("{} answers: {place}", store.engine())));
             let schema = match store.require_schema().await {
                 Ok(()) => store.ready().await.map_err(|error| error.to_string()),
@@ -62,6 +63,7 @@ pub async fn check(config: Result<Config, ConfigError>, args: &Args) -> anyhow::
             let schema_fits = schema.is_ok();
             report.line("schema", schema.map(|()| "is this version's".to_owned()));
             database_clock = store.now().await.ok();
+            needs_refresh = schema_fits && store.has_refresh_tokens().await.unwrap_or(true);
             match keepers {
                 Ok(_) if !schema_fits => {
                     report.line("vault", Err("not checked: the schema cannot be used".to_owned()));
@@ -83,7 +85,7 @@ pub async fn check(config: Result<Config, ConfigError>, args: &Args) -> anyhow::
             }
         }
     }
-    report.line("token refresh", refresh(&config));
+    refresh(&config, needs_refresh, &mut report);
     salla(&config, database_clock, &mut report).await;
     if let Some(id) = args.merchant {
         match &services {
@@ -102,12 +104,17 @@ pub async fn check(config: Result<Config, ConfigError>, args: &Args) -> anyhow::
     })
 }
 
-/// Whether tokens can be refreshed.
-fn refresh(config: &Config) -> Result<String, String> {
-    if config.salla.client_id.is_empty() || config.salla.client_secret.expose_secret().is_empty() {
-        return Err("salla.client_id and salla.client_secret are not set; without them no token is renewed".to_owned());
+/// Whether tokens can be refreshed. `is_needed`: a merchant has a refresh token. Without one, the platform refreshes.
+fn refresh(config: &Config, is_needed: bool, report: &mut Report) {
+    let is_set = !config.salla.client_id.is_empty() && !config.salla.client_secret.expose_secret().is_empty();
+    let missing = "salla.client_id and salla.client_secret are not set";
+    if is_set {
+        report.line("token refresh", Ok("salla.client_id and salla.client_secret are set".to_owned()));
+    } else if is_needed {
+        report.line("token refresh", Err(format!("{missing}; without them no token is refreshed")));
+    } else {
+        report.warn("token refresh", &format!("{missing}; no merchant has a refresh token, so none is needed yet"));
     }
-    Ok("salla.client_id and salla.client_secret are set".to_owned())
 }
 
 /// Probes the store of a merchant. The installation can be right although a store differs from what is expected.
@@ -148,20 +155,6 @@ fn modes(config: &mut Config, report: &mut Report) {
         let trouble = format!("{key}: a file has the mode {mode}; others can read or change it: chmod 600");
         report.warn("file modes", &trouble);
     }
-}
-
-/// Which database it is, without what opens it.
-fn place(url: &str, schema: Option<String>) -> String {
-    let file = url.trim_start_matches("sqlite:").trim_start_matches("//").split('?').next().unwrap_or_default();
-    let schema = schema.map_or_else(String::new, |schema| format!(", schema {schema},"));
-    let of_server = |url: url::Url| {
-        let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
-        url.host_str().map(|host| format!("{}{} on {host}{port}", url.path().trim_start_matches('/'), schema))
-    };
-    if url.starts_with("sqlite:") {
-        return format!("the file {file}");
-    }
-    url::Url::parse(url).ok().and_then(of_server).unwrap_or_else(|| "as database.url says".to_owned())
 }
 
 async fn tokens(vault: &Vault<Store>, store: &Store) -> Result<String, String> {
@@ -246,21 +239,4 @@ async fn salla(config: &Config, database_clock: Option<DateTime<Utc>>, report: &
             Ok(shown)
         },
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_database_is_named_without_its_password() {
-        for (url, schema, named) in [
-            ("postgres://me:secret@db.example:6432/platform?sslmode=require", None, "platform on db.example:6432"),
-            ("postgres://db/platform", Some("salla"), "platform, schema salla, on db"),
-            ("sqlite://data/here.db?mode=rwc", None, "the file data/here.db"),
-            ("sqlite::memory:", None, "the file :memory:"),
-        ] {
-            assert_eq!(place(url, schema.map(str::to_owned)), named);
-        }
-    }
 }

@@ -207,6 +207,9 @@ pub fn target_error(error: DbErr) -> TargetError {
                     .into(),
             )
         }
+        Trouble::Passing if is_lock_timeout(&error) => TargetError::Unavailable(
+            format!("another session held a lock for too long; look for a long transaction: {error}").into(),
+        ),
         Trouble::Passing => TargetError::Unavailable(Box::new(error)),
         Trouble::Unusable => TargetError::Unusable(Box::new(error)),
         Trouble::Row | Trouble::Taken | Trouble::Lasting => TargetError::Refused(Box::new(error)),

@@ -195,6 +195,15 @@ impl Store {
         Ok(self.with_watermarks(row, watermarks, db).await?.pop())
     }
 
+    /// Whether a merchant has a refresh token.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn has_refresh_tokens(&self) -> Result<bool, TargetError> {
+        let sql = "SELECT 1 AS found FROM credentials WHERE refresh_token IS NOT NULL LIMIT 1";
+        self.call(|| async { Ok(self.db.query_one_raw(self.statement(sql, [])).await?.is_some()) }).await
+    }
+
     /// Sealed tokens in the order of their merchants' ids, after `after`.
     ///
     /// # Errors
