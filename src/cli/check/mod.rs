@@ -54,14 +54,7 @@ pub async fn check(config: Result<Config, ConfigError>, args: &Args) -> anyhow::
     match Store::connect(&config.database.url, &config.database.schema, 2, config.reconcile.lease).await {
         Err(error) => report.line("database", Err(error.to_string())),
         Ok(store) => {
-            let place = database_place(&config, &store).await;
-            report.line("database", Ok(format!("{} answers: {place}", store.engine())));
-            let schema = match store.require_schema().await {
-                Ok(()) => store.ready().await.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            let schema_fits = schema.is_ok();
-            report.line("schema", schema.map(|()| "is this version's".to_owned()));
+            let schema_fits = schema(&config, &store, &mut report).await;
             database_clock = store.now().await.ok();
             needs_refresh = schema_fits && store.has_refresh_tokens().await.unwrap_or(true);
             match keepers {
@@ -102,6 +95,19 @@ pub async fn check(config: Result<Config, ConfigError>, args: &Args) -> anyhow::
         (None, true) => Exit::Failure,
         (None, false) => Exit::Success,
     })
+}
+
+/// Whether the schema of the database can be used.
+async fn schema(config: &Config, store: &Store, report: &mut Report) -> bool {
+    let place = database_place(config, store).await;
+    report.line("database", Ok(format!("{} answers: {place}", store.engine())));
+    let schema = match store.require_schema().await {
+        Ok(()) => store.ready().await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let fits = schema.is_ok();
+    report.line("schema", schema.map(|()| "is this version's".to_owned()));
+    fits
 }
 
 /// Whether tokens can be refreshed. `is_needed`: a merchant has a refresh token. Without one, the platform refreshes.
