@@ -297,14 +297,12 @@ impl Night {
         db.execute_unprepared(Framework::Prisma.ddl()).await.unwrap();
         let merchants = r#"DELETE FROM public."Merchant"; INSERT INTO public."Merchant" ("id", "sallaMerchantId", "name") SELECT 'cm1x9k2p4' || merchant_id, merchant_id, 'A store' FROM merchants"#;
         db.execute_unprepared(merchants).await.unwrap();
-        let args = ["target", "template", "prisma", "--table", Framework::Prisma.table()];
-        let output = self.program(url, &args).stdout(Stdio::piped()).output().await.unwrap();
-        let template = String::from_utf8(output.stdout).unwrap();
-        let full = template.replace("platform_orders", "full_orders");
-        let lean = template.replace("platform_orders", "lean_orders");
-        let without = |line: &&str| !line.trim_start().starts_with("--") && !line.contains("payload");
-        let lean: String = lean.lines().filter(without).flat_map(|line| [line, "\n"]).collect();
-        for sql in [full, lean] {
+        let columns = r#"ALTER TABLE public."Order" DROP COLUMN "payload"; ALTER TABLE public."Order" ADD COLUMN "payload" JSONB"#;
+        for (name, columns) in ["lean", "full"].into_iter().zip(columns.split(';')) {
+            db.execute_unprepared(columns).await.unwrap();
+            let args = ["target", "template", "prisma", "--table", Framework::Prisma.table()];
+            let output = self.program(url, &args).stdout(Stdio::piped()).output().await.unwrap();
+            let sql = String::from_utf8(output.stdout).unwrap().replace("platform_orders", &format!("{name}_orders"));
             db.execute_unprepared(&sql).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use salla_reconciler::{
-    domain::EventScope,
+    domain::EventDetail,
     reconcile::ports::{Outbox, RunHistory},
     store::{EventSettings, Store},
 };
@@ -23,7 +23,7 @@ const ROUND: Duration = Duration::from_millis(100);
 const AT_ONCE: u32 = 16;
 
 /// Events of runs, without a slot.
-pub const EVENTS: EventSettings = EventSettings { scope: EventScope::Run, skip_unchanged: false, slot: None };
+pub const EVENTS: EventSettings = EventSettings { scope: EventDetail::Run, skip_unchanged: false, slot: None };
 
 /// Takes some of it, delivered and not.
 pub async fn after_ten_nights(bench: &Bench, merchants: u64, table: &mut Table) {
@@ -40,7 +40,7 @@ pub async fn after_ten_nights(bench: &Bench, merchants: u64, table: &mut Table) 
             "INSERT INTO outbox_delivery_state (merchant_id, next_attempt_at) SELECT merchant_id, now() + interval '1 hour' FROM merchants",
         )
         .await;
-    let store = bench.store().await.sending_events(EVENTS);
+    let store = bench.store().await.with_events(EVENTS);
     let took = times(50, || async { assert!(store.take(AT_ONCE).await.unwrap().is_empty()) }).await;
     table.times("the outbox, all of it put off", took, ROUND);
     bench.execute("UPDATE outbox_delivery_state SET next_attempt_at = now()").await;

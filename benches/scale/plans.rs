@@ -58,7 +58,7 @@ pub async fn look(bench: &Bench, table: &mut Table) {
     let begin = std::fs::metadata(&log).unwrap().len();
     let mut quiet = Table::silent();
     queue::fan_out(bench, "for the plans", &mut quiet).await;
-    let store = bench.store().await.sending_events(outbox::EVENTS);
+    let store = bench.store().await.with_events(outbox::EVENTS);
     bench.pause().await;
     queue::reads(bench, &store, "", &mut quiet).await;
     for limit in [1, 16, 16] {

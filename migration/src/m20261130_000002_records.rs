@@ -152,6 +152,7 @@ fn failed_records() -> Table {
         .column("resource", "text NOT NULL", "The kind of record.")
         .column("salla_id", "BIGINT NOT NULL", "Salla's id of the record.")
         .column("error", "text", "Why the last attempt failed.")
+        .column("backfill", "boolean NOT NULL DEFAULT FALSE", "Whether the first failure was backfill.")
         .column("first_failed_at", "INSTANT NOT NULL DEFAULT NOW", "When it failed first.")
         .column("last_attempted_at", "INSTANT NOT NULL DEFAULT NOW", "When it was last tried.")
         .constraint("PRIMARY KEY (merchant_id, resource, salla_id)")

@@ -61,6 +61,7 @@ fn runs() -> Table {
         .column("window_until", "INSTANT", "The end of the window.")
         .column("listing", "text", "How the changed records are listed.")
         .column("cursor", "text", "Where the run goes on, as JSON.")
+        .column("targets", "text NOT NULL DEFAULT ''", "The targets of the pages before the cursor, as resource=view.")
         .column("resource_results", "text", "The result of each kind of record, as JSON.")
         .column("fetched", "BIGINT NOT NULL DEFAULT 0", "Distinct records that were read.")
         .column("created", "BIGINT NOT NULL DEFAULT 0", "Records that were missing.")
@@ -141,7 +142,7 @@ fn discrepancies() -> Table {
     .column(
         "backfill",
         "boolean NOT NULL DEFAULT FALSE",
-        "Whether it is older than the watch over the record, so that it does not count as drift.",
+        "Whether the difference is backfill, and does not count as drift.",
     )
     .column("found_at", "INSTANT NOT NULL DEFAULT NOW", "When it was found.")
     .constraint(OF_RUN)

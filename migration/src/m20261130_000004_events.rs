@@ -35,7 +35,7 @@ fn outbox_delivery_state() -> Table {
             "Rises with each delivery, so that a slow process changes nothing.",
         )
         .column("lsn", "LSN", "The position in the log that the replication slot must confirm first.")
-        .column("confirmed_up_to", "BIGINT", "The last event that this position covers.")
+        .column("lsn_event_id", "BIGINT", "The newest event whose commit lies before lsn.")
         .options(BUSY_QUEUE)
         .index("outbox_delivery_state_due", "(next_attempt_at)")
         .index("outbox_delivery_state_lsn", "(lsn)")

@@ -67,7 +67,7 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
     let connections = config.reconcile.concurrency.div_ceil(2).clamp(4, 32) + 4;
     let store =
         Store::connect(&config.database.url, &config.database.schema, connections, config.reconcile.lease).await?;
-    let store = store.reconciling(config.reconcile.resources, config.platform_names());
+    let store = store.with_resources_and_targets(config.reconcile.resources, config.platform_names());
     if config.database.migrate {
         migrate(config, &store).await?;
     } else {
@@ -79,7 +79,7 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
     if config.cdc.webhook_url.expose_secret().is_empty() {
         return Ok(store);
     }
-    Ok(store.sending_events(event_settings(&config.cdc)))
+    Ok(store.with_events(event_settings(&config.cdc)))
 }
 
 /// Which events are sent, and what each waits for.

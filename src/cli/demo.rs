@@ -116,7 +116,7 @@ async fn drift(
     for merchant_id in (1001..).take(usize::from(args.merchants)) {
         let (shop, what) = drifted(local, merchant_id, args.orders as usize).await?;
         register(services, &shop).await?;
-        reconciled_yesterday(local, merchant_id).await?;
+        backdate_registration_and_watermark(local, merchant_id).await?;
         simulator.world().shops.insert(merchant_id, shop);
         lost.insert(merchant_id, what);
     }
@@ -148,7 +148,7 @@ async fn register(services: &Services, shop: &Shop) -> anyhow::Result<()> {
 }
 
 /// A merchant that was registered a month ago, and whose last run was a day ago: all differences are drift.
-async fn reconciled_yesterday(local: &DatabaseConnection, merchant_id: i64) -> anyhow::Result<()> {
+async fn backdate_registration_and_watermark(local: &DatabaseConnection, merchant_id: i64) -> anyhow::Result<()> {
     let now = Utc::now();
     for (sql, at) in [
         ("UPDATE merchants SET created_at = $2 WHERE merchant_id = $1", now - TimeDelta::days(30)),

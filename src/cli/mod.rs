@@ -22,6 +22,8 @@ mod progress;
 mod report;
 mod run;
 mod signal;
+#[cfg(feature = "demo")]
+mod simulate;
 mod table;
 mod template;
 
@@ -92,6 +94,9 @@ enum Command {
     /// Show a sweep with a simulated Salla, offline and without configuration.
     #[cfg(feature = "demo")]
     Demo(demo::Args),
+    /// Serve the simulated Salla by itself, to try a database and a webhook consumer against.
+    #[cfg(feature = "demo")]
+    Simulate(simulate::Args),
     /// Manage merchants and their tokens.
     #[command(subcommand)]
     Merchants(merchants::Command),
@@ -155,6 +160,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::demo(args).await,
+        #[cfg(feature = "demo")]
+        Command::Simulate(args) => simulate::simulate(args).await,
         Command::Keys(keys::Command::Generate { id }) => keys::generate(&id),
         Command::Healthcheck => healthcheck::healthcheck(&load()?).await,
         Command::Check(args) => check::check(load(), &args).await,
@@ -182,6 +189,8 @@ async fn with_telemetry(command: Command, config: &Config) -> anyhow::Result<Exi
         Command::Keys(_) => keys::rotate(config).await,
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::demo(args).await,
+        #[cfg(feature = "demo")]
+        Command::Simulate(args) => simulate::simulate(args).await,
         Command::Check(args) => check::check(Ok(config.clone()), &args).await,
         Command::Healthcheck => healthcheck::healthcheck(config).await,
         Command::Openapi => Ok(openapi()),

@@ -9,7 +9,7 @@ use super::{Exit, table::table};
 use crate::{
     app::open_store,
     config::Config,
-    domain::{Discrepancy, Drift, MerchantId, Period},
+    domain::{Discrepancy, Drift, MerchantId, Period, plain},
     reconcile::{
         self,
         ports::{CorrectedRecord, DriftFilter, RunHistory, ScheduleStore},
@@ -38,7 +38,7 @@ pub struct Args {
     /// End of the period, in RFC 3339. Default: now.
     #[arg(long, value_name = "T", value_parser = super::instant)]
     until: Option<DateTime<Utc>>,
-    /// List each corrected record with its values before and after, instead of totals.
+    /// List the records behind `missing` and `stale` with their values before and after, instead of totals.
     #[arg(long)]
     records: bool,
     /// Print one JSON object per merchant or record.
@@ -102,7 +102,7 @@ fn line(CorrectedRecord { merchant_id, found, .. }: &CorrectedRecord) -> String 
     let Discrepancy { resource, salla_id, kind, fields, changes, .. } = &found.discrepancy;
     let with_value = |field: &String| {
         let change = changes.iter().find(|change| change.field == *field);
-        change.map_or_else(|| field.clone(), ToString::to_string)
+        plain(&change.map_or_else(|| field.clone(), ToString::to_string))
     };
     let what: Vec<String> = fields.iter().map(with_value).collect();
     let what = if what.is_empty() { String::new() } else { format!(": {}", what.join(", ")) };
@@ -120,7 +120,7 @@ fn rows(drift: &[Drift]) -> String {
             drift.missing.to_string(),
             drift.stale.to_string(),
             drift.deleted.to_string(),
-            (drift.backfilled.missing + drift.backfilled.stale).to_string(),
+            drift.backfilled.total().to_string(),
             span(drift.lateness.median_seconds),
             span(drift.lateness.max_seconds),
             drift.runs.total().to_string(),

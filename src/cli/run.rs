@@ -228,7 +228,7 @@ fn row(begins: [&str; 2], totals: Totals, requests: String) -> Vec<String> {
         totals.fetched,
         totals.created,
         totals.updated,
-        totals.backfilled(),
+        totals.backfilled_total(),
         unchanged,
         totals.newer_locally,
         totals.skipped,

@@ -3,7 +3,10 @@
 use secrecy::ExposeSecret;
 
 use super::names_somebody;
-use crate::outbox::{Config, SigningKey};
+use crate::{
+    domain::EventDetail,
+    outbox::{Config, SigningKey},
+};
 
 /// PostgreSQL's names are shorter.
 const LONGEST_NAME: usize = 63;
@@ -52,9 +55,15 @@ pub fn check(cdc: &Config, database: &str) -> Result<(), (&'static str, String, 
         let fix = "use up to 63 of a-z, 0-9 and _";
         return Err(("cdc.slot", "cannot be the name of a replication slot".to_owned(), fix));
     }
-    if !cdc.slot.is_empty() && url.is_empty() {
-        let problem = "is set without cdc.webhook_url: no event would be sent".to_owned();
-        return Err(("cdc.slot", problem, "set cdc.webhook_url, or remove it"));
+    for (key, is_set) in [
+        ("cdc.slot", !cdc.slot.is_empty()),
+        ("cdc.events", cdc.events == EventDetail::Record),
+        ("cdc.skip_unchanged", cdc.skip_unchanged),
+    ] {
+        if is_set && url.is_empty() {
+            let problem = "is set without cdc.webhook_url: no event would be sent".to_owned();
+            return Err((key, problem, "set cdc.webhook_url, or remove it"));
+        }
     }
     Ok(())
 }

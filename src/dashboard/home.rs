@@ -166,7 +166,7 @@ fn sweep(last_sweep: Option<&SweepSummary>, clock: Clock) -> Markup {
                 }
                 div { dt { "missing" } dd { (number(missing)) } }
                 div { dt { "stale" } dd { (number(stale)) } }
-                div { dt { "backfilled" } dd { (number(totals.backfilled())) } }
+                div { dt { "backfilled" } dd { (number(totals.backfilled_total())) } }
                 div { dt { "fetched" } dd { (number(totals.fetched)) } }
             }
         }
@@ -286,7 +286,7 @@ fn history(sweeps: &[SweepSummary], clock: Clock) -> Markup {
                                 @let (missing, stale) = totals.drift();
                                 td.number { (number(missing)) }
                                 td.number { (number(stale)) }
-                                td.number { (number(totals.backfilled())) }
+                                td.number { (number(totals.backfilled_total())) }
                                 td.number { (summary.took.map_or_else(|| "–".to_owned(), span)) }
                             }
                         } }

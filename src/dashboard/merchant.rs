@@ -116,7 +116,7 @@ fn of_drift(drift: Option<&Drift>) -> Markup {
                     div { dt { "missing" } dd { (number(drift.missing)) } }
                     div { dt { "stale" } dd { (number(drift.stale)) } }
                     div { dt { "stale (deleted)" } dd { (number(drift.deleted)) } }
-                    div { dt { "backfilled" } dd { (number(drift.backfilled.missing + drift.backfilled.stale)) } }
+                    div { dt { "backfilled" } dd { (number(drift.backfilled.total())) } }
                     div { dt { "skipped" } dd { (number(drift.skipped)) } }
                     div { dt { "failed" } dd { (number(drift.failed)) } }
                     @if let Some(seconds) = drift.lateness.median_seconds { div { dt { "median delay" } dd { (span(std::time::Duration::from_secs(seconds))) } } }

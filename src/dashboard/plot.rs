@@ -28,7 +28,7 @@ pub fn corrected(sweeps: &[SweepSummary], clock: Clock) -> Markup {
     let bars = sweeps.iter().map(|summary| {
         let totals = summary.totals();
         let (missing, stale) = totals.drift();
-        let backfilled = totals.backfilled();
+        let backfilled = totals.backfilled_total();
         Bar {
             at: summary.scheduled_for,
             parts: vec![("missing", missing as f64), ("stale", stale as f64), ("backfilled", backfilled as f64)],

@@ -74,9 +74,14 @@ pub async fn submit<L: RunStore, R: MerchantRegistry>(
     };
     let token = dashboard.api.access.find(sign_in.token.expose_secret().trim().as_bytes(), address)?;
     let Some(token) = token.filter(|token| token.scope.allows(Scope::Read)) else {
-        return Ok(
-            (StatusCode::UNAUTHORIZED, form(&sign_in.then, Some("This is not a valid API token."))).into_response()
-        );
+        return Ok((
+            StatusCode::UNAUTHORIZED,
+            form(
+                &sign_in.then,
+                Some("This token does not open the dashboard. Use one with the scope read or operate."),
+            ),
+        )
+            .into_response());
     };
     tracing::info!(target: "audit", actor = token.name, "signed in to the dashboard");
     let cookie = session::begin(token, Utc::now(), &headers);

@@ -1,10 +1,10 @@
-//! Backfill: differences that are older than the watch over the records of a merchant.
+//! Backfill: differences that do not count as drift.
 
 use chrono::{DateTime, Utc};
 
-/// Which differences are backfill. No lost webhook explains them, because the program did not watch the records before.
+/// Which differences count as backfill: those that a lost webhook does not explain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backfill {
+pub enum BackfillRule {
     /// None: earlier runs have covered the window.
     Nothing,
     /// Those of versions before this instant, the registration of the merchant: the requested window begins earlier.
@@ -13,7 +13,7 @@ pub enum Backfill {
     All,
 }
 
-impl Backfill {
+impl BackfillRule {
     /// Whether the difference to this version of Salla is backfill. A deletion has no version.
     #[must_use]
     pub fn includes(self, version: Option<DateTime<Utc>>) -> bool {
@@ -34,11 +34,11 @@ mod tests {
     #[test]
     fn versions_before_the_registration_are_backfill() {
         let registered_at = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
-        let includes = |version| Backfill::Before(registered_at).includes(version);
+        let includes = |version| BackfillRule::Before(registered_at).includes(version);
         assert!(includes(Some(registered_at - TimeDelta::seconds(1))));
         assert!(!includes(Some(registered_at)));
         assert!(!includes(None), "a deletion");
-        assert!(Backfill::All.includes(None));
-        assert!(!Backfill::Nothing.includes(Some(registered_at - TimeDelta::days(1))));
+        assert!(BackfillRule::All.includes(None));
+        assert!(!BackfillRule::Nothing.includes(Some(registered_at - TimeDelta::days(1))));
     }
 }

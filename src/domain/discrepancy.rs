@@ -62,11 +62,16 @@ pub struct Discrepancy {
     pub backfill: bool,
 }
 
+/// Whether fields that differ show that a record is deleted in Salla, and was not marked.
+pub(super) fn is_deletion(fields: &[String]) -> bool {
+    fields.iter().any(|field| field == "deleted_at")
+}
+
 impl Discrepancy {
     /// The record is deleted in Salla, and the stored one was not marked.
     #[must_use]
     pub fn is_deletion(&self) -> bool {
-        self.fields.iter().any(|field| field == "deleted_at")
+        is_deletion(&self.fields)
     }
 }
 
@@ -78,7 +83,8 @@ pub struct Found {
     pub discrepancy: Discrepancy,
     /// When the run found it.
     pub found_at: DateTime<Utc>,
-    /// How long Salla's version had not been here by then, in whole seconds; absent where that version is unknown.
+    /// How long Salla's version had not been here by then, in whole seconds; absent where that version is unknown, and for
+    /// backfill.
     pub late_seconds: Option<u64>,
 }
 
@@ -86,7 +92,8 @@ impl Found {
     /// `discrepancy`, found at `found_at`. A clock of Salla that is ahead gives no negative delay.
     #[must_use]
     pub fn new(discrepancy: Discrepancy, found_at: DateTime<Utc>) -> Self {
-        let late = discrepancy.remote_updated_at.map(|remote| (found_at - remote).num_seconds());
+        let drifted = discrepancy.remote_updated_at.filter(|_| !discrepancy.backfill);
+        let late = drifted.map(|remote| (found_at - remote).num_seconds());
         Self { discrepancy, found_at, late_seconds: late.map(|seconds| u64::try_from(seconds).unwrap_or(0)) }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{DiscrepancyKind, MerchantId, Period, Resource, RunStatus};
+use super::{DiscrepancyKind, MerchantId, Period, Resource, RunStatus, discrepancy::is_deletion};
 
 /// The runs that ended, by how they did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -124,6 +124,14 @@ pub struct Drift {
     pub lateness: Lateness,
 }
 
+impl BackfilledRecords {
+    /// All of them.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.missing + self.stale
+    }
+}
+
 impl Drift {
     /// Nothing yet.
     #[must_use]
@@ -174,7 +182,7 @@ impl Drift {
             *self.lost_webhooks.entry(lost).or_default() += tally.count;
         }
         if tally.kind == DiscrepancyKind::Stale {
-            if is_gone(&tally.fields) {
+            if is_deletion(&tally.fields) {
                 self.deleted += tally.count;
             }
             for field in &tally.fields {
@@ -195,11 +203,6 @@ impl Drift {
     }
 }
 
-/// It is deleted in Salla and was not marked.
-fn is_gone(fields: &[String]) -> bool {
-    fields.iter().any(|field| field == "deleted_at")
-}
-
 /// The webhook that would have prevented a discrepancy, by Salla's name of the event.
 ///
 /// One discrepancy stands for one webhook, the first that fits: missing is `order.created`; stale is
@@ -212,7 +215,7 @@ pub fn lost_webhook(resource: Resource, kind: DiscrepancyKind, fields: &[String]
     let differed = |name: &str| resource == Resource::Orders && fields.iter().any(|field| field == name);
     let (what, event) = match kind {
         DiscrepancyKind::Missing => ("created", "created"),
-        DiscrepancyKind::Stale if is_gone(fields) => ("deleted", "deleted"),
+        DiscrepancyKind::Stale if is_deletion(fields) => ("deleted", "deleted"),
         DiscrepancyKind::Stale if differed("status") => ("updated", "status.updated"),
         DiscrepancyKind::Stale if differed("total_amount") => ("updated", "total.price.updated"),
         DiscrepancyKind::Stale => ("updated", "updated"),

@@ -33,7 +33,7 @@ mod window;
 mod words;
 
 pub use assess::{STAMP_TOLERANCE, STORED_STAMP_TOLERANCE, StoredRecord, Verdict, assess};
-pub use backfill::Backfill;
+pub use backfill::BackfillRule;
 pub use budget::Budget;
 pub use customer::{Customer, CustomerColumns};
 pub use detail_check::{DetailCheckNights, DetailCheckSchedule, LastDetailCheck, Summary, needs_detail};
@@ -50,7 +50,7 @@ pub use plain::plain;
 pub use privacy::CustomerFields;
 pub use product::{Product, ProductColumns};
 pub use record::{Columns, Record, SallaRecord, Unreadable};
-pub use record_event::{EventScope, RecordChange, RecordEvent};
+pub use record_event::{EventDetail, RecordChange, RecordEvent};
 pub use resource::{Resource, Resources};
 pub use resource_run::ResourceRun;
 pub use rotation_window::{RotationPace, RotationWindow};

@@ -1,4 +1,4 @@
-//! Events about single records, for programs that act on a change that no webhook told them.
+//! Events about single records, for programs that act on changes whose webhook was lost.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -6,11 +6,11 @@ use serde::Serialize;
 use super::{Discrepancy, DiscrepancyKind, FieldChange, MerchantId, Resource, RunId, words::words};
 
 words! {
-    /// Which events are sent.
-    EventScope ("kind of events") {
-        /// One for each run that ended well.
+    /// How much events tell.
+    EventDetail ("kind of events") {
+        /// One event for each run that ended `succeeded` or `partial`.
         Run = "run",
-        /// The same, and before it one for each record that the run has written.
+        /// Also one event for each record that the run wrote, before the event of the run.
         Record = "record",
     }
 }

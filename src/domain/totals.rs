@@ -93,7 +93,7 @@ impl Totals {
 
     /// Records that were corrected and do not count as drift.
     #[must_use]
-    pub fn backfilled(&self) -> u64 {
+    pub fn backfilled_total(&self) -> u64 {
         self.backfilled.created + self.backfilled.updated
     }
 

@@ -113,7 +113,7 @@ impl Access {
         self.check_scope(scope(method), headers, address)
     }
 
-    /// Whom a request comes from, and what they may do, which includes what is needed.
+    /// Returns the caller and its scope, or a refusal if the scope does not include `needed`.
     fn check_scope(&self, needed: Scope, headers: &HeaderMap, address: IpAddr) -> Result<Granted, Refused> {
         match &self.rule {
             Rule::Open | Rule::Closed if needed == Scope::Token => Err(Problem::new(
@@ -269,7 +269,7 @@ pub async fn require<L: RunStore>(State(api): State<Arc<Api<L>>>, request: Reque
     require_scope(&api.access, needed, request, next).await
 }
 
-/// The same for a request that shows a token of a merchant.
+/// Lets a request for the token of a merchant pass, if the caller has the scope `token`.
 pub async fn require_token_scope<L: RunStore>(
     State(api): State<Arc<Api<L>>>,
     request: Request,

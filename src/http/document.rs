@@ -63,9 +63,9 @@ pub fn blank() -> OpenApi {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .description(Some(
-            "A token of `http.api_token` or `http.api_tokens`. The scope `read` allows every GET, `operate` also every change, and \
-             `token` only `GET /merchants/{id}/token`. A \
-             loopback listener without a configured token needs none.",
+            "A token of `http.api_token` or `http.api_tokens`. `GET /merchants/{id}/token` needs the scope `token`, which allows \
+             nothing else. The scope `read` allows every other GET, and `operate` also every change. Without a configured \
+             token, a loopback listener allows `operate`.",
         ))
         .build();
     let mut problem = Vec::new();

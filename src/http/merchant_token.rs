@@ -32,7 +32,7 @@ type TokenRead = Pin<Box<dyn Future<Output = Result<Tokens, SourceError>> + Send
 pub struct ReadToken(Arc<dyn Fn(MerchantId, Actor) -> TokenRead + Send + Sync>);
 
 impl ReadToken {
-    /// Reads by this function.
+    /// `read` returns the tokens, and writes the audit entry first.
     pub fn new<F>(read: impl Fn(MerchantId, Actor) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Tokens, SourceError>> + Send + 'static,
@@ -62,6 +62,7 @@ pub struct AccessToken {
     params(("id" = i64, Path, description = "Merchant id", example = 1001)), responses(
     (status = 200, description = "The access token", body = AccessToken),
     (status = 400, description = "The id is not a number"),
+    (status = 403, description = "The token lacks the scope `token`, or no token with this scope is configured"),
     (status = 404, description = "No merchant has this id"),
     (status = 409, description = "The merchant has no usable token; `detail` says what to do")))]
 pub async fn show<R: MerchantRegistry>(
@@ -71,21 +72,26 @@ pub async fn show<R: MerchantRegistry>(
 ) -> Answer {
     let id = merchant_id(&id)?;
     onboarding.register.merchant(id).await?.ok_or_else(|| no_merchant(id))?;
-    let tokens = (onboarding.read_token.0)(id, by).await.map_err(problem)?;
+    let tokens = (onboarding.read_token.0)(id, by).await.map_err(|error| problem(id, error))?;
     let token = AccessToken { access_token: tokens.access.expose_secret().to_owned(), expires_at: tokens.expires_at };
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(token)).into_response())
 }
 
 /// What the caller can do about it.
-fn problem(error: SourceError) -> Problem {
+fn problem(merchant: MerchantId, error: SourceError) -> Problem {
     match error {
         SourceError::Credentials(error) => error.into(),
         SourceError::NoToken(_) | SourceError::Unauthorized { .. } => Problem::new(
             StatusCode::CONFLICT,
             format!("{error}; let the merchant install the app again, or send new tokens"),
         ),
+        SourceError::ClientCredentials(_) => {
+            tracing::error!(merchant.id = merchant.0, error = %error, "a token could not be refreshed for a caller");
+            let detail = "the token cannot be refreshed: correct salla.client_id and salla.client_secret";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        }
         error => {
-            tracing::warn!(error = %error, "a token could not be refreshed for a caller");
+            tracing::warn!(merchant.id = merchant.0, error = %error, "a token could not be refreshed for a caller");
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the token could not be refreshed now; try again")
         }
     }

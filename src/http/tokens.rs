@@ -32,7 +32,7 @@ impl Scope {
         }
     }
 
-    /// Whether a caller with this scope may do what needs the other.
+    /// Whether this scope includes `needed`. `operate` includes `read`.
     #[must_use]
     pub fn allows(self, needed: Self) -> bool {
         self == needed || (self, needed) == (Self::Operate, Self::Read)
@@ -69,7 +69,7 @@ pub struct InvalidToken {
 }
 
 impl Tokens {
-    /// Reads `http.api_token`, which may do everything, and `NAME:SCOPE:TOKEN[,NAME:SCOPE:TOKEN…]`. An empty text
+    /// Reads `http.api_token`, which has the scope `operate`, and `NAME:SCOPE:TOKEN[,NAME:SCOPE:TOKEN…]`. An empty text
     /// holds none.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::domain::EventScope;
+use crate::domain::EventDetail;
 
 /// The section `cdc`. `config/default.toml` documents each key.
 #[derive(Debug, Clone, Deserialize)]
@@ -20,6 +20,6 @@ pub struct Config {
     pub webhook_secret: SecretString,
     pub webhook_secret_file: PathBuf,
     pub slot: String,
-    pub events: EventScope,
+    pub events: EventDetail,
     pub skip_unchanged: bool,
 }

@@ -8,19 +8,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     delivery_backoff::{DeliveryBackoff, pause},
-    webhook::{Undeliverable, Webhook},
+    webhook::{TIMEOUT, Undeliverable, Webhook},
 };
 use crate::reconcile::{
     Metrics,
-    ports::{Outbox, PendingDelivery},
+    ports::{DELIVERY_LEASE, Outbox, OutboxEvent, PendingDelivery},
 };
 
 /// Between looks at an outbox that has nothing.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// No further event of a merchant is sent after this time. With the longest wait for an answer it is well below the minute after
-/// which another process tries.
-const LONGEST_TURN: Duration = Duration::from_secs(30);
+/// No further event of a merchant is sent after this time, so that a slow receiver does not delay other merchants for long.
+const MAX_SENDING_TIME: Duration = Duration::from_secs(5);
+
+// The last answer comes before another process takes the events.
+const _: () = assert!(MAX_SENDING_TIME.as_secs() + TIMEOUT.as_secs() < DELIVERY_LEASE.as_secs());
 
 /// Between looks at a replication slot for which events may wait.
 const LOOK_AT_SLOT: Duration = Duration::from_secs(60);
@@ -78,6 +80,7 @@ impl<O: Outbox> Relay<O> {
                     self.put_off(&one, &error).await;
                     continue;
                 }
+                log_failure(&one, &one.events[sent], (0, &error), Duration::ZERO);
             }
             // The rest is due again at once.
             one.events.truncate(sent);
@@ -112,7 +115,7 @@ impl<O: Outbox> Relay<O> {
     ) -> (usize, Option<Undeliverable>) {
         let began = Instant::now();
         for (sent, event) in one.events.iter().enumerate() {
-            if sent > 0 && (draining.is_cancelled() || began.elapsed() >= LONGEST_TURN) {
+            if sent > 0 && (draining.is_cancelled() || began.elapsed() >= MAX_SENDING_TIME) {
                 return (sent, None);
             }
             let answer = self.webhook.send(event, one.merchant).await;
@@ -127,17 +130,9 @@ impl<O: Outbox> Relay<O> {
 
     async fn put_off(&self, one: &PendingDelivery, error: &Undeliverable) {
         let pause = pause(one.attempts, rand::random());
-        let event = one.events.first();
-        let run = event.map(|event| tracing::field::display(event.run_id));
-        tracing::warn!(
-            run.id = run,
-            event.id = event.map(|event| tracing::field::display(event.event_id)),
-            merchant.id = one.merchant.0,
-            attempts = one.attempts,
-            error = %error,
-            again_after = %humantime::format_duration(Duration::from_secs(pause.as_secs())),
-            "event not delivered; later events of the merchant wait"
-        );
+        if let Some(event) = one.events.first() {
+            log_failure(one, event, (one.attempts, error), pause);
+        }
         if let Err(error) = self.outbox.put_off(one, pause).await {
             // It is due again when its turn lapses.
             tracing::warn!(error = %error, "the outbox cannot be written");
@@ -153,4 +148,21 @@ impl<O: Outbox> Relay<O> {
             Err(error) => tracing::warn!(error = %error, "the replication slot could not be checked"),
         }
     }
+}
+
+fn log_failure(
+    delivery: &PendingDelivery,
+    event: &OutboxEvent,
+    (attempts, error): (u32, &Undeliverable),
+    pause: Duration,
+) {
+    tracing::warn!(
+        run.id = %event.run_id,
+        event.id = %event.event_id,
+        merchant.id = delivery.merchant.0,
+        attempts,
+        error = %error,
+        again_after = %humantime::format_duration(Duration::from_secs(pause.as_secs())),
+        "event not delivered; later events of the merchant wait"
+    );
 }

@@ -17,7 +17,7 @@ use crate::{domain::MerchantId, error_text::causes, reconcile::ports::OutboxEven
 
 /// From the connection to the answer's head: a receiver is to take the event in, and to work afterwards. Well below the
 /// minute after which another process tries.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest `Retry-After` of a receiver that is kept.
 const LONGEST_WAIT: Duration = Duration::from_secs(900);

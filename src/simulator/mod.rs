@@ -18,6 +18,7 @@ mod server;
 mod shapes;
 mod shop;
 mod tokens;
+mod webhooks;
 mod world;
 
 pub use customers::Customer;
@@ -29,4 +30,5 @@ pub use products::Product;
 pub use replay::Replay;
 pub use server::Simulator;
 pub use shop::{Order, Shop};
+pub use webhooks::{Delivery, Webhook, WebhookSender};
 pub use world::{Between, DayBounds, ListOrder, Seen, Ties, World};

@@ -4,18 +4,25 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    extract::State,
     routing::{get, post},
 };
 use chrono::Utc;
 use parking_lot::{Mutex, MutexGuard};
-use rand::RngExt;
 use serde_json::json;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tower_http::compression::CompressionLayer;
 
 use super::{
-    answers, customers::Customer, item::Item, order_items, order_statuses::OrderStatus, products::Product, shop::Order,
-    tokens, world::World,
+    answers,
+    customers::Customer,
+    item::Item,
+    order_items,
+    order_statuses::OrderStatus,
+    products::Product,
+    shop::{Order, Shop},
+    tokens,
+    world::World,
 };
 
 /// A running simulated Salla; it ends when this is dropped.
@@ -32,8 +39,16 @@ impl Simulator {
     /// # Errors
     /// When no port can be had.
     pub async fn start(world: World) -> std::io::Result<Self> {
+        Self::start_at(([127, 0, 0, 1], 0).into(), world).await
+    }
+
+    /// Serves `world` at an address.
+    ///
+    /// # Errors
+    /// When the address is taken, or belongs to another machine.
+    pub async fn start_at(address: SocketAddr, world: World) -> std::io::Result<Self> {
         let world = Arc::new(Mutex::new(world));
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let router = Router::new()
             .merge(records::<Order>())
@@ -43,6 +58,7 @@ impl Simulator {
             .route(&format!("/admin/v2/{}", order_items::LIST), get(answers::lines))
             .route("/oauth2/token", post(tokens::refresh))
             .route("/oauth2/user/info", get(answers::user_info))
+            .route("/merchants.jsonl", get(registrations))
             .layer(CompressionLayer::new())
             .with_state(Arc::clone(&world));
         let server = tokio::spawn(async move {
@@ -70,18 +86,16 @@ impl Simulator {
         self.world.lock()
     }
 
+    /// The address of the server.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// A line of `merchants import` for a store, with its present tokens.
     #[must_use]
     pub fn registration(&self, merchant_id: i64) -> Option<String> {
-        let world = self.world.lock();
-        let shop = world.shops.get(&merchant_id)?;
-        Some(
-            json!({
-                "merchant_id": merchant_id, "name": shop.name, "access_token": shop.access_token,
-                "refresh_token": shop.refresh_token, "expires_at": Utc::now() + chrono::TimeDelta::days(14),
-            })
-            .to_string(),
-        )
+        self.world.lock().shops.get(&merchant_id).map(registration)
     }
 
     /// From now on the shops go on selling, and no webhook is sent: an order a store is placed or changed
@@ -91,18 +105,24 @@ impl Simulator {
         self.tasks.push(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(pause).await;
-                let now = Utc::now();
-                for shop in world.lock().shops.values_mut() {
-                    match shop.any_id().filter(|_| rand::rng().random_bool(0.7)) {
-                        Some(id) => shop.touch(id, now),
-                        None => {
-                            shop.place(now);
-                        }
-                    }
-                }
+                world.lock().trade(Utc::now());
             }
         }));
     }
+}
+
+/// A line of `merchants import`.
+fn registration(shop: &Shop) -> String {
+    json!({
+        "merchant_id": shop.merchant_id, "name": shop.name, "access_token": shop.access_token,
+        "refresh_token": shop.refresh_token, "expires_at": Utc::now() + chrono::TimeDelta::days(14),
+    })
+    .to_string()
+}
+
+/// The lines of `merchants import` for all stores.
+async fn registrations(State(world): State<Arc<Mutex<World>>>) -> String {
+    world.lock().shops.values().flat_map(|shop| [registration(shop), "\n".to_owned()]).collect()
 }
 
 /// The list of a kind of record, and each one's own address.

@@ -13,6 +13,7 @@ use super::{
     pages::within,
     products::Product,
     shapes::day,
+    webhooks::Webhook,
     world::World,
 };
 
@@ -92,9 +93,15 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// A store with `orders` orders of the ninety days before `now`, the same for the same seed.
+    /// A store with `orders` orders of the ninety days before `now`, the same for the same id.
     #[must_use]
     pub fn seeded(merchant_id: i64, orders: usize, now: DateTime<Utc>) -> Self {
+        Self::with_seed(merchant_id, orders, now, u64::try_from(merchant_id).unwrap_or(0))
+    }
+
+    /// A store with `orders` orders of the ninety days before `now`, the same for the same seed.
+    #[must_use]
+    pub fn with_seed(merchant_id: i64, orders: usize, now: DateTime<Utc>, seed: u64) -> Self {
         let mut shop = Self {
             merchant_id,
             name: format!("متجر التجربة {merchant_id}"),
@@ -115,7 +122,7 @@ impl Shop {
             access_token: format!("ory_at_{merchant_id}_1"),
             refresh_token: format!("ory_rt_{merchant_id}_1"),
             revoked: false,
-            rng: StdRng::seed_from_u64(u64::try_from(merchant_id).unwrap_or(0)),
+            rng: StdRng::seed_from_u64(seed),
         };
         for _ in 0..orders {
             let created = now - TimeDelta::seconds(shop.rng.random_range(2 * 86400..90 * 86400));
@@ -178,6 +185,24 @@ impl Shop {
     /// Deletes an order.
     pub fn delete(&mut self, id: i64) {
         Order::remove(self, id);
+    }
+
+    /// Places, changes or, seldom, deletes an order, and returns the webhook that reports it.
+    pub(super) fn trade(&mut self, now: DateTime<Utc>) -> Webhook {
+        let dice = self.rng.random_range(0..100);
+        let (event, id) = match self.any_id() {
+            Some(id) if dice < 2 => ("order.deleted", id),
+            Some(id) if dice < 70 => ("order.updated", id),
+            _ => ("order.created", self.place(now)),
+        };
+        if event == "order.updated" {
+            self.touch(id, now);
+        }
+        let order = self.orders.iter().find(|order| order.id == id).map(Order::json).unwrap_or_default();
+        if event == "order.deleted" {
+            self.delete(id);
+        }
+        Webhook::of_order(event, self.merchant_id, id, order, now)
     }
 
     /// Its present access and refresh tokens.

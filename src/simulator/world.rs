@@ -11,6 +11,7 @@ use super::{
     fault::Fault,
     limit::{Limit, Meter, Verdict},
     shop::Shop,
+    webhooks::Webhook,
 };
 
 /// A request that came for a store's records.
@@ -145,6 +146,11 @@ impl World {
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         Utc::now() + self.clock_ahead
+    }
+
+    /// In each store an order is placed, changed or, seldom, deleted. Returns the webhooks that report it.
+    pub fn trade(&mut self, now: DateTime<Utc>) -> Vec<Webhook> {
+        self.shops.values_mut().map(|shop| shop.trade(now)).collect()
     }
 
     /// The store of that id.

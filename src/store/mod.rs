@@ -122,6 +122,14 @@ impl Store {
         self.targets.get(&resource).cloned().unwrap_or_default()
     }
 
+    /// All targets, as a run stores them.
+    fn targets_text(&self) -> String {
+        let mut targets: Vec<String> =
+            self.targets.iter().map(|(resource, view)| format!("{resource}={view}")).collect();
+        targets.sort();
+        targets.join(",")
+    }
+
     /// Where the records stand that are compared, as a table of a statement.
     fn stored_source<R: Stored>(&self) -> String {
         self.platform::<R>().map_or_else(|| R::table().to_owned(), PlatformTable::source::<R>)

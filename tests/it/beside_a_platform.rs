@@ -180,6 +180,17 @@ async fn the_documented_forwarder_passes_app_events_on(engine: Engine) {
     let (_, metrics) = daemon.get("/metrics").await;
     assert!(!metrics.as_str().unwrap().contains("event=\"order.created\""), "{metrics}");
 
+    // A client that goes away inside a body ends nothing.
+    use tokio::io::AsyncWriteExt as _;
+    let place = address.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    for _ in 0..2 {
+        let mut client = tokio::net::TcpStream::connect(&place).await.unwrap();
+        client.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nhalf a body").await.unwrap();
+        client.set_zero_linger().unwrap();
+    }
+    assert_eq!(forward(&address, &"x".repeat(2 << 20), "x").await, 413);
+    assert_eq!(forward(&address, &order, &order).await, 200, "it still answers");
+
     // Salla repeats an event that the reconciler has not taken.
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     daemon.wait().await;

@@ -138,6 +138,8 @@ async fn cdc_settings_must_be_complete() {
         (vec![(url, "https://pipeline.example/runs")], "cdc.webhook_secret: is empty"),
         (vec![(url, "https://pipeline.example/runs"), (secret, "whsec_?")], "cdc.webhook_secret: is not base64"),
         (vec![("CDC__SLOT", "warehouse")], "cdc.slot: is set without cdc.webhook_url"),
+        (vec![("CDC__EVENTS", "record")], "cdc.events: is set without cdc.webhook_url"),
+        (vec![("CDC__SKIP_UNCHANGED", "true")], "cdc.skip_unchanged: is set without cdc.webhook_url"),
         (vec![("CDC__SLOT", "Ware-House")], "cdc.slot: cannot be the name"),
         (vec![("CDC__PUBLICATION", &"x".repeat(64))], "cdc.publication: is not a valid name"),
     ] {

@@ -68,6 +68,7 @@ mod salla_samples;
 mod scan_listing;
 mod schema;
 mod secrets;
+mod simulate;
 mod sorted_list;
 mod terminal;
 mod tokens;

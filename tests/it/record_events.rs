@@ -17,6 +17,7 @@ use crate::{
 
 on_every_database!(
     each_written_record_is_reported_before_its_run,
+    a_record_that_changes_during_the_run_is_reported_again,
     refused_records_are_repeated_in_order,
     a_kill_repeats_events_and_loses_none,
     personal_data_is_in_no_event,
@@ -99,6 +100,31 @@ async fn each_written_record_is_reported_before_its_run(engine: Engine) {
     let gone = &of(deleted).body["data"];
     assert_eq!((&gone["kind"], &gone["salla_updated_at"]), (&json!("deleted"), &Value::Null), "{gone}");
     assert_eq!(events.len(), 4);
+}
+
+/// An order that changes while the list is read is written twice by the run, and is reported twice.
+async fn a_record_that_changes_during_the_run_is_reported_again(engine: Engine) {
+    let (mut site, _receiver) = site(engine, 60).await;
+    site.set("RECONCILE__PAGE_SIZE", "20");
+    let first =
+        site.salla.world().shop(1001).orders.iter().min_by_key(|order| (order.updated_at, order.id)).unwrap().id;
+    let mut answers = 0;
+    site.salla.world().between_answers(move |shops, _| {
+        answers += 1;
+        if answers == 4 {
+            shops.get_mut(&1001).unwrap().touch(first, Utc::now());
+        }
+    });
+    site.reconcile(1001, &[]).await;
+    let row = "SELECT status FROM orders WHERE salla_order_id = ";
+    let stored = site.database.text(&format!("{row}{first}")).await;
+    let events = site
+        .database
+        .rows(&format!("SELECT data FROM outbox WHERE subject = 'merchants/1001/orders/{first}' ORDER BY id"))
+        .await;
+    let last: Value = serde_json::from_str(&events.last().unwrap().try_get::<String>("", "data").unwrap()).unwrap();
+    let status = last["changes"].as_array().unwrap().iter().find(|change| change["field"] == "status");
+    assert_eq!(status.unwrap()["after"], stored.as_str(), "{last}");
 }
 
 async fn refused_records_are_repeated_in_order(engine: Engine) {

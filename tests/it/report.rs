@@ -20,6 +20,8 @@ on_every_database!(
     the_report_names_lost_webhooks,
     a_dry_run_is_left_out,
     the_first_run_and_full_runs_find_no_drift,
+    a_record_that_fails_in_the_first_run_stays_backfill,
+    a_row_without_an_id_makes_later_drift_no_backfill,
     the_report_counts_each_version_once,
     the_report_has_a_median_delay,
     discrepancies_have_a_delay,
@@ -156,7 +158,39 @@ async fn the_first_run_and_full_runs_find_no_drift(engine: Engine) {
     let daemon = site.serve().await;
     let (_, body) = daemon.get(&format!("/runs/{}/discrepancies", run["run_id"].as_str().unwrap())).await;
     assert!(body["discrepancies"].as_array().unwrap().iter().all(|one| one["backfill"] == true), "{body}");
-    assert_eq!(counted(&site).await, [1, 1, 2 + old, 1], "a full run finds versions that are counted already");
+    // The version that was drift once is also backfill now.
+    assert_eq!(counted(&site).await, [1, 1, 3 + old, 1], "a full run");
+}
+
+async fn a_record_that_fails_in_the_first_run_stays_backfill(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    let broken = {
+        let mut world = site.salla.world();
+        let id = world.shop(1001).orders[0].id;
+        world.shop(1001).orders[0].draft = true;
+        world.shop(1001).raw_rows.push(format!(r#"{{"id":{id},"updated_at":"never"}}"#));
+        id
+    };
+    let first = site.reconcile(1001, &[]).await;
+    assert_eq!((&first["status"], &first["totals"]["skipped"]), (&json!("partial"), &json!(1)), "{first}");
+    {
+        let mut world = site.salla.world();
+        world.shop(1001).raw_rows.clear();
+        world.shop(1001).orders.iter_mut().find(|order| order.id == broken).unwrap().draft = false;
+    }
+    let second = site.reconcile(1001, &[]).await;
+    assert_eq!(second["totals"]["backfilled"], json!({"created": 1, "updated": 0}), "{second}");
+    assert_eq!(counted(&site).await, [0, 0, 3, 0]);
+}
+
+async fn a_row_without_an_id_makes_later_drift_no_backfill(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 3)]).await;
+    site.salla.world().shop(1001).raw_rows.push(r#"{"id":null}"#.to_owned());
+    site.reconcile(1001, &[]).await;
+    site.salla.world().shop(1001).place(hours_ago(1));
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!((&run["status"], &run["totals"]["created"]), (&json!("partial"), &json!(1)), "{run}");
+    assert_eq!(counted(&site).await, [1, 0, 3, 0]);
 }
 
 /// The first of November, and so many hours.
@@ -291,6 +325,7 @@ async fn the_report_has_a_median_delay(engine: Engine) {
 
 async fn discrepancies_have_a_delay(engine: Engine) {
     let site = Site::new(engine, [Shop::seeded(1001, 0, Utc::now())]).await;
+    site.reconcile(1001, &[]).await;
     site.salla.world().shop(1001).place(hours_ago(3));
     site.salla.world().shop(1001).raw_rows.push(r#"{"id":77,"updated_at":"never"}"#.to_owned());
     let run = site.run(&["run", "--json"]).await.exits(3).object();

@@ -5,7 +5,7 @@ use std::{collections::HashSet, pin::pin, sync::LazyLock, time::Duration};
 use futures::poll;
 use salla_reconciler::{
     domain::{
-        Backfill, Covered, Listing, MerchantId, Request, Resource, ResourceRun, RunStatus, Scope, Totals, Trigger,
+        BackfillRule, Covered, Listing, MerchantId, Request, Resource, ResourceRun, RunStatus, Scope, Totals, Trigger,
         Wait, WaitReason, Window,
     },
     reconcile::ListWalk,
@@ -109,7 +109,7 @@ fn cursor(commits: u32) -> Cursor {
 fn page(cursor: &Cursor, totals: Totals) -> PageCommit<'_, salla_reconciler::domain::Order> {
     static NOTHING: LazyLock<Batch<salla_reconciler::domain::Order>> = LazyLock::new(Batch::default);
     let parts = vec![ResourceRun { totals, ..ResourceRun::waiting(Resource::Orders, Some(window())) }].leak();
-    PageCommit { batch: &NOTHING, parts, at: 0, requests: 1, cursor, dry_run: false, backfill: Backfill::All }
+    PageCommit { batch: &NOTHING, parts, at: 0, requests: 1, cursor, dry_run: false, backfill: BackfillRule::All }
 }
 
 fn succeeded() -> RunOutcome {

@@ -35,7 +35,7 @@ async fn check_cdc(config: &Config, store: &Store, report: &mut Report) {
         report.line("publication", kept.map(|()| shown()).map_err(|error| error.to_string()));
     }
     if !cdc.slot.is_empty() {
-        let trouble = store.clone().sending_events(event_settings(cdc)).slot_trouble().await;
+        let trouble = store.clone().with_events(event_settings(cdc)).slot_trouble().await;
         report.line(
             "replication slot",
             match trouble {

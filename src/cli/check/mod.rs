@@ -54,7 +54,7 @@ pub async fn check(config: Result<Config, ConfigError>, args: &Args) -> anyhow::
     match Store::connect(&config.database.url, &config.database.schema, 2, config.reconcile.lease).await {
         Err(error) => report.line("database", Err(error.to_string())),
         Ok(store) => {
-            let schema_fits = schema(&config, &store, &mut report).await;
+            let schema_fits = report_database(&config, &store, &mut report).await;
             database_clock = store.now().await.ok();
             needs_refresh = schema_fits && store.has_refresh_tokens().await.unwrap_or(true);
             match keepers {
@@ -78,7 +78,7 @@ pub async fn check(config: Result<Config, ConfigError>, args: &Args) -> anyhow::
             }
         }
     }
-    refresh(&config, needs_refresh, &mut report);
+    report_token_refresh(&config, needs_refresh, &mut report);
     salla(&config, database_clock, &mut report).await;
     if let Some(id) = args.merchant {
         match &services {
@@ -97,8 +97,8 @@ pub async fn check(config: Result<Config, ConfigError>, args: &Args) -> anyhow::
     })
 }
 
-/// Whether the schema of the database can be used.
-async fn schema(config: &Config, store: &Store, report: &mut Report) -> bool {
+/// Reports on the database and its schema, and returns whether the schema can be used.
+async fn report_database(config: &Config, store: &Store, report: &mut Report) -> bool {
     let place = database_place(config, store).await;
     report.line("database", Ok(format!("{} answers: {place}", store.engine())));
     let schema = match store.require_schema().await {
@@ -110,8 +110,8 @@ async fn schema(config: &Config, store: &Store, report: &mut Report) -> bool {
     fits
 }
 
-/// Whether tokens can be refreshed. `is_needed`: a merchant has a refresh token. Without one, the platform refreshes.
-fn refresh(config: &Config, is_needed: bool, report: &mut Report) {
+/// Reports whether tokens can be refreshed. `is_needed`: a merchant has a refresh token.
+fn report_token_refresh(config: &Config, is_needed: bool, report: &mut Report) {
     let is_set = !config.salla.client_id.is_empty() && !config.salla.client_secret.expose_secret().is_empty();
     let missing = "salla.client_id and salla.client_secret are not set";
     if is_set {
@@ -119,7 +119,10 @@ fn refresh(config: &Config, is_needed: bool, report: &mut Report) {
     } else if is_needed {
         report.line("token refresh", Err(format!("{missing}; without them no token is refreshed")));
     } else {
-        report.warn("token refresh", &format!("{missing}; no merchant has a refresh token, so none is needed yet"));
+        report.warn(
+            "token refresh",
+            &format!("{missing}; no merchant has a refresh token, so these settings are not needed yet"),
+        );
     }
 }
 

@@ -81,7 +81,7 @@ struct LatenessSchema {
     median_seconds: Option<u64>,
 }
 
-/// Records whose difference does not count as drift, because the program did not watch them before.
+/// Corrected records that do not count as drift.
 #[derive(Serialize, ToSchema)]
 #[schema(as = BackfilledRecords)]
 struct BackfilledRecordsSchema {
@@ -111,7 +111,8 @@ struct DriftSchema {
     deleted: u64,
     /// Records in the right version with another spelling of the payload. No webhook was lost.
     rewritten: u64,
-    /// Records that do not stand for a lost webhook: found by the first run or a full run, or changed before the registration.
+    /// Records that do not stand for a lost webhook: the first run of a target found them, a full run, or a run over a window
+    /// before the registration.
     backfilled: BackfilledRecords,
     /// Records that could not be read.
     skipped: u64,

@@ -91,12 +91,13 @@ struct TotalsSchema {
     /// Part of `unchanged`: stored records that are newer than in Salla and differ.
     #[serde(default)]
     newer_locally: u64,
-    /// Part of `created` and `updated`: records that do not count as drift, because the program did not watch them before.
+    /// Part of `created` and `updated`: records that do not count as drift.
     #[serde(default)]
     backfilled: Backfilled,
 }
 
-/// Corrected records that do not count as drift: found by the first run or a full run, or changed before the registration.
+/// Corrected records that do not count as drift. The first run of a target found them, a full run, or a run over a window
+/// before the registration.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Backfilled)]
 struct BackfilledSchema {
@@ -227,7 +228,7 @@ struct DiscrepancySchema {
     changes: Vec<FieldChange>,
     /// Reason for `skipped` and `failed`.
     reason: Option<String>,
-    /// It does not count as drift: the first run or a full run found it, or it dates from before the registration.
+    /// It does not count as drift: the first run of a target found it, a full run, or a run over a window before the registration.
     backfill: bool,
 }
 

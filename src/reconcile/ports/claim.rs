@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{Backfill, Covered, Listing, MerchantId, Request, Resource, ResourceRun, RunId, Scope, Trigger},
+    domain::{BackfillRule, Covered, Listing, MerchantId, Request, Resource, ResourceRun, RunId, Scope, Trigger},
     reconcile::walk::ListWalk,
 };
 
@@ -103,14 +103,14 @@ impl Claim {
         watermark.map_or(Covered::NothingSince(self.registered_at), |(_, watermark)| Covered::UpTo(*watermark))
     }
 
-    /// Which differences of a kind are older than the watch over the merchant.
+    /// Which differences of a resource count as backfill.
     #[must_use]
-    pub fn backfill(&self, resource: Resource) -> Backfill {
+    pub fn backfill(&self, resource: Resource) -> BackfillRule {
         let is_first = matches!(self.covered(resource), Covered::NothingSince(_));
         match self.request.since {
-            _ if is_first || self.request.full => Backfill::All,
-            Some(since) if since < self.registered_at => Backfill::Before(self.registered_at),
-            _ => Backfill::Nothing,
+            _ if is_first || self.request.full => BackfillRule::All,
+            Some(since) if since < self.registered_at => BackfillRule::Before(self.registered_at),
+            _ => BackfillRule::Nothing,
         }
     }
 }

@@ -27,7 +27,7 @@ pub use credentials::{CredentialError, CredentialStore, Credentials, REFRESH_TAK
 pub use every::{Sources, Targets};
 pub use grant::Unusable;
 pub use not_ready::NotReady;
-pub use outbox::{Backlog, Outbox, OutboxEvent, PendingDelivery};
+pub use outbox::{Backlog, DELIVERY_LEASE, Outbox, OutboxEvent, PendingDelivery};
 pub use overview::{MerchantIssue, Overview, SweepSummary, TokenState};
 pub use owner::{OwnerUnknown, TokenOwner};
 pub use pauses::{BudgetStore, LONGEST_PAUSE, PauseStore, RateLimitState};

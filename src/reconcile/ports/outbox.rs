@@ -8,6 +8,9 @@ use uuid::Uuid;
 use super::TargetError;
 use crate::domain::{MerchantId, RunId};
 
+/// Another process takes events that are not delivered after this time.
+pub const DELIVERY_LEASE: Duration = Duration::from_secs(60);
+
 /// Events to deliver: the oldest ones of a merchant.
 #[derive(Debug, Clone)]
 pub struct PendingDelivery {
@@ -31,7 +34,7 @@ pub struct OutboxEvent {
     /// The run that ended, or that wrote the record.
     pub run_id: RunId,
     /// The type without its prefix, such as `run.succeeded`.
-    pub kind: String,
+    pub event_type: String,
     /// The merchant or the record, such as `merchants/1001`.
     pub subject: String,
     /// The run as the API shows it, or the record, as JSON.
@@ -53,16 +56,19 @@ pub struct Backlog {
 
 /// The outbox. Events are added in the transaction of what they report. Every time is one of the database.
 pub trait Outbox: Send + Sync + Clone + 'static {
-    /// Takes the oldest events of up to `limit` merchants that are due and, where a replication slot is named, whose changes
-    /// its consumer has confirmed. The caller has a minute to deliver those of a merchant.
+    /// Takes up to `limit` merchants whose events are due, with their oldest events. With a replication slot, only events that
+    /// its consumer has confirmed. The caller has [`DELIVERY_LEASE`] to deliver those of a merchant.
     fn take(&self, limit: u32) -> impl Future<Output = Result<Vec<PendingDelivery>, TargetError>> + Send;
 
     /// All `events` of these were delivered: the next event of each merchant is due.
-    fn delivered(&self, events: &[PendingDelivery]) -> impl Future<Output = Result<(), TargetError>> + Send;
+    fn delivered(&self, deliveries: &[PendingDelivery]) -> impl Future<Output = Result<(), TargetError>> + Send;
 
     /// The first event was not delivered: it is due again after `pause`.
-    fn put_off(&self, event: &PendingDelivery, pause: Duration)
-    -> impl Future<Output = Result<(), TargetError>> + Send;
+    fn put_off(
+        &self,
+        delivery: &PendingDelivery,
+        pause: Duration,
+    ) -> impl Future<Output = Result<(), TargetError>> + Send;
 
     /// What is wrong with the replication slot, if one is named.
     fn slot_trouble(&self) -> impl Future<Output = Result<Option<&'static str>, TargetError>> + Send;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Cursor, Lease, Seen};
 use crate::domain::{
-    Backfill, Fingerprint, LastDetailCheck, MerchantId, OrderItem, Outcome, Record, ResourceRun, RotationPace,
+    BackfillRule, Fingerprint, LastDetailCheck, MerchantId, OrderItem, Outcome, Record, ResourceRun, RotationPace,
     RotationWindow, RunId, SortedList, StoredRecord, Totals, Unreadable, Verdict,
 };
 
@@ -137,7 +137,7 @@ pub struct PageCommit<'a, R: Record> {
     /// Assess and count, and write no record.
     pub dry_run: bool,
     /// Which differences do not count as drift.
-    pub backfill: Backfill,
+    pub backfill: BackfillRule,
 }
 
 /// What a commit did.

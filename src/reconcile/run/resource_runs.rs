@@ -124,7 +124,8 @@ pub fn watermarks(
         );
         match covered {
             Covered::UpTo(before) => Some((part.resource, before.max(watermark - LONGEST_HOLD))),
-            Covered::NothingSince(_) => None,
+            // The first window goes back to the registration, and so does the next one.
+            Covered::NothingSince(registered_at) => Some((part.resource, registered_at.max(watermark - LONGEST_HOLD))),
         }
     };
     parts.iter().filter(|part| is_well(part.status)).filter_map(advance).collect()

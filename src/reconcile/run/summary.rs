@@ -31,7 +31,7 @@ pub fn summarise(run: &Run, took: Duration) {
                 skipped = totals.skipped,
                 failed = totals.failed,
                 newer_locally = totals.newer_locally,
-                backfilled = totals.backfilled(),
+                backfilled = totals.backfilled_total(),
                 requests = run.requests,
                 duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
                 error.kind = run.error.as_ref().map(|error| error.kind.as_str()),

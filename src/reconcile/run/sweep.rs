@@ -69,7 +69,7 @@ impl Sweep {
             unchanged = self.totals.unchanged,
             skipped = self.totals.skipped,
             failed = self.totals.failed,
-            backfilled = self.totals.backfilled(),
+            backfilled = self.totals.backfilled_total(),
             duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             "sweep ended"
         );

@@ -38,6 +38,9 @@ pub struct Model {
     /// The cursor, as JSON.
     #[sea_orm(column_type = "Text", nullable)]
     pub cursor: Option<String>,
+    /// The targets of the pages before the cursor.
+    #[sea_orm(column_type = "Text")]
+    pub targets: String,
     pub fetched: i64,
     pub created: i64,
     pub updated: i64,

@@ -8,13 +8,10 @@ use std::time::Duration;
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
 use crate::{
-    domain::{EventScope, MerchantId},
-    reconcile::ports::{Backlog, Outbox, OutboxEvent, PendingDelivery, TargetError},
-    store::{Store, connection::stamp::instant},
+    domain::{EventDetail, MerchantId},
+    reconcile::ports::{Backlog, DELIVERY_LEASE, Outbox, OutboxEvent, PendingDelivery, TargetError},
+    store::Store,
 };
-
-/// A process that has not delivered a claimed event after this time has failed.
-const TURN: Duration = Duration::from_secs(60);
 
 /// How many merchants' positions in the log are noted at once.
 const PLACED_AT_ONCE: u32 = 1000;
@@ -26,7 +23,7 @@ const EVENTS_AT_ONCE: u32 = 100;
 #[derive(Debug, Clone)]
 pub struct EventSettings {
     /// Whether events about single records are sent.
-    pub scope: EventScope,
+    pub scope: EventDetail,
     /// A run without a difference sends no event.
     pub skip_unchanged: bool,
     /// An event waits until the consumer of this replication slot has confirmed its changes.
@@ -38,25 +35,28 @@ impl Outbox for Store {
         self.call(|| self.take_events(limit)).await
     }
 
-    async fn delivered(&self, events: &[PendingDelivery]) -> Result<(), TargetError> {
-        if events.is_empty() {
+    async fn delivered(&self, deliveries: &[PendingDelivery]) -> Result<(), TargetError> {
+        if deliveries.is_empty() {
             return Ok(());
         }
         // In one order everywhere, so that two that hold some of them never wait for each other.
-        let mut events: Vec<&PendingDelivery> = events.iter().collect();
-        events.sort_by_key(|event| event.merchant);
-        let events = &events;
-        self.call(|| self.remove_delivered(events)).await
+        let mut deliveries: Vec<&PendingDelivery> = deliveries.iter().collect();
+        deliveries.sort_by_key(|delivery| delivery.merchant);
+        let deliveries = &deliveries;
+        self.call(|| self.remove_delivered(deliveries)).await
     }
 
-    async fn put_off(&self, event: &PendingDelivery, pause: Duration) -> Result<(), TargetError> {
+    async fn put_off(&self, delivery: &PendingDelivery, pause: Duration) -> Result<(), TargetError> {
         let sql = format!(
             "UPDATE outbox_delivery_state SET next_attempt_at = {} WHERE merchant_id = $1 AND lease_epoch = $2",
             self.dialect.now_plus(pause)
         );
         let sql = sql.as_str();
         self.call(|| async move {
-            self.db.execute_raw(self.statement(sql, [event.merchant.0.into(), event.epoch.into()])).await.map(drop)
+            self.db
+                .execute_raw(self.statement(sql, [delivery.merchant.0.into(), delivery.epoch.into()]))
+                .await
+                .map(drop)
         })
         .await
     }
@@ -84,9 +84,9 @@ impl Outbox for Store {
 }
 
 impl Store {
-    /// Sends events.
+    /// Adds events to the outbox, as `settings` say.
     #[must_use]
-    pub fn sending_events(mut self, settings: EventSettings) -> Self {
+    pub fn with_events(mut self, settings: EventSettings) -> Self {
         self.event_settings = Some(settings.into());
         self
     }
@@ -104,7 +104,7 @@ impl Store {
         }
         let slot = self.slot();
         if slot.is_some() {
-            self.place_turns().await?;
+            self.note_positions().await?;
         }
         // In the order of what is limited most: where a consumer lags behind, nothing that waits for it is read.
         let (confirmed, order) = match slot {
@@ -124,9 +124,9 @@ impl Store {
                LIMIT (SELECT CASE WHEN count(*) + {share} > {limit} THEN {share} ELSE {limit} - count(*) END FROM fresh) {lock}) \
              UPDATE outbox_delivery_state SET lease_epoch = lease_epoch + 1, attempts = attempts + 1, next_attempt_at = {lapse} \
              WHERE merchant_id IN (SELECT merchant_id FROM fresh UNION ALL SELECT merchant_id FROM again) \
-             RETURNING merchant_id, lease_epoch, attempts, confirmed_up_to",
+             RETURNING merchant_id, lease_epoch, attempts, lsn_event_id",
             share = limit / 4,
-            lapse = self.dialect.now_plus(TURN)
+            lapse = self.dialect.now_plus(DELIVERY_LEASE)
         );
         let oldest = format!(
             "SELECT id, event_id, run_id, type, subject, data, created_at FROM outbox \
@@ -141,7 +141,7 @@ impl Store {
         for row in rows {
             let merchant: i64 = row.try_get("", "merchant_id")?;
             let last = match slot {
-                Some(_) => row.try_get::<Option<i64>>("", "confirmed_up_to")?.unwrap_or_default(),
+                Some(_) => row.try_get::<Option<i64>>("", "lsn_event_id")?.unwrap_or_default(),
                 None => i64::MAX,
             };
             let found = txn.query_all_raw(self.statement(&oldest, [merchant.into(), last.into()])).await?;
@@ -160,42 +160,44 @@ impl Store {
 
     /// Notes a position in the log of changes behind the commit of every event that can be seen by now, and the last of these
     /// events. A position ahead of the end of the log is one of another server: the database was restored from a dump.
-    async fn place_turns(&self) -> Result<(), DbErr> {
+    async fn note_positions(&self) -> Result<(), DbErr> {
         let sql = format!(
             "WITH new AS MATERIALIZED (\
                SELECT r.merchant_id FROM outbox_delivery_state r WHERE r.lsn IS NULL OR r.lsn > (SELECT pg_current_wal_insert_lsn()) LIMIT {PLACED_AT_ONCE} {lock}) \
              UPDATE outbox_delivery_state AS s SET lsn = pg_current_wal_insert_lsn(), \
-               confirmed_up_to = (SELECT max(o.id) FROM outbox o WHERE o.merchant_id = s.merchant_id) \
+               lsn_event_id = (SELECT max(o.id) FROM outbox o WHERE o.merchant_id = s.merchant_id) \
              WHERE s.merchant_id IN (SELECT merchant_id FROM new)",
             lock = self.dialect.for_update_skip_locked()
         );
         self.db.execute_raw(self.statement(&sql, [])).await.map(drop)
     }
 
-    async fn remove_delivered(&self, events: &[&PendingDelivery]) -> Result<(), DbErr> {
+    async fn remove_delivered(&self, deliveries: &[&PendingDelivery]) -> Result<(), DbErr> {
         let lock = format!(
             "SELECT lease_epoch FROM outbox_delivery_state WHERE merchant_id = $1 {}",
             self.dialect.for_update()
         );
         let next = format!(
-            "UPDATE outbox_delivery_state SET next_attempt_at = {}, attempts = 0, lsn = NULL WHERE merchant_id = $1",
+            "UPDATE outbox_delivery_state SET next_attempt_at = {}, attempts = 0 WHERE merchant_id = $1",
             self.dialect.now()
         );
         let none = "DELETE FROM outbox_delivery_state WHERE merchant_id = $1 \
                     AND NOT EXISTS (SELECT 1 FROM outbox WHERE merchant_id = $1)";
         let txn = self.begin_write().await?;
-        for one in events {
+        for one in deliveries {
             let merchant = || [Value::from(one.merchant.0)];
             let turn = txn.query_one_raw(self.statement(&lock, merchant())).await?;
-            // In the order of the ids: these are the oldest.
-            if let (Some(first), Some(last)) = (one.events.first(), one.events.last()) {
-                let delivered = "DELETE FROM outbox WHERE merchant_id = $1 AND id >= $2 AND id <= $3";
-                let values = [one.merchant.0.into(), first.id.into(), last.id.into()];
-                if txn.execute_raw(self.statement(delivered, values)).await?.rows_affected() > 0 {
-                    // The position belongs to these events only.
-                    let unplaced = "UPDATE outbox_delivery_state SET lsn = NULL WHERE merchant_id = $1";
-                    txn.execute_raw(self.statement(unplaced, merchant())).await?;
-                }
+            // `events` are the oldest ones of the merchant, so the range has no other event.
+            let range = one.events.first().map_or(0, |event| event.id)..=one.events.last().map_or(0, |event| event.id);
+            let delivered = "DELETE FROM outbox WHERE merchant_id = $1 AND id >= $2 AND id <= $3";
+            let values: [Value; 3] = [one.merchant.0.into(), (*range.start()).into(), (*range.end()).into()];
+            let removed = txn.execute_raw(self.statement(delivered, values)).await?.rows_affected();
+            if removed > 0 || one.events.is_empty() {
+                // The position covers no later event.
+                let unplaced = "UPDATE outbox_delivery_state SET lsn = NULL \
+                                WHERE merchant_id = $1 AND ($2 = 0 OR COALESCE(lsn_event_id, $2) <= $2)";
+                let values: [Value; 2] = [one.merchant.0.into(), (*range.end()).into()];
+                txn.execute_raw(self.statement(unplaced, values)).await?;
             }
             let epoch = turn.map(|row| row.try_get::<i64>("", "lease_epoch")).transpose()?;
             // Otherwise it is another's turn by now.
@@ -240,9 +242,9 @@ fn event_of(row: &QueryResult) -> Result<OutboxEvent, DbErr> {
         id: row.try_get("", "id")?,
         event_id: row.try_get("", "event_id")?,
         run_id: row.try_get("", "run_id")?,
-        kind: row.try_get("", "type")?,
+        event_type: row.try_get("", "type")?,
         subject: row.try_get("", "subject")?,
         data: row.try_get("", "data")?,
-        at: instant(row, "created_at").unwrap_or_default(),
+        at: row.try_get("", "created_at")?,
     })
 }

@@ -100,7 +100,7 @@ impl MerchantRegistry<Sealed> for Store {
 impl Store {
     /// Reconciles these resources in runs that name none, and tables of the platform through these views.
     #[must_use]
-    pub fn reconciling(mut self, resources: Resources, names: PlatformNames) -> Self {
+    pub fn with_resources_and_targets(mut self, resources: Resources, names: PlatformNames) -> Self {
         self.resources = resources;
         self.targets = Arc::new(names.into_iter().map(|(resource, view, _)| (resource, view.to_string())).collect());
         self

@@ -1,6 +1,6 @@
 //! The detail checks of orders, and the stored records that a run must fetch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
@@ -154,12 +154,34 @@ impl Store {
         .await
     }
 
-    /// Stores failed records with their errors, and removes `recovered` ones.
+    /// Which of the failed records were backfill when they failed first. They still are when they are corrected.
+    pub(in crate::store) async fn backfilled_failures(
+        &self,
+        txn: &impl ConnectionTrait,
+        (merchant, resource): (MerchantId, Resource),
+        ids: &[i64],
+    ) -> Result<HashSet<i64>, DbErr> {
+        let mut found = HashSet::new();
+        for ids in ids.chunks(ROWS_A_STATEMENT) {
+            let sql = format!(
+                "SELECT salla_id FROM failed_records WHERE merchant_id = $1 AND resource = $2 AND backfill AND salla_id IN ({})",
+                parameters(3, ids.len())
+            );
+            let values = [merchant.0.into(), resource.as_str().into()].into_iter();
+            let values = values.chain(ids.iter().copied().map(Value::from));
+            for row in txn.query_all_raw(self.statement(&sql, values)).await? {
+                found.insert(row.try_get("", "salla_id")?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Stores failed records with their errors, and removes `recovered` ones. `is_backfill`: new ones are backfill.
     pub(in crate::store) async fn save_failed_records(
         &self,
         txn: &impl ConnectionTrait,
         (merchant, resource): (MerchantId, Resource),
-        failed: &[(i64, Option<&str>)],
+        (failed, is_backfill): (&[(i64, Option<&str>)], bool),
         well: &[i64],
     ) -> Result<(), DbErr> {
         let resource = resource.as_str();
@@ -172,12 +194,13 @@ impl Store {
             txn.execute_raw(self.statement(&sql, values)).await?;
         }
         let sql = format!(
-            "INSERT INTO failed_records (merchant_id, resource, salla_id, error) VALUES ($1, $2, $3, $4) \
+            "INSERT INTO failed_records (merchant_id, resource, salla_id, error, backfill) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (merchant_id, resource, salla_id) DO UPDATE SET error = excluded.error, last_attempted_at = {}",
             self.dialect.now()
         );
         for (id, reason) in failed {
-            let values: [Value; 4] = [merchant.0.into(), resource.into(), (*id).into(), (*reason).into()];
+            let values: [Value; 5] =
+                [merchant.0.into(), resource.into(), (*id).into(), (*reason).into(), is_backfill.into()];
             txn.execute_raw(self.statement(&sql, values)).await?;
         }
         Ok(())

@@ -20,22 +20,36 @@ pub type Written = (Outcome, Option<String>);
 
 /// All discrepancies of a page; `gone`: stored records that are deleted in Salla, with their versions, and those that the
 /// database refuses to mark.
-pub fn found<R: Stored>(
-    page: &PageCommit<'_, R>,
-    written: &HashMap<i64, Written>,
-    (gone, refused): (&[StoredVersion], &[Unreadable]),
-) -> Vec<Discrepancy> {
+pub fn found<'a, R: Stored>(
+    page: &PageCommit<'a, R>,
+    written: &'a HashMap<i64, Written>,
+    (gone, refused): (&'a [StoredVersion], &'a [Unreadable]),
+) -> impl Iterator<Item = Discrepancy> + 'a {
     let batch = page.batch;
-    let of_records = batch.records.iter().filter(|record| !record.repeat).filter_map(|record| {
-        let (outcome, reason) = written.get(&record.record.id())?;
-        Some(of_record(record, kind(*outcome)?, reason.clone()))
-    });
+    let of_records = of_written(batch, written, false);
     let of_unreadable =
         batch.unreadable.iter().chain(refused).filter_map(|bad| Some(of_unreadable::<R>(bad, kind(bad.outcome)?)));
     let of_gone = gone.iter().map(|(id, stored)| of_gone::<R>(*id, *stored));
-    let with_backfill =
-        |found: Discrepancy| Discrepancy { backfill: page.backfill.includes(found.remote_updated_at), ..found };
-    of_records.chain(of_unreadable).chain(of_gone).map(with_backfill).collect()
+    of_records.chain(of_unreadable).chain(of_gone)
+}
+
+/// Records that the run had counted before and that the page has written again, because they changed meanwhile.
+pub fn written_again<'a, R: Stored>(
+    page: &PageCommit<'a, R>,
+    written: &'a HashMap<i64, Written>,
+) -> impl Iterator<Item = Discrepancy> + 'a {
+    of_written(page.batch, written, true)
+}
+
+fn of_written<'a, R: Stored>(
+    batch: &'a Batch<R>,
+    written: &'a HashMap<i64, Written>,
+    repeat: bool,
+) -> impl Iterator<Item = Discrepancy> + 'a {
+    batch.records.iter().filter(move |record| record.repeat == repeat).filter_map(move |record| {
+        let (outcome, reason) = written.get(&record.record.id())?;
+        Some(of_record(record, kind(*outcome)?, reason.clone()))
+    })
 }
 
 /// The records that failed now, each with its error, and the previously failed ones that recovered.

@@ -61,23 +61,20 @@ fn select_those<R: Stored>(
     merchant: MerchantId,
     which: Expr,
 ) -> SelectStatement {
+    let unhashed =
+        format!("CASE WHEN content_hash LIKE '{}%' THEN NULL ELSE CAST(payload AS text) END", Fingerprint::prefix());
     let mut select = Query::select();
     select
         .columns([R::id_column(), "content_hash", "payload_hash"])
         .expr_as(Expr::cust(dialect.finite("salla_updated_at")), "salla_updated_at")
         .expr_as(Expr::col("deleted_at").is_not_null(), "deleted")
-        .expr_as(
-            Expr::cust(format!(
-                "CASE WHEN content_hash LIKE '{}%' THEN NULL ELSE CAST(payload AS text) END",
-                Fingerprint::prefix()
-            )),
-            "unhashed_payload",
-        )
         .and_where(Expr::col("merchant_id").eq(merchant.0))
         .and_where(which);
     match platform {
-        Some(platform) => select.column("is_known").from_subquery(platform.select::<R>(), R::table()),
-        None => select.from(R::table()),
+        Some(platform) => {
+            select.columns(["is_known", "unhashed_payload"]).from_subquery(platform.select::<R>(), R::table())
+        }
+        None => select.from(R::table()).expr_as(Expr::cust(unhashed), "unhashed_payload"),
     };
     if let Some(items_version) = R::ITEMS_VERSION {
         select.expr_as(Expr::cust(dialect.finite(items_version.as_str())), "items_version");
@@ -95,7 +92,10 @@ fn read<R: Stored>(row: &QueryResult) -> Result<StoredRecord<R>, DbErr> {
     Ok(StoredRecord {
         digest: digest.and_then(|bytes| bytes.as_slice().try_into().ok()),
         updated_at: instant(row, "salla_updated_at"),
-        fingerprint: stored.and_then(|text| text.parse().ok()).or_else(|| Fingerprint::of_json(&payload?).ok()),
+        fingerprint: match payload {
+            Some(payload) => Fingerprint::of_json(&payload).ok(),
+            None => stored.and_then(|text| text.parse().ok()),
+        },
         deleted: row.try_get("", "deleted")?,
         columns: R::columns_of(row),
         known: None,

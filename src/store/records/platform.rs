@@ -10,7 +10,7 @@ use sea_orm::{
 };
 
 use super::{discrepancies::Written, stored::Stored};
-use crate::domain::{MerchantId, Outcome};
+use crate::domain::{Fingerprint, MerchantId, Outcome};
 
 /// The name of a view or a function: in a schema, or in the first schema of the search path that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,11 +92,12 @@ impl PlatformTable {
             (false, _) => format!("CASE WHEN {known} THEN own.{column} END", known = is_known()),
         }
         };
-        let content = |column: &str| {
-            let own = format!("CASE WHEN {} THEN own.{column} END", is_known());
-            // A payload of the platform is compared itself.
-            if self.has("payload") { "NULL".to_owned() } else { own }
-        };
+        let own = |column: &str| format!("CASE WHEN {} THEN own.{column} END", is_known());
+        // Without a hash of its own, a payload of the platform is read only if it differs from the one that was hashed.
+        let is_hashed = format!("{} AND own.content_hash LIKE '{}%'", is_known(), Fingerprint::prefix());
+        let is_same = if self.has("payload") { " AND own.payload = v.payload" } else { "" };
+        let unhashed =
+            format!("CASE WHEN {is_hashed}{is_same} THEN NULL ELSE CAST({} AS text) END", own_or_view("payload"));
         let mut list: Vec<String> = R::COLUMNS
             .iter()
             .map(|column| format!("{} AS {}", own_or_view(column.as_str()), column.as_str()))
@@ -111,9 +112,8 @@ impl PlatformTable {
                 "CASE WHEN {} THEN own.salla_updated_at ELSE v.salla_updated_at END AS salla_updated_at",
                 is_known()
             ),
-            format!("CAST({} AS text) AS content_hash", content("content_hash")),
-            format!("CAST({} AS bytea) AS payload_hash", content("payload_hash")),
-            format!("{} AS payload", own_or_view("payload")),
+            format!("{} AS content_hash, {} AS payload_hash", own("content_hash"), own("payload_hash")),
+            format!("{} AS payload, {unhashed} AS unhashed_payload", own_or_view("payload")),
         ]);
         let same = format!("own.merchant_id = v.merchant_id AND own.{id} = v.{id}");
         let view = match &self.view.schema {
@@ -231,8 +231,10 @@ fn records<R: Stored>(table: &str) -> String {
     let (id, own) = (R::id_column(), R::COLUMNS.iter().map(IdenStatic::as_str));
     let columns = ["merchant_id", id].into_iter().chain(own).chain(["salla_updated_at", "deleted_at", "payload"]);
     let pairs: Vec<String> = columns.map(|column| format!("'{column}', o.{column}")).collect();
+    // One record after the other: see `look_up`.
     format!(
-        "SELECT jsonb_build_object({}) AS record FROM {table} AS o WHERE o.merchant_id = $1 AND o.{id} = ANY($2)",
+        "SELECT one.record FROM unnest($2) AS wanted JOIN LATERAL (SELECT jsonb_build_object({}) AS record \
+         FROM {table} AS o WHERE o.merchant_id = $1 AND o.{id} = wanted OFFSET 0) AS one ON TRUE",
         pairs.join(", ")
     )
 }

@@ -45,14 +45,7 @@ impl Store {
     fn found(&self, filter: DriftFilter) -> String {
         let [hour, day, week] = Lateness::BOUNDS;
         format!(
-            "WITH found AS (\
-               SELECT d.merchant_id, d.resource, d.kind, CASE d.kind WHEN 'stale' THEN d.fields ELSE '[]' END AS fields, \
-                 {rewritten} AS rewritten, CASE WHEN d.backfill THEN 1 ELSE 0 END AS backfill, \
-                 CASE WHEN d.kind IN ('missing', 'stale') AND NOT d.backfill AND {rewritten} = 0 THEN {late} END AS late, \
-                 row_number() OVER (PARTITION BY d.merchant_id, d.resource, d.salla_id, d.remote_updated_at, \
-                     CASE d.kind WHEN 'skipped' THEN 1 ELSE 0 END, CASE WHEN d.salla_id IS NULL THEN d.id END \
-                   ORDER BY CASE d.kind WHEN 'failed' THEN 1 ELSE 0 END, d.id) AS nth \
-               FROM discrepancies d JOIN runs r ON r.id = d.run_id WHERE {ended}), \
+            "WITH {found}, \
              once AS (\
                SELECT merchant_id, resource, kind, fields, rewritten, backfill, late, count(late) OVER (PARTITION BY merchant_id) AS measured, \
                  row_number() OVER (PARTITION BY merchant_id, CASE WHEN late IS NULL THEN 1 END ORDER BY late) AS place \
@@ -64,6 +57,21 @@ impl Store {
                count(CASE WHEN late > {week} THEN 1 END) AS longer, \
                max(CASE WHEN place = measured / 2 + 1 THEN late END) AS median \
              FROM once GROUP BY merchant_id, resource, kind, fields, rewritten, backfill",
+            found = self.distinct_found(filter),
+        )
+    }
+
+    /// The table `found` of a statement: a row with `nth = 1` for each version of an order that runs of the period found.
+    pub(super) fn distinct_found(&self, filter: DriftFilter) -> String {
+        format!(
+            "found AS (\
+               SELECT d.id, d.merchant_id, d.resource, d.kind, CASE d.kind WHEN 'stale' THEN d.fields ELSE '[]' END AS fields, \
+                 {rewritten} AS rewritten, CASE WHEN d.backfill THEN 1 ELSE 0 END AS backfill, \
+                 CASE WHEN d.kind IN ('missing', 'stale') AND NOT d.backfill AND {rewritten} = 0 THEN {late} END AS late, \
+                 row_number() OVER (PARTITION BY d.merchant_id, d.resource, d.salla_id, d.remote_updated_at, \
+                     CASE d.kind WHEN 'skipped' THEN 1 ELSE 0 END, d.backfill, CASE WHEN d.salla_id IS NULL THEN d.id END \
+                   ORDER BY CASE d.kind WHEN 'failed' THEN 1 ELSE 0 END, d.id) AS nth \
+               FROM discrepancies d JOIN runs r ON r.id = d.run_id WHERE {ended})",
             rewritten = REWRITTEN,
             late = self.dialect.whole_seconds_between("d.remote_updated_at", "d.found_at"),
             ended = ended(filter),
@@ -86,7 +94,7 @@ fn runs(filter: DriftFilter) -> String {
 }
 
 /// SQLite's texts are all of one spelling here, and sort by time.
-pub(super) fn ended(filter: DriftFilter) -> &'static str {
+fn ended(filter: DriftFilter) -> &'static str {
     if filter.merchant.is_some() {
         "NOT r.dry_run AND r.finished_at >= $1 AND r.finished_at < $2 AND r.merchant_id = $3"
     } else {

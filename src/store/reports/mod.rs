@@ -37,7 +37,7 @@ impl RunHistory for Store {
         after: i64,
         limit: u64,
     ) -> Result<Vec<CorrectedRecord>, TargetError> {
-        self.call(|| self.corrected_records_once(filter, (after, limit))).await
+        self.call(|| self.corrected_records_once(filter, after, limit)).await
     }
 
     async fn audit(&self, before: Option<i64>, limit: u64) -> Result<Vec<Audited>, TargetError> {

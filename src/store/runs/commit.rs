@@ -10,7 +10,10 @@ use sea_orm::{DatabaseTransaction, DbErr, EntityTrait};
 use tracing::Instrument;
 
 use crate::{
-    domain::{Discrepancy, LastDetailCheck, MerchantId, Outcome, RotationPace, RotationWindow, StoredRecord, Verdict},
+    domain::{
+        BackfillRule, Discrepancy, LastDetailCheck, MerchantId, Outcome, RotationPace, RotationWindow, StoredRecord,
+        Totals, Verdict,
+    },
     reconcile::{
         ports::{
             Committed, DetailCheckResult, ExpectedRecords, Lease, PageCommit, SortedListRead, StoredVersion, Target,
@@ -23,7 +26,7 @@ use crate::{
         connection::error::is_refusal,
         entity::discrepancy,
         records::{
-            discrepancies::{Written, failed_and_recovered, found, row},
+            discrepancies::{Written, failed_and_recovered, found, row, written_again},
             lookup,
             platform_deletions::Gone,
             stored::Stored,
@@ -114,28 +117,25 @@ impl Store {
             Err(error) if !one_by_one && is_refusal(&error) => return Ok(Attempt::Refused),
             items => items?,
         }
-        let mut parts = page.parts.to_vec();
-        let totals = &mut parts[page.at].totals;
-        for record in page.batch.records.iter().filter(|record| !record.repeat) {
-            let outcome = written.get(&record.record.id()).map_or(Outcome::Unchanged, |w| w.0);
-            if page.backfill.includes(record.record.updated_at()) {
-                totals.count_backfill(outcome);
-            } else {
-                totals.count(outcome);
-            }
-            totals.newer_locally += u64::from(record.verdict == Verdict::NewerLocally);
-        }
-        page.batch.unreadable.iter().for_each(|bad| totals.count(bad.outcome));
-        (0..page.batch.unchanged).for_each(|_| totals.count(Outcome::Unchanged));
+        let of = (lease.merchant, R::RESOURCE);
+        let failed_as_backfill = self.backfilled_failures(&txn, of, &page.batch.recovered).await?;
+        let is_backfill = |id: Option<i64>, version: Option<DateTime<Utc>>| {
+            page.backfill.includes(version) || id.is_some_and(|id| failed_as_backfill.contains(&id))
+        };
         let Gone { marked: gone, refused } = match self.mark_gone(&txn, lease.merchant, page, one_by_one).await {
             Err(error) if !one_by_one && self.refuses::<R>(&error) => return Ok(Attempt::Refused),
             gone => gone?,
         };
+        let mut parts = page.parts.to_vec();
+        count(page, &written, &is_backfill, &mut parts[page.at].totals);
         for bad in &refused {
-            totals.count(bad.outcome);
+            parts[page.at].totals.count(bad.outcome);
             tracing::error!(salla.id = bad.id, reason = %bad.reason, "{} failed", R::RESOURCE.one());
         }
-        let found = found(page, &written, (&gone, &refused));
+        let with_backfill =
+            |one: Discrepancy| Discrepancy { backfill: is_backfill(one.salla_id, one.remote_updated_at), ..one };
+        let found: Vec<Discrepancy> = found(page, &written, (&gone, &refused)).map(with_backfill).collect();
+        let again: Vec<Discrepancy> = written_again(page, &written).map(with_backfill).collect();
         self.note_discrepancies(&txn, lease, &found).await?;
         if !page.dry_run {
             let well = |checked: &&DetailCheckResult| {
@@ -144,12 +144,13 @@ impl Store {
             let checked: Vec<_> = page.batch.checked.iter().filter(well).collect();
             self.note_checks(&txn, lease.merchant, &checked, page.batch.asked_on).await?;
             let (failed, recovered) = failed_and_recovered(page.batch, &written);
-            self.save_failed_records(&txn, (lease.merchant, R::RESOURCE), &failed, &recovered).await?;
+            let is_new_backfill = page.backfill == BackfillRule::All;
+            self.save_failed_records(&txn, of, (&failed, is_new_backfill), &recovered).await?;
         }
         let Some(committed) = self.advance(&txn, lease, page, &parts).await? else {
             return self.after_fence(txn, lease, page).await;
         };
-        self.announce_records(&txn, lease, page, &found).await?;
+        self.add_record_events(&txn, lease, page, found.iter().chain(&again)).await?;
         failpoint!("page_before_commit", lease.merchant.0);
         match txn.commit().await {
             // By a constraint that the platform has put off to the end.
@@ -198,6 +199,26 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Counts the records of a page by what became of them.
+fn count<R: Stored>(
+    page: &PageCommit<'_, R>,
+    written: &HashMap<i64, Written>,
+    is_backfill: &dyn Fn(Option<i64>, Option<DateTime<Utc>>) -> bool,
+    totals: &mut Totals,
+) {
+    for record in page.batch.records.iter().filter(|record| !record.repeat) {
+        let outcome = written.get(&record.record.id()).map_or(Outcome::Unchanged, |w| w.0);
+        if is_backfill(Some(record.record.id()), record.record.updated_at()) {
+            totals.count_backfill(outcome);
+        } else {
+            totals.count(outcome);
+        }
+        totals.newer_locally += u64::from(record.verdict == Verdict::NewerLocally);
+    }
+    page.batch.unreadable.iter().for_each(|bad| totals.count(bad.outcome));
+    (0..page.batch.unchanged).for_each(|_| totals.count(Outcome::Unchanged));
 }
 
 /// One log line for each record that was left as it was though it should not have been.

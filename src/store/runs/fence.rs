@@ -28,10 +28,10 @@ impl Store {
         let moved = format!(
             "UPDATE runs SET cursor = $1, window_since = $2, window_until = $3, fetched = $4, created = $5, \
              updated = $6, unchanged = $7, skipped = $8, failed = $9, backfilled_created = $10, backfilled_updated = $11, \
-             requests = $12, listing = $13, resource_results = $14, \
+             requests = $12, listing = $13, resource_results = $14, targets = $15, \
              failed_attempts = 0, waiting_reason = NULL, waiting_message = NULL, waiting_until = NULL, waiting_attempts = 0, \
              lease_expires_at = {} \
-             WHERE id = $15 AND epoch = $16 AND status = 'running' AND cursor IS DISTINCT FROM $1 \
+             WHERE id = $16 AND epoch = $17 AND status = 'running' AND cursor IS DISTINCT FROM $1 \
              RETURNING id, cancel_requested",
             self.dialect.now_plus(self.lease)
         );
@@ -41,10 +41,11 @@ impl Store {
             window.map(|window| window.since).into(),
             window.map(|window| window.until).into(),
         ];
-        let end: [Value; 5] = [
+        let end: [Value; 6] = [
             count(page.requests),
             ResourceRun::first_listing(parts).map(Listing::as_str).into(),
             json(parts)?.into(),
+            self.targets_text().into(),
             lease.run_id.into(),
             lease.epoch.into(),
         ];
@@ -55,7 +56,7 @@ impl Store {
                 let (numbers, ids): (Vec<i64>, Vec<Vec<u8>>) = seen.unzip();
                 let sql = format!(
                     "WITH moved AS ({moved}), seen AS (INSERT INTO run_seen_ids (run_id, batch, ids) \
-                       SELECT moved.id, s.batch, s.ids FROM moved, unnest($17::bigint[], $18::bytea[]) AS s(batch, ids) \
+                       SELECT moved.id, s.batch, s.ids FROM moved, unnest($18::bigint[], $19::bytea[]) AS s(batch, ids) \
                        ON CONFLICT DO NOTHING) \
                      SELECT cancel_requested FROM moved"
                 );

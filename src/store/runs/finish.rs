@@ -61,7 +61,7 @@ impl Store {
         let seen = "DELETE FROM run_seen_ids WHERE run_id = $1";
         txn.execute_raw(self.statement(seen, [lease.run_id.into()])).await?;
         let row = run::Model::from_query_result(&row, "")?;
-        self.announce(&txn, &row).await?;
+        self.add_run_event(&txn, &row).await?;
         failpoint!("finish_before_commit", lease.merchant.0);
         txn.commit().await?;
         failpoint!("finish_after_commit", lease.merchant.0);
@@ -119,7 +119,9 @@ impl Store {
         let [ours, theirs] =
             ["watermarks.watermark", "excluded.watermark"].map(|column| self.dialect.comparable(column));
         format!(
-            "ON CONFLICT (merchant_id, resource) DO UPDATE SET watermark = excluded.watermark, target = excluded.target \
+            "ON CONFLICT (merchant_id, resource) DO UPDATE SET watermark = excluded.watermark, target = excluded.target, \
+               rotation_cursor = CASE WHEN watermarks.target = excluded.target THEN watermarks.rotation_cursor END, \
+               sorted_list = CASE WHEN watermarks.target = excluded.target THEN watermarks.sorted_list END \
              WHERE watermarks.target <> excluded.target OR COALESCE(({ours}) < ({theirs}) OR ({ours}) > {ahead}, TRUE)",
             ahead = self.dialect.age(&self.dialect.clock_plus(WATERMARK_TOLERANCE.to_std().unwrap_or_default()))
         )
@@ -147,10 +149,10 @@ impl Store {
         };
         let sql = format!(
             "INSERT INTO runs (id, merchant_id, trigger, status, since_requested, until_requested, full_history, dry_run, \
-             resources_requested, priority, scheduled_at, watermark_at_enqueue, window_since, window_until, cursor, resource_results, \
+             resources_requested, priority, scheduled_at, watermark_at_enqueue, window_since, window_until, cursor, targets, resource_results, \
              waiting_reason, waiting_message, waiting_until, waiting_attempts) \
              SELECT $1, merchant_id, trigger, 'queued', since_requested, until_requested, full_history, dry_run, \
-             resources_requested, priority, {scheduled_at}, watermark_at_enqueue, window_since, window_until, cursor, \
+             resources_requested, priority, {scheduled_at}, watermark_at_enqueue, window_since, window_until, cursor, targets, \
              CASE WHEN cursor IS NOT NULL THEN $3 END, $4, $5, {scheduled_at}, waiting_attempts + 1 FROM runs \
              WHERE id = $2 AND NOT cancel_requested AND {who} ON CONFLICT DO NOTHING",
             scheduled_at = self.dialect.now_plus(*pause)

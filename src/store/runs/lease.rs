@@ -122,13 +122,15 @@ impl Store {
         db.execute_raw(self.statement(&sql, [id.into(), epoch.into()])).await.map(drop)
     }
 
-    /// What an earlier holder got done; nothing, when its cursor is one of another version: then the window
-    /// is read again from its start.
+    /// What an earlier holder got done; nothing, when its cursor is one of another version, or its pages went to other targets:
+    /// then the window is read again from its start.
     async fn resumed(&self, db: &impl ConnectionTrait, row: &run::Model) -> Result<Option<Resumed>, DbErr> {
         let Some(cursor) = &row.cursor else {
             return Ok(None);
         };
-        let (Ok(cursor), Some(parts)) = (serde_json::from_str::<Cursor>(cursor), row.parts()) else {
+        let has_these_targets = row.targets == self.targets_text();
+        let (Ok(cursor), Some(parts), true) = (serde_json::from_str::<Cursor>(cursor), row.parts(), has_these_targets)
+        else {
             for table in ["run_seen_ids", "discrepancies"] {
                 let sql = format!("DELETE FROM {table} WHERE run_id = $1");
                 db.execute_raw(self.statement(&sql, [row.id.into()])).await?;

@@ -12,6 +12,7 @@ use crate::support::{Engine, Site, site::totals};
 
 on_every_postgres!(
     a_target_that_is_set_later_gets_a_first_run,
+    a_run_that_goes_on_with_another_target_begins_again,
     a_kill_beside_a_commit_loses_nothing,
     a_sleeping_process_writes_nothing_after_its_lease,
     a_slice_of_a_sorted_list_compares_the_platform,
@@ -74,6 +75,26 @@ async fn assert_whole(site: &Site, orders: i64) {
     ] {
         assert_eq!(site.database.number(count).await, orders, "{count}");
     }
+}
+
+/// A deploy sets the target while a run is under way: its pages went to the own table only.
+async fn a_run_that_goes_on_with_another_target_begins_again(engine: Engine) {
+    let mut site = without_target(engine, 90).await;
+    site.set("RECONCILE__PAGE_SIZE", "20");
+    site.salla.world().always.insert(MERCHANT, Fault::Hang(Duration::from_millis(200)));
+    let mut daemon = site.serve().await;
+    daemon.post("/runs", &format!(r#"{{"merchant_id":{MERCHANT},"full":true}}"#)).await;
+    daemon.await_run("", |run| run["totals"]["created"].as_u64() >= Some(40)).await;
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait().await;
+    assert_eq!(site.database.text("SELECT status FROM salla.runs").await, "queued");
+
+    with_target(&mut site);
+    site.salla.world().always.clear();
+    let daemon = site.serve().await;
+    let run = daemon.await_run("", |run| run["status"] == "succeeded").await;
+    assert_eq!(totals(&run), [100, 100, 0, 0, 0, 0], "{run}");
+    assert_whole(&site, 100).await;
 }
 
 async fn a_kill_beside_a_commit_loses_nothing(engine: Engine) {

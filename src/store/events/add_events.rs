@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DbErr, Value};
 use uuid::Uuid;
 
 use crate::{
-    domain::{Columns, Discrepancy, EventScope, FieldChange, RecordChange, RecordEvent, Run, RunId, RunStatus},
+    domain::{Columns, Discrepancy, EventDetail, FieldChange, RecordChange, RecordEvent, Run, RunId, RunStatus},
     reconcile::ports::{Lease, PageCommit},
     store::{
         Store,
@@ -20,26 +20,34 @@ use crate::{
 struct Event {
     id: Uuid,
     run: RunId,
-    kind: String,
+    event_type: String,
     subject: String,
     data: String,
 }
 
 impl Store {
     /// Adds the event of a run that has ended in `db`'s transaction, as the last of the rows that are locked there.
-    pub(in crate::store) async fn announce(&self, db: &impl ConnectionTrait, row: &run::Model) -> Result<(), DbErr> {
+    pub(in crate::store) async fn add_run_event(
+        &self,
+        db: &impl ConnectionTrait,
+        row: &run::Model,
+    ) -> Result<(), DbErr> {
         let Some(settings) = &self.event_settings else {
             return Ok(());
         };
         let well = [RunStatus::Succeeded, RunStatus::Partial].iter().any(|status| row.status == status.as_str());
-        if !well || row.dry_run || settings.skip_unchanged && !self.has_discrepancies(db, row.id).await? {
+        if !well || row.dry_run {
+            return Ok(());
+        }
+        let may_be_silent = settings.skip_unchanged && row.status == RunStatus::Succeeded.as_str();
+        if may_be_silent && !self.has_discrepancies(db, row.id).await? {
             return Ok(());
         }
         let run: Run = read(row.clone())?;
         let event = Event {
             id: run.run_id,
             run: run.run_id,
-            kind: format!("run.{}", run.status),
+            event_type: format!("run.{}", run.status),
             subject: format!("merchants/{}", run.merchant_id),
             data: json(&run)?,
         };
@@ -51,14 +59,14 @@ impl Store {
     }
 
     /// Adds an event for each record that a page has written, as the last of the rows that are locked in `db`'s transaction.
-    pub(in crate::store) async fn announce_records<R: Stored>(
+    pub(in crate::store) async fn add_record_events<R: Stored>(
         &self,
         db: &impl ConnectionTrait,
         lease: &Lease,
         page: &PageCommit<'_, R>,
-        found: &[Discrepancy],
+        found: impl Iterator<Item = &Discrepancy>,
     ) -> Result<(), DbErr> {
-        let is_wanted = self.event_settings.as_ref().is_some_and(|settings| settings.scope == EventScope::Record);
+        let is_wanted = self.event_settings.as_ref().is_some_and(|settings| settings.scope == EventDetail::Record);
         if page.dry_run || !is_wanted {
             return Ok(());
         }
@@ -88,7 +96,7 @@ impl Store {
                     lease.merchant.0.into(),
                     lease.run_id.into(),
                     column(&|event| event.id.to_string()),
-                    column(&|event| event.kind.clone()),
+                    column(&|event| event.event_type.clone()),
                     column(&|event| event.subject.clone()),
                     column(&|event| event.data.clone()),
                 ];
@@ -105,8 +113,8 @@ impl Store {
         }
     }
 
-    /// Locks the delivery of a merchant, and makes its next event due. The epochs of a new row begin above those of an
-    /// earlier row that was removed.
+    /// Locks the delivery row of a merchant, or adds one whose event is due at once. The epochs of a new row begin above those
+    /// of an earlier row that was removed.
     async fn lock_delivery(&self, db: &impl ConnectionTrait, merchant: i64) -> Result<(), DbErr> {
         let sql = "INSERT INTO outbox_delivery_state (merchant_id, lease_epoch) VALUES ($1, $2) \
                    ON CONFLICT (merchant_id) DO UPDATE SET merchant_id = excluded.merchant_id";
@@ -123,8 +131,8 @@ impl Store {
 impl Event {
     /// The columns `merchant_id`, `event_id`, `run_id`, `type`, `subject` and `data`.
     fn values(self, merchant: i64) -> [Value; 6] {
-        let Self { id, run, kind, subject, data } = self;
-        [merchant.into(), id.into(), run.into(), kind.into(), subject.into(), data.into()]
+        let Self { id, run, event_type, subject, data } = self;
+        [merchant.into(), id.into(), run.into(), event_type.into(), subject.into(), data.into()]
     }
 }
 
@@ -150,7 +158,7 @@ fn event(
     Ok(Event {
         id: Uuid::now_v7(),
         run: lease.run_id,
-        kind: format!("record.{kind}"),
+        event_type: format!("record.{kind}"),
         subject: format!("merchants/{}/{}/{salla_id}", lease.merchant, found.resource),
         data: json(&data)?,
     })
