@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Commands that are not run by these tests, by how they begin, and what stands in for that.
-const ELSEWHERE: [(&str, &str); 19] = [
+const ELSEWHERE: [(&str, &str); 21] = [
     ("curl -fsS -X PUT", "`onboarding.rs` pushes tokens"),
     ("cargo run --release -- demo", "`.ci/run` does, with --once, and `demo.rs` reads what it says"),
     ("curl -fsS 'localhost:8080/runs?limit=1'", "the demo has no token; `demo.rs` uses its API"),
@@ -23,6 +23,8 @@ const ELSEWHERE: [(&str, &str); 19] = [
         "curl -fsS -H \"Authorization: Bearer $TOKEN\" localhost:8080/merchants/1001/token",
         "`beside_a_platform.rs` asks so",
     ),
+    ("salla-reconciler simulate", "`simulate.rs` starts it, and reads what it prints"),
+    ("curl -fsS http://127.0.0.1:8090/merchants.jsonl", "`simulate.rs` imports the same"),
     ("tests/run", "the test of this file"),
     ("cargo install --locked --path .", "`.ci/run` builds the same"),
     ("salla-reconciler serve", "what follows is asked of it"),

@@ -41,12 +41,22 @@ fn select_held<R: Stored>(
     merchant: MerchantId,
     ids: &[i64],
 ) -> SelectStatement {
-    let select_those = |which| select_those::<R>((dialect, platform), merchant, which);
+    if let Some(platform) = platform {
+        let mut select = selected::<R>(dialect);
+        select.columns(["is_known", "unhashed_payload"]);
+        return select.from_subquery(platform.select_some::<R>(merchant, ids), R::table()).to_owned();
+    }
+    let unhashed =
+        format!("CASE WHEN content_hash LIKE '{}%' THEN NULL ELSE CAST(payload AS text) END", Fingerprint::prefix());
+    let own = |which| {
+        let mut select = selected::<R>(dialect);
+        select.expr_as(Expr::cust(unhashed.clone()), "unhashed_payload").from(R::table());
+        select.and_where(Expr::col("merchant_id").eq(merchant.0)).and_where(which).to_owned()
+    };
     match dialect {
-        Dialect::Sqlite => select_those(Expr::col(R::id_column()).is_in(ids.iter().copied())),
+        Dialect::Sqlite => own(Expr::col(R::id_column()).is_in(ids.iter().copied())),
         Dialect::Postgres => {
-            let wanted = Expr::col(R::id_column()).eq(Expr::col("wanted"));
-            let one = select_those(wanted).offset(0).to_owned();
+            let one = own(Expr::col(R::id_column()).eq(Expr::col("wanted"))).offset(0).to_owned();
             Query::select()
                 .column(("stored", Asterisk))
                 .from_function(Func::cust("unnest").arg(ids.to_vec()), "wanted")
@@ -56,26 +66,13 @@ fn select_held<R: Stored>(
     }
 }
 
-fn select_those<R: Stored>(
-    (dialect, platform): (Dialect, Option<&PlatformTable>),
-    merchant: MerchantId,
-    which: Expr,
-) -> SelectStatement {
-    let unhashed =
-        format!("CASE WHEN content_hash LIKE '{}%' THEN NULL ELSE CAST(payload AS text) END", Fingerprint::prefix());
+/// The columns that are read of each record.
+fn selected<R: Stored>(dialect: Dialect) -> SelectStatement {
     let mut select = Query::select();
     select
         .columns([R::id_column(), "content_hash", "payload_hash"])
         .expr_as(Expr::cust(dialect.finite("salla_updated_at")), "salla_updated_at")
-        .expr_as(Expr::col("deleted_at").is_not_null(), "deleted")
-        .and_where(Expr::col("merchant_id").eq(merchant.0))
-        .and_where(which);
-    match platform {
-        Some(platform) => {
-            select.columns(["is_known", "unhashed_payload"]).from_subquery(platform.select::<R>(), R::table())
-        }
-        None => select.from(R::table()).expr_as(Expr::cust(unhashed), "unhashed_payload"),
-    };
+        .expr_as(Expr::col("deleted_at").is_not_null(), "deleted");
     if let Some(items_version) = R::ITEMS_VERSION {
         select.expr_as(Expr::cust(dialect.finite(items_version.as_str())), "items_version");
     }

@@ -6,7 +6,10 @@ use std::{collections::HashMap, fmt};
 use migration::quoted;
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, QueryResult, Statement, Value,
-    sea_query::{Expr, JoinType, PostgresQueryBuilder, Query, SelectStatement},
+    sea_query::{
+        Asterisk, CommonTableExpression, Condition, Expr, ExprTrait, JoinType, PostgresQueryBuilder, Query,
+        SelectStatement, WithClause, extension::postgres::PgFunc,
+    },
 };
 
 use super::{discrepancies::Written, stored::Stored};
@@ -80,6 +83,45 @@ impl PlatformTable {
     /// What the platform holds, with the columns of our own table. A column that the view lacks comes from our own row, if that is
     /// of the same version.
     pub fn select<R: Stored>(&self) -> SelectStatement {
+        let same = format!("own.merchant_id = v.merchant_id AND own.{id} = v.{id}", id = R::id_column());
+        self.from_view()
+            .expr(Expr::cust(self.list::<R>()))
+            .join_as(JoinType::LeftJoin, R::table(), "own", Expr::cust(same))
+            // A platform may have orders of other origin.
+            .and_where(Expr::cust(format!("v.merchant_id IS NOT NULL AND v.{} IS NOT NULL", R::id_column())))
+            .to_owned()
+    }
+
+    /// The same for some records. The view is read once, and then our own table one record after the other: before its first
+    /// statistics, PostgreSQL believes that a table is small, and would read all of it for each record.
+    pub fn select_some<R: Stored>(&self, merchant: MerchantId, ids: &[i64]) -> SelectStatement {
+        let (id, table) = (R::id_column(), quoted(R::table()));
+        let shown = self
+            .from_view()
+            .column(Asterisk)
+            .and_where(Expr::col(("v", "merchant_id")).eq(merchant.0))
+            .and_where(Expr::col(("v", id)).eq(PgFunc::any(ids.to_vec())))
+            .to_owned();
+        let shown = CommonTableExpression::new().table_name("shown").query(shown).materialized(true).to_owned();
+        let same = format!("{table}.merchant_id = v.merchant_id AND {table}.{id} = v.{id}");
+        let own = Query::select().column(Asterisk).from(R::table()).and_where(Expr::cust(same)).offset(0).to_owned();
+        Query::select()
+            .expr(Expr::cust(self.list::<R>()))
+            .from_as("shown", "v")
+            .join_lateral(JoinType::LeftJoin, own, "own", Condition::all())
+            .with_cte(WithClause::new().cte(shown).to_owned())
+            .to_owned()
+    }
+
+    fn from_view(&self) -> SelectStatement {
+        match &self.view.schema {
+            Some(schema) => Query::select().from_as((schema.clone(), self.view.name.clone()), "v").to_owned(),
+            None => Query::select().from_as(self.view.name.clone(), "v").to_owned(),
+        }
+    }
+
+    /// The columns of a record of the view `v` beside our row `own`.
+    fn list<R: Stored>(&self) -> String {
         let id = R::id_column();
         let own_or_view = |column: &str| {
             match (self.has(column), column) {
@@ -115,18 +157,7 @@ impl PlatformTable {
             format!("{} AS content_hash, {} AS payload_hash", own("content_hash"), own("payload_hash")),
             format!("{} AS payload, {unhashed} AS unhashed_payload", own_or_view("payload")),
         ]);
-        let same = format!("own.merchant_id = v.merchant_id AND own.{id} = v.{id}");
-        let view = match &self.view.schema {
-            Some(schema) => Query::select().from_as((schema.clone(), self.view.name.clone()), "v").to_owned(),
-            None => Query::select().from_as(self.view.name.clone(), "v").to_owned(),
-        };
-        let mut select = view;
-        select
-            .expr(Expr::cust(list.join(", ")))
-            .join_as(JoinType::LeftJoin, R::table(), "own", Expr::cust(same))
-            // A platform may have orders of other origin.
-            .and_where(Expr::cust(format!("v.merchant_id IS NOT NULL AND v.{id} IS NOT NULL")));
-        select
+        list.join(", ")
     }
 
     /// The same as a table of a statement.
