@@ -241,6 +241,6 @@ struct FoundSchema {
     discrepancy: Discrepancy,
     /// Time at which the run found it.
     found_at: DateTime<Utc>,
-    /// Seconds between the change in Salla and `found_at`; absent if the version in Salla is unknown.
+    /// Seconds between the change in Salla and `found_at`; absent for backfill, and if the version in Salla is unknown.
     late_seconds: Option<u64>,
 }
