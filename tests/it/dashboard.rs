@@ -242,7 +242,7 @@ async fn signing_in(engine: Engine) {
 
     let (status, headers, body) = door.sign_in("reader-canary-9999", "/").await;
     assert_eq!(status, 401, "{body}");
-    assert!(body.contains("This is not a valid API token") && !body.contains("9999"), "{body}");
+    assert!(body.contains("This token does not open the dashboard") && !body.contains("9999"), "{body}");
     assert!(headers.get(SET_COOKIE).is_none(), "{headers:?}");
     let (status, headers, _) = door.sign_in(OPERATOR, "/dashboard/merchants/1001").await;
     assert_eq!((status, leads_to(&headers)), (StatusCode::SEE_OTHER, "/dashboard/merchants/1001"));

@@ -45,6 +45,10 @@ impl Column {
         }
     }
 
+    fn cast(&self, value: &str) -> String {
+        format!("CAST({value} AS {})", self.data_type)
+    }
+
     /// What the function writes.
     fn write(&self) -> String {
         let value = format!("i.{}", self.ours);
@@ -53,11 +57,9 @@ impl Column {
             _ if self.is_minor() => format!("CAST(round({value} * 100) AS {})", self.data_type),
             "status" if self.is_upper() => format!("CAST(upper({value}) AS {})", self.data_type),
             "status" if !self.labels.is_empty() => format!("CAST({value} AS {})", self.data_type),
-            "reference_id" | "salla_order_id" | "payload"
-                if !["text", "bigint", "jsonb"].contains(&&*self.data_type) =>
-            {
-                format!("CAST({value} AS {})", self.data_type)
-            }
+            "reference_id" if self.data_type != "text" => self.cast(&value),
+            "salla_order_id" if self.data_type != "bigint" => self.cast(&value),
+            "payload" if self.data_type != "jsonb" => self.cast(&value),
             _ => value,
         };
         let otherwise = match self.ours {

@@ -126,7 +126,7 @@ const PLAIN: &str = "
 CREATE TABLE public.platform_orders (
     merchant_id bigint NOT NULL,
     salla_order_id bigint NOT NULL,
-    reference_id text,
+    reference_id bigint,
     status text,
     currency text,
     total_amount numeric,
