@@ -52,7 +52,7 @@ pub struct Telemetry {
 /// Our steps, and warnings of libraries. Retries are not logged, because the last failure is.
 pub const STEPS: &str = "warn,reqwest_retry=error,salla_reconciler=info,audit=info";
 
-/// Only what went wrong.
+/// Only what went wrong, without the audit: for the demo.
 pub const WARNINGS: &str = "warn,reqwest_retry=error";
 
 /// Sets up logs and traces, for the rest of the process's life. `filter` is what is logged where `RUST_LOG`
@@ -61,9 +61,13 @@ pub const WARNINGS: &str = "warn,reqwest_retry=error";
 /// # Errors
 /// When the exporter cannot be built, or it was set up before.
 pub fn init(config: &Config, filter: &str) -> anyhow::Result<Telemetry> {
-    let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(filter))?;
-    // The audit is always logged. The context of a line is its run.
-    let filter = filter.add_directive("audit=info".parse()?).add_directive(format!("{TARGET}=off").parse()?);
+    let filter = match EnvFilter::try_from_default_env() {
+        // The audit is logged whatever RUST_LOG says.
+        Ok(filter) => filter.add_directive("audit=info".parse()?),
+        Err(_) => EnvFilter::try_new(filter)?,
+    };
+    // The context of a line is its run.
+    let filter = filter.add_directive(format!("{TARGET}=off").parse()?);
     let json = match config.log_format {
         LogFormat::Json => true,
         LogFormat::Text => false,

@@ -34,6 +34,13 @@ async fn the_demo_corrects_and_checks_itself() {
 }
 
 #[tokio::test]
+async fn the_demo_shows_a_newcomer_no_log_lines() {
+    let output = demo(&["--once", "--merchants", "2", "--orders", "50"]).output().await.unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), stderr.contains("timestamp")), (Some(0), false), "{stderr}");
+}
+
+#[tokio::test]
 async fn the_demo_serves_until_ctrl_c() {
     let mut child = demo(&["--merchants", "1", "--orders", "50", "--listen", "127.0.0.1:0"]).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

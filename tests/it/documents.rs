@@ -17,7 +17,7 @@ use crate::{
 /// Commands that are not run by these tests, by how they begin, and what stands in for that.
 const ELSEWHERE: [(&str, &str); 21] = [
     ("curl -fsS -X PUT", "`onboarding.rs` pushes tokens"),
-    ("cargo run --release -- demo", "`.ci/run` does, with --once, and `demo.rs` reads what it says"),
+    ("cargo run --profile try -- demo", "`.ci/try-budget` does, with --once, and `demo.rs` reads what it says"),
     ("curl -fsS 'localhost:8080/runs?limit=1'", "the demo has no token; `demo.rs` uses its API"),
     (
         "curl -fsS -H \"Authorization: Bearer $TOKEN\" localhost:8080/merchants/1001/token",
@@ -161,7 +161,7 @@ fn listed_commands_exist() {
         assert!(all.iter().any(|command| command.text.starts_with(begins)), "no page has {begins:?} ({instead})");
     }
     let ci = fs::read_to_string(project().join(".ci/run")).unwrap();
-    for command in ["tests/run", "cargo run --release --locked -- demo --once", ".ci/deploy"] {
+    for command in ["tests/run", ".ci/try-budget", ".ci/deploy"] {
         assert!(ci.contains(command), ".ci/run does not run {command}");
     }
 }
