@@ -84,7 +84,7 @@ impl PlatformTable {
     /// of the same version.
     pub fn select<R: Stored>(&self) -> SelectStatement {
         let same = format!("own.merchant_id = v.merchant_id AND own.{id} = v.{id}", id = R::id_column());
-        self.from_view()
+        self.select_view()
             .expr(Expr::cust(self.list::<R>()))
             .join_as(JoinType::LeftJoin, R::table(), "own", Expr::cust(same))
             // A platform may have orders of other origin.
@@ -97,7 +97,7 @@ impl PlatformTable {
     pub fn select_some<R: Stored>(&self, merchant: MerchantId, ids: &[i64]) -> SelectStatement {
         let (id, table) = (R::id_column(), quoted(R::table()));
         let shown = self
-            .from_view()
+            .select_view()
             .column(Asterisk)
             .and_where(Expr::col(("v", "merchant_id")).eq(merchant.0))
             .and_where(Expr::col(("v", id)).eq(PgFunc::any(ids.to_vec())))
@@ -113,7 +113,7 @@ impl PlatformTable {
             .to_owned()
     }
 
-    fn from_view(&self) -> SelectStatement {
+    fn select_view(&self) -> SelectStatement {
         match &self.view.schema {
             Some(schema) => Query::select().from_as((schema.clone(), self.view.name.clone()), "v").to_owned(),
             None => Query::select().from_as(self.view.name.clone(), "v").to_owned(),
