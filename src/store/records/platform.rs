@@ -154,7 +154,13 @@ impl PlatformTable {
                 "CASE WHEN {} THEN own.salla_updated_at ELSE v.salla_updated_at END AS salla_updated_at",
                 is_known()
             ),
-            format!("{} AS content_hash, {} AS payload_hash", own("content_hash"), own("payload_hash")),
+            // Without a payload, the row of the platform has no content that was hashed.
+            if self.has("payload") {
+                format!("CASE WHEN v.payload IS NOT NULL THEN {} END AS content_hash", own("content_hash"))
+            } else {
+                format!("{} AS content_hash", own("content_hash"))
+            },
+            format!("{} AS payload_hash", own("payload_hash")),
             format!("{} AS payload, {unhashed} AS unhashed_payload", own_or_view("payload")),
         ]);
         list.join(", ")

@@ -157,6 +157,7 @@ async fn a_difference_in_each_column_is_found(engine: Engine) {
             (r#""referenceId" = 'x'"#, "reference_id"),
             (r#""sallaCreatedAt" = "sallaCreatedAt" - interval '1 day'"#, "salla_created_at"),
             (r#""payload" = '{"id": 1}'"#, "payload"),
+            (r#""payload" = NULL"#, "payload"),
             (r#""deletedAt" = now()"#, "restored"),
         ] {
             if !remembers {
