@@ -79,7 +79,7 @@ impl Simulation {
         orders
     }
 
-    /// Ends it by Ctrl-C, and returns the rest of its output.
+    /// Ends it by Ctrl-C, and returns the rest of the output.
     async fn end(mut self) -> Vec<String> {
         kill(Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()), Signal::SIGINT).unwrap();
         let mut rest = Vec::new();
