@@ -1,5 +1,7 @@
 """What is in deploy/, held to schemas, to Pod Security "restricted", and to the program's own configuration: see `.ci/deploy`."""
 
+import functools
+import json
 import re
 import sys
 import tomllib
@@ -10,10 +12,12 @@ import yaml
 
 RULES = Path("deploy/kubernetes/base/prometheusrule.yaml")
 ALERTS = Path("deploy/prometheus/alerts.yaml")
-# Of the Prometheus operator, whose schemas are no part of Kubernetes: what may stand in their `spec`.
+# Kinds of operators, whose schemas are not part of Kubernetes: the version, and the fields that `spec` may have.
 OPERATOR = {
-    "ServiceMonitor": {"selector", "endpoints"},
-    "PrometheusRule": {"groups"},
+    "ServiceMonitor": ("monitoring.coreos.com/v1", {"selector", "endpoints"}),
+    "PodMonitor": ("monitoring.coreos.com/v1", {"selector", "podMetricsEndpoints"}),
+    "PrometheusRule": ("monitoring.coreos.com/v1", {"groups"}),
+    "ExternalSecret": ("external-secrets.io/v1", {"refreshInterval", "secretStoreRef", "target", "dataFrom"}),
 }
 PORT = 8080
 PREFIX = "SALLA_RECONCILER__"
@@ -47,8 +51,8 @@ def keys_of_the_program():
 
 
 def check_names(keys):
-    for file in [Path("Dockerfile"), *Path("docs/how-to").glob("install-*.md"), *Path("deploy").rglob("*.yaml")]:
-        for name in sorted(set(re.findall(PREFIX + r"[A-Z_]+", file.read_text()))):
+    for file in [Path("Dockerfile"), *Path("docs/how-to").glob("*.md"), *Path("deploy").rglob("*.yaml")]:
+        for name in sorted(set(re.findall(PREFIX + r"[A-Z0-9_]+", file.read_text()))):
             if name not in keys:
                 complain(file, f"{name} is no key of config/default.toml")
 
@@ -65,17 +69,28 @@ def rules():
     return head + yaml.safe_dump(rule, sort_keys=False, width=160, allow_unicode=True)
 
 
+@functools.cache
+def schema_problem(resource, version):
+    """Most resources are the same in each overlay, and a schema takes long to load."""
+    try:
+        kubernetes_validate.validate(json.loads(resource), version, strict=True)
+    except Exception as error:  # The library has one exception for each kind of complaint.
+        return str(error).splitlines()[0]
+    return None
+
+
 def check_schema(where, resource, versions):
     kind = resource["kind"]
     if kind in OPERATOR:
-        for field in resource["spec"].keys() - OPERATOR[kind]:
+        version, fields = OPERATOR[kind]
+        if resource["apiVersion"] != version:
+            complain(where, f"{kind} is of {resource['apiVersion']}, not {version}")
+        for field in sorted(resource["spec"].keys() - fields):
             complain(where, f"{kind} has no field spec.{field}")
         return
     for version in versions:
-        try:
-            kubernetes_validate.validate(resource, version, strict=True)
-        except Exception as error:  # The library has one exception for each kind of complaint.
-            complain(where, f"{kind} in Kubernetes {version}: {str(error).splitlines()[0]}")
+        if problem := schema_problem(json.dumps(resource, sort_keys=True), version):
+            complain(where, f"{kind} in Kubernetes {version}: {problem}")
 
 
 def check_pod(where, deployment, environment, keys):
@@ -132,7 +147,7 @@ def check_container(where, container):
 
 def check_overlay(file, versions, keys):
     resources = [resource for resource in yaml.safe_load_all(file.read_text()) if resource]
-    where = f"deploy/kubernetes/overlays/{file.stem}"
+    where = f"deploy/kubernetes/{file.parent.name}/{file.stem}"
     by_kind = {}
     for resource in resources:
         by_kind.setdefault(resource["kind"], []).append(resource)
@@ -141,7 +156,7 @@ def check_overlay(file, versions, keys):
             complain(where, "holds a Secret: its values belong elsewhere")
         if resource["metadata"].get("namespace") != "salla-reconciler":
             complain(where, f"{resource['kind']} is in no namespace of ours")
-    wanted = {"Deployment", "Service", "ServiceAccount", "ConfigMap", "NetworkPolicy", "ServiceMonitor", "PrometheusRule"}
+    wanted = {"Deployment", "Service", "ServiceAccount", "ConfigMap", "NetworkPolicy", "PrometheusRule"}
     for kind in sorted(wanted - by_kind.keys()):
         complain(where, f"there is no {kind}")
     if wanted - by_kind.keys():
@@ -158,7 +173,9 @@ def check_overlay(file, versions, keys):
     refs = [source.get("configMapRef", {}).get("name") for source in container.get("envFrom", [])]
     if refs != [settings["metadata"]["name"]]:
         complain(where, "the pod does not read the ConfigMap")
-    secrets = {entry["name"] for entry in container.get("env", []) if "secretKeyRef" in entry.get("valueFrom", {})}
+    references = {entry["name"]: entry["valueFrom"]["secretKeyRef"] for entry in container.get("env", [])
+                  if "secretKeyRef" in entry.get("valueFrom", {})}
+    secrets = references.keys()
     for entry in container.get("env", []):
         if "value" in entry:
             complain(where, f"{entry['name']} has a value: settings are in the ConfigMap, secrets in the Secret")
@@ -166,7 +183,7 @@ def check_overlay(file, versions, keys):
         if PREFIX + name not in secrets:
             complain(where, f"{PREFIX + name} does not come from the Secret")
     labels = pod["metadata"]["labels"].items()
-    for kind in ("Service", "PodDisruptionBudget", "NetworkPolicy"):
+    for kind in ("Service", "PodDisruptionBudget", "NetworkPolicy", "PodMonitor"):
         for resource in by_kind.get(kind, []):
             spec = resource["spec"]
             selector = spec.get("podSelector", spec.get("selector", {}))
@@ -180,9 +197,13 @@ def check_overlay(file, versions, keys):
     [service] = by_kind["Service"]
     if [port["targetPort"] for port in service["spec"]["ports"]] != ["http"]:
         complain(where, "the Service does not lead to the port http")
-    endpoint = by_kind["ServiceMonitor"][0]["spec"]["endpoints"][0]
-    if (endpoint["port"], endpoint["path"]) != (service["spec"]["ports"][0]["name"], "/metrics"):
-        complain(where, "the ServiceMonitor does not scrape /metrics of the Service")
+    check_monitors(where, by_kind, service["spec"]["ports"][0]["name"], container["ports"][0]["name"])
+    check_spread(where, pod)
+    for resource in by_kind.get("ExternalSecret", []):
+        written = resource["spec"].get("target", {}).get("name", resource["metadata"]["name"])
+        if {reference["name"] for reference in references.values()} != {written}:
+            complain(where, f"the ExternalSecret writes the Secret {written}, which the pod does not read")
+    check_target(where, settings["data"])
     database = settings["data"].get(PREFIX + "DATABASE__URL", "")
     replicas, strategy = deployment["spec"].get("replicas", 1), deployment["spec"].get("strategy", {}).get("type")
     if database.startswith("sqlite:"):
@@ -196,6 +217,50 @@ def check_overlay(file, versions, keys):
             complain(where, "the database's address does not come from the Secret")
         if replicas < 2 or strategy != "RollingUpdate" or "PodDisruptionBudget" not in by_kind:
             complain(where, "a deploy, or a drained node, leaves no replica")
+
+
+def check_monitors(where, by_kind, service_port, pod_port):
+    """One monitor scrapes the pods, at /metrics."""
+    endpoints = [(kind, endpoint.get("port"), endpoint.get("path"), port)
+                 for kind, field, port in (("ServiceMonitor", "endpoints", service_port), ("PodMonitor", "podMetricsEndpoints", pod_port))
+                 for monitor in by_kind.get(kind, []) for endpoint in monitor["spec"].get(field, [])]
+    if len(endpoints) != 1:
+        complain(where, f"the pods are scraped by {len(endpoints)} endpoints of monitors, not by one")
+    for kind, port, path, expected in endpoints:
+        if (port, path) != (expected, "/metrics"):
+            complain(where, f"the {kind} does not scrape /metrics at the port {expected}")
+
+
+def check_spread(where, pod):
+    """A constraint that counts other pods spreads nothing, and Kubernetes refuses two for one key and action."""
+    constraints = pod["spec"].get("topologySpreadConstraints", [])
+    for constraint in constraints:
+        chosen = constraint.get("labelSelector", {}).get("matchLabels", {})
+        if not chosen or not chosen.items() <= pod["metadata"]["labels"].items():
+            complain(where, f"the spread over {constraint['topologyKey']} does not count the pods")
+    spread = [(constraint["topologyKey"], constraint["whenUnsatisfiable"]) for constraint in constraints]
+    for key, action in sorted(set(spread)):
+        if spread.count((key, action)) > 1:
+            complain(where, f"two constraints {action} over {key}")
+
+
+def check_target(where, data):
+    """The program refuses a view without a function, and both on SQLite."""
+    for kind in ("ORDERS", "PRODUCTS", "CUSTOMERS"):
+        names = [f"{PREFIX}TARGET__{kind}__{part}" for part in ("VIEW", "FUNCTION")]
+        found = [name for name in names if data.get(name)]
+        if len(found) == 1:
+            complain(where, f"{found[0]} is set without the other name of its target")
+        if found and data.get(PREFIX + "DATABASE__URL", "").startswith("sqlite:"):
+            complain(where, f"{found[0]} needs PostgreSQL")
+
+
+def check_components(built):
+    """A component that changes nothing was not applied, or repeats the base."""
+    without = (built / "overlays/postgresql.yaml").read_text()
+    for file in sorted(built.glob("components/*.yaml")):
+        if file.read_text() == without:
+            complain(f"deploy/kubernetes/components/{file.stem}", "changes nothing")
 
 
 def check_network(where, spec):
@@ -322,9 +387,10 @@ def main():
     if RULES.read_text() != rules():
         complain(RULES, "is not what deploy/prometheus/alerts.yaml says: run .ci/deploy rules")
     check_names(keys)
-    overlays = sorted(Path(built).glob("*.yaml"))
-    for file in overlays:
+    overlays, components = (sorted(Path(built).glob(f"{folder}/*.yaml")) for folder in ("overlays", "components"))
+    for file in overlays + components:
         check_overlay(file, versions, keys)
+    check_components(Path(built))
     check_ecs(keys)
     check_compose()
     check_image(keys)
@@ -332,7 +398,7 @@ def main():
         print(problem, file=sys.stderr)
     if problems:
         sys.exit(1)
-    print(f"{len(overlays)} overlays in Kubernetes {', '.join(versions)}, ECS, Compose and the Dockerfile fit the program")
+    print(f"{len(overlays)} overlays and {len(components)} components in Kubernetes {', '.join(versions)}, ECS, Compose and the Dockerfile fit the program")
 
 
 main()

@@ -40,11 +40,18 @@ const BASE: &str = "deploy/kubernetes/base/kustomization.yaml";
 const POSTGRESQL: &str = "deploy/kubernetes/overlays/postgresql/kustomization.yaml";
 const SQLITE: &str = "deploy/kubernetes/overlays/sqlite/kustomization.yaml";
 const ECS: &str = "deploy/ecs/salla-reconciler.yaml";
+const EXTERNAL_SECRET: &str = "deploy/kubernetes/components/external-secrets/externalsecret.yaml";
+const POD_MONITOR: &str = "deploy/kubernetes/components/pod-monitor/podmonitor.yaml";
+const ONE_MONITOR: &str = "deploy/kubernetes/components/pod-monitor/kustomization.yaml";
+const SCHEMA: &str = "deploy/kubernetes/components/schema/kustomization.yaml";
+const TARGET: &str = "deploy/kubernetes/components/target/kustomization.yaml";
+const TOPOLOGY: &str = "deploy/kubernetes/components/topology-spread/kustomization.yaml";
+const PLATFORM: &str = "deploy/kubernetes/overlays/platform/kustomization.yaml";
 const NETWORK: &str = "deploy/kubernetes/base/networkpolicy.yaml";
 const COMPOSE: &str = "deploy/compose/compose.yaml";
 
 /// A file, what stands in it, what is put in its place, and a word of what is said about that.
-const MISTAKES: [(&str, &str, &str, &str); 35] = [
+const MISTAKES: [(&str, &str, &str, &str); 47] = [
     (DEPLOYMENT, "runAsUser: 65532", "runAsUser: 0", "root"),
     (DEPLOYMENT, "runAsNonRoot: true", "runAsNonRoot: false", "root"),
     (DEPLOYMENT, "type: RuntimeDefault", "type: Unconfined", "seccomp"),
@@ -80,6 +87,33 @@ const MISTAKES: [(&str, &str, &str, &str); 35] = [
     ),
     (NETWORK, "kubernetes.io/metadata.name: kube-system", "name: kube-system", "names no namespace"),
     (DEPLOYMENT, "enableServiceLinks: false", "enableServiceLinks: true", "service links"),
+    (EXTERNAL_SECRET, "target:\n    name: salla-reconciler", "target:\n    name: reconciler", "does not read"),
+    (EXTERNAL_SECRET, "external-secrets.io/v1\n", "external-secrets.io/v1beta1\n", "v1beta1"),
+    (EXTERNAL_SECRET, "refreshInterval", "refreshinterval", "refreshinterval"),
+    (POD_MONITOR, "port: http", "port: metrics", "does not scrape"),
+    (
+        POD_MONITOR,
+        "matchLabels:\n      app.kubernetes.io/name: salla-reconciler",
+        "matchLabels:\n      app.kubernetes.io/name: reconciler",
+        "does not choose the pods",
+    ),
+    (ONE_MONITOR, "$patch: delete", "# delete", "2 endpoints"),
+    (SCHEMA, "DATABASE__SCHEMA=reconciler", "HTTP__LISTEN=0.0.0.0:8080", "changes nothing"),
+    (TARGET, "TARGET__ORDERS__FUNCTION", "TARGET__PRODUCTS__FUNCTION", "without the other name"),
+    (SQLITE, "configMapGenerator:", "components: [../../components/target]\nconfigMapGenerator:", "needs PostgreSQL"),
+    (
+        TOPOLOGY,
+        "matchLabels:\n              app.kubernetes.io/name: salla-reconciler",
+        "matchLabels:\n              app.kubernetes.io/name: reconciler",
+        "does not count the pods",
+    ),
+    (
+        TOPOLOGY,
+        "topologyKey: topology.kubernetes.io/zone\n          whenUnsatisfiable: DoNotSchedule",
+        "topologyKey: kubernetes.io/hostname\n          whenUnsatisfiable: ScheduleAnyway",
+        "two constraints",
+    ),
+    (PLATFORM, "MIGRATE: \"false\"", "MIGRATE: false", "ConfigMap"),
     ("deploy/prometheus/alerts.yaml", "for: 10m", "for: 11m", "deploy rules"),
     (ECS, "StopTimeout: 40", "StopTimeout: 20", "StopTimeout"),
     (ECS, "ReadonlyRootFilesystem: true", "ReadonlyRootFilesystem: false", "writable"),

@@ -37,7 +37,7 @@ const ELSEWHERE: [(&str, &str); 21] = [
     ("kubectl label namespace", "the same"),
     ("kubectl -n salla-reconciler create secret", "the same"),
     ("kubectl apply", "the same"),
-    ("kubectl -n salla-reconciler rollout status", "the same"),
+    ("kubectl -n salla-reconciler rollout", "the same"),
     ("kubectl -n salla-reconciler exec", "the same"),
     ("aws cloudformation deploy", "an account; `.ci/deploy` has cfn-lint read the template"),
 ];
