@@ -27,8 +27,8 @@ pub async fn measure(server: &str, most: usize) -> (Table, bool) {
     let sizes = |least: usize, most: usize| {
         std::iter::successors(Some(least), |size| size.checked_mul(10)).take_while(move |size| *size <= most)
     };
-    let one = sizes(1_000, most).map(|orders| Shape { stores: 1, orders });
-    let many = sizes(1, most / 10).map(|stores| Shape { stores, orders: FEW });
+    let one = sizes(1_000, most).map(|orders| Shape { stores: 1, orders, sorts: true });
+    let many = sizes(1, most / 10).map(|stores| Shape { stores, orders: FEW, sorts: true });
     let mut costs = Vec::new();
     for shape in one.chain(many) {
         costs.extend(Night::begin(server, shape, 0).await.measure(Contender::Daemon).await);

@@ -90,7 +90,7 @@ enum Role {
 async fn measure(args: &Args) -> bool {
     let postgres = args.postgres;
     let server = tokio::task::spawn_blocking(move || cluster::cluster(postgres).url.clone()).await.unwrap();
-    let large = Shape { stores: 10, orders: args.orders / 10 };
+    let large = Shape { stores: 10, orders: args.orders / 10, sorts: true };
     if let Some(most) = args.growth {
         let (table, straight) = growth::measure(&server, most).await;
         if let Some(path) = &args.plot {
@@ -106,13 +106,13 @@ async fn measure(args: &Args) -> bool {
         return targets(&server, large, args.rounds).await;
     }
     let mut costs = Vec::new();
-    let shapes = [large, Shape { stores: args.stores, orders: 3 }];
+    let shapes = [large, Shape { sorts: false, ..large }, Shape { stores: args.stores, orders: 3, sorts: true }];
     for shape in shapes.into_iter().filter(|shape| shape.stores > 0 && shape.orders > 0) {
         let night = Night::begin(&server, shape, 0).await;
         for round in 0..args.rounds.max(args.row_by_row) {
             for &contender in Contender::ALL {
                 let times = if contender == Contender::RowByRow { args.row_by_row } else { args.rounds };
-                if round < times && !(contender == Contender::RowByRow && shape.is_small()) {
+                if round < times && !(contender == Contender::RowByRow && (shape.is_small() || !shape.sorts)) {
                     costs.extend(night.measure(contender).await);
                 }
             }

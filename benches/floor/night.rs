@@ -34,18 +34,26 @@ const CONTENT: &str = "SELECT COALESCE(md5(string_agg(md5(CAST((merchant_id, sal
      currency, total_amount, salla_created_at, salla_updated_at, payload, content_hash, payload_hash, revision) AS text)), '' \
      ORDER BY merchant_id, salla_order_id)), '') FROM orders";
 
-/// How many stores, and the orders of each.
+/// How many stores, the orders of each, and how Salla lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
 pub struct Shape {
     #[arg(long)]
     pub stores: usize,
     #[arg(long)]
     pub orders: usize,
+    /// Whether Salla honours `sort_by`.
+    #[arg(long)]
+    pub sorts: bool,
 }
 
 impl Shape {
     pub fn merchants(self) -> impl Iterator<Item = i64> {
         1..=i64::try_from(self.stores).unwrap()
+    }
+
+    pub fn name(self) -> String {
+        let server = if self.sorts { "" } else { ", without sort_by" };
+        format!("{} × {}{server}", self.stores, self.orders)
     }
 
     pub fn is_small(self) -> bool {
@@ -116,6 +124,7 @@ impl Night {
         admin.execute_unprepared("SELECT pg_reload_conf()").await.unwrap();
         let mut salla = Command::new(std::env::current_exe().unwrap())
             .args(["salla", "--stores", &shape.stores.to_string(), "--orders", &shape.orders.to_string()])
+            .args(shape.sorts.then_some("--sorts"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,5 +1,7 @@
 //! What the stores sell: orders of 3 to 4 KB, as pages that lie ready.
 
+use std::cmp::Reverse;
+
 use axum::body::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -30,29 +32,50 @@ const GOODS: [&str; 6] = [
 ];
 const CITIES: [&str; 5] = ["الرياض", "جدة", "الدمام", "أبها", "المدينة المنورة"];
 
-/// The pages of a merchant, before and after some of its orders changed.
-pub struct Pages {
-    pub before: Vec<Bytes>,
-    pub after: Vec<Bytes>,
+/// The lists of a merchant, before and after some of its orders changed.
+pub struct Lists {
+    pub before: List,
+    pub after: List,
 }
 
-impl Pages {
-    pub fn of(merchant_id: i64, orders: usize, now: DateTime<Utc>) -> Self {
+/// The pages of a list, in each order that the server knows.
+pub struct List {
+    /// Where the request names no order.
+    pub usual: Vec<Bytes>,
+    /// With `sort_by=updated_at-desc`; `None`: the server ignores it.
+    pub by_change: Option<Vec<Bytes>>,
+}
+
+impl Lists {
+    /// `sorts`: the server honours `sort_by`, and otherwise lists the newest order first. The other server always lists the
+    /// last changed order last.
+    pub fn of(merchant_id: i64, orders: usize, sorts: bool, now: DateTime<Utc>) -> Self {
         let mut shop = Shop::seeded(merchant_id, orders, now - TimeDelta::hours(1));
-        let before = pages(&mut shop);
+        let before = List::of(&mut shop, sorts);
         let mut rng = StdRng::seed_from_u64(merchant_id.cast_unsigned());
         let first = rng.random_range(0..CHANGES);
         let changing: Vec<i64> = shop.orders.iter().skip(first).step_by(CHANGES).map(|order| order.id).collect();
         for id in changing {
             shop.touch(id, now);
         }
-        Self { before, after: pages(&mut shop) }
+        Self { before, after: List::of(&mut shop, sorts) }
     }
 }
 
-/// In the order of the list: the last changed order comes last.
-fn pages(shop: &mut Shop) -> Vec<Bytes> {
-    shop.orders.sort_by_key(|order| (order.updated_at, order.id));
+impl List {
+    fn of(shop: &mut Shop, sorts: bool) -> Self {
+        shop.orders.sort_by_key(|order| (order.updated_at, order.id));
+        if !sorts {
+            return Self { usual: pages(shop), by_change: None };
+        }
+        shop.orders.reverse();
+        let by_change = Some(pages(shop));
+        shop.orders.sort_by_key(|order| Reverse((order.created_at, order.id)));
+        Self { usual: pages(shop), by_change }
+    }
+}
+
+fn pages(shop: &Shop) -> Vec<Bytes> {
     let (total, size) = (shop.orders.len(), page_size(shop.orders.len()));
     let (pages, chunks) = (total.div_ceil(size), shop.orders.chunks(size).enumerate());
     chunks

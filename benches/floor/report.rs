@@ -7,7 +7,11 @@ use comfy_table::{CellAlignment, Table as Shown, presets::ASCII_MARKDOWN};
 use crate::{
     contender::Contender,
     night::{Cost, News, Shape},
+    pages::page_size,
 };
+
+/// Requests for a store beside one per page, where Salla honours `sort_by`.
+const MORE_REQUESTS: usize = 2;
 
 /// The most memory that the daemon may hold.
 const MEMORY_MIB: f64 = 40.0;
@@ -15,9 +19,10 @@ const MEMORY_MIB: f64 = 40.0;
 /// What the daemon may need of the floor's time.
 fn most(shape: Shape, news: News) -> f64 {
     match news {
-        _ if shape.is_small() => 2.0,
-        News::All => 1.2,
-        News::Nothing | News::Some => 1.3,
+        News::All if shape.is_small() => 1.5,
+        News::Nothing | News::Some if shape.is_small() => 1.8,
+        News::All | News::Some => 1.2,
+        News::Nothing => 1.0,
     }
 }
 
@@ -95,7 +100,7 @@ impl Table {
                     .map_or(String::new(), |floor| format!("{:.2}", of(line) / of(floor)))
             };
             shown.add_row([
-                format!("{} × {}", line.shape.stores, line.shape.orders),
+                line.shape.name(),
                 line.news.name().to_owned(),
                 line.contender.name().to_owned(),
                 seconds(line.wall),
@@ -169,7 +174,7 @@ impl Table {
     fn beyond(&self, daemon: &Cost) -> Vec<String> {
         let mut broken = Vec::new();
         let (shape, news) = (daemon.shape, daemon.news);
-        let night = format!("{} × {}, {}", shape.stores, shape.orders, news.name());
+        let night = format!("{}, {}", shape.name(), news.name());
         let wall = |cost: &Cost| cost.wall.as_secs_f64();
         if let Some(floor) = self.line(shape, news, Contender::Floor) {
             let (ratio, target) = (wall(daemon) / wall(floor), most(shape, news));
@@ -180,6 +185,11 @@ impl Table {
             if news == News::Some && !shape.is_small() && ratio > 1.1 {
                 broken.push(format!("{night}: {ratio:.2} times the floor's WAL, and not 1.1"));
             }
+        }
+        let pages = shape.orders.div_ceil(page_size(shape.orders));
+        let requests = (shape.stores * (pages + MORE_REQUESTS)) as u64;
+        if shape.sorts && daemon.requests > requests {
+            broken.push(format!("{night}: {} requests, and not {requests}", daemon.requests));
         }
         if news == News::Nothing && daemon.written > 0 {
             broken.push(format!("{night}: {} orders were written", daemon.written));

@@ -21,11 +21,11 @@ use tokio::net::TcpListener;
 
 use crate::{
     night::{Shape, TOKEN},
-    pages::Pages,
+    pages::Lists,
 };
 
 struct World {
-    stores: Vec<Pages>,
+    stores: Vec<Lists>,
     changed: AtomicBool,
     requests: AtomicU64,
 }
@@ -33,7 +33,7 @@ struct World {
 /// Serves until its stdin ends; the first line of its output is its address.
 pub async fn serve(shape: Shape) {
     let now = Utc::now();
-    let stores = shape.merchants().map(|merchant| Pages::of(merchant, shape.orders, now)).collect();
+    let stores = shape.merchants().map(|merchant| Lists::of(merchant, shape.orders, shape.sorts, now)).collect();
     let world = World { stores, changed: AtomicBool::new(false), requests: 0.into() };
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     println!("{}", listener.local_addr().unwrap());
@@ -64,7 +64,9 @@ async fn page(
 fn asked(world: &World, query: &HashMap<String, String>, headers: &HeaderMap) -> Option<Bytes> {
     let token = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?.strip_prefix(TOKEN)?;
     let store = world.stores.get(token.parse::<usize>().ok()?.checked_sub(1)?)?;
-    let pages = if world.changed.load(Ordering::Relaxed) { &store.after } else { &store.before };
+    let list = if world.changed.load(Ordering::Relaxed) { &store.after } else { &store.before };
+    let by_change = list.by_change.as_ref().filter(|_| query.get("sort_by").is_some_and(|by| by == "updated_at-desc"));
+    let pages = by_change.unwrap_or(&list.usual);
     pages.get(query.get("page")?.parse::<usize>().ok()?.checked_sub(1)?).cloned()
 }
 

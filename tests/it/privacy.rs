@@ -15,6 +15,7 @@ on_every_database!(
     the_level_none_stores_no_personal_data,
     pseudonyms,
     one_person_is_erased,
+    the_payload_of_an_erased_customer_can_come_back,
     a_person_is_erased_while_a_run_reads,
     what_another_writer_left
 );
@@ -208,6 +209,20 @@ async fn one_person_is_erased(engine: Engine) {
     let entries: Vec<&Value> =
         audit["entries"].as_array().unwrap().iter().filter(|entry| entry["action"] == "customer.erase").collect();
     assert!(entries.len() >= 3 && entries.iter().any(|entry| entry["detail"]["customer_id"] == json!(id)), "{audit}");
+}
+
+/// The erasure replaces the payload, and so the hash of the payload that Salla sent.
+async fn the_payload_of_an_erased_customer_can_come_back(engine: Engine) {
+    let site = site(engine).await;
+    let (id, address) = somebody(&site);
+    site.reconcile(1001, &["--full"]).await;
+    let before = held(&site).await.matches(&address).count();
+    site.run(&["customers", "erase", "1001", &id.to_string()]).await.exits(0);
+    assert!(!held(&site).await.contains(&address));
+    site.database.execute("DELETE FROM erased_customers", []).await;
+    let run = site.reconcile(1001, &["--full"]).await;
+    assert_eq!(run["status"], "succeeded", "{run}");
+    assert_eq!(held(&site).await.matches(&address).count(), before, "{run}");
 }
 
 /// What it has read before is not written after.

@@ -13,7 +13,7 @@ use crate::{
     reconcile::ports::{AppEvent, ParsedWebhook, UnreadableEvent},
     salla::wire::{
         date,
-        envelope::{integer, present},
+        values::{integer, present},
     },
 };
 

@@ -24,10 +24,11 @@ use crate::{
     salla::{
         request_span,
         wire::{
-            envelope::{Envelope, integer, present, scalar},
+            envelope::Envelope,
             error::into_source_error,
             read_body::body_so_far,
             secret::wiped,
+            values::{integer, present, scalar},
         },
     },
 };

@@ -21,10 +21,10 @@ use crate::{
         config::Config,
         outbound::token_client,
         wire::{
-            envelope::{integer, present},
             error::into_source_error,
             read_body::whole_body,
             secret::bearer,
+            values::{integer, present},
         },
     },
 };

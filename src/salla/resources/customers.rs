@@ -15,7 +15,7 @@ use crate::{
     json_object::object,
     salla::wire::{
         date,
-        envelope::{integer, present},
+        values::{integer, present},
     },
 };
 

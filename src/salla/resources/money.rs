@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::transform::Trouble;
 use crate::{
     json_object::object,
-    salla::wire::envelope::{present, scalar, stated},
+    salla::wire::values::{present, scalar, stated},
 };
 
 /// `{amount, currency}`, or the bare amount.

@@ -7,7 +7,7 @@ use super::{
     money::{exact, money},
     transform::{Trouble, text, whole_number},
 };
-use crate::{domain::OrderItem, json_object::object, salla::wire::envelope::stated};
+use crate::{domain::OrderItem, json_object::object, salla::wire::values::stated};
 
 /// Where they are, and by which parameter an order's are asked for.
 pub const PATH: &str = "v2/orders/items";

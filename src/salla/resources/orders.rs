@@ -20,7 +20,7 @@ use crate::{
     json_object::object,
     salla::wire::{
         date,
-        envelope::{integer, present, scalar, stated},
+        values::{integer, present, scalar, stated},
     },
 };
 

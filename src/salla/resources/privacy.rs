@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::api_resource::ApiResource;
 use crate::{
     domain::{CustomerFields, Fingerprint, MerchantId},
-    salla::wire::envelope::{integer, scalar},
+    salla::wire::values::{integer, scalar},
 };
 
 /// The section `privacy`. `config/default.toml` documents each key.

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     domain::{Product, ProductColumns, Unreadable},
     json_object::object,
-    salla::wire::envelope::{integer, present, stated},
+    salla::wire::values::{integer, present, stated},
 };
 
 /// The fields that we look at.

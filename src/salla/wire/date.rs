@@ -14,7 +14,7 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::envelope::{present, scalar, stated};
+use super::values::{present, scalar, stated};
 use crate::{json_object::object, response_headers::served_at};
 
 #[derive(Deserialize)]

@@ -9,3 +9,4 @@ pub mod read_body;
 pub mod refusal;
 pub mod repaired_text;
 pub mod secret;
+pub mod values;
