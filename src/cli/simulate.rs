@@ -52,7 +52,7 @@ pub struct Args {
 
 /// How the lists of a store can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Listing {
+pub(super) enum Listing {
     /// Filtered by time of change, with complete orders.
     Filter,
     /// Sorted by time of change, with summaries.
@@ -108,12 +108,19 @@ fn world(args: &Args) -> World {
     };
     let mut world = World::new((1001..).take(usize::from(args.stores)).map(shop));
     world.limit = Some(Limit::a_minute(REQUESTS_PER_MINUTE).of(LimitKind::Leaky));
-    world.documented = args.listing != Listing::Filter;
-    world.honours_sort = args.listing == Listing::Sort;
-    if world.documented {
-        world.list_order = ListOrder::CreatedDescending;
-    }
+    args.listing.apply(&mut world);
     world
+}
+
+impl Listing {
+    /// Makes the lists of all stores readable in this way.
+    pub(super) fn apply(self, world: &mut World) {
+        world.documented = self != Self::Filter;
+        world.honours_sort = self == Self::Sort;
+        if world.documented {
+            world.list_order = ListOrder::CreatedDescending;
+        }
+    }
 }
 
 /// The settings for a daemon, and how to register the stores.

@@ -107,7 +107,7 @@ impl Item for Customer {
         self.updated_at
     }
 
-    fn is_listed(&self, world: &World, query: &Params) -> bool {
+    fn is_listed(&self, world: &World, _: &Shop, query: &Params) -> bool {
         let day_of = |name| -> Option<NaiveDate> { query.get(name).and_then(|text| text.parse().ok()) };
         within(world.day_bounds, day(self.created_at), day_of("date_from"), day_of("date_to"))
     }
@@ -116,7 +116,7 @@ impl Item for Customer {
         self.json().to_string()
     }
 
-    fn single(&self, _: &World) -> String {
+    fn single(&self, _: &World, _: &Shop) -> String {
         self.json().to_string()
     }
 

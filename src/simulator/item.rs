@@ -42,13 +42,13 @@ pub trait Item: Send + Sync + Sized + 'static {
     fn updated_at(&self) -> DateTime<Utc>;
 
     /// Whether the list that is asked for shows it.
-    fn is_listed(&self, world: &World, query: &Params) -> bool;
+    fn is_listed(&self, world: &World, shop: &Shop, query: &Params) -> bool;
 
     /// Its row in a list.
     fn row(&self, world: &World, shop: &Shop) -> String;
 
     /// Its own answer.
-    fn single(&self, world: &World) -> String;
+    fn single(&self, world: &World, shop: &Shop) -> String;
 
     /// Makes one at `at`, and returns its id.
     fn add(shop: &mut Shop, at: DateTime<Utc>) -> i64;

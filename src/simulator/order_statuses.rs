@@ -90,7 +90,7 @@ impl Item for OrderStatus {
         self.updated_at
     }
 
-    fn is_listed(&self, _: &World, _: &Params) -> bool {
+    fn is_listed(&self, _: &World, _: &Shop, _: &Params) -> bool {
         true
     }
 
@@ -98,7 +98,7 @@ impl Item for OrderStatus {
         self.json().to_string()
     }
 
-    fn single(&self, _: &World) -> String {
+    fn single(&self, _: &World, _: &Shop) -> String {
         self.json().to_string()
     }
 

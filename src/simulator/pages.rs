@@ -28,9 +28,9 @@ pub fn page<I: Item>(world: &World, merchant_id: i64, query: &Params, number: us
     let total_pages = rows.div_ceil(per_page);
     match world.ties {
         Ties::ById => {}
-        Ties::EachRequest => shuffle_ties(world, query, &mut listed, world.seen.len()),
-        Ties::EachPage => shuffle_ties(world, query, &mut listed, number * 1_000 + per_page),
-        Ties::EachPageNumber => shuffle_ties(world, query, &mut listed, number),
+        Ties::EachRequest => shuffle_ties((world, shop), query, &mut listed, world.seen.len()),
+        Ties::EachPage => shuffle_ties((world, shop), query, &mut listed, number * 1_000 + per_page),
+        Ties::EachPageNumber => shuffle_ties((world, shop), query, &mut listed, number),
     }
     let items = listed.into_iter().map(Row::Item).chain(raw.iter().map(Row::Raw));
     let shown: Vec<String> = items
@@ -60,7 +60,7 @@ fn broken(shop: &Shop, id: i64, row: String) -> Result<String, Fault> {
 pub fn detail<I: Item>(world: &World, merchant_id: i64, id: i64) -> Result<String, Fault> {
     let shop = world.shops.get(&merchant_id).ok_or_else(Fault::no_such_record)?;
     let raw = || I::raw(shop).iter().find(|row| is_row_of(row, id)).cloned();
-    let data = I::all(shop).iter().find(|item| item.id() == id).map(|item| item.single(world)).or_else(raw);
+    let data = I::all(shop).iter().find(|item| item.id() == id).map(|item| item.single(world, shop)).or_else(raw);
     let data = broken(shop, id, data.ok_or_else(Fault::no_such_record)?)?;
     Ok(format!(r#"{{"status":200,"success":true,"data":{data}}}"#))
 }
@@ -77,8 +77,8 @@ enum Row<'a, I> {
 
 /// What the list shows, all of it, in its order.
 fn listed<'a, I: Item>(world: &World, shop: &'a Shop, query: &Params) -> Vec<&'a I> {
-    let mut items: Vec<&I> = I::all(shop).iter().filter(|item| item.is_listed(world, query)).collect();
-    match order(world, query) {
+    let mut items: Vec<&I> = I::all(shop).iter().filter(|item| item.is_listed(world, shop, query)).collect();
+    match order(world, shop, query) {
         ListOrder::UpdatedAscending => items.sort_by_key(|item| (item.updated_at(), item.id())),
         ListOrder::UpdatedDescending => items.sort_by_key(|item| std::cmp::Reverse((item.updated_at(), item.id()))),
         ListOrder::CreatedAscending => items.sort_by_key(|item| (item.created_at(), item.id())),
@@ -90,8 +90,8 @@ fn listed<'a, I: Item>(world: &World, shop: &'a Shop, query: &Params) -> Vec<&'a
 }
 
 /// Puts records with one time stamp into an order that `salt` decides.
-fn shuffle_ties<I: Item>(world: &World, query: &Params, items: &mut [&I], salt: usize) {
-    let stamp = |item: &I| match order(world, query) {
+fn shuffle_ties<I: Item>((world, shop): (&World, &Shop), query: &Params, items: &mut [&I], salt: usize) {
+    let stamp = |item: &I| match order(world, shop, query) {
         ListOrder::UpdatedAscending | ListOrder::UpdatedDescending => Some(item.updated_at()),
         ListOrder::CreatedAscending | ListOrder::CreatedDescending => Some(item.created_at()),
         ListOrder::Id | ListOrder::Scattered => None,
@@ -101,8 +101,8 @@ fn shuffle_ties<I: Item>(world: &World, query: &Params, items: &mut [&I], salt: 
     }
 }
 
-fn order(world: &World, query: &Params) -> ListOrder {
-    let honours_sort = if world.documented { world.honours_sort } else { world.sorts_filtered };
+fn order(world: &World, shop: &Shop, query: &Params) -> ListOrder {
+    let honours_sort = if world.is_documented(shop) { world.honours_sort } else { world.sorts_filtered };
     let asked = query.get("sort_by").filter(|_| honours_sort).and_then(|name| by_name(name));
     asked.unwrap_or(world.list_order)
 }

@@ -100,7 +100,7 @@ impl Item for Product {
     }
 
     /// Whatever is asked for: the list knows no filter by date.
-    fn is_listed(&self, _: &World, _: &Params) -> bool {
+    fn is_listed(&self, _: &World, _: &Shop, _: &Params) -> bool {
         true
     }
 
@@ -108,7 +108,7 @@ impl Item for Product {
         self.json().to_string()
     }
 
-    fn single(&self, _: &World) -> String {
+    fn single(&self, _: &World, _: &Shop) -> String {
         self.json().to_string()
     }
 

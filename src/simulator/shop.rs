@@ -83,6 +83,8 @@ pub struct Shop {
     pub broken_lines: HashMap<i64, Fault>,
     /// Scopes that the app was not given.
     pub withheld: Vec<&'static str>,
+    /// The server treats this store as its public documentation says: see [`World::documented`].
+    pub documented: bool,
     /// Orders that the list shows as they once were.
     pub stale: HashMap<i64, Order>,
     numbered: i64,
@@ -117,6 +119,7 @@ impl Shop {
             breaks: HashMap::new(),
             broken_lines: HashMap::new(),
             withheld: Vec::new(),
+            documented: false,
             stale: HashMap::new(),
             numbered: 0,
             access_token: format!("ory_at_{merchant_id}_1"),
@@ -247,24 +250,24 @@ impl Item for Order {
         self.updated_at
     }
 
-    fn is_listed(&self, world: &World, query: &Params) -> bool {
+    fn is_listed(&self, world: &World, shop: &Shop, query: &Params) -> bool {
         let instant = |name| -> Option<DateTime<Utc>> { query.get(name).and_then(|text| text.parse().ok()) };
         let day_of = |name| -> Option<NaiveDate> { query.get(name).and_then(|text| text.parse().ok()) };
-        let since = instant("updated_at_min").filter(|_| world.honours_filter && !world.documented);
+        let since = instant("updated_at_min").filter(|_| world.honours_filter && !world.is_documented(shop));
         let (from, to) = (day_of("from_date"), day_of("to_date"));
         !self.draft
             && since.is_none_or(|since| self.updated_at >= since)
-            && (!world.documented || within(world.day_bounds, day(self.created_at), from, to))
+            && (!world.is_documented(shop) || within(world.day_bounds, day(self.created_at), from, to))
     }
 
     fn row(&self, world: &World, shop: &Shop) -> String {
         let order = shop.stale.get(&self.id).unwrap_or(self);
-        let summary = world.documented && !world.whole_rows;
+        let summary = world.is_documented(shop) && !world.whole_rows;
         if summary { order.summary(world.now()).to_string() } else { order.json().to_string() }
     }
 
-    fn single(&self, world: &World) -> String {
-        let shown = if world.documented { self.detail(world.now()) } else { self.json() };
+    fn single(&self, world: &World, shop: &Shop) -> String {
+        let shown = if world.is_documented(shop) { self.detail(world.now()) } else { self.json() };
         shown.to_string()
     }
 

@@ -142,6 +142,12 @@ impl World {
         }
     }
 
+    /// Whether the server treats a store as its public documentation says.
+    #[must_use]
+    pub fn is_documented(&self, shop: &Shop) -> bool {
+        self.documented || shop.documented
+    }
+
     /// The server's clock.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {

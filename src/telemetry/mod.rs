@@ -52,8 +52,8 @@ pub struct Telemetry {
 /// Our steps, and warnings of libraries. Retries are not logged, because the last failure is.
 pub const STEPS: &str = "warn,reqwest_retry=error,salla_reconciler=info,audit=info";
 
-/// Only what went wrong, without the audit: for the demo.
-pub const WARNINGS: &str = "warn,reqwest_retry=error";
+/// Nothing: for the demo, in which things go wrong on purpose.
+pub const NOTHING: &str = "off";
 
 /// Sets up logs and traces, for the rest of the process's life. `filter` is what is logged where `RUST_LOG`
 /// says nothing.

@@ -1,0 +1,178 @@
+//! The stores of the demo, and the copies of their orders that a consumer of webhooks left.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, TransactionTrait};
+use serde_json::{Value, json};
+
+use crate::{
+    reconcile::ports::Tokens,
+    simulator::{Order, Shop},
+};
+
+/// What a store shows of the program, beside lost webhooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Situation {
+    /// Nothing else.
+    LostWebhooks,
+    /// An order was deleted.
+    Deletion,
+    /// Salla has no filter by time of change for the store.
+    NoFilter,
+    /// Salla answers 429 to the first request.
+    RateLimited,
+    /// The access token has expired.
+    TokenExpired,
+    /// Salla lists an order that cannot be read.
+    UnreadableOrder,
+    /// Salla refuses both tokens.
+    Unauthorized,
+}
+
+impl Situation {
+    /// That of the store with this number, counted from 0.
+    pub fn of(number: usize) -> Self {
+        match number {
+            0 => Self::Deletion,
+            1 => Self::NoFilter,
+            2 => Self::RateLimited,
+            3 => Self::TokenExpired,
+            4 => Self::UnreadableOrder,
+            5 => Self::Unauthorized,
+            _ => Self::LostWebhooks,
+        }
+    }
+
+    /// For people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::LostWebhooks => "lost webhooks",
+            Self::Deletion => "a deleted order",
+            Self::NoFilter => "no filter by change",
+            Self::RateLimited => "answers 429",
+            Self::TokenExpired => "token expired",
+            Self::UnreadableOrder => "a broken order",
+            Self::Unauthorized => "refuses the tokens",
+        }
+    }
+}
+
+/// What the copy of a store lacks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Lost {
+    pub creations: u64,
+    pub updates: u64,
+    pub deletions: u64,
+    /// Orders that Salla shows, and that cannot be read.
+    pub unreadable: u64,
+}
+
+/// A store of the demo.
+pub struct DemoStore {
+    pub merchant_id: i64,
+    /// Its orders in Salla before the sweep.
+    pub orders: Vec<Order>,
+    pub situation: Situation,
+    pub lost: Lost,
+    /// Salla treats the store as its public documentation says.
+    pub is_documented: bool,
+}
+
+impl DemoStore {
+    /// A store, and the local copy of its orders: of the changes since an instant, the webhook of one in four was lost.
+    pub async fn drifted(
+        local: &DatabaseConnection,
+        (mut shop, situation): (Shop, Situation),
+        (since, is_documented): (DateTime<Utc>, bool),
+    ) -> anyhow::Result<(Self, Shop)> {
+        let now = Utc::now();
+        shop.documented = is_documented;
+        let (mut copy, mut lost) = (shop.orders.clone(), Lost::default());
+        let changes = shop.orders.len() / 10 + 1;
+        // The first two minutes are left out: what changed in them may still be on its way.
+        let span = now - TimeDelta::minutes(2) - since;
+        for number in 0..changes {
+            let at = now - TimeDelta::minutes(2) - span * i32::try_from(number)? / i32::try_from(changes)?;
+            let is_new = number % 3 == 0;
+            let id = if is_new { shop.place(at) } else { shop.orders[number].id };
+            if !is_new {
+                shop.touch(id, at);
+            }
+            match (is_new, number % 4 == 0) {
+                (true, true) => lost.creations += 1,
+                (false, true) => lost.updates += 1,
+                (_, false) => {
+                    copy.retain(|order| order.id != id);
+                    copy.extend(shop.orders.iter().find(|order| order.id == id).cloned());
+                }
+            }
+        }
+        if situation == Situation::Deletion {
+            let id = shop.place(now - TimeDelta::minutes(30));
+            copy.extend(shop.orders.iter().find(|order| order.id == id).cloned());
+            shop.delete(id);
+            lost.deletions = 1;
+        }
+        if situation == Situation::UnreadableOrder {
+            shop.raw_rows.push(unreadable(now).to_string());
+            lost.unreadable = 1;
+        }
+        let txn = local.begin().await?;
+        for order in &copy {
+            consume(&txn, shop.merchant_id, (order, payload(order, is_documented))).await?;
+        }
+        txn.commit().await?;
+        let store = Self { merchant_id: shop.merchant_id, orders: shop.orders.clone(), situation, lost, is_documented };
+        Ok((store, shop))
+    }
+
+    /// The tokens that the store gave when it installed the app.
+    pub fn tokens(&self, shop: &mut Shop) -> anyhow::Result<Tokens> {
+        let (access, refresh) = shop.tokens();
+        let ends = match self.situation {
+            Situation::TokenExpired => Utc::now() - TimeDelta::minutes(1),
+            _ => Utc::now() + TimeDelta::days(14),
+        };
+        let tokens = Tokens::new(access.into(), Some(refresh.into()), Some(ends))?;
+        if self.situation == Situation::Unauthorized {
+            let id = self.merchant_id;
+            shop.set_tokens(&format!("ory_at_{id}_other"), &format!("ory_rt_{id}_0"));
+        }
+        Ok(tokens)
+    }
+}
+
+/// What Salla sends of an order, where it is read whole.
+pub fn payload(order: &Order, is_documented: bool) -> Value {
+    if is_documented { order.detail(Utc::now()) } else { order.json() }
+}
+
+/// A row of an order whose date is not a date.
+fn unreadable(now: DateTime<Utc>) -> Value {
+    let changed =
+        json!({"date": now.format("%Y-%m-%d %H:%M:%S.000000").to_string(), "timezone_type": 3, "timezone": "UTC"});
+    json!({"id": 1_999_999_999, "status": {"slug": "completed"}, "date": "yesterday", "updated_at": changed})
+}
+
+/// What a webhook consumer writes: the contract's columns and no others.
+async fn consume(db: &impl ConnectionTrait, merchant_id: i64, (order, payload): (&Order, Value)) -> anyhow::Result<()> {
+    let sql = "INSERT INTO orders (merchant_id, salla_order_id, reference_id, status, currency, total_amount, \
+               salla_created_at, salla_updated_at, payload) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    let values: [sea_orm::Value; 9] = [
+        merchant_id.into(),
+        order.id.into(),
+        order.reference_id.into(),
+        order.slug().into(),
+        order.currency.into(),
+        total(order).into(),
+        order.created_at.into(),
+        order.updated_at.into(),
+        payload.to_string().into(),
+    ];
+    db.execute_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values)).await?;
+    Ok(())
+}
+
+/// The total of an order, as SQLite stores it.
+pub fn total(order: &Order) -> String {
+    format!("{}.{:02}", order.total / 100, order.total % 100)
+}
