@@ -42,7 +42,7 @@ async fn the_demo_corrects_and_checks_itself() {
         "1006 refuses the tokens  failed",
         "Marked as deleted: order",
         "status: ",
-        "Checked: every order of every merchant whose tokens Salla accepts is now the same as in Salla.",
+        "Checked: for each merchant whose tokens Salla accepts, all readable orders are now the same as in Salla.",
     ] {
         assert!(stdout.contains(words), "{words}: {stdout}");
     }
@@ -99,7 +99,7 @@ async fn interrupt(mut child: Child) {
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
 }
 
-/// The overview has thirty sweeps and two merchants that need attention; a run shows values before and after. With UPDATE_DOCS,
+/// The overview has thirty sweeps and two merchants that need attention; a run shows values before and after. With `UPDATE_DOCS`,
 /// the pictures of the tutorial are taken.
 #[tokio::test]
 async fn the_demo_in_a_browser() {

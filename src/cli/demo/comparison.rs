@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::stores::{DemoStore, Situation, payload, total};
 
-/// Compares each column and the payload of each order. A store that refuses the tokens is left out.
+/// Compares the columns and the payload of each order that can be read. A store that refuses the tokens is left out.
 ///
 /// # Errors
 /// When an order differs or is missing, or the database fails.
@@ -26,21 +26,24 @@ pub async fn compare(local: &DatabaseConnection, stores: &[DemoStore]) -> anyhow
 }
 
 async fn differing(local: &DatabaseConnection, store: &DemoStore) -> anyhow::Result<Vec<i64>> {
-    let sql = "SELECT salla_order_id, status, total_amount, salla_updated_at, payload FROM orders \
+    let sql = "SELECT salla_order_id, reference_id, status, currency, total_amount, salla_created_at, salla_updated_at, payload FROM orders \
                WHERE merchant_id = $1 AND deleted_at IS NULL";
     let values = [store.merchant_id.into()];
     let statement = Statement::from_sql_and_values(local.get_database_backend(), sql, values);
     let mut held = HashMap::new();
     for row in local.query_all_raw(statement).await? {
-        let columns: (String, String, DateTime<Utc>) =
-            (row.try_get("", "status")?, row.try_get("", "total_amount")?, row.try_get("", "salla_updated_at")?);
+        let texts: [String; 3] =
+            [row.try_get("", "status")?, row.try_get("", "currency")?, row.try_get("", "total_amount")?];
+        let times: [DateTime<Utc>; 2] = [row.try_get("", "salla_created_at")?, row.try_get("", "salla_updated_at")?];
+        let columns = (row.try_get::<i64>("", "reference_id")?, texts, times);
         let payload: Value = serde_json::from_str(&row.try_get::<String>("", "payload")?)?;
         held.insert(row.try_get::<i64>("", "salla_order_id")?, (columns, without_urls(payload)));
     }
     let mut differing = Vec::new();
     for order in &store.orders {
-        let columns = (order.slug().to_owned(), total(order), order.updated_at);
-        let expected = (columns, without_urls(payload(order, store.is_documented)));
+        let texts = [order.slug().to_owned(), order.currency.to_owned(), total(order)];
+        let columns = (order.reference_id, texts, [order.created_at, order.updated_at]);
+        let expected = (columns, without_urls(payload(order, store.listing)));
         if held.remove(&order.id) != Some(expected) {
             differing.push(order.id);
         }

@@ -9,26 +9,33 @@ use serde_json::json;
 
 use super::stores::DemoStore;
 use crate::{
-    domain::{Listing, MerchantId, Resource, ResourceRun, RunStatus, Totals, Window},
+    domain::{Resource, ResourceRun, RunStatus, Totals, Window},
     schedule::Calendar,
 };
 
 /// How many nights there are, the last one included.
 const NIGHTS: i64 = 30;
 
-/// One run in so many found Salla unavailable.
-const FAILS: u32 = 90;
-
 /// A run of the history.
-struct PastRun {
-    merchant: MerchantId,
+struct PastRun<'a> {
+    store: &'a DemoStore,
     id: Uuid,
     window: Window,
-    started_at: DateTime<Utc>,
     duration: TimeDelta,
+    found: Vec<PastDiscrepancy>,
     totals: Totals,
-    status: RunStatus,
 }
+
+/// An order that was missing, or that had an old status.
+struct PastDiscrepancy {
+    order: i64,
+    changed_at: DateTime<Utc>,
+    /// The stored version, and the status before and after; `None`: the order was missing.
+    stale: Option<(DateTime<Utc>, [&'static str; 2])>,
+}
+
+/// The statuses of an order, one after the other.
+const STATUSES: [&str; 4] = ["under_review", "in_progress", "completed", "delivered"];
 
 /// The times of the last thirty sweeps, the oldest first.
 pub fn nights(calendar: &Calendar) -> Vec<DateTime<Utc>> {
@@ -46,15 +53,15 @@ pub async fn write(
 ) -> anyhow::Result<()> {
     let mut rng = StdRng::seed_from_u64(seed);
     let txn = local.begin().await?;
+    let between = TimeDelta::minutes(1) / i32::try_from(stores.len().max(1))?;
     for night in nights {
         let mut runs = Vec::new();
-        for (number, store) in (0..).zip(stores) {
-            let started_at = *night + TimeDelta::seconds(2 * number);
-            runs.push(past_run(&mut rng, MerchantId(store.merchant_id), started_at));
-        }
-        for (run, store) in runs.iter().zip(stores) {
-            write_run(&txn, run, *night).await?;
-            write_discrepancies(&txn, &mut rng, run, store).await?;
+        let mut started_at = *night;
+        for store in stores {
+            let run = PastRun::new(&mut rng, store, started_at);
+            run.write(&txn, *night).await?;
+            runs.push(run);
+            started_at += between;
         }
         write_sweep(&txn, &calendar.cron(), *night, &runs).await?;
     }
@@ -62,111 +69,104 @@ pub async fn write(
     Ok(())
 }
 
-fn past_run(rng: &mut StdRng, merchant: MerchantId, started_at: DateTime<Utc>) -> PastRun {
-    let status = if rng.random_ratio(1, FAILS) { RunStatus::Failed } else { RunStatus::Succeeded };
-    let mut totals = Totals::default();
-    if status == RunStatus::Succeeded {
-        totals.created = rng.random_range(0..3);
-        totals.updated = rng.random_range(0..4);
-        totals.unchanged = rng.random_range(20..45);
-        totals.fetched = totals.created + totals.updated + totals.unchanged;
+impl<'a> PastRun<'a> {
+    fn new(rng: &mut StdRng, store: &'a DemoStore, started_at: DateTime<Utc>) -> Self {
+        let window = Window { since: started_at - TimeDelta::days(1), until: started_at };
+        let in_window = |at: DateTime<Utc>| window.since <= at && at < window.until;
+        let new = store.orders.iter().filter(|order| in_window(order.created_at)).take(rng.random_range(0..3));
+        let mut found: Vec<_> =
+            new.map(|order| PastDiscrepancy { order: order.id, changed_at: order.created_at, stale: None }).collect();
+        let created = found.len() as u64;
+        let old: Vec<_> = store.orders.iter().filter(|order| order.created_at < window.since).collect();
+        for _ in 0..rng.random_range(0..4_usize).min(old.len()) {
+            let order = old[rng.random_range(0..old.len())];
+            let changed_at = window.since + TimeDelta::minutes(rng.random_range(1..1_400));
+            let step = rng.random_range(1..STATUSES.len());
+            let stale = Some((order.created_at, [STATUSES[step - 1], STATUSES[step]]));
+            found.push(PastDiscrepancy { order: order.id, changed_at, stale });
+        }
+        let (updated, unchanged) = (found.len() as u64 - created, rng.random_range(20..45));
+        let totals =
+            Totals { fetched: created + updated + unchanged, created, updated, unchanged, ..Totals::default() };
+        let millis = started_at.timestamp_millis().unsigned_abs();
+        let id = uuid::Builder::from_unix_timestamp_millis(millis, &rng.random()).into_uuid();
+        let duration = TimeDelta::milliseconds(rng.random_range(1_500..6_000));
+        Self { store, id, window, duration, found, totals }
     }
-    let window = Window { since: started_at - TimeDelta::days(1), until: started_at };
-    let millis = started_at.timestamp_millis().unsigned_abs();
-    let id = uuid::Builder::from_unix_timestamp_millis(millis, &rng.random()).into_uuid();
-    let duration = TimeDelta::milliseconds(rng.random_range(1_500..6_000));
-    PastRun { merchant, id, window, started_at, duration, totals, status }
-}
 
-async fn write_run(txn: &DatabaseTransaction, run: &PastRun, night: DateTime<Utc>) -> anyhow::Result<()> {
-    let mut result = ResourceRun::waiting(Resource::Orders, Some(run.window));
-    result.status = run.status;
-    result.listing = Some(Listing::Filter);
-    result.observed_at = Some(run.started_at);
-    result.totals = run.totals;
-    let failure = (run.status == RunStatus::Failed).then_some(("salla_unavailable", "Salla is unavailable: 503"));
-    let requests: i64 = if failure.is_some() { 5 } else { 1 };
-    let values: Vec<Value> = vec![
-        run.id.into(),
-        run.merchant.0.into(),
-        run.status.as_str().into(),
-        night.into(),
-        run.window.since.into(),
-        run.window.until.into(),
-        serde_json::to_string(&[result])?.into(),
-        i64::try_from(run.totals.fetched)?.into(),
-        i64::try_from(run.totals.created)?.into(),
-        i64::try_from(run.totals.updated)?.into(),
-        i64::try_from(run.totals.unchanged)?.into(),
-        requests.into(),
-        failure.map(|(kind, _)| kind).into(),
-        failure.map(|(_, message)| message).into(),
-        run.started_at.into(),
-        (run.started_at + run.duration).into(),
-    ];
-    let sql = "INSERT INTO runs (id, merchant_id, status, sweep_scheduled_for, window_since, window_until, resource_results, fetched, \
-               created, updated, unchanged, requests, error_kind, error_message, started_at, finished_at, trigger, listing, queued_at) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 'schedule', 'filter', $4)";
-    execute(txn, sql, values).await
-}
+    fn ended_at(&self) -> DateTime<Utc> {
+        self.window.until + self.duration
+    }
 
-/// What the run found: orders that were missing, and orders with an old status.
-async fn write_discrepancies(
-    txn: &DatabaseTransaction,
-    rng: &mut StdRng,
-    run: &PastRun,
-    store: &DemoStore,
-) -> anyhow::Result<()> {
-    let missing = (0..run.totals.created).map(|_| ("missing", json!([]), json!([])));
-    let moves = [("under_review", "in_progress"), ("in_progress", "completed"), ("completed", "delivered")];
-    let stale = (0..run.totals.updated).map(|number| {
-        let (before, after) = moves[usize::try_from(number).unwrap_or(0) % moves.len()];
-        ("stale", json!(["status", "payload"]), json!([{"field": "status", "before": before, "after": after}]))
-    });
-    for (kind, fields, changes) in missing.chain(stale) {
-        let Some(order) = store.orders.get(rng.random_range(0..store.orders.len().max(1))) else { continue };
-        let changed = run.started_at - TimeDelta::minutes(rng.random_range(20..1_400));
-        let before = (kind == "stale").then(|| changed - TimeDelta::hours(rng.random_range(1..48)));
+    async fn write(&self, txn: &DatabaseTransaction, night: DateTime<Utc>) -> anyhow::Result<()> {
+        let mut result = ResourceRun::waiting(Resource::Orders, Some(self.window));
+        result.status = RunStatus::Succeeded;
+        result.listing = Some(self.store.listing);
+        result.observed_at = Some(self.window.until);
+        result.totals = self.totals;
         let values: Vec<Value> = vec![
-            run.id.into(),
-            run.merchant.0.into(),
-            order.id.into(),
+            self.id.into(),
+            self.store.merchant_id.into(),
+            night.into(),
+            self.window.since.into(),
+            self.window.until.into(),
+            serde_json::to_string(&[result])?.into(),
+            i64::try_from(self.totals.fetched)?.into(),
+            i64::try_from(self.totals.created)?.into(),
+            i64::try_from(self.totals.updated)?.into(),
+            i64::try_from(self.totals.unchanged)?.into(),
+            self.store.listing.as_str().into(),
+            self.ended_at().into(),
+        ];
+        let sql = "INSERT INTO runs (id, merchant_id, sweep_scheduled_for, window_since, window_until, resource_results, fetched, created, \
+                   updated, unchanged, listing, finished_at, started_at, queued_at, requests, status, trigger) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $5, $3, 1, 'succeeded', 'schedule')";
+        execute(txn, sql, values).await?;
+        for one in &self.found {
+            self.write_discrepancy(txn, one).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_discrepancy(&self, txn: &DatabaseTransaction, one: &PastDiscrepancy) -> anyhow::Result<()> {
+        let (kind, fields, changes) = match one.stale {
+            None => ("missing", json!([]), json!([])),
+            Some((_, [before, after])) => {
+                let change = json!([{"field": "status", "before": before, "after": after}]);
+                ("stale", json!(["status", "payload"]), change)
+            }
+        };
+        let values: Vec<Value> = vec![
+            self.id.into(),
+            self.store.merchant_id.into(),
+            one.order.into(),
             kind.into(),
-            before.into(),
-            changed.into(),
+            one.stale.map(|(stored_at, _)| stored_at).into(),
+            one.changed_at.into(),
             fields.to_string().into(),
             changes.to_string().into(),
-            (run.started_at + TimeDelta::seconds(1)).into(),
+            self.ended_at().into(),
         ];
         let sql = "INSERT INTO discrepancies (run_id, merchant_id, resource, salla_id, kind, local_updated_at, remote_updated_at, fields, \
                    changes, found_at) VALUES ($1, $2, 'orders', $3, $4, $5, $6, $7, $8, $9)";
-        execute(txn, sql, values).await?;
+        execute(txn, sql, values).await
     }
-    Ok(())
 }
 
 async fn write_sweep(
     txn: &DatabaseTransaction,
     cron: &str,
     night: DateTime<Utc>,
-    runs: &[PastRun],
+    runs: &[PastRun<'_>],
 ) -> anyhow::Result<()> {
-    let mut counts: Vec<(RunStatus, u64, Totals)> = Vec::new();
-    for status in [RunStatus::Succeeded, RunStatus::Failed] {
-        let of_status = || runs.iter().filter(|run| run.status == status);
-        let mut totals = Totals::default();
-        of_status().for_each(|run| totals += run.totals);
-        if of_status().count() > 0 {
-            counts.push((status, of_status().count() as u64, totals));
-        }
-    }
-    let ended_at = runs.last().map_or(night, |run| run.started_at + run.duration);
+    let mut totals = Totals::default();
+    runs.iter().for_each(|run| totals += run.totals);
     let values: Vec<Value> = vec![
         night.into(),
         cron.into(),
         i64::try_from(runs.len())?.into(),
-        serde_json::to_string(&counts)?.into(),
-        ended_at.into(),
+        serde_json::to_string(&[(RunStatus::Succeeded, runs.len(), totals)])?.into(),
+        runs.iter().map(PastRun::ended_at).max().unwrap_or(night).into(),
     ];
     let sql = "INSERT INTO sweeps (scheduled_for, cron, outcome, run_count, summary, started_at, ended_at) \
                VALUES ($1, $2, 'schedule', $3, $4, $1, $5)";

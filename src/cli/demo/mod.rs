@@ -1,5 +1,5 @@
-//! `demo`: the whole thing on one machine, offline. A simulated Salla with merchants whose webhooks were
-//! lost, a local copy that has drifted accordingly, one sweep, and a look whether the copies now agree.
+//! `demo` shows a sweep offline: a simulated Salla, lost webhooks, a stale local copy, one run per merchant, and a
+//! comparison.
 
 mod comparison;
 mod history;
@@ -7,7 +7,7 @@ mod stores;
 
 use std::{net::SocketAddr, time::Duration};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use super::{Exit, run, signal, simulate::Listing, table::table};
 use crate::{
     app::{self, Services},
     config::Config,
-    domain::{Discrepancy, MerchantId, Request, Resource, Run, RunStatus, Totals},
+    domain::{self, Discrepancy, MerchantId, Request, Resource, Run, RunStatus, Totals},
     reconcile::{
         Ended,
         ports::{Actor, MerchantRegistry, Registration, RunHistory},
@@ -31,7 +31,7 @@ use crate::{
 /// What `demo` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n\x20 salla-reconciler demo\n\x20 salla-reconciler demo --once --merchants 20 --orders 2000 --seed 7\n\x20 salla-reconciler demo --listing sort\n\nEnvironment: none. The demo is the same everywhere."
+    after_help = "Examples:\n\x20 salla-reconciler demo\n\x20 salla-reconciler demo --once --merchants 20 --orders 2000 --seed 7\n\x20 salla-reconciler demo --listing sort\n\nEnvironment: none. The demo also ignores --config."
 )]
 pub struct Args {
     /// Number of merchants.
@@ -46,19 +46,18 @@ pub struct Args {
     /// Exit after the sweep.
     #[arg(long)]
     once: bool,
-    /// How the lists of the stores can be read. With `filter`, one store has no filter all the same.
+    /// How the lists of orders can be read. With `filter`, merchant 1002 is an exception: its list has no filter.
     #[arg(long, default_value = "filter", value_enum)]
     listing: Listing,
-    /// The same seed gives the same stores, changes and losses.
+    /// The same seed gives the same orders, losses and history.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
 
-/// So many corrections are shown.
-const EXAMPLES: usize = 3;
+const MAX_CORRECTIONS_SHOWN: usize = 3;
 
-/// The webhooks were lost within this time at least.
-const MIN_TIME_SINCE_LAST_RUN: TimeDelta = TimeDelta::hours(2);
+/// The last sweep of the schedule was so long ago. Some webhooks were lost since then.
+const SINCE_LAST_SWEEP: TimeDelta = TimeDelta::hours(8);
 
 /// Products, customers and order statuses of each store.
 const PRODUCTS: usize = 12;
@@ -78,8 +77,8 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
     let services = Services::build(&config, OnOpenCircuit::Wait).await?;
 
     say!(
-        "A simulated Salla with {} merchant(s) of {} orders each, and a database with a history of thirty nights. \
-         Since the last night, some webhooks were lost.",
+        "Merchants of a simulated Salla: {}. Orders per merchant: {}, and a quarter without a filter. \
+         The database has a history of thirty nights. Since the last one, some webhooks were lost.",
         args.merchants,
         args.orders
     );
@@ -103,7 +102,7 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
     }
     comparison::compare(&local, &stores).await?;
     local.close().await?;
-    say!("Checked: every order of every merchant whose tokens Salla accepts is now the same as in Salla.");
+    say!("Checked: for each merchant whose tokens Salla accepts, all readable orders are now the same as in Salla.");
     if let Some(listener) = listener {
         let address = listener.local_addr()?;
         say!(
@@ -127,9 +126,7 @@ async fn prepare(
 ) -> anyhow::Result<Vec<DemoStore>> {
     let calendar = Calendar::new(config.schedule.cron.clone(), config.schedule.timezone);
     let nights = history::nights(&calendar);
-    // The demo needs some time between the last night and now.
-    let latest = Utc::now() - MIN_TIME_SINCE_LAST_RUN;
-    let since = nights.last().copied().unwrap_or(latest).min(latest);
+    let since = nights.last().copied().unwrap_or_else(|| Utc::now() - SINCE_LAST_SWEEP);
     args.listing.apply(&mut simulator.world());
     let mut stores = Vec::new();
     for (number, merchant_id) in (0..usize::from(args.merchants)).zip(1001..) {
@@ -140,8 +137,8 @@ async fn prepare(
         let now = Utc::now();
         let shop = Shop::with_seed(merchant_id, orders as usize, now, seed);
         let shop = shop.stocked(PRODUCTS, now).visited(CUSTOMERS, now).with_statuses(STATUSES, now);
-        let is_documented = args.listing != Listing::Filter || situation == Situation::NoFilter;
-        let (store, mut shop) = DemoStore::drifted(local, (shop, situation), (since, is_documented)).await?;
+        let listing = listing(args.listing, situation);
+        let (store, mut shop) = DemoStore::drifted(local, (shop, situation), listing, (since, seed)).await?;
         register(services, &store, &mut shop).await?;
         backdate(local, merchant_id, since).await?;
         let mut world = simulator.world();
@@ -153,6 +150,16 @@ async fn prepare(
     }
     history::write(local, (&calendar, &nights), &stores, args.seed).await?;
     Ok(stores)
+}
+
+/// How the changed orders of a store can be found.
+fn listing(asked: Listing, situation: Situation) -> domain::Listing {
+    match asked {
+        Listing::Filter if situation == Situation::NoFilter => domain::Listing::Scan,
+        Listing::Filter => domain::Listing::Filter,
+        Listing::Sort => domain::Listing::Sort,
+        Listing::Scan => domain::Listing::Scan,
+    }
 }
 
 /// The defaults, pointed at the simulator and at a file in `folder`; nothing of the environment counts.
@@ -168,6 +175,8 @@ fn config(simulator: &Simulator, folder: &std::path::Path, listen: SocketAddr) -
     config.reconcile.order_items = true;
     config.salla.client_id = "demo".to_owned();
     config.salla.client_secret = SecretString::from("demo");
+    let hour = (Utc::now() - SINCE_LAST_SWEEP).with_timezone(&config.schedule.timezone).hour();
+    config.schedule.cron = format!("0 0 {hour} * * *").parse().map_err(anyhow::Error::msg)?;
     config.vault.keys = vault::generate("demo");
     config.http.listen = listen;
     config.http.api_token = SecretString::default();
@@ -199,12 +208,26 @@ fn orders(run: &Run) -> Totals {
     of_orders.map(|result| result.totals).unwrap_or_default()
 }
 
+fn run_of<'a>(ended: &'a [Ended], store: &DemoStore) -> Option<&'a Run> {
+    ended.iter().filter_map(Ended::run).find(|run| run.merchant_id.0 == store.merchant_id)
+}
+
 /// What was lost, and what was found.
 fn found(ended: &[Ended], stores: &[DemoStore]) -> String {
-    let head =
-        ["merchant", "Salla", "status", "missing", "created", "stale", "updated", "skipped", "unchanged", "requests"];
+    let head = [
+        "merchant",
+        "situation",
+        "status",
+        "missing",
+        "created",
+        "stale",
+        "updated",
+        "skipped",
+        "unchanged",
+        "requests",
+    ];
     let row = |store: &DemoStore| {
-        let run = ended.iter().filter_map(Ended::run).find(|run| run.merchant_id.0 == store.merchant_id)?;
+        let run = run_of(ended, store)?;
         let (lost, totals) = (store.lost, orders(run));
         let numbers = [
             lost.creations,
@@ -230,13 +253,13 @@ async fn examples(services: &Services, ended: &[Ended]) -> anyhow::Result<Vec<St
         let found = RunHistory::discrepancies(&services.store, run.run_id, 0, 100).await?;
         let of_orders = found.into_iter().map(|found| found.discrepancy).filter(|one| one.resource == Resource::Orders);
         examples.extend(of_orders.filter_map(|one| example(run.merchant_id, &one)));
-        if examples.len() >= EXAMPLES {
+        if examples.len() >= MAX_CORRECTIONS_SHOWN {
             break;
         }
     }
     // Deletions are found last, and are rare.
     examples.sort_by_key(|example| !example.starts_with("Marked"));
-    examples.truncate(EXAMPLES);
+    examples.truncate(MAX_CORRECTIONS_SHOWN);
     Ok(examples)
 }
 
@@ -254,8 +277,7 @@ fn example(merchant: MerchantId, one: &Discrepancy) -> Option<String> {
 fn is_as_expected(ended: &[Ended], stores: &[DemoStore]) -> bool {
     ended.len() == stores.len()
         && stores.iter().all(|store| {
-            let run = ended.iter().filter_map(Ended::run).find(|run| run.merchant_id.0 == store.merchant_id);
-            run.is_some_and(|run| {
+            run_of(ended, store).is_some_and(|run| {
                 if store.situation == Situation::Unauthorized {
                     return run.status == RunStatus::Failed;
                 }

@@ -1,10 +1,12 @@
 //! The stores of the demo, and the copies of their orders that a consumer of webhooks left.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, TransactionTrait};
 use serde_json::{Value, json};
 
 use crate::{
+    domain::Listing,
     reconcile::ports::Tokens,
     simulator::{Order, Shop},
 };
@@ -29,7 +31,7 @@ pub enum Situation {
 }
 
 impl Situation {
-    /// That of the store with this number, counted from 0.
+    /// The situation of a store by its number, from 0.
     pub fn of(number: usize) -> Self {
         match number {
             0 => Self::Deletion,
@@ -42,7 +44,7 @@ impl Situation {
         }
     }
 
-    /// For people.
+    /// The text in the table.
     pub fn text(self) -> &'static str {
         match self {
             Self::LostWebhooks => "lost webhooks",
@@ -61,7 +63,6 @@ impl Situation {
 pub struct Lost {
     pub creations: u64,
     pub updates: u64,
-    pub deletions: u64,
     /// Orders that Salla shows, and that cannot be read.
     pub unreadable: u64,
 }
@@ -73,8 +74,8 @@ pub struct DemoStore {
     pub orders: Vec<Order>,
     pub situation: Situation,
     pub lost: Lost,
-    /// Salla treats the store as its public documentation says.
-    pub is_documented: bool,
+    /// How its changed orders can be found.
+    pub listing: Listing,
 }
 
 impl DemoStore {
@@ -82,22 +83,25 @@ impl DemoStore {
     pub async fn drifted(
         local: &DatabaseConnection,
         (mut shop, situation): (Shop, Situation),
-        (since, is_documented): (DateTime<Utc>, bool),
+        listing: Listing,
+        (since, seed): (DateTime<Utc>, u64),
     ) -> anyhow::Result<(Self, Shop)> {
         let now = Utc::now();
-        shop.documented = is_documented;
+        let mut rng = StdRng::seed_from_u64(seed);
+        shop.documented = listing != Listing::Filter;
         let (mut copy, mut lost) = (shop.orders.clone(), Lost::default());
-        let changes = shop.orders.len() / 10 + 1;
+        let orders = shop.orders.len();
+        let (changes, first) = (orders / 10 + 1, rng.random_range(0..orders.max(1)));
         // The first two minutes are left out: what changed in them may still be on its way.
         let span = now - TimeDelta::minutes(2) - since;
         for number in 0..changes {
             let at = now - TimeDelta::minutes(2) - span * i32::try_from(number)? / i32::try_from(changes)?;
             let is_new = number % 3 == 0;
-            let id = if is_new { shop.place(at) } else { shop.orders[number].id };
+            let id = if is_new { shop.place(at) } else { shop.orders[(first + number) % orders].id };
             if !is_new {
                 shop.touch(id, at);
             }
-            match (is_new, number % 4 == 0) {
+            match (is_new, number == 0 || rng.random_ratio(1, 4)) {
                 (true, true) => lost.creations += 1,
                 (false, true) => lost.updates += 1,
                 (_, false) => {
@@ -110,7 +114,6 @@ impl DemoStore {
             let id = shop.place(now - TimeDelta::minutes(30));
             copy.extend(shop.orders.iter().find(|order| order.id == id).cloned());
             shop.delete(id);
-            lost.deletions = 1;
         }
         if situation == Situation::UnreadableOrder {
             shop.raw_rows.push(unreadable(now).to_string());
@@ -118,10 +121,10 @@ impl DemoStore {
         }
         let txn = local.begin().await?;
         for order in &copy {
-            consume(&txn, shop.merchant_id, (order, payload(order, is_documented))).await?;
+            consume(&txn, shop.merchant_id, (order, payload(order, listing))).await?;
         }
         txn.commit().await?;
-        let store = Self { merchant_id: shop.merchant_id, orders: shop.orders.clone(), situation, lost, is_documented };
+        let store = Self { merchant_id: shop.merchant_id, orders: shop.orders.clone(), situation, lost, listing };
         Ok((store, shop))
     }
 
@@ -142,8 +145,8 @@ impl DemoStore {
 }
 
 /// What Salla sends of an order, where it is read whole.
-pub fn payload(order: &Order, is_documented: bool) -> Value {
-    if is_documented { order.detail(Utc::now()) } else { order.json() }
+pub fn payload(order: &Order, listing: Listing) -> Value {
+    if listing == Listing::Filter { order.json() } else { order.detail(Utc::now()) }
 }
 
 /// A row of an order whose date is not a date.
@@ -153,7 +156,7 @@ fn unreadable(now: DateTime<Utc>) -> Value {
     json!({"id": 1_999_999_999, "status": {"slug": "completed"}, "date": "yesterday", "updated_at": changed})
 }
 
-/// What a webhook consumer writes: the contract's columns and no others.
+/// Writes an order as a webhook consumer does: only the columns of the contract.
 async fn consume(db: &impl ConnectionTrait, merchant_id: i64, (order, payload): (&Order, Value)) -> anyhow::Result<()> {
     let sql = "INSERT INTO orders (merchant_id, salla_order_id, reference_id, status, currency, total_amount, \
                salla_created_at, salla_updated_at, payload) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
