@@ -79,7 +79,7 @@ pub struct DemoStore {
 }
 
 impl DemoStore {
-    /// A store, and the local copy of its orders: of the changes since an instant, the webhook of one in four was lost.
+    /// Creates a store, and a stale local copy: one in four webhooks since an instant was lost.
     pub async fn drifted(
         local: &DatabaseConnection,
         (mut shop, situation): (Shop, Situation),
