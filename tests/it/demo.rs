@@ -48,6 +48,14 @@ async fn the_demo_corrects_and_checks_itself() {
     }
 }
 
+/// Without an API token, the dashboard answers on this machine only.
+#[tokio::test]
+async fn addresses_of_other_machines_are_refused() {
+    let output = demo(&["--listen", "0.0.0.0:0"]).output().await.unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && stderr.contains("the demo has no API token"), "{stderr}");
+}
+
 #[tokio::test]
 async fn each_listing_corrects_what_was_lost() {
     for listing in ["filter", "sort", "scan"] {

@@ -40,7 +40,7 @@ pub struct Args {
     /// Orders per merchant.
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     orders: u32,
-    /// Address of the dashboard after the sweep.
+    /// Address of the dashboard after the sweep, on this machine only.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
     listen: SocketAddr,
     /// Exit after the sweep.
@@ -66,6 +66,12 @@ const STATUSES: usize = 4;
 
 /// Shows it all.
 pub async fn demo(args: Args) -> anyhow::Result<Exit> {
+    if !args.listen.ip().is_loopback() {
+        anyhow::bail!(
+            "--listen {}: the demo has no API token; use an address of this machine such as 127.0.0.1:8080",
+            args.listen
+        );
+    }
     let mut stop = Box::pin(signal::termination()?);
     let folder = tempfile::tempdir()?;
     let mut simulator = Simulator::start(World::new([])).await?;
