@@ -76,7 +76,7 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
     let folder = tempfile::tempdir()?;
     let mut simulator = Simulator::start(World::new([])).await?;
     let config = config(&simulator, folder.path(), args.listen)?;
-    // A newcomer needs only the table. The log lines are for operators.
+    // A newcomer needs only the table. RUST_LOG shows the log.
     let telemetry = telemetry::init(&config.telemetry, telemetry::NOTHING)?;
     // Before the work, so that a taken port is known at once.
     let listener = if args.once { None } else { Some(app::bind(&config).await?) };
@@ -123,7 +123,7 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Makes the merchants with their history and their drifted copies, and registers them.
+/// Creates the stores with their stale copies and their history, and registers them.
 async fn prepare(
     (config, services): (&Config, &Services),
     local: &DatabaseConnection,
