@@ -362,8 +362,9 @@ def check_compose():
 
 def check_image(keys):
     text = Path("Dockerfile").read_text()
+    stages = {"scratch", *re.findall(r"^FROM \S+ AS (\S+)$", text, re.M)}
     for image in re.findall(r"^(?:FROM|# *syntax *=) *(\S+)", text, re.M):
-        if image != "scratch" and not DIGEST.search(image):
+        if image not in stages and not DIGEST.search(image):
             complain("Dockerfile", f"the image {image} has no digest")
     if not re.search(r"^USER 65532:65532$", text, re.M):
         complain("Dockerfile", "the image is root's")
@@ -371,10 +372,13 @@ def check_image(keys):
         complain("Dockerfile", "the image has more than the program")
     if f"{PREFIX}HTTP__LISTEN=0.0.0.0:{PORT}" not in text or f"EXPOSE {PORT}" not in text:
         complain("Dockerfile", f"the port is not {PORT} throughout")
-    if "cargo auditable build --profile dist --locked --no-default-features --features aws" not in text:
+    options = "--profile dist --locked --no-default-features --features aws"
+    if f"cargo auditable build {options}" not in text:
         complain("Dockerfile", "the program has no bill of materials, or is not built as released")
+    if not re.search(rf"cargo chef cook .*{options}$", text, re.M):
+        complain("Dockerfile", "the dependencies are built with other options than the program")
     toolchain = tomllib.loads(Path("rust-toolchain.toml").read_text())["toolchain"]["channel"]
-    if not re.search(rf"^FROM rust:{re.escape(toolchain)}[-.\w]*@sha256:\w+ AS build$", text, re.M):
+    if not re.search(rf"^FROM rust:{re.escape(toolchain)}[-.\w]*@sha256:\w+ AS tools$", text, re.M):
         complain("Dockerfile", f"builds with another Rust than {toolchain}")
 
 

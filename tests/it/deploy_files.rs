@@ -51,7 +51,7 @@ const NETWORK: &str = "deploy/kubernetes/base/networkpolicy.yaml";
 const COMPOSE: &str = "deploy/compose/compose.yaml";
 
 /// A file, what stands in it, what is put in its place, and a word of what is said about that.
-const MISTAKES: [(&str, &str, &str, &str); 47] = [
+const MISTAKES: [(&str, &str, &str, &str); 48] = [
     (DEPLOYMENT, "runAsUser: 65532", "runAsUser: 0", "root"),
     (DEPLOYMENT, "runAsNonRoot: true", "runAsNonRoot: false", "root"),
     (DEPLOYMENT, "type: RuntimeDefault", "type: Unconfined", "seccomp"),
@@ -134,6 +134,7 @@ const MISTAKES: [(&str, &str, &str, &str); 47] = [
     ),
     ("Dockerfile", "@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1", "", "digest"),
     ("Dockerfile", "USER 65532:65532", "USER root", "root"),
+    ("Dockerfile", "--recipe-path /recipe.json --profile dist", "--recipe-path /recipe.json --release", "other options"),
 ];
 
 /// The first check installs what checks need, and no other may be under way meanwhile.
