@@ -84,7 +84,7 @@ enum Command {
     /// Run the daemon: schedule, workers and HTTP server.
     #[command(after_help = "Examples:\n  salla-reconciler serve\n  \
                             SALLA_RECONCILER__HTTP__LISTEN=0.0.0.0:8080 salla-reconciler --config production.toml serve\n\n\
-                            Environment: SALLA_RECONCILER__DATABASE__URL, __DATABASE__MIGRATE, __SALLA__*, __SCHEDULE__*, __RECONCILE__*,\n\
+                            Environment: SALLA_RECONCILER__DATABASE__*, __TARGET__*, __SALLA__*, __SCHEDULE__*, __RECONCILE__*,\n\
                             __HTTP__*, __VAULT__*, __PRIVACY__*, __SHUTDOWN__GRACE, __CDC__*, __TELEMETRY__*, __RETENTION__RUNS")]
     Serve,
     /// Reconcile the named merchants, or all active ones, in the foreground.

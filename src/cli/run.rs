@@ -23,7 +23,7 @@ use crate::{
 /// What `run` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Environment: SALLA_RECONCILER__DATABASE__URL, __VAULT__*, __SALLA__*, __RECONCILE__*, __PRIVACY__*, __TELEMETRY__LOG_FORMAT\n\n\
+    after_help = "Environment: SALLA_RECONCILER__DATABASE__*, __TARGET__*, __VAULT__*, __SALLA__*, __RECONCILE__*, __PRIVACY__*, __CDC__*,\n__TELEMETRY__LOG_FORMAT\n\n\
     Examples:\n  salla-reconciler run\n  salla-reconciler run --merchant 1001 --full --dry-run\n  salla-reconciler run --since 2026-11-20T00:00:00Z --json"
 )]
 pub struct Args {

@@ -134,7 +134,12 @@ const MISTAKES: [(&str, &str, &str, &str); 48] = [
     ),
     ("Dockerfile", "@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1", "", "digest"),
     ("Dockerfile", "USER 65532:65532", "USER root", "root"),
-    ("Dockerfile", "--recipe-path /recipe.json --profile dist", "--recipe-path /recipe.json --release", "other options"),
+    (
+        "Dockerfile",
+        "--recipe-path /recipe.json --profile dist",
+        "--recipe-path /recipe.json --release",
+        "other options",
+    ),
 ];
 
 /// The first check installs what checks need, and no other may be under way meanwhile.

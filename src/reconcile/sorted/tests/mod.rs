@@ -9,13 +9,14 @@ mod server;
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, TimeDelta};
 use rand::{SeedableRng, rngs::StdRng};
 
 use self::{
     life::{Fault, Life, live, live_as, night_of},
     server::{Nulls, Plan, Sort},
 };
-use super::{Conclusion, Rules};
+use super::{Bounds, Conclusion, Rules, SortedPage, SortedRow, SortedWalk, Step};
 
 fn seeds(usual: u64) -> std::ops::Range<u64> {
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
@@ -112,6 +113,45 @@ fn orders_without_a_time_of_change_at_the_head_do_not_prevent_the_proof() {
     let plan = Plan { nights: 10, page_size: 15, without_stamp: 0.05, nulls: Nulls::First, ..Plan::quiet(300, 20) };
     let life = live_as(plan, &mut StdRng::seed_from_u64(1), Rules::SOUND, Fault::None);
     assert_eq!((life.complete, life.lost), (10, Vec::new()));
+}
+
+/// Without `totalPages`, only an empty page ends the list, and this server never shows one.
+#[test]
+fn a_server_that_repeats_a_page_in_a_further_reading_ends_the_walk() {
+    let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
+    // The list is sorted by time of change only: neither by id nor by time of creation.
+    let (id_at, place_of) = (|place: i64| place * 37 % 101, |id: i64| id * 71 % 101);
+    let stamp = |id: i64| match place_of(id) {
+        place @ ..=12 => now - TimeDelta::hours(1) - TimeDelta::minutes(2 * place),
+        place => now - TimeDelta::days(place),
+    };
+    let bounds = Bounds { threshold: now - TimeDelta::hours(2), recent_since: now, stored: 100 };
+    let mut walk = SortedWalk::new(bounds, Rules::SOUND);
+    for requests in 0.. {
+        assert!(requests < 100, "the walk does not end");
+        match walk.next() {
+            Step::Page { number, .. } => {
+                let page = if walk.is_in_first_reading() { i64::from(number) } else { 1 };
+                let row = |id| SortedRow {
+                    id,
+                    created_at: Some(now - TimeDelta::days(400) + TimeDelta::days(id * 53 % 101)),
+                    stored: Some(stamp(id).min(now - TimeDelta::hours(3))),
+                    read_earlier: None,
+                    is_due: false,
+                };
+                let rows: Vec<SortedRow> = (page * 10 - 9..=page * 10).map(|place| row(id_at(place))).collect();
+                walk.admit_page(SortedPage { rows: &rows, total_pages: None, served_at: Some(now) });
+            }
+            Step::Details(ids) => {
+                walk.admit_details(&ids.into_iter().map(|id| (id, Some(stamp(id)))).collect());
+            }
+            Step::Done(conclusion) => {
+                let reason = "a further reading does not reach the unchanged part of the list";
+                assert_eq!(conclusion, Conclusion::Inconclusive(reason));
+                break;
+            }
+        }
+    }
 }
 
 /// One night in 45, the list is not sorted.
