@@ -190,6 +190,10 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
         Ok(())
     }
 
+    async fn confirm_owner(&self, merchant: MerchantId, version: i64) -> Result<(), CredentialError> {
+        self.store.confirm_owner(merchant, version).await
+    }
+
     async fn abandon_refresh(&self, merchant: MerchantId, attempt: Uuid) -> Result<(), CredentialError> {
         self.store.abandon_refresh(merchant, attempt).await
     }

@@ -34,6 +34,7 @@ on_every_database!(
     tokens_of_another_store_are_refused,
     tokens_stored_unchecked_are_checked_before_their_first_use,
     a_token_is_not_used_while_its_owner_may_still_be_confirmed,
+    a_refresh_token_of_another_store_is_found_after_its_first_use,
     only_the_first_of_many_unsigned_webhooks_is_logged,
     a_newline_after_a_secret_is_ignored,
     an_import_names_the_field_and_skips_a_byte_order_mark,
@@ -286,7 +287,7 @@ async fn tokens_stored_unchecked_are_checked_before_their_first_use(engine: Engi
 
 /// A token of another merchant would overwrite this merchant's orders, and mark the others deleted.
 async fn a_token_is_not_used_while_its_owner_may_still_be_confirmed(engine: Engine) {
-    let site = Site::unregistered(engine, [shop(1001, 0, 2), shop(1002, 0, 3)]).await;
+    let mut site = Site::unregistered(engine, [shop(1001, 0, 2), shop(1002, 0, 3)]).await;
     let mut swapped: Value = serde_json::from_str(&site.salla.registration(1002).unwrap()).unwrap();
     swapped["merchant_id"] = json!(1001);
     for status in [429, 500, 503] {
@@ -297,6 +298,13 @@ async fn a_token_is_not_used_while_its_owner_may_still_be_confirmed(engine: Engi
         assert!(run["error"]["message"].as_str().unwrap().contains("cannot be confirmed"), "{run}");
         assert_eq!(site.salla.world().seen.len(), 0, "nothing was read");
     }
+    let right = site.salla.token_url();
+    site.set("SALLA__TOKEN_URL", "http://127.0.0.1:9/oauth2/token");
+    site.import(&swapped.to_string()).await.exits(0);
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(run["error"]["kind"], "salla_unavailable", "no connection: {run}");
+    assert_eq!(site.salla.world().seen.len(), 0, "nothing was read");
+    site.set("SALLA__TOKEN_URL", &right);
     // A server without such an address cannot say it, now or later.
     site.salla.world().owner_status = Some(404);
     site.import(&site.salla.registration(1001).unwrap()).await.exits(0);
@@ -304,6 +312,30 @@ async fn a_token_is_not_used_while_its_owner_may_still_be_confirmed(engine: Engi
     assert!(run.stderr.contains("the token is used unchecked"), "{}", run.stderr);
     site.salla.world().owner_status = None;
     site.import(&swapped.to_string()).await.exits(1);
+}
+
+/// The access token is the store's, so Salla confirms it at the import. The refresh token is another store's.
+async fn a_refresh_token_of_another_store_is_found_after_its_first_use(engine: Engine) {
+    let site = Site::unregistered(engine, [shop(1001, 0, 2), shop(1002, 0, 3)]).await;
+    let mut mixed: Value = serde_json::from_str(&site.salla.registration(1001).unwrap()).unwrap();
+    let other: Value = serde_json::from_str(&site.salla.registration(1002).unwrap()).unwrap();
+    mixed["refresh_token"] = other["refresh_token"].clone();
+    site.import(&mixed.to_string()).await.exits(0);
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+    let end = "UPDATE credentials SET expires_at = '2026-01-01T00:00:00Z'";
+    site.database.execute(end, []).await;
+    let (seen, stored) = (site.salla.world().seen.len(), "SELECT count(*) FROM orders");
+    let run = site.reconcile(1001, &["--full"]).await;
+    assert_eq!(run["error"]["kind"], "needs_reauthorization", "{run}");
+    assert!(run["error"]["message"].as_str().unwrap().contains("the token belongs to merchant 1002"), "{run}");
+    assert_eq!(site.salla.world().seen.len(), seen, "nothing was read with the token");
+    assert_eq!(site.database.number(stored).await, 2);
+
+    // The right pair is confirmed after a refresh, and Salla is not asked again for it.
+    site.import(&site.salla.registration(1001).unwrap()).await.exits(0);
+    site.database.execute(end, []).await;
+    assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
+    assert_eq!(site.database.number("SELECT count(*) FROM credentials WHERE owner_confirmed").await, 1);
 }
 
 async fn only_the_first_of_many_unsigned_webhooks_is_logged(engine: Engine) {

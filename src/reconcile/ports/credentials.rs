@@ -105,12 +105,20 @@ pub trait CredentialStore<T = SecretString>: Send + Sync + 'static {
         attempt: Uuid,
     ) -> impl Future<Output = Result<bool, CredentialError>> + Send;
 
-    /// Saves both new tokens and clears the mark, in one transaction; the tokens are no longer in doubt.
+    /// Saves both new tokens and clears the mark, in one transaction; the tokens are no longer in doubt. Their owner is
+    /// not confirmed: the old pair may have mixed the tokens of two merchants.
     fn complete_refresh(
         &self,
         merchant: MerchantId,
         version: i64,
         tokens: &Tokens<T>,
+    ) -> impl Future<Output = Result<(), CredentialError>> + Send;
+
+    /// Saves that Salla confirmed the owner of the tokens of `version`.
+    fn confirm_owner(
+        &self,
+        merchant: MerchantId,
+        version: i64,
     ) -> impl Future<Output = Result<(), CredentialError>> + Send;
 
     /// Clears the mark of `attempt`, if there is one: the refresh token was certainly not used.

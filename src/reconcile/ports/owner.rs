@@ -9,10 +9,10 @@ use crate::domain::MerchantId;
 /// Salla did not say to which merchant a token belongs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OwnerUnknown {
-    /// The server has trouble, and will say it later.
+    /// No answer came, or the server has trouble. A later request may succeed.
     #[error("{0}")]
     NotNow(String),
-    /// It cannot be asked, or its answer names no merchant.
+    /// The server refuses to say it, or its answer names no merchant.
     #[error("{0}")]
     NoAnswer(String),
 }

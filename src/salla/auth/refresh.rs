@@ -17,13 +17,13 @@ use super::{
     backoff::Backoff,
     save_tokens::persist,
     token_endpoint::{Refresh, TokenEndpoint},
-    user_info::{AskedOwners, UserInfo},
+    user_info::{UnknownOwners, UserInfo},
 };
 use crate::{
     domain::MerchantId,
     reconcile::{
         Metrics,
-        ports::{CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, SourceError, Tokens},
+        ports::{CredentialStore, Credentials, REFRESH_TAKES_AT_MOST, SourceError},
     },
     ttl_map::TtlMap,
 };
@@ -45,7 +45,7 @@ pub struct Auth<C> {
     pub(in crate::salla) store: Arc<C>,
     endpoint: TokenEndpoint,
     pub(in crate::salla) user_info: UserInfo,
-    pub(in crate::salla) asked_owners: Arc<AskedOwners>,
+    pub(in crate::salla) unknown_owners: Arc<UnknownOwners>,
     metrics: Arc<Metrics>,
     refreshes: TaskTracker,
     backoff: Arc<Mutex<Backoff>>,
@@ -60,7 +60,7 @@ impl<C> Clone for Auth<C> {
             store: Arc::clone(&self.store),
             endpoint: self.endpoint.clone(),
             user_info: self.user_info.clone(),
-            asked_owners: Arc::clone(&self.asked_owners),
+            unknown_owners: Arc::clone(&self.unknown_owners),
             metrics: Arc::clone(&self.metrics),
             refreshes: self.refreshes.clone(),
             backoff: Arc::clone(&self.backoff),
@@ -74,7 +74,7 @@ impl<C: CredentialStore> Auth<C> {
     pub fn new(store: Arc<C>, endpoint: TokenEndpoint, user_info: UserInfo, metrics: Arc<Metrics>) -> Self {
         let (refreshes, backoff, turn) = (TaskTracker::new(), Arc::default(), Arc::default());
         let known = Arc::new(TtlMap::new(TOKEN_USED_FOR, usize::MAX));
-        Self { store, endpoint, user_info, asked_owners: Arc::default(), metrics, refreshes, backoff, known, turn }
+        Self { store, endpoint, user_info, unknown_owners: Arc::default(), metrics, refreshes, backoff, known, turn }
     }
 
     /// The number of running refreshes.
@@ -147,10 +147,12 @@ impl<C: CredentialStore> Auth<C> {
         let renewed = renewal.await.unwrap_or_else(|_| {
             Err(unauthorized(merchant, "the token refresh was interrupted; its outcome is unknown"))
         })?;
-        match renewed {
-            Some(renewed) => Ok(renewed),
-            None => self.await_other(merchant, version).await,
-        }
+        let renewed = match renewed {
+            Some(renewed) => renewed,
+            None => self.await_other(merchant, version).await?,
+        };
+        self.require_owner(merchant, renewed.version, &renewed.tokens).await?;
+        Ok(renewed)
     }
 
     /// Marks the refresh token as being used, and uses it; `None`: another is at it.
@@ -206,13 +208,11 @@ impl<C: CredentialStore> Auth<C> {
         drop(turn);
         match refresh {
             Refresh::Renewed(tokens) => {
-                let tokens = Tokens { owner_confirmed: stale.tokens.owner_confirmed, ..tokens };
                 let save = || self.store.complete_refresh(merchant, version, &tokens);
                 // The tokens are in no other place. A mark that another process changed meanwhile does not prevent the
                 // write.
                 persist(merchant, "new tokens", None, save).await?;
                 tracing::info!(merchant.id = merchant.0, "token refreshed");
-                self.require_owner(merchant, version + 1, &tokens).await?;
                 Ok(Credentials {
                     tokens,
                     issued_at: Utc::now(),

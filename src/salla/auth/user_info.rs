@@ -29,8 +29,8 @@ use crate::{
     },
 };
 
-/// A webhook must be answered within eight seconds.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The timeout while an import or a webhook waits: a webhook must be answered within eight seconds.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The address at the host that issued the token.
 #[derive(Debug, Clone)]
@@ -49,45 +49,59 @@ impl UserInfo {
         Ok(Self {
             http: token_client(config)?,
             url: config.token_url.join("user/info")?,
-            timeout: config.request_timeout.min(PATIENCE),
+            timeout: config.request_timeout,
         })
+    }
+
+    async fn owner_within(&self, access: &SecretString, timeout: Duration) -> Result<MerchantId, OwnerUnknown> {
+        let bearer = bearer(access).map_err(|error| OwnerUnknown::NoAnswer(error.to_owned()))?;
+        let request = self.http.get(self.url.clone()).header(header::AUTHORIZATION, bearer).timeout(timeout);
+        let answer = request.send().await.map_err(|error| OwnerUnknown::NotNow(causes(&error)))?;
+        // The body of an error may repeat the token.
+        let status = answer.status();
+        if !status.is_success() {
+            let reason = format!("{status} from {}", self.url.path());
+            let is_temporary = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+            return Err(if is_temporary { OwnerUnknown::NotNow(reason) } else { OwnerUnknown::NoAnswer(reason) });
+        }
+        let body =
+            whole_body(answer).await.map_err(|error| OwnerUnknown::NotNow(into_source_error(&error).to_string()))?;
+        merchant_in(&String::from_utf8_lossy(&body))
+            .ok_or_else(|| OwnerUnknown::NoAnswer("the answer names no merchant".to_owned()))
     }
 }
 
 /// A merchant whose token's owner could not be confirmed is asked about again after this long.
 const ASK_AGAIN: Duration = Duration::from_secs(3600);
 
-/// The tokens about whose owner this process has asked: their version, and when to ask again if Salla did not answer.
+/// The tokens whose owner Salla does not tell: their version, and when to ask again.
 #[derive(Debug, Default)]
-pub(in crate::salla) struct AskedOwners(Mutex<HashMap<MerchantId, (i64, Option<Instant>)>>);
+pub(in crate::salla) struct UnknownOwners(Mutex<HashMap<MerchantId, (i64, Instant)>>);
 
-impl AskedOwners {
+impl UnknownOwners {
     fn is_due(&self, merchant: MerchantId, version: i64) -> bool {
-        match self.0.lock().get(&merchant) {
-            Some((asked, again)) if *asked == version => again.is_some_and(|again| again <= Instant::now()),
-            _ => true,
-        }
+        self.0.lock().get(&merchant).is_none_or(|(asked, again)| *asked != version || *again <= Instant::now())
     }
 }
 
 impl<C: CredentialStore> Auth<C> {
-    /// Refuses tokens that belong to another merchant: a refresh token that was imported for the wrong one, or tokens that
-    /// were stored while Salla did not answer. Asks Salla once for each version that is not confirmed.
+    /// Refuses tokens that belong to another merchant. Such tokens come from a refresh token that was imported for the
+    /// wrong merchant, or were stored while Salla did not answer. Asks Salla once for each version that is not confirmed.
     pub(in crate::salla) async fn require_owner(
         &self,
         merchant: MerchantId,
         version: i64,
         tokens: &Tokens,
     ) -> Result<(), SourceError> {
-        if tokens.owner_confirmed || !self.asked_owners.is_due(merchant, version) {
+        if tokens.owner_confirmed || !self.unknown_owners.is_due(merchant, version) {
             return Ok(());
         }
-        let again = match self.user_info.owner(&tokens.access).await {
+        match self.user_info.owner_within(&tokens.access, self.user_info.timeout).await {
             Ok(owner) if owner != merchant => {
                 self.give_up(merchant, version).await?;
                 return Err(unauthorized(merchant, &format!("the token belongs to merchant {owner}")));
             }
-            Ok(_) => None,
+            Ok(_) => self.store.confirm_owner(merchant, version).await?,
             Err(OwnerUnknown::NotNow(reason)) => {
                 let reason = format!("the owner of the token cannot be confirmed: {reason}");
                 return Err(SourceError::Unavailable { reason, per_row: false });
@@ -98,29 +112,16 @@ impl<C: CredentialStore> Auth<C> {
                     reason,
                     "Salla does not say which merchant the token belongs to; the token is used unchecked"
                 );
-                Some(Instant::now() + ASK_AGAIN)
+                self.unknown_owners.0.lock().insert(merchant, (version, Instant::now() + ASK_AGAIN));
             }
-        };
-        self.asked_owners.0.lock().insert(merchant, (version, again));
+        }
         Ok(())
     }
 }
 
 impl TokenOwner for UserInfo {
     async fn owner(&self, access: &SecretString) -> Result<MerchantId, OwnerUnknown> {
-        let no_answer = OwnerUnknown::NoAnswer;
-        let bearer = bearer(access).map_err(|error| no_answer(error.to_owned()))?;
-        let request = self.http.get(self.url.clone()).header(header::AUTHORIZATION, bearer).timeout(self.timeout);
-        let answer = request.send().await.map_err(|error| no_answer(causes(&error)))?;
-        // The body of an error may repeat the token.
-        let status = answer.status();
-        if !status.is_success() {
-            let reason = format!("{status} from {}", self.url.path());
-            let is_temporary = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-            return Err(if is_temporary { OwnerUnknown::NotNow(reason) } else { no_answer(reason) });
-        }
-        let body = whole_body(answer).await.map_err(|error| no_answer(into_source_error(&error).to_string()))?;
-        merchant_in(&String::from_utf8_lossy(&body)).ok_or_else(|| no_answer("the answer names no merchant".to_owned()))
+        self.owner_within(access, self.timeout.min(SHORT_TIMEOUT)).await
     }
 }
 

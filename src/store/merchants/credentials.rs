@@ -75,6 +75,16 @@ impl CredentialStore<Sealed> for Store {
         Ok(self.renew_tokens(merchant, version, tokens).await?)
     }
 
+    async fn confirm_owner(&self, merchant: MerchantId, version: i64) -> Result<(), CredentialError> {
+        let sql = "UPDATE credentials SET owner_confirmed = TRUE WHERE merchant_id = $1 AND version = $2";
+        self.call(|| async move {
+            self.db.execute_raw(self.statement(sql, [merchant.0.into(), version.into()])).await?;
+            Ok(())
+        })
+        .await?;
+        Ok(())
+    }
+
     async fn abandon_refresh(&self, merchant: MerchantId, attempt: Uuid) -> Result<(), CredentialError> {
         let sql = "UPDATE credentials SET refresh_started_at = NULL, refresh_attempt = NULL \
                    WHERE merchant_id = $1 AND refresh_attempt = $2";

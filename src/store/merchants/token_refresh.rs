@@ -82,8 +82,8 @@ impl Store {
     ) -> Result<(), TargetError> {
         let sql = format!(
             "UPDATE credentials SET access_token = $1, refresh_token = $2, expires_at = $3, version = $4, \
-             issued_at = {}, refresh_started_at = NULL, refresh_attempt = NULL, revoked_at = NULL \
-             WHERE merchant_id = $5 AND version = $6",
+             owner_confirmed = FALSE, issued_at = {}, refresh_started_at = NULL, refresh_attempt = NULL, \
+             revoked_at = NULL WHERE merchant_id = $5 AND version = $6",
             self.dialect.now()
         );
         let sql = sql.as_str();
