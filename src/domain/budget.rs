@@ -28,7 +28,7 @@ impl Budget {
         // After a clock was set back, what seems to come from the future was sent by now.
         self.sent.iter_mut().for_each(|(begins, _)| *begins = (*begins).min(second));
         self.sent.retain(|(begins, _)| begins + GRAIN + COUNTS > second);
-        if let Some(until) = self.closed_until.filter(|until| *until > second) {
+        if let Some(until) = self.closed_until.map(|until| until.min(second + COUNTS)).filter(|until| *until > second) {
             return Err(TimeDelta::seconds(until - second));
         }
         self.closed_until = None;
@@ -45,9 +45,10 @@ impl Budget {
         Ok(())
     }
 
-    /// The time from `now` until a request is allowed.
+    /// Allows no request for `pause`, and never longer than requests count: then the whole allowance is free again. A
+    /// longer pause concerns one merchant.
     pub fn close(&mut self, pause: TimeDelta, now: DateTime<Utc>) {
-        let until = now.timestamp().saturating_add(pause.num_seconds().max(1));
+        let until = now.timestamp() + pause.num_seconds().clamp(1, COUNTS);
         self.closed_until = self.closed_until.max(Some(until));
     }
 }
@@ -78,6 +79,9 @@ mod tests {
         budget.close(TimeDelta::seconds(3), at(0));
         assert_eq!(budget.take(2, at(20)), Err(TimeDelta::seconds(100)));
         assert_eq!(budget.take(2, at(120)), Ok(()));
+        budget.close(TimeDelta::days(7), at(120));
+        assert_eq!(budget.take(2, at(120)), Err(TimeDelta::seconds(COUNTS)), "a week concerns one merchant");
+        assert_eq!(budget.take(2, at(-9_999)), Err(TimeDelta::seconds(COUNTS)), "the clock was set back");
     }
 
     #[test]

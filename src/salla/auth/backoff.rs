@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::reconcile::ports::LONGEST_PAUSE;
-
 /// The first and the longest pause after a failure of the token endpoint.
 const SHORTEST_BACKOFF: Duration = Duration::from_secs(60);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
+
+/// The longest pause that an answer can ask for: one answer delays the tokens of all merchants.
+const LONGEST_REQUESTED: Duration = Duration::from_secs(3600);
 
 /// When a token endpoint in trouble is tried again. Each try may cost an installation, so all merchants wait.
 #[derive(Debug, Default)]
@@ -29,7 +30,7 @@ impl Backoff {
             *self = Self::default();
         } else {
             self.pause = (self.pause * 2).clamp(SHORTEST_BACKOFF, LONGEST_BACKOFF);
-            self.until = Some(now + self.pause.max(wants.unwrap_or_default()).min(LONGEST_PAUSE));
+            self.until = Some(now + self.pause.max(wants.unwrap_or_default().min(LONGEST_REQUESTED)));
         }
     }
 }
@@ -51,5 +52,7 @@ mod tests {
         assert_eq!(backoff.rests(now), None);
         backoff.heard(false, Some(Duration::from_secs(3600)), now);
         assert_eq!(backoff.rests(now), Some(Duration::from_secs(3600)), "what it asks for");
+        backoff.heard(false, Some(Duration::from_secs(7 * 86_400)), now);
+        assert_eq!(backoff.rests(now), Some(LONGEST_REQUESTED), "a week would outlast tokens");
     }
 }

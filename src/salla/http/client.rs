@@ -120,6 +120,7 @@ impl<C: CredentialStore> SallaClient<C> {
                 budget: pauses,
                 allowance: config.customer_requests_per_10_minutes,
                 when_open,
+                waits: waits.clone(),
                 metrics: Arc::clone(&metrics),
             })
             .with(CircuitBreakerLayer(Arc::clone(&circuit)))

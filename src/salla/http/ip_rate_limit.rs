@@ -8,8 +8,9 @@ use reqwest::{Request, Response};
 use reqwest_middleware::{Error, Middleware, Next, Result};
 use tokio::time::{Instant, sleep};
 
-use super::{circuit_breaker::OnOpenCircuit, response::Call};
+use super::{circuit_breaker::OnOpenCircuit, response::Call, waits::Waits};
 use crate::{
+    domain::{MerchantId, WaitReason},
     reconcile::{Metrics, ports::BudgetStore},
     response_headers::retry_after,
     salla::wire::error::IpLimitExceeded,
@@ -32,16 +33,17 @@ pub struct IpRateLimit<B> {
     pub allowance: u32,
     /// The foreground waits for as long as it takes.
     pub when_open: OnOpenCircuit,
+    pub waits: Waits,
     pub metrics: Arc<Metrics>,
 }
 
 #[async_trait::async_trait]
 impl<B: BudgetStore> Middleware for IpRateLimit<B> {
     async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
-        if !extensions.get::<Call>().is_some_and(|call| call.counted_by_address) {
+        let Some(call) = extensions.get::<Call>().filter(|call| call.counted_by_address) else {
             return next.run(request, extensions).await;
-        }
-        self.wait().await?;
+        };
+        self.wait(call.merchant).await?;
         let response = next.run(request, extensions).await?;
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
             // The limit of the merchant may be used up instead; the answer does not say which.
@@ -55,8 +57,8 @@ impl<B: BudgetStore> Middleware for IpRateLimit<B> {
 }
 
 impl<B: BudgetStore> IpRateLimit<B> {
-    async fn wait(&self) -> Result<()> {
-        let (began, mut told) = (Instant::now(), false);
+    async fn wait(&self, merchant: MerchantId) -> Result<()> {
+        let (began, mut shown) = (Instant::now(), None);
         loop {
             let wait = match self.budget.take(self.allowance).await {
                 Ok(Ok(())) => {
@@ -72,12 +74,10 @@ impl<B: BudgetStore> IpRateLimit<B> {
             if wait > PATIENCE && self.when_open == OnOpenCircuit::Wait {
                 return Err(Error::middleware(IpLimitExceeded(wait)));
             }
-            if wait > PATIENCE && !told {
-                told = true;
-                tracing::info!(
-                    "the request limit of this IP address is used up; waiting for up to {} s",
-                    wait.as_secs()
-                );
+            if wait > PATIENCE && shown.is_none() {
+                let message = "the request limit of this IP address is used up";
+                shown = self.waits.begin(merchant, WaitReason::RateLimited, message, wait);
+                tracing::info!(merchant.id = merchant.0, "{message}; waiting for up to {} s", wait.as_secs());
             }
             sleep(wait.min(PATIENCE)).await;
         }

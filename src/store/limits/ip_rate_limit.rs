@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, DbErr};
 
 use crate::{
     domain::Budget,
-    reconcile::ports::{BudgetStore, LONGEST_PAUSE, TargetError},
+    reconcile::ports::{BudgetStore, TargetError},
     store::{Store, connection::error::json},
 };
 
@@ -18,7 +18,7 @@ impl BudgetStore for Store {
     }
 
     async fn close(&self, pause: Duration) -> Result<(), TargetError> {
-        let pause = TimeDelta::from_std(pause.min(LONGEST_PAUSE)).unwrap_or(TimeDelta::MAX);
+        let pause = TimeDelta::from_std(pause).unwrap_or(TimeDelta::MAX);
         self.call(|| self.with_budget(|budget, now| budget.close(pause, now))).await
     }
 }
