@@ -72,8 +72,8 @@ pub async fn serve(
     let signals = Signals::default();
     let (api, onboarding) = (api(config, &services, address, &signals)?, onboarding(config, &services)?);
     let mut tasks = Supervisor::new(signals.liveness.clone());
-    let mut heartbeat = Supervisor::new(signals.liveness.clone());
-    work(config, &services, &signals, (&mut tasks, &mut heartbeat));
+    let mut renewal = Supervisor::new(signals.liveness.clone());
+    work(config, &services, &signals, (&mut tasks, &mut renewal));
     keep_tokens(config, &services, &signals, &mut tasks);
     relay(config, &services, &signals, &mut tasks)?;
     keep_schedule(config, &services, &signals, &mut tasks);
@@ -89,7 +89,7 @@ pub async fn serve(
         () = stop => None,
         ended = &mut server => Some(format!("the HTTP server ended: {ended:?}")),
         what = tasks.failed() => Some(what),
-        what = heartbeat.failed() => Some(what),
+        what = renewal.failed() => Some(what),
     };
     if let Some(what) = &failed {
         tracing::error!(task = what, "a background task ended; the process ends");
@@ -119,7 +119,7 @@ pub async fn serve(
         );
     }
     end(server, deadline).await;
-    drop(heartbeat);
+    drop(renewal);
     if timeout_at(deadline, services.store.close()).await.is_err() {
         tracing::warn!("the database connections could not be closed in time");
     }
@@ -183,22 +183,17 @@ fn token_reader(services: &Services) -> ReadToken {
     })
 }
 
-/// The worker, and the heartbeat that keeps its leases until nothing is left to be done.
-fn work(
-    config: &Config,
-    services: &Services,
-    signals: &Signals,
-    (tasks, heartbeat): (&mut Supervisor, &mut Supervisor),
-) {
+/// The worker, and the task that renews its leases until nothing is left to be done.
+fn work(config: &Config, services: &Services, signals: &Signals, (tasks, renewal): (&mut Supervisor, &mut Supervisor)) {
     let runner = services.runner(config, ProgressSender::default(), OnStop::Release);
     let (leases, store, pause) = (runner.leases.clone(), services.store.clone(), config.reconcile.lease / 4);
-    let (closing, pulse) = (signals.closing.clone(), signals.liveness.heartbeat.clone());
-    heartbeat.spawn("the heartbeat", async move { leases.keep(&store, pause, &pulse, &closing).await });
+    let (closing, heartbeat) = (signals.closing.clone(), signals.liveness.watch("the lease renewal"));
+    renewal.spawn("the lease renewal", async move { leases.keep(&store, pause, &heartbeat, &closing).await });
     let worker = Worker {
         runner,
         concurrency: config.reconcile.concurrency as usize,
         wake: Arc::clone(&signals.wake),
-        pulse: signals.liveness.worker.clone(),
+        heartbeat: signals.liveness.watch("the worker"),
     };
     tasks.spawn("the worker", worker.work(signals.draining.clone()));
 }
@@ -206,10 +201,10 @@ fn work(
 /// Makes runs of the schedule, and removes old ones.
 fn keep_schedule(config: &Config, services: &Services, signals: &Signals, tasks: &mut Supervisor) {
     let schedule = Schedule::new(&config.schedule, services.store.clone(), config.retention.runs);
-    let (wake, draining, pulse) =
-        (Arc::clone(&signals.wake), signals.draining.clone(), signals.liveness.schedule.clone());
+    let (wake, draining, heartbeat) =
+        (Arc::clone(&signals.wake), signals.draining.clone(), signals.liveness.watch("the schedule"));
     tasks.spawn("the schedule", async move {
-        if let Err(error) = schedule.keep(draining, pulse, move || wake.notify_one()).await {
+        if let Err(error) = schedule.keep(draining, heartbeat, move || wake.notify_one()).await {
             tracing::error!(error = %error, "the schedule failed");
         }
     });
@@ -219,7 +214,8 @@ fn keep_schedule(config: &Config, services: &Services, signals: &Signals, tasks:
 fn keep_tokens(config: &Config, services: &Services, signals: &Signals, tasks: &mut Supervisor) {
     let (salla, draining) = (Arc::clone(&services.salla), signals.draining.clone());
     if !config.salla.client_id.is_empty() {
-        tasks.spawn("the token refresh loop", async move { salla.keep_tokens(&draining).await });
+        let heartbeat = signals.liveness.watch("the token refresh loop");
+        tasks.spawn("the token refresh loop", async move { salla.keep_tokens(&heartbeat, &draining).await });
     }
 }
 
@@ -227,7 +223,9 @@ fn keep_tokens(config: &Config, services: &Services, signals: &Signals, tasks: &
 fn relay(config: &Config, services: &Services, signals: &Signals, tasks: &mut Supervisor) -> anyhow::Result<()> {
     let (outbox, metrics) = (services.store.clone(), Arc::clone(&services.metrics));
     if let Some(webhook) = Webhook::new(&config.cdc)? {
-        tasks.spawn("the event delivery", Relay { outbox, webhook, metrics }.keep(signals.draining.clone()));
+        let heartbeat = signals.liveness.watch("the event delivery");
+        let relay = Relay { outbox, webhook, metrics, heartbeat };
+        tasks.spawn("the event delivery", relay.keep(signals.draining.clone()));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     webhook::{TIMEOUT, Undeliverable, Webhook},
 };
 use crate::reconcile::{
-    Metrics,
+    Heartbeat, Metrics,
     ports::{DELIVERY_LEASE, Outbox, OutboxEvent, PendingDelivery},
 };
 
@@ -35,6 +35,8 @@ pub struct Relay<O> {
     pub webhook: Webhook,
     /// Where tries are counted.
     pub metrics: Arc<Metrics>,
+    /// Beats while the loop turns.
+    pub heartbeat: Heartbeat,
 }
 
 impl<O: Outbox> Relay<O> {
@@ -49,7 +51,7 @@ impl<O: Outbox> Relay<O> {
             }
             tokio::select! {
                 () = draining.cancelled() => {}
-                () = sleep(rest) => {}
+                () = self.heartbeat.sleep(rest) => {}
             }
         }
     }

@@ -86,7 +86,7 @@ impl<L: RunStore> Schedule<L> {
         }
     }
 
-    /// Fires what is due until it is stopped, and calls `wake` when there are new runs; `pulse` beats with each look. A panic
+    /// Fires what is due until it is stopped, and calls `wake` when there are new runs; `heartbeat` beats with each look. A panic
     /// costs one look.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl<L: RunStore> Schedule<L> {
     pub async fn keep(
         mut self,
         stop: CancellationToken,
-        pulse: Heartbeat,
+        heartbeat: Heartbeat,
         wake: impl Fn() + Send,
     ) -> Result<(), JobSchedulerError> {
         let (ring, mut bell) = mpsc::channel(1);
@@ -108,7 +108,7 @@ impl<L: RunStore> Schedule<L> {
         tracing::info!(schedule.cron = %self.calendar.cron(), "schedule begins");
         // A bell that has gone silent is no reason to sleep on.
         while stop.run_until_cancelled(timeout(SILENCE, bell.recv())).await.is_some() {
-            pulse.beat();
+            heartbeat.beat();
             match AssertUnwindSafe(self.tick()).catch_unwind().await {
                 Ok(Ok(0)) => {}
                 Ok(Ok(_)) => wake(),

@@ -48,14 +48,14 @@ impl Leases {
         LeaseGuard { leases: self.clone(), lease, stop }
     }
 
-    /// Renews the leases every `pause`, until `done` is called. `pulse` beats each time.
-    pub async fn keep(&self, queue: &impl RunQueue, pause: Duration, pulse: &Heartbeat, done: &CancellationToken) {
+    /// Renews the leases every `pause`, until `done` is called. `heartbeat` beats each time.
+    pub async fn keep(&self, queue: &impl RunQueue, pause: Duration, heartbeat: &Heartbeat, done: &CancellationToken) {
         while done.run_until_cancelled(sleep(pause)).await.is_some() {
             // On a connection that has fallen silent it would hang for longer than the leases last.
             if timeout(pause * 2, self.renew(queue)).await.is_err() {
                 tracing::warn!("leases could not be renewed: no answer of the database; trying again");
             }
-            pulse.beat();
+            heartbeat.beat();
         }
     }
 

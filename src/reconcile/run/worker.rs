@@ -28,7 +28,7 @@ pub struct Worker<S, T> {
     /// Rung when a run was put into the queue here.
     pub wake: Arc<Notify>,
     /// Beats while the loop turns.
-    pub pulse: Heartbeat,
+    pub heartbeat: Heartbeat,
 }
 
 /// The loop turns at least this often, so that it can be seen to be alive.
@@ -50,13 +50,13 @@ where
         // A process that died may have left a sweep that was never logged.
         let mut sweeps_to_tell = true;
         loop {
-            self.pulse.beat();
+            self.heartbeat.beat();
             if Instant::now() >= next_claim && running.len() < self.concurrency {
                 let took = self.claim(&mut running, &stop).await;
                 sweeps_to_tell |= took > 0;
                 next_claim = Instant::now() + if took > 0 { Duration::ZERO } else { idle_pause() };
                 if sweeps_to_tell && running.is_empty() {
-                    sweep::tell(&self.runner.store).await;
+                    self.tell_sweeps().await;
                     sweeps_to_tell = false;
                 }
             }
@@ -80,7 +80,14 @@ where
         while let Some(joined) = running.join_next().await {
             died(joined.err());
         }
-        sweep::tell(&self.runner.store).await;
+        self.tell_sweeps().await;
+    }
+
+    /// Logs the sweeps that have ended. A stored value that cannot be read must not end the worker.
+    async fn tell_sweeps(&self) {
+        if AssertUnwindSafe(sweep::tell(&self.runner.store)).catch_unwind().await.is_err() {
+            tracing::error!("logging ended sweeps panicked");
+        }
     }
 
     /// Takes what is due, as far as there is room, and returns how much that was.

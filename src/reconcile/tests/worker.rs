@@ -17,7 +17,7 @@ use crate::{
 
 fn worker(salla: &FakeSalla, store: &FakeStore, concurrency: usize) -> Worker<FakeSalla, FakeStore> {
     let runner = runner(salla, store, &[Resource::Orders]);
-    Worker { runner, concurrency, wake: Arc::new(Notify::new()), pulse: Heartbeat::default() }
+    Worker { runner, concurrency, wake: Arc::new(Notify::new()), heartbeat: Heartbeat::default() }
 }
 
 #[tokio::test(start_paused = true)]

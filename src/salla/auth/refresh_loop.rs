@@ -9,7 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::refresh::{Auth, RENEW_AHEAD};
 use crate::{
     domain::MerchantId,
-    reconcile::ports::{CredentialError, CredentialStore, SourceError},
+    reconcile::{
+        Heartbeat,
+        ports::{CredentialError, CredentialStore, SourceError},
+    },
 };
 
 /// How often the tokens of all merchants are looked after, how many are renewed each time, and how soon after each other.
@@ -25,10 +28,10 @@ type Place = (DateTime<Utc>, MerchantId);
 
 impl<C: CredentialStore> Auth<C> {
     /// Does so until `stop` is called.
-    pub async fn keep(&self, stop: &CancellationToken) {
+    pub async fn keep(&self, heartbeat: &Heartbeat, stop: &CancellationToken) {
         let (mut pause, mut place) = (Duration::ZERO, None);
-        while stop.run_until_cancelled(sleep(pause)).await.is_some() {
-            (pause, place) = match self.look_after_all(place, stop).await {
+        while stop.run_until_cancelled(heartbeat.sleep(pause)).await.is_some() {
+            (pause, place) = match self.look_after_all(place, heartbeat, stop).await {
                 Ok(place) => (KEEP_EVERY, place),
                 Err(error) => {
                     tracing::warn!(error = %error, "tokens could not be refreshed; trying again");
@@ -44,6 +47,7 @@ impl<C: CredentialStore> Auth<C> {
     async fn look_after_all(
         &self,
         mut place: Option<Place>,
+        heartbeat: &Heartbeat,
         stop: &CancellationToken,
     ) -> Result<Option<Place>, SourceError> {
         self.doubt(None).await?;
@@ -55,6 +59,7 @@ impl<C: CredentialStore> Auth<C> {
                 return Ok(None);
             };
             for (_, merchant) in &ending {
+                heartbeat.beat();
                 if self.keep_alive(*merchant).await? {
                     renewed += 1;
                     let stopped = stop.run_until_cancelled(sleep(BETWEEN_REFRESHES)).await.is_none();
@@ -82,6 +87,11 @@ impl<C: CredentialStore> Auth<C> {
             ) => {
                 tracing::warn!(merchant.id = merchant.0, error = %error, "the token cannot be refreshed");
                 Ok(false)
+            }
+            // Salla does not confirm the owner of this token now.
+            Err(error @ SourceError::Unavailable { .. }) => {
+                tracing::warn!(merchant.id = merchant.0, error = %error, "the token cannot be used yet");
+                Ok(true)
             }
             Err(error) => Err(error),
         }

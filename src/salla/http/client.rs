@@ -29,7 +29,7 @@ use super::{
 use crate::{
     domain::{MerchantId, Wait},
     reconcile::{
-        Metrics,
+        Heartbeat, Metrics,
         ports::{
             BudgetStore, CredentialStore, Credentials, PauseStore, REFRESH_TAKES_AT_MOST, RateLimitState, RequestCount,
             SourceError, Tokens,
@@ -148,8 +148,8 @@ impl<C: CredentialStore> SallaClient<C> {
     }
 
     /// Renews tokens ahead of their end, also where no run asks for them, until `stop` is called.
-    pub async fn keep_tokens(&self, stop: &CancellationToken) {
-        self.auth.keep(stop).await;
+    pub async fn keep_tokens(&self, heartbeat: &Heartbeat, stop: &CancellationToken) {
+        self.auth.keep(heartbeat, stop).await;
     }
 
     /// The tokens of a merchant as they are stored, refreshed ahead of their expiry.
