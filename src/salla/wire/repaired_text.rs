@@ -10,6 +10,9 @@ use bytestring::ByteString;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// A body with more replacements is read again as smaller pages: each replacement takes memory.
+const MOST_REPLACED: usize = 1 << 16;
+
 /// The body without a byte order mark.
 pub fn without_mark(body: &Bytes) -> Bytes {
     if body.starts_with(BYTE_ORDER_MARK) { body.slice(BYTE_ORDER_MARK.len()..) } else { body.clone() }
@@ -24,8 +27,8 @@ pub struct Repaired {
 }
 
 impl Repaired {
-    /// Replaces bytes that are not UTF-8. `None`: nothing had to be replaced.
-    pub fn of(body: &[u8]) -> Option<Self> {
+    /// Replaces bytes that are not UTF-8. `None`: nothing had to be replaced, or more than 65,536 places.
+    pub fn of(body: &Bytes) -> Option<Self> {
         let (mut text, mut replaced, mut state) = (String::with_capacity(body.len()), Vec::new(), State::Outside);
         for chunk in body.utf8_chunks() {
             for c in chunk.valid().chars() {
@@ -41,8 +44,15 @@ impl Repaired {
                 replaced.push(text.len());
                 text.push(char::REPLACEMENT_CHARACTER);
             }
+            if replaced.len() > MOST_REPLACED {
+                return None;
+            }
         }
-        (!replaced.is_empty()).then(|| Self { text: text.into(), replaced })
+        if replaced.is_empty() {
+            return None;
+        }
+        let text = ByteString::try_from(Bytes::from_owner(RepairedBody { text, _body: body.clone() })).ok()?;
+        Some(Self { text, replaced })
     }
 
     /// Whether something was replaced within a part of the text.
@@ -59,6 +69,18 @@ impl Repaired {
         let start = part.as_ptr() as usize - self.text.as_ptr() as usize;
         let Range { start, end } = start..start + part.len();
         self.replaced.partition_point(|at| *at < end) - self.replaced.partition_point(|at| *at < start)
+    }
+}
+
+/// The repaired text of a body. It keeps the body, and so the room that large answers are given.
+struct RepairedBody {
+    text: String,
+    _body: Bytes,
+}
+
+impl AsRef<[u8]> for RepairedBody {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
     }
 }
 
@@ -87,8 +109,11 @@ mod tests {
 
     #[test]
     fn a_complete_text_is_not_copied() {
-        assert!(Repaired::of("{\"a\":\"قميص\"}\n".as_bytes()).is_none());
-        assert!(Repaired::of(b"{\n\t\"a\": \"\\n\"\r\n}").is_none(), "white space between values is allowed");
+        assert!(Repaired::of(&"{\"a\":\"قميص\"}\n".into()).is_none());
+        assert!(
+            Repaired::of(&Bytes::from_static(b"{\n\t\"a\": \"\\n\"\r\n}")).is_none(),
+            "white space between values is allowed"
+        );
     }
 
     #[test]
@@ -96,11 +121,35 @@ mod tests {
         for damaged in
             [&b"[\"a\xd9\",\"b\"]"[..], b"[\"a\xe3\xc7\",\"b\"]", b"[\"a\nb\",\"b\"]", b"[\"a\\\"\x00b\",\"b\"]"]
         {
-            let repaired = Repaired::of(damaged).unwrap();
+            let repaired = Repaired::of(&Bytes::from_static(damaged)).unwrap();
             let parts: Vec<&serde_json::value::RawValue> = serde_json::from_str(&repaired.text).unwrap();
             assert!(repaired.is_damaged(parts[0].get()) && !repaired.is_damaged(parts[1].get()), "{}", repaired.text);
             assert!(repaired.is_damaged_only_in(parts.iter().map(|part| part.get())));
             assert!(!repaired.is_damaged_only_in([parts[1].get()].into_iter()));
         }
+    }
+
+    #[test]
+    fn a_body_of_invalid_bytes_is_not_repaired() {
+        let of = |count: usize| Repaired::of(&[&b"[\""[..], &vec![0xd9; count], b"\"]"].concat().into());
+        assert_eq!(of(MOST_REPLACED).unwrap().replaced.len(), MOST_REPLACED);
+        assert!(of(MOST_REPLACED + 1).is_none());
+    }
+
+    #[test]
+    fn a_repaired_text_keeps_the_room_of_its_body() {
+        let room = std::sync::Arc::new(b"[\"a\xd9\"]".to_vec());
+        struct Owner(std::sync::Arc<Vec<u8>>);
+        impl AsRef<[u8]> for Owner {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        let body = Bytes::from_owner(Owner(std::sync::Arc::clone(&room)));
+        let text = Repaired::of(&body).unwrap().text;
+        drop(body);
+        assert_eq!(std::sync::Arc::strong_count(&room), 2);
+        drop(text);
+        assert_eq!(std::sync::Arc::strong_count(&room), 1);
     }
 }

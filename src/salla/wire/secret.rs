@@ -136,6 +136,10 @@ fn spellings(secret: &str) -> Vec<Zeroizing<Vec<u8>>> {
             [STANDARD_NO_PAD.encode(&text), URL_SAFE_NO_PAD.encode(&text)].map(|spelt| spelt[begin..end].to_owned()),
         );
     }
+    // PHP writes a slash in a JSON string as `\/`.
+    let in_json: Vec<_> =
+        spellings.iter().filter(|spelt| spelt.contains('/')).map(|spelt| spelt.replace('/', "\\/")).collect();
+    spellings.extend(in_json);
     spellings.sort_unstable();
     spellings.dedup();
     spellings.into_iter().filter(|spelt| !spelt.is_empty()).map(|spelt| Zeroizing::new(spelt.into_bytes())).collect()
@@ -171,6 +175,18 @@ mod tests {
                 let shown = masked(&format!("لا {spelt} هنا"), &[secret]).into_owned();
                 assert!(shown.starts_with("لا ") && shown.contains(MASK) && shown.ends_with(" هنا"), "{spelt}: {shown}");
             }
+        }
+    }
+
+    #[test]
+    fn a_slash_may_be_escaped() {
+        let secret = "ory_at_Ab/C123???>>>xyz";
+        for spelt in [secret.to_owned(), STANDARD_NO_PAD.encode(secret)] {
+            let escaped = spelt.replace('/', "\\/");
+            assert_ne!(escaped, spelt, "the test needs a slash");
+            let body = format!(r#"{{"data":[{{"id":1,"note":"{escaped}"}}]}}"#);
+            let masked = without_secret(body.as_bytes(), secret).map(|body| String::from_utf8(body).unwrap());
+            assert_eq!(masked.as_deref(), Some(r#"{"data":[{"id":1,"note":"[secret]"}]}"#), "{escaped}");
         }
     }
 
