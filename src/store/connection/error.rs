@@ -145,8 +145,8 @@ fn postgres(code: &str) -> Trouble {
         | "25006" | "55000" => Trouble::Passing,
         // Connection exceptions; no room on the disk, in memory or for connections; the system's errors.
         _ if ["08", "53", "58"].contains(&code.get(..2).unwrap_or("")) => Trouble::Passing,
-        // The database or the schema is not there, the role may not log in or lacks a right, a table or column is not there.
-        "3D000" | "3F000" | "28000" | "28P01" | "42501" | "42P01" | "42703" => Trouble::Unusable,
+        // The database or the schema is not there, or was dropped under the session, the role may not log in or lacks a right, a table or column is not there.
+        "3D000" | "57P04" | "3F000" | "28000" | "28P01" | "42501" | "42P01" | "42703" => Trouble::Unusable,
         // Data exceptions, constraints, program limits, and what a trigger raises.
         _ if ["22", "23", "44", "54", "P0"].contains(&code.get(..2).unwrap_or("")) => Trouble::Row,
         _ => Trouble::Lasting,

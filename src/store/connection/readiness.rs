@@ -41,7 +41,13 @@ impl Store {
             self.require_schema().await.map_err(|error| not_ready(&error))?;
             self.check_schema().await?;
             match self.dialect {
-                Dialect::Postgres => self.check_access().await,
+                Dialect::Postgres => {
+                    self.check_access().await?;
+                    match self.lacking_platform_rights(self.platform.values()).await.map_err(of_database)? {
+                        Some(lacking) => Err(NotReady::MissingRights(shown(&lacking))),
+                        None => Ok(()),
+                    }
+                }
                 Dialect::Sqlite => self.check_writable().await,
             }
         };

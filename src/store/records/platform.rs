@@ -76,6 +76,11 @@ const OUTCOMES: [(&str, Outcome); 3] =
     [("created", Outcome::Created), ("updated", Outcome::Updated), ("unchanged", Outcome::Unchanged)];
 
 impl PlatformTable {
+    /// The name of the function with the type of its argument.
+    pub fn signature(&self) -> String {
+        format!("{}(jsonb)", self.function.sql())
+    }
+
     pub fn has(&self, column: &str) -> bool {
         self.columns.iter().any(|one| one == column)
     }

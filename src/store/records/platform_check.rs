@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, Value};
 
 use super::{
     platform::{ObjectName, PlatformTable},
@@ -32,6 +32,13 @@ pub enum Trial {
     /// No record can be written, or records would be written twice.
     Failed(String),
 }
+
+/// Which rights the role lacks on the views ($1) and the functions ($2) of the platform.
+const PLATFORM_ACCESS: &str = "SELECT string_agg(lacking, ', ' ORDER BY lacking) AS lacking FROM (\
+    SELECT 'SELECT on ' || name AS lacking FROM unnest($1::text[]) AS views(name) \
+    WHERE NOT COALESCE(has_any_column_privilege(CAST(to_regclass(name) AS oid), 'SELECT'), false) \
+    UNION ALL SELECT 'EXECUTE on ' || name FROM unnest($2::text[]) AS functions(name) \
+    WHERE NOT COALESCE(has_function_privilege(CAST(to_regprocedure(name) AS oid), 'EXECUTE'), false)) AS rights";
 
 impl Store {
     /// Reconciles these tables of the platform instead of our own ones.
@@ -105,8 +112,9 @@ impl Store {
             }
             columns.push(column.to_owned());
         }
-        self.require_function(resource, &function).await?;
-        Ok(PlatformTable { view, function, columns })
+        let table = PlatformTable { view, function, columns };
+        self.require_usable(resource, &table).await?;
+        Ok(table)
     }
 
     /// The columns of a view with their types; empty: this role sees no such view.
@@ -120,29 +128,36 @@ impl Store {
         .await
     }
 
-    async fn require_function(&self, resource: Resource, function: &ObjectName) -> Result<(), StoreError> {
-        let sql = "SELECT COALESCE(has_function_privilege(CAST(to_regprocedure($1) AS oid), 'EXECUTE'), false) AS callable, \
-                   to_regprocedure($1) IS NOT NULL AS there";
-        let signature = format!("{}(jsonb)", function.sql());
+    /// The rights that the role lacks on the views and functions of the platform. An object that does not exist counts.
+    pub(in crate::store) async fn lacking_platform_rights(
+        &self,
+        tables: impl Iterator<Item = &PlatformTable> + Send,
+    ) -> Result<Option<String>, DbErr> {
+        let (views, functions): (Vec<String>, Vec<String>) =
+            tables.map(|table| (table.view.sql(), table.signature())).unzip();
+        if views.is_empty() {
+            return Ok(None);
+        }
+        let values: [Value; 2] = [views.into(), functions.into()];
+        let row = self.db.query_one_raw(self.statement(PLATFORM_ACCESS, values)).await?;
+        row.map_or(Ok(None), |row| row.try_get("", "lacking"))
+    }
+
+    async fn require_usable(&self, resource: Resource, table: &PlatformTable) -> Result<(), StoreError> {
+        let signature = table.signature();
+        let refused = |problem: &str| target_error_of(resource, problem);
         let read = self.call(|| async {
+            let sql = "SELECT to_regprocedure($1) IS NOT NULL AS there";
             let row = self.db.query_one_raw(self.statement(sql, [signature.clone().into()])).await?;
-            row.map_or(Ok((false, false)), |row| Ok((row.try_get("", "callable")?, row.try_get("", "there")?)))
+            let there: bool = row.map_or(Ok(false), |row| row.try_get("", "there"))?;
+            Ok((there, self.lacking_platform_rights([table].into_iter()).await?))
         });
-        let (callable, there): (bool, bool) =
-            read.await.map_err(|error| target_error_of(resource, &error.to_string()))?;
-        match (there, callable) {
-            (true, true) => Ok(()),
-            (true, false) => {
-                let problem =
-                    format!("this role may not call {signature}; GRANT EXECUTE ON FUNCTION {signature} TO it");
-                Err(target_error_of(resource, &problem))
-            }
-            (false, _) => {
-                let problem = format!(
-                    "the function {signature} does not exist; `salla-reconciler target template plain` prints an example"
-                );
-                Err(target_error_of(resource, &problem))
-            }
+        match read.await.map_err(|error| refused(&error.to_string()))? {
+            (false, _) => Err(refused(&format!(
+                "the function {signature} does not exist; `salla-reconciler target template plain` prints an example"
+            ))),
+            (true, Some(lacking)) => Err(refused(&format!("this role lacks {lacking}; GRANT it"))),
+            (true, None) => Ok(()),
         }
     }
 

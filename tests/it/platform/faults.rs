@@ -6,6 +6,7 @@ use super::{Framework, MERCHANT, assert_equal, forget, full, platform};
 use crate::support::{
     Engine, Site,
     site::{shop, totals},
+    until,
 };
 
 on_every_postgres!(
@@ -18,6 +19,7 @@ on_every_postgres!(
     an_error_of_the_function_costs_only_its_own_record,
     a_row_that_the_trial_cannot_write_does_not_stop_the_program,
     a_view_without_marks_keeps_them_in_our_own_table,
+    the_documented_rights_are_enough_and_needed,
     templates_know_the_unit_of_amounts,
     templates_leave_decisions_to_people,
 );
@@ -181,6 +183,49 @@ async fn a_view_without_marks_keeps_them_in_our_own_table(engine: Engine) {
     full(&site).await;
     let asked = site.salla.world().seen.iter().filter(|request| request.id.is_some()).count();
     assert_eq!(asked, 0, "the order that is gone is asked for again");
+}
+
+/// The rights of `migrate grants` and of the how-to, and what happens without each right on the target.
+async fn the_documented_rights_are_enough_and_needed(engine: Engine) {
+    let mut site = platform(engine, Framework::Prisma, 5).await;
+    // Roles belong to the server, which other tests use too.
+    execute(&site, "DROP ROLE IF EXISTS beside_prisma; CREATE ROLE beside_prisma LOGIN PASSWORD 'beside'").await;
+    let grants = site.run(&["migrate", "grants", "beside_prisma"]).await.exits(0).stdout;
+    execute(&site, &grants).await;
+    let document = std::fs::read_to_string("docs/how-to/adopt-an-existing-platform.md").unwrap();
+    let documented = document.split("```").find(|block| block.starts_with("text\nGRANT SELECT")).expect("the grants");
+    let documented = documented.trim_start_matches("text").replace("TO reconciler", "TO beside_prisma");
+    execute(&site, &documented).await;
+    let mut url: url::Url = site.database.url.parse().unwrap();
+    url.set_username("beside_prisma").unwrap();
+    url.set_password(Some("beside")).unwrap();
+    site.set("DATABASE__URL", url.as_str());
+    site.set("DATABASE__MIGRATE", "false");
+    let daemon = site.serve().await;
+    daemon.post("/runs", r#"{"merchant_id":1001,"full":true}"#).await;
+    let run = daemon.await_run("", |run| run["status"] == "succeeded").await;
+    assert_eq!(totals(&run)[1], 5, "{run}");
+    for (right, words) in [
+        ("SELECT ON salla.platform_orders", "SELECT on \"salla\".\"platform_orders\""),
+        (
+            "EXECUTE ON FUNCTION salla.write_platform_orders(jsonb)",
+            "EXECUTE on \"salla\".\"write_platform_orders\"(jsonb)",
+        ),
+    ] {
+        let public = format!("REVOKE {right} FROM PUBLIC");
+        execute(&site, &format!("{public}; REVOKE {right} FROM beside_prisma")).await;
+        until("the lacking right is shown", async || {
+            let (status, body) = daemon.get("/readyz").await;
+            status == 503 && body["detail"].as_str().is_some_and(|detail| detail.contains(words))
+        })
+        .await;
+        let check = site.run(&["check"]).await.exits(1).stdout;
+        assert!(check.contains(words), "{check}");
+        execute(&site, &format!("GRANT {right} TO beside_prisma")).await;
+        until("it is ready again", async || daemon.get("/readyz").await.0 == 200).await;
+    }
+    drop(daemon);
+    execute(&site, "DROP OWNED BY beside_prisma; DROP ROLE beside_prisma").await;
 }
 
 async fn template_of(site: &Site, table: &str) -> String {
