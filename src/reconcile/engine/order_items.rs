@@ -43,6 +43,7 @@ fn needs_items<R: Record>(one: &PlannedWrite<R>) -> bool {
     let Some(stored) = &one.stored else {
         return true;
     };
-    let is_newer_locally = one.verdict == Verdict::Unchanged && stored.updated_at > one.record.updated_at();
+    let is_newer_locally = one.verdict == Verdict::NewerLocally
+        || one.verdict == Verdict::Unchanged && stored.updated_at > one.record.updated_at();
     !is_newer_locally && stored.items_version != one.record.updated_at()
 }

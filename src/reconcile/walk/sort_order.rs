@@ -42,6 +42,11 @@ impl PairCounts {
         if against == 0 { with } else { 0 }
     }
 
+    /// Whether two rows showed different values.
+    fn is_shown(self) -> bool {
+        self.up + self.down > 0
+    }
+
     fn contradicts(self, direction: Direction) -> bool {
         match direction {
             Direction::Ascending => self.down > 0,
@@ -91,11 +96,13 @@ impl SortOrderDetector {
     }
 
     /// Whether records with one stamp stand on both sides of a page boundary. Their order may differ in each answer, so
-    /// that one of them is shown twice and another never.
+    /// that one of them is shown twice and another never. Records without a stamp, in a list that shows stamps, are equal.
     pub fn ties(&self, near: &[RowKey], far: &[RowKey]) -> bool {
         let is_tie = |near: &RowKey, far: &RowKey| {
-            let same_change = near.updated_at.is_some() && near.updated_at == far.updated_at;
-            let same_creation = near.created_at.is_some() && near.created_at == far.created_at;
+            let same_change =
+                near.updated_at == far.updated_at && (near.updated_at.is_some() || self.updated.is_shown());
+            let same_creation =
+                near.created_at == far.created_at && (near.created_at.is_some() || self.created.is_shown());
             near.id != far.id && (same_change || !self.entered_by_change && same_creation)
         };
         let across = |row: &RowKey, others: &[RowKey]| others.iter().any(|other| is_tie(row, other));
@@ -135,4 +142,25 @@ impl SortOrderDetector {
 /// Whether a record changed, or was created, at or after an instant.
 pub fn changed_since(row: &RowKey, instant: Option<DateTime<Utc>>) -> bool {
     instant.is_some_and(|instant| row.updated_at.or(row.created_at) >= Some(instant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: i64, second: Option<i64>) -> RowKey {
+        let at = second.and_then(|second| DateTime::from_timestamp(1_790_000_000 + second, 0));
+        RowKey { id, updated_at: at, created_at: None }
+    }
+
+    #[test]
+    fn records_without_a_stamp_are_ties_in_a_list_with_stamps() {
+        let (near, far) = ([row(1, Some(9)), row(2, None)], [row(3, None), row(4, Some(8))]);
+        let mut order = SortOrderDetector::new(false);
+        order.observe(&[row(1, None), row(2, None)]);
+        assert!(!order.ties(&near, &far), "no stamp is shown");
+        order.observe(&[row(5, Some(11)), row(6, Some(10))]);
+        assert!(order.ties(&near, &far));
+        assert!(!order.ties(&near[..1], &far[1..]));
+    }
 }

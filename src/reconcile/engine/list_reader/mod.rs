@@ -94,9 +94,9 @@ impl ListReader {
         Batch { asked_at, asked_on: by_database.min(by_salla), latest: self.latest_stamp(), ..Batch::default() }
     }
 
-    /// The latest possible stamp by Salla's clock, if known.
+    /// The latest possible stamp by Salla's clock, or by the clock of the database while Salla shows none.
     pub fn latest_stamp(&self) -> Option<DateTime<Utc>> {
-        let (shown, when) = self.clock?;
+        let (shown, when) = self.clock.unwrap_or((self.now, self.claimed_at));
         Some(shown + TimeDelta::from_std(when.elapsed()).ok()? + STORED_STAMP_TOLERANCE)
     }
 
@@ -264,4 +264,18 @@ fn split_seen<R: Record>(page: Page<R>, marks: &[Option<u32>], ids: Seen) -> New
         }
     }
     admitted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_clock_of_salla_the_clock_of_the_database_limits_stamps() {
+        let now = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
+        let start = ListReader::start(Resource::Orders, (Vec::new(), Listing::Scan), 0);
+        let reader = ListReader::new(start, Vec::new(), now);
+        tokio::time::advance(std::time::Duration::from_secs(60)).await;
+        assert_eq!(reader.latest_stamp(), Some(now + TimeDelta::seconds(60) + STORED_STAMP_TOLERANCE));
+    }
 }
