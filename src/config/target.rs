@@ -47,7 +47,7 @@ pub fn names(target: &TargetConfig, database: &str) -> Result<PlatformNames, Pro
 fn name(key: &'static str, text: &str) -> Result<ObjectName, Problem> {
     ObjectName::parse(text).ok_or_else(|| {
         let fix = "write name or schema.name, without quotes, such as salla.platform_orders";
-        (key, format!("{text:?} is not the name of an object"), fix)
+        (key, "is not the name of an object".to_owned(), fix)
     })
 }
 

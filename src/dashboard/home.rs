@@ -14,7 +14,7 @@ use super::{
     plot,
 };
 use crate::{
-    domain::{MerchantState, Run, RunStatus},
+    domain::{MerchantState, Run, RunStatus, plain},
     reconcile::ports::{
         Gauges, GlobalPause, MerchantIssue, MerchantRegistry, Overview, RunFilter, RunStore, SweepSummary,
     },
@@ -215,7 +215,7 @@ fn reason(attention: &MerchantIssue) -> (String, String) {
             let kind = run.error.as_ref().map_or("failed", |failure| failure.kind.as_str());
             (
                 format!("its last run failed: {kind}"),
-                run.error.as_ref().map_or_else(String::new, |failure| failure.message.clone()),
+                run.error.as_ref().map_or_else(String::new, |failure| plain(&failure.message)),
             )
         }
         Some(run) if run.status == RunStatus::Partial => {

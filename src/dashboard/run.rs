@@ -13,7 +13,7 @@ use super::{
     layout::{self, AutoRefresh},
 };
 use crate::{
-    domain::{Discrepancy, Found, Listing, Outcome, Resource, Run, RunId, RunStatus},
+    domain::{Discrepancy, Found, Listing, Outcome, Resource, Run, RunId, RunStatus, plain},
     reconcile::ports::{MerchantRegistry, RunStore},
 };
 
@@ -102,11 +102,11 @@ pub fn took(run: &Run, clock: Clock) -> String {
 fn trouble(run: &Run, clock: Clock) -> Markup {
     html! {
         @if let Some(error) = &run.error {
-            div.note.bad role="status" { p { strong { (error.kind.as_str()) } } p { (error.message) } }
+            div.note.bad role="status" { p { strong { (error.kind.as_str()) } } p { (plain(&error.message)) } }
         } @else if let Some(waiting) = &run.waiting {
             div.note.warn role="status" {
                 p { strong { "Waiting: " (waiting.reason.as_str()) } }
-                p { (waiting.message) }
+                p { (plain(&waiting.message)) }
                 p { "Next attempt " (instant(waiting.until, clock)) ". Attempts since the last page: " (number(waiting.attempts.into())) "." }
             }
         } @else if run.status == RunStatus::Partial {
@@ -129,7 +129,7 @@ fn guarantees(run: &Run, clock: Clock) -> Markup {
                 @if let Some(window) = part.window { "From " (instant(window.since, clock)) ". " }
                 strong { "Guarantee: " } (guarantee(part.status, part.listing, Some(part.resource)))
             }
-            @if let Some(error) = &part.error { div.note.bad { p { strong { (error.kind.as_str()) } } p { (error.message) } } }
+            @if let Some(error) = &part.error { div.note.bad { p { strong { (error.kind.as_str()) } } p { (plain(&error.message)) } } }
         }
     }
 }
@@ -160,7 +160,7 @@ fn guarantee(status: RunStatus, listing: Option<Listing>, resource: Option<Resou
 
 /// The columns that differed, with their values before and after where they are known.
 fn fields(discrepancy: &Discrepancy) -> Markup {
-    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
+    let value = |value: &Option<String>| value.as_deref().map_or_else(|| "not set".to_owned(), plain);
     html! {
         @if discrepancy.fields.is_empty() { "–" }
         @for (index, field) in discrepancy.fields.iter().enumerate() {
@@ -188,7 +188,7 @@ fn discrepancies(found: &[Found], run: &Run, skip: u64, more: bool, clock: Clock
                     td data-label="Stored version" { (format::maybe(discrepancy.local_updated_at, clock, "–")) }
                     td data-label="Salla version" { (format::maybe(discrepancy.remote_updated_at, clock, "–")) }
                     td data-label="Delay" { (one.late_seconds.map_or_else(|| "–".to_owned(), |seconds| span(std::time::Duration::from_secs(seconds)))) }
-                    td data-label="Reason" { (discrepancy.reason.as_deref().unwrap_or("–")) }
+                    td data-label="Reason" { (discrepancy.reason.as_deref().map_or_else(|| "–".to_owned(), plain)) }
                 } } }
             } } }
             p {
