@@ -2,7 +2,7 @@
 //! requests. A server that does not sort is not believed.
 
 use chrono::{TimeDelta, Utc};
-use salla_reconciler::simulator::{ListOrder, Shop};
+use salla_reconciler::simulator::{Fault, ListOrder, Shop};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -18,6 +18,7 @@ on_every_database!(
     few_orders_are_scanned,
     a_deletion_is_found_within_seven_nights,
     a_bulk_action_costs_one_night,
+    changed_orders_that_cannot_be_read_do_not_end_the_sorted_list,
 );
 
 /// So many orders, a fifth of which changed some time after their creation.
@@ -194,4 +195,30 @@ async fn a_bulk_action_costs_one_night(engine: Engine) {
     site.assert_equal(1001).await;
     let (run, requests) = night(&site).await;
     assert!(run["listing"] == "sort" && requests < 100, "{requests}: {run}");
+}
+
+/// The details of one order cannot be read, and one is listed although its own address answers that it is gone.
+async fn changed_orders_that_cannot_be_read_do_not_end_the_sorted_list(engine: Engine) {
+    let site = site(engine, 300).await;
+    let orders = site.salla.world().shop(1001).orders.clone();
+    {
+        let mut world = site.salla.world();
+        let shop = world.shop(1001);
+        for order in orders.iter().take(12) {
+            shop.whisper(order.id, Utc::now());
+        }
+        let body = json!({"status": 200, "success": true, "data": {"id": orders[3].id, "amounts": 7}}).to_string();
+        shop.broken.insert(orders[3].id, Fault::ok("application/json", &body));
+        shop.broken.insert(orders[5].id, Fault::no_such_record());
+    }
+    for number in 0..2 {
+        let (run, requests) = night(&site).await;
+        assert_eq!((&run["status"], &run["listing"]), (&json!("partial"), &json!("sort")), "night {number}: {run}");
+        assert_eq!(run["totals"]["skipped"], 2, "night {number}: {run}");
+        assert!(requests < 120, "night {number}: {requests} requests");
+    }
+    site.salla.world().shop(1001).broken.clear();
+    let (run, _) = night(&site).await;
+    assert_eq!((&run["status"], &run["listing"]), (&json!("succeeded"), &json!("sort")), "{run}");
+    site.assert_equal(1001).await;
 }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::TimeDelta;
 
-use super::{Answer, SortedWalk};
+use super::{Answer, GRAIN, SortedWalk};
 
 /// A change this long before an answer is in the answer.
 const SETTLING: TimeDelta = TimeDelta::seconds(60);
@@ -36,24 +36,45 @@ impl SortedWalk {
         }
         let rows_before = (answer.number as usize - 1) * self.page_rows[answer.reading as usize] + place;
         let before_boundary: HashSet<i64> = answer.ids[..place].iter().copied().collect();
-        let stood_before = |(id, last): (&i64, &usize)| {
-            *last >= at && self.stood_before(*id, at, answer, before_boundary.contains(id))
-        };
+        let mut unstamped = self.unstamped_head(answer.reading);
+        unstamped.extend(self.unstamped_before_changed(at));
+        let stood_before =
+            |id: &i64| unstamped.contains(id) || self.stood_before(*id, at, answer, before_boundary.contains(id));
         // More orders than rows show that the details of the boundary were stale, and that it had moved to the head of the list.
-        let stamped = last_met.iter().filter(|met| stood_before(*met)).count();
-        stamped + self.unstamped_head(answer.reading) == rows_before
+        last_met.iter().filter(|(id, last)| **last >= at && stood_before(id)).count() == rows_before
     }
 
-    /// How many orders without a time of change stood at the head of the list, in a reading and in the present one. A server
-    /// that puts them there leaves them there.
-    fn unstamped_head(&self, reading: u32) -> usize {
+    /// The orders without a time of change at the head of the list, in a reading and in the present one. A server that puts
+    /// them there leaves them there.
+    fn unstamped_head(&self, reading: u32) -> HashSet<i64> {
         let head = |reading: u32| {
             let answers = self.answers.iter().filter(move |answer| answer.reading == reading);
-            let ids = answers.flat_map(|answer| answer.ids.iter().copied());
-            ids.take_while(|id| self.details_of(*id).last().is_some_and(|detail| detail.stamp.is_none()))
+            answers.flat_map(|answer| answer.ids.iter().copied()).take_while(|id| self.is_unstamped(*id))
         };
         let now: HashSet<i64> = head(self.reading).collect();
-        head(reading).collect::<HashSet<i64>>().intersection(&now).count()
+        head(reading).filter(|id| now.contains(id)).collect()
+    }
+
+    /// The orders whose details show no time of change, and that an answer up to `at` showed before an order that had changed
+    /// since the threshold. The list is sorted, so they had changed as well.
+    fn unstamped_before_changed(&self, at: usize) -> HashSet<i64> {
+        let changed = Some(self.bounds.threshold + GRAIN);
+        let mut found = HashSet::new();
+        for (number, answer) in self.answers[..=at].iter().enumerate() {
+            let settled = answer.served_at.map(|served_at| served_at - SETTLING);
+            let had_changed = |id: &i64| {
+                let mut details = self.details_of(*id).iter().filter(|detail| detail.stamp >= changed);
+                details.any(|detail| detail.answers_before <= number || detail.stamp < settled)
+            };
+            let last = answer.ids.iter().rposition(had_changed).unwrap_or(0);
+            found.extend(answer.ids[..last].iter().filter(|id| self.is_unstamped(**id)));
+        }
+        found
+    }
+
+    /// Whether the details were read and show no time of change: the order is gone, or it cannot be read.
+    fn is_unstamped(&self, id: i64) -> bool {
+        self.details_of(id).last().is_some_and(|detail| detail.stamp.is_none())
     }
 
     /// The first row of an answer that was older than the threshold when the answer came.
@@ -64,6 +85,9 @@ impl SortedWalk {
     /// Whether an order that was in the list at or after an answer stood before the boundary at that instant.
     fn stood_before(&self, id: i64, at: usize, answer: &Answer, is_in_answer: bool) -> bool {
         let details = self.details_of(id);
+        if is_in_answer && self.is_unstamped(id) {
+            return true;
+        }
         if !self.rules.counts_changed_only {
             return is_in_answer || !details.is_empty();
         }

@@ -14,7 +14,8 @@ use crate::{
 };
 
 impl Store {
-    /// Of records that were created after `covered`, the details need not have been read.
+    /// Of records that were created after `covered`, the details need not have been read. Runs read failed records again by
+    /// their ids, so the age of their details does not count.
     pub(in crate::store) async fn read_sorted_list<R: Stored>(
         &self,
         merchant: MerchantId,
@@ -24,10 +25,12 @@ impl Store {
             format!("AND ({created} IS NULL OR {} < {})", self.dialect.age(created), self.dialect.age("$3"))
         });
         let sql = format!(
-            "SELECT count(*) AS stored, count(CASE WHEN c.details_read_at IS NULL {is_older} THEN 1 END) AS unread, \
-             min({read_at}) AS details_since, \
+            "SELECT count(*) AS stored, \
+             count(CASE WHEN f.salla_id IS NULL AND c.details_read_at IS NULL {is_older} THEN 1 END) AS unread, \
+             min(CASE WHEN f.salla_id IS NULL THEN {read_at} END) AS details_since, \
              (SELECT sorted_list FROM watermarks WHERE merchant_id = $1 AND resource = $2) AS sorted_list \
              FROM {table} r LEFT JOIN order_detail_checks c ON c.merchant_id = r.merchant_id AND c.salla_order_id = r.{id} \
+             LEFT JOIN failed_records f ON f.merchant_id = r.merchant_id AND f.resource = $2 AND f.salla_id = r.{id} \
              WHERE r.merchant_id = $1 AND r.deleted_at IS NULL",
             read_at = self.dialect.finite("c.details_read_at"),
             table = self.stored_source::<R>(),

@@ -135,9 +135,12 @@ impl Stored {
     /// Where the sorted list must be read to, if it can be read tonight.
     fn threshold(&self, server: &Server, fault: Fault) -> Option<Stamp> {
         let unread = |(id, copy): (&i64, &Copy)| {
-            copy.read_at.is_none() && server.orders.get(id).is_none_or(|order| order.created_at() < self.covered)
+            copy.read_at.is_none()
+                && !server.is_unreadable(*id)
+                && server.orders.get(id).is_none_or(|order| order.created_at() < self.covered)
         };
-        let read_at = self.copies.values().filter_map(|copy| copy.read_at).min();
+        let readable = self.copies.iter().filter(|(id, _)| !server.is_unreadable(**id));
+        let read_at = readable.filter_map(|(_, copy)| copy.read_at).min();
         let details_since = read_at.filter(|_| !self.copies.iter().any(unread));
         let threshold = self.list.threshold(self.copies.len() as u64, (details_since, self.covered), OVERLAP).ok();
         threshold.or_else(|| (fault == Fault::SortsAtOnce).then(|| self.covered - OVERLAP - TimeDelta::seconds(60)))
@@ -334,7 +337,8 @@ impl Night<'_> {
         for (id, version) in listed {
             let read_at = self.stored.copies.get(&id).and_then(|copy| copy.read_at);
             let is_old = read_at.is_none_or(|at| now - at > TimeDelta::days(nights));
-            if all || self.stored.is_due(id, version.row) || nights > 0 && is_old {
+            let is_due = all || self.stored.is_due(id, version.row) || nights > 0 && is_old;
+            if is_due && !self.server.is_unreadable(id) {
                 self.stored.store(id, version, self.began);
             }
         }
@@ -410,6 +414,9 @@ impl Night<'_> {
             let is_covered = version.stamp.is_some_and(|at| (bounds.threshold..bounds.recent_since).contains(&at));
             let is_held = self.stored.copies.get(&id).is_some_and(|copy| copy.version.number >= version.number);
             let order = &self.server.orders[&id];
+            if self.server.is_unreadable(id) {
+                continue;
+            }
             if is_covered && order.is_untouched_since(bounds.recent_since) && !is_held {
                 lost.push(format!("night {night}: order {id} of {version:?} was read as {:?}", read.get(&id)));
             }
@@ -437,7 +444,7 @@ impl Night<'_> {
                 }
                 continue;
             }
-            if !order.is_untouched_since(self.began - OVERLAP) {
+            if !order.is_untouched_since(self.began - OVERLAP) || server.is_unreadable(*id) {
                 continue;
             }
             let again = order.shown_again(server.now);

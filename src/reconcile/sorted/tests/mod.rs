@@ -115,6 +115,16 @@ fn orders_without_a_time_of_change_at_the_head_do_not_prevent_the_proof() {
     assert_eq!((life.complete, life.lost), (10, Vec::new()));
 }
 
+/// Runs try such an order again by its id, so the proof need not wait for it.
+#[test]
+fn orders_that_cannot_be_read_do_not_prevent_the_proof() {
+    for seed in 0..20 {
+        let plan = Plan { nights: 5, page_size: 15, has_unreadable: true, ..Plan::quiet(300, 40) };
+        let life = live_as(plan, &mut StdRng::seed_from_u64(seed), Rules::SOUND, Fault::None);
+        assert_eq!((life.complete, life.lost), (5, Vec::new()), "seed {seed}: {:?}", life.inconclusive);
+    }
+}
+
 /// Without `totalPages`, only an empty page ends the list, and this server never shows one.
 #[test]
 fn a_server_that_repeats_a_page_in_a_further_reading_ends_the_walk() {

@@ -132,6 +132,8 @@ pub struct Plan {
     pub nights: u32,
     /// In this night, the list is sorted by creation.
     pub wrong_night: Option<u32>,
+    /// The details of some orders cannot be read.
+    pub has_unreadable: bool,
 }
 
 /// What is stored at the beginning of a life.
@@ -175,6 +177,7 @@ impl Plan {
             scans: false,
             nights: 1,
             wrong_night: None,
+            has_unreadable: false,
         }
     }
 
@@ -227,6 +230,7 @@ impl Plan {
             scans: rng.random_bool(0.15),
             nights: if rng.random_bool(0.1) { 20 } else { 5 },
             wrong_night: None,
+            has_unreadable: orders % 7 == 0,
             orders,
         }
     }
@@ -459,7 +463,11 @@ impl Server {
         let at = self.now - TimeDelta::seconds(self.rng.random_range(0..=self.plan.details_lag));
         let version = self.orders.get(&id).and_then(|order| order.version(at));
         self.pass_time();
-        version
+        version.filter(|_| !self.is_unreadable(id))
+    }
+
+    pub fn is_unreadable(&self, id: i64) -> bool {
+        self.plan.has_unreadable && id % 23 == 0
     }
 
     /// Things happen between two requests, mostly to the orders at the head of the list.
