@@ -13,6 +13,7 @@ use crate::support::{
 on_every_database!(
     a_change_that_only_details_show_is_found_the_same_night,
     a_server_that_does_not_sort_is_not_believed,
+    a_contradiction_counts_although_the_scan_fails,
     a_missed_change_leads_to_a_scan,
     detail_checks_can_be_turned_off,
     few_orders_are_scanned,
@@ -102,6 +103,28 @@ async fn a_server_that_does_not_sort_is_not_believed(engine: Engine) {
     site.salla.world().honours_sort = true;
     let (run, _) = night(&site).await;
     assert_eq!((&run["listing"], &sorted_list(&run)["scan_nights"]), (&json!("scan"), &json!(0)), "{run}");
+    assert_eq!(night(&site).await.0["listing"], "sort");
+}
+
+/// The scan after the contradiction would mark too many orders as deleted, so the run fails.
+async fn a_contradiction_counts_although_the_scan_fails(engine: Engine) {
+    let mut site = site(engine, 400).await;
+    let orders = site.salla.world().shop(1001).orders.clone();
+    {
+        let mut world = site.salla.world();
+        world.honours_sort = false;
+        world.shop(1001).touch(orders[7].id, Utc::now());
+        for order in orders.iter().skip(200).take(150) {
+            world.shop(1001).delete(order.id);
+        }
+    }
+    let (run, _) = night(&site).await;
+    assert_eq!((&run["status"], &sorted_list(&run)["violation"]), (&json!("failed"), &json!("not_sorted")), "{run}");
+    site.salla.world().honours_sort = true;
+    site.set("RECONCILE__MAX_DELETION_RATIO", "1");
+    let (run, _) = night(&site).await;
+    assert_eq!((&run["status"], &run["listing"]), (&json!("succeeded"), &json!("scan")), "{run}");
+    assert_eq!(sorted_list(&run)["scan_nights"], 0, "{run}");
     assert_eq!(night(&site).await.0["listing"], "sort");
 }
 

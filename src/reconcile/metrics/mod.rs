@@ -180,9 +180,11 @@ impl Metrics {
         if let Some(failure) = &run.error {
             self.failures.with_label_values(&[failure.kind.as_str()]).inc();
         }
-        for violation in run.resource_results.iter().filter_map(|part| part.sorted_list?.violation) {
-            self.listing_violations.with_label_values(&[violation.as_str()]).inc();
-        }
+    }
+
+    /// Counts a contradiction of a sorted list.
+    pub fn listing_violation(&self, violation: ListingViolation) {
+        self.listing_violations.with_label_values(&[violation.as_str()]).inc();
     }
 
     /// Counts `count` records of `resource` that had `outcome`.

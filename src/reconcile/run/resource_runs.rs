@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::disposition::spares_other_kinds;
 use crate::{
     domain::{
-        Covered, Customer, Failure, InvalidWindow, Order, OrderStatus, Outcome, Product, Resource, ResourceRun,
-        Resources, RunStatus, Totals, Window, WindowPolicy,
+        Covered, Customer, Failure, InvalidWindow, ListingViolation, Order, OrderStatus, Outcome, Product, Resource,
+        ResourceRun, Resources, RunStatus, Totals, Window, WindowPolicy,
     },
     reconcile::{
         engine::{EngineError, RunContext, RunProgress, reconcile},
@@ -140,6 +140,15 @@ pub fn counted(claim: &Claim, parts: &[ResourceRun]) -> Vec<(Resource, Outcome, 
         Outcome::ALL.map(|outcome| (resource, outcome, after.of(outcome) - before.of(outcome)))
     };
     parts.iter().flat_map(of_part).collect()
+}
+
+/// The contradictions of sorted lists that were found since the claim.
+pub fn new_violations(claim: &Claim, parts: &[ResourceRun]) -> Vec<ListingViolation> {
+    let earlier = claim.resumed.as_ref().map_or(&[][..], |earlier| &earlier.parts);
+    let violation = |part: &ResourceRun| part.sorted_list?.violation;
+    let is_known =
+        |part: &ResourceRun| earlier.iter().any(|one| one.resource == part.resource && violation(one).is_some());
+    parts.iter().filter(|part| !is_known(part)).filter_map(violation).collect()
 }
 
 #[cfg(test)]

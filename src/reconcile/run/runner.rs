@@ -125,6 +125,9 @@ where
         for (resource, outcome, count) in resource_runs::counted(&claim, &progress.parts) {
             self.metrics.records(resource, outcome, count);
         }
+        for violation in resource_runs::new_violations(&claim, &progress.parts) {
+            self.metrics.listing_violation(violation);
+        }
 
         let mut again = None;
         let (status, failure) = match disposition {

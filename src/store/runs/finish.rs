@@ -55,12 +55,17 @@ impl Store {
             self.rotate(&txn, lease.merchant, (*resource, &ending.parts)).await?;
             self.save_sorted_list(&txn, lease.merchant, (*resource, &ending.parts)).await?;
         }
+        // A contradiction counts although the scan after it did not end.
+        let row = run::Model::from_query_result(&row, "")?;
+        let is_violated = |part: &&ResourceRun| part.sorted_list.is_some_and(|list| list.violation.is_some());
+        for part in ending.parts.iter().filter(|_| !row.dry_run).filter(is_violated) {
+            self.save_sorted_list(&txn, lease.merchant, (part.resource, &ending.parts)).await?;
+        }
         if let (Some(again), Some(state)) = (&ending.again, state) {
             self.take_up_later(&txn, lease.run_id, again, state).await?;
         }
         let seen = "DELETE FROM run_seen_ids WHERE run_id = $1";
         txn.execute_raw(self.statement(seen, [lease.run_id.into()])).await?;
-        let row = run::Model::from_query_result(&row, "")?;
         self.add_run_event(&txn, &row).await?;
         failpoint!("finish_before_commit", lease.merchant.0);
         txn.commit().await?;
