@@ -81,8 +81,8 @@ impl Table {
         }
     }
 
-    /// A column. Words in capitals are types and defaults that the databases spell differently; an `INSTANT` has bounds, an
-    /// `OPEN_INSTANT` has none, because other programs write it too.
+    /// A column. Words in capitals are types and defaults that the databases spell differently. An
+    /// `INSTANT` has bounds. An `OPEN_INSTANT` does not, because other programs also write it.
     pub fn column(mut self, name: &'static str, definition: &'static str, comment: &'static str) -> Self {
         self.columns.push(Column { name, definition, comment });
         self

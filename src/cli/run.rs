@@ -179,8 +179,8 @@ fn object(ended: &Ended) -> serde_json::Value {
     }
 }
 
-/// A row a merchant, with one for each kind of record below it where there are several, and under them all the reasons of
-/// those that failed.
+/// Returns a table with one row per merchant. If a run covers several kinds of record, each kind
+/// has a row below it. The reasons of all failed runs follow the table.
 pub fn summary(ended: &[Ended]) -> String {
     let head = [
         "merchant",

@@ -1,5 +1,6 @@
-//! The names of environment variables: one that looks like ours and is read by nothing is an error, for a setting that is
-//! silently ignored can leave the API open.
+//! The names of environment variables. A name that looks like ours, but that nothing reads, is an
+//! error. Otherwise the program would ignore a misspelled setting silently, which can leave the API
+//! open.
 
 use super::{
     ConfigError,

@@ -89,9 +89,9 @@ impl<'a> Form<'a> {
     }
 }
 
-/// `1e-2`, `0.01` and `0.010` are one number, and databases rewrite the one as the other: its digits without the
-/// zeros at either end, and the power of ten that they count. By hand, for a decimal type rounds or gives up where
-/// a database does not.
+/// `1e-2`, `0.01` and `0.010` are one number, and databases rewrite one of them as another. The
+/// form is the sign, the digits without zeros at either end, and their power of ten. The code
+/// parses by hand, because a decimal type rounds or fails where a database does not.
 fn normalise(number: &str, form: &mut Vec<u8>) {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let unsigned = mantissa.strip_prefix('-').unwrap_or(mantissa);

@@ -97,8 +97,13 @@ impl DetailCheckSchedule {
     }
 }
 
-/// Whether a record's details have to be read: it is missing, its summary changed, our copy is not as it was when
-/// they were last read, they are due, or the last attempt to read or to write them failed.
+/// Whether the details of a record must be read. They must in each of these cases:
+///
+/// - The record is missing, or no check of its details is stored.
+/// - Its summary changed since the details were last read.
+/// - The stored record changed since then, or is marked as deleted.
+/// - The details are due.
+/// - The last attempt to read or write them failed.
 #[must_use]
 pub fn needs_detail<R: Record>(
     summary: &Summary,

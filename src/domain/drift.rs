@@ -205,11 +205,16 @@ impl Drift {
 
 /// The webhook that would have prevented a discrepancy, by Salla's name of the event.
 ///
-/// One discrepancy stands for one webhook, the first that fits: missing is `order.created`; stale is
-/// `order.deleted` when `deleted_at` differed, `order.status.updated` when `status` did,
-/// `order.total.price.updated` when `total_amount` did, and else `order.updated`. For other kinds of record there is no
-/// more than `created`, `deleted` and `updated`, as far as Salla sends webhooks about them. What was skipped or failed says
-/// nothing about webhooks.
+/// One discrepancy stands for one webhook. For an order, it is the first one that fits:
+///
+/// - `order.created` for a missing order
+/// - `order.deleted` for a stale order if `deleted_at` differed
+/// - `order.status.updated` if `status` differed
+/// - `order.total.price.updated` if `total_amount` differed
+/// - `order.updated` for any other stale order
+///
+/// For other kinds of record there are only `created`, `deleted` and `updated`, as far as Salla
+/// sends webhooks about them. A skipped or failed record says nothing about webhooks.
 #[must_use]
 pub fn lost_webhook(resource: Resource, kind: DiscrepancyKind, fields: &[String]) -> Option<String> {
     let differed = |name: &str| resource == Resource::Orders && fields.iter().any(|field| field == name);

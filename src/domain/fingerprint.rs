@@ -6,9 +6,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::{UnknownWord, canonical::canonical};
 
-/// Stands before the digits. Raised whenever the same JSON would hash to something else, so that rows hashed by an older rule are
-/// compared by content instead of being taken for changed; and whenever a column is derived otherwise, for a
-/// row whose fingerprint stands is not written again.
+/// Stands before the digits. The number rises in two cases:
+///
+/// - The same JSON would get another hash. Then rows with an older prefix are compared by content,
+///   and do not count as changed.
+/// - A column is derived in another way. Otherwise a row with the same hash would not be written
+///   again.
 const PREFIX: &str = "2:";
 
 /// The first 128 bits of the SHA-256 of a JSON document in canonical form: keys sorted, numbers
@@ -54,7 +57,8 @@ impl Fingerprint {
 
 /// A hash of a content's fingerprint and of the very text that it was taken from.
 ///
-/// A text that is met again need not be brought into canonical form again; and a row whose fingerprint was replaced without the digest has none that holds.
+/// If the same text comes again, its canonical form need not be made again. If only the fingerprint
+/// of a row was replaced, the digest no longer matches it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Digest([u8; 16]);
 

@@ -98,8 +98,9 @@ pub struct Merchant {
     pub name: Option<String>,
     /// Whether sweeps cover it.
     pub state: MerchantState,
-    /// Everything that Salla changed before this instant has been read back, of every kind of record that ever was: since
-    /// the merchant was registered, and what it had before if a run took the whole history.
+    /// The oldest of `watermarks`. All changes in Salla before this instant are reconciled, for
+    /// each kind of record with a watermark. They count from the registration of the merchant, or
+    /// from earlier if a run read the whole history.
     pub watermark: Option<DateTime<Utc>>,
     /// The same, by kind of record.
     pub watermarks: BTreeMap<Resource, DateTime<Utc>>,

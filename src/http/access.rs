@@ -197,8 +197,9 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 const FORWARDED: [&str; 6] =
     ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
 
-/// A page of another site reaches a loopback listener through its visitor's browser: under a name of its own that it
-/// lets point here, or with an `Origin` of its own.
+/// Whether a request comes from this machine. A page of another site reaches a loopback listener
+/// through the browser of its visitor. It uses a host name of the site that points to this machine,
+/// or an `Origin` of the site.
 fn is_of_this_machine(headers: &HeaderMap) -> bool {
     if FORWARDED.iter().any(|name| headers.contains_key(*name)) {
         return false;

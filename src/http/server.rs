@@ -50,8 +50,8 @@ const LONGEST_HEAD: usize = 16 * 1024;
 /// From a connection's begin, or the last answer on it, to the end of the next request's header.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
-/// So long a connection may last, then it is closed after the answer that is under way: one who does not read what
-/// it is sent would hold it otherwise.
+/// A connection lasts at most this long. Then it closes after the present answer. Otherwise a
+/// client that does not read its answers would hold the connection.
 const MAX_AGE: Duration = Duration::from_secs(300);
 
 /// The probes, which are answered also when all other connections are taken.

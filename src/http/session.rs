@@ -98,8 +98,9 @@ fn seal(token: &Token, words: &[&str]) -> String {
     hex::encode(mac.finalize().into_bytes())
 }
 
-/// Sent over TLS only where the request came so, as far as the proxy before us says; by no page of another site, but for
-/// a link that is followed; shown to no script.
+/// Returns the header that sets the session cookie. If the request came over TLS, as far as the
+/// first proxy says, the browser sends the cookie only over TLS. Pages of other sites cannot send
+/// it, except through a link that the user follows. Scripts cannot read it.
 fn set_cookie(value: &str, seconds: i64, headers: &HeaderMap) -> HeaderValue {
     let secure = if came_over_tls(headers) { "; Secure" } else { "" };
     let text = format!("{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");

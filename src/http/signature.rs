@@ -1,5 +1,6 @@
-//! Whether a webhook comes from Salla: it proves to know the app's secret, in one of the two ways that the Partners
-//! Portal offers, over the very bytes of the body. Every comparison takes the same time, however much of it fits.
+//! Checks whether a webhook comes from Salla. The sender must prove that it knows the secret of the
+//! app. The Partners Portal offers two ways, a signature and a token. A signature covers the exact
+//! bytes of the body. Every comparison takes the same time, however much of it fits.
 
 use axum::http::{HeaderMap, header};
 use hmac::{Hmac, KeyInit, Mac};

@@ -1,9 +1,10 @@
 //! `POST /webhooks/salla`: a merchant installs the app, uninstalls it, or its subscription ends.
 //!
-//! Salla takes 200 and 201 for delivered, and anything else for a reason to try again, three times in all. So what is
-//! not for this program is answered 200, and what the database cannot take now 503, in time for Salla to hear it. A
-//! body that cannot be read, though signed, is answered 400: it comes twice more, and shows as failed where Salla
-//! keeps its log of deliveries, which is where somebody would look.
+//! Salla counts 200 and 201 as delivered. After any other answer it tries again, three times in
+//! all. So an event that is not for this program is answered 200. An event that the database cannot
+//! take now is answered 503, before Salla stops waiting. A signed body that cannot be read is
+//! answered 400. Salla then sends it twice more, and shows it as failed in its log of deliveries.
+//! People look there.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,5 +1,7 @@
-//! Event delivery: a warehouse that reads the database's log of changes gets an event for each succeeded run, as a
-//! signed `CloudEvent`, at least once, and each merchant's in their order.
+//! Event delivery. A warehouse that reads the log of changes of the database gets events about runs
+//! that succeeded or were partial. With `cdc.events`, it can also get events about written records.
+//! Each event is a signed `CloudEvent` and is sent at least once. The events of one merchant come
+//! in order.
 //!
 //! The events wait in the database (see [`crate::reconcile::ports::Outbox`]); here they are delivered.
 

@@ -1,7 +1,7 @@
 //! The spans of a run's trace: the run, in it a span for each page, and in those the requests and commits.
 //!
-//! All but the run's have a target of their own: they are made where traces are sent, and nowhere else, and a log line
-//! keeps the run's as its context.
+//! The spans within a run have a separate target, [`TARGET`]. They exist only if traces are sent,
+//! because the log turns this target off. So a log line keeps the span of the run as its context.
 
 use opentelemetry::trace::{Status, TraceContextExt};
 use tracing::{Span, field};

@@ -8,8 +8,8 @@ use secrecy::ExposeSecret;
 
 use crate::salla::config::Config;
 
-/// What connects to Salla: to the hosts of the two addresses, and, where one is set, by way of the proxy; nowhere else,
-/// whatever an answer or the environment says.
+/// The client that connects to Salla. It connects only to the hosts of the two addresses, and
+/// through the proxy if one is set. Answers and environment variables do not change that.
 ///
 /// # Errors
 /// When the TLS of this machine cannot be set up, or the proxy's address cannot be used.
@@ -17,8 +17,8 @@ pub fn plain_client(config: &Config) -> Result<reqwest::Client, reqwest::Error> 
     builder(config)?.build()
 }
 
-/// The same without idle connections. A server closes an idle connection whenever it likes, also while the next request is
-/// on its way: for a refresh token, that would be an outcome that is unknown.
+/// The same without idle connections. A server may close an idle connection at any time, also while
+/// the next request is on its way. For a refresh token, the outcome would then be unknown.
 ///
 /// # Errors
 /// As [`plain_client`].

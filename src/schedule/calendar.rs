@@ -1,7 +1,7 @@
 //! The instants at which a cron pattern fires in a time zone. Pure.
 //!
 //! At a change of daylight saving time, a sweep at a skipped time moves to the first instant after
-//! the gap, and one that the clock repeats takes place once, in the first pass.
+//! the gap. A sweep at a repeated time takes place once, in the first pass.
 
 use std::{fmt, str::FromStr};
 

@@ -1,8 +1,9 @@
 //! When the nightly sweep is due.
 //!
-//! tokio-cron-scheduler is only the bell, rung every second. The due sweeps are computed from the
-//! last one on record in the database, so that restarts, suspends, deploys at the scheduled time and changes
-//! of daylight saving time neither lose nor repeat one. Any number of replicas may ring.
+//! tokio-cron-scheduler is only the bell, which rings every second. The due sweeps are computed
+//! from the last sweep in the database. So restarts, suspends, deploys at the scheduled time and
+//! changes of daylight saving time neither lose nor repeat a sweep. Any number of replicas may
+//! ring.
 
 mod calendar;
 mod clock;

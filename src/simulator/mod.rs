@@ -1,8 +1,9 @@
 //! A simulated Salla: a real HTTP server on a loopback socket, for `demo` and for the tests.
 //!
-//! It shares no type with the rest of the program: if both ends were made of the same parts they would
-//! agree on the same mistakes. By itself it answers as Salla does; told to, it fails in the ways in which
-//! servers fail. And it judges its client: what must not happen is kept in [`World::violations`].
+//! It shares no type with the rest of the program. If both ends used the same parts, they would
+//! agree on the same mistakes. By default it answers as Salla does. On request, it fails in the
+//! ways in which servers fail. It also judges its client, and keeps forbidden events in
+//! [`World::violations`].
 
 mod answers;
 mod customers;

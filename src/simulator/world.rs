@@ -51,8 +51,8 @@ pub enum Ties {
     ById,
     /// In another order in each answer.
     EachRequest,
-    /// In another order on each page, which is the same whenever that page is asked for: as of a database that keeps no
-    /// more rows in memory than the page needs.
+    /// In another order on each page, and in the same order whenever this page is requested. A
+    /// database does so if it keeps only the rows in memory that the page needs.
     EachPage,
     /// The same, and of whatever size the page is.
     EachPageNumber,

@@ -92,8 +92,9 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     tracing::error!(panic.location = panic.location().map(tracing::field::display), "the program panicked");
 }
 
-/// Below these levels the spans of sea-orm carry the database's address with its password, and the AWS SDK may show bodies,
-/// whatever `RUST_LOG` and `LOG_SENSITIVE_BODIES` ask for.
+/// Refuses events and spans that may show secrets, whatever `RUST_LOG` and `LOG_SENSITIVE_BODIES`
+/// ask for. Below these levels, the spans of sea-orm contain the address of the database with its
+/// password. The AWS SDK may show bodies.
 fn is_discreet(what: &Metadata<'_>) -> bool {
     match what.target() {
         // They show parameters of the database's address, and lines of .pgpass.

@@ -12,8 +12,8 @@ use crate::{
 
 /// One way of keeping tokens.
 ///
-/// A sealed text begins with its keeper's [`scheme`](Self::scheme) and a dot, and is bound to its merchant and to which
-/// of the two tokens it is.
+/// A sealed text begins with the [`scheme`](Self::scheme) of its token backend and a dot. It is
+/// bound to its merchant. A text that contains a token is also bound to the kind of the token.
 #[async_trait]
 pub(super) trait Keeper: fmt::Debug + Send + Sync {
     /// What its texts begin with.

@@ -1,5 +1,6 @@
-//! Tokens at rest: sealed by one of several [backends](TokenBackends), each text bound to the merchant and the kind of token, so
-//! that one that is moved to another row does not open.
+//! Tokens at rest. One of several [backends](TokenBackends) seals them. Each text is bound to the
+//! merchant, and each ciphertext also to the kind of token. So a text that is moved to another row
+//! does not open.
 //!
 //! | Sealed by | A sealed token reads |
 //! |---|---|

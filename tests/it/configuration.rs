@@ -1,5 +1,5 @@
-//! Bad configuration ends with 78 and one line that names the key, the source and the fix; a machine
-//! that does not fit ends with 1 and a line that says so.
+//! A bad configuration ends the program with 78. One line names the key, the source and the fix. A
+//! machine that does not fit ends it with 1, and one line says so.
 
 use salla_reconciler::config::{Config, DEFAULTS, keys, variable};
 

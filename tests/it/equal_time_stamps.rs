@@ -1,5 +1,5 @@
-//! Many records with one time stamp, as after a bulk action of a merchant: the server may put them into another order in
-//! each answer, so that some stand on two pages and as many on none.
+//! Many records have one time stamp, as after a bulk action of a merchant. The server may put them
+//! into another order in each answer. Then some stand on two pages, and as many on none.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use salla_reconciler::simulator::{Breakage, Customer, Item, ListOrder, Order, Product, Shop, Ties};

@@ -1,5 +1,5 @@
-//! The daemon ends as by `kill -9` before and after each commit there is; another takes over, and nothing is lost,
-//! nothing there twice, and no refresh token used again.
+//! The daemon ends as by `kill -9` before and after each commit. Then another daemon takes over.
+//! Nothing is lost, nothing is stored twice, and no refresh token is used again.
 //!
 //! `POINT=finish_after_commit tests/run --test it -- failpoints::` tries one.
 

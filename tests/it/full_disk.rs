@@ -34,8 +34,8 @@ async fn a_disk_that_is_full(engine: Engine) {
         site.database.execute(trigger, []).await;
         site.serve().await
     } else {
-        // No file may grow much beyond what the largest has now: SQLite's log of writes soon would, and the database
-        // itself, into which the log is emptied, a little later.
+        // No file may grow much beyond the present largest one. The write-ahead log of SQLite would
+        // do so soon. The database would do so a little later, when the log is emptied into it.
         let largest = std::fs::metadata(site.folder.path().join("test.db")).unwrap().len() + 20_000;
         let program = env!("CARGO_BIN_EXE_salla-reconciler");
         let mut command = Command::new("sh");

@@ -443,8 +443,9 @@ async fn repeated_authorizations_take_effect_once(engine: Engine) {
     let newer = authorization(1001, "ory_at_3", "ory_rt_3", now + TimeDelta::seconds(1));
     assert_eq!(deliver(&daemon, &newer).await, "applied");
     assert_eq!(state(&daemon, 1001).await, "active");
-    // Two at once, again and again: the tokens are of one of them, and neither counts as older, though their stamps lie
-    // ahead of the clock and are cut down to it.
+    // Two authorizations come at once, again and again. The stored tokens are of one of them.
+    // Neither counts as older, although their time stamps lie ahead of the clock and are cut down
+    // to it.
     for n in [10, 20, 30, 40, 50] {
         let made = now + TimeDelta::hours(1);
         let [one, other] =

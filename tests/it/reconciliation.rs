@@ -195,8 +195,9 @@ async fn many_pages_and_a_server_that_caps_them(engine: Engine) {
     site.salla.world().page_cap = 30;
     let run = site.reconcile(1001, &[]).await;
     assert_eq!(totals(&run), [95, 95, 0, 0, 0, 0]);
-    // To page 1, from the last to the first, and to the end again; then, since nothing tells whether the list is
-    // sorted by creation or by change, all of it once more.
+    // The walk reads page 1, then from the last page to the first, and then the end again. Nothing
+    // shows whether the list is sorted by creation or by change. So the walk reads all pages once
+    // more.
     assert_eq!(site.salla.world().requests_for(1001), 1 + 4 + 1 + 4);
     let seen = site.salla.world().seen[0].query.clone();
     assert_eq!(seen["per_page"], "60");

@@ -35,8 +35,8 @@ fn hours_ago(hours: i64) -> DateTime<Utc> {
     Utc::now() - TimeDelta::hours(hours)
 }
 
-/// A site whose store 1001 lost a creation two hours ago and an update half an hour ago, and whose store 1002
-/// lost three creations twenty hours ago; both have been reconciled.
+/// A site with two reconciled merchants. Merchant 1001 lost a creation two hours ago and an update
+/// half an hour ago. Merchant 1002 lost three creations twenty hours ago.
 async fn drifted(engine: Engine) -> Site {
     let shops = [1001, 1002].map(|merchant| Shop::seeded(merchant, 0, Utc::now()));
     let site = Site::new(engine, shops).await;

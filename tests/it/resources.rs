@@ -228,8 +228,8 @@ async fn what_is_asked_for_over_http(engine: Engine) {
     assert_eq!(merchant["watermarks"]["orders"], merchant["watermark"]);
 }
 
-/// Salla wants the store left alone while the second kind is read: another run takes up the rest, and what the first kind
-/// was covered by is not lost.
+/// Salla asks for a backoff while the second kind of record is read. Another run takes up the rest.
+/// The coverage of the first kind is not lost.
 async fn a_backoff_between_resources_is_waited_for(engine: Engine) {
     let mut site = Site::new(engine, [both(1001, 3, 6)]).await;
     site.set("RECONCILE__RESOURCES", "orders,products");
@@ -295,8 +295,8 @@ async fn another_writer_of_every_kind(engine: Engine) {
     of_every_kind!(another_writer(engine));
 }
 
-/// A webhook consumer writes the same table, knowing nothing of our columns: its newer row stays, and what it wrote as
-/// Salla has it is left alone.
+/// A webhook consumer writes the same table, and does not know our columns. Its newer row stays, if
+/// the kind of record has a time of change. A row that it wrote as Salla has it is left alone.
 async fn another_writer<K: Kind>(engine: Engine) {
     let site = Site::new(engine, [everything(1001, 12, 12)]).await;
     let items: Vec<K> = K::all(site.salla.world().shop(1001)).to_vec();

@@ -1,5 +1,5 @@
-//! A large store's customers, which can be asked for by the day they signed up and by nothing else: what is new each
-//! night, and the rest in turns.
+//! The customers of a large merchant. Salla lists them by day of signup and by nothing else. Each
+//! night, the run reads new customers, and a slice of the others.
 
 use chrono::Utc;
 use salla_reconciler::simulator::{Customer, Item};

@@ -599,8 +599,8 @@ async fn the_foreground_counts_failed_attempts(engine: Engine) {
     assert_eq!(fixture.database.number("SELECT count(*) FROM runs WHERE error_kind = 'worker_crash_loop'").await, 1);
 }
 
-/// A caller that drops a call at any of its awaits, `BEGIN` among them, leaves no transaction behind in which the next
-/// one's writes would be said to be done.
+/// A caller may drop a call at any of its awaits, also during `BEGIN`. It leaves no open
+/// transaction, in which the writes of the next caller would seem done.
 async fn aborted_transactions_affect_no_other_call(engine: Engine) {
     let fixture = fixture(engine, 1, 1, LONG).await;
     let store = Store::connect(&fixture.database.url.clone().into(), SCHEMA, 1, LONG).await.unwrap();

@@ -111,8 +111,8 @@ struct DriftSchema {
     deleted: u64,
     /// Records in the right version with another spelling of the payload. No webhook was lost.
     rewritten: u64,
-    /// Records that do not stand for a lost webhook: the first run of a target found them, a full run, or a run over a window
-    /// before the registration.
+    /// Records that do not stand for a lost webhook. The first run of a target, a full run, or a
+    /// run over a window before the registration found them.
     backfilled: BackfilledRecords,
     /// Records that could not be read.
     skipped: u64,

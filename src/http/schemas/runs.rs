@@ -228,7 +228,8 @@ struct DiscrepancySchema {
     changes: Vec<FieldChange>,
     /// Reason for `skipped` and `failed`.
     reason: Option<String>,
-    /// It does not count as drift: the first run of a target found it, a full run, or a run over a window before the registration.
+    /// It does not count as drift. The first run of a target, a full run, or a run over a window
+    /// before the registration found it.
     backfill: bool,
 }
 

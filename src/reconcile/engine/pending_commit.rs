@@ -1,5 +1,6 @@
-//! Pages on which nothing differs. Of them only where the run stands has to be written, and that can wait for the next
-//! page that has more to write, or for a moment: a process that takes the run over reads them again.
+//! Pages on which nothing differs. Only the progress of the run must be written for them. That can
+//! wait for a moment, or for the next page that has more to write. A process that takes over the
+//! run reads these pages again.
 
 use std::time::Duration;
 

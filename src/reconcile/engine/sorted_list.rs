@@ -1,5 +1,5 @@
-//! The list that is sorted by time of change: read down to the changes that earlier runs have read, where the server proves
-//! that it sorts. Otherwise the whole list is scanned.
+//! Reads the list that is sorted by time of change, down to the changes that earlier runs have
+//! read. The server must prove that it sorts. Otherwise the run scans the whole list.
 
 use std::collections::{HashMap, HashSet};
 

@@ -87,8 +87,9 @@ pub enum CredentialError {
 /// Where tokens are kept. The database keeps sealed ones (`CredentialStore<Sealed>`); the vault opens and
 /// decrypts them for callers that need plain tokens.
 ///
-/// Salla revokes both tokens when a refresh token is used twice, so a refresh is begun by the process that
-/// wins [`begin_refresh`](Self::begin_refresh), sent once, and its result saved at once.
+/// Salla revokes both tokens if a refresh token is used twice. So only the process that wins
+/// [`begin_refresh`](Self::begin_refresh) refreshes. It sends the refresh once, and saves the
+/// result at once.
 pub trait CredentialStore<T = SecretString>: Send + Sync + 'static {
     /// The tokens of the merchant; `None` without tokens.
     fn load(
@@ -132,15 +133,18 @@ pub trait CredentialStore<T = SecretString>: Send + Sync + 'static {
     /// its behalf until then.
     fn revoked(&self, merchant: MerchantId, version: i64) -> impl Future<Output = Result<(), CredentialError>> + Send;
 
-    /// Shows the merchants whose refresh has an unknown outcome, `merchant`'s among them if it is given, as in need of
-    /// a new installation, and returns those that did not show so before. Their access tokens are used while they last.
+    /// Marks the merchants whose refresh has an unknown outcome: they need a reauthorization. An
+    /// unfinished refresh has an unknown outcome if it takes too long, or if it belongs to
+    /// `merchant`. Returns the merchants whose state this call changed. Their access tokens are
+    /// used while they last.
     fn doubt(
         &self,
         merchant: Option<MerchantId>,
     ) -> impl Future<Output = Result<Vec<MerchantId>, CredentialError>> + Send;
 
-    /// Up to `limit` merchants whose tokens end within `span` and can be renewed, those that end first, with when they
-    /// do; of these, the ones behind `after`.
+    /// Returns up to `limit` merchants whose access tokens end within `span` and can be refreshed,
+    /// with the time of this end. The earliest end comes first. With `after`, only merchants behind
+    /// this place count.
     fn ending_within(
         &self,
         span: Duration,

@@ -78,8 +78,9 @@ pub trait Overview: Clone + Send + Sync + 'static {
     /// The latest sweeps, newest first.
     fn sweeps(&self, limit: u64) -> impl Future<Output = Result<Vec<SweepSummary>, TargetError>> + Send;
 
-    /// The merchants needing attention: first those whose tokens Salla refuses, then the overdue ones with the oldest
-    /// watermark, then those whose last run was failed or partial. At most `limit` of each kind.
+    /// Returns the merchants that need attention, at most `limit` of each kind. First come those
+    /// that need a reauthorization, and then overdue ones, each with the oldest watermark first.
+    /// Last come those whose last run failed or was partial.
     fn attention(&self, limit: u64) -> impl Future<Output = Result<Vec<MerchantIssue>, TargetError>> + Send;
 
     /// The state of the tokens of a merchant; `None` without tokens.

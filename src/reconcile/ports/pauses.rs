@@ -28,8 +28,8 @@ pub trait BudgetStore: Send + Sync + 'static {
 
 /// What is known of the merchants' limits in this process and nowhere else.
 pub trait RateLimitState: Send + Sync {
-    /// How many requests were sent to a merchant within the last minute; 0 where its answers say what is left, or where it
-    /// is too little to matter.
+    /// The number of requests that were sent for a merchant within the last minute. It is 0 if the
+    /// answers announce the remaining requests, or if the number is too small to matter.
     fn spent(&self, merchant: MerchantId) -> u32;
 
     /// Another process has sent so many within the last minute; `None`: unknown.

@@ -92,8 +92,8 @@ pub trait RunHistory: Send + Sync + Clone + 'static {
     /// What the runs of a period found, of each merchant that had one: the largest drift first, then by id.
     fn drift(&self, filter: DriftFilter) -> impl Future<Output = Result<Vec<Drift>, TargetError>> + Send;
 
-    /// The records that the runs of a period corrected, without backfill, in the order in which they were found: at most
-    /// `limit` behind the place `after`.
+    /// Returns the records that the runs of a period corrected, without backfill, in the order in
+    /// which they were found. It returns at most `limit` records behind the place `after`.
     fn corrected_records(
         &self,
         filter: DriftFilter,

@@ -147,15 +147,16 @@ pub trait RunQueue: Send + Sync + Clone + 'static {
     /// Whether all merchants are paused.
     fn global_pause(&self) -> impl Future<Output = Result<Option<GlobalPause>, TargetError>> + Send;
 
-    /// Renews these leases, and returns those whose runs go on: still held, not to be cancelled, and, but for those
-    /// of the foreground, not while all merchants are paused.
+    /// Renews these leases, and returns the leases whose runs go on. A run must stop if its lease
+    /// is lost or its cancellation is requested. During a global pause, only runs of the foreground
+    /// go on.
     fn renew_leases(&self, held: &[Lease]) -> impl Future<Output = Result<Vec<Lease>, TargetError>> + Send;
 
     /// Ends a run: status, totals, watermark, and the run that takes up the rest, in one transaction, fenced.
     fn finish(&self, lease: &Lease, ending: RunOutcome) -> impl Future<Output = Result<Run, TargetError>> + Send;
 
-    /// Gives a run back at its cursor, without spending an attempt, to be taken up after `pause` at the earliest, and shows
-    /// what it waits for.
+    /// Releases a run at its cursor. The claim does not count as an attempt. The next claim comes
+    /// after `pause` at the earliest. The run shows what it waits for.
     fn release(
         &self,
         lease: &Lease,
@@ -178,8 +179,9 @@ pub trait RunQueue: Send + Sync + Clone + 'static {
         wait: Option<(&Wait, Duration)>,
     ) -> impl Future<Output = Result<(), TargetError>> + Send;
 
-    /// Gives a run back at its cursor, without spending an attempt, to be taken up behind all that is due by now; false
-    /// when nothing of another merchant's is, and the run goes on.
+    /// Requeues a run at its cursor, behind all runs that are due by now. The claim does not count
+    /// as an attempt. Returns false if it is not requeued, for example because no run of another
+    /// merchant is due.
     fn yield_run(&self, lease: &Lease) -> impl Future<Output = Result<bool, TargetError>> + Send;
 
     /// Asks for a run's end: `None` unknown, `Some(false)` it has ended already.

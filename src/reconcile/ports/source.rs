@@ -86,8 +86,8 @@ pub enum Row<R> {
 /// Retries, limits and tokens are the adapter's own affair: an error is its last word. Every call may be dropped at
 /// any await without loss, and raises `requests` by each request sent.
 pub trait Source<R: Record>: Send + Sync {
-    /// Whether a merchant's list can only be read whole or by the days of creation, so that the older records of a large one
-    /// are better read in turns.
+    /// Whether the list of a merchant can be read only whole or by days of creation. Then it is
+    /// better to read the older records of a large list by rotation.
     fn supports_rotation(&self) -> bool;
 
     /// Whether the rows of a list may be summaries, so that details have to be read.

@@ -176,8 +176,8 @@ pub trait Target<R: Record>: Send + Sync {
         ids: &[i64],
     ) -> impl Future<Output = Result<HashMap<i64, LastDetailCheck>, TargetError>> + Send;
 
-    /// The part of the older records that is due; `None`: there are few, or of some it is not known when they were
-    /// created, so that all are to be read.
+    /// Returns the slice of the older records that is due. `None`: all must be read, because they
+    /// are few, or the creation time of some is unknown.
     fn slice(
         &self,
         merchant: MerchantId,
@@ -212,10 +212,11 @@ pub trait Target<R: Record>: Send + Sync {
     /// The ids of what could not be read or written and has not been since, those not tried for longest first.
     fn failed_records(&self, merchant: MerchantId) -> impl Future<Output = Result<Vec<i64>, TargetError>> + Send;
 
-    /// Writes what differs, marks what is gone, and keeps the discrepancies, the totals and the cursor, in one
-    /// transaction, fenced by the lease. A row that became newer in the meantime is left alone and counts as unchanged;
-    /// a row that the database refuses counts as failed and leaves its neighbours alone. Safe to repeat when the
-    /// outcome is unknown. Must not be dropped half-way.
+    /// Writes differing records, marks deleted ones, and stores the discrepancies, the totals and
+    /// the cursor. All of this is one transaction, fenced by the lease. A row that became newer
+    /// meanwhile is left alone and counts as unchanged. A row that the database refuses counts as
+    /// failed, and leaves its neighbours alone. The call is safe to repeat if the outcome is
+    /// unknown. It must not be dropped half-way.
     fn commit(
         &self,
         lease: &Lease,

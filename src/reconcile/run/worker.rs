@@ -34,8 +34,8 @@ pub struct Worker<S, T> {
 /// The loop turns at least this often, so that it can be seen to be alive.
 const TURN: Duration = Duration::from_secs(30);
 
-/// Runs that end within so short a time of each other are followed by others of one claim, as long as half of the room
-/// is taken.
+/// While more than half of the places are taken, the worker waits this long after a run ends. Then
+/// one claim replaces all runs that have ended within this time.
 const GATHER: Duration = Duration::from_millis(3);
 
 impl<S, T> Worker<S, T>

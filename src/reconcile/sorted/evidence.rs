@@ -1,5 +1,5 @@
-//! The evidence that the server sorts by time of change: whether the known times of change fall from row to row, and
-//! whether the rows contradict an order by creation or by id.
+//! The evidence that the server sorts by time of change. The known times of change must fall from
+//! row to row. The rows must also contradict an order by creation and an order by id.
 
 use std::collections::{HashMap, hash_map::Entry};
 

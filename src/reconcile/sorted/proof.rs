@@ -1,8 +1,9 @@
 //! The proof by count: whether every order before the boundary has been read.
 //!
-//! At the instant of an answer, a certain number of rows stand before the boundary. An order that is known to have
-//! changed since the threshold stands before it. If as many such orders are known to have been in the list at that
-//! instant, none is missing, in whatever order equal time stamps stand.
+//! At the instant of an answer, a certain number of rows stand before the boundary. Each order that
+//! changed since the threshold stands before it. The proof counts those of them that were certainly
+//! in the list at that instant. If they are as many as the rows, no order is missing. The order of
+//! equal time stamps does not matter.
 
 use std::collections::{HashMap, HashSet};
 
@@ -55,8 +56,9 @@ impl SortedWalk {
         head(reading).filter(|id| now.contains(id)).collect()
     }
 
-    /// The orders whose details show no time of change, and that an answer up to `at` showed before an order that had changed
-    /// since the threshold. The list is sorted, so they had changed as well.
+    /// The orders whose details show no time of change, and that an answer up to `at` showed before
+    /// a changed order. That order had changed since the threshold. The list is sorted, so the
+    /// orders before it had also changed.
     fn unstamped_before_changed(&self, at: usize) -> HashSet<i64> {
         let changed = Some(self.bounds.threshold + GRAIN);
         let mut found = HashSet::new();

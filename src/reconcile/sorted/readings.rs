@@ -99,8 +99,9 @@ impl SortedWalk {
         self.next_page = 1;
     }
 
-    /// The details that a page of a further reading demands: of orders that are new, of orders that stand before a
-    /// changed one, and of the boundary.
+    /// Queues the unread details that a page of a further reading demands. These are details of new
+    /// orders, of due orders, and of orders before a changed one. `continue_again` queues the
+    /// boundary.
     pub(super) fn queue_again(&mut self) {
         let at = self.answers.len() - 1;
         let ids = &self.answers[at].ids;
@@ -140,8 +141,8 @@ impl SortedWalk {
         }
     }
 
-    /// An order of the last page that is older than the threshold as far as is known, and must be read again to be certain:
-    /// the first one of the page, or the last row.
+    /// Returns an order of the last page that seems older than the threshold, and that must be read
+    /// again to be certain. Candidates are the first such order of the page, and the last row.
     fn unconfirmed_boundary(&self) -> Option<i64> {
         let (at, ids) = (self.answers.len() - 1, &self.last_answer().ids);
         let first = ids.iter().find(|id| self.is_old(self.known(**id)));

@@ -1,8 +1,13 @@
 //! The proof by count: how many of the records that a list contained at one instant were read.
 //!
-//! A record was in the list at an instant where it was read in the answer of that instant, or before and after it, or
-//! after it with a stamp from before it. Where as many were as the list had rows then, none is missing: in whatever order
-//! the list stands, and whatever happens to it. Rows that are shown twice do not count twice.
+//! A record was in the list at an instant in each of these cases:
+//!
+//! - The answer of that instant showed it.
+//! - Answers before and after that instant showed it.
+//! - A later answer showed it with a time stamp from before that instant.
+//!
+//! If such records are as many as the rows of the list at that instant, no record is missing. The
+//! order of the list and its changes do not matter. Rows that are shown twice do not count twice.
 
 use serde::{Deserialize, Serialize};
 

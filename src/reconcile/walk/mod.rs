@@ -1,15 +1,19 @@
-//! The walk over the pages of a list that changes while it is read: which page comes next, and when the list is
-//! known to have been read whole. `docs/explanation/guarantees.md` has the argument.
+//! The walk over the pages of a list that changes during the reading. It decides which page comes
+//! next, and when the list is known to be read whole. `docs/explanation/guarantees.md` has the
+//! argument.
 //!
-//! - Where the list certainly runs from old to new, its pages are read from the last to the first: whatever happens
-//!   meanwhile moves an untouched row towards page 1 only, so it cannot get behind the reader.
-//! - Where it certainly runs from new to old, they are read forward. New rows push others away from page 1; where
-//!   `total` says that rows are gone, the reader steps back by as many.
-//! - The end where changes arrive is read again until it brings nothing new.
-//! - Where records with one stamp lie across a page boundary, their order may differ in each answer. There the records
-//!   are counted (`count.rs`), and rows that are shown twice prove nothing.
-//! - Anything else is read to its end, again and with other page sizes, until the records that were in the list at one
-//!   instant are as many as its `total` at that instant.
+//! - If the list certainly runs from old to new, the walk reads its pages from the last to the
+//!   first. Every change meanwhile moves an untouched row towards page 1 only. So the row cannot
+//!   get behind the reader.
+//! - If the list certainly runs from new to old, the walk reads its pages forward. New rows push
+//!   others away from page 1. If `total` says that rows are gone, the reader steps back by as many
+//!   rows.
+//! - The walk reads the end where changes arrive again, until it shows nothing new.
+//! - If records with one time stamp lie across a page boundary, their order may differ in each
+//!   answer. Then the walk counts the records (`count.rs`), and rows that are shown twice prove
+//!   nothing.
+//! - The walk reads any other list to its end, and again with other page sizes. The list is read
+//!   whole when the records of one instant are as many as `total` at that instant.
 //!
 //! A short page is never taken for the last one: Salla may return fewer rows than asked for.
 
@@ -44,8 +48,8 @@ const EDGE_ROUNDS: u8 = 3;
 /// How often at most a list of unknown order is read.
 const READINGS: usize = 3;
 
-/// A list in which records with one stamp lie across page boundaries is read at most this many times: each reading shows
-/// some two thirds of those that are missing.
+/// The maximum number of readings of a list in which records with one time stamp lie across page
+/// boundaries. Each reading shows about two thirds of the missing records.
 const READINGS_WITH_TIES: usize = 16;
 
 /// The number of readings without a new record after which such a list fails.

@@ -51,8 +51,8 @@ pub struct CompletedScan {
 }
 
 impl ScanInProgress {
-    /// Counts a row that was last seen in pass `mark`; `is_moving`: it changed after the walk had begun; `earlier`: the numbers of the passes before this one over the
-    /// same list.
+    /// Counts a row that was last seen in pass `mark`. `is_moving`: the record changed after the
+    /// walk began. `earlier`: the numbers of the earlier passes over the same list.
     pub fn count(&mut self, (row, is_moving): (&RowKey, bool), mark: Option<u32>, earlier: Range<u32>) {
         let text = format!("{} {} {:?}", self.sequence, row.id, row.updated_at);
         self.sequence = Fingerprint::of_text(&text).short();
@@ -124,8 +124,9 @@ impl CompletedScan {
 
 /// Whether readings prove the list by their agreement alone, without a count of records.
 ///
-/// Without `total`, the last two must agree. With it, the list really contains records twice where the last three
-/// readings, each with other page boundaries, show all of the records, and the same ones twice.
+/// Without `total`, the last two readings must agree. With `total`, the last three readings must
+/// show all records, and the same ones twice. Each of them must have other page boundaries. Then
+/// the list really contains these records twice.
 pub fn agree(readings: &[CompletedScan], distinct: u64) -> bool {
     let Some((last, before)) = readings.split_last() else {
         return false;

@@ -81,9 +81,10 @@ impl SortOrderDetector {
         }
     }
 
-    /// Takes in the first rows of two pages, of which `first` is of the page nearer to page 1, and the one that was
-    /// read later is new and was not changed meanwhile. Were the list in order, then one that belongs on the other
-    /// side would have been seen there. Read at different instants, they speak against an order and never for it.
+    /// Compares the first rows of two pages that were read at different instants. `first` is from
+    /// the page nearer to page 1. The row that was read later is new, and did not change meanwhile.
+    /// In a sorted list, a row that belongs on the other side would have been seen there. So the
+    /// two rows can contradict an order, and never support it.
     pub fn observe_pages(&mut self, direction: Direction, first: &RowKey, second: &RowKey) {
         let mut across = Self::new(self.entered_by_change);
         across.observe(&[*first, *second]);
@@ -126,8 +127,9 @@ impl SortOrderDetector {
         self.support(direction) > 0
     }
 
-    /// Whether the list certainly runs this way: enough pairs speak for it, and where an order by creation or by id
-    /// would let records come in at any place, both are disproved.
+    /// Whether the list certainly runs in this direction. Enough pairs of rows must support it. If
+    /// a change can bring a record into the list, the rows must also contradict an order by
+    /// creation and by id. In such an order, records would come in at any place.
     pub fn proves(&self, direction: Direction) -> bool {
         let alone = !self.entered_by_change || self.created.contradicts(direction) && self.id.contradicts(direction);
         self.support(direction) >= ENOUGH && alone

@@ -22,8 +22,8 @@ fn page(ids: &[i64], total_pages: Option<u32>) -> Sheet {
     Sheet { rows: ids.iter().copied().map(key).collect(), total_pages, total: None }
 }
 
-/// Walks a list of pages of this number and size, and returns the distinct ids in the order in which they came, and how it
-/// ended: after so many answers.
+/// Walks a list. `list` makes the page with this number and size. Returns the distinct ids in the
+/// order in which they came, and the number of answers or the error at the end.
 fn walk_sized(
     entered_by_change: bool,
     mut list: impl FnMut(u32, Option<u32>) -> Sheet,

@@ -1,8 +1,9 @@
 //! Which token a request carries, and when it is renewed.
 //!
-//! Any number of processes may find a token about to end; the one that sets the mark in the credential store
-//! refreshes, the others wait for the result. The exchange runs in a separate task, which no caller
-//! aborts: once the refresh token has left, its successor must be saved.
+//! Any number of processes may find that a token ends soon. The one that sets the mark in the
+//! credential store refreshes it, and the others wait for the result. The exchange runs in a
+//! separate task that no caller aborts. Once the refresh token is sent, its successor must be
+//! saved.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! The token endpoint. A refresh token is good for one use, and a second use revokes the installation:
-//! a request is sent once, is never retried, and has one of four outcomes.
+//! The token endpoint. A refresh token is valid for one use, and a second use revokes the
+//! installation. So a request is sent once and is never retried. [`Refresh`] lists its outcomes.
 
 use std::{collections::HashMap, fmt, time::Duration};
 
@@ -114,8 +114,9 @@ impl TokenEndpoint {
     }
 }
 
-/// What can be read of an answer: from its first brace on, with spaces in place of control characters, and with a mark in
-/// place of bytes that are not UTF-8.
+/// Returns the readable part of an answer, from its first brace on. Spaces replace control
+/// characters, and a mark replaces bytes that are not UTF-8. An answer with a byte order mark of
+/// UTF-16 is decoded as UTF-16.
 fn readable(body: &[u8]) -> Zeroizing<String> {
     let decoded = Zeroizing::new(match body {
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),

@@ -1,8 +1,17 @@
 //! One request to Salla, from token to envelope.
 //!
-//! Through the middlewares it passes, outermost first: retry of what is transient → the count of attempts →
-//! `Retry-After` → the merchant's limit and the process's → what an address may send → the circuit → reading and checking the answer. Every attempt
-//! thus pays its limit, a probe is a request that is sent, and a broken answer is tried again like a broken connection.
+//! It passes through these middlewares, outermost first:
+//!
+//! 1. retry of transient errors
+//! 2. the count of attempts
+//! 3. `Retry-After`
+//! 4. the limits of the merchant and of the process
+//! 5. the limit of the IP address
+//! 6. the circuit breaker
+//! 7. reading and checking of the answer
+//!
+//! So every attempt counts for its limit. A probe is a request that is sent. A broken answer is
+//! retried like a broken connection.
 
 use std::{sync::Arc, time::Duration};
 
@@ -271,8 +280,8 @@ impl<C: CredentialStore> SallaClient<C> {
             .map_err(|error| into_source_error(&error))
     }
 
-    /// A 401 that a refresh does not resolve. One that does not come in Salla's envelope says nothing about the merchant, and one
-    /// that speaks ill of a token that is new may be a moment's.
+    /// Judges a 401 that a refresh does not resolve. Without Salla's envelope, it says nothing
+    /// about the merchant. A 401 that calls a new token invalid may be temporary.
     async fn refused(&self, get: &Get<'_>, version: i64, response: &reqwest::Response) -> SourceError {
         let (merchant, complaint) = (get.merchant, complaint(response));
         if !is_salla_s(response) {

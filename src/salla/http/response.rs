@@ -1,5 +1,5 @@
-//! The innermost middleware: sends one request, reads the whole answer, and turns one that is broken
-//! into an error, so that the retry around it sees broken bodies as well as broken connections.
+//! The innermost middleware. It sends one request, reads the whole answer, and turns a broken
+//! answer into an error. So the retry around it sees broken bodies as well as broken connections.
 
 use std::sync::Arc;
 

@@ -243,9 +243,10 @@ impl<C: CredentialStore> SallaClient<C> {
         listed
     }
 
-    /// A server that does not know the filter returns older rows, or rows that carry no `updated_at`, by which none
-    /// can be told to be newer or older. `auto` then lists in the other way; `updated_at_min` insists. A row without
-    /// `updated_at` beside rows that have it is asked for at its own address.
+    /// Checks whether the server knows the filter. Without it, the server returns older rows, or
+    /// rows without `updated_at`, whose age is unknown. Then the setting `filter` fails, and the
+    /// other settings list in another way. If only some rows lack `updated_at`, each of them is
+    /// fetched at its own address.
     fn changed_only<R: ApiResource>(
         &self,
         rows: Vec<Listed<R>>,

@@ -26,8 +26,8 @@ pub trait ApiResource: Record + Sized {
     /// Where it has personal data; `None`: nowhere.
     const PERSONAL_FIELDS: Option<Personal> = None;
 
-    /// The items of one, which are at an address of their own, if it has any: the path, the parameter that names the record,
-    /// and how a line is read.
+    /// The items of a record, if they have a separate address. It contains the path, the parameter
+    /// that names the record, and the reader of an item.
     const ITEMS: Option<Items> = None;
 
     /// The address of a single record; `None`: it has no address, and is searched in the list.

@@ -1,8 +1,9 @@
 //! The personal data in Salla's JSON, and how much of it is kept: everything, what describes but does not name, or
 //! nothing. A field that is not known is kept with the whole only: Salla adds some every month.
 //!
-//! It is applied to a row before anything else looks at it, so that columns, payload, fingerprint, discrepancies and log
-//! are made of what is left. Only that two rows without an id are two is told from what was sent.
+//! The program applies it to a row before anything else uses the row. Before that, it only refuses
+//! rows with too many values. So columns, payload, content hash, discrepancies and log contain only
+//! the rest. The original row serves only to tell two rows without an id apart.
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -1,5 +1,5 @@
-//! From Salla's row to our record. Every field is taken apart by hand, from the JSON's own text, so that a trouble is
-//! known by its path and an amount never passes through a float.
+//! From a row of Salla to our record. The code reads every field by hand, from the text of the
+//! JSON. So an error names its path, and an amount never passes through a float.
 
 use std::borrow::Cow;
 

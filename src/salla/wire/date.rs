@@ -40,8 +40,14 @@ const FIRST_YEAR_OF_BIRTH: i32 = 1900;
 /// A zone may be wrong, and so may a clock.
 const AHEAD: TimeDelta = TimeDelta::days(1);
 
-/// Reads a date in any of the forms of `docs.salla.dev`: the object `{date, timezone_type, timezone}`, a
-/// naive time, a day, JavaScript's text, RFC 3339, or a list of one of these.
+/// Reads a date in any of the forms of `docs.salla.dev`:
+///
+/// - the object `{date, timezone_type, timezone}`
+/// - a time without a zone
+/// - a day
+/// - the text of a date in JavaScript
+/// - RFC 3339
+/// - a list that begins with one of these
 ///
 /// `None`: it has none of these forms, or it lies before 2010 or more than a day ahead.
 pub fn parse(raw: &RawValue) -> Option<DateTime<Utc>> {

@@ -1,5 +1,5 @@
-//! Secrets on their way out: in buffers that are wiped when the last reader is done with them, and never in the
-//! words of a server that repeats what it was sent.
+//! Secrets on their way out. Their buffers are wiped when the last reader is done. A server may
+//! repeat a request, so its words are masked.
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -49,8 +49,8 @@ const LOOKED_THROUGH: usize = 4096;
 
 const MASK: &str = "[secret]";
 
-/// `text` without `secrets`, and without pieces of them, in plain, in base64, in hex and percent-encoded: a server may repeat
-/// in its complaint what it was sent.
+/// Returns `text` without `secrets` and without pieces of them. They may stand there in plain, in
+/// base64, in hex and percent-encoded. A server may repeat a request in its error message.
 pub fn masked<'a>(text: &'a str, secrets: &[&str]) -> Cow<'a, str> {
     let text = &text[..text.floor_char_boundary(LOOKED_THROUGH)];
     let spellings: Vec<_> =
@@ -128,7 +128,8 @@ fn spellings(secret: &str) -> Vec<Zeroizing<Vec<u8>>> {
         except_letters_and_digits(false),
         except_letters_and_digits(true),
     ];
-    // In base64 a text is spelt in three ways, by how many bytes stand before it; at its ends it mixes with what is beside it.
+    // Base64 spells a text in three ways, by the number of bytes before it. At both ends, the text
+    // mixes with its neighbours.
     for before in 0..3 {
         let text = Zeroizing::new([&[0; 3][..before], secret.as_bytes()].concat());
         let (begin, end) = ((before * 8).div_ceil(6), text.len() * 8 / 6);

@@ -1,5 +1,6 @@
-//! The address of a PostgreSQL database. A part of it is a password, so nothing of it is ever shown: where it cannot be
-//! read as it was meant, a part of the password may stand in any other place.
+//! The address of a PostgreSQL database. It contains a password, so the program never shows any
+//! part of it. In an address that cannot be read as intended, a part of the password may stand
+//! anywhere.
 
 use sea_orm::sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 use url::Url;

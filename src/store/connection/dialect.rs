@@ -57,8 +57,9 @@ impl Dialect {
         self.shifted("+", span)
     }
 
-    /// The database's clock, moved back by a parameter, so that the statement's text stays the same and is prepared
-    /// once: the expression, with the dialect's placeholder in it, and the parameter.
+    /// The clock of the database, moved back by a parameter. So the text of the statement stays the
+    /// same, and is prepared once. Returns the expression with the placeholder of the dialect, and
+    /// the parameter.
     pub fn now_minus_parameter(self, span: Duration) -> (&'static str, Value) {
         let seconds = span.as_secs_f64();
         match self {
@@ -102,8 +103,9 @@ impl Dialect {
         }
     }
 
-    /// A column of instants, in a form in which any two of them compare by time; NULL for what lies outside of the years 1
-    /// to 9999. Another program may have written SQLite's text in another spelling, or PostgreSQL's `infinity`.
+    /// Returns an expression by which any two instants of a column compare by time. It is NULL for
+    /// instants outside the years 1 to 9999. Another program may have written another spelling of
+    /// the text in SQLite, or `infinity` in PostgreSQL.
     pub fn comparable(self, column: &str) -> String {
         match self {
             Self::Postgres => format!(

@@ -139,13 +139,17 @@ fn of_the_driver(error: &DbErr) -> Option<&sqlx::Error> {
 
 fn postgres(code: &str) -> Trouble {
     match code {
-        // Serialization, deadlock, lock not available, statement cancelled by a timeout, the timeouts of a session,
-        // starting or shutting down, a database that takes no connections, and a server that only reads, which after a failover is the old one.
+        // Serialization failures, statements with an unknown outcome, deadlocks, unavailable locks,
+        // and statements that a timeout cancelled.
+        // Timeouts of a session; a server that starts or shuts down; a database that does not
+        // accept connections.
+        // A server that only reads. After a failover, it is the old one.
         "40001" | "40003" | "40P01" | "55P03" | "57014" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04"
         | "25006" | "55000" => Trouble::Passing,
         // Connection exceptions; no room on the disk, in memory or for connections; the system's errors.
         _ if ["08", "53", "58"].contains(&code.get(..2).unwrap_or("")) => Trouble::Passing,
-        // The database or the schema is not there, or was dropped under the session, the role may not log in or lacks a right, a table or column is not there.
+        // The database or the schema does not exist, or was dropped under the session. The role may
+        // not log in or lacks a right. A table or column does not exist.
         "3D000" | "57P04" | "3F000" | "28000" | "28P01" | "42501" | "42P01" | "42703" => Trouble::Unusable,
         // Data exceptions, constraints, program limits, and what a trigger raises.
         _ if ["22", "23", "44", "54", "P0"].contains(&code.get(..2).unwrap_or("")) => Trouble::Row,

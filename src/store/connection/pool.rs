@@ -1,8 +1,8 @@
 //! The pool's connections: what each is told when it is opened, and how one that no longer answers is found out.
 //!
-//! A peer that goes silent (a failover, a firewall that forgot the connection) is noticed by TCP after a quarter of
-//! an hour. So nothing here waits for an answer without a limit: a connection that gives none is thrown away, and its
-//! place in the pool is free again.
+//! If a peer goes silent (a failover, a firewall that forgot the connection), TCP notices it after
+//! a quarter of an hour. So every wait for an answer here has a limit. A connection that does not
+//! answer is thrown away, and its place in the pool is free again.
 
 use std::{
     fs::OpenOptions, io::ErrorKind, os::unix::fs::OpenOptionsExt, pin::pin, str::FromStr, sync::Arc, time::Duration,
@@ -161,8 +161,9 @@ fn of_session(options: PgConnectOptions) -> PgConnectOptions {
     options.application_name("salla-reconciler").extra_float_digits(None)
 }
 
-/// When a connection was last found silent. Those that have been idle since before that are so most likely, too:
-/// to wait for each of them would keep the callers from a server that is back. Clones share it.
+/// When a connection was last found silent. Connections that were idle since before then are most
+/// likely also silent. A wait for each of them would keep the callers from a server that is back.
+/// Clones share it.
 #[derive(Clone, Default)]
 struct DeadPeerDetector(Arc<Mutex<Option<Instant>>>);
 
@@ -184,10 +185,11 @@ impl DeadPeerDetector {
     }
 }
 
-/// Transactions that are being begun. A caller that is cancelled while `BEGIN` is in progress leaves a transaction behind that the
-/// driver does not know of (sqlx 0.9.0, its issue 4385): what the next one wrote on the connection would be said to be
-/// done, and undone when the connection is closed. So from then on each connection that comes back is looked at, for
-/// long enough that the one in question is among them. Clones share it.
+/// Watches the begin of transactions. A caller that is cancelled during `BEGIN` leaves a
+/// transaction that the driver does not know (sqlx 0.9.0, its issue 4385). The next writes on this
+/// connection would then seem done, and be undone when the connection is closed. So from then on,
+/// each connection that comes back is checked, for long enough that the affected one is among them.
+/// Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct AbortedBegins(Arc<Mutex<Option<Instant>>>);
 
@@ -220,8 +222,9 @@ impl Drop for Watched<'_> {
     }
 }
 
-/// Whether no transaction is open. The driver knows the session's state and does not tell it; a transaction that was
-/// begun by an earlier message is older than this statement, as long as that is one message: the simple protocol.
+/// Whether no transaction is open. The driver knows the state of the session, but does not show it.
+/// A transaction that an earlier message began is older than this statement. This requires a
+/// statement of one message, so the simple protocol is used.
 async fn is_at_rest(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     connection.fetch_one("SELECT transaction_timestamp() = statement_timestamp()").await?.try_get(0)
 }
@@ -230,9 +233,10 @@ fn silent() -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the connection is silent"))
 }
 
-/// Connects outside the pool, which would say no more than that it waited in vain, and looks whether a session keeps
-/// what it is told. Gives how many connections the role and the database allow, if they set a limit: a pool that tries
-/// to open more than it can have keeps its callers from those it has.
+/// Connects outside the pool, and checks whether a session keeps its settings. The pool would only
+/// say that it waited in vain. Returns how many connections the role and the database allow, if
+/// they set a limit. A pool that tries to open more keeps its callers from the connections that it
+/// has.
 ///
 /// # Errors
 /// When the server cannot be reached, has no room for two connections, or is behind a pooler that hands its sessions

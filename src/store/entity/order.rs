@@ -1,5 +1,5 @@
-//! Orders. Rows are read and written by the statements of `store::records`: the total is exact in either
-//! database only when it travels as a decimal to one and as text to the other.
+//! Orders. The statements of `store::records` read and write the rows. They send the total as a
+//! decimal to PostgreSQL and as text to SQLite, because only so it is exact in both.
 
 use sea_orm::entity::prelude::*;
 

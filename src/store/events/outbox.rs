@@ -158,8 +158,9 @@ impl Store {
         Ok(events)
     }
 
-    /// Notes a position in the log of changes behind the commit of every event that can be seen by now, and the last of these
-    /// events. A position ahead of the end of the log is one of another server: the database was restored from a dump.
+    /// Notes a position in the log of changes, and the last event that it covers. The position lies
+    /// behind the commits of all events that are visible now. A position ahead of the end of the
+    /// log is one of another server: the database was restored from a dump.
     async fn note_positions(&self) -> Result<(), DbErr> {
         let sql = format!(
             "WITH new AS MATERIALIZED (\

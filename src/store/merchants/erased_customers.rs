@@ -27,8 +27,9 @@ pub enum Which<'a> {
 }
 
 impl Store {
-    /// From here on nothing is kept of a customer. A run of the merchant that is under way may have read what it was not to
-    /// know: it loses its lease, and the next claim knows. False: the customer was already erased.
+    /// From here on, the program keeps nothing of a customer. A run of the merchant may already
+    /// have read forbidden data. So it loses its lease, and the next claim knows the erased
+    /// customer. Returns false if the customer was already erased.
     ///
     /// # Errors
     /// When the database is away, or refuses.

@@ -106,8 +106,8 @@ impl Store {
         self
     }
 
-    /// The condition on a row of `watermarks` that its kind is reconciled here, in its target: what was given up does not hold
-    /// a merchant back.
+    /// Returns the condition that a row of `watermarks` is for a reconciled kind of record and its
+    /// present target. A kind or target that is no longer reconciled does not hold a merchant back.
     pub(in crate::store) fn kept(&self) -> String {
         let of_one = |resource| format!("('{resource}', '{}')", self.target_of(resource));
         let pairs: Vec<String> = self.resources.iter().map(of_one).collect();

@@ -1,5 +1,6 @@
-//! Where merchants stand, and what follows from a change of it: each change is one transaction that holds the
-//! merchant's row, so that of two changes, or of a change and a new run, one sees what the other did.
+//! The states of merchants, and the consequences of a change. Each change is one transaction that
+//! locks the row of the merchant. So of two changes, or of a change and a new run, one sees the
+//! result of the other.
 
 use chrono::TimeDelta;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Value};

@@ -35,8 +35,8 @@ impl Store {
         Ok(merchant.map_or(Changed::Unknown, Changed::Now))
     }
 
-    /// Saves tokens under a version to which no refresh that is under way leads, not even one that was begun with
-    /// tokens that have been destroyed since: the clock is ahead of every count.
+    /// Saves tokens under a version that no refresh in progress can reach. This includes a refresh
+    /// that began with tokens that were deleted meanwhile: the clock is ahead of every count.
     pub(in crate::store) async fn put_tokens(
         &self,
         txn: &DatabaseTransaction,

@@ -33,9 +33,10 @@ pub async fn look_up<R: Stored>(
     Ok(stored)
 }
 
-/// PostgreSQL is asked for one record after the other, in one statement: about a table that it has not looked at yet, as
-/// before a first load, its planner believes that a merchant has few rows, and would go through all of them for each
-/// page (measured in `docs/explanation/performance.md`). `OFFSET 0` keeps it from merging the two parts.
+/// In one statement, PostgreSQL looks up one record after the other. Before the first statistics of
+/// a table, as before a first load, its planner assumes that a merchant has few rows. It would then
+/// go through all of them for each page (measured in `docs/explanation/performance.md`). `OFFSET 0`
+/// keeps it from merging the two parts.
 fn select_held<R: Stored>(
     (dialect, platform): (Dialect, Option<&PlatformTable>),
     merchant: MerchantId,

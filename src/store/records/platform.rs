@@ -97,8 +97,9 @@ impl PlatformTable {
             .to_owned()
     }
 
-    /// The same for some records. The view is read once, and then our own table one record after the other: before its first
-    /// statistics, PostgreSQL believes that a table is small, and would read all of it for each record.
+    /// The same for some records. The statement reads the view once, and then our own table one
+    /// record after the other. Before the first statistics, PostgreSQL assumes that a table is
+    /// small. It would then read all of it for each record.
     pub fn select_some<R: Stored>(&self, merchant: MerchantId, ids: &[i64]) -> SelectStatement {
         let (id, table) = (R::id_column(), quoted(R::table()));
         let shown = self

@@ -54,8 +54,8 @@ impl Store {
         Ok(Self { platform: platform.into(), ..self })
     }
 
-    /// Tries each table of the platform in a transaction that is rolled back: the look-up, an empty page, and a page of one record
-    /// that exists.
+    /// Tries each table of the platform in a transaction that is rolled back. It tries the look-up,
+    /// an empty page, and a page of one record that exists.
     pub async fn try_platform_tables(&self) -> Vec<(Resource, Trial)> {
         let mut trials = Vec::new();
         for (resource, table) in &*self.platform {

@@ -39,9 +39,10 @@ impl Store {
         Ok(drift)
     }
 
-    /// Of the rows about one version of an order, the first one counts, and one that says what was wrong before
-    /// one that says that it could not be corrected. What came without an id cannot be told apart, and was
-    /// skipped. The median is in the one group that has the middle row.
+    /// Of the rows about one version of a record, only one counts. Rows that say what was wrong
+    /// come before rows that say that it could not be corrected. Of these, the first one counts.
+    /// Records without an id cannot be told apart, and were skipped. The median is in the one group
+    /// that has the middle row.
     fn found(&self, filter: DriftFilter) -> String {
         let [hour, day, week] = Lateness::BOUNDS;
         format!(

@@ -113,9 +113,10 @@ impl Store {
         self.take_found((&found, &["ahead", "behind"]), limit, from).await
     }
 
-    /// In one statement, which is a transaction of its own: others that claim at the same moment may lock what is taken,
-    /// in its new version, before they see that it is, and the transaction that ends it waits for them. `$2` is the limit, which is
-    /// no part of the text: each text is prepared, and planned, once a session.
+    /// Claims the found runs in one statement, which is a separate transaction. Processes that
+    /// claim at the same moment may lock the new version of a claimed run before they see that it
+    /// is claimed. The transaction that ends the run waits for these locks. `$2` is the limit. It
+    /// is outside the text, because each text is prepared and planned once per session.
     async fn take_found(
         &self,
         (found, names): (&str, &[&str]),
@@ -142,9 +143,9 @@ impl Store {
         }
     }
 
-    /// A run with failed attempts is suspected of having caused them, and a process holds one such run at a time, the
-    /// one with the fewest first: so what ends processes is soon alone in being charged with it, and the runs that it
-    /// took along get done.
+    /// A run with failed attempts may have caused them. A process claims such a run only if it
+    /// holds no other run with failed attempts. The run with the fewest comes first. So a run that
+    /// ends processes is soon alone in each failed attempt, and the runs beside it get done.
     fn suspect(&self) -> String {
         format!(
             "r.failed_attempts > 0 AND ({lapsed} OR {due}) \
@@ -165,9 +166,10 @@ impl Store {
         )
     }
 
-    /// A run `r` that waits only for a worker, one per merchant. The conditions are checked one run at a time in the
-    /// order of the index `runs_due`, so that no run behind the last claimed one is read. `OFFSET 0` keeps PostgreSQL
-    /// from evaluating the conditions for all runs first.
+    /// A run `r` that waits only for a worker, one per merchant. The conditions are checked one run
+    /// at a time, in the order of the index `runs_due`. So the statement reads no run behind the
+    /// last claimed one. `OFFSET 0` keeps PostgreSQL from evaluating the conditions for all runs
+    /// first.
     pub(in crate::store) fn due(&self) -> String {
         let now = self.dialect.now();
         let is_pause = format!("{} IS NOT NULL", self.dialect.comparable("b.retry_at"));

@@ -1,7 +1,7 @@
 //! A page's end: rows, discrepancies, totals and cursor in one transaction, fenced by the lease.
 //!
-//! The page is written in one statement. Only when the database refuses a row is the transaction begun
-//! again and the rows are written one by one, each behind a savepoint, to find the one that is refused.
+//! One statement writes the page. Only if the database refuses a row, the transaction begins again.
+//! Then the rows are written one by one, each behind a savepoint, to find the refused one.
 
 use std::collections::HashMap;
 

@@ -73,8 +73,9 @@ impl Store {
         Ok(Some(row))
     }
 
-    /// Whether the end of a run has nothing to it but its row, its pages and watermarks, in a database that can write
-    /// all of them at once. For a merchant with a few records the end is most of the work.
+    /// Whether the end of a run concerns only its row, its seen ids and its watermarks. The
+    /// database must also be able to write them in one statement. For a merchant with few records,
+    /// the end is most of the work.
     fn can_end_in_one_statement(&self, ending: &RunOutcome) -> bool {
         self.dialect == Dialect::Postgres
             && self.event_settings.is_none()
@@ -138,8 +139,12 @@ impl Store {
         Ok(row.filter(|row| row.epoch == lease.epoch && row.status == status.as_str()))
     }
 
-    /// Queues a run that goes on at the cursor of `id`, with a tally of its own, unless it was to be cancelled, or the
-    /// schedule would make none for a merchant in this state.
+    /// Queues a run that goes on at the cursor of `id`, with separate totals. It does nothing in
+    /// these cases:
+    ///
+    /// - The cancellation of run `id` is requested.
+    /// - The merchant is uninstalled.
+    /// - The schedule made the run, and the merchant is paused or its subscription has expired.
     async fn take_up_later(
         &self,
         db: &impl ConnectionTrait,

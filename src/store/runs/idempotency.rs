@@ -1,5 +1,6 @@
-//! Requests that carry an `Idempotency-Key`: which run the first of them made, for a day. Read and written in the
-//! transaction that makes the run, so that of two requests at two processes one makes it and the other finds it.
+//! Requests that carry an `Idempotency-Key`: which run the first of them made, for a day. The
+//! transaction that makes the run reads and writes them. So of two requests at two processes, one
+//! makes the run and the other finds it.
 
 use std::time::Duration;
 

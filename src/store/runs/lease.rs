@@ -122,8 +122,8 @@ impl Store {
         db.execute_raw(self.statement(&sql, [id.into(), epoch.into()])).await.map(drop)
     }
 
-    /// What an earlier holder got done; nothing, when its cursor is one of another version, or its pages went to other targets:
-    /// then the window is read again from its start.
+    /// Returns the work of an earlier holder. `None`: the cursor is missing or of another version,
+    /// or the pages went to other targets. Then the run reads the window from its start.
     async fn resumed(&self, db: &impl ConnectionTrait, row: &run::Model) -> Result<Option<Resumed>, DbErr> {
         let Some(cursor) = &row.cursor else {
             return Ok(None);

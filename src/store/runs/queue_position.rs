@@ -1,8 +1,9 @@
 //! Where in the queue this process last found something.
 //!
-//! PostgreSQL leaves an entry in the index behind for each run that is claimed, until the table is vacuumed. A claim that
-//! looks for the first run that is due steps over all of them, and a sweep leaves as many as there are merchants. So
-//! what comes next is looked for from where the last one was, and from the queue's very beginning only now and then.
+//! PostgreSQL leaves an entry in the index for each claimed run, until the table is vacuumed. A
+//! claim that looks for the first due run steps over all these entries. A sweep leaves one for each
+//! merchant. So a claim starts at the place of the last claimed run. It starts at the beginning of
+//! the queue only now and then.
 
 use std::sync::Arc;
 

@@ -136,8 +136,9 @@ impl Store {
         Ok(())
     }
 
-    /// A run for every merchant that the schedule covers, of `only` these. A merchant whose row another session holds gets
-    /// none, and neither does one that has a scheduled run in the queue: that run covers the window of this one too.
+    /// Makes a run for every merchant that the schedule covers, of `only` these. A merchant is left
+    /// out if another session holds its row, or if a scheduled run of it is queued. The queued run
+    /// also covers the window of this sweep.
     async fn make_runs(
         &self,
         txn: &DatabaseTransaction,

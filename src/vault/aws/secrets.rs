@@ -1,5 +1,6 @@
-//! Tokens in AWS Secrets Manager, a secret a merchant. The database keeps which version of the secret holds the tokens that
-//! count, so that the mark of a refresh means the same as everywhere else.
+//! Tokens in AWS Secrets Manager, one secret per merchant. The database keeps which version of the
+//! secret has the valid tokens. So the mark of a refresh means the same as in the other token
+//! backends.
 //!
 //! New tokens are put as `AWSPENDING`, the database is told, and then they become `AWSCURRENT`. A process may go away between
 //! any two of these:

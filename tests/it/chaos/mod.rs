@@ -1,5 +1,5 @@
-//! Daemons that are killed at random while stores live, runs are asked for and the schedule fires; and what must hold
-//! after each death, and at the end.
+//! Daemons are killed at random while merchants change, runs are requested and the schedule fires.
+//! The tests check conditions after each death, and at the end.
 //!
 //! `CHAOS_KILLS=200 tests/run --test it -- chaos::` kills 200 times a test; `SEED=4711` makes the same decisions again
 //! (the machine's own timing stays its own).

@@ -163,8 +163,9 @@ impl Storm {
         assert_eq!(database.number(&incomplete).await, 0, "{plan}: a sweep left a merchant without a run");
         let fired = "SELECT count(*) FROM sweeps WHERE run_count > 0";
         assert!(database.number(fired).await > 0, "{plan}: the schedule did not fire");
-        // Five deaths in a row without a page between them park a run, and rightly; and a list that changes whenever it
-        // is looked at may be one that cannot be known to be whole. Nothing else may go wrong.
+        // Five deaths in a row without a page between them park a run, and rightly. If a list
+        // changes at every look, a run may not be able to prove that it read the whole list.
+        // Nothing else may go wrong.
         let failed = "SELECT COALESCE(max(error_kind || ': ' || error_message), '') FROM runs WHERE status = 'failed' \
                       AND error_kind <> 'listing_unstable' AND (error_kind <> 'worker_crash_loop' OR failed_attempts < 5)";
         assert_eq!(database.text(failed).await, "", "{plan}: a run failed");

@@ -108,8 +108,9 @@ async fn known_wrong_walkers_are_caught() {
     }
 }
 
-/// Listings: three pages, and between the first answer and the last an order of page 1 changes, which moves it to the
-/// end and every other order one place towards page 1.
+/// Listings: three pages. Between the first answer and the last, the oldest order changes. In a
+/// list from old to new, it moves from page 1 to the end. Every other order then moves one place
+/// towards page 1.
 async fn a_row_that_moves_during_a_reading_is_found(engine: Engine) {
     use crate::support::{Site, site::shop};
     use salla_reconciler::simulator::ListOrder;

@@ -1,5 +1,5 @@
-//! A real Prisma project beside the program: its DDL, its client as a webhook consumer, and its tools, which must not see the
-//! tables of the program.
+//! A real Prisma project beside the program. The tests use its DDL, its client as a webhook
+//! consumer, and its tools. The tools must not see the tables of the program.
 
 use std::{fs, path::Path, process::Stdio, sync::Arc};
 

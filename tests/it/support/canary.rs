@@ -1,7 +1,8 @@
 //! The canaries: every secret that a test gives to the program, and every place where it must not come out.
 //!
-//! A [`Watch`] belongs to a site. What the program writes, answers and stores is handed to [`Watch::search`], at trace
-//! level and whatever the test looks at; when the last one who holds the watch lets it go, a leak fails the test.
+//! A [`Watch`] belongs to a site. The tests pass everything that the program writes, answers and
+//! stores to [`Watch::search`]. They do so at trace level, and whatever a test looks at. When the
+//! last holder drops the watch, a leak fails the test.
 
 use std::{collections::BTreeSet, fmt::Write as _, ops::Range, thread};
 

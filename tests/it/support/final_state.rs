@@ -93,8 +93,8 @@ impl Site {
         assert_eq!(ours, theirs);
     }
 
-    /// Waits until no run waits or goes on, which a daemon must see to, however slow the machine is: one after the other
-    /// they have to end.
+    /// Waits until all runs have ended. A daemon must execute them, however slow the machine is.
+    /// The wait fails if none of them ends within 60 seconds.
     pub async fn await_settled(&self) {
         let open = "SELECT count(*) FROM runs WHERE status IN ('queued', 'running')";
         let mut left = i64::MAX;

@@ -141,8 +141,9 @@ impl ListReader {
         self.failed.iter().copied().filter(|id| !self.has_seen(*id))
     }
 
-    /// Records by which to tell a merchant's trouble from that of `ids`: some that a list showed and that nothing is known
-    /// to be wrong with, by earlier runs or, `bad`, by this one; and the last of `ids` themselves.
+    /// Returns control records. They show whether an error concerns the whole merchant or only
+    /// `ids`. First come some records that a list showed, then the last of `ids`. Earlier runs and
+    /// this one (`bad`) know no error of them.
     pub fn controls(&self, ids: &[i64], bad: &HashSet<i64>) -> Vec<i64> {
         // A row without an id was seen under a negative number, at which there is nothing to ask for.
         let well = |id: &&i64| **id >= 0 && !self.has_failed(**id) && !bad.contains(id);

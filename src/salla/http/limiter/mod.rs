@@ -1,13 +1,19 @@
 //! How many requests one merchant's limit still permits. Pure: the clock is handed in.
 //!
-//! The server does not say how it counts: in minutes that begin with a request, or with the clock's minute, or in the last
-//! sixty seconds, or in a bucket that leaks. All of them are content with a client of whose requests no sixty seconds
-//! hold more than the limit, wherever they begin; so that is what the log of the last minute sees to. It costs next to
-//! nothing: in the long run no such server permits more. A request may reach the server at any time between its
-//! sending and its answer, so it stays in the log for a minute from its answer on.
+//! The server does not say how it counts. There are four possibilities:
 //!
-//! What the answers' headers announce serves for what the log cannot know: how high the limit is, and what others,
-//! other apps or this program before a restart, have spent of it.
+//! - minutes that begin with a request
+//! - minutes of the clock
+//! - the last sixty seconds
+//! - a leaky bucket
+//!
+//! Each of them accepts a client that never sends more requests than the limit within any sixty
+//! seconds. The log of the last minute ensures that. It costs almost nothing: in the long run, no
+//! such server permits more. A request may reach the server at any time between its sending and its
+//! answer. So it stays in the log for one minute after its answer.
+//!
+//! The headers of the answers announce two facts that the log cannot know. These are the limit, and
+//! the requests that others have spent. Others are other apps, or this program before a restart.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -119,8 +125,9 @@ impl Limiter {
         if self.announced || sent <= usable(self.limit, self.share) / WORTH_TELLING { 0 } else { sent }
     }
 
-    /// Another process has sent so many requests within the last minute, and it is not known when; `None`: nor how many,
-    /// which is taken for what it could have sent after it last renewed its lease: a quarter.
+    /// Counts requests that another process has sent within the last minute, at unknown times. With
+    /// `None`, their number is also unknown, and a quarter of the usable limit counts. The process
+    /// may have sent so many after it last renewed its lease.
     pub fn inherit(&mut self, spent: Option<u32>, now: Instant) {
         let usable = usable(self.limit, self.share);
         if self.log.is_empty() && self.in_flight == 0 {
@@ -165,8 +172,9 @@ impl Limiter {
         }
     }
 
-    /// What others have spent, where no minute of the server's tells what is left. Of ours it may have counted whatever
-    /// still counted when this request was sent, and all that was sent since; what it counted beyond that is theirs.
+    /// The requests that others have spent, if no minute of the server shows the remaining ones.
+    /// The server may have counted our requests that still counted when this one was sent, and all
+    /// later ones. It counted the rest for others.
     fn others(&self, remaining: u32, grant: Grant, now: Instant) -> Option<(u32, Instant)> {
         if self.window.as_ref().is_some_and(|window| window.reset.is_some() && window.ends > now) {
             return None;
