@@ -1,4 +1,6 @@
-//! Event delivery. A warehouse that reads the log of changes of the database gets events about runs
+//! Event delivery.
+//!
+//! A warehouse that reads the log of changes of the database gets events about runs
 //! that succeeded or were partial. With `cdc.events`, it can also get events about written records.
 //! Each event is a signed `CloudEvent` and is sent at least once. The events of one merchant come
 //! in order.

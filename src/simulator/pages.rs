@@ -44,10 +44,13 @@ pub fn page<I: Item>(world: &World, merchant_id: i64, query: &Params, number: us
     if !I::PAGED {
         return Ok(format!(r#"{{"status":200,"success":true,"data":[{}]}}"#, shown.join(",")));
     }
-    let pagination = json!({
+    let mut pagination = json!({
         "count": shown.len(), "total": rows, "perPage": per_page,
         "currentPage": number, "totalPages": total_pages, "links": if number < total_pages { json!({"next": "elsewhere"}) } else { json!([]) },
     });
+    if world.hides_totals {
+        pagination = json!({"count": shown.len(), "perPage": per_page, "currentPage": number});
+    }
     Ok(format!(r#"{{"status":200,"success":true,"data":[{}],"pagination":{pagination}}}"#, shown.join(",")))
 }
 

@@ -114,6 +114,8 @@ pub struct World {
     pub day_bounds: DayBounds,
     /// No list can be read beyond this row.
     pub row_window: usize,
+    /// Lists show neither `total` nor `totalPages`.
+    pub hides_totals: bool,
     /// What happens after each answer.
     pub(super) between: Option<Between>,
     /// How far the server's clock is ahead of this machine's.

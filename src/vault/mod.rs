@@ -1,4 +1,6 @@
-//! Tokens at rest. One of several [backends](TokenBackends) seals them. Each text is bound to the
+//! Tokens at rest.
+//!
+//! One of several [backends](TokenBackends) seals them. Each text is bound to the
 //! merchant, and each ciphertext also to the kind of token. So a text that is moved to another row
 //! does not open.
 //!

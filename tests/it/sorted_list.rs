@@ -15,6 +15,7 @@ on_every_database!(
     a_server_that_does_not_sort_is_not_believed,
     a_contradiction_counts_although_the_scan_fails,
     a_missed_change_leads_to_a_scan,
+    a_missed_change_is_found_on_a_later_page_without_totals,
     detail_checks_can_be_turned_off,
     few_orders_are_scanned,
     a_deletion_is_found_within_seven_nights,
@@ -150,6 +151,30 @@ async fn a_missed_change_leads_to_a_scan(engine: Engine) {
         assert_eq!((&list["violation"], &list["scan_nights"]), (&json!("missed_change"), &json!(nights)), "{run}");
         site.assert_equal(1001).await;
     }
+}
+
+/// The order stands at the end of its day of creation, and the server does not say how many pages that day has.
+async fn a_missed_change_is_found_on_a_later_page_without_totals(engine: Engine) {
+    let site = site(engine, 300).await;
+    let id = {
+        let mut world = site.salla.world();
+        (world.page_cap, world.hides_totals) = (5, true);
+        let mut orders = world.shop(1001).orders.clone();
+        orders.sort_by_key(|order| std::cmp::Reverse(order.updated_at));
+        let order = orders[150].clone();
+        world.shop(1001).whisper(order.id, order.updated_at + TimeDelta::seconds(1));
+        let day = order.created_at;
+        for (later, second) in orders.iter().take(20).zip(1..) {
+            let listed = world.shop(1001).orders.iter_mut().find(|one| one.id == later.id).unwrap();
+            listed.created_at = day + TimeDelta::seconds(second);
+        }
+        order.id
+    };
+    let sql = "UPDATE order_detail_checks SET details_read_at = $1 WHERE salla_order_id = $2";
+    site.database.execute(sql, [(Utc::now() - TimeDelta::hours(20)).into(), id.into()]).await;
+    let (run, _) = night(&site).await;
+    assert_eq!(sorted_list(&run)["violation"], "missed_change", "{run}");
+    assert_eq!((&run["status"], &run["listing"]), (&json!("succeeded"), &json!("scan")), "{run}");
 }
 
 async fn detail_checks_can_be_turned_off(engine: Engine) {

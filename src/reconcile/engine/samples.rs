@@ -13,6 +13,9 @@ use crate::{
 /// So many orders are drawn at random, whatever `reconcile.detail_check_nights` says.
 const DRAWN: usize = 10;
 
+/// So many samples with an unknown change are looked for in the list. If none of them is listed, one more counts as missed.
+const MAX_LOOKED_UP: usize = 20;
+
 /// So many samples are read before the results are committed.
 const BATCH: usize = 60;
 
@@ -35,6 +38,10 @@ impl<S, T> RunContext<'_, S, T> {
         if state.reader.cursor().missed_changes == 0 {
             for ids in self.draw_samples(state).await?.chunks(BATCH) {
                 self.read_samples::<R>(ids, state, progress).await?;
+                // All records are scanned in any case.
+                if state.reader.cursor().missed_changes > 0 {
+                    break;
+                }
             }
         }
         if state.reader.cursor().missed_changes == 0 {
@@ -74,15 +81,15 @@ impl<S, T> RunContext<'_, S, T> {
         let gone = self.read_records::<R>(ids, &rows, &mut batch, state).await?;
         batch.records.iter_mut().for_each(|one| one.repeat = state.reader.has_seen(one.record.id()));
         batch.unreadable.retain(|bad| bad.id.is_none_or(|id| !state.reader.has_seen(id)));
-        let mut missed = Vec::new();
-        for suspected in state.missed_changes(&batch.records, self.recent_since(state)) {
-            let Some(one) = batch.records.iter().find(|one| one.record.id() == suspected.id) else { continue };
+        let suspected = state.missed_changes(&batch.records, self.recent_since(state));
+        for (number, missed) in suspected.iter().enumerate() {
+            let Some(one) = batch.records.iter().find(|one| one.record.id() == missed.id) else { continue };
             let listed = self.source.is_listed(self.merchant(), &one.record, &state.requests);
-            if self.cancellable(listed).await?? {
-                missed.push(suspected);
+            if number >= MAX_LOOKED_UP || self.cancellable(listed).await?? {
+                state.reader.note_missed_changes(&suspected[number..=number]);
+                break;
             }
         }
-        state.reader.note_missed_changes(&missed);
         self.read_items(&mut batch, state).await?;
         // The slice decides later whether an order that is gone is marked deleted.
         let met = ids.iter().copied().filter(|id| !gone.contains(id)).collect();

@@ -122,12 +122,7 @@ where
                 (progress, disposition)
             }
         };
-        for (resource, outcome, count) in resource_runs::counted(&claim, &progress.parts) {
-            self.metrics.records(resource, outcome, count);
-        }
-        for violation in resource_runs::new_violations(&claim, &progress.parts) {
-            self.metrics.listing_violation(violation);
-        }
+        self.count_since(&claim, &progress.parts);
 
         let mut again = None;
         let (status, failure) = match disposition {
@@ -285,6 +280,16 @@ where
         tracing::error!(error = %error, "the end of the run could not be stored; its lease will expire, and another claim continues it");
         let failure = failure.unwrap_or_else(|| database_failure(error));
         Ended::Unrecorded { merchant: claim.lease.merchant, failure }
+    }
+
+    /// Adds to the metrics what was counted since the claim.
+    fn count_since(&self, claim: &Claim, parts: &[ResourceRun]) {
+        for (resource, outcome, count) in resource_runs::counted(claim, parts) {
+            self.metrics.records(resource, outcome, count);
+        }
+        for violation in resource_runs::new_violations(claim, parts) {
+            self.metrics.listing_violation(violation);
+        }
     }
 
     fn log_end(&self, run: &Run, took: Duration) {
