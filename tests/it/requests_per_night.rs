@@ -9,6 +9,7 @@ use crate::support::{Engine, Site, site::shop};
 
 on_every_database!(
     a_filtered_list_costs_its_pages_and_two_more,
+    a_filtered_list_of_new_orders_costs_its_pages_and_two_more,
     a_filtered_list_of_equal_stamps_costs_its_pages_twice,
     a_night_of_a_thousand_orders_with_ten_changes,
 );
@@ -55,6 +56,23 @@ async fn a_filtered_list_costs_its_pages_and_two_more(engine: Engine) {
         let query = site.salla.world().seen[0].query.clone();
         assert!(query.contains_key("updated_at_min") && query["sort_by"] == "updated_at-desc", "{query:?}");
     }
+}
+
+/// New orders stand in the same order by time of change, by creation and by id.
+async fn a_filtered_list_of_new_orders_costs_its_pages_and_two_more(engine: Engine) {
+    let mut site = Site::new(engine, [shop(1001, 20, 0)]).await;
+    site.set("RECONCILE__PAGE_SIZE", "10");
+    site.reconcile(1001, &["--full"]).await;
+    {
+        let mut world = site.salla.world();
+        (world.page_cap, world.sorts_filtered) = (10, true);
+        for minute in 0..150 {
+            world.shop(1001).place(Utc::now() - TimeDelta::minutes(200 - minute));
+        }
+    }
+    let (run, requests) = night(&site).await;
+    assert_eq!(run["totals"]["created"], 150, "{run}");
+    assert!(requests <= PAGES + 2, "{requests} requests");
 }
 
 async fn a_filtered_list_of_equal_stamps_costs_its_pages_twice(engine: Engine) {

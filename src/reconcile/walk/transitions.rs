@@ -86,10 +86,10 @@ impl ListWalk {
         }
     }
 
-    /// Whether a list that was read in one direction is known to be whole. The argument from its order says nothing of
-    /// records that share a stamp: these have to be counted.
+    /// Whether a list that was read in one direction is known to be whole: all records of one instant were counted, or the
+    /// order of the list proves it. The order says nothing about records with one time stamp.
     fn is_proved(&self, direction: Direction) -> bool {
-        if self.has_ties { self.count.is_complete() } else { self.order.proves(direction) }
+        self.count.is_complete() || !self.has_ties && self.order.proves(direction)
     }
 
     /// Moves on in a list whose order is not known, and looks at its end whether all of it has been read.
