@@ -19,7 +19,7 @@ pub use {
     config::Config,
     http::{circuit_breaker::OnOpenCircuit, client::SallaClient},
     outbound::plain_client,
-    probe::{Finding, ProbeReport, Recording},
+    probe::{Finding, ProbeReport, ProbeSettings, Recording},
     resources::{
         api_resource::{ApiResource, ReadOptions},
         privacy::{Config as PrivacyConfig, Personal, Privacy},

@@ -55,6 +55,12 @@ async fn a_probe_tells_which_listing_fits(engine: Engine) {
         assert_eq!(finding(&report, "owner of the token")["found"], "merchant 1001");
         assert_eq!(finding(&report, "from_date and to_date")["as_expected"], json!(documented), "{report}");
     }
+    // Without detail checks, a night costs less.
+    let mut site = site;
+    let requests = async |site: &Site| probe(site, &[]).await["probe"]["requests_per_night"].as_u64().unwrap();
+    let usual = requests(&site).await;
+    site.set("RECONCILE__DETAIL_CHECK_NIGHTS", "0");
+    assert_eq!(requests(&site).await, usual - 205_u64.div_ceil(28));
     let text = site.run(&["check", "--merchant", "1001"]).await.stdout;
     assert!(text.contains("listing of merchant 1001: scan, because the server ignores"), "{text}");
     assert!(text.contains("a night without changes takes about"), "{text}");

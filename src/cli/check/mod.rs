@@ -17,7 +17,7 @@ use crate::{
     domain::{MerchantId, MerchantState},
     error_text::causes,
     reconcile::ports::{GlobalPause, RunHistory, RunQueue, ScheduleStore, TargetError},
-    salla::{OnOpenCircuit, Recording, plain_client},
+    salla::{OnOpenCircuit, ProbeSettings, Recording, plain_client},
     schedule::Calendar,
     store::Store,
     vault::Vault,
@@ -134,8 +134,12 @@ async fn probe(
     (args, report): (&Args, &mut Report),
 ) -> anyhow::Result<()> {
     let mut recording = args.record.as_ref().map(|_| Recording::default());
-    let (resources, limit) = (config.reconcile.resources, config.salla.requests_per_minute);
-    match services.salla.probe(merchant, resources, limit, recording.as_mut()).await {
+    let settings = ProbeSettings {
+        resources: config.reconcile.resources,
+        requests_per_minute: config.salla.requests_per_minute,
+        detail_checks: config.reconcile.detail_check_nights,
+    };
+    match services.salla.probe(merchant, settings, recording.as_mut()).await {
         Ok(found) => {
             let requests = found.requests;
             report.probe(found);

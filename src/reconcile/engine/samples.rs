@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tokio::time::Instant;
 
-use super::{EngineError, ResourceState, RunContext, RunProgress};
+use super::{EngineError, ResourceState, RunContext, RunProgress, sorted_plan::SortedPlan};
 use crate::{
     domain::{Listing, ListingViolation, Record},
     reconcile::ports::{Source, Target},
@@ -35,8 +35,12 @@ impl<S, T> RunContext<'_, S, T> {
         if state.reader.cursor().listing != Listing::Sort {
             return Ok(true);
         }
+        let Some(plan) = state.sorted else {
+            self.scan_instead("the sorted list cannot be used any more", None, state, progress)?;
+            return Ok(false);
+        };
         if state.reader.cursor().missed_changes == 0 {
-            for ids in self.draw_samples(state).await?.chunks(BATCH) {
+            for ids in self.draw_samples(plan, state).await?.chunks(BATCH) {
                 self.read_samples::<R>(ids, state, progress).await?;
                 // All records are scanned in any case.
                 if state.reader.cursor().missed_changes > 0 {
@@ -52,14 +56,11 @@ impl<S, T> RunContext<'_, S, T> {
     }
 
     /// The orders whose details are oldest, and some at random, among those whose details this run did not read.
-    async fn draw_samples<R>(&self, state: &ResourceState) -> Result<Vec<i64>, EngineError>
+    async fn draw_samples<R>(&self, plan: SortedPlan, state: &ResourceState) -> Result<Vec<i64>, EngineError>
     where
         R: Record,
         T: Target<R>,
     {
-        let Some(plan) = &state.sorted else {
-            return Ok(Vec::new());
-        };
         let began = state.reader.cursor().observed_at.unwrap_or(self.claim.now);
         Ok(self.target.samples(self.claim.lease.merchant, began, (plan.samples, DRAWN)).await?)
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Probe, ProbeReport, Seen};
+use super::{Probe, ProbeReport, ProbeSettings, Seen};
 use crate::{domain::Listing, reconcile::ports::CredentialStore};
 
 /// The answer to one question.
@@ -36,7 +36,7 @@ impl<C: CredentialStore> Probe<'_, C> {
         self,
         plain: &Seen,
         (filters, sorts): (Option<bool>, Option<bool>),
-        usual_limit: u32,
+        settings: ProbeSettings,
     ) -> ProbeReport {
         let orders = plain.pagination.total;
         let (listing, reason) = match (filters, sorts) {
@@ -50,13 +50,15 @@ impl<C: CredentialStore> Probe<'_, C> {
             }
             (_, None) => (Listing::Sort, "the server ignores updated_at_min, and may sort; each run demands evidence"),
         };
+        let nights = u64::from(settings.detail_checks.nights(false));
+        let details = |orders: u64| if nights == 0 { 0 } else { orders.div_ceil(nights) };
         let requests_per_night = orders.map(|orders| match listing {
             Listing::Filter => 3,
-            Listing::Sort => orders / 390 + orders.div_ceil(28) + 30,
-            Listing::Scan | Listing::Rotation => orders.div_ceil(60) + 3 + orders.div_ceil(28),
+            Listing::Sort => orders / 390 + details(orders) + 30,
+            Listing::Scan | Listing::Rotation => orders.div_ceil(60) + 3 + details(orders),
         });
         let announced = plain.header("x-ratelimit-limit").and_then(|limit| limit.parse().ok());
-        let limit = f64::from(announced.filter(|limit| *limit > 0).unwrap_or(usual_limit).max(1));
+        let limit = f64::from(announced.filter(|limit| *limit > 0).unwrap_or(settings.requests_per_minute).max(1));
         ProbeReport {
             merchant_id: self.merchant,
             findings: self.findings,

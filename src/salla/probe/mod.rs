@@ -16,7 +16,7 @@ use super::{
     wire::{date, envelope::Pagination},
 };
 use crate::{
-    domain::{Customer, Listing, MerchantId, Order, OrderStatus, Product, Resource, Resources},
+    domain::{Customer, DetailCheckNights, Listing, MerchantId, Order, OrderStatus, Product, Resource, Resources},
     reconcile::ports::{CredentialStore, RequestCount, SourceError},
 };
 
@@ -83,6 +83,17 @@ impl ProbedRow {
     }
 }
 
+/// The settings that a probe depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct ProbeSettings {
+    /// The kinds of record whose scopes are needed.
+    pub resources: Resources,
+    /// Requests per minute where the server announces no limit.
+    pub requests_per_minute: u32,
+    /// Within how many nights all details are read.
+    pub detail_checks: DetailCheckNights,
+}
+
 /// A probe that is under way.
 struct Probe<'a, C> {
     client: &'a SallaClient<C>,
@@ -95,16 +106,14 @@ struct Probe<'a, C> {
 type Query<'a> = &'a [(&'static str, String)];
 
 impl<C: CredentialStore> SallaClient<C> {
-    /// Probes the store of a merchant with at most 25 requests. `resources`: the kinds of record whose scopes
-    /// are needed. `usual_limit`: requests per minute where the server announces none.
+    /// Probes the store of a merchant with at most 25 requests.
     ///
     /// # Errors
     /// When Salla refuses the token, or does not answer.
     pub async fn probe(
         &self,
         merchant: MerchantId,
-        resources: Resources,
-        usual_limit: u32,
+        settings: ProbeSettings,
         recording: Option<&mut Recording>,
     ) -> Result<ProbeReport, SourceError> {
         let requests = RequestCount::default();
@@ -116,8 +125,8 @@ impl<C: CredentialStore> SallaClient<C> {
         probe.ask_days(&plain).await?;
         probe.ask_window(&plain).await?;
         probe.ask_error().await?;
-        probe.ask_scopes(resources).await?;
-        Ok(probe.conclude(&plain, (filters, sorts), usual_limit))
+        probe.ask_scopes(settings.resources).await?;
+        Ok(probe.conclude(&plain, (filters, sorts), settings))
     }
 }
 
