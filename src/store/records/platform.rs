@@ -193,7 +193,7 @@ impl PlatformTable {
         ids: &[i64],
     ) -> Result<HashMap<i64, Written>, DbErr> {
         let rows = records::<R>(&quoted(R::table()));
-        let mut written = self.call::<R>(db, &rows, [merchant.0.into(), ids.to_vec().into()]).await?;
+        let mut written = self.call::<R>(db, &rows, [Value::from(merchant.0), ids.to_vec().into()]).await?;
         for id in ids {
             written.entry(*id).or_insert_with(|| (Outcome::Failed, Some(OMITTED.to_owned())));
         }
@@ -221,7 +221,7 @@ impl PlatformTable {
         let Some(row) = found else { return Ok(None) };
         let (merchant, one): (i64, i64) = (row.try_get("", "merchant")?, row.try_get("", "id")?);
         let rows = records::<R>(&source);
-        let mut written = self.call::<R>(txn, &rows, [merchant.into(), vec![one].into()]).await?;
+        let mut written = self.call::<R>(txn, &rows, [Value::from(merchant), vec![one].into()]).await?;
         let is_known: bool = row.try_get("", "is_known")?;
         let known = |(outcome, reason): Written| (outcome, reason.or_else(|| is_known.then(String::new)));
         let omitted = || (Outcome::Failed, Some(OMITTED.to_owned()));
@@ -232,7 +232,7 @@ impl PlatformTable {
         &self,
         db: &impl ConnectionTrait,
         rows: &str,
-        values: [Value; 2],
+        values: impl IntoIterator<Item = Value> + Send,
     ) -> Result<HashMap<i64, Written>, DbErr> {
         let sql = format!(
             "SELECT CAST(w.{id} AS bigint) AS id, CAST(w.outcome AS text) AS outcome \
@@ -263,9 +263,14 @@ impl PlatformTable {
 
 /// Whether our own row is of the version that the platform holds.
 fn is_known() -> String {
+    format!("(own.merchant_id IS NOT NULL AND {})", same_version("own.salla_updated_at", "v.salla_updated_at"))
+}
+
+/// Whether two time stamps are of one version.
+pub(super) fn same_version(one: &str, other: &str) -> String {
     format!(
-        "(own.merchant_id IS NOT NULL AND COALESCE(own.salla_updated_at IS NOT DISTINCT FROM v.salla_updated_at \
-         OR abs(extract(epoch FROM own.salla_updated_at) - extract(epoch FROM v.salla_updated_at)) < {SAME_VERSION_SECONDS}, false))"
+        "COALESCE({one} IS NOT DISTINCT FROM {other} \
+         OR abs(extract(epoch FROM {one}) - extract(epoch FROM {other})) < {SAME_VERSION_SECONDS}, false)"
     )
 }
 

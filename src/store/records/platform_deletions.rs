@@ -5,7 +5,7 @@ use migration::quoted;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, QueryResult, Statement, Value};
 
 use super::{
-    platform::{OMITTED, PlatformTable},
+    platform::{OMITTED, PlatformTable, same_version},
     stored::Stored,
 };
 use crate::{
@@ -42,18 +42,20 @@ impl PlatformTable {
             return Ok(Gone { marked: still, refused: Vec::new() });
         }
         let ids: Vec<i64> = still.iter().map(|(id, _)| *id).collect();
-        let values = || -> [Value; 2] { [merchant.0.into(), ids.clone().into()] };
+        let version = |(_, version): &StoredVersion| version.map_or_else(String::new, |version| version.to_rfc3339());
+        let versions: Vec<String> = still.iter().map(version).collect();
+        let values = || -> [Value; 3] { [merchant.0.into(), ids.clone().into(), versions.clone().into()] };
         // The mark of a view without `deleted_at`.
         let own = format!(
             "INSERT INTO {table} AS own (merchant_id, {id}, salla_updated_at, deleted_at) \
              SELECT DISTINCT ON (v.{id}) v.merchant_id, v.{id}, v.salla_updated_at, now() FROM {view} AS v \
-             WHERE v.merchant_id = $1 AND v.{id} = ANY($2) \
-             ON CONFLICT (merchant_id, {id}) DO UPDATE SET deleted_at = now(), revision = own.revision + 1, updated_at = now()",
+             {still} ON CONFLICT (merchant_id, {id}) DO UPDATE SET deleted_at = now(), revision = own.revision + 1, updated_at = now()",
             table = quoted(R::table()),
             view = self.view.sql(),
+            still = still_of_version(id, dialect),
         );
         txn.execute_raw(Statement::from_sql_and_values(txn.get_database_backend(), own, values())).await?;
-        let written = self.call::<R>(txn, &self.gone::<R>(), values()).await?;
+        let written = self.call::<R>(txn, &self.gone::<R>(dialect), values()).await?;
         let unmarked = self.unmarked_versions::<R>(txn, dialect, merchant, &still).await?;
         // Without a mark in the view, the one in our own table counts.
         let is_marked = |one: &StoredVersion| match written.get(&one.0) {
@@ -73,7 +75,7 @@ impl PlatformTable {
     }
 
     /// Records that are gone as the platform holds them, with the mark. Columns that the view lacks come from our own row.
-    fn gone<R: Stored>(&self) -> String {
+    fn gone<R: Stored>(&self, dialect: Dialect) -> String {
         let id = R::id_column();
         let value = |column: &str| if self.has(column) { format!("v.{column}") } else { format!("own.{column}") };
         let own = R::COLUMNS.iter().map(IdenStatic::as_str).chain(["payload"]);
@@ -81,11 +83,11 @@ impl PlatformTable {
         format!(
             "SELECT jsonb_build_object('merchant_id', v.merchant_id, '{id}', v.{id}, 'salla_updated_at', v.salla_updated_at, \
              'deleted_at', now(), {}) AS record FROM {} AS v \
-             LEFT JOIN {} AS own ON own.merchant_id = v.merchant_id AND own.{id} = v.{id} \
-             WHERE v.merchant_id = $1 AND v.{id} = ANY($2)",
+             LEFT JOIN {} AS own ON own.merchant_id = v.merchant_id AND own.{id} = v.{id} {}",
             pairs.join(", "),
             self.view.sql(),
-            quoted(R::table())
+            quoted(R::table()),
+            still_of_version(id, dialect),
         )
     }
 
@@ -113,4 +115,14 @@ impl PlatformTable {
         };
         rows.iter().map(version).collect()
     }
+}
+
+/// The condition that the view `v` still shows the records `$2` in the versions `$3`. The platform may have written a newer
+/// version after the program looked.
+fn still_of_version(id: &str, dialect: Dialect) -> String {
+    format!(
+        "JOIN unnest($2::bigint[], $3::text[]) AS looked_up(id, version) ON looked_up.id = v.{id} AND {} \
+         WHERE v.merchant_id = $1",
+        same_version("CAST(NULLIF(looked_up.version, '') AS timestamptz)", &dialect.finite("v.salla_updated_at"))
+    )
 }

@@ -1,6 +1,6 @@
 //! Tables of platforms with odd rows, triggers and types: each costs at most its own records, and is reported.
 
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, TransactionTrait};
 
 use super::{Framework, MERCHANT, assert_equal, forget, full, platform};
 use crate::support::{
@@ -13,6 +13,7 @@ on_every_postgres!(
     a_deletion_keeps_the_other_columns,
     rows_without_a_version_are_corrected,
     rows_without_an_order_id_are_ignored,
+    a_row_that_changes_during_its_deletion_is_not_marked,
     a_refused_deletion_costs_only_its_own_record,
     a_deletion_that_the_function_does_not_write_is_reported,
     a_trigger_that_keeps_a_record_out_is_reported,
@@ -80,6 +81,30 @@ async fn rows_without_an_order_id_are_ignored(engine: Engine) {
     assert_eq!(run["status"], "succeeded", "{run}");
     assert_eq!(site.database.number(MARKED).await, 1);
     assert!(site.run(&["check"]).await.stdout.contains("ok    target"));
+}
+
+/// The webhook consumer writes a newer version after the program looked at the row, and before it marks the row.
+async fn a_row_that_changes_during_its_deletion_is_not_marked(engine: Engine) {
+    let site = platform(engine, Framework::Prisma, 20).await;
+    full(&site).await;
+    let id = delete(&site, 3);
+    let lock = site.database.db.begin().await.unwrap();
+    lock.execute_unprepared(&format!("SELECT 1 FROM salla.orders WHERE salla_order_id = {id} FOR UPDATE"))
+        .await
+        .unwrap();
+    let consume = async {
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        until("the deletion waits for the lock", async || site.database.number(waiting).await > 0).await;
+        let newer = "UPDATE public.\"Order\" SET \"sallaUpdatedAt\" = \"sallaUpdatedAt\" + interval '1 minute'";
+        execute(&site, &format!("{newer} WHERE \"sallaOrderId\" = {id}")).await;
+        lock.rollback().await.unwrap();
+    };
+    let (run, ()) = tokio::join!(full(&site), consume);
+    assert_eq!(site.database.number(MARKED).await, 0, "{run}");
+    // The next run sees that version, and Salla still says that the order is gone.
+    full(&site).await;
+    assert_eq!(site.database.number(MARKED).await, 1);
 }
 
 async fn a_refused_deletion_costs_only_its_own_record(engine: Engine) {
