@@ -1,7 +1,7 @@
 //! A real Prisma project beside the program. The tests use its DDL, its client as a webhook
 //! consumer, and its tools. The tools must not see the tables of the program.
 
-use std::{fs, path::Path, process::Stdio, sync::Arc};
+use std::{fs, path::Path, process::Stdio};
 
 use chrono::{SecondsFormat, TimeDelta, Utc};
 use sea_orm::ConnectionTrait;
@@ -9,7 +9,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    process::Command,
+    process::{Child, Command},
 };
 
 use super::{MERCHANT, assert_equal, full};
@@ -74,15 +74,18 @@ impl Project {
         panic!("{said}{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Feeds events to the consumer, and waits until it has consumed them all.
-    async fn consume(&self, events: &str) {
-        let mut child = self.command("node", &["consumer.mjs"]).stdin(Stdio::piped()).spawn().unwrap();
-        let mut input = child.stdin.take().unwrap();
-        input.write_all(events.as_bytes()).await.unwrap();
-        drop(input);
-        let output = child.wait_with_output().await.unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    /// Starts the consumer. It reads events from its input.
+    fn consumer(&self) -> Child {
+        self.command("node", &["consumer.mjs"]).stdin(Stdio::piped()).spawn().unwrap()
     }
+}
+
+/// Ends the input of the consumer, and returns how many rows it wrote.
+async fn consumed(consumer: Child) -> usize {
+    let output = consumer.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    said.trim().strip_suffix(" rows written").and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{said}"))
 }
 
 /// A platform that Prisma made, with its merchant, and the program beside it.
@@ -91,7 +94,7 @@ async fn prisma_platform(engine: Engine, orders: usize) -> (Site, Project) {
     let project = Project::new(&site);
     project.migrate().await;
     project.prisma(&["generate"]).await;
-    project.consume("").await;
+    assert_eq!(consumed(project.consumer()).await, 0);
     site.run(&["migrate", "up"]).await.exits(0);
     let template = site.run(&["target", "template", "prisma", "--table", TABLE]).await.exits(0).stdout;
     site.database.db.execute_unprepared(&template).await.unwrap_or_else(|error| panic!("{error}: {template}"));
@@ -122,35 +125,41 @@ async fn prisma_works_beside_the_program(engine: Engine) {
 async fn a_consumer_with_prisma_writes_at_the_same_time(engine: Engine) {
     let (site, project) = prisma_platform(engine, 60).await;
     full(&site).await;
-    let (site, project) = (Arc::new(site), Arc::new(project));
-    let mut events = String::new();
-    for round in 0..200 {
-        let mut world = site.salla.world();
-        let shop = world.shop(MERCHANT);
-        let id = shop.orders[(round * 7) % shop.orders.len()].id;
-        shop.touch(id, Utc::now() - TimeDelta::seconds(300) + TimeDelta::seconds(round as i64));
-        let order = shop.orders.iter().find(|order| order.id == id).unwrap();
-        let event = json!({
-            "id": order.id,
-            "status": order.slug().to_uppercase(),
-            "total": format!("{}.{:02}", order.total / 100, order.total % 100),
-            "currency": order.currency,
-            "updated_at": order.updated_at.to_rfc3339_opts(SecondsFormat::Millis, true),
-        });
-        events += &format!("{event}\n");
-    }
-    let consumer = tokio::spawn({
-        let project = Arc::clone(&project);
-        async move { project.consume(&events).await }
-    });
-    let mut runs = 0;
-    while !consumer.is_finished() && runs < 50 {
-        let run = full(&site).await;
+    let mut consumer = project.consumer();
+    let mut input = consumer.stdin.take().unwrap();
+    let mut updated = 0;
+    for round in 0..20 {
+        let feed = async {
+            for number in round * 10..(round + 1) * 10 {
+                input.write_all(change(&site, number).as_bytes()).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let (run, ()) = tokio::join!(full(&site), feed);
         assert_eq!(run["status"], "succeeded", "{run}");
-        runs += 1;
+        updated += totals(&run)[2];
     }
-    consumer.await.unwrap();
-    full(&site).await;
+    drop(input);
+    let written = consumed(consumer).await;
+    updated += totals(&full(&site).await)[2];
+    assert!(written > 0 && updated > 0, "the consumer wrote {written} rows, the program {updated}");
     assert_equal(&site).await;
-    assert_eq!(totals(&full(&site).await), [60, 0, 0, 60, 0, 0], "after {runs} runs");
+    assert_eq!(totals(&full(&site).await), [60, 0, 0, 60, 0, 0]);
+}
+
+/// Changes an order in Salla. Returns the event for the consumer.
+fn change(site: &Site, number: usize) -> String {
+    let mut world = site.salla.world();
+    let shop = world.shop(MERCHANT);
+    let id = shop.orders[(number * 7) % shop.orders.len()].id;
+    shop.touch(id, Utc::now() - TimeDelta::seconds(300) + TimeDelta::seconds(number as i64));
+    let order = shop.orders.iter().find(|order| order.id == id).unwrap();
+    let event = json!({
+        "id": order.id,
+        "status": order.slug().to_uppercase(),
+        "total": format!("{}.{:02}", order.total / 100, order.total % 100),
+        "currency": order.currency,
+        "updated_at": order.updated_at.to_rfc3339_opts(SecondsFormat::Millis, true),
+    });
+    format!("{event}\n")
 }

@@ -13,23 +13,23 @@ const merchant = await client.merchant.upsert({
 async function consume(event) {
   const sallaOrderId = BigInt(event.id);
   const version = { sallaUpdatedAt: new Date(event.updated_at), status: event.status, totalAmount: event.total };
-  await client.$transaction(async (transaction) => {
+  return client.$transaction(async (transaction) => {
     const where = { merchantId: merchant.id, sallaOrderId };
     const { count } = await transaction.order.updateMany({
       where: { ...where, sallaUpdatedAt: { lt: version.sallaUpdatedAt } },
       data: version,
     });
-    if (count === 0 && !(await transaction.order.findFirst({ where }))) {
-      const created = { ...where, ...version, currency: event.currency };
-      await transaction.order.createMany({ data: created, skipDuplicates: true });
+    if (count > 0 || (await transaction.order.findFirst({ where }))) {
+      return count;
     }
+    const created = { ...where, ...version, currency: event.currency };
+    return (await transaction.order.createMany({ data: created, skipDuplicates: true })).count;
   });
 }
 
-let events = 0;
+let written = 0;
 for await (const line of createInterface({ input: process.stdin })) {
-  await consume(JSON.parse(line));
-  events += 1;
+  written += await consume(JSON.parse(line));
 }
 await client.$disconnect();
-console.log(`${events} events`);
+console.log(`${written} rows written`);
