@@ -156,7 +156,7 @@ impl Config {
         }
         self.check_traces()?;
         cdc::check(&self.cdc, url)?;
-        target::names(&self.target, url)?;
+        target::names(&self.target, url, self.privacy.customer_fields)?;
         self.check_secrets()?;
         for (key, number) in [
             ("salla.max_attempts", self.salla.max_attempts),

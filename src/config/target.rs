@@ -4,7 +4,7 @@ use secrecy::ExposeSecret;
 
 use super::Config;
 use crate::{
-    domain::Resource,
+    domain::{CustomerFields, Resource},
     store::{ObjectName, PlatformNames, TargetConfig, TargetObjects},
 };
 
@@ -19,7 +19,7 @@ const KEYS: [(Resource, &str, &str); 3] = [
 ];
 
 /// The tables of the platform that are reconciled instead of our own tables.
-pub fn names(target: &TargetConfig, database: &str) -> Result<PlatformNames, Problem> {
+pub fn names(target: &TargetConfig, database: &str, customer_fields: CustomerFields) -> Result<PlatformNames, Problem> {
     let mut names = Vec::new();
     for ((resource, view_key, function_key), objects) in
         KEYS.into_iter().zip([&target.orders, &target.products, &target.customers])
@@ -39,6 +39,10 @@ pub fn names(target: &TargetConfig, database: &str) -> Result<PlatformNames, Pro
             let problem = "needs PostgreSQL, and database.url names an SQLite file".to_owned();
             return Err((view_key, problem, "set database.url to the PostgreSQL database of the platform"));
         }
+        if resource == Resource::Customers && customer_fields != CustomerFields::Full {
+            let problem = format!("would empty columns of the platform: privacy.customer_fields is {customer_fields}");
+            return Err((view_key, problem, "set privacy.customer_fields to full, or remove target.customers"));
+        }
         names.push((resource, name(view_key, view)?, name(function_key, function)?));
     }
     Ok(names)
@@ -56,6 +60,6 @@ impl Config {
     #[must_use]
     pub fn platform_names(&self) -> PlatformNames {
         // `load` has checked them.
-        names(&self.target, self.database.url.expose_secret()).unwrap_or_default()
+        names(&self.target, self.database.url.expose_secret(), self.privacy.customer_fields).unwrap_or_default()
     }
 }

@@ -130,6 +130,27 @@ async fn backends_need_their_settings() {
     assert!(check.contains("FAIL  vault: no AWS region is set: set AWS_REGION"), "{check}");
 }
 
+/// Fields that the program does not keep would be NULL in the tables of the platform.
+#[tokio::test]
+async fn customers_of_a_platform_need_all_their_fields() {
+    for (fields, is_refused) in [("none", true), ("pseudonymous", true), ("full", false)] {
+        let mut site = Site::unregistered(Engine::Sqlite, []).await;
+        for (key, value) in [
+            ("DATABASE__URL", "postgres://someone@127.0.0.1:9/none"),
+            ("TARGET__CUSTOMERS__VIEW", "salla.platform_customers"),
+            ("TARGET__CUSTOMERS__FUNCTION", "salla.write_platform_customers"),
+            ("PRIVACY__CUSTOMER_FIELDS", fields),
+            ("PRIVACY__PSEUDONYM_KEY", "0123456789abcdef0123456789abcdef"),
+        ] {
+            site.set(key, value);
+        }
+        let told = site.run(&["migrate", "status"]).await.exits(if is_refused { 78 } else { 1 }).stderr;
+        let words =
+            format!("target.customers.view: would empty columns of the platform: privacy.customer_fields is {fields}");
+        assert_eq!(told.contains(&words), is_refused, "{fields}: {told}");
+    }
+}
+
 /// The keys of the hand-over go together.
 #[tokio::test]
 async fn cdc_settings_must_be_complete() {
