@@ -1,6 +1,6 @@
-//! What a record of each kind costs: the program's processor time and the most memory that it needs, side by side, when all
-//! is new and when nothing has changed: `cargo bench --bench kinds -- --records 10000`. Exits with 1 when a kind costs much
-//! more than orders do.
+//! The cost of a record of each kind: the processor time of the program, and the most memory that it needs, side by
+//! side. It is measured when all is new, and when nothing has changed: `cargo bench --bench kinds -- --records 10000`.
+//! Exits with 1 when a kind costs much more than orders do.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,6 +1,7 @@
-//! A night that only Salla's limits and the way to it make long: many stores, a limit for each, and a server that is far
-//! away: `cargo bench --bench latency`. Prints how long the night took beside the least that limit and latency permit, and
-//! exits with 1 when that is more than 1.05 times as long, or a single request was refused.
+//! A night whose length depends only on Salla's limits and on the way to Salla. It has many stores, a limit for each,
+//! and a server that is far away: `cargo bench --bench latency`. Prints the length of the night, and the least length
+//! that limit and latency permit. Exits with 1 when the night is more than 1.05 times as long, or a single request was
+//! refused.
 
 #![allow(
     clippy::unwrap_used,
@@ -46,11 +47,11 @@ const TARGET: f64 = 1.05;
 struct Args {
     #[arg(long, default_value_t = 1_000)]
     stores: i64,
-    /// Of each store. On each there is one order, so that nothing but the requests takes time, and is read twice: a
-    /// page of one order does not show that the list has an order.
+    /// Pages of each store. Each has one order, so that nothing but the requests takes time. Each is read twice,
+    /// because a page of one order does not show how the list is sorted.
     #[arg(long, default_value_t = 75)]
     pages: u32,
-    /// Stores at a time: no more than the machine, which is Salla's and the database's, too, has time for.
+    /// Stores at a time: no more than the machine has time for. Salla and the database also run on this machine.
     #[arg(long, default_value_t = 100)]
     concurrency: i64,
     /// Requests a minute and store.
@@ -77,8 +78,8 @@ impl Args {
         2 * self.pages as usize
     }
 
-    /// The least that a night can take: each store's requests one after the other, of which no minute holds more than
-    /// the limit, and so many stores at a time.
+    /// The least time that a night can take. A store's requests follow one after the other, and no minute holds more of
+    /// them than the limit. At most `concurrency` stores are read at a time.
     fn bound(&self) -> Duration {
         let latency = Duration::from_millis(self.latency);
         let (mut sent, limit) = (Vec::<Duration>::new(), self.limit as usize);

@@ -1,5 +1,6 @@
-//! What a page of orders costs the processor beside the least that can be done with it, in one process and by turns, so
-//! that a noisy machine disturbs both: `cargo bench --locked --bench transform`. Exits with 1 when it is too much.
+//! The processor time of a page of orders, beside the least work that can be done with it. One process measures both by
+//! turns, so that a noisy machine disturbs both: `cargo bench --locked --bench transform`. Exits with 1 when the page
+//! costs too much.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark that cannot go on may panic")]
 
@@ -21,7 +22,7 @@ const ORDERS: usize = 60;
 /// How often each is measured, a few milliseconds at most. The least counts.
 const ROUNDS: usize = 300;
 
-/// The least: what tells which order it is, and which version.
+/// The least that is read of a page: the id of each order, and its version.
 #[derive(Deserialize)]
 struct Least<'a> {
     #[serde(borrow)]
@@ -36,10 +37,10 @@ struct Key<'a> {
     updated_at: &'a RawValue,
 }
 
-/// What is done with a page: its name, its limit as a multiple of the least, and the work.
+/// The work on a page: its name, its limit as a multiple of the least, and the function.
 type Work<'a> = (&'static str, f64, Box<dyn Fn() -> usize + 'a>);
 
-/// What is held of the order at a place.
+/// Finds the stored record of the order at a place.
 type Lookup = fn(&[StoredRecord<Order>], usize) -> Option<&StoredRecord<Order>>;
 
 fn page() -> Bytes {

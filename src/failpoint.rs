@@ -1,7 +1,8 @@
 //! Points around every commit at which a test ends the process, as `kill -9` does.
 //!
-//! The environment variable `FAILPOINTS` says at which: `page_before_commit=3*off->return` at the fourth page,
-//! `page_before_commit=return(1001)` at the first of merchant 1001. Without the feature `failpoints` there are none.
+//! The environment variable `FAILPOINTS` selects the points. With `page_before_commit=3*off->return`, the process ends
+//! at the fourth page. With `page_before_commit=return(1001)`, it ends at the first page of merchant 1001. Without the
+//! feature `failpoints`, the program has no such points.
 
 #[cfg(all(feature = "failpoints", not(debug_assertions)))]
 compile_error!("the feature failpoints is for tests: a release must not be built with it");

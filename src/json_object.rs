@@ -7,8 +7,8 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-/// What came as a JSON object. By itself, serde takes a list for one too, whose values it gives to the fields in
-/// their order.
+/// A value that came as a JSON object. Without this type, serde also accepts a list, and gives its values to the fields
+/// in their order.
 #[derive(Debug)]
 pub struct Object<T>(pub T);
 

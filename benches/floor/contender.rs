@@ -1,4 +1,4 @@
-//! Who does the work.
+//! The programs that do the work.
 
 use std::time::Duration;
 

@@ -12,17 +12,17 @@ use crate::{
 /// The orders of a small store.
 const FEW: usize = 3;
 
-/// From here on costs are to grow as the work does: below, what a process costs by itself is most of it.
+/// From this size on, costs must grow as the work does. Below it, most of the cost is the fixed cost of a process.
 const FROM: usize = 10_000;
 
-/// What an order, or a small store, may cost at the largest size beside that of [`FROM`].
+/// The cost limit of an order, or of a small store, at larger sizes: a multiple of the cost at [`FROM`].
 const STRAIGHT: f64 = 1.3;
 
 /// The cost limit of a run in a table with orders of other merchants.
 const BESIDE: f64 = 1.2;
 
-/// Of one store with a thousand orders, and ten times as many, and so on up to `most`; and of up to a tenth as many
-/// stores.
+/// Measures one store with a thousand orders, and ten times as many, and so on up to `most`. Then measures small
+/// stores, from one up to a tenth of `most`.
 pub async fn measure(server: &str, most: usize) -> (Table, bool) {
     let sizes = |least: usize, most: usize| {
         std::iter::successors(Some(least), |size| size.checked_mul(10)).take_while(move |size| *size <= most)
@@ -39,7 +39,7 @@ pub async fn measure(server: &str, most: usize) -> (Table, bool) {
     (table, straight)
 }
 
-/// What is counted by: orders, or stores where these are small.
+/// The number of units of work: orders, or stores if these are small.
 pub fn units(shape: Shape) -> usize {
     if shape.stores > 1 || shape.is_small() { shape.stores } else { shape.orders }
 }

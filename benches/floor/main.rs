@@ -2,8 +2,8 @@
 //! row by row: `cargo bench --bench floor`. Prints the ratios as a table, draws them, and exits with 1 when one is beyond its
 //! target.
 //!
-//! Each program is a process of its own, as is the Salla that they ask, whose pages lie ready; the server of the
-//! database is started by itself, and waits for its disk as it does anywhere.
+//! Each program is a separate process. Salla, which they ask, is also a separate process, and its pages lie ready. The
+//! benchmark starts a separate server for the database. This server waits for its disk, as it does anywhere.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! One night's work: the same for all who do it, each in a database of its own.
+//! The work of one night: the same for each program, in a separate database.
 
 use std::{collections::HashMap, process::Stdio, time::Duration};
 

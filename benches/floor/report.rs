@@ -16,7 +16,7 @@ const MORE_REQUESTS: usize = 2;
 /// The most memory that the daemon may hold.
 const MEMORY_MIB: f64 = 40.0;
 
-/// What the daemon may need of the floor's time.
+/// The time limit of the daemon, as a multiple of the time of the floor.
 fn most(shape: Shape, news: News) -> f64 {
     match news {
         News::All if shape.is_small() => 1.5,
@@ -26,7 +26,7 @@ fn most(shape: Shape, news: News) -> f64 {
     }
 }
 
-/// What a target may need of the time without one.
+/// The time limit with a target, as a multiple of the time without one.
 fn overhead(news: News) -> f64 {
     match news {
         News::Nothing => 1.15,
@@ -49,7 +49,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// Of several measurements the least counts, each figure by itself: what is above it is the machine's noise.
+    /// Of several measurements, each figure counts separately. The least time and the least WAL count, because the rest
+    /// is the noise of the machine. The largest memory and the largest number of written rows count.
     pub fn of(costs: &[Cost]) -> Self {
         let mut lines: Vec<Cost> = Vec::new();
         for cost in costs {

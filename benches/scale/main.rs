@@ -1,8 +1,8 @@
-//! What the queue and the program cost at the size of a platform, on a PostgreSQL of its own:
-//! `cargo bench --bench scale -- --merchants 100000 --claimers 20 --orders 1000000`. Prints a table, and exits with 1
-//! when a limit is broken, or a statement of the program's reads a whole table that it ought to look things up in.
+//! The cost of the queue and of the program at the size of a platform, on a separate PostgreSQL:
+//! `cargo bench --bench scale -- --merchants 100000 --claimers 20 --orders 1000000`. Prints a table. Exits with 1 when
+//! a limit is broken, or a statement of the program reads a large table whole.
 //!
-//! The server that it starts by itself does not wait for its disk.
+//! The server that the benchmark starts does not wait for its disk.
 
 #![allow(
     clippy::unwrap_used,
@@ -33,7 +33,7 @@ struct Args {
     /// In the register.
     #[arg(long, default_value_t = 100_000)]
     merchants: u64,
-    /// Processes that claim runs at the same time, each with connections of its own.
+    /// Processes that claim runs at the same time, each with separate connections.
     #[arg(long, default_value_t = 20)]
     claimers: usize,
     /// Runs of a night that are claimed, the others being cancelled; all of them, unless that takes too long.

@@ -12,7 +12,7 @@ use crate::{
 
 use salla_reconciler::reconcile::ports::{RunHistory, RunQueue, ScheduleStore};
 
-/// What the program's work must not read whole.
+/// The tables that the program's work must not read whole.
 const TABLES: [&str; 14] = [
     "runs",
     "merchants",
@@ -33,7 +33,7 @@ const TABLES: [&str; 14] = [
 /// A table of fewer pages is rightly read whole.
 const SMALL: u64 = 100;
 
-/// Statements that are about everything: what a sweep is made of, and what scrapes count.
+/// Statements about all merchants or all events: the parts of a sweep, and the counts for scrapes.
 const ABOUT_ALL: [(&str, &[&str]); 3] = [
     (
         "INSERT INTO runs (id, merchant_id, trigger, status, sweep_scheduled_for",

@@ -1,4 +1,4 @@
-//! What is measured, a line each as it comes.
+//! The measurements, one line each, as they come.
 
 use std::time::Duration;
 

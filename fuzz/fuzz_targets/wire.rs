@@ -1,6 +1,6 @@
-//! Whatever Salla may answer: a body, read as the client reads it, and what must hold of the orders in it.
+//! Any answer that Salla may give: reads a body as the client reads it, and checks the orders in it.
 //!
-//! A body without `data` is taken for an order, so that a short input reaches the transform, too.
+//! A body without `data` counts as an order, so that a short input also reaches the transform.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Who did what, sessions of the dashboard that are over, and the rate limit that all merchants share.
+//! The audit, the ended sessions of the dashboard, and the rate limit that all merchants share.
 
 use crate::description::{Table, WITHOUT_DELETE, WITHOUT_UPDATE};
 

@@ -13,7 +13,7 @@ pub type Rewritten = Vec<(Resource, u64)>;
 /// Removes a customer from all stored records of a merchant, and keeps it from coming back.
 ///
 /// # Errors
-/// When the database is away, or refuses. What was done stays done, and can be asked for again.
+/// When the database is away, or refuses. Finished work stays done. The call can be repeated.
 pub async fn erase(
     store: &Store,
     privacy: &Privacy,
@@ -36,7 +36,7 @@ pub async fn erase(
 /// Applies the configured privacy to all stored records.
 ///
 /// # Errors
-/// When the database is away, or refuses. What was done stays done, and can be asked for again.
+/// When the database is away, or refuses. Finished work stays done. The call can be repeated.
 pub async fn redact(store: &Store, privacy: &Privacy) -> Result<Rewritten, TargetError> {
     let mut rewritten = Rewritten::new();
     for resource in Resource::ALL {

@@ -31,7 +31,7 @@ pub struct Services {
     pub vault: Vault<Store>,
     /// Salla.
     pub salla: Arc<Salla>,
-    /// What is counted.
+    /// The metrics of this process.
     pub metrics: Arc<Metrics>,
 }
 
@@ -121,7 +121,7 @@ fn named(name: &str) -> Option<&str> {
 }
 
 impl Services {
-    /// Connects and composes. `when_open`: what runs do while Salla does not answer.
+    /// Connects the services. `when_open`: the behaviour of runs while Salla does not answer.
     ///
     /// # Errors
     /// When a setting is missing, or the database cannot be used.

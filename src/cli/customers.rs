@@ -52,7 +52,8 @@ pub async fn customers(config: &Config, command: Command) -> anyhow::Result<Exit
             let fields = config.privacy.customer_fields.as_str();
             let audit =
                 |detail| Audit { actor: actor(), action: Action::CustomersRedact, merchant: None, run: None, detail };
-            // One at the beginning and one at the end: what lies between is many transactions, and may be cut short.
+            // One entry at the beginning and one at the end: the work between them takes many transactions, and may be
+            // interrupted.
             store.note(&audit(json!({"customer_fields": fields, "begun": true}))).await?;
             let rewritten = app::redact(&store, &privacy).await?;
             let records: u64 = rewritten.iter().map(|(_, count)| count).sum();

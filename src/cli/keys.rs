@@ -1,4 +1,4 @@
-//! `keys`: what tokens are encrypted under.
+//! `keys`: the keys that encrypt tokens.
 
 use std::{collections::BTreeMap, iter, time::Duration};
 
@@ -44,7 +44,8 @@ fn key_id(text: &str) -> Result<String, String> {
     }
 }
 
-/// Rows at a time, and merchants at a time: who has the keys may be far away.
+/// The numbers of rows and of merchants that are handled at once. They are high, because the token store may be far
+/// away.
 const BATCH: u64 = 500;
 const AT_ONCE: usize = 16;
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -67,7 +68,7 @@ pub async fn rotate(config: &Config) -> anyhow::Result<Exit> {
     let store = open_store(config).await?;
     let vault = Vault::new(keepers, store.clone());
     let key = vault.key().await?;
-    // An entry at the beginning and one at the end: what lies between is many transactions, and may be cut short.
+    // An entry at the beginning and one at the end: the rotation takes many transactions, and may be interrupted.
     let audit = |detail| Audit { actor: actor(), action: Action::KeysRotate, merchant: None, run: None, detail };
     store.note(&audit(json!({"key": key, "begun": true}))).await?;
     let mut done = Walk { vault: &vault, store: &store, key: &key, resealed: 0 };
@@ -98,7 +99,7 @@ struct Walk<'a> {
     store: &'a Store,
     /// The key that seals.
     key: &'a str,
-    /// What was done so far.
+    /// The number of merchants whose tokens were encrypted again so far.
     resealed: usize,
 }
 

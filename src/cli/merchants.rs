@@ -220,7 +220,7 @@ async fn change(register: &impl MerchantRegistry<Sealed>, whom: Whom, change: Tr
 }
 
 async fn remove(config: &Config, store: &Store, id: MerchantId) -> anyhow::Result<()> {
-    // Its tokens may be kept elsewhere; what the key ring holds is not needed to destroy them.
+    // The tokens may be outside of the database. Their removal needs no key of the key ring.
     let vault = Vault::new(keepers_at_hand(config)?, store.clone());
     if vault.remove(id, &actor()).await? { Ok(()) } else { Err(unknown(id)) }
 }

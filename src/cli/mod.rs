@@ -94,7 +94,7 @@ enum Command {
     /// Show a sweep with a simulated Salla, offline and without configuration.
     #[cfg(feature = "demo")]
     Demo(demo::Args),
-    /// Serve the simulated Salla by itself, to try a database and a webhook consumer against.
+    /// Serve only the simulated Salla, to test a database and a webhook consumer.
     #[cfg(feature = "demo")]
     Simulate(simulate::Args),
     /// Manage merchants and their tokens.

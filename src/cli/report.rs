@@ -1,4 +1,4 @@
-//! `report`: what was lost over a period.
+//! `report`: the changes that were lost over a period.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,4 +1,5 @@
-//! `simulate`: the simulated Salla by itself, to try a database, a webhook consumer and a real `serve` without an app.
+//! `simulate`: serves only the simulated Salla, to test a database, a webhook consumer and a real `serve` without an
+//! app.
 
 use std::{net::SocketAddr, str::FromStr, time::Duration};
 

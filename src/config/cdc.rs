@@ -1,4 +1,4 @@
-//! What must be true of the section `cdc`.
+//! The checks of the section `cdc`.
 
 use secrecy::ExposeSecret;
 

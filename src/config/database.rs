@@ -1,4 +1,4 @@
-//! What `database.url` has to be.
+//! The checks of `database.url` and `database.schema`.
 
 use crate::store;
 

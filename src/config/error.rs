@@ -1,4 +1,4 @@
-//! What is wrong with a setting.
+//! The error of a setting.
 
 /// One line: the key, what is wrong, where the value came from, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -11,7 +11,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// A setting that is fine by itself and not enough for what is asked.
+    /// A setting that is valid, but not enough for the request.
     #[must_use]
     pub fn needed(key: &str, problem: &str, fix: &str) -> Self {
         Self {

@@ -128,7 +128,7 @@ fn files(file: Option<&Path>) -> Vec<(String, String)> {
     of_environment.into_iter().chain(of_command_line).collect()
 }
 
-/// What is wrong with a value, without the value: it may be a secret under a wrong name.
+/// The problem of a value, without the value: it may be a secret under a wrong name.
 fn problem(error: &::config::ConfigError) -> String {
     use ::config::ConfigError as E;
     match error {

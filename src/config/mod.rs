@@ -124,7 +124,7 @@ impl Config {
         layers::Layers::defaults()?.deserialize()
     }
 
-    /// What types alone do not say.
+    /// Checks the rules that the types do not express.
     fn check(&self) -> Result<(), (&'static str, String, &'static str)> {
         for (key, url) in [("salla.api_url", &self.salla.api_url), ("salla.token_url", &self.salla.token_url)] {
             if names_somebody(url) {

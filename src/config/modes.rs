@@ -1,11 +1,12 @@
-//! Who else may read or change the files that hold secrets.
+//! The file modes that let others read or change secrets.
 
 use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-/// What is wrong with the mode of a file, in octal; `None`: only those that are to read it may, or it is not there.
+/// The mode of a file in octal, if it lets others read or change the file. `None`: only the permitted users may do so,
+/// or the file does not exist.
 ///
 /// A secret that an orchestrator mounts belongs to root and is read through a group.
 #[must_use]

@@ -1,4 +1,4 @@
-//! What must be true of the section `target`.
+//! The checks of the section `target`.
 
 use secrecy::ExposeSecret;
 

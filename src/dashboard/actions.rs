@@ -1,4 +1,4 @@
-//! What the buttons do. Afterwards the browser is sent to the page that shows it.
+//! The actions of the buttons. Afterwards the browser is sent to the page that shows the result.
 
 use axum::{
     Form,

@@ -1,4 +1,4 @@
-//! What is around every page, and its style.
+//! The frame of every page, and its style.
 
 use axum::{
     http::{HeaderValue, StatusCode, header},
@@ -10,7 +10,7 @@ use super::Visitor;
 
 const STYLE: &str = include_str!("style.css");
 
-/// What a browser shall do by itself.
+/// The automatic refresh of a page by the browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AutoRefresh {
     /// Load the page again after this many seconds, because something is running.

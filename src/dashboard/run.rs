@@ -115,7 +115,7 @@ fn trouble(run: &Run, clock: Clock) -> Markup {
     }
 }
 
-/// What it did about each kind of record, and what is certain by that.
+/// The work of the run on each kind of record, and the guarantee that follows from it.
 fn guarantees(run: &Run, clock: Clock) -> Markup {
     html! {
         @if run.resource_results.is_empty() { p { strong { "Guarantee: " } (guarantee(run.status, None, None)) } }

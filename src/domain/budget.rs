@@ -3,13 +3,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-/// What is counted together, in seconds: what was sent ten minutes ago is remembered to this grain.
+/// The length of a grain, in seconds. The requests of one grain are counted together, and expire together.
 const GRAIN: i64 = 10;
 
 /// How long a request counts, in seconds. Ten minutes, and as long as one may be on its way before it is counted there.
 const COUNTS: i64 = 600 + 40;
 
-/// What was sent in the last ten minutes.
+/// The requests of the last ten minutes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
     /// By the second of the epoch in which a grain begins: how many.

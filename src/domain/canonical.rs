@@ -227,7 +227,7 @@ mod tests {
         form.extend(text.bytes());
     }
 
-    /// The form by way of a tree of owned values, which sorts by itself.
+    /// Builds the form from a tree of owned values. The maps of the tree sort their fields.
     fn by_way_of_a_tree(form: &mut Vec<u8>, value: &Value) {
         match value {
             Value::Null => form.push(b'n'),

@@ -55,11 +55,11 @@ impl Setting for DetailCheckNights {
 pub struct Summary {
     /// Salla's id.
     pub id: i64,
-    /// What the list's row hashes to, without what changes by itself.
+    /// The hash of the row in the list, without its volatile values.
     pub fingerprint: Fingerprint,
 }
 
-/// What was found when a record's details were last read.
+/// The result of the last reading of a record's details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastDetailCheck {
     /// What the list's row hashed to.

@@ -1,4 +1,4 @@
-//! What was found wrong with a record.
+//! The discrepancies of records.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Resource, words::words};
 
 words! {
-    /// What was wrong.
+    /// The kind of a discrepancy.
     DiscrepancyKind ("discrepancy kind") {
         /// We did not hold it.
         Missing = "missing",
@@ -26,9 +26,9 @@ words! {
 pub struct FieldChange {
     /// The column.
     pub field: String,
-    /// What was stored.
+    /// The stored value.
     pub before: Option<String>,
-    /// What Salla has.
+    /// The value that Salla has.
     pub after: Option<String>,
 }
 
@@ -46,7 +46,7 @@ pub struct Discrepancy {
     pub resource: Resource,
     /// Salla's id; absent when a record came without one.
     pub salla_id: Option<i64>,
-    /// What was wrong.
+    /// The kind of the discrepancy.
     pub kind: DiscrepancyKind,
     /// The version of the stored record.
     pub local_updated_at: Option<DateTime<Utc>>,
@@ -78,7 +78,7 @@ impl Discrepancy {
 /// A discrepancy of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Found {
-    /// What was wrong.
+    /// The discrepancy.
     #[serde(flatten)]
     pub discrepancy: Discrepancy,
     /// When the run found it.

@@ -76,7 +76,7 @@ pub struct BackfilledRecords {
 pub struct Tally {
     /// Of which kind of record.
     pub resource: Resource,
-    /// What was wrong.
+    /// The kind of these discrepancies.
     pub kind: DiscrepancyKind,
     /// Which columns differed.
     pub fields: Vec<String>,

@@ -59,7 +59,7 @@ impl MerchantState {
         }
     }
 
-    /// What the state means, and what a person can do about it.
+    /// The meaning of the state, and the action that a person can take.
     #[must_use]
     pub fn advice(self) -> &'static str {
         match self {

@@ -74,7 +74,7 @@ pub struct SallaRecord<C> {
     /// The JSON text that Salla sent, or what of it may be kept. As a rule a part of the answer that it came with, all of which
     /// is there as long as a part is.
     pub payload: ByteString,
-    /// What `payload` hashes to, when somebody has asked.
+    /// The hash of `payload`, once a caller has asked for it.
     fingerprint: OnceLock<Fingerprint>,
 }
 
@@ -226,9 +226,9 @@ pub struct Unreadable {
     pub outcome: Outcome,
     /// Salla's id, when at least that could be read.
     pub id: Option<i64>,
-    /// Where in the record's JSON the trouble is, such as `total.amount`; empty: the record itself.
+    /// The path of the problem in the JSON of the record, such as `total.amount`; empty: the record itself.
     pub path: String,
-    /// What is wrong there, without the value (it may be personal data).
+    /// The problem at this path, without the value (it may be personal data).
     pub reason: String,
 }
 

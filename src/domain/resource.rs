@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use super::{Setting, UnknownWord, words::words};
 
 words! {
-    /// A kind of record; its name labels metrics and discrepancies. A run reconciles the kinds in this order. Each kind has
-    /// files of its own in `domain`, `salla`, `store` and the migrations.
+    /// A kind of record. Its name labels metrics and discrepancies. A run reconciles the kinds in this order. Each kind
+    /// has its own files in `domain`, `salla`, `store` and the migrations.
     Resource ("resource") {
         /// A merchant's orders.
         Orders = "orders",

@@ -23,8 +23,8 @@ pub struct ResourceRun {
     /// The state of the sorted list after the part; absent where the list was not considered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sorted_list: Option<SortedList>,
-    /// What Salla's clock showed when its list began to be read: what changed up to then is covered. Absent until it
-    /// begins, and where Salla's answers carry no date.
+    /// The time on Salla's clock when the reading of the list began. All changes up to this time are covered. Absent
+    /// until the reading begins, and if the answers of Salla carry no date.
     pub observed_at: Option<DateTime<Utc>>,
     /// Records that could not be read and whose ids are not known. They cannot be asked for again, so the watermark does
     /// not move past them.

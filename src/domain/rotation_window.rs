@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// What was created from one instant to another. Night by night the next one is read, and after the last the first again.
+/// Records by their time of creation, from one instant to another. Each night reads the next window. After the last
+/// window, the first one follows again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RotationWindow {
     /// At or after; absent: from the beginning.

@@ -151,7 +151,7 @@ pub struct Run {
     pub requests: u64,
     /// Why it failed.
     pub error: Option<Failure>,
-    /// What it waits for, while it is queued or running.
+    /// Why the run cannot go on yet, while it is queued or running.
     pub waiting: Option<Waiting>,
     /// When it was asked for.
     pub queued_at: DateTime<Utc>,

@@ -1,4 +1,4 @@
-//! What is remembered from night to night of a merchant's list that is sorted by time of change.
+//! The state of the sorted list of a merchant, which is kept from night to night.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};

@@ -17,9 +17,9 @@ pub struct Window {
 /// What a caller asked of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Where the window is to begin; `None`: where the policy says.
+    /// The start of the window; `None`: the policy decides.
     pub since: Option<DateTime<Utc>>,
-    /// Where it is to end; `None`: now.
+    /// The end of the window; `None`: now.
     pub until: Option<DateTime<Utc>>,
     /// All records instead of a window.
     #[serde(default)]
@@ -32,7 +32,7 @@ pub struct Request {
     pub resources: Resources,
 }
 
-/// What is known of a merchant's records of one kind before a run.
+/// How far a merchant's records of one kind are covered before a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Covered {
     /// All that Salla changed before this instant has been read back.

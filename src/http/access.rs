@@ -1,5 +1,5 @@
-//! Who may see data and change state: callers with a token of the required scope. Without a configured token,
-//! only programs of this machine.
+//! The access control of the API. Callers need a token with the required scope. Without a configured token, only
+//! programs of this machine may see data and change state.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -193,7 +193,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
 }
 
-/// What proxies add: behind one, a loopback listener is everybody's.
+/// The headers that proxies add. Behind a proxy, everyone can reach a loopback listener.
 const FORWARDED: [&str; 6] =
     ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
 

@@ -1,5 +1,5 @@
-//! The API's document (OpenAPI 3.1), made of what stands beside each handler. [`on`] is the only way in which a route
-//! comes to be, so that none is without.
+//! The document of the API (OpenAPI 3.1), made from the descriptions beside the handlers. Only [`on`] creates routes,
+//! so every route has a description.
 
 use axum::{Extension, Router, handler::Handler, http::header, response::IntoResponse, routing::MethodRouter};
 use utoipa::{
@@ -25,7 +25,7 @@ use super::{
 
 const SCHEME: &str = "token";
 
-/// What any operation may answer.
+/// The answers that any operation may give.
 const ALWAYS: [(&str, &str); 2] =
     [("500", "Internal error; the log has details"), ("503", "No answer in time, or not ready; try again")];
 
@@ -36,8 +36,8 @@ const GUARDED: [(&str, &str); 3] = [
     ("429", "Too many requests, or too many wrong tokens, from this address"),
 ];
 
-/// A route: a handler, at the path and method that its `#[utoipa::path]` says. utoipa puts that beside the handler as
-/// a type, `__path_…`; its own macro for this, `utoipa_axum::routes!`, takes no generic handlers.
+/// A route: a handler at the path and method of its `#[utoipa::path]`. The crate utoipa puts these beside the handler
+/// as a type, `__path_…`. Its own macro for routes, `utoipa_axum::routes!`, does not accept generic handlers.
 pub fn on<P, H, T, S>(_: P, handler: H) -> UtoipaMethodRouter<S>
 where
     P: Path + SchemaReferences,

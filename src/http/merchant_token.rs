@@ -77,7 +77,7 @@ pub async fn show<R: MerchantRegistry>(
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(token)).into_response())
 }
 
-/// What the caller can do about it.
+/// Turns an error into a problem that says how the caller can solve it.
 fn problem(merchant: MerchantId, error: SourceError) -> Problem {
     match error {
         SourceError::Credentials(error) => error.into(),

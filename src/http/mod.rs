@@ -74,11 +74,11 @@ pub struct Config {
 pub struct Api<L> {
     /// The table `runs`.
     pub store: L,
-    /// What is scraped.
+    /// The metrics that a scrape reads.
     pub metrics: Arc<Metrics>,
-    /// Who may do what.
+    /// The access control.
     pub access: Access,
-    /// How often.
+    /// The rate limit of requests with a right token.
     pub rate: RequestRate,
     /// The same without a right token.
     pub anonymous_rate: RequestRate,
@@ -106,7 +106,7 @@ pub const PROBES_AT_ONCE: usize = 2;
 pub struct Onboarding<R> {
     /// The register.
     pub register: R,
-    /// What is scraped.
+    /// The metrics that a scrape reads.
     pub metrics: Arc<Metrics>,
     /// What webhooks prove to know.
     pub webhook_secret: WebhookSecret,

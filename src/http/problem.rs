@@ -90,7 +90,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// On an answer that is a page: who reads it is a person.
+/// Marks an answer that is a page, because a person reads it.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown;
 

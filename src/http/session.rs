@@ -1,6 +1,6 @@
-//! Who has signed in. A session is a cookie that names a token of the API and proves to know it, until some hours later.
-//! Every process can read it and none keeps it: what the database keeps is which sessions were ended before their time.
-//! Another token in the token's place ends its sessions.
+//! The sessions of the dashboard. A session is a cookie that names a token of the API and proves knowledge of this
+//! token. It expires some hours later. Every process can read the cookie, and no process stores it. The database stores
+//! only the sessions that were ended before they expired. If another token replaces the token, its sessions end.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -21,7 +21,7 @@ pub struct Session<'a> {
     pub token: &'a Token,
     /// Which one it is: a random text.
     pub id: String,
-    /// When it ends by itself.
+    /// The time when it expires.
     pub until: DateTime<Utc>,
     /// A hidden field of the forms, which no other site can read.
     pub form_key: String,
@@ -87,7 +87,7 @@ fn opened<'a>(tokens: &'a Tokens, value: &str, now: DateTime<Utc>) -> Cookie<'a>
     }
 }
 
-/// What only who knows the token can make of these words.
+/// The seal of these words. Only a holder of the token can compute it.
 fn seal(token: &Token, words: &[&str]) -> String {
     let mut mac =
         Hmac::<Sha256>::new_from_slice(token.digest()).unwrap_or_else(|_| unreachable!("a key may have any length"));

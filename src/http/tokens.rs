@@ -1,4 +1,4 @@
-//! Who is known by which bearer token. Only the tokens' SHA-256 is kept.
+//! The bearer tokens that are known, with their names. Only the SHA-256 of each token is kept.
 
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};

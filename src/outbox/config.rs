@@ -1,4 +1,4 @@
-//! What can be set about the hand-over.
+//! The settings of the event delivery.
 
 use std::path::PathBuf;
 

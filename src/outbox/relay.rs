@@ -40,7 +40,8 @@ pub struct Relay<O> {
 }
 
 impl<O: Outbox> Relay<O> {
-    /// Delivers what there is until `draining`; what is on its way then has its answer first.
+    /// Delivers the events of the outbox until `draining` is called. Before it returns, the events on their way get
+    /// their answers.
     pub async fn keep(self, draining: CancellationToken) {
         let (mut pace, mut slot_looked_at) = (DeliveryBackoff::default(), None::<Instant>);
         while !draining.is_cancelled() {

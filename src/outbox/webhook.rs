@@ -107,8 +107,8 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// What connects to the receiver and to nowhere else, whatever its answers or the environment say; `None`: no
-    /// receiver is named.
+    /// The client for the receiver. It connects to no other address: it follows no redirects, and ignores the proxies
+    /// of the environment. `None`: the settings name no receiver.
     ///
     /// # Errors
     /// When the key cannot be read, or the TLS of this machine cannot be set up.

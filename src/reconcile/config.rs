@@ -1,4 +1,4 @@
-//! What can be set about runs.
+//! The settings of runs.
 
 use std::time::Duration;
 

@@ -85,7 +85,7 @@ impl ProgressSender {
 
     fn tell(&self, what: impl FnOnce() -> Progress) {
         if let Some(sender) = &self.0 {
-            // A listener that has gone away is no reason to stop.
+            // The run goes on even if the listener is gone.
             let _ = sender.send(what());
         }
     }

@@ -1,4 +1,4 @@
-//! What can be set about Salla.
+//! The settings of Salla.
 
 use std::{path::PathBuf, time::Duration};
 

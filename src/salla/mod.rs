@@ -1,5 +1,5 @@
-//! Salla's Merchant API. Its shapes, its moods and its limits end here; what leaves this module is in
-//! the application's own terms.
+//! Salla's Merchant API. Its formats, its irregularities and its limits stay inside this module. The rest of the
+//! program sees only the terms of the application.
 
 mod auth;
 mod config;

@@ -107,7 +107,7 @@ impl<L: RunStore> Schedule<L> {
         scheduler.add(job).await?;
         scheduler.start().await?;
         tracing::info!(schedule.cron = %self.calendar.cron(), "schedule begins");
-        // A bell that has gone silent is no reason to sleep on.
+        // The loop goes on even if the bell has gone silent.
         while stop.run_until_cancelled(timeout(SILENCE, bell.recv())).await.is_some() {
             heartbeat.beat();
             match AssertUnwindSafe(self.tick()).catch_unwind().await {

@@ -1,4 +1,4 @@
-//! The lists of records, and single ones: who may ask, what goes wrong, and the answer.
+//! Answers for lists of records and for single records: the check of the token, the faults, and the answer.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use super::{
     world::{Seen, World},
 };
 
-/// What is asked for.
+/// A request for records.
 struct Asked {
     merchant_id: i64,
     kind: Kind,

@@ -1,4 +1,4 @@
-//! Who buys at stores, as Salla writes it: a mobile number as a number, a birthday that may be an empty object.
+//! Customers of stores, as Salla writes them: a mobile number is a number, and a birthday may be an empty object.
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rand::RngExt;

@@ -20,7 +20,7 @@ pub trait Item: Send + Sync + Sized + 'static {
     /// Whether its list comes in pages; otherwise nothing is said about any.
     const PAGED: bool = true;
 
-    /// Whether one of them has an address of its own.
+    /// Whether a single record has an address.
     const HAS_ADDRESS: bool = true;
 
     /// A store's.

@@ -10,7 +10,7 @@ pub const LIST: &str = "orders/items";
 const GOODS: [&str; 5] = ["قميص قطني أبيض", "عطر العود الملكي", "سماعات لاسلكية", "تمر سكري فاخر", "Leather wallet"];
 
 impl Order {
-    /// What was ordered: a line or more, and now and then another when the order is changed.
+    /// The items of the order, one to four. Their number depends on the id, and on whether the total is even.
     #[must_use]
     pub fn lines(&self) -> Vec<Value> {
         let kind = usize::try_from(self.id).unwrap_or(0);

@@ -47,7 +47,7 @@ impl OrderStatus {
 }
 
 impl Shop {
-    /// The store, with `statuses` statuses of its own.
+    /// The store, with `statuses` additional statuses.
     #[must_use]
     pub fn with_statuses(mut self, statuses: usize, now: DateTime<Utc>) -> Self {
         for _ in 0..statuses {

@@ -1,4 +1,4 @@
-//! What stores sell, as Salla writes it: numbers as texts, bare dates, and empty objects where there is nothing.
+//! Products of stores, as Salla writes them: numbers as texts, bare dates, and empty objects for missing values.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::RngExt;
@@ -99,7 +99,7 @@ impl Item for Product {
         self.updated_at
     }
 
-    /// Whatever is asked for: the list knows no filter by date.
+    /// The list shows every product, because it knows no filter by date.
     fn is_listed(&self, _: &World, _: &Shop, _: &Params) -> bool {
         true
     }

@@ -10,7 +10,7 @@ const PAYMENTS: [&str; 4] = ["mada", "bank", "credit_card", "cod"];
 const GOODS: [&str; 5] = ["قميص قطني أبيض", "عطر العود الملكي", "سماعات لاسلكية", "تمر سكري فاخر", "Leather wallet"];
 const BUYERS: [(&str, &str); 4] = [("نورة", "الرياض"), ("عبدالله", "جدة"), ("ريم", "الدمام"), ("Omar", "أبها")];
 
-/// What the documented list shows, if the order has it.
+/// The fields that the documented list shows, if the order has them.
 const SUMMARY: [&str; 14] = [
     "id",
     "reference_id",
@@ -60,7 +60,7 @@ impl Order {
         STATUSES[self.status].0
     }
 
-    /// Who placed it; one that has none all the same shows no customer.
+    /// The id of the customer who placed the order. An order that shows no customer also has one.
     #[must_use]
     pub fn customer_id(&self) -> i64 {
         1_473_353_380 + self.id % 1000
@@ -134,7 +134,8 @@ impl Order {
         summary
     }
 
-    /// What its own address shows at `now`: the lines are to be had elsewhere, each answer has newly signed links.
+    /// The details at `now`, as the order's own address shows them. Another address has the items. Each answer has
+    /// newly signed links.
     #[must_use]
     pub fn detail(&self, now: DateTime<Utc>) -> Value {
         let mut detail = self.json();

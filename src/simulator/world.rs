@@ -164,7 +164,7 @@ impl World {
     /// The store of that id.
     ///
     /// # Panics
-    /// When there is none.
+    /// When the world has no such store.
     pub fn shop(&mut self, merchant_id: i64) -> &mut Shop {
         self.shops.get_mut(&merchant_id).unwrap_or_else(|| panic!("there is no shop {merchant_id}"))
     }

@@ -1,4 +1,4 @@
-//! Who seals tokens, and who can open what was sealed.
+//! The token backends, which seal tokens and open sealed ones.
 
 use std::{fmt, sync::Arc};
 

@@ -59,7 +59,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// What is wrong with it: the key, the problem, and the fix.
+    /// The first problem of the section: the key, the problem, and the fix.
     pub(crate) fn problem(&self) -> Option<(&'static str, String, &'static str)> {
         if !backend::is_built_with(self.backend) {
             let fix = "build with --features aws, or set it to local";

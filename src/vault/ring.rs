@@ -161,7 +161,8 @@ fn cipher(key: &str) -> Option<XChaCha20Poly1305> {
     XChaCha20Poly1305::new_from_slice(&bytes[..length]).ok()
 }
 
-/// What a key may be called. An id is shown in errors. Being shorter than any key, it never is one that stands in its place.
+/// Whether a text may be the id of a key. Errors show ids. An id is shorter than any key, so it is never a key that
+/// stands in its place.
 #[must_use]
 pub fn is_key_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= LONGEST_ID && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')

@@ -110,7 +110,7 @@ impl<S: CredentialStore<Sealed>> Vault<S> {
         }
     }
 
-    /// What the database holds of a merchant, if anything is kept outside.
+    /// The tokens of a merchant in the database, if anything is kept outside of it.
     async fn before(&self, merchant: MerchantId) -> Result<Option<Tokens<Sealed>>, CredentialError> {
         if self.keepers.outside().next().is_none() {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Who may do what over HTTP, how often, and what stays on record of it.
+//! The access control of HTTP, its rate limits, and the audit.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ async fn scopes_limit_tokens(engine: Engine) {
         assert_eq!(daemon.get(path).await.0, 200, "{path}");
     }
 
-    // Whatever is wrong about a token, the answer is the same.
+    // The answer is the same for every wrong token.
     let mut answers = Vec::new();
     for token in ["x", &READER[..READER.len() - 1], "reader-canary-012", "grafana"] {
         let (status, headers, problem) = with(&daemon, token, Method::GET, "/runs", "").await;
@@ -133,7 +133,7 @@ async fn a_valid_token_passes_while_others_flood() {
             assert_eq!(with(&daemon, token, Method::GET, "/runs", "").await.0, 200, "{round}");
         }
     }
-    // At once, so that a slow machine does not keep to the rate by itself.
+    // All at once. Otherwise a slow machine would keep to the rate.
     let flood = futures::future::join_all((0..100).map(|_| daemon.get("/runs"))).await;
     assert!(flood.iter().any(|(status, _)| *status == 429), "requests without a token use up their rate");
 }
@@ -233,7 +233,7 @@ async fn a_repeated_idempotency_key_returns_the_first_run(engine: Engine) {
     };
     ended().await;
     replayed(again).await;
-    // What was refused is not remembered, and another caller's keys are its own.
+    // A refused request is not remembered. The keys of another caller are separate.
     let (status, _, run) = post(&daemon, OPERATOR, "k-2", body).await;
     assert_eq!(status, 202, "{run}");
     ended().await;
@@ -270,7 +270,7 @@ async fn concurrent_requests_with_one_key_queue_one_run(engine: Engine) {
     assert_eq!(site.database.number("SELECT count(*) FROM runs").await, 1);
     assert_eq!(site.database.number("SELECT count(*) FROM audit WHERE action = 'run.trigger'").await, 1);
 
-    // Of two stores under one key one wins, too, though their rows do not stand in each other's way.
+    // Of two stores under one key, also only one wins, though their rows do not stand in each other's way.
     let posts = (0..20).map(|number| post([&one, &two][number % 2], OPERATOR, "both", bodies[number / 2 % 2]));
     let answers = futures::future::join_all(posts).await;
     let made = answers.iter().filter(|(status, ..)| *status == 202).count();
@@ -447,7 +447,7 @@ async fn idle_connections_are_closed() {
             tokio::time::timeout(Duration::from_millis(100), socket.connect(address.parse().unwrap())).await;
         silent.extend(connection.ok().and_then(Result::ok));
     }
-    // Its share is 128; who is not it is answered at once.
+    // The share of this address is 128. A client at another address is answered at once.
     let answer = tokio::time::timeout(Duration::from_secs(5), daemon.get("/healthz")).await;
     assert_eq!(answer.expect("one address keeps everybody out").0, 200);
     // The oldest makes room for the newest.
@@ -493,7 +493,7 @@ async fn probes_are_answered_while_connections_are_full() {
         open.push(stream);
     }
     for number in 0..30 {
-        // Each on a connection of its own.
+        // Each client has a separate connection.
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         for probe in ["/healthz", "/readyz"] {
             let began = Instant::now();

@@ -62,7 +62,8 @@ const MAY_USE: [(&str, &[&str]); 19] = [
 /// A group of a module, and the groups that it may use.
 type Group = (&'static str, &'static [&'static str]);
 
-/// Which groups of a module a group of it may use. What lies beside the groups, such as `store::Store`, is for all.
+/// Which groups of a module a group of it may use. Every group may use the items beside the groups, such as
+/// `store::Store`.
 const GROUPS_MAY_USE: [(&str, &[Group]); 3] = [
     (
         "store",
@@ -101,7 +102,7 @@ const GROUPS_MAY_USE: [(&str, &[Group]); 3] = [
     ),
 ];
 
-/// What a module must not name, whatever it uses.
+/// The names that a module must not contain in any way.
 const FORBIDDEN: [(&str, &[&str]); 3] = [
     ("domain", &["tokio", "sea_orm", "reqwest", "axum", "utoipa", "Utc::now"]),
     ("reconcile", &["sea_orm", "reqwest", "axum", "Utc::now"]),
@@ -146,7 +147,7 @@ fn used_of(code: &str, module: &str) -> Vec<String> {
     let path = format!("{module}::");
     let after = |(at, _)| {
         let before: &str = &code[..at];
-        // As a path of its own, or in a group that begins with `crate::{`.
+        // As a separate path, or in a group that begins with `crate::{`.
         let is_named = before.ends_with("crate::") || before.ends_with([' ', '{', '\n']);
         if is_named { heads(&code[at + path.len()..]) } else { Vec::new() }
     };

@@ -28,7 +28,7 @@ on_every_database!(
     a_secret_is_deleted_and_restored_with_its_merchant,
 );
 
-/// A site with a KMS key of its own, its ARN, and what lies between it and AWS.
+/// A site with a separate KMS key, the ARN of the key, and the proxy before AWS.
 async fn under_kms(engine: Engine, stores: &[i64]) -> (Site, String, Proxy) {
     let mut site = Site::unregistered(engine, stores.iter().map(|&id| shop(id, 0, 2))).await;
     let (key, proxy) = turn_to_kms(&mut site).await;
@@ -153,7 +153,7 @@ async fn tokens_move_between_backends(engine: Engine) {
     ] {
         site.set("VAULT__BACKEND", keeper);
         site.set("VAULT__KMS_KEY", kms_key);
-        // What another has sealed is read meanwhile.
+        // Tokens that another token backend has sealed are still read.
         assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded", "{keeper}");
         let check = site.run(&["check"]).await.exits(0).stdout;
         assert!(check.contains(&format!("4 under {before}")), "{check}");
@@ -385,7 +385,7 @@ async fn a_secret_is_deleted_and_restored_with_its_merchant(engine: Engine) {
     until("the secret is gone", async || !aws.is_kept(&secret).await).await;
 }
 
-/// What the policies in `deploy/aws` permit is what the program asks for: all of it, and nothing else.
+/// The policies in `deploy/aws` permit all actions that the program asks for, and nothing else.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_policies_have_the_least_rights() {
     // The one that all share asks for no permission.

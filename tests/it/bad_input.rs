@@ -267,7 +267,8 @@ async fn a_repeated_page_ends_the_run(engine: Engine) {
     assert_eq!(run["error"]["kind"], "pagination_loop", "{run}");
     assert_eq!(run["requests"], 3);
     assert!(site.database.rows("SELECT * FROM watermarks").await.is_empty());
-    // Once it may be a row that moved: what it hides is missed by `total`, and looked for.
+    // A single repeated page may come from a row that moved. `total` shows that this hides a row, and the run looks for
+    // it.
     site.salla.world().always.clear();
     let (run, _) = after(&site, [Fault::Hang(Duration::ZERO), Fault::PreviousPage]).await;
     assert_eq!(run["status"], "succeeded", "{run}");
@@ -288,7 +289,7 @@ async fn limits_that_are_announced_are_kept(engine: Engine) {
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(daemon.wait().await, Some(0));
 
-    // A higher limit than the setting is believed, too.
+    // A limit above the setting is also believed.
     site.set("SALLA__REQUESTS_PER_MINUTE", "2");
     site.salla.world().limit = Some(Limit::a_minute(100));
     let daemon = site.serve().await;

@@ -152,7 +152,7 @@ async fn the_database_restarts_while_events_are_delivered(engine: Engine) {
     assert_eq!(told, ended);
 }
 
-/// What the consumer of a publication would read since it was last asked.
+/// The number of changes that the consumer of a publication would read since the last call.
 async fn changes(site: &Site) -> i64 {
     site.database
         .number(
@@ -212,7 +212,7 @@ async fn the_publication_is_kept(engine: Engine) {
     }
     assert_eq!(published(&site.database, name).await, business_tables());
     site.run(&["run"]).await.exits(0);
-    // What was taken out comes back.
+    // A table that was taken out comes back.
     site.database.execute(r#"ALTER PUBLICATION "ware ""house""" DROP TABLE orders"#, []).await;
     site.run(&["run"]).await.exits(1);
     site.set("DATABASE__MIGRATE", "true");

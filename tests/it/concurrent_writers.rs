@@ -158,7 +158,7 @@ async fn an_order_that_is_deleted_while_it_is_read(engine: Engine) {
     site.assert_equal(1001).await;
 }
 
-/// A trigger of the platform's lets a row vanish: that is no success.
+/// A trigger of the platform lets a row vanish. This does not count as a success.
 async fn a_row_that_a_trigger_suppresses_fails(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 5)]).await;
     let id = site.salla.world().shop(1001).orders[2].id;

@@ -1,4 +1,4 @@
-//! A process that dies at any moment: what it had committed stays, the rest is done again.
+//! A process that dies at any moment. Its commits stay, and the rest is done again.
 
 use std::{process::Stdio, time::Duration};
 

@@ -174,7 +174,7 @@ async fn probes_and_metrics(engine: Engine) {
         r#"salla_reconciler_salla_circuit_state{state="closed"} 1"#,
         r#"salla_reconciler_salla_circuit_state{state="open"} 0"#,
         r#"salla_reconciler_token_refreshes_total{result="renewed"} 0"#,
-        // What has not happened yet can be seen to begin.
+        // A series is shown before its first event, so that the first event can be seen.
         r#"salla_reconciler_runs_total{status="failed",trigger="schedule"} 0"#,
         r#"salla_reconciler_run_failures_total{kind="salla_unavailable"} 0"#,
         r#"salla_reconciler_records_total{outcome="failed",resource="orders"} 0"#,
@@ -195,7 +195,7 @@ async fn probes_and_metrics(engine: Engine) {
     assert_eq!(daemon.get("/readyz").await.0, 503);
     assert_eq!(daemon.get("/healthz").await.0, 200);
 
-    // What the database does not tell is not shown as it was.
+    // A value that the database does not provide is left out. Its old value is not shown.
     site.database.execute("ALTER TABLE sweeps RENAME TO sweeps_away", []).await;
     let (status, text) = daemon.get("/metrics").await;
     let text = text.as_str().unwrap();

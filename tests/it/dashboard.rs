@@ -1,4 +1,4 @@
-//! The pages: what they show, who may see them, and in a real browser.
+//! The pages: their content, their access control, and their look in a real browser.
 
 use std::{fs, path::Path};
 
@@ -37,7 +37,7 @@ async fn a_site_after_a_night(engine: Engine) -> (Site, Daemon) {
     site.database
         .execute("UPDATE merchants SET name = 'متجر <b>الورد</b>\u{202e}\u{2066}' WHERE merchant_id = 1001", [])
         .await;
-    // The store was reconciled before: what the sweep finds is drift.
+    // The store was reconciled before, so the sweep finds drift.
     let watermark = [(Utc::now() - TimeDelta::days(1)).into()];
     site.database
         .execute("INSERT INTO watermarks (merchant_id, resource, watermark) VALUES (1001, 'orders', $1)", watermark)
@@ -121,7 +121,7 @@ async fn pages_show_a_sweep(engine: Engine) {
         &["salla_request_rejected", "Rerun", "the watermark did not move"],
     );
 
-    // What is asked of the wrong thing is told as a page, too.
+    // A request for a wrong thing is also answered with a page.
     for (path, status) in [
         ("/dashboard/merchants/77", 404),
         ("/dashboard/runs/00000000-0000-7000-8000-000000000000", 404),
@@ -200,7 +200,7 @@ impl Door {
         Self::answer(request.send().await.unwrap()).await
     }
 
-    /// From a page of `origin`; by itself, of this very site.
+    /// Sends a form as a page of `origin` does.
     async fn post(&self, path: &str, (cookie, origin): (&str, &str), form: &[(&str, &str)]) -> Answer {
         let request = self.browser.post(format!("{}{path}", self.daemon.url)).header("cookie", cookie);
         Self::answer(request.header("origin", origin).form(form).send().await.unwrap()).await
@@ -349,7 +349,7 @@ async fn sessions_need_their_form_key_and_scope(engine: Engine) {
     // The cookie opens the pages, and not the API.
     assert_eq!(door.get("/runs", &cookie).await.0, 401);
 
-    // Who may look may not act, not even with a key of their own.
+    // A reader may not act, not even with a valid form key.
     let (cookie, key) = door.session(READER).await;
     let (_, _, store) = door.get("/dashboard/merchants/1001", &cookie).await;
     assert!(!store.contains(">Rerun<"), "{store}");

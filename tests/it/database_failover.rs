@@ -220,7 +220,7 @@ async fn pages_report_an_unavailable_database(engine: Engine) {
     assert_eq!(daemon.get("/").await.0, 200);
 }
 
-/// What is taken from the role, how it is given back, and what `/readyz` says.
+/// The loss of the role, the statement that undoes it, and the words of `/readyz`.
 const LOSSES: [(&str, &str, &str); 10] = [
     ("ALTER TABLE orders RENAME TO orders_x", "ALTER TABLE orders_x RENAME TO orders", "table orders"),
     (

@@ -50,7 +50,7 @@ async fn a_deploy(engine: Engine) {
     }
 }
 
-/// No request is sent to a process that is on its way out; what it has begun it finishes.
+/// No request is sent to a process that is on its way out. It finishes the work that it has begun.
 async fn readiness_ends_before_the_process(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     site.salla.world().script(1001, [Fault::TokenEnded]);

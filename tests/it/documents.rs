@@ -129,7 +129,7 @@ fn is_run_elsewhere(command: &Shown) -> bool {
 fn shell(site: &Site, daemon: Option<&Daemon>, commands: &[Shown]) -> String {
     let mut script = "set -euo pipefail\n".to_owned();
     for command in commands {
-        // What the reader is to fill in.
+        // The values that the reader has to fill in.
         let text = command
             .text
             .replace("postgres://user:password@host/platform", &site.database.url)

@@ -165,7 +165,7 @@ async fn reach(site: &mut Site, way: Way, points: &str) {
     site.unset("SCHEDULE__CRON");
 }
 
-/// What somebody who had no answer does again, and what came of it.
+/// Repeats the action as a caller without an answer does, and checks the result.
 async fn again(site: &Site, daemon: &Daemon, way: Way, point: &str) {
     match way {
         Way::Request => {
@@ -235,7 +235,7 @@ async fn install(site: &Site, daemon: &Daemon) {
     try_to(daemon, "/webhooks/salla", &body, &[("x-salla-signature", &signature(SECRET, &body))]).await;
 }
 
-/// No answer is one, too.
+/// A missing answer is also accepted.
 async fn try_to(daemon: &Daemon, path: &str, body: &str, headers: &[(&str, &str)]) {
     let status = daemon.try_post(path, body, headers).await;
     assert!(status.is_none_or(|status| status.is_success()), "{path}: {status:?}");
@@ -245,7 +245,7 @@ async fn try_to(daemon: &Daemon, path: &str, body: &str, headers: &[(&str, &str)
 async fn a_crashing_merchant_fails_alone(engine: Engine) {
     let mut site = Site::new(engine, (1001..=1009).map(|merchant| shop(merchant, 0, 9))).await;
     site.set("RECONCILE__PAGE_SIZE", "3");
-    // A lease that lapses while its process lives would count as a death, too.
+    // A lease that lapses while its process lives would also count as a death.
     site.set("RECONCILE__LEASE", "5s");
     // The others are at work when it happens.
     for merchant in 1002..=1009 {

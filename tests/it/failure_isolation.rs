@@ -26,7 +26,7 @@ async fn poisoned(engine: Engine, orders: usize, poison: usize, fault: Fault) ->
     (site, ids)
 }
 
-/// What is wrong stays wrong, and what changes elsewhere is read all the same, night after night.
+/// Failing records stay so. Changes of other records are read all the same, night after night.
 async fn assert_nights(site: &Site, poison: usize, more: &[&str]) {
     let all = site.salla.world().shop(1001).orders.len();
     for night in 0..3 {

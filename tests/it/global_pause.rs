@@ -94,7 +94,7 @@ async fn the_api_pauses_all(engine: Engine) {
         ["all.resume", "all.pause", "merchant.register"],
         "what changes nothing is not on record: {audit}"
     );
-    // Who is paused by name stays so.
+    // A merchant that is paused by name stays paused.
     site.run(&["merchants", "pause", "1001"]).await.exits(0);
     daemon.post("/merchants/pause", "").await;
     daemon.post("/merchants/resume", "").await;

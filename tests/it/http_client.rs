@@ -26,7 +26,7 @@ use crate::support::{
     site::{Output, shop, totals},
 };
 
-/// What is sent to it is kept; what it answers is up to each test.
+/// A server that keeps the heads of the requests. Each test decides on the answers.
 struct Server {
     address: SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,

@@ -108,7 +108,7 @@ async fn a_429_for_customers_applies_to_all_merchants(engine: Engine) {
     })
     .await;
     assert_eq!(site.salla.world().requests_for(1002), 0);
-    // Its orders are no customers.
+    // The limit for customers does not stop its orders.
     daemon.post("/runs", r#"{"merchant_id":1003,"resources":["orders"]}"#).await;
     daemon.await_run("merchant_id=1003", |run| run["status"] == "succeeded").await;
 }

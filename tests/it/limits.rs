@@ -36,7 +36,7 @@ on_every_database!(
 /// Everything that waits for a pause is due now.
 async fn the_pause_is_over(site: &Site) {
     site.database.execute("DELETE FROM rate_limit_backoffs", []).await;
-    // What Salla counts by address is closed for all by one such answer.
+    // One such answer also closes the requests that Salla counts by address, for all merchants.
     site.database.execute("DELETE FROM ip_rate_limit", []).await;
     let long_ago = Utc::now() - TimeDelta::hours(2);
     site.database.execute("UPDATE runs SET scheduled_at = $1 WHERE status = 'queued'", [long_ago.into()]).await;
@@ -61,7 +61,7 @@ async fn a_429(engine: Engine) {
     let read = totals(&failed)[0];
     assert!(read > 0, "{failed}");
 
-    // What is left waits in the queue, and no request is sent for the merchant meanwhile: not by hand, not after a crash.
+    // The rest waits in the queue. Meanwhile no request is sent for the merchant: not by hand, not after a crash.
     let waits = daemon.await_run("merchant_id=1001&status=queued", |_| true).await;
     assert_eq!(waits["trigger"], "http");
     assert_eq!(daemon.post("/runs", r#"{"merchant_id":1001}"#).await.0, 409);

@@ -130,7 +130,7 @@ async fn mass_deletion_blocked(engine: Engine) {
         assert_eq!(run["error"]["kind"], "mass_deletion_blocked");
         assert_eq!(deleted(&site).await, 0);
         assert_eq!(site.database.text("SELECT CAST(watermark AS text) FROM watermarks").await, mark);
-        // What is absent, and the list.
+        // The absent records, and the list.
         assert!(site.salla.world().seen.len() - before <= 20 + 2, "it went on asking");
         site.set("RECONCILE__MAX_DELETION_RATIO", "0.5");
         assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
@@ -322,7 +322,7 @@ async fn a_listed_record_is_restored(engine: Engine) {
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [6, 0, 0, 6, 0, 0]);
 }
 
-/// What the consumer stores while the list is read is not taken for left out of it.
+/// A record that the consumer stores while the list is read does not count as left out of the list.
 async fn a_clock_that_is_ahead_and_a_webhook_during_the_run(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 4)]).await;
     site.set("RECONCILE__PAGE_SIZE", "2");

@@ -405,7 +405,7 @@ async fn a_newline_after_a_secret_is_ignored(engine: Engine) {
 async fn the_webhook_secret_wins_over_the_client_secret(engine: Engine) {
     let mut site = Site::unregistered(engine, []).await;
     let (sign, body) = ("x-salla-signature", r#"{"event":"app.installed"}"#);
-    // A secret of its own takes the place of the app's.
+    // A separate webhook secret takes the place of the secret of the app.
     site.set("SALLA__WEBHOOK_SECRET", "webhook-canary");
     let daemon = site.serve().await;
     assert_eq!(send(&daemon, &[(sign, &signature(SECRET, body))], body).await.0, 401);
@@ -524,7 +524,7 @@ async fn an_authorization_during_a_refresh(engine: Engine) {
         let event_at = Utc::now() + TimeDelta::seconds(i64::from(result == "refused"));
         assert_eq!(deliver(&daemon, &authorization(1001, "ory_at_event", "ory_rt_event", event_at)).await, "applied");
         let asked = site.salla.world().refreshes;
-        // Who is asked to end ends once the refresh is through.
+        // A process that is asked to end ends once the refresh is through.
         daemon.signal(Signal::SIGTERM);
         tokio::time::sleep(Duration::from_millis(300)).await;
         gate.open();
@@ -617,7 +617,7 @@ async fn a_subscription_ends_and_is_renewed(engine: Engine) {
     let now = Utc::now() - TimeDelta::minutes(10);
     let events = [
         ("app.subscription.started", "active"),
-        // Who cancels has paid to the end, and a trial that ends because a subscription began ends nothing.
+        // A cancelled subscription is paid to its end. A trial that ends because a subscription began ends nothing.
         ("app.subscription.canceled", "active"),
         ("app.trial.expired", "active"),
         ("app.subscription.expired", "subscription_expired"),
@@ -633,7 +633,7 @@ async fn a_subscription_ends_and_is_renewed(engine: Engine) {
     assert_eq!(site.run(&["run", "--json"]).await.exits(0).stdout, "", "sweeps leave it alone");
     assert!(stored(&site, 1001).await.is_some(), "its tokens stay");
     assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded", "by hand it runs");
-    // New tokens are no subscription.
+    // New tokens do not renew a subscription.
     let at = |second| now + TimeDelta::seconds(second);
     deliver(&daemon, &installation(&site, 1001, at(20))).await;
     assert_eq!(state(&daemon, 1001).await, "subscription_expired");
@@ -645,7 +645,7 @@ async fn a_subscription_ends_and_is_renewed(engine: Engine) {
     daemon.post("/merchants/1001/resume", "").await;
     deliver(&daemon, &event("app.subscription.expired", 1001, at(40))).await;
     assert_eq!(daemon.post("/merchants/1001/resume", "").await.1["state"], "active", "should the renewal be lost");
-    // What has been uninstalled is not brought back by a subscription.
+    // A subscription does not bring back an uninstalled app.
     deliver(&daemon, &event("app.uninstalled", 1001, at(50))).await;
     deliver(&daemon, &event("app.subscription.started", 1001, at(60))).await;
     assert_eq!(state(&daemon, 1001).await, "uninstalled");
@@ -962,7 +962,7 @@ async fn an_uninstalled_merchant_on_the_command_line(engine: Engine) {
     assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
 }
 
-/// What Salla said before the register was told by hand says nothing about that.
+/// An event from before an import by hand says nothing about the import.
 async fn events_from_before_an_import(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 1)]).await;
     let daemon = site.serve().await;
@@ -1017,7 +1017,7 @@ async fn bodies_that_never_end() {
     assert!(metrics.as_str().unwrap().contains(counted), "{metrics}");
 }
 
-/// What is kept of a head is little, for anybody may open a connection.
+/// The program keeps little of a head, because everyone may open a connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_header_is_refused() {
     let site = Site::unregistered(Engine::Sqlite, [shop(1001, 0, 1)]).await;

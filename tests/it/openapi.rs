@@ -130,7 +130,7 @@ async fn a_fuzzer_with_a_token_finds_no_defect() {
     site.reconcile(1001, &[]).await;
     let header = format!("Authorization: Bearer {TOKEN}");
     let daemon = site.serve().await;
-    // The sixth wrong token of a second answers 429, so this check sends its wrong tokens slowly, by itself.
+    // The sixth wrong token of a second answers 429. So this check runs separately, and sends its wrong tokens slowly.
     let all = ["--checks", "all", "--exclude-checks", "positive_data_acceptance,ignored_auth"];
     let wrong_tokens =
         ["--checks", "ignored_auth", "--rate-limit", "4/s", "--phases", "fuzzing", "--max-examples", "1"];

@@ -39,7 +39,7 @@ async fn items_follow_their_orders(engine: Engine) {
     site.set("RECONCILE__ORDER_ITEMS", "true");
     let run = site.reconcile(1001, &["--dry-run"]).await;
     assert_eq!((totals(&run), asked_for(&site)), ([12, 0, 0, 12, 0, 0], 0), "{run}");
-    // What was stored before gets its lines, and that is no drift.
+    // Orders that were stored before get their items. This does not count as drift.
     let run = site.reconcile(1001, &[]).await;
     assert_eq!((totals(&run), asked_for(&site)), ([12, 0, 0, 12, 0, 0], 12), "{run}");
     site.assert_lines(1001).await;

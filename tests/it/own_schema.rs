@@ -1,4 +1,4 @@
-//! The schema of our own on PostgreSQL: what is created in it, its comments, and the rights that it needs.
+//! The schema of our own on PostgreSQL: its objects, its comments, and the rights that it needs.
 
 use sea_orm::ConnectionTrait;
 

@@ -1,4 +1,5 @@
-//! What is kept of customers: everything, what does not name them, nothing; and one who is to be forgotten.
+//! The data of customers that the program keeps: everything, the data that do not name them, or nothing. Also the
+//! erasure of one customer.
 
 use std::time::Duration;
 
@@ -225,7 +226,7 @@ async fn the_payload_of_an_erased_customer_can_come_back(engine: Engine) {
     assert_eq!(held(&site).await.matches(&address).count(), before, "{run}");
 }
 
-/// What it has read before is not written after.
+/// Data that the run has read before the erasure is not written after it.
 async fn a_person_is_erased_while_a_run_reads(engine: Engine) {
     let mut site = site(engine).await;
     site.set("RECONCILE__PAGE_SIZE", "1");

@@ -16,7 +16,7 @@ const ORDERS: usize = 600;
 /// Counts of a database's since it was made.
 #[derive(Debug, Clone, Copy)]
 struct Counts {
-    /// Transactions: statements by themselves, too.
+    /// Transactions. A statement outside of a transaction also counts as one.
     transactions: i64,
     /// Rows of orders that were read, for whatever reason.
     read: i64,

@@ -1,4 +1,4 @@
-//! A night: what was lost is found and corrected, what is right is left alone.
+//! A night: lost changes are found and corrected, and correct records are left alone.
 
 use chrono::{TimeDelta, Utc};
 use salla_reconciler::simulator::{Fault, ListOrder, Shop};

@@ -1,4 +1,4 @@
-//! The report over a period: what was lost, of which kind, and how late it was corrected.
+//! The report over a period: the lost changes, their kinds, and the delay until their correction.
 
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 use reqwest::Method;
@@ -70,7 +70,7 @@ async fn report(site: &Site, args: &[&str]) -> Vec<Value> {
 
 async fn the_report_names_lost_webhooks(engine: Engine) {
     let site = drifted(engine).await;
-    // What was corrected is found no more.
+    // A later run does not find corrected records again.
     site.run(&["run"]).await.exits(0);
     let drift = report(&site, &[]).await;
     assert_eq!(drift.len(), 2);

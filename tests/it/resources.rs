@@ -1,4 +1,4 @@
-//! Several kinds of record in one run, and what each of them is promised by itself.
+//! Several kinds of record in one run, and the guarantees of each kind.
 
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ async fn every_kind_drifts_and_is_corrected(engine: Engine) {
     of_every_kind!(drifts_and_is_corrected(engine));
 }
 
-/// What changed, came and went is made good and on record, and a night without changes writes nothing.
+/// Changed, new and deleted records are corrected and recorded. A night without changes writes nothing.
 async fn drifts_and_is_corrected<K: Kind>(engine: Engine) {
     let site = Site::new(engine, [everything(1001, 40, 40)]).await;
     let (kind, now) = (K::RESOURCE.as_str(), chrono::Utc::now());
@@ -312,7 +312,7 @@ async fn another_writer<K: Kind>(engine: Engine) {
     site.database.execute(&sql, [later.into(), items[0].id().into()]).await;
     let run = site.reconcile(1001, &["--full", "--resource", K::RESOURCE.as_str()]).await;
     if !K::DATED {
-        // Nothing tells that it would be later: what Salla has counts.
+        // Nothing shows that the stored version is later, so the version of Salla counts.
         assert_eq!(totals(&run), [12, 0, 1, 11, 0, 0], "{}: {run}", K::RESOURCE);
         return;
     }

@@ -255,7 +255,7 @@ async fn a_merchant_with_a_queued_run_gets_no_second_one(engine: Engine) {
             store.finish(&claim.lease, succeeded()).await.unwrap();
         }
     }
-    // Two replicas at one moment, each with a firing of its own.
+    // Two replicas at one moment, each with a separate sweep.
     let fired =
         tokio::join!(store.record_sweep(slot(30), "p", SWEEP), fixture.stores[1].record_sweep(slot(31), "q", SWEEP));
     let runs = [fired.0, fired.1].map(|fired| fired.unwrap().unwrap().runs);
@@ -525,7 +525,7 @@ async fn five_failed_attempts_end_a_run(engine: Engine) {
     store.enqueue(by(Trigger::Http, 1)).await.unwrap();
     for died in 0..5 {
         let claim = store.claim(1).await.unwrap().claims.pop().unwrap_or_else(|| panic!("parked after {died} deaths"));
-        // An orderly end is no setback, and makes none good.
+        // An orderly end does not count as a failed attempt, and does not reset the number.
         if died == 2 {
             assert_eq!(store.release(&claim.lease, Duration::ZERO, None).await.unwrap(), Released::Queued);
             assert_eq!(failed_attempts(&fixture).await, [(1, died)]);
@@ -566,7 +566,7 @@ async fn a_process_holds_one_run_with_failed_attempts(engine: Engine) {
     ours.sort_by_key(|claim| claim.lease.merchant.0);
     assert_eq!(merchants(&ours), [2, 5]);
     assert!(store.claim(9).await.unwrap().claims.is_empty());
-    // Another process holds one of its own.
+    // Another process may also hold one of them.
     let theirs = other.claim(9).await.unwrap().claims;
     assert_eq!(merchants(&theirs), [3]);
     assert!(other.claim(9).await.unwrap().claims.is_empty());
@@ -619,7 +619,7 @@ async fn aborted_transactions_affect_no_other_call(engine: Engine) {
         assert_eq!(spent, i64::from(polls), "given up after {polls} polls");
     }
     if engine != Engine::Sqlite {
-        // What was not given up is used again.
+        // The connection of a call that was not given up is used again.
         let sessions = "SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_stat_activity \
                         WHERE datname = current_database() AND application_name = 'salla-reconciler'";
         let before = fixture.database.text(sessions).await;

@@ -1,5 +1,5 @@
-//! Orders in the shapes of a folder of Salla's published examples, named by `SALLA_SAMPLES`. The folder
-//! is not part of the project; where it is named, its orders must go through the main job.
+//! Orders in the shapes of Salla's published examples. `SALLA_SAMPLES` names a folder of them, which is not part of the
+//! project. With such a folder, its orders must go through a whole run.
 
 use salla_reconciler::{
     domain::{Customer, Order, OrderStatus, Product},
@@ -12,7 +12,7 @@ use crate::support::{Engine, Site, site::totals};
 
 on_every_database!(orders_in_salla_s_own_shapes);
 
-/// Whatever else there is goes through its transform.
+/// Passes the other kinds of record through their transforms.
 fn reads<R: ApiResource>(rows: &Value) {
     for row in rows["data"].as_array().unwrap() {
         R::transform(&row.to_string().into())

@@ -67,7 +67,7 @@ async fn a_scan_of_summaries(engine: Engine) {
     for order in orders.iter().filter(|order| ![orders[3].id, orders[75].id].contains(&order.id)) {
         site.consume(1001, order).await;
     }
-    // What the consumer wrote has another payload than the details have: corrected at the first run.
+    // The consumer wrote another payload than the details have, so the first run corrects it.
     assert_eq!(totals(&site.reconcile(1001, &[]).await), [80, 2, 78, 0, 0, 0]);
     site.assert_equal(1001).await;
     {

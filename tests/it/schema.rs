@@ -87,7 +87,7 @@ async fn payloads_use_lz4_if_available(engine: Engine) {
     }
     let built = "SELECT count(*) FROM pg_config WHERE name = 'CONFIGURE' AND setting LIKE '%--with-lz4%'";
     let knows_lz4 = site.database.number(built).await == 1;
-    // Whatever has a payload: a kind of record that is added has to say so, too.
+    // All tables with a payload, so that a new kind of record must also set the compression.
     let by = "SELECT string_agg(DISTINCT attcompression::text, ' ') FROM pg_attribute \
               JOIN pg_class ON pg_class.oid = attrelid WHERE attname = 'payload' AND relkind = 'r'";
     assert_eq!(site.database.text(by).await, if knows_lz4 { "l" } else { "" });
@@ -157,7 +157,7 @@ async fn a_schema_that_holds_other_tables(engine: Engine) {
     assert_eq!(site.database.number(tables).await, 1, "half a schema is left behind");
 }
 
-/// What is altered, how that is undone, and what `/readyz` and `check` say.
+/// The alteration, the statement that undoes it, and the words of `/readyz` and `check`.
 const ALTERATIONS: [(&str, &str, &str); 5] = [
     (
         "ALTER TABLE orders DISABLE TRIGGER orders_clear_stale_content_hash",

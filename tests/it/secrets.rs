@@ -50,7 +50,7 @@ async fn a_token_expires(engine: Engine) {
     assert_eq!(site.salla.world().refreshes, 1);
     assert!(site.salla.world().violations.is_empty());
 
-    // Ahead of its end, too.
+    // A token is also refreshed before it expires.
     expires_soon(&site).await;
     assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded");
     assert_eq!(site.salla.world().refreshes, 2);
@@ -108,7 +108,7 @@ async fn a_refused_refresh_is_final(engine: Engine) {
     assert!(run["error"]["message"].as_str().unwrap().contains("invalid_grant"), "{run}");
 }
 
-/// What is special is looked for here; the rest, in every other test, by `support::canary`.
+/// Looks for secrets in special situations. In every other test, `support::canary` looks for them.
 async fn no_secret_is_shown(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 3), shop(1002, 0, 1)]).await;
     site.set("HTTP__API_TOKEN", "operator-canary-0123");
@@ -144,7 +144,7 @@ async fn no_secret_is_shown(engine: Engine) {
     }
 }
 
-/// At trace level, the spans of every library go to the collector, too.
+/// At trace level, the spans of every library also go to the collector.
 async fn traces_carry_no_secret(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 3)]).await;
     let (sink, mut sent) = tokio::sync::mpsc::unbounded_channel::<Bytes>();

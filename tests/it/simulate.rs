@@ -1,4 +1,4 @@
-//! The simulated Salla by itself: stores that sell, webhooks of which some are lost, and a real daemon that corrects it.
+//! Only the simulated Salla: stores that sell, webhooks of which some are lost, and a real daemon that corrects it.
 
 use std::{collections::BTreeMap, process::Stdio, time::Duration};
 
@@ -125,7 +125,7 @@ async fn lost_webhooks_are_corrected(engine: Engine) {
     assert_eq!(events["app.store.authorize"], 2);
     assert!(events["order.created"] > 5 && events["order.updated"] > 5, "{events:?}");
 
-    // What stood before and after the run in the same way must stand in the database.
+    // An order that is the same before and after the run must stand in the database.
     let before = simulation.orders(1001).await;
     site.run(&["run"]).await.exits(0);
     let after = simulation.orders(1001).await;

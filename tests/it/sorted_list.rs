@@ -77,7 +77,7 @@ async fn a_change_that_only_details_show_is_found_the_same_night(engine: Engine)
     let bound = 10 + 1 + 1 + 30 + 300_usize.div_ceil(28) + 1;
     assert!(requests <= bound, "{requests} requests, {bound} are allowed");
 
-    // What changed shortly before the last night began is read again.
+    // Changes from shortly before the start of the last night are read again.
     let (run, requests) = night(&site).await;
     assert_eq!((&run["listing"], &run["totals"]["updated"]), (&json!("sort"), &json!(0)), "{run}");
     assert!(requests <= bound && sorted_list(&run)["watermark"].is_string(), "{requests}: {run}");

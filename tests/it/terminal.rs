@@ -78,7 +78,7 @@ async fn progress_shows_rate_and_remaining_time() {
     assert!(left.iter().any(|line| line.contains("succeeded")), "{left:?}");
     let one = shown(&site, &["run", "--merchant", "1001", "--full"], 100, &[]).await;
     assert!(one.contains("page 2/4") && one.contains("left"), "{one}");
-    // Where there is no terminal there is none of it.
+    // Without a terminal, the program shows no progress.
     let output = site.run(&["run"]).await.exits(0);
     assert!(!output.stdout.contains("/min") && !output.stderr.contains("/min"), "{output:?}");
 }

@@ -1,4 +1,4 @@
-//! A refresh token is good once: whatever happens around its use, it is not used twice.
+//! A refresh token is good once. In every situation around its use, the program does not use it twice.
 
 use std::time::Duration;
 
@@ -356,7 +356,7 @@ async fn a_failing_token_endpoint_ends_at_most_one_installation(engine: Engine) 
     assert_eq!(site.database.number(waiting).await, 7, "the others wait for it, and are not failed");
 }
 
-/// What the token endpoint asks for is waited for, and what waits goes on by itself.
+/// The run waits as long as the token endpoint asks for, and needs no person to go on.
 async fn a_retry_after_of_the_token_endpoint_is_kept(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 2)]).await;
     let busy = Fault::Answer { status: 429, headers: vec![("retry-after", "3600".to_owned())], body: String::new() };
@@ -441,7 +441,7 @@ async fn unsaved_tokens_delay_no_other_merchant(engine: Engine) {
     assert_eq!(renewed(&site).await, 1);
     assert_eq!(site.salla.world().refreshes, 2);
     assert_eq!(site.salla.world().violations, [""; 0]);
-    // Who ends it meanwhile is told what that costs.
+    // If the process ends meanwhile, the log says what this costs.
     let mut daemon = daemon;
     daemon.signal(Signal::SIGTERM);
     daemon.wait().await;

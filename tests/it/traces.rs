@@ -19,7 +19,7 @@ fn named<'a>(spans: &'a [Received], name: &str) -> Vec<&'a Received> {
     spans.iter().filter(|received| received.span.name == name).collect()
 }
 
-/// One run that succeeds after a request is tried again, and one that fails. What they did is sent when the daemon ends,
+/// One run that succeeds after a request is tried again, and one that fails. The daemon sends their spans when it ends,
 /// though a batch is not full.
 async fn a_trace_of_each_run(engine: Engine) {
     let collector = Collector::start().await;

@@ -69,7 +69,7 @@ async fn a_rotation_during_refreshes_loses_no_token(engine: Engine) {
     drop(daemon);
     site.run(&["keys", "rotate"]).await.exits(0);
     site.set("VAULT__KEYS", &new);
-    // What is stored is what Salla issued last: nothing is refused, nothing needs another refresh.
+    // The stored tokens are the ones that Salla issued last: none is refused, and none needs another refresh.
     site.run(&["run"]).await.exits(0);
     let world = site.salla.world();
     assert_eq!(world.refreshes, 40);

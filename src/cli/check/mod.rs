@@ -158,7 +158,7 @@ async fn probe(
     Ok(())
 }
 
-/// Who else may read or change the files that hold secrets and data.
+/// Checks whether others may read or change the files that hold secrets and data.
 fn modes(config: &mut Config, report: &mut Report) {
     let loose = config.loose_files();
     if loose.is_empty() {

@@ -218,7 +218,7 @@ fn run_of<'a>(ended: &'a [Ended], store: &DemoStore) -> Option<&'a Run> {
     ended.iter().filter_map(Ended::run).find(|run| run.merchant_id.0 == store.merchant_id)
 }
 
-/// What was lost, and what was found.
+/// A table of the lost changes, and of the changes that the runs found.
 fn found(ended: &[Ended], stores: &[DemoStore]) -> String {
     let head = [
         "merchant",

@@ -92,7 +92,7 @@ impl DemoStore {
         let (mut copy, mut lost) = (shop.orders.clone(), Lost::default());
         let orders = shop.orders.len();
         let (changes, first) = (orders / 10 + 1, rng.random_range(0..orders.max(1)));
-        // The first two minutes are left out: what changed in them may still be on its way.
+        // The last two minutes get no changes. A change of these minutes might still be on its way.
         let span = now - TimeDelta::minutes(2) - since;
         for number in 0..changes {
             let at = now - TimeDelta::minutes(2) - span * i32::try_from(number)? / i32::try_from(changes)?;
@@ -144,7 +144,7 @@ impl DemoStore {
     }
 }
 
-/// What Salla sends of an order, where it is read whole.
+/// The complete payload of an order: the row of the list with the listing `filter`, otherwise the details.
 pub fn payload(order: &Order, listing: Listing) -> Value {
     if listing == Listing::Filter { order.json() } else { order.detail(Utc::now()) }
 }

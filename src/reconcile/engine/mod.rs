@@ -125,7 +125,7 @@ impl<S, T> RunContext<'_, S, T> {
             Vec::new()
         };
         let reader = ListReader::new(start, failed_records, self.claim.now);
-        // A part that panicked may have left pages of its own.
+        // A part that panicked may have left its pages behind.
         progress.pending = PendingCommit::default();
         progress.part().status = RunStatus::Running;
         progress.note_position(reader.cursor());

@@ -14,7 +14,7 @@ use crate::{
 /// How often a run commits at least. At the rate that Salla permits, this is every page.
 const COMMIT_EVERY: Duration = Duration::from_millis(250);
 
-/// What has not been committed since the last commit, all of it without a difference.
+/// The progress since the last commit, which is not committed yet. It contains no difference.
 #[derive(Debug)]
 pub struct PendingCommit {
     committed_at: Instant,
@@ -54,12 +54,12 @@ impl PendingCommit {
         Some(self.before(batch))
     }
 
-    /// What waits, when it has to be committed by now, and where the run stands with it.
+    /// The waiting pages as a batch, with the cursor behind them, if they must be committed by now.
     pub fn due<R: Record>(&mut self) -> Option<(Batch<R>, Cursor)> {
         if self.committed_at.elapsed() < COMMIT_EVERY { None } else { self.rest() }
     }
 
-    /// What waits, and where the run stands with it.
+    /// The waiting pages as a batch, with the cursor behind them.
     pub fn rest<R: Record>(&mut self) -> Option<(Batch<R>, Cursor)> {
         let Waiting { cursor, seen, unchanged } = self.waiting.take()?;
         Some((Batch { seen, unchanged, ..Batch::default() }, cursor))

@@ -130,7 +130,7 @@ impl<S, T> RunContext<'_, S, T> {
         }
     }
 
-    /// What is known of the rows of a page.
+    /// The rows of a page, with the stored facts about each row.
     async fn sorted_rows<R>(
         &self,
         page: Page<R>,

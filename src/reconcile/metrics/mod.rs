@@ -14,7 +14,7 @@ use crate::{
     reconcile::ports::Gauges,
 };
 
-/// What this process counts, in a registry of its own.
+/// The metrics of this process, in a separate registry.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,

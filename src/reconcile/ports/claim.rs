@@ -30,9 +30,9 @@ pub struct Lease {
 pub struct Cursor {
     /// Which kind of record is being read.
     pub resource: Resource,
-    /// What has been committed so far, of all kinds: pages, and batches of single records.
+    /// The commits of the run so far, for all kinds: pages, and batches of single records.
     pub commits: u32,
-    /// The totals that were committed before this kind started.
+    /// The number of commits before this kind started.
     pub commits_before: u32,
     /// What Salla's clock showed at the first answer.
     pub observed_at: Option<DateTime<Utc>>,
@@ -68,7 +68,7 @@ pub struct Claim {
     pub lease: Lease,
     /// Who asked for it.
     pub trigger: Trigger,
-    /// What was asked for.
+    /// The request for the run.
     pub request: Request,
     /// The database's clock at the claim.
     pub now: DateTime<Utc>,
@@ -84,7 +84,8 @@ pub struct Claim {
     pub has_failed_records: bool,
     /// What an earlier holder got done.
     pub resumed: Option<Resumed>,
-    /// Customers of whom nothing is to be kept. Who is added meanwhile takes the lease away.
+    /// The erased customers, of whom no data may be kept. If a customer is added during the run, the run loses its
+    /// lease.
     pub erased: Vec<i64>,
     /// How often in a row it was taken up, this time not counted, and came to nothing: no page was committed.
     pub failed_attempts: u32,

@@ -66,7 +66,7 @@ pub enum CredentialError {
     /// The token backend does not answer.
     #[error("{reason}")]
     Unavailable {
-        /// Who does not answer, and why.
+        /// The service that does not answer, and the reason.
         reason: String,
     },
     /// Salla says whose the token is.

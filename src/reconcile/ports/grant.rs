@@ -13,7 +13,7 @@ const LONGEST_TOKEN: usize = 8 << 10;
 /// Characters.
 const LONGEST_NAME: usize = 200;
 
-/// What was given cannot be stored, or not be sent.
+/// Why given tokens or a given name cannot be stored or sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
     /// A token that no header could carry.

@@ -1,7 +1,9 @@
-//! What the application needs of the outside, as contracts.
+//! The contracts between the application and the outside.
 //!
-//! [`Source`] and [`Target`] carry the data and are generic over the record kind. [`RunQueue`], [`ScheduleStore`] and
-//! [`RunHistory`] keep the runs. [`MerchantRegistry`] is who is reconciled. [`CredentialStore`] keeps Salla and the database strangers to each other.
+//! The traits [`Source`] and [`Target`] carry the data, and are generic over the kind of record. The traits
+//! [`RunQueue`], [`ScheduleStore`] and [`RunHistory`] keep the runs. The trait [`MerchantRegistry`] keeps the merchants
+//! that are reconciled. The trait [`CredentialStore`] keeps the tokens, so that Salla and the database do not depend on
+//! each other.
 
 mod audit;
 mod claim;

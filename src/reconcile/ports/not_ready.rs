@@ -31,7 +31,7 @@ pub enum NotReady {
 }
 
 impl NotReady {
-    /// What is shown to anybody: nothing in the database's own words.
+    /// The message that everyone may see. It contains no words of the database.
     #[must_use]
     pub fn public_message(&self) -> String {
         match self {

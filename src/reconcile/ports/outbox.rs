@@ -70,6 +70,6 @@ pub trait Outbox: Send + Sync + Clone + 'static {
         pause: Duration,
     ) -> impl Future<Output = Result<(), TargetError>> + Send;
 
-    /// What is wrong with the replication slot, if one is named.
+    /// The problem of the replication slot, if a slot is named and has one.
     fn slot_trouble(&self) -> impl Future<Output = Result<Option<&'static str>, TargetError>> + Send;
 }

@@ -26,7 +26,7 @@ pub trait BudgetStore: Send + Sync + 'static {
     fn close(&self, pause: Duration) -> impl Future<Output = Result<(), TargetError>> + Send;
 }
 
-/// What is known of the merchants' limits in this process and nowhere else.
+/// The state of the rate limits of merchants that only this process knows.
 pub trait RateLimitState: Send + Sync {
     /// The number of requests that were sent for a merchant within the last minute. It is 0 if the
     /// answers announce the remaining requests, or if the number is too small to matter.

@@ -87,7 +87,7 @@ pub enum ParsedWebhook {
 pub struct UnreadableEvent {
     /// Salla's name for the event, or `other`.
     pub name: &'static str,
-    /// What is missing or wrong; quotes nothing.
+    /// The missing or wrong part; quotes nothing.
     pub reason: &'static str,
 }
 

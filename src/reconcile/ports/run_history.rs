@@ -40,7 +40,7 @@ pub struct CorrectedRecord {
     pub merchant_id: MerchantId,
     /// The run that corrected it.
     pub run_id: RunId,
-    /// What was wrong.
+    /// The discrepancy.
     #[serde(flatten)]
     pub found: Found,
 }
@@ -81,7 +81,8 @@ pub trait RunHistory: Send + Sync + Clone + 'static {
     /// One run.
     fn run(&self, id: RunId) -> impl Future<Output = Result<Option<Run>, TargetError>> + Send;
 
-    /// What was wrong, of one run, in the order in which it was found, after so many and at most so many.
+    /// The discrepancies of one run, in the order in which they were found. Skips `skip` of them, and returns at most
+    /// `limit`.
     fn discrepancies(
         &self,
         id: RunId,
@@ -89,7 +90,7 @@ pub trait RunHistory: Send + Sync + Clone + 'static {
         limit: u64,
     ) -> impl Future<Output = Result<Vec<Found>, TargetError>> + Send;
 
-    /// What the runs of a period found, of each merchant that had one: the largest drift first, then by id.
+    /// The drift of each merchant with a run in the period: the largest drift first, then by id.
     fn drift(&self, filter: DriftFilter) -> impl Future<Output = Result<Vec<Drift>, TargetError>> + Send;
 
     /// Returns the records that the runs of a period corrected, without backfill, in the order in
@@ -101,7 +102,7 @@ pub trait RunHistory: Send + Sync + Clone + 'static {
         limit: u64,
     ) -> impl Future<Output = Result<Vec<CorrectedRecord>, TargetError>> + Send;
 
-    /// Who did what, newest first: at most so many, of those that are older than the entry `before`.
+    /// The entries of the audit that are older than the entry `before`, newest first, at most `limit`.
     fn audit(&self, before: Option<i64>, limit: u64) -> impl Future<Output = Result<Vec<Audited>, TargetError>> + Send;
 
     /// The register.
@@ -113,7 +114,7 @@ pub trait RunHistory: Send + Sync + Clone + 'static {
     /// Whether the database answers and has this version's schema; the error says what is wrong.
     fn ready(&self) -> impl Future<Output = Result<(), NotReady>> + Send;
 
-    /// Removes some ended runs older than `keep`, with their discrepancies, and returns how many; fewer than
-    /// [`PRUNE_BATCH`]: there are no more.
+    /// Removes some ended runs older than `keep`, with their discrepancies, and returns their number. If it is less
+    /// than [`PRUNE_BATCH`], all of them are removed.
     fn prune(&self, keep: Duration) -> impl Future<Output = Result<u64, TargetError>> + Send;
 }

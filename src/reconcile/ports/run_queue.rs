@@ -22,7 +22,8 @@ pub struct NewRun {
     pub key: Option<IdempotencyKey>,
 }
 
-/// What a caller calls a request by, so that it can send it again without doing anything twice.
+/// The name that a caller gives to a request. If the caller sends the request again under this name, nothing is done
+/// twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
     /// The caller's own word.
@@ -95,7 +96,7 @@ pub struct RunOutcome {
     pub requests: u64,
     /// The merchant's watermarks that move.
     pub watermarks: Vec<(Resource, DateTime<Utc>)>,
-    /// Another run takes up the rest after this long, at this one's cursor: what it has to do.
+    /// The run that takes up the rest at the cursor of this run; `None`: nothing is left.
     pub again: Option<Again>,
 }
 
@@ -128,7 +129,7 @@ pub enum Released {
 pub struct GlobalPause {
     /// Since when.
     pub since: DateTime<Utc>,
-    /// Who paused them: an [`Actor`] as it is shown.
+    /// The person or program that paused them: the text of an [`Actor`].
     pub by: String,
 }
 

@@ -43,7 +43,7 @@ pub struct Page<R> {
     pub total_pages: Option<u32>,
     /// How many rows there are, likewise.
     pub total: Option<u64>,
-    /// What the server's clock showed; `None` when it does not say.
+    /// The time on the server's clock; `None` when it does not say.
     pub served_at: Option<DateTime<Utc>>,
     /// A row broke an answer to the same request, and is not among the rows: it stood elsewhere in the next answer.
     pub is_broken: bool,
@@ -227,7 +227,7 @@ pub enum SourceError {
     /// The answer is not Salla's protocol.
     #[error("unexpected answer of Salla: {reason}")]
     Malformed {
-        /// What is wrong with it.
+        /// The problem of the answer.
         reason: String,
     },
     /// The answer redirects. Tokens are sent to the configured host only.

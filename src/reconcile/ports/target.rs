@@ -22,7 +22,7 @@ pub type StoredVersion = (i64, Option<DateTime<Utc>>);
 pub struct PlannedWrite<R: Record> {
     /// The record.
     pub record: R,
-    /// What to do.
+    /// The planned action.
     pub verdict: Verdict,
     /// The stored version when the record was assessed.
     pub stored: Option<StoredRecord<R>>,
@@ -124,7 +124,7 @@ impl<R: Record> Batch<R> {
 /// A batch and where the run stands with it, committed at once.
 #[derive(Debug)]
 pub struct PageCommit<'a, R: Record> {
-    /// What is to be written.
+    /// The batch to write.
     pub batch: &'a Batch<R>,
     /// The progress before this page.
     pub parts: &'a [ResourceRun],
@@ -143,20 +143,20 @@ pub struct PageCommit<'a, R: Record> {
 /// What a commit did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
-    /// What was counted of this kind of record up to and with this page, by what the database says it did.
+    /// The totals of this kind of record up to and including this page, by the report of the database.
     pub totals: Totals,
     /// A person asked to stop the run.
     pub cancel: bool,
 }
 
-/// What ought to be listed.
+/// The records that a list must contain.
 #[derive(Debug, Clone, Copy)]
 pub enum ExpectedRecords {
     /// Records whose time stamp is at or after the first instant, and before the second.
     ChangedSince(DateTime<Utc>, DateTime<Utc>),
-    /// What was created before an instant, or it is not known when.
+    /// Records that were created before an instant, or at an unknown time.
     CreatedBefore(DateTime<Utc>),
-    /// What was created in a slice, or from the first instant on and before the second.
+    /// Records that were created in a slice, or from the first instant on and before the second.
     InRotation(RotationWindow, DateTime<Utc>, DateTime<Utc>),
 }
 
@@ -169,7 +169,7 @@ pub trait Target<R: Record>: Send + Sync {
         ids: &[i64],
     ) -> impl Future<Output = Result<HashMap<i64, StoredRecord<R>>, TargetError>> + Send;
 
-    /// What was found when the details of each of `ids` were last read.
+    /// The result of the last reading of the details of each of `ids`.
     fn checks(
         &self,
         merchant: MerchantId,
@@ -184,7 +184,8 @@ pub trait Target<R: Record>: Send + Sync {
         pace: RotationPace,
     ) -> impl Future<Output = Result<Option<RotationWindow>, TargetError>> + Send;
 
-    /// What is known of the sorted list of a merchant whose records are covered up to an instant.
+    /// The stored state of the sorted list of a merchant. The merchant's records are covered up to the instant
+    /// `covered`.
     fn sorted_list(
         &self,
         merchant: MerchantId,
@@ -255,7 +256,7 @@ impl TargetError {
 }
 
 impl<R: Record> PlannedWrite<R> {
-    /// What it counts as, if the database does what is asked.
+    /// The outcome of the record, if the database does what is asked.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self.verdict {

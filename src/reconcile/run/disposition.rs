@@ -128,7 +128,7 @@ pub fn database_failure(error: &TargetError) -> Failure {
     failure(FailureKind::Database, &error.told())
 }
 
-/// What is written down about a run that failed: what happened, and what can be done about it.
+/// The failure of a run, with a message: the event, and the action for the person on call.
 pub fn failure(kind: FailureKind, what: &impl Display) -> Failure {
     Failure { kind, message: format!("{what}; {}", advice(kind)) }
 }
@@ -153,7 +153,7 @@ fn of_source(error: &SourceError) -> FailureKind {
     }
 }
 
-/// What the person on call can do about it.
+/// The action for the person on call.
 pub fn advice(kind: FailureKind) -> &'static str {
     match kind {
         FailureKind::UnknownMerchant => "`merchants list` shows the registered merchants",

@@ -1,5 +1,5 @@
-//! A run's way through the kinds of record: one part after the other, for Salla's limits are a merchant's. What is wrong
-//! with one kind leaves the others alone.
+//! The way of a run through the kinds of record. It reads one kind after the other, because the limits of Salla apply
+//! to the whole merchant. A failure that concerns one kind does not affect the other kinds.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -131,7 +131,7 @@ pub fn watermarks(
     parts.iter().filter(|part| is_well(part.status)).filter_map(advance).collect()
 }
 
-/// What was counted since the claim.
+/// The outcomes that were counted since the claim.
 pub fn counted(claim: &Claim, parts: &[ResourceRun]) -> Vec<(Resource, Outcome, u64)> {
     let earlier = claim.resumed.as_ref().map_or(&[][..], |earlier| &earlier.parts);
     let before = |resource| earlier.iter().find(|part| part.resource == resource).map(|part| part.totals);

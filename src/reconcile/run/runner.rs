@@ -45,7 +45,7 @@ pub struct Runner<S, T> {
     pub max_deletion_ratio: f64,
     /// Within how many nights the details of all records are read.
     pub detail_checks: DetailCheckNights,
-    /// What is counted.
+    /// The metrics of this process.
     pub metrics: Arc<Metrics>,
     /// The receiver of progress.
     pub progress: ProgressSender,
@@ -55,11 +55,11 @@ pub struct Runner<S, T> {
     pub longest_pause: Duration,
     /// The time slice of a run of the daemon.
     pub slice: Duration,
-    /// What the process does with its runs when it stops.
+    /// The action of the process on its runs when it stops.
     pub on_stop: OnStop,
 }
 
-/// What the process does with a run when it stops.
+/// The action of the process on a run when the process stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnStop {
     /// It goes back into the queue, at its cursor: for the daemon.

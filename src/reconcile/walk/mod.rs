@@ -61,7 +61,7 @@ const ANSWERS_A_PAGE: u32 = 32;
 /// The largest number of readings in all.
 const MAX_ANSWERS: u32 = 20_000;
 
-/// What changed this shortly before the walk began may still be on its way into the list.
+/// A change this shortly before the start of the walk may be missing in the list for now.
 const SETTLING: TimeDelta = TimeDelta::seconds(60);
 
 /// When each record was last seen, by the number of the pass. Memory: some twenty bytes a record.

@@ -20,7 +20,7 @@ pub(super) enum Phase {
     Whole,
 }
 
-/// What a page, or some pages, brought that had not been seen.
+/// The new records that one page, or several pages, showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum News {

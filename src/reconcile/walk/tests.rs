@@ -269,7 +269,7 @@ struct Shifting {
     by: By,
     page_rows: usize,
     rows: Vec<RowKey>,
-    /// What a change can bring into the list.
+    /// The records that a change can bring into the list.
     outside: Vec<RowKey>,
     now: i64,
     next_id: i64,

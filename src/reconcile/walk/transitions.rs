@@ -86,8 +86,8 @@ impl ListWalk {
         }
     }
 
-    /// Whether a list that was read in one direction is known to be whole: all records of one instant were counted, or the
-    /// order of the list proves it. The order says nothing about records with one time stamp.
+    /// Whether a list that was read in one direction is known to be whole. It is if all records of one instant were
+    /// counted, or if the order of the list proves it. The order says nothing about records with one time stamp.
     fn is_proved(&self, direction: Direction) -> bool {
         self.count.is_complete() || !self.has_ties && self.order.proves(direction)
     }

@@ -1,5 +1,5 @@
-//! Webhook bodies, made the application's own terms: app events that change the register, and all others, which are
-//! no error.
+//! Translates the bodies of webhooks into the terms of the application. App events change the register. All other
+//! webhooks are ignored without an error.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;

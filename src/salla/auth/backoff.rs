@@ -24,7 +24,8 @@ impl Backoff {
         self.until.map(|until| until.saturating_duration_since(now)).filter(|rest| !rest.is_zero())
     }
 
-    /// It answered with tokens or a refusal, or with neither; what it asks for in that case counts where it is longer.
+    /// Notes an answer of the token endpoint. `answered`: it sent tokens or a refusal, which ends the backoff.
+    /// Otherwise the backoff grows. A longer wait that the endpoint asks for counts instead, up to an hour.
     pub fn heard(&mut self, answered: bool, wants: Option<Duration>, now: Instant) {
         if answered {
             *self = Self::default();

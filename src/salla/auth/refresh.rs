@@ -51,7 +51,8 @@ pub struct Auth<C> {
     refreshes: TaskTracker,
     backoff: Arc<Mutex<Backoff>>,
     known: Arc<TtlMap<MerchantId, Credentials>>,
-    /// The holder may ask the token endpoint: what is sent to one in trouble may be lost, and is one token.
+    /// The right to send a request to the token endpoint. A failing endpoint may lose the token that it receives. With
+    /// one request at a time, this is only one token.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -181,8 +182,8 @@ impl<C: CredentialStore> Auth<C> {
         persist(merchant, "the mark of a refresh that was not sent", hope, abandon).await
     }
 
-    /// Uses the refresh token and saves what comes back. The mark is set. The turn ends with the answer: what cannot be
-    /// saved is one merchant's trouble.
+    /// Uses the refresh token and saves the new tokens. The mark is set before the call. The turn ends with the answer,
+    /// because a failure to save concerns only one merchant.
     async fn exchange(
         &self,
         merchant: MerchantId,

@@ -95,7 +95,7 @@ impl Breaker {
     }
 }
 
-/// What was wrong with an answer, or with the lack of one.
+/// The problem of an answer, or of a missing answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
     /// None came, or 5xx.
@@ -132,7 +132,7 @@ pub struct Resting {
     pub since: Duration,
     /// Salla answered for other merchants meanwhile.
     pub alone: bool,
-    /// What was wrong last.
+    /// The last problem.
     pub last: Trouble,
 }
 

@@ -37,7 +37,7 @@ pub enum AfterFailure {
     GiveUp(SourceError),
 }
 
-/// What a request does while the circuit is open.
+/// The behaviour of a request while the circuit is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnOpenCircuit {
     /// Wait until Salla is back: for the daemon, whose runs have the night.
@@ -194,7 +194,7 @@ pub fn may_be_of_a_row(result: &Result<Response>) -> bool {
     }
 }
 
-/// What is wrong on Salla's side. A refusal, or a limit, is an answer.
+/// The problem on Salla's side. A refusal, or a limit, is an answer.
 fn trouble(result: &Result<Response>) -> Option<Trouble> {
     let error = match result {
         Ok(response) => {

@@ -198,7 +198,7 @@ impl<C: CredentialStore> SallaClient<C> {
                 Err(error) if get.divisible.is_divided() && error.is_per_row() => return Err(error),
                 Err(error) => match self.circuit.after(get.merchant, error) {
                     AfterFailure::GiveUp(error) => return Err(error),
-                    // Not at once: what failed may be what comes before the circuit.
+                    // A pause is needed, because the failure may come from a layer before the circuit.
                     AfterFailure::SendAgain => sleep(LOOK_AGAIN).await,
                 },
             }

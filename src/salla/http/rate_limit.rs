@@ -220,7 +220,7 @@ pub async fn keep(pauses: &impl PauseStore, merchant: MerchantId, pause: Duratio
     kept.is_ok()
 }
 
-/// What the headers announce; one that makes no sense is as good as missing.
+/// The values that the headers announce. A header that makes no sense counts as missing.
 fn announced(response: &Response) -> Announced {
     let headers = response.headers();
     let limit = number(headers, "x-ratelimit-limit").and_then(|limit| u32::try_from(limit).ok());

@@ -1,4 +1,4 @@
-//! What is asked of Salla.
+//! The requests to Salla.
 
 use crate::{domain::MerchantId, reconcile::ports::RequestCount, salla::resources::api_resource::ApiResource};
 
@@ -17,7 +17,7 @@ pub(in crate::salla) struct Get<'a> {
     pub single: bool,
     /// That record could not be had before.
     pub suspect: bool,
-    /// What is known about the record if it cannot be read.
+    /// The role of the request when a page is divided.
     pub divisible: Divisible,
     /// Salla counts it by the address that it comes from.
     pub counted_by_address: bool,
@@ -54,8 +54,9 @@ impl Divisible {
     }
 }
 
-/// Whether a page that cannot be had is read in smaller ones: then its failure says nothing of the merchant yet. All
-/// attempts at it, and at the rows by which it is told from a merchant that does not answer, are no more than usual.
+/// Whether a page that cannot be read is read in smaller pages. Its failure says nothing about the merchant yet. Single
+/// rows show whether Salla answers for the merchant at all. Together, the attempts at the page and at the first of
+/// these rows are at most `salla.max_attempts`, or 2 if that is 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Divisible {
     /// It is not.

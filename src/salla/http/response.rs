@@ -35,7 +35,7 @@ pub struct Call {
     pub single: bool,
     /// The record was unreadable before, so another failure says nothing about the merchant.
     pub suspect: bool,
-    /// What is known about the record if it cannot be read.
+    /// The role of the request when a page is divided.
     pub divisible: Divisible,
     /// Salla counts it by the address that it comes from.
     pub counted_by_address: bool,

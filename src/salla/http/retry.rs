@@ -1,5 +1,5 @@
-//! Which requests are sent again, and how often. [`CountAttempts`] stands between these retries and those after a 429, so
-//! that both together make no more attempts than `salla.max_attempts`.
+//! Decides which requests are sent again, and how often. The middleware [`CountAttempts`] stands between these retries
+//! and the retries after a 429. So both together make no more attempts than `salla.max_attempts`.
 
 use std::time::Duration;
 

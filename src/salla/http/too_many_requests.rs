@@ -1,5 +1,5 @@
-//! What follows a 429, and a 503 with `Retry-After`. reqwest-retry knows neither, so this stands inside it: the merchant's
-//! limiter pauses, and the next attempt waits there like any other request.
+//! Handles a 429, and a 503 with `Retry-After`. The crate reqwest-retry knows neither, so this middleware stands inside
+//! it. The limiter of the merchant pauses, and the next attempt waits there like any other request.
 
 use std::{sync::Arc, time::Duration};
 

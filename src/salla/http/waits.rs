@@ -1,4 +1,4 @@
-//! What requests wait for, so that a run shows why it does not move.
+//! The waits of requests. They show why a run does not move.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -87,7 +87,7 @@ impl<C: CredentialStore> SallaClient<C> {
         while let Some(part) = parts.pop().filter(|_| is_answered) {
             let divisible = if part.size > 1 { Divisible::PagePart } else { Divisible::Row };
             match self.fetch::<R>(of(&part), divisible, requests).await {
-                // The server has pages of its own size.
+                // The server ignores the requested page size.
                 Ok(fetched) if fetched.rows.len() > part.size as usize => return Err(error),
                 Ok(Fetched { rows: fetched, pagination, served_at, .. }) => {
                     rows.extend(part.cut(fetched));

@@ -1,4 +1,4 @@
-//! Lists of records: what is asked, and whether what comes can be relied on.
+//! Lists of records: the requests, and the checks whether the answers are reliable.
 //!
 //! The filter `updated_at_min` is the specified one. Salla's public documentation knows no such filter, and its rows
 //! are summaries without `updated_at`; there the whole merchant is listed by the days of creation.

@@ -8,7 +8,7 @@ use crate::{domain::Listing, reconcile::ports::CredentialStore};
 /// The answer to one question.
 #[derive(Debug, Serialize)]
 pub struct Finding {
-    /// What was asked.
+    /// The question.
     pub subject: &'static str,
     /// What the store shows.
     pub found: String,

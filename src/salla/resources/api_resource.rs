@@ -17,7 +17,7 @@ pub trait ApiResource: Record + Sized {
     /// Its list; a record that has an address is at its id below it.
     const PATH: &'static str;
 
-    /// What that list can be asked for.
+    /// The requests that this list supports.
     const LIST: Capabilities;
 
     /// Salla counts what is asked of them by the address that it comes from, all merchants together.
@@ -49,8 +49,8 @@ pub trait ApiResource: Record + Sized {
 /// The address of order items, its parameter, and the reader of an item.
 pub type Items = (&'static str, &'static str, fn(&str) -> Result<OrderItem, Trouble>);
 
-/// What a list can be asked for, by the names of the parameters. How a merchant is listed, and what that guarantees, follows
-/// from it.
+/// The requests that a list supports, by the names of the parameters. They decide how a merchant is listed, and what
+/// the listing guarantees.
 #[derive(Debug, Clone, Copy)]
 pub struct Capabilities {
     /// Only what changed at or after an instant. The specified filter; Salla's public documentation knows none.
@@ -69,12 +69,12 @@ pub struct Capabilities {
     pub summaries: bool,
 }
 
-/// What is read, and how much of it.
+/// The settings of reading: which data are read, and how much of them.
 #[derive(Debug)]
 pub struct ReadOptions {
     /// Rows a page.
     pub page_size: u32,
-    /// What is kept of customers.
+    /// The data of customers that are kept.
     pub privacy: Privacy,
     /// Orders with their items.
     pub order_items: bool,

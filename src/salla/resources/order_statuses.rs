@@ -1,4 +1,4 @@
-//! Order statuses: from Salla's row to ours. They come in one piece, without dates, and none has an address of its own.
+//! Order statuses: from Salla's row to ours. They come in one piece, without dates. A single status has no address.
 
 use bytestring::ByteString;
 use chrono::{DateTime, Utc};

@@ -103,14 +103,14 @@ impl Privacy {
         self.fields == CustomerFields::Full
     }
 
-    /// What is kept of a payload; `None`: it cannot be read.
+    /// The record of a payload, with the data that are kept; `None`: the payload cannot be read.
     #[must_use]
     pub fn record<R: ApiResource>(&self, merchant: MerchantId, payload: &str, erased: &[i64]) -> Option<R> {
         R::transform(&self.keep::<R>(merchant, payload.into(), erased)).ok().filter(|record| record.hash().is_ok())
     }
 
-    /// What is kept of a row; of one about an `erased` customer, the impersonal fields. Where somebody is, a row
-    /// without a customer id may belong to them.
+    /// The part of a row that is kept. Of a row about an `erased` customer, only the impersonal fields are kept. If any
+    /// customer is erased, a row without a customer id counts as a row about an erased one.
     #[must_use]
     pub fn keep<R: ApiResource>(&self, merchant: MerchantId, row: ByteString, erased: &[i64]) -> ByteString {
         let Some(personal) = R::PERSONAL_FIELDS else {
@@ -149,7 +149,7 @@ struct Sieve<'a> {
 }
 
 impl Sieve<'_> {
-    /// What passes of a value, whose fields are known by their paths behind `path`.
+    /// The part of a value that is kept. Its fields are known by their paths behind `path`.
     fn of(&self, json: &str, path: &str) -> Option<String> {
         if json.starts_with('[') {
             let items: Vec<&RawValue> = serde_json::from_str(json).ok()?;

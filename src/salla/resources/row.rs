@@ -37,7 +37,7 @@ fn negative(stand_in: u64) -> i64 {
     (stand_in | 1 << 63).cast_signed()
 }
 
-/// What is wrong with a row of which a part had to be replaced.
+/// The problem of a row in which a part had to be replaced.
 pub const NO_TEXT: &str = "holds what is not UTF-8, or control characters";
 
 /// The same row as one that cannot be read.

@@ -145,8 +145,9 @@ fn with_offset(text: &str) -> Option<DateTime<Utc>> {
         .ok()
 }
 
-/// PHP writes a date that was never set as `0000-00-00` or `-0001-11-30`, and the Hijri calendar is in its year 1448. What
-/// is finer than a microsecond, or a leap second, the database does not keep: with it, our copy would seem older every night.
+/// PHP writes a date that was never set as `0000-00-00` or `-0001-11-30`. The Hijri calendar is in its year 1448. The
+/// database keeps no leap seconds, and nothing finer than a microsecond. With these, our copy would seem older every
+/// night.
 fn plausible(instant: DateTime<Utc>, first_year: i32) -> Option<DateTime<Utc>> {
     let instant = DateTime::from_timestamp_micros(instant.timestamp_micros())?;
     (instant.year() >= first_year && instant <= Utc::now() + AHEAD).then_some(instant)

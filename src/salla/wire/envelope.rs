@@ -20,9 +20,9 @@ use crate::json_object::object;
 /// The text is not copied: it stays in the memory of the body, which lives as long as a part of it is used.
 #[derive(Debug, Deserialize)]
 pub struct Envelope<Data = Payload> {
-    /// Absent means true, if there is no error.
+    /// Absent means true, if the answer carries no error.
     pub success: Option<bool>,
-    /// What was asked for.
+    /// The requested data.
     pub data: Option<Data>,
     /// Beside a list.
     pub pagination: Option<Box<RawValue>>,
@@ -41,7 +41,7 @@ pub struct RawRow {
     pub is_damaged: bool,
 }
 
-/// What was asked for.
+/// The requested data.
 #[derive(Debug)]
 pub enum Payload {
     /// The rows of a list.
@@ -225,7 +225,7 @@ impl Envelope {
         !has_data && self.is_error_of_salla(status) && (code == "error" || code == status.to_string())
     }
 
-    /// What the envelope says about pages; what is missing or odd is `None`.
+    /// The number of pages and of rows that the envelope announces. A missing or odd value is `None`.
     pub fn pagination(&self) -> Pagination {
         #[derive(Deserialize, Default)]
         struct Wire<'a> {

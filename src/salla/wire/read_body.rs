@@ -20,7 +20,7 @@ const MOST_ROOM: usize = 1 << 20;
 /// A body that is read.
 pub struct BodyReader {
     response: Response,
-    /// What has been read.
+    /// The bytes that have been read.
     pub bytes: Vec<u8>,
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::envelope::Envelope;
 
-/// What to do about an answer of status 401, of which Salla has five kinds.
+/// The reaction to an answer of status 401. Salla has five kinds of this answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// Renew the token, once.

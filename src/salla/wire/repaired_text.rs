@@ -1,7 +1,7 @@
 //! The text of a body, of which a part may not be UTF-8.
 //!
-//! Salla cuts texts by bytes, and some shops write Windows-1256: one name must not cost the page that it stands on. What is
-//! replaced here is never stored: the row that holds it is set aside.
+//! Salla cuts texts by bytes, and some stores write Windows-1256. One damaged name must not cost the page on which it
+//! stands. Replaced text is never stored, because the row that holds it is set aside.
 
 use std::ops::Range;
 

@@ -16,7 +16,8 @@ use zeroize::Zeroizing;
 /// Before the token.
 pub const BEARER: &str = "Bearer ";
 
-/// The text as what a request may own. What the connection copies into its own buffers is not wiped.
+/// The text as bytes that a request may own, and that are wiped after use. The copies in the buffers of the connection
+/// are not wiped.
 pub fn wiped(text: Zeroizing<String>) -> Bytes {
     struct Owner(Zeroizing<String>);
     impl AsRef<[u8]> for Owner {

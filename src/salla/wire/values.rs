@@ -27,7 +27,8 @@ pub fn is_empty(text: &str, open: char, close: char) -> bool {
     text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)).is_some_and(|inner| inner.trim().is_empty())
 }
 
-/// The text of a JSON string, or of a number as it was spelt; copied where it is escaped, which few are.
+/// The text of a JSON string, or of a number in its original spelling. Only a text with escapes is copied, and few
+/// texts have them.
 pub fn scalar(raw: &RawValue) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);

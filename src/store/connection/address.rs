@@ -5,7 +5,7 @@
 use sea_orm::sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 use url::Url;
 
-/// What to do about an address that cannot be read.
+/// The fix for an address that cannot be read.
 pub const PERCENT_ENCODE: &str = "percent-encode the password (? is %3F, / is %2F, # is %23, @ is %40, : is %3A), \
                                   and use only parameters of libpq";
 

@@ -1,4 +1,4 @@
-//! What can be set about the database.
+//! The settings of the database.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The pool's connections: what each is told when it is opened, and how one that no longer answers is found out.
+//! The connections of the pool: their settings, and the detection of connections that no longer answer.
 //!
 //! If a peer goes silent (a failover, a firewall that forgot the connection), TCP notices it after
 //! a quarter of an hour. So every wait for an answer here has a limit. A connection that does not
@@ -256,7 +256,7 @@ pub async fn knock(url: &str) -> Result<Option<u32>, StoreError> {
     };
     let looked = timeout(KNOCK_TIMEOUT, looked).await;
     for connection in [first, second] {
-        // Whatever becomes of it, it is not used again.
+        // The result does not matter, because the connection is not used again.
         let _ = timeout(PING_TIMEOUT, connection.close()).await;
     }
     match looked {

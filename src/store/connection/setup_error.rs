@@ -1,4 +1,4 @@
-//! Why the database cannot be used at all: what is wrong with the address, the server or the schema, and what to do.
+//! Why the database cannot be used at all: the problem of the address, the server or the schema, and the fix.
 
 use sea_orm::DbErr;
 

@@ -50,7 +50,7 @@ pub struct Model {
     pub backfilled_created: i64,
     pub backfilled_updated: i64,
     pub requests: i64,
-    /// What was asked for, as words; none: what is configured.
+    /// The requested kinds of record, as words; none: the configured kinds.
     #[sea_orm(column_type = "Text", nullable)]
     pub resources_requested: Option<String>,
     /// The parts, as JSON.

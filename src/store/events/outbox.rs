@@ -115,7 +115,8 @@ impl Store {
             }
         };
         let lock = self.dialect.for_update_skip_locked();
-        // What was refused before leaves three quarters of the room to what was not tried yet.
+        // Merchants without a failed attempt come first. The others get the rest of the room, and at least a quarter of
+        // `limit`.
         let sql = format!(
             "WITH fresh AS MATERIALIZED (SELECT r.merchant_id FROM outbox_delivery_state r \
                WHERE r.attempts = 0 AND r.next_attempt_at <= {now} {confirmed} ORDER BY r.{order} LIMIT {limit} {lock}), \

@@ -1,5 +1,6 @@
-//! What renewals make of a merchant's standing: tokens that Salla refuses, tokens whose state is unknown, and new
-//! ones. Each looks at the tokens while it holds the merchant's row, for new ones may come at the same moment.
+//! The effects of refreshes on the state of a merchant: Salla refuses the tokens, their state is unknown, or new tokens
+//! come. Each function looks at the tokens while it holds the row of the merchant. New tokens may come at the same
+//! moment.
 
 use sea_orm::{ConnectionTrait, DbErr, Value};
 

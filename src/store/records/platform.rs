@@ -131,7 +131,7 @@ impl PlatformTable {
         let id = R::id_column();
         let own_or_view = |column: &str| {
             match (self.has(column), column) {
-            // The contract has it as text, our own table as a number.
+            // The contract has a text here, and our own table a number.
             (true, "reference_id") => {
                 "CASE WHEN CAST(v.reference_id AS text) ~ '^[0-9]{1,18}$' THEN CAST(CAST(v.reference_id AS text) AS bigint) END"
                     .to_owned()
@@ -141,7 +141,8 @@ impl PlatformTable {
         }
         };
         let own = |column: &str| format!("CASE WHEN {} THEN own.{column} END", is_known());
-        // Without a hash of its own, a payload of the platform is read only if it differs from the one that was hashed.
+        // The platform has no hash of the payload. Its payload is read unless it equals the one that our row has the
+        // hash of.
         let is_hashed = format!("{} AND own.content_hash LIKE '{}%'", is_known(), Fingerprint::prefix());
         let is_same = if self.has("payload") { " AND own.payload = v.payload" } else { "" };
         let unhashed =

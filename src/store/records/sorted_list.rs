@@ -1,4 +1,4 @@
-//! What is remembered of the sorted list of each merchant.
+//! The stored state of the sorted list of each merchant.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, Value};

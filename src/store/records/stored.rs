@@ -4,8 +4,10 @@ use sea_orm::{EntityName, EntityTrait, IdenStatic, QueryResult, sea_query::Expr}
 
 use crate::{domain::Record, store::connection::dialect::Dialect};
 
-/// A kind of record that has a table here. Beside the columns of its own each has `merchant_id`, `salla_updated_at`,
-/// `payload`, `deleted_at`, `fingerprint`, `payload_hash`, `revision` and `updated_at`.
+/// A kind of record that has a table here.
+///
+/// Beside its own columns, each table has `merchant_id`, `salla_updated_at`,
+/// `payload`, `deleted_at`, `content_hash`, `payload_hash`, `revision`, `created_at` and `updated_at`.
 pub trait Stored: Record {
     /// Its table.
     type Entity: EntityTrait;
@@ -19,7 +21,7 @@ pub trait Stored: Record {
     /// The column with the version of the items, if the kind has items.
     const ITEMS_VERSION: Option<<Self::Entity as EntityTrait>::Column> = None;
 
-    /// The columns of its own, in the order of [`Stored::values`].
+    /// The columns of this kind only, in the order of [`Stored::values`].
     const COLUMNS: &'static [<Self::Entity as EntityTrait>::Column];
 
     /// The table's name.
@@ -37,12 +39,13 @@ pub trait Stored: Record {
     /// The columns with personal data.
     const PERSONAL: &'static [<Self::Entity as EntityTrait>::Column] = &[];
 
-    /// What is written into them.
+    /// The values that are written into these columns.
     fn values(&self, dialect: Dialect) -> Vec<Expr>;
 
-    /// What is read for them: an expression, and what it is called.
+    /// The expressions that are read for these columns, with their names.
     fn selected(dialect: Dialect) -> Vec<(Expr, &'static str)>;
 
-    /// What was read. Other programs write these columns too: what they cannot hold reads as NULL.
+    /// The columns of a row that was read. Other programs also write these columns. A value that the type cannot hold
+    /// reads as NULL.
     fn columns_of(row: &QueryResult) -> Self::Columns;
 }

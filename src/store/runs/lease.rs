@@ -1,4 +1,4 @@
-//! What a worker holds: the claim on a run, and its lease, which is renewed.
+//! The claim of a worker on a run, and the lease, which the worker renews.
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
@@ -58,7 +58,7 @@ impl Store {
         Ok(self.claims(db, &row).await?.pop())
     }
 
-    /// Each for itself: what is wrong with one row costs that run only.
+    /// Reads each row separately, so that a value that cannot be read costs only its run.
     pub(in crate::store) async fn claims(
         &self,
         db: &impl ConnectionTrait,

@@ -1,4 +1,4 @@
-//! What runs of this process wait for, where the database cannot write it down.
+//! The waits of runs of this process that the database cannot record.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -144,7 +144,7 @@ impl Store {
         }
     }
 
-    /// Whether an error is about one record. A function of the platform may raise any code of its own.
+    /// Whether an error is about one record. A function of the platform may raise any code.
     pub(in crate::store) fn refuses<R: Stored>(&self, error: &DbErr) -> bool {
         is_refusal(error) || self.platform::<R>().is_some() && is_raised(error)
     }

@@ -1,5 +1,5 @@
-//! Envelope encryption: each merchant's tokens under a data key of its own, which a key in AWS KMS wraps. What is stored
-//! needs nothing else to be opened; the key in KMS never leaves it.
+//! Envelope encryption. A data key encrypts the tokens of each merchant, and a key in AWS KMS wraps the data key. The
+//! stored text contains everything else that is needed to open it. The key in KMS never leaves KMS.
 
 use std::{sync::Arc, time::Duration};
 

@@ -139,7 +139,7 @@ impl Trouble {
         }
     }
 
-    /// Nothing is wrong with any stored token: what was to be done could not be.
+    /// Every stored token is in order: only the requested action was impossible.
     fn of_ours(self) -> CredentialError {
         let (Self::Away(reason) | Self::Refused { message: reason, .. }) = self;
         CredentialError::Unavailable { reason }

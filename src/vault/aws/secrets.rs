@@ -135,7 +135,7 @@ impl Secrets {
         })
     }
 
-    /// Whether a version may be put: what is there already is not put twice, and nothing is made.
+    /// Checks that a version may be put. An existing version is not put twice, and nothing is created.
     async fn may_put(&self, merchant: MerchantId, id: &str, text: &str) -> Result<(), CredentialError> {
         let request = self.aws.secrets().await?.put_secret_value().secret_id(self.name(merchant));
         let request = request.client_request_token(id).secret_string(text);

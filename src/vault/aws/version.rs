@@ -1,4 +1,4 @@
-//! A version of a secret: what it reads, how it is named, and which one is current.
+//! A version of a secret: its content, its name, and which version is current.
 
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
@@ -31,7 +31,7 @@ pub struct Version {
 /// What came of a request for a version.
 pub enum Read {
     Found(Version),
-    /// There is no such secret, or no such version of it.
+    /// The secret, or this version of it, does not exist.
     None(String),
 }
 

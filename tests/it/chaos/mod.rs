@@ -35,7 +35,7 @@ async fn repeated_kills_lose_nothing(engine: Engine) {
 
 /// Failure modes, "Rolling deploys": an orderly end costs no run an attempt, however much goes on.
 async fn repeated_sigterms_lose_nothing(engine: Engine) {
-    // So long that none lapses on a slow machine, which costs an attempt, too.
+    // The leases are so long that none lapses on a slow machine. A lapse also costs an attempt.
     let mut storm = Storm::new(engine, 1, "10s").await;
     let mut slowest = Duration::ZERO;
     for _ in 0..10 {

@@ -46,7 +46,7 @@ impl Storm {
         for (key, value) in EVERYTHING.into_iter().chain([
             ("RECONCILE__LEASE", lease),
             ("RECONCILE__PAGE_SIZE", "4"),
-            // What the watermark does not cover is covered by nothing.
+            // A change that the watermark does not cover must be covered by nothing else.
             ("RECONCILE__LOOKBACK", "1s"),
             ("RECONCILE__OVERLAP", "0s"),
             ("RECONCILE__MAX_DELETION_RATIO", "1"),

@@ -1,4 +1,4 @@
-//! One store's life under one seed: what happens to it, and what must hold.
+//! The life of one store under one seed: its events, and the conditions that must hold.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData, time::Duration};
 
@@ -123,11 +123,11 @@ pub struct Outcome {
     pub ended: u32,
     /// Of these, the nights on which a sorted list was believed.
     pub sorted: u32,
-    /// What should have held and did not.
+    /// The conditions that did not hold.
     pub broken: Vec<String>,
 }
 
-/// What is held of an order.
+/// A stored copy of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
     pub updated_at: DateTime<Utc>,
@@ -268,7 +268,7 @@ impl<K: Kind> Life<K> {
                 continue;
             }
             let right = held.get(id).is_some_and(|copy| {
-                // What only the details show may take the documented listing 28 nights.
+                // The documented listing may take 28 nights for a change that only the details show.
                 let is_summary = order.is_summarised(self.plan.documented) && !is_sorted;
                 let seen = copy.updated_at == order.updated_at() || is_summary;
                 let whole = is_summary || copy.note == order.note();
@@ -469,7 +469,7 @@ fn config(simulator: &Simulator, database: &TestDatabase, plan: Plan) -> Config 
     config.vault.keys = KEYS.to_owned().into();
     config.reconcile.page_size = plan.page_size;
     config.reconcile.max_deletion_ratio = 1.0;
-    // What the watermark does not cover is covered by nothing.
+    // A change that the watermark does not cover must be covered by nothing else.
     config.reconcile.lookback = Duration::from_secs(1);
     config.reconcile.overlap = Duration::ZERO;
     config

@@ -83,7 +83,7 @@ async fn nothing_untouched_is_lost<K: Kind>(engine: Engine, stores: Stores, usua
         println!("SEED={seed}: {}\n  {}", outcome.plan, outcome.broken.join("\n  "));
     }
     assert!(broken.is_empty(), "{} of {} seeds broke the promise; SEED=… reproduces one", broken.len(), outcomes.len());
-    // Giving up is no way to keep it.
+    // A reconciler must not keep the promise by giving up.
     let (nights, ended) =
         outcomes.iter().fold((0, 0), |(nights, ended), (_, one)| (nights + one.nights, ended + one.ended));
     let sorted: u32 = outcomes.iter().map(|(_, one)| one.sorted).sum();

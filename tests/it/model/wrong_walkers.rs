@@ -30,7 +30,7 @@ impl Wrong {
         Self { kind, held: BTreeMap::new(), watermark: None, client }
     }
 
-    /// What it holds; nothing, where ours is at work.
+    /// The records that it holds; nothing if our reconciler is at work.
     pub fn held(&self) -> Option<BTreeMap<i64, Copy>> {
         (self.kind != Reconciler::Ours).then(|| self.held.clone())
     }

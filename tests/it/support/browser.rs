@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::{child_process::Companion, cluster::free_port};
 
-/// The driver, and a browser of its own.
+/// The driver, and a separate browser.
 pub struct Browser {
     pub page: Client,
     _driver: Companion,

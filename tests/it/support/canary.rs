@@ -40,7 +40,7 @@ impl Watch {
         watch
     }
 
-    /// From now on `secret` is looked for, too, under its name.
+    /// From now on, the watch also looks for `secret`, under its name.
     pub fn sow(&self, name: &str, secret: &[u8]) {
         if secret.len() < SHORTEST && secret != b"canary" {
             return;
@@ -60,7 +60,7 @@ impl Watch {
         } else if let Some(password) = url::Url::parse(value).ok().as_ref().and_then(url::Url::password) {
             self.sow(&format!("the password in {key}"), password.as_bytes());
         } else if ["SECRET", "TOKEN", "TOKENS", "PASSWORD"].iter().any(|word| key.ends_with(word)) {
-            // What stands before the last colon is a name or a scope.
+            // The part before the last colon is a name or a scope.
             for entry in value.split(',') {
                 self.sow(key, entry.rsplit(':').next().unwrap_or(entry).as_bytes());
             }
@@ -86,7 +86,7 @@ impl Watch {
         leaks.push(format!("{name} is shown in {place}: {}", around(finder, text, first.range())));
     }
 
-    /// What was found since it was last asked; the test does not fail because of that.
+    /// The leaks that were found since the last call. The test does not fail because of them.
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().leaks)
     }
@@ -130,8 +130,8 @@ fn spellings(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ("URL-encoded", joined("", &|byte| encoded(*byte, false))),
         ("URL-encoded", joined("", &|byte| encoded(*byte, true))),
     ];
-    // Three bytes are four characters, so what stands before a secret decides how it is written. What its neighbours
-    // have a share in is left out.
+    // Three bytes are four characters, so the text before a secret decides how the secret is written. The characters
+    // that its neighbours have a share in are left out.
     for before in 0..3 {
         let text = [&vec![0; before][..], secret].concat();
         let inner = |whole: String| {

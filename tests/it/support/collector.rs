@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::{
 use parking_lot::Mutex;
 use prost::Message;
 
-/// What has arrived.
+/// A collector, with the spans that have arrived.
 pub struct Collector {
     pub endpoint: String,
     received: Arc<Mutex<Vec<Received>>>,
@@ -49,7 +49,7 @@ async fn receive(State(received): State<Arc<Mutex<Vec<Received>>>>, body: Bytes)
 }
 
 impl Received {
-    /// An attribute, as text; empty where there is none.
+    /// An attribute, as text; empty if the span lacks it.
     pub fn attribute(&self, key: &str) -> String {
         text(&self.span.attributes, key)
     }

@@ -33,7 +33,7 @@ impl Daemon {
         let (stdout, stdout_writer) = std::io::pipe().unwrap();
         let (stderr, stderr_writer) = std::io::pipe().unwrap();
         let child = command.stdout(stdout_writer).stderr(stderr_writer).spawn().unwrap();
-        // It holds the writers, too. The readers end when no writer is left.
+        // The command also holds the writers. The readers end when no writer is left.
         drop(command);
         let log = Arc::new(Mutex::new(Vec::new()));
         let (sink, shown) = (Arc::clone(&log), Shown::new());
@@ -194,7 +194,7 @@ fn read(
     })
 }
 
-/// What it has said until its end is looked at, too.
+/// The watch also looks at the output until the end of the process.
 impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.start_kill();

@@ -1,4 +1,4 @@
-//! A database of its own for each test.
+//! A separate database for each test.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -61,7 +61,7 @@ impl TestDatabase {
                 .max_connections(1)
                 .map_sqlx_sqlite_opts(|sqlite| sqlite.busy_timeout(std::time::Duration::from_secs(10)));
         }
-        // What a test creates before the first migration is in `public`.
+        // Objects that a test creates before the first migration are in `public`.
         options.map_sqlx_postgres_opts(|postgres| postgres.options([("search_path", "salla,public")]));
         let db = Database::connect(options).await.unwrap();
         Self { engine, url, db }

@@ -1,4 +1,4 @@
-//! What must hold after any crash, whatever was under way.
+//! The conditions that must hold after any crash, in any situation.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ impl Site {
     }
 
     async fn assert_no_watermark_ahead_of<K: Kind>(&self) {
-        // What changes from here on has a later stamp.
+        // A change from here on has a later stamp.
         let watermarks = format!("SELECT merchant_id, watermark FROM watermarks WHERE resource = '{}'", K::RESOURCE);
         let watermarks = self.database.rows(&watermarks).await;
         let watermarks: BTreeMap<i64, DateTime<Utc>> = watermarks
@@ -136,7 +136,7 @@ impl Site {
             ),
             ("runs are open", "SELECT count(*) FROM runs WHERE status IN ('queued', 'running')"),
             (
-                // What an abandoned run had seen goes with the next cleaning up.
+                // The next cleaning up removes the ids that an abandoned run had seen.
                 "runs kept what they had seen",
                 "SELECT count(*) FROM run_seen_ids p JOIN runs r ON r.id = p.run_id WHERE COALESCE(r.error_kind, '') NOT IN ('abandoned', 'worker_crash_loop')",
             ),

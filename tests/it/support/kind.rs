@@ -20,7 +20,7 @@ pub trait Kind: Item + Clone + PartialEq {
     /// Whether Salla says when one was last changed.
     const DATED: bool = true;
 
-    /// What belongs into the columns of its own.
+    /// The values of the columns that only this kind has.
     fn columns(&self) -> Vec<(&'static str, Cell)>;
 
     /// Whether it is to be held: Salla lists no drafts.
@@ -28,7 +28,7 @@ pub trait Kind: Item + Clone + PartialEq {
         true
     }
 
-    /// What Salla sends of it; `documented`: as its own address does where lists hold summaries.
+    /// The payload that Salla sends; `documented`: as the record's own address shows it if lists hold summaries.
     fn shown(&self, documented: bool) -> Value;
 
     /// What a webhook brings of it.

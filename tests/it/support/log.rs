@@ -1,4 +1,5 @@
-//! The program logs at trace level in tests, for the canaries' sake. What it would have logged by itself is what tests see.
+//! In tests, the program logs at trace level, so that the canary search sees everything. Tests see only the lines that
+//! the program logs by default.
 
 use salla_reconciler::telemetry::STEPS;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -11,7 +12,7 @@ impl Shown {
         Self(STEPS.parse().unwrap())
     }
 
-    /// Whether a line of stderr is there without `RUST_LOG`, too. What is no log line is.
+    /// Whether a line of stderr also appears without `RUST_LOG`. A line that does not come from the log always does.
     pub fn shows(&self, line: &str) -> bool {
         // Reading JSON takes long, and nine lines in ten are of these levels.
         let head = line.get(..80).unwrap_or(line);

@@ -53,7 +53,7 @@ impl Pooler {
     }
 }
 
-/// The pooler, too, refuses to run as root.
+/// PgBouncer also refuses to run as root.
 fn open_to_all(folder: &Path) {
     if nix::unistd::Uid::effective().is_root() {
         for path in [folder.to_owned(), folder.join("pgbouncer.ini"), folder.join("users")] {

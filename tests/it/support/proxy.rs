@@ -1,4 +1,4 @@
-//! What lies between the program and its database, and fails as networks do.
+//! A proxy between the program and a server, which fails as networks do.
 
 use std::{
     net::SocketAddr,

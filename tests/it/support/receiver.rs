@@ -58,7 +58,7 @@ struct Desk {
     events: Vec<Event>,
     script: VecDeque<Answer>,
     rule: Rule,
-    /// Wrong signatures, and what is no event.
+    /// Requests with a wrong signature, or without an event.
     wrong: Vec<String>,
 }
 
@@ -146,7 +146,7 @@ async fn receive(State(desk): State<Arc<Mutex<Desk>>>, headers: HeaderMap, body:
     }
 }
 
-/// As Standard Webhooks has it, in words of its own.
+/// Checks the signature as Standard Webhooks defines it, with separate code.
 fn is_signed(headers: &HeaderMap, body: &[u8]) -> bool {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut signed = format!("{}.{}.", header("webhook-id"), header("webhook-timestamp")).into_bytes();

@@ -165,7 +165,7 @@ impl Site {
         Output { stderr: lines.collect(), ..output }
     }
 
-    /// Prints a new key of the vault, which for once is no leak.
+    /// Prints a new key of the vault. Here, a printed key does not count as a leak.
     pub async fn new_key(&self, id: &str) -> String {
         let output = self.unwatched(self.command(&["keys", "generate", "--id", id]), "").await.exits(0);
         let key = output.stdout.trim().to_owned();
@@ -214,7 +214,7 @@ impl Site {
     /// Looks through everything that is stored.
     pub fn search_tables(&self) {
         let (engine, url) = (self.database.engine, self.database.url.clone());
-        // A runtime of its own, for the test's cannot be waited for where a site is dropped.
+        // A separate runtime, because a site that is dropped cannot wait for the runtime of the test.
         let dump = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async { TestDatabase::connect(engine, url).await.dump().await })
@@ -258,7 +258,7 @@ impl Site {
         }
     }
 
-    /// What is held of a store and not marked as gone.
+    /// The stored records of a store that are not marked as gone.
     async fn held_of<K: Kind>(&self, merchant: i64) -> Vec<sea_orm::QueryResult> {
         let any = K::all(self.salla.world().shop(merchant)).first().map(Kind::columns);
         let own = any.unwrap_or_default().into_iter().map(|(name, cell)| match cell {
@@ -300,7 +300,7 @@ pub fn shop(merchant: i64, old: usize, fresh: usize) -> Shop {
     shop
 }
 
-/// What a site is set to that reconciles all there is.
+/// The settings of a site that reconciles all kinds of record.
 pub const EVERYTHING: [(&str, &str); 3] = [
     ("RECONCILE__RESOURCES", "orders,products,customers,order_statuses"),
     ("RECONCILE__ORDER_ITEMS", "true"),

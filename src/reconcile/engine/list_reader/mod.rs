@@ -136,7 +136,7 @@ impl ListReader {
         self.has_failed.contains(&id)
     }
 
-    /// What earlier runs could not settle and this one has not met.
+    /// The failed records of earlier runs that this run has not met.
     pub fn unsettled(&self) -> impl Iterator<Item = i64> {
         self.failed.iter().copied().filter(|id| !self.has_seen(*id))
     }

@@ -1,4 +1,4 @@
-//! The nights of one store: what is stored, and what must be stored after each night.
+//! The nights of one store: the stored state, and the state that is required after each night.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -58,7 +58,7 @@ struct Copy {
     is_ours: bool,
 }
 
-/// What is stored between the nights.
+/// The state that is stored between the nights.
 struct Stored {
     list: SortedList,
     /// The start of the last run that succeeded.

@@ -121,7 +121,7 @@ pub struct Plan {
     pub webhooks: f64,
     /// On one of the days, the orders are restored from a backup, and the watermark is not.
     pub is_restored: bool,
-    /// What is stored at the beginning.
+    /// The records that are stored at the beginning.
     pub start: Start,
     /// Within how many nights all details are read; 0: never.
     pub detail_check_nights: i64,
@@ -136,7 +136,7 @@ pub struct Plan {
     pub has_unreadable: bool,
 }
 
-/// What is stored at the beginning of a life.
+/// The records that are stored at the beginning of a life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// All orders, as a full run leaves them.

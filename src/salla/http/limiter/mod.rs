@@ -91,7 +91,7 @@ pub struct Limiter {
 /// Less than this part of a limit is not worth telling others of.
 const WORTH_TELLING: u32 = 10;
 
-/// What is left, by the server's own account, and until when that is all.
+/// The remaining requests that the server announces, and the time until which no more are allowed.
 #[derive(Debug)]
 struct Window {
     /// Of the server's minute; without one, nothing is left after a refusal.

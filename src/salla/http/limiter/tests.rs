@@ -367,7 +367,8 @@ proptest! {
         prop_assert!(outcome.part.is_none_or(|part| part >= least(&case)), "{:?}", outcome);
     }
 
-    /// Whatever the headers say, no wait is longer than a minute, and what is counted is never more than there may be.
+    /// With any headers, no wait is longer than a minute, and the limiter never counts more requests than it can have
+    /// sent.
     #[test]
     fn invalid_headers_are_ignored(
         garbage in proptest::collection::vec(
@@ -497,7 +498,7 @@ fn a_pause_is_kept() {
     assert!(limiter.idle(now + MINUTE));
 }
 
-/// What one process hands over, the next one has not got.
+/// The next process does not have the requests that the process before has used.
 #[test]
 fn unannounced_use_is_passed_on() {
     let now = Instant::now();
