@@ -10,8 +10,8 @@ use salla_reconciler::{
     },
     reconcile::ListWalk,
     reconcile::ports::{
-        Actor, Batch, CredentialStore, Cursor, EnqueueOutcome, IdempotencyKey, MerchantRegistry, NewRun, PageCommit,
-        PauseStore, Registration, Released, RunHistory, RunOutcome, RunQueue, ScheduleStore, Sealed, StartOutcome,
+        Actor, BackoffStore, Batch, CredentialStore, Cursor, EnqueueOutcome, IdempotencyKey, MerchantRegistry, NewRun,
+        PageCommit, Registration, Released, RunHistory, RunOutcome, RunQueue, ScheduleStore, Sealed, StartOutcome,
         SweepDecision, Target, TargetError, Tokens,
     },
     store::Store,

@@ -14,7 +14,7 @@ mod not_ready;
 mod outbox;
 mod overview;
 mod owner;
-mod pauses;
+mod rate_limits;
 mod register;
 mod run_history;
 mod run_queue;
@@ -32,7 +32,7 @@ pub use not_ready::NotReady;
 pub use outbox::{Backlog, DELIVERY_LEASE, Outbox, OutboxEvent, PendingDelivery};
 pub use overview::{MerchantIssue, Overview, SweepSummary, TokenState};
 pub use owner::{OwnerUnknown, TokenOwner};
-pub use pauses::{BudgetStore, LONGEST_PAUSE, PauseStore, RateLimitState};
+pub use rate_limits::{BackoffStore, IpRateLimitStore, LONGEST_PAUSE, RateLimitState};
 pub use register::{
     AppEvent, Applied, Changed, MerchantFilter, MerchantRegistry, ParsedWebhook, ReadEvent, Registered, Registration,
     UnreadableEvent,

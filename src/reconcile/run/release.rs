@@ -14,7 +14,7 @@ use crate::{
     reconcile::{
         engine::RunProgress,
         ports::{
-            Claim, Lease, MAX_FAILED_ATTEMPTS, PauseStore, RateLimitState, Released, RunOutcome, RunQueue, Sources,
+            BackoffStore, Claim, Lease, MAX_FAILED_ATTEMPTS, RateLimitState, Released, RunOutcome, RunQueue, Sources,
             TargetError, Targets,
         },
         progress::Ended,
@@ -30,7 +30,7 @@ const DATABASE_AWAY: Duration = Duration::from_secs(60);
 impl<S, T> Runner<S, T>
 where
     S: Sources + RateLimitState + 'static,
-    T: Targets + RunQueue + PauseStore,
+    T: Targets + RunQueue + BackoffStore,
 {
     /// The lease is lost.
     pub(in crate::reconcile) fn on_lease_lost(&self, claim: &Claim) -> Ended {

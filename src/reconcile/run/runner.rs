@@ -22,7 +22,7 @@ use crate::{
         engine::{EngineError, RunContext, RunProgress, TimeSlice},
         metrics::Metrics,
         ports::{
-            Again, Claim, CredentialError, PauseStore, RateLimitState, RunOutcome, RunQueue, SourceError, Sources,
+            Again, BackoffStore, Claim, CredentialError, RateLimitState, RunOutcome, RunQueue, SourceError, Sources,
             TargetError, Targets,
         },
         progress::{Ended, ProgressSender},
@@ -90,7 +90,7 @@ impl<S, T: Clone> Clone for Runner<S, T> {
 impl<S, T> Runner<S, T>
 where
     S: Sources + RateLimitState + 'static,
-    T: Targets + RunQueue + PauseStore,
+    T: Targets + RunQueue + BackoffStore,
 {
     /// Executes a claimed run to its end.
     pub async fn execute(&self, claim: Claim, stop: &CancellationToken) -> Ended {

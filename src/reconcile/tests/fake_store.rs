@@ -18,10 +18,10 @@ use crate::{
         Verdict, Wait,
     },
     reconcile::ports::{
-        Actor, Audited, Claim, ClaimedRuns, Committed, CorrectedRecord, DriftFilter, EndedSweep, EnqueueOutcome,
-        ExpectedRecords, Gauges, GlobalPause, Lease, NewRun, NotReady, PageCommit, PauseStore, RecordedSweep, Released,
-        RunFilter, RunHistory, RunOutcome, RunQueue, ScheduleStore, SortedListRead, StartOutcome, StoredVersion,
-        SweepDecision, Target, TargetError,
+        Actor, Audited, BackoffStore, Claim, ClaimedRuns, Committed, CorrectedRecord, DriftFilter, EndedSweep,
+        EnqueueOutcome, ExpectedRecords, Gauges, GlobalPause, Lease, NewRun, NotReady, PageCommit, RecordedSweep,
+        Released, RunFilter, RunHistory, RunOutcome, RunQueue, ScheduleStore, SortedListRead, StartOutcome,
+        StoredVersion, SweepDecision, Target, TargetError,
     },
 };
 
@@ -379,7 +379,7 @@ impl RunHistory for FakeStore {
     }
 }
 
-impl PauseStore for FakeStore {
+impl BackoffStore for FakeStore {
     async fn pause(&self, _: MerchantId, _: Duration) -> Result<(), TargetError> {
         Ok(())
     }

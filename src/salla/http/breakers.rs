@@ -106,7 +106,7 @@ pub enum Trouble {
 
 /// A merchant's circuit.
 #[derive(Debug)]
-struct StoreBreaker {
+struct MerchantBreaker {
     breaker: Breaker,
     since: Instant,
     last: Trouble,
@@ -120,7 +120,7 @@ pub enum Refused {
     /// A probe for the merchant is running.
     Probing,
     /// Salla does not answer for the merchant.
-    Store,
+    Merchant,
 }
 
 /// A merchant for which Salla does not answer.
@@ -149,7 +149,7 @@ pub struct Breakers {
     host: Breaker,
     /// The merchants that failed since Salla last answered; no more are remembered than matter.
     failing: HashSet<MerchantId>,
-    stores: HashMap<MerchantId, StoreBreaker>,
+    merchants: HashMap<MerchantId, MerchantBreaker>,
     last_answer: Option<Instant>,
     attempts: u32,
 }
@@ -157,7 +157,13 @@ pub struct Breakers {
 impl Breakers {
     /// `attempts` at one request are enough to open a merchant's circuit.
     pub fn new(attempts: u32) -> Self {
-        Self { host: Breaker::default(), failing: HashSet::new(), stores: HashMap::new(), last_answer: None, attempts }
+        Self {
+            host: Breaker::default(),
+            failing: HashSet::new(),
+            merchants: HashMap::new(),
+            last_answer: None,
+            attempts,
+        }
     }
 
     /// The host's.
@@ -166,8 +172,8 @@ impl Breakers {
     }
 
     /// The number of merchants with an open circuit.
-    pub fn open_stores(&self) -> usize {
-        self.stores.values().filter(|store| store.breaker.state != State::Closed).count()
+    pub fn open_merchants(&self) -> usize {
+        self.merchants.values().filter(|state| state.breaker.state != State::Closed).count()
     }
 
     /// Lets a merchant's request through, or says why not. While the host's circuit is open, it alone decides.
@@ -175,12 +181,12 @@ impl Breakers {
         if self.host.state != State::Closed {
             return self.host.admit(now).map_err(Refused::Host);
         }
-        if self.stores.get(&merchant).is_some_and(|store| store.breaker.is_of_the_past(now)) {
-            self.stores.remove(&merchant);
+        if self.merchants.get(&merchant).is_some_and(|state| state.breaker.is_of_the_past(now)) {
+            self.merchants.remove(&merchant);
         }
-        let Some(store) = self.stores.get_mut(&merchant) else { return Ok(()) };
-        let probing = matches!(store.breaker.state, State::HalfOpen(_));
-        store.breaker.admit(now).map_err(|_| if probing { Refused::Probing } else { Refused::Store })
+        let Some(state) = self.merchants.get_mut(&merchant) else { return Ok(()) };
+        let probing = matches!(state.breaker.state, State::HalfOpen(_));
+        state.breaker.admit(now).map_err(|_| if probing { Refused::Probing } else { Refused::Merchant })
     }
 
     /// Salla answered.
@@ -188,9 +194,9 @@ impl Breakers {
         self.last_answer = Some(now);
         if self.host.state != State::Closed {
             // The host caused the failures of the merchants.
-            self.stores.clear();
+            self.merchants.clear();
         }
-        self.stores.remove(&merchant);
+        self.merchants.remove(&merchant);
         self.host = Breaker::default();
         self.failing.clear();
     }
@@ -204,7 +210,7 @@ impl Breakers {
     /// A page failed that one row may have broken. It counts for the host. A part of such a page counts only while the host
     /// is known to be away.
     pub fn page_failed(&mut self, merchant: MerchantId, is_whole: bool, now: Instant) {
-        if let Some(StoreBreaker { breaker, .. }) = self.stores.get_mut(&merchant)
+        if let Some(MerchantBreaker { breaker, .. }) = self.merchants.get_mut(&merchant)
             && matches!(breaker.state, State::HalfOpen(_))
         {
             // The next request is the probe: it shows whether Salla answers for the merchant.
@@ -218,11 +224,11 @@ impl Breakers {
     /// Counts a failure for the merchant alone, unless the host is away.
     pub fn store_failed(&mut self, merchant: MerchantId, single: bool, trouble: &Trouble, now: Instant) {
         if self.host.state == State::Closed {
-            let fresh = || StoreBreaker { breaker: Breaker::default(), since: now, last: trouble.clone() };
-            let store = self.stores.entry(merchant).or_insert_with(fresh);
+            let fresh = || MerchantBreaker { breaker: Breaker::default(), since: now, last: trouble.clone() };
+            let state = self.merchants.entry(merchant).or_insert_with(fresh);
             let requests = if single { SINGLE_RECORDS } else { 1 };
-            store.breaker.failed(self.attempts.saturating_mul(requests), now);
-            store.last = trouble.clone();
+            state.breaker.failed(self.attempts.saturating_mul(requests), now);
+            state.last = trouble.clone();
         }
     }
 
@@ -235,16 +241,16 @@ impl Breakers {
 
     /// The error of the merchant, if its circuit is open.
     pub fn resting(&self, merchant: MerchantId, now: Instant) -> Option<Resting> {
-        let store = self.stores.get(&merchant)?;
-        let State::Open(until) = store.breaker.state else { return None };
+        let state = self.merchants.get(&merchant)?;
+        let State::Open(until) = state.breaker.state else { return None };
         let pause = until.saturating_duration_since(now);
-        let alone = self.last_answer.is_some_and(|answer| answer > store.since);
-        Some(Resting { pause, since: now.duration_since(store.since), alone, last: store.last.clone() })
+        let alone = self.last_answer.is_some_and(|answer| answer > state.since);
+        Some(Resting { pause, since: now.duration_since(state.since), alone, last: state.last.clone() })
     }
 
     /// Forgets the merchant's failures.
     pub fn forget(&mut self, merchant: MerchantId) {
-        self.stores.remove(&merchant);
+        self.merchants.remove(&merchant);
     }
 }
 
@@ -252,16 +258,16 @@ impl Breakers {
 mod tests {
     use super::*;
 
-    const STORE: MerchantId = MerchantId(0);
+    const MERCHANT: MerchantId = MerchantId(0);
     const OTHER: MerchantId = MerchantId(7);
 
     fn trouble() -> Trouble {
         Trouble::Unavailable("503".to_owned())
     }
 
-    fn fail(breakers: &mut Breakers, stores: i64, times: i64, now: Instant) {
+    fn fail(breakers: &mut Breakers, merchants: i64, times: i64, now: Instant) {
         for time in 0..times {
-            breakers.failed(MerchantId(time % stores), false, &trouble(), now);
+            breakers.failed(MerchantId(time % merchants), false, &trouble(), now);
         }
     }
 
@@ -274,7 +280,7 @@ mod tests {
         assert_eq!(breakers.admit(OTHER, now), Err(Refused::Host(FIRST_PAUSE)));
         let later = now + FIRST_PAUSE;
         assert_eq!(breakers.admit(OTHER, later), Ok(()));
-        assert!(breakers.admit(STORE, later).is_err(), "one probe at a time");
+        assert!(breakers.admit(MERCHANT, later).is_err(), "one probe at a time");
         breakers.failed(OTHER, false, &trouble(), later);
         assert_eq!(breakers.admit(OTHER, later), Err(Refused::Host(FIRST_PAUSE * 2)));
         assert_eq!(breakers.admit(OTHER, later + FIRST_PAUSE * 2), Ok(()));
@@ -286,57 +292,57 @@ mod tests {
     fn one_merchant_opens_only_its_circuit() {
         let (mut breakers, now) = (Breakers::new(3), Instant::now());
         fail(&mut breakers, 1, 2, now);
-        assert_eq!((breakers.resting(STORE, now), breakers.open_stores()), (None, 0));
+        assert_eq!((breakers.resting(MERCHANT, now), breakers.open_merchants()), (None, 0));
         fail(&mut breakers, 1, 1000, now);
         assert_eq!(breakers.state(), State::Closed);
         assert_eq!(breakers.admit(OTHER, now), Ok(()));
-        assert_eq!(breakers.admit(STORE, now), Err(Refused::Store));
-        assert_eq!(breakers.open_stores(), 1);
+        assert_eq!(breakers.admit(MERCHANT, now), Err(Refused::Merchant));
+        assert_eq!(breakers.open_merchants(), 1);
         let later = now + FIRST_PAUSE;
         let expected = Resting { pause: Duration::ZERO, since: FIRST_PAUSE, alone: false, last: trouble() };
-        assert_eq!(breakers.resting(STORE, later), Some(expected));
-        assert_eq!(breakers.admit(STORE, later), Ok(()));
-        assert_eq!(breakers.admit(STORE, later), Err(Refused::Probing));
-        breakers.failed(STORE, false, &trouble(), later);
-        assert_eq!(breakers.resting(STORE, later).unwrap().pause, FIRST_PAUSE * 2);
-        assert_eq!(breakers.admit(STORE, later + FIRST_PAUSE * 2), Ok(()));
-        breakers.succeeded(STORE, now);
-        assert_eq!((breakers.admit(STORE, later), breakers.open_stores()), (Ok(()), 0));
+        assert_eq!(breakers.resting(MERCHANT, later), Some(expected));
+        assert_eq!(breakers.admit(MERCHANT, later), Ok(()));
+        assert_eq!(breakers.admit(MERCHANT, later), Err(Refused::Probing));
+        breakers.failed(MERCHANT, false, &trouble(), later);
+        assert_eq!(breakers.resting(MERCHANT, later).unwrap().pause, FIRST_PAUSE * 2);
+        assert_eq!(breakers.admit(MERCHANT, later + FIRST_PAUSE * 2), Ok(()));
+        breakers.succeeded(MERCHANT, now);
+        assert_eq!((breakers.admit(MERCHANT, later), breakers.open_merchants()), (Ok(()), 0));
     }
 
     #[test]
     fn old_failures_of_a_merchant_are_forgotten() {
         let (mut breakers, now) = (Breakers::new(3), Instant::now());
         fail(&mut breakers, 1, 3, now);
-        assert!(!breakers.resting(STORE, now).unwrap().alone);
+        assert!(!breakers.resting(MERCHANT, now).unwrap().alone);
         breakers.succeeded(OTHER, now + FIRST_PAUSE);
-        assert!(breakers.resting(STORE, now).unwrap().alone);
+        assert!(breakers.resting(MERCHANT, now).unwrap().alone);
         let tomorrow = now + Duration::from_secs(86_400);
-        assert_eq!(breakers.admit(STORE, tomorrow), Ok(()));
-        breakers.failed(STORE, false, &trouble(), tomorrow);
-        assert_eq!(breakers.admit(STORE, tomorrow), Ok(()), "it has three attempts again");
+        assert_eq!(breakers.admit(MERCHANT, tomorrow), Ok(()));
+        breakers.failed(MERCHANT, false, &trouble(), tomorrow);
+        assert_eq!(breakers.admit(MERCHANT, tomorrow), Ok(()), "it has three attempts again");
     }
 
     #[test]
     fn an_unreadable_record_does_not_open_the_circuit() {
         let (mut breakers, now) = (Breakers::new(3), Instant::now());
         for _ in 1..3 * SINGLE_RECORDS {
-            breakers.failed(STORE, true, &trouble(), now);
-            assert_eq!(breakers.admit(STORE, now), Ok(()));
+            breakers.failed(MERCHANT, true, &trouble(), now);
+            assert_eq!(breakers.admit(MERCHANT, now), Ok(()));
         }
-        breakers.failed(STORE, true, &trouble(), now);
-        assert_eq!(breakers.admit(STORE, now), Err(Refused::Store));
+        breakers.failed(MERCHANT, true, &trouble(), now);
+        assert_eq!(breakers.admit(MERCHANT, now), Err(Refused::Merchant));
     }
 
     #[test]
     fn a_host_that_answers_again_closes_every_circuit() {
         let (mut breakers, now) = (Breakers::new(3), Instant::now());
         fail(&mut breakers, 3, 10, now);
-        assert_eq!(breakers.open_stores(), 3);
+        assert_eq!(breakers.open_merchants(), 3);
         let later = now + FIRST_PAUSE;
         assert_eq!(breakers.admit(OTHER, later), Ok(()));
         breakers.succeeded(OTHER, now);
-        assert_eq!((breakers.admit(STORE, later), breakers.open_stores()), (Ok(()), 0));
+        assert_eq!((breakers.admit(MERCHANT, later), breakers.open_merchants()), (Ok(()), 0));
     }
 
     #[test]
@@ -353,28 +359,28 @@ mod tests {
         let (mut breakers, mut now) = (Breakers::new(100), Instant::now());
         fail(&mut breakers, 3, 10, now);
         for _ in 0..20 {
-            let Err(Refused::Host(wait)) = breakers.admit(STORE, now) else { panic!("it is closed") };
+            let Err(Refused::Host(wait)) = breakers.admit(MERCHANT, now) else { panic!("it is closed") };
             assert!(wait <= LONGEST_PAUSE);
             now += wait;
-            assert_eq!(breakers.admit(STORE, now), Ok(()));
-            breakers.failed(STORE, false, &trouble(), now);
+            assert_eq!(breakers.admit(MERCHANT, now), Ok(()));
+            breakers.failed(MERCHANT, false, &trouble(), now);
         }
         now += LONGEST_PAUSE;
-        assert_eq!(breakers.admit(STORE, now), Ok(()));
-        assert_eq!(breakers.admit(STORE, now + PROBE_TAKES_AT_MOST), Ok(()));
+        assert_eq!(breakers.admit(MERCHANT, now), Ok(()));
+        assert_eq!(breakers.admit(MERCHANT, now + PROBE_TAKES_AT_MOST), Ok(()));
     }
 
     #[test]
     fn a_page_that_fails_as_the_probe_of_its_store_lets_the_next_request_probe() {
         let (mut breakers, now) = (Breakers::new(1), Instant::now());
-        breakers.failed(STORE, false, &trouble(), now);
-        assert_eq!(breakers.admit(STORE, now), Err(Refused::Store));
+        breakers.failed(MERCHANT, false, &trouble(), now);
+        assert_eq!(breakers.admit(MERCHANT, now), Err(Refused::Merchant));
         let later = now + FIRST_PAUSE;
-        assert_eq!(breakers.admit(STORE, later), Ok(()));
-        assert_eq!(breakers.admit(STORE, later), Err(Refused::Probing));
-        breakers.page_failed(STORE, true, later);
-        assert_eq!(breakers.admit(STORE, later), Ok(()), "a single row is requested next");
-        breakers.failed(STORE, false, &trouble(), later);
-        assert_eq!(breakers.admit(STORE, later), Err(Refused::Store));
+        assert_eq!(breakers.admit(MERCHANT, later), Ok(()));
+        assert_eq!(breakers.admit(MERCHANT, later), Err(Refused::Probing));
+        breakers.page_failed(MERCHANT, true, later);
+        assert_eq!(breakers.admit(MERCHANT, later), Ok(()), "a single row is requested next");
+        breakers.failed(MERCHANT, false, &trouble(), later);
+        assert_eq!(breakers.admit(MERCHANT, later), Err(Refused::Merchant));
     }
 }

@@ -112,9 +112,9 @@ impl Circuit {
     /// Acts on the breakers, and logs a change.
     fn with<T>(&self, merchant: MerchantId, act: impl FnOnce(&mut Breakers, Instant) -> T) -> T {
         let mut breakers = self.breakers.lock();
-        let (before, open_before) = (breakers.state().as_str(), breakers.open_stores());
+        let (before, open_before) = (breakers.state().as_str(), breakers.open_merchants());
         let done = act(&mut breakers, Instant::now());
-        let (after, open_after) = (breakers.state().as_str(), breakers.open_stores());
+        let (after, open_after) = (breakers.state().as_str(), breakers.open_merchants());
         drop(breakers);
         if before != after {
             self.metrics.circuit(&State::WORDS, after);
@@ -149,7 +149,7 @@ impl Middleware for CircuitBreakerLayer {
         };
         let mut shown = None;
         while let Err(refused) = self.0.with(merchant, |breakers, now| breakers.admit(merchant, now)) {
-            if refused == Refused::Store || self.0.when_open == OnOpenCircuit::Fail {
+            if refused == Refused::Merchant || self.0.when_open == OnOpenCircuit::Fail {
                 return Err(Error::middleware(CircuitOpen));
             }
             // Another request's probe may close the circuit at any moment.

@@ -40,8 +40,8 @@ use crate::{
     reconcile::{
         Heartbeat, Metrics,
         ports::{
-            BudgetStore, CredentialStore, Credentials, PauseStore, REFRESH_TAKES_AT_MOST, RateLimitState, RequestCount,
-            SourceError, Tokens,
+            BackoffStore, CredentialStore, Credentials, IpRateLimitStore, REFRESH_TAKES_AT_MOST, RateLimitState,
+            RequestCount, SourceError, Tokens,
         },
     },
     salla::{
@@ -103,7 +103,7 @@ impl<C: CredentialStore> SallaClient<C> {
         config: &Config,
         reading: ReadOptions,
         when_open: OnOpenCircuit,
-        (credentials, pauses): (Arc<C>, Arc<impl PauseStore + BudgetStore>),
+        (credentials, pauses): (Arc<C>, Arc<impl BackoffStore + IpRateLimitStore>),
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let plain = plain_client(config)?;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::{circuit_breaker::OnOpenCircuit, response::Call, waits::Waits};
 use crate::{
     domain::{MerchantId, WaitReason},
-    reconcile::{Metrics, ports::BudgetStore},
+    reconcile::{Metrics, ports::IpRateLimitStore},
     response_headers::retry_after,
     salla::wire::error::IpLimitExceeded,
 };
@@ -38,7 +38,7 @@ pub struct IpRateLimit<B> {
 }
 
 #[async_trait::async_trait]
-impl<B: BudgetStore> Middleware for IpRateLimit<B> {
+impl<B: IpRateLimitStore> Middleware for IpRateLimit<B> {
     async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
         let Some(call) = extensions.get::<Call>().filter(|call| call.counted_by_address) else {
             return next.run(request, extensions).await;
@@ -56,7 +56,7 @@ impl<B: BudgetStore> Middleware for IpRateLimit<B> {
     }
 }
 
-impl<B: BudgetStore> IpRateLimit<B> {
+impl<B: IpRateLimitStore> IpRateLimit<B> {
     async fn wait(&self, merchant: MerchantId) -> Result<()> {
         let (began, mut shown) = (Instant::now(), None);
         loop {

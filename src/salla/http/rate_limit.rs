@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     domain::{MerchantId, WaitReason},
-    reconcile::{Metrics, ports::PauseStore},
+    reconcile::{Metrics, ports::BackoffStore},
     response_headers::served_at,
 };
 
@@ -41,27 +41,27 @@ const AT_ONCE: u32 = 600;
 pub struct Limiters {
     per_minute: u32,
     share: f64,
-    stores: Mutex<Stores>,
+    merchants: Mutex<MerchantLimiters>,
     waits: Waits,
 }
 
 #[derive(Debug)]
-struct Stores {
-    asked: HashMap<MerchantId, Store>,
+struct MerchantLimiters {
+    asked: HashMap<MerchantId, MerchantLimiter>,
     looked_through: Instant,
 }
 
-impl Stores {
+impl MerchantLimiters {
     fn forget_those_at_rest(&mut self, now: Instant) {
         if self.asked.len() > REMEMBERED && now >= self.looked_through + FORGET_EVERY {
-            self.asked.retain(|_, store| !store.limiter.idle(now));
+            self.asked.retain(|_, state| !state.limiter.idle(now));
             self.looked_through = now;
         }
     }
 }
 
 #[derive(Debug)]
-struct Store {
+struct MerchantLimiter {
     limiter: Limiter,
     /// Rung at each answer, which may be what others wait for.
     answered: Arc<Notify>,
@@ -70,32 +70,32 @@ struct Store {
 impl Limiters {
     /// `share` of `per_minute` requests for each merchant, until its answers say otherwise.
     pub fn new(per_minute: u32, share: f64, waits: Waits) -> Self {
-        let stores = Stores { asked: HashMap::new(), looked_through: Instant::now() };
-        Self { per_minute, share, stores: Mutex::new(stores), waits }
+        let merchants = MerchantLimiters { asked: HashMap::new(), looked_through: Instant::now() };
+        Self { per_minute, share, merchants: Mutex::new(merchants), waits }
     }
 
     /// Sends nothing for a merchant for `pause`.
     pub fn pause(&self, merchant: MerchantId, pause: Duration) {
-        self.with(merchant, |store, now| store.limiter.pause(pause, now));
+        self.with(merchant, |state, now| state.limiter.pause(pause, now));
     }
 
     /// Requests of the last minute, for other processes.
     pub fn spent(&self, merchant: MerchantId) -> u32 {
-        self.with(merchant, |store, now| store.limiter.spent(now))
+        self.with(merchant, |state, now| state.limiter.spent(now))
     }
 
     /// Requests of another process in this minute.
     pub fn inherit(&self, merchant: MerchantId, spent: Option<u32>) {
-        self.with(merchant, |store, now| store.limiter.inherit(spent, now));
+        self.with(merchant, |state, now| state.limiter.inherit(spent, now));
     }
 
     /// Waits for leave to send a request.
     async fn admit(&self, merchant: MerchantId) -> Admitted<'_> {
         loop {
-            let (taken, answer) = self.with(merchant, |store, now| {
+            let (taken, answer) = self.with(merchant, |state, now| {
                 // Before the limiter is asked, so that no answer in between is missed.
-                let answer = Arc::clone(&store.answered).notified_owned();
-                (store.limiter.take(now), answer)
+                let answer = Arc::clone(&state.answered).notified_owned();
+                (state.limiter.take(now), answer)
             });
             match taken {
                 Ok(grant) => return Admitted { limiters: self, merchant, grant: Some(grant) },
@@ -111,15 +111,15 @@ impl Limiters {
         }
     }
 
-    fn with<T>(&self, merchant: MerchantId, act: impl FnOnce(&mut Store, Instant) -> T) -> T {
-        let mut stores = self.stores.lock();
+    fn with<T>(&self, merchant: MerchantId, act: impl FnOnce(&mut MerchantLimiter, Instant) -> T) -> T {
+        let mut merchants = self.merchants.lock();
         let now = Instant::now();
-        stores.forget_those_at_rest(now);
-        let store = stores
-            .asked
-            .entry(merchant)
-            .or_insert_with(|| Store { limiter: Limiter::new(self.per_minute, self.share), answered: Arc::default() });
-        act(store, now)
+        merchants.forget_those_at_rest(now);
+        let state = merchants.asked.entry(merchant).or_insert_with(|| MerchantLimiter {
+            limiter: Limiter::new(self.per_minute, self.share),
+            answered: Arc::default(),
+        });
+        act(state, now)
     }
 }
 
@@ -138,9 +138,9 @@ impl Admitted<'_> {
 
     fn tell(&mut self, announced: Announced) {
         if let Some(grant) = self.grant.take() {
-            self.limiters.with(self.merchant, |store, now| {
-                store.limiter.answered(grant, announced, now);
-                store.answered.notify_waiters();
+            self.limiters.with(self.merchant, |state, now| {
+                state.limiter.answered(grant, announced, now);
+                state.answered.notify_waiters();
             });
         }
     }
@@ -191,7 +191,7 @@ pub struct Throttle<P> {
 }
 
 #[async_trait::async_trait]
-impl<P: PauseStore> Middleware for Throttle<P> {
+impl<P: BackoffStore> Middleware for Throttle<P> {
     async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
         let Some(merchant) = extensions.get::<Call>().map(|call| call.merchant) else {
             return next.run(request, extensions).await;
@@ -212,7 +212,7 @@ impl<P: PauseStore> Middleware for Throttle<P> {
 }
 
 /// Keeps a pause on record; false: only this process knows of it.
-pub async fn keep(pauses: &impl PauseStore, merchant: MerchantId, pause: Duration) -> bool {
+pub async fn keep(pauses: &impl BackoffStore, merchant: MerchantId, pause: Duration) -> bool {
     let kept = pauses.pause(merchant, pause).await;
     if let Err(error) = &kept {
         tracing::warn!(merchant.id = merchant.0, error = %error, "a rate-limit backoff is kept in this process only");
@@ -255,7 +255,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn idle_merchants_are_forgotten() {
         let limiters = Limiters::new(120, 1.0, Waits::default());
-        let remembered = || limiters.stores.lock().asked.len();
+        let remembered = || limiters.merchants.lock().asked.len();
         let ask = |ids: std::ops::Range<i64>| ids.for_each(|id| assert_eq!(limiters.spent(MerchantId(id)), 0));
         let many = i64::try_from(2 * REMEMBERED).unwrap();
         let under_way = limiters.admit(MerchantId(-1)).await;

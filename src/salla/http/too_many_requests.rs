@@ -13,7 +13,7 @@ use super::{
     response::Call,
     retry::StopRetrying,
 };
-use crate::{reconcile::ports::PauseStore, response_headers::retry_after};
+use crate::{reconcile::ports::BackoffStore, response_headers::retry_after};
 
 /// The shortest pause, also after `Retry-After: 0`.
 const SHORTEST_ASKED: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ pub struct ObeyRetryAfter<P> {
 }
 
 #[async_trait::async_trait]
-impl<P: PauseStore> Middleware for ObeyRetryAfter<P> {
+impl<P: BackoffStore> Middleware for ObeyRetryAfter<P> {
     async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<Response> {
         loop {
             let attempt = request

@@ -7,11 +7,11 @@ use sea_orm::{ConnectionTrait, DbErr};
 
 use crate::{
     domain::Budget,
-    reconcile::ports::{BudgetStore, TargetError},
+    reconcile::ports::{IpRateLimitStore, TargetError},
     store::{Store, connection::error::json},
 };
 
-impl BudgetStore for Store {
+impl IpRateLimitStore for Store {
     async fn take(&self, allowance: u32) -> Result<Result<(), Duration>, TargetError> {
         let taken = self.call(|| self.with_budget(|budget, now| budget.take(allowance, now))).await?;
         Ok(taken.map_err(|wait| wait.to_std().unwrap_or_default()))

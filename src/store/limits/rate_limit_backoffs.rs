@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 
 use crate::{
     domain::MerchantId,
-    reconcile::ports::{LONGEST_PAUSE, PauseStore, TargetError},
+    reconcile::ports::{BackoffStore, LONGEST_PAUSE, TargetError},
     store::Store,
 };
 
@@ -31,7 +31,7 @@ impl Store {
     }
 }
 
-impl PauseStore for Store {
+impl BackoffStore for Store {
     async fn pause(&self, merchant: MerchantId, pause: Duration) -> Result<(), TargetError> {
         // A removed merchant needs no backoff.
         let sql = format!(

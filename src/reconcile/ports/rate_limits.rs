@@ -9,7 +9,7 @@ use crate::domain::{MerchantId, Wait};
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(7 * 86_400);
 
 /// Stores the rate-limit backoffs for all processes.
-pub trait PauseStore: Send + Sync + 'static {
+pub trait BackoffStore: Send + Sync + 'static {
     /// No process sends a request for the merchant for `pause` from now. A stored pause that ends later stays.
     fn pause(&self, merchant: MerchantId, pause: Duration) -> impl Future<Output = Result<(), TargetError>> + Send;
 
@@ -18,7 +18,7 @@ pub trait PauseStore: Send + Sync + 'static {
 }
 
 /// What Salla counts by the address that requests come from: all merchants' together, whichever process sends them.
-pub trait BudgetStore: Send + Sync + 'static {
+pub trait IpRateLimitStore: Send + Sync + 'static {
     /// Takes one request of `allowance` in ten minutes; or after how long, at the earliest, there is another.
     fn take(&self, allowance: u32) -> impl Future<Output = Result<Result<(), Duration>, TargetError>> + Send;
 
