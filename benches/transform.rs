@@ -9,7 +9,7 @@ use std::{hint::black_box, process::ExitCode, time::Duration};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use salla_reconciler::{
-    domain::{Digest, Order, Record, StoredRecord, Verdict, assess},
+    domain::{Decision, Digest, Order, Record, StoredRecord, assess},
     salla::{ApiResource, Envelope},
     simulator::Shop,
 };
@@ -76,7 +76,7 @@ fn best(work: &dyn Fn() -> usize, best: &mut Duration) {
 fn main() -> ExitCode {
     let page = page();
     let known: Vec<StoredRecord<Order>> = orders(&page).iter().map(|order| stored(order, order.updated_at)).collect();
-    let verdicts = |verdict: Verdict, stored: Lookup| {
+    let verdicts = |verdict: Decision, stored: Lookup| {
         let (page, known) = (&page, &known);
         move || {
             let orders = orders(page);
@@ -90,8 +90,8 @@ fn main() -> ExitCode {
         page.data.iter().filter(|key| !key.id.get().is_empty() && !key.updated_at.get().is_empty()).count()
     };
     let works: [Work<'_>; 2] = [
-        ("unchanged", 6.0, Box::new(verdicts(Verdict::Unchanged, |known, at| known.get(at)))),
-        ("new", 12.0, Box::new(verdicts(Verdict::Create, |_, _| None))),
+        ("unchanged", 6.0, Box::new(verdicts(Decision::Unchanged, |known, at| known.get(at)))),
+        ("new", 12.0, Box::new(verdicts(Decision::Create, |_, _| None))),
     ];
     let mut least_took = Duration::MAX;
     let mut took = [Duration::MAX; 2];

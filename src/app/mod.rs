@@ -39,18 +39,18 @@ pub struct Services {
 ///
 /// # Errors
 /// When keys seal and `vault.keys` is missing, or when it cannot be read.
-pub fn keepers(config: &Config) -> Result<TokenBackends, ConfigError> {
+pub fn backends(config: &Config) -> Result<TokenBackends, ConfigError> {
     if config.vault.backend == Choice::Local {
         KeyRing::parse(&config.vault.keys).map_err(|error| about_keys(&error))?;
     }
-    keepers_at_hand(config)
+    backends_at_hand(config)
 }
 
 /// The same for what may do without: nothing is sealed or opened under keys that are not given.
 ///
 /// # Errors
 /// When `vault.keys` cannot be read.
-pub fn keepers_at_hand(config: &Config) -> Result<TokenBackends, ConfigError> {
+pub fn backends_at_hand(config: &Config) -> Result<TokenBackends, ConfigError> {
     TokenBackends::new(&config.vault).map_err(|error| about_keys(&error))
 }
 
@@ -126,7 +126,7 @@ impl Services {
     /// # Errors
     /// When a setting is missing, or the database cannot be used.
     pub async fn build(config: &Config, when_open: OnOpenCircuit) -> anyhow::Result<Self> {
-        let keepers = keepers(config)?;
+        let backends = backends(config)?;
         let store = open_store(config).await?.with_platform_tables(config.platform_names()).await?;
         for (resource, trial) in store.try_platform_tables().await {
             match trial {
@@ -137,7 +137,7 @@ impl Services {
                 Trial::Failed(problem) => return Err(StoreError::Target(resource, problem).into()),
             }
         }
-        Self::with_store(config, keepers, store, when_open)
+        Self::with_store(config, backends, store, when_open)
     }
 
     /// The same with a store that is connected already.
@@ -146,12 +146,12 @@ impl Services {
     /// When the TLS of this machine cannot be set up.
     pub fn with_store(
         config: &Config,
-        keepers: TokenBackends,
+        backends: TokenBackends,
         store: Store,
         when_open: OnOpenCircuit,
     ) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new()?);
-        let vault = Vault::new(keepers, store.clone());
+        let vault = Vault::new(backends, store.clone());
         let salla = Arc::new(SallaClient::new(
             &config.salla,
             ReadOptions {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Exit, actor::actor};
 use crate::{
-    app::{keepers, open_store},
+    app::{backends, open_store},
     config::Config,
     reconcile::ports::{Action, Audit, CredentialError},
     store::{Store, StoredTokens},
@@ -64,9 +64,9 @@ pub fn generate(id: &str) -> anyhow::Result<Exit> {
 
 /// Walks over all tokens. May be stopped and begun again at any time, beside running daemons.
 pub async fn rotate(config: &Config) -> anyhow::Result<Exit> {
-    let keepers = keepers(config)?;
+    let backends = backends(config)?;
     let store = open_store(config).await?;
-    let vault = Vault::new(keepers, store.clone());
+    let vault = Vault::new(backends, store.clone());
     let key = vault.key().await?;
     // An entry at the beginning and one at the end: the rotation takes many transactions, and may be interrupted.
     let audit = |detail| Audit { actor: actor(), action: Action::KeysRotate, merchant: None, run: None, detail };

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{Exit, actor::actor, table::table};
 use crate::{
-    app::{keepers, keepers_at_hand, open_store},
+    app::{backends, backends_at_hand, open_store},
     config::Config,
     domain::{MerchantId, MerchantState, Transition, plain},
     json_object::Object,
@@ -114,10 +114,10 @@ pub async fn merchants(config: &Config, command: Command) -> anyhow::Result<Exit
 }
 
 async fn import(config: &Config, file: PathBuf) -> anyhow::Result<Exit> {
-    let keepers = keepers(config)?;
+    let backends = backends(config)?;
     let store = open_store(config).await?;
     let owner = Arc::new(UserInfo::new(&config.salla)?);
-    let register = OwnerCheckedRegister::new(Vault::new(keepers, store.clone()), owner);
+    let register = OwnerCheckedRegister::new(Vault::new(backends, store.clone()), owner);
     let input: Box<dyn BufRead> = if file.as_os_str() == "-" {
         Box::new(std::io::stdin().lock())
     } else {
@@ -221,7 +221,7 @@ async fn change(register: &impl MerchantRegistry<Sealed>, whom: Whom, change: Tr
 
 async fn remove(config: &Config, store: &Store, id: MerchantId) -> anyhow::Result<()> {
     // The tokens may be outside of the database. Their removal needs no key of the key ring.
-    let vault = Vault::new(keepers_at_hand(config)?, store.clone());
+    let vault = Vault::new(backends_at_hand(config)?, store.clone());
     if vault.remove(id, &actor()).await? { Ok(()) } else { Err(unknown(id)) }
 }
 

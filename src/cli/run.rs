@@ -62,7 +62,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<Exit> {
         command.error(clap::error::ErrorKind::ValueValidation, error).exit();
     }
     let services = Services::build(config, OnOpenCircuit::Fail).await?;
-    let merchants = chosen(&services.store, args.merchants).await?;
+    let merchants = active(&services.store, args.merchants).await?;
     if merchants.is_empty() {
         eprintln!("no active merchant is registered; `salla-reconciler merchants import` registers some");
     }
@@ -108,7 +108,7 @@ fn resource() -> impl TypedValueParser<Value = Resource> {
         .try_map(|word| word.parse::<Resource>())
 }
 
-async fn chosen(store: &Store, named: Vec<MerchantId>) -> anyhow::Result<Vec<MerchantId>> {
+async fn active(store: &Store, named: Vec<MerchantId>) -> anyhow::Result<Vec<MerchantId>> {
     if !named.is_empty() {
         let mut distinct = Vec::new();
         for id in named {

@@ -63,7 +63,7 @@ fn state<R: Record>(updated_at: Option<DateTime<Utc>>, content: Fingerprint, col
 
 /// The decision about a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Decision {
     /// We do not hold it.
     Create,
     /// We hold an older version, or another content under the same time stamp.
@@ -81,8 +81,8 @@ pub enum Verdict {
     Adopt,
 }
 
-impl Verdict {
-    /// Whether the stored record needs no write. [`Verdict::Adopt`] writes our own copy only.
+impl Decision {
+    /// Whether the stored record needs no write. [`Decision::Adopt`] writes our own copy only.
     #[must_use]
     pub fn leaves_it(&self) -> bool {
         matches!(self, Self::NewerLocally | Self::Unchanged | Self::Adopt)
@@ -100,10 +100,10 @@ pub fn assess<R: Record>(
     remote: &R,
     stored: Option<&StoredRecord<R>>,
     latest: Option<DateTime<Utc>>,
-) -> Result<Verdict, Unreadable> {
+) -> Result<Decision, Unreadable> {
     let Some(stored) = stored else {
         remote.hash()?;
-        return Ok(Verdict::Create);
+        return Ok(Decision::Create);
     };
     let theirs = remote.updated_at();
     let ours = stored.updated_at.filter(|at| latest.is_none_or(|latest| *at <= latest));
@@ -125,16 +125,16 @@ pub fn assess<R: Record>(
             // Not the name of the column, which would say that the record is deleted in Salla.
             fields.push("restored");
         }
-        Ok(Verdict::Update { fields })
+        Ok(Decision::Update { fields })
     } else if stored.deleted {
-        Ok(Verdict::Restore)
+        Ok(Decision::Restore)
     } else if !same_age && (!fields.is_empty() || has_other_content(remote, stored)) {
-        Ok(Verdict::NewerLocally)
+        Ok(Decision::NewerLocally)
     } else if stored.known.is_some() && same_age {
         remote.hash()?;
-        Ok(Verdict::Adopt)
+        Ok(Decision::Adopt)
     } else {
-        Ok(Verdict::Unchanged)
+        Ok(Decision::Unchanged)
     }
 }
 
@@ -168,7 +168,7 @@ mod tests {
         Order::new(1, Utc.timestamp_opt(at, 0).single(), false, columns(status), payload)
     }
 
-    fn judge(remote: &Order, stored: Option<&StoredRecord<Order>>) -> Verdict {
+    fn judge(remote: &Order, stored: Option<&StoredRecord<Order>>) -> Decision {
         assess(remote, stored, None).unwrap()
     }
 
@@ -186,14 +186,14 @@ mod tests {
 
     #[test]
     fn a_missing_record_is_created() {
-        assert_eq!(judge(&order(1, "a"), None), Verdict::Create);
+        assert_eq!(judge(&order(1, "a"), None), Decision::Create);
     }
 
     #[test]
     fn a_newer_record_updates_and_names_the_fields() {
         assert_eq!(
             judge(&order(2, "b"), Some(&stored(&order(1, "a")))),
-            Verdict::Update { fields: vec!["status", "payload"] }
+            Decision::Update { fields: vec!["status", "payload"] }
         );
     }
 
@@ -207,7 +207,7 @@ mod tests {
         let print = order(1, "a").fingerprint();
         let mut ours = stored(&order(1, "a"));
         ours.digest = Some(Digest::of(print, &theirs.payload));
-        assert_eq!(judge(&theirs, Some(&ours)), Verdict::Unchanged);
+        assert_eq!(judge(&theirs, Some(&ours)), Decision::Unchanged);
         ours.fingerprint = Some(order(1, "b").fingerprint());
         assert!(
             assess(&theirs, Some(&ours), None).is_err(),
@@ -216,39 +216,39 @@ mod tests {
         ours.fingerprint = None;
         assert!(assess(&theirs, Some(&ours), None).is_err());
         ours.updated_at = order(2, "a").updated_at;
-        assert_eq!(judge(&theirs, Some(&ours)), Verdict::Unchanged, "what is older need not be readable");
+        assert_eq!(judge(&theirs, Some(&ours)), Decision::Unchanged, "what is older need not be readable");
     }
 
     #[test]
     fn a_newer_stored_record_stays() {
-        assert_eq!(judge(&order(1, "a"), Some(&stored(&order(2, "b")))), Verdict::NewerLocally);
-        assert_eq!(judge(&order(1, "a"), Some(&stored(&order(2, "a")))), Verdict::Unchanged);
+        assert_eq!(judge(&order(1, "a"), Some(&stored(&order(2, "b")))), Decision::NewerLocally);
+        assert_eq!(judge(&order(1, "a"), Some(&stored(&order(2, "a")))), Decision::Unchanged);
     }
 
     #[test]
     fn a_stored_stamp_ahead_of_the_clock_does_not_win() {
         let ours = stored(&order(5_000, "b"));
         let at = |latest| assess(&order(1, "a"), Some(&ours), Utc.timestamp_opt(latest, 0).single()).unwrap();
-        assert_eq!(at(4_999), Verdict::Update { fields: vec!["status", "payload"] });
-        assert_eq!(at(5_000), Verdict::NewerLocally);
+        assert_eq!(at(4_999), Decision::Update { fields: vec!["status", "payload"] });
+        assert_eq!(at(5_000), Decision::NewerLocally);
         let right = assess(&order(1, "b"), Some(&ours), Utc.timestamp_opt(1, 0).single()).unwrap();
-        assert_eq!(right, Verdict::Update { fields: vec![] }, "its stamp is corrected");
+        assert_eq!(right, Decision::Update { fields: vec![] }, "its stamp is corrected");
     }
 
     #[test]
     fn a_deleted_row_that_salla_lists_again_comes_back() {
         let mut ours = stored(&order(1, "a"));
         ours.deleted = true;
-        assert_eq!(judge(&order(1, "a"), Some(&ours)), Verdict::Restore);
+        assert_eq!(judge(&order(1, "a"), Some(&ours)), Decision::Restore);
         let fields = vec!["status", "payload", "restored"];
-        assert_eq!(judge(&order(2, "b"), Some(&ours)), Verdict::Update { fields });
+        assert_eq!(judge(&order(2, "b"), Some(&ours)), Decision::Update { fields });
     }
 
     #[test]
     fn a_newer_row_that_was_marked_as_gone_keeps_its_content() {
         let mut ours = stored(&order(2, "b"));
         ours.deleted = true;
-        assert_eq!(judge(&order(1, "a"), Some(&ours)), Verdict::Restore);
+        assert_eq!(judge(&order(1, "a"), Some(&ours)), Decision::Restore);
     }
 
     /// A kind without a time of change, whatever another writer stored.
@@ -258,11 +258,11 @@ mod tests {
         theirs.updated_at = None;
         for at in [0, 5] {
             let mut ours = stored(&order(at, "a"));
-            assert_eq!(judge(&theirs, Some(&ours)), Verdict::Update { fields: vec!["status", "payload"] });
+            assert_eq!(judge(&theirs, Some(&ours)), Decision::Update { fields: vec!["status", "payload"] });
             ours = stored(&order(at, "b"));
-            assert_eq!(judge(&theirs, Some(&ours)), Verdict::Unchanged);
+            assert_eq!(judge(&theirs, Some(&ours)), Decision::Unchanged);
             ours.deleted = true;
-            assert_eq!(judge(&theirs, Some(&ours)), Verdict::Restore);
+            assert_eq!(judge(&theirs, Some(&ours)), Decision::Restore);
         }
     }
 

@@ -32,7 +32,7 @@ mod waiting;
 mod window;
 mod words;
 
-pub use assess::{STAMP_TOLERANCE, STORED_STAMP_TOLERANCE, StoredRecord, Verdict, assess};
+pub use assess::{Decision, STAMP_TOLERANCE, STORED_STAMP_TOLERANCE, StoredRecord, assess};
 pub use backfill::BackfillRule;
 pub use budget::Budget;
 pub use customer::{Customer, CustomerColumns};

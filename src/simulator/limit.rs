@@ -79,7 +79,7 @@ pub struct Meter {
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Admission {
     pub admitted: bool,
     /// Of the limit.
     pub remaining: u32,
@@ -94,7 +94,7 @@ const DROP: i64 = 60_000;
 
 impl Meter {
     /// Counts a request that comes at `now`.
-    pub fn count(&mut self, limit: Limit, now: DateTime<Utc>) -> Verdict {
+    pub fn count(&mut self, limit: Limit, now: DateTime<Utc>) -> Admission {
         let allowed = i64::from(limit.per_minute);
         let minute = TimeDelta::seconds(60);
         let (admitted, left, reset, again) = match limit.kind {
@@ -129,7 +129,7 @@ impl Meter {
             }
         };
         let remaining = u32::try_from(left.max(0)).unwrap_or(u32::MAX);
-        Verdict { admitted, remaining, reset, retry_after: (again - now).num_seconds() + 1 }
+        Admission { admitted, remaining, reset, retry_after: (again - now).num_seconds() + 1 }
     }
 }
 

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     fault::Fault,
-    limit::{Limit, Meter, Verdict},
+    limit::{Admission, Limit, Meter},
     shop::Shop,
     webhooks::Webhook,
 };
@@ -221,7 +221,7 @@ impl World {
     }
 
     /// Counts a request against the store's limit, and judges.
-    pub(super) fn spend(&mut self, merchant_id: i64, limit: Limit) -> Verdict {
+    pub(super) fn spend(&mut self, merchant_id: i64, limit: Limit) -> Admission {
         let now = self.now();
         let verdict = self.meters.entry(merchant_id).or_default().count(limit, now);
         if !verdict.admitted {

@@ -15,7 +15,7 @@ use crate::{
 /// A sealed text begins with the [`scheme`](Self::scheme) of its token backend and a dot. It is
 /// bound to its merchant. A text that contains a token is also bound to the kind of the token.
 #[async_trait]
-pub(super) trait Keeper: fmt::Debug + Send + Sync {
+pub(super) trait TokenBackend: fmt::Debug + Send + Sync {
     /// What its texts begin with.
     fn scheme(&self) -> &'static str;
 
@@ -67,65 +67,65 @@ pub(super) trait Keeper: fmt::Debug + Send + Sync {
     }
 }
 
-/// All keepers. One seals, all open.
+/// All backends. One seals, all open.
 #[derive(Debug, Clone)]
 pub struct TokenBackends {
-    chosen: Arc<dyn Keeper>,
-    all: Vec<Arc<dyn Keeper>>,
+    active: Arc<dyn TokenBackend>,
+    all: Vec<Arc<dyn TokenBackend>>,
 }
 
 /// Keys of one's own, and nothing else.
 impl From<KeyRing> for TokenBackends {
     fn from(ring: KeyRing) -> Self {
-        let ring: Arc<dyn Keeper> = Arc::new(ring);
-        Self { chosen: Arc::clone(&ring), all: vec![ring] }
+        let ring: Arc<dyn TokenBackend> = Arc::new(ring);
+        Self { active: Arc::clone(&ring), all: vec![ring] }
     }
 }
 
 impl TokenBackends {
-    /// The keepers that the configuration names. Those that are elsewhere are not asked yet.
+    /// The backends that the configuration names. Those that are elsewhere are not asked yet.
     ///
     /// # Errors
     /// When there are keys and they cannot be read. Without any, nothing is sealed or opened under one.
     pub fn new(config: &Config) -> Result<Self, KeyRingError> {
-        let ring: Arc<dyn Keeper> = Arc::new(match KeyRing::parse(&config.keys) {
+        let ring: Arc<dyn TokenBackend> = Arc::new(match KeyRing::parse(&config.keys) {
             Err(KeyRingError::Empty) => KeyRing::empty(),
             ring => ring?,
         });
         #[cfg(not(feature = "aws"))]
-        let (all, chosen) = (vec![ring], 0);
+        let (all, active) = (vec![ring], 0);
         #[cfg(feature = "aws")]
-        let (all, chosen) = {
-            let [kms, secrets] = super::aws::keepers(config);
-            let chosen = match config.backend {
+        let (all, active) = {
+            let [kms, secrets] = super::aws::backends(config);
+            let active = match config.backend {
                 Choice::Local => 0,
                 Choice::Kms => 1,
                 Choice::SecretsManager => 2,
             };
-            (vec![ring, kms, secrets], chosen)
+            (vec![ring, kms, secrets], active)
         };
-        Ok(Self { chosen: Arc::clone(&all[chosen]), all })
+        Ok(Self { active: Arc::clone(&all[active]), all })
     }
 
     /// The one that seals.
-    pub(super) fn chosen(&self) -> &dyn Keeper {
-        &*self.chosen
+    pub(super) fn active(&self) -> &dyn TokenBackend {
+        &*self.active
     }
 
     /// The one that a text names.
-    pub(super) fn of(&self, sealed: &Sealed) -> Option<&dyn Keeper> {
+    pub(super) fn of(&self, sealed: &Sealed) -> Option<&dyn TokenBackend> {
         let (scheme, _) = sealed.0.split_once('.')?;
-        self.all.iter().find(|keeper| keeper.scheme() == scheme).map(|keeper| &**keeper)
+        self.all.iter().find(|backend| backend.scheme() == scheme).map(|backend| &**backend)
     }
 
     /// Those that keep anything outside of the database.
-    pub(super) fn outside(&self) -> impl Iterator<Item = &dyn Keeper> {
-        self.all.iter().map(|keeper| &**keeper).filter(|keeper| keeper.is_outside())
+    pub(super) fn outside(&self) -> impl Iterator<Item = &dyn TokenBackend> {
+        self.all.iter().map(|backend| &**backend).filter(|backend| backend.is_outside())
     }
 
     /// Every key that is known here and does not seal.
     pub(super) fn other_keys(&self) -> Vec<String> {
-        self.all.iter().flat_map(|keeper| keeper.other_keys()).collect()
+        self.all.iter().flat_map(|backend| backend.other_keys()).collect()
     }
 }
 

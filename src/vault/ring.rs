@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::{
-    backend::Keeper,
+    backend::TokenBackend,
     text::{KEY_BYTES, Kind, TextError, decrypt, each, encrypt},
 };
 use crate::{
@@ -115,7 +115,7 @@ impl KeyRing {
 }
 
 #[async_trait]
-impl Keeper for KeyRing {
+impl TokenBackend for KeyRing {
     fn scheme(&self) -> &'static str {
         "v1"
     }

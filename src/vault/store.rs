@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::backend::{Keeper, TokenBackends};
+use super::backend::{TokenBackend, TokenBackends};
 use crate::{
     domain::{Merchant, MerchantId, Transition},
     reconcile::ports::{
@@ -18,14 +18,14 @@ use crate::{
 /// Seals and opens what `S` keeps.
 #[derive(Debug, Clone)]
 pub struct Vault<S> {
-    keepers: TokenBackends,
+    backends: TokenBackends,
     store: S,
 }
 
 impl<S> Vault<S> {
     /// A vault over `store`.
-    pub fn new(keepers: TokenBackends, store: S) -> Self {
-        Self { keepers, store }
+    pub fn new(backends: TokenBackends, store: S) -> Self {
+        Self { backends, store }
     }
 
     /// The key that seals, as people are shown it.
@@ -33,19 +33,19 @@ impl<S> Vault<S> {
     /// # Errors
     /// When it is kept elsewhere and cannot be had.
     pub async fn key(&self) -> Result<String, CredentialError> {
-        self.keepers.chosen().key().await
+        self.backends.active().key().await
     }
 
     /// More keys that can decrypt here.
     #[must_use]
     pub fn other_keys(&self) -> Vec<String> {
-        self.keepers.other_keys()
+        self.backends.other_keys()
     }
 
     /// The key that a sealed token names.
     #[must_use]
     pub fn key_of(&self, sealed: &Sealed) -> Option<String> {
-        self.keepers.of(sealed)?.key_of(sealed)
+        self.backends.of(sealed)?.key_of(sealed)
     }
 
     /// Seals a merchant's tokens under the key that seals now.
@@ -53,7 +53,7 @@ impl<S> Vault<S> {
     /// # Errors
     /// When it cannot be had.
     pub async fn seal(&self, merchant: MerchantId, tokens: &Tokens) -> Result<Tokens<Sealed>, CredentialError> {
-        self.keepers.chosen().seal(merchant, tokens, None).await
+        self.backends.active().seal(merchant, tokens, None).await
     }
 
     /// Opens a merchant's tokens.
@@ -62,8 +62,8 @@ impl<S> Vault<S> {
     /// When a key is missing or wrong, or the text was changed; names the merchant and the key. When who has the key does
     /// not answer.
     pub async fn open(&self, merchant: MerchantId, sealed: &Tokens<Sealed>) -> Result<Tokens, CredentialError> {
-        match self.keepers.of(&sealed.access) {
-            Some(keeper) => keeper.open(merchant, sealed).await,
+        match self.backends.of(&sealed.access) {
+            Some(backend) => backend.open(merchant, sealed).await,
             None => Err(CredentialError::Unreadable { merchant, reason: Self::strangeness(&sealed.access).to_owned() }),
         }
     }
@@ -91,14 +91,14 @@ impl<S: CredentialStore<Sealed>> Vault<S> {
     /// # Errors
     /// When a secret is left behind.
     pub async fn settle(&self, merchant: MerchantId, before: Option<&Tokens<Sealed>>) -> Result<(), CredentialError> {
-        let of_before = before.and_then(|tokens| self.keepers.of(&tokens.access));
-        let touched = [Some(self.keepers.chosen()), of_before];
-        if !touched.into_iter().flatten().any(Keeper::is_outside) {
+        let of_before = before.and_then(|tokens| self.backends.of(&tokens.access));
+        let touched = [Some(self.backends.active()), of_before];
+        if !touched.into_iter().flatten().any(TokenBackend::is_outside) {
             return Ok(());
         }
         let held = self.store.load(merchant).await?.map(|held| held.tokens);
-        for keeper in self.keepers.outside() {
-            keeper.settle(merchant, held.as_ref()).await?;
+        for backend in self.backends.outside() {
+            backend.settle(merchant, held.as_ref()).await?;
         }
         Ok(())
     }
@@ -112,7 +112,7 @@ impl<S: CredentialStore<Sealed>> Vault<S> {
 
     /// The tokens of a merchant in the database, if anything is kept outside of it.
     async fn before(&self, merchant: MerchantId) -> Result<Option<Tokens<Sealed>>, CredentialError> {
-        if self.keepers.outside().next().is_none() {
+        if self.backends.outside().next().is_none() {
             return Ok(None);
         }
         Ok(self.store.load(merchant).await?.map(|held| held.tokens))
@@ -134,10 +134,10 @@ impl<S: CredentialStore<Sealed>> Vault<S> {
     /// there
     /// were some.
     async fn recover(&self, merchant: MerchantId, stored: &Credentials<Sealed>) -> Result<bool, CredentialError> {
-        let Some(keeper) = self.keepers.of(&stored.tokens.access).filter(|_| stored.refreshing_for.is_some()) else {
+        let Some(backend) = self.backends.of(&stored.tokens.access).filter(|_| stored.refreshing_for.is_some()) else {
             return Ok(false);
         };
-        let Some(successor) = keeper.successor(merchant, &stored.tokens).await? else {
+        let Some(successor) = backend.successor(merchant, &stored.tokens).await? else {
             return Ok(false);
         };
         self.store.complete_refresh(merchant, stored.version, &successor).await?;
@@ -169,7 +169,7 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
     async fn begin_refresh(&self, merchant: MerchantId, version: i64, attempt: Uuid) -> Result<bool, CredentialError> {
         // Once the refresh token is used, nothing may be in the way of keeping its successor.
         if let Some(stored) = self.store.load(merchant).await? {
-            self.keepers.chosen().prepare(merchant, &stored.tokens).await?;
+            self.backends.active().prepare(merchant, &stored.tokens).await?;
         }
         self.store.begin_refresh(merchant, version, attempt).await
     }
@@ -184,7 +184,7 @@ impl<S: CredentialStore<Sealed>> CredentialStore for Vault<S> {
             // They are saved already, or others have come since.
             return Ok(());
         };
-        let sealed = self.keepers.chosen().seal(merchant, tokens, Some(&stored.tokens)).await?;
+        let sealed = self.backends.active().seal(merchant, tokens, Some(&stored.tokens)).await?;
         self.store.complete_refresh(merchant, version, &sealed).await?;
         self.settle_if_possible(merchant, Some(&stored.tokens)).await;
         Ok(())

@@ -143,7 +143,7 @@ async fn tokens_move_between_backends(engine: Engine) {
     let (first, second) = (aws.new_key().await, aws.new_key().await);
     let secret = format!("{prefix}1001");
     let mut before = r#""test""#.to_owned();
-    for (keeper, kms_key, shown) in [
+    for (backend, kms_key, shown) in [
         ("kms", first.as_str(), format!("{:?}", key_id(&first))),
         ("kms", second.as_str(), format!("{:?}", key_id(&second))),
         ("secrets_manager", "", r#""AWS Secrets Manager""#.to_owned()),
@@ -151,10 +151,10 @@ async fn tokens_move_between_backends(engine: Engine) {
         ("secrets_manager", first.as_str(), r#""AWS Secrets Manager""#.to_owned()),
         ("local", "", r#""test""#.to_owned()),
     ] {
-        site.set("VAULT__BACKEND", keeper);
+        site.set("VAULT__BACKEND", backend);
         site.set("VAULT__KMS_KEY", kms_key);
         // Tokens that another token backend has sealed are still read.
-        assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded", "{keeper}");
+        assert_eq!(site.reconcile(1001, &[]).await["status"], "succeeded", "{backend}");
         let check = site.run(&["check"]).await.exits(0).stdout;
         assert!(check.contains(&format!("4 under {before}")), "{check}");
         let rotated = site.run(&["keys", "rotate"]).await.exits(0).stdout;
@@ -165,7 +165,7 @@ async fn tokens_move_between_backends(engine: Engine) {
         assert!(rotated.contains(&format!("Tokens: 4 under {shown}")), "{rotated}");
         assert!(site.run(&["keys", "rotate"]).await.exits(0).stdout.contains("0 re-encrypted"));
         assert_eq!(site.run(&["run"]).await.code, 0);
-        assert_eq!(aws.is_kept(&secret).await, keeper == "secrets_manager", "{keeper}");
+        assert_eq!(aws.is_kept(&secret).await, backend == "secrets_manager", "{backend}");
         before = shown;
     }
     assert_eq!(site.salla.world().refreshes, 0);
@@ -390,7 +390,7 @@ async fn a_secret_is_deleted_and_restored_with_its_merchant(engine: Engine) {
 async fn the_policies_have_the_least_rights() {
     // The one that all share asks for no permission.
     let own = tokio::task::spawn_blocking(Aws::start).await.unwrap();
-    for (keeper, file) in [
+    for (backend, file) in [
         ("kms", include_str!("../../deploy/aws/tokens-under-kms.json")),
         ("secrets_manager", include_str!("../../deploy/aws/tokens-in-secrets-manager.json")),
     ] {
@@ -404,20 +404,20 @@ async fn the_policies_have_the_least_rights() {
             .collect();
         for left_out in &actions {
             let others: Vec<&str> = actions.iter().filter(|action| action != &left_out).copied().collect();
-            assert!(!goes_well(&own, keeper, &others).await, "{keeper} does without {left_out}");
+            assert!(!goes_well(&own, backend, &others).await, "{backend} does without {left_out}");
         }
-        assert!(goes_well(&own, keeper, &actions).await, "{keeper}: {actions:?} are not enough");
+        assert!(goes_well(&own, backend, &actions).await, "{backend}: {actions:?} are not enough");
     }
 }
 
 /// Whether all goes well with these permissions.
-async fn goes_well(own: &Aws, keeper: &str, actions: &[&str]) -> bool {
+async fn goes_well(own: &Aws, backend: &str, actions: &[&str]) -> bool {
     own.enforce_policies(false).await;
     let user = &format!("user-{}", uuid());
     let mut site = Site::unregistered(Engine::Sqlite, [shop(1001, 0, 1)]).await;
     own.lend(&mut site, None);
-    site.set("VAULT__BACKEND", keeper);
-    site.set("VAULT__KMS_KEY", &if keeper == "kms" { own.new_key().await } else { String::new() });
+    site.set("VAULT__BACKEND", backend);
+    site.set("VAULT__KMS_KEY", &if backend == "kms" { own.new_key().await } else { String::new() });
     own.ask_iam(&[("Action", "CreateUser"), ("UserName", user)]).await;
     let statement = json!({"Effect": "Allow", "Action": actions, "Resource": "*"});
     let policy = json!({"Version": "2012-10-17", "Statement": [statement]}).to_string();

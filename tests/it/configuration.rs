@@ -120,7 +120,7 @@ async fn backends_need_their_settings() {
         let told = site.run(&["check"]).await.exits(78).stderr;
         assert!(told.contains(words), "{told}");
     }
-    // With a keeper elsewhere, keys of one's own are not needed.
+    // With a backend elsewhere, keys are not needed.
     let mut site = Site::unregistered(Engine::Sqlite, []).await;
     site.set("VAULT__BACKEND", "secrets_manager");
     site.unset("VAULT__KEYS");

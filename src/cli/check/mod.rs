@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use self::report::Report;
 use super::{Exit, database_place::database_place, keys::KeyUsage};
 use crate::{
-    app::{self, Services, keepers},
+    app::{self, Services, backends},
     config::{Config, ConfigError},
     domain::{MerchantId, MerchantState},
     error_text::causes,
@@ -46,8 +46,8 @@ pub async fn check(config: Result<Config, ConfigError>, args: &Args) -> anyhow::
     let mut report = Report::new(args.json);
     report.line("configuration", Ok("every key is known and every value can be used".to_owned()));
     modes(&mut config, &mut report);
-    let keepers = keepers(&config);
-    let key_problem = keepers.as_ref().err().cloned();
+    let backends = backends(&config);
+    let key_problem = backends.as_ref().err().cloned();
     let mut database_clock = None;
     let mut services = None;
     let mut needs_refresh = false;
@@ -57,12 +57,12 @@ pub async fn check(config: Result<Config, ConfigError>, args: &Args) -> anyhow::
             let schema_fits = report_database(&config, &store, &mut report).await;
             database_clock = store.now().await.ok();
             needs_refresh = schema_fits && store.has_refresh_tokens().await.unwrap_or(true);
-            match keepers {
+            match backends {
                 Ok(_) if !schema_fits => {
                     report.line("vault", Err("not checked: the schema cannot be used".to_owned()));
                 }
-                Ok(keepers) => {
-                    report.line("vault", tokens(&Vault::new(keepers, store.clone()), &store).await);
+                Ok(backends) => {
+                    report.line("vault", tokens(&Vault::new(backends, store.clone()), &store).await);
                     report.line("merchants", register(&store).await);
                     report.line("schedule", schedule(&config, &store).await);
                     integrations::check(&config, &store, &mut report).await;
@@ -70,8 +70,8 @@ pub async fn check(config: Result<Config, ConfigError>, args: &Args) -> anyhow::
                 Err(error) => report.line("vault", Err(error.to_string())),
             }
             if schema_fits && args.merchant.is_some() && key_problem.is_none() {
-                let keepers = app::keepers(&config)?;
-                services = Some(Services::with_store(&config, keepers, store.clone(), OnOpenCircuit::Fail)?);
+                let backends = app::backends(&config)?;
+                services = Some(Services::with_store(&config, backends, store.clone(), OnOpenCircuit::Fail)?);
             }
             if services.is_none() {
                 store.close().await?;

@@ -10,8 +10,8 @@ use super::{
     list_reader::{ListReader, NewRecords},
 };
 use crate::{
-    domain::{Record, StoredRecord, Summary, Unreadable, Verdict, assess},
-    reconcile::ports::{Batch, PlannedWrite, Target, TargetError},
+    domain::{Decision, Record, StoredRecord, Summary, Unreadable, assess},
+    reconcile::ports::{AssessedRecord, Batch, Target, TargetError},
 };
 
 impl<S, T> RunContext<'_, S, T> {
@@ -32,7 +32,7 @@ impl<S, T> RunContext<'_, S, T> {
         batch.records = self.assess_all(self.before_until(records), latest, &mut batch.unreadable).await?;
         // Of a record that the run has met, a copy that cannot be read says nothing.
         let repeats = self.assess_all(self.before_until(repeats), latest, &mut Vec::new()).await?;
-        batch.records.extend(repeats.into_iter().map(|repeat| PlannedWrite { repeat: true, ..repeat }));
+        batch.records.extend(repeats.into_iter().map(|repeat| AssessedRecord { repeat: true, ..repeat }));
         Ok((batch, summaries))
     }
 
@@ -50,7 +50,7 @@ impl<S, T> RunContext<'_, S, T> {
         records: Vec<R>,
         latest: Option<DateTime<Utc>>,
         unreadable: &mut Vec<Unreadable>,
-    ) -> Result<Vec<PlannedWrite<R>>, TargetError>
+    ) -> Result<Vec<AssessedRecord<R>>, TargetError>
     where
         R: Record,
         T: Target<R>,
@@ -63,7 +63,7 @@ impl<S, T> RunContext<'_, S, T> {
         let assess_one = |record: R| {
             let stored = found.remove(&record.id());
             match guarded(&record, stored.as_ref(), latest) {
-                Ok(verdict) => Some(PlannedWrite { verdict, stored, record, repeat: false }),
+                Ok(decision) => Some(AssessedRecord { decision, stored, record, repeat: false }),
                 Err(bad) => {
                     unreadable.push(bad);
                     None
@@ -81,7 +81,7 @@ fn guarded<R: Record>(
     record: &R,
     stored: Option<&StoredRecord<R>>,
     latest: Option<DateTime<Utc>>,
-) -> Result<Verdict, Unreadable> {
+) -> Result<Decision, Unreadable> {
     let reason = || "cannot be compared: the program panicked".to_owned();
     let panicked = |_| Err(Unreadable::skipped(Some(record.id()), "", reason()));
     catch_unwind(AssertUnwindSafe(|| assess(record, stored, latest))).unwrap_or_else(panicked)

@@ -7,9 +7,9 @@ use futures::{StreamExt, stream};
 use super::{EngineError, ResourceState, RunContext};
 use crate::{
     domain::{
-        DetailCheckSchedule, Fingerprint, Listing, Record, StoredRecord, Summary, Unreadable, Verdict, needs_detail,
+        Decision, DetailCheckSchedule, Fingerprint, Listing, Record, StoredRecord, Summary, Unreadable, needs_detail,
     },
-    reconcile::ports::{Batch, DetailCheckResult, PlannedWrite, Source, SourceError, Target},
+    reconcile::ports::{AssessedRecord, Batch, DetailCheckResult, Source, SourceError, Target},
 };
 
 /// So many details are asked for at a time; the merchant's limit decides how soon.
@@ -203,10 +203,10 @@ fn unreadable(id: i64, reason: &str) -> Unreadable {
 }
 
 /// The check to store for a record, once the record is stored as Salla has it. `row`: the hash of the row in the list.
-pub(super) fn checked<R: Record>(detail: &PlannedWrite<R>, row: Option<Fingerprint>) -> Option<DetailCheckResult> {
-    let stored = match &detail.verdict {
-        Verdict::Unchanged | Verdict::NewerLocally | Verdict::Restore => detail.stored.as_ref()?.state()?,
-        Verdict::Create | Verdict::Update { .. } | Verdict::Adopt => StoredRecord::state_of(&detail.record),
+pub(super) fn checked<R: Record>(detail: &AssessedRecord<R>, row: Option<Fingerprint>) -> Option<DetailCheckResult> {
+    let stored = match &detail.decision {
+        Decision::Unchanged | Decision::NewerLocally | Decision::Restore => detail.stored.as_ref()?.state()?,
+        Decision::Create | Decision::Update { .. } | Decision::Adopt => StoredRecord::state_of(&detail.record),
     };
     Some(DetailCheckResult { id: detail.record.id(), summary: row, changed: detail.record.updated_at(), stored })
 }

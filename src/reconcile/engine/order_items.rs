@@ -2,8 +2,8 @@
 
 use super::{EngineError, ResourceState, RunContext};
 use crate::{
-    domain::{Record, Unreadable, Verdict},
-    reconcile::ports::{Batch, PlannedWrite, Source},
+    domain::{Decision, Record, Unreadable},
+    reconcile::ports::{AssessedRecord, Batch, Source},
 };
 
 impl<S, T> RunContext<'_, S, T> {
@@ -39,11 +39,11 @@ impl<S, T> RunContext<'_, S, T> {
 }
 
 /// The stored record may be newer than the one that was read, whose items these are not.
-fn needs_items<R: Record>(one: &PlannedWrite<R>) -> bool {
+fn needs_items<R: Record>(one: &AssessedRecord<R>) -> bool {
     let Some(stored) = &one.stored else {
         return true;
     };
-    let is_newer_locally = one.verdict == Verdict::NewerLocally
-        || one.verdict == Verdict::Unchanged && stored.updated_at > one.record.updated_at();
+    let is_newer_locally = one.decision == Decision::NewerLocally
+        || one.decision == Decision::Unchanged && stored.updated_at > one.record.updated_at();
     !is_newer_locally && stored.items_version != one.record.updated_at()
 }

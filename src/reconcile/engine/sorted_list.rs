@@ -10,10 +10,10 @@ use tracing::Instrument;
 use super::{EngineError, ResourceState, RunContext, RunProgress};
 use crate::{
     domain::{
-        DetailCheckSchedule, Fingerprint, Listing, ListingViolation, Record, Scope, SortedList, Verdict, needs_detail,
+        Decision, DetailCheckSchedule, Fingerprint, Listing, ListingViolation, Record, Scope, SortedList, needs_detail,
     },
     reconcile::{
-        ports::{Batch, Listed, Page, PageRequest, PlannedWrite, Row, RunQueue, Source, Target},
+        ports::{AssessedRecord, Batch, Listed, Page, PageRequest, Row, RunQueue, Source, Target},
         sorted::{Bounds, Conclusion, Rules, SortedPage, SortedRow, SortedWalk, Step},
         span,
     },
@@ -42,7 +42,7 @@ impl ResourceState {
     /// Records that changed before `settled_until` and that no earlier run stored, although the list shows them.
     pub fn missed_changes<R: Record>(
         &self,
-        records: &[PlannedWrite<R>],
+        records: &[AssessedRecord<R>],
         settled_until: Option<DateTime<Utc>>,
     ) -> Vec<MissedChange> {
         if self.reader.cursor().listing != Listing::Sort {
@@ -53,10 +53,10 @@ impl ResourceState {
     }
 }
 
-fn missed_change<R: Record>(one: &PlannedWrite<R>, settled_until: Option<DateTime<Utc>>) -> Option<MissedChange> {
+fn missed_change<R: Record>(one: &AssessedRecord<R>, settled_until: Option<DateTime<Utc>>) -> Option<MissedChange> {
     let stored = one.stored.as_ref().filter(|stored| !stored.deleted)?;
     let is_newer = stored.updated_at.is_some() && one.record.updated_at() > stored.updated_at;
-    let is_newer = is_newer && matches!(one.verdict, Verdict::Update { .. });
+    let is_newer = is_newer && matches!(one.decision, Decision::Update { .. });
     let is_settled = one.record.updated_at() < settled_until;
     let missed = MissedChange { id: one.record.id(), stored: stored.updated_at, changed: one.record.updated_at() };
     (is_newer && is_settled).then_some(missed)

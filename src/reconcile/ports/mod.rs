@@ -45,7 +45,7 @@ pub use run_queue::{
 pub use schedule_store::{EndedSweep, RecordedSweep, ScheduleStore, SweepDecision};
 pub use source::{ItemsRead, Listed, MerchantContext, Page, PageRequest, RequestCount, Row, Source, SourceError};
 pub use target::{
-    Batch, Cause, Committed, DetailCheckResult, ExpectedRecords, PageCommit, PlannedWrite, SortedListRead,
+    AssessedRecord, Batch, Cause, Committed, DetailCheckResult, ExpectedRecords, PageCommit, SortedListRead,
     StoredVersion, Target, TargetError,
 };
 

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{Cursor, Lease, Seen};
 use crate::domain::{
-    BackfillRule, Fingerprint, LastDetailCheck, MerchantId, OrderItem, Outcome, Record, ResourceRun, RotationPace,
-    RotationWindow, RunId, SortedList, StoredRecord, Totals, Unreadable, Verdict,
+    BackfillRule, Decision, Fingerprint, LastDetailCheck, MerchantId, OrderItem, Outcome, Record, ResourceRun,
+    RotationPace, RotationWindow, RunId, SortedList, StoredRecord, Totals, Unreadable,
 };
 
 /// Any error of an adapter, kept as the cause.
@@ -19,11 +19,11 @@ pub type StoredVersion = (i64, Option<DateTime<Utc>>);
 
 /// One record of a page, with what is to be done about it.
 #[derive(Debug)]
-pub struct PlannedWrite<R: Record> {
+pub struct AssessedRecord<R: Record> {
     /// The record.
     pub record: R,
     /// The planned action.
-    pub verdict: Verdict,
+    pub decision: Decision,
     /// The stored version when the record was assessed.
     pub stored: Option<StoredRecord<R>>,
     /// The run has counted it before: it is written if it is newer, and not counted again.
@@ -58,7 +58,7 @@ pub struct SortedListRead {
 #[derive(Debug)]
 pub struct Batch<R: Record> {
     /// Distinct records.
-    pub records: Vec<PlannedWrite<R>>,
+    pub records: Vec<AssessedRecord<R>>,
     /// Rows that could not be transformed.
     pub unreadable: Vec<Unreadable>,
     /// Records that cannot be read and that a row stands for that broke its page and is counted.
@@ -112,7 +112,7 @@ impl<R: Record> Batch<R> {
         nothing_else
             && gone.is_empty()
             && recovered.is_empty()
-            && records.iter().all(|record| record.verdict == Verdict::Unchanged)
+            && records.iter().all(|record| record.decision == Decision::Unchanged)
     }
 
     /// How many records it counts as unchanged, when it is quiet.
@@ -255,14 +255,14 @@ impl TargetError {
     }
 }
 
-impl<R: Record> PlannedWrite<R> {
+impl<R: Record> AssessedRecord<R> {
     /// The outcome of the record, if the database does what is asked.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
-        match self.verdict {
-            Verdict::Create => Outcome::Created,
-            Verdict::Update { .. } | Verdict::Restore => Outcome::Updated,
-            Verdict::NewerLocally | Verdict::Unchanged | Verdict::Adopt => Outcome::Unchanged,
+        match self.decision {
+            Decision::Create => Outcome::Created,
+            Decision::Update { .. } | Decision::Restore => Outcome::Updated,
+            Decision::NewerLocally | Decision::Unchanged | Decision::Adopt => Outcome::Unchanged,
         }
     }
 }

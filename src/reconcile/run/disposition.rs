@@ -41,7 +41,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(120);
 const AFTER_ADDRESS_LIMIT: Duration = Duration::from_secs(60);
 
 /// The token store is asked again after once to twice this time. Tokens of other runs may be cached meanwhile.
-const AFTER_KEEPER_TROUBLE: Duration = Duration::from_secs(30);
+const AFTER_TOKEN_STORE_FAILURE: Duration = Duration::from_secs(30);
 
 /// A database that went away has to start, or another to take its place.
 pub const AFTER_DATABASE_TROUBLE: Duration = Duration::from_secs(5);
@@ -61,7 +61,7 @@ pub fn dispose(error: &EngineError) -> Disposition {
             return Disposition::Backoff(wait(WaitReason::AddressLimit, error), *pause + spread);
         }
         EngineError::Source(SourceError::Credentials(CredentialError::Unavailable { .. })) => {
-            let pause = AFTER_KEEPER_TROUBLE.mul_f64(rand::rng().random_range(1.0..2.0));
+            let pause = AFTER_TOKEN_STORE_FAILURE.mul_f64(rand::rng().random_range(1.0..2.0));
             return Disposition::Backoff(wait(WaitReason::TokenStoreUnavailable, error), pause);
         }
         EngineError::Source(SourceError::RateLimited { retry_after }) => {

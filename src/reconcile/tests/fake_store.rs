@@ -13,9 +13,9 @@ use uuid::Uuid;
 use super::fake_salla::instant;
 use crate::{
     domain::{
-        Customer, Drift, Found, LastDetailCheck, Merchant, MerchantId, Order, OrderStatus, Outcome, Product, Record,
-        Request, ResourceRun, RotationPace, RotationWindow, Run, RunId, RunStatus, SortedList, StoredRecord, Trigger,
-        Verdict, Wait,
+        Customer, Decision, Drift, Found, LastDetailCheck, Merchant, MerchantId, Order, OrderStatus, Outcome, Product,
+        Record, Request, ResourceRun, RotationPace, RotationWindow, Run, RunId, RunStatus, SortedList, StoredRecord,
+        Trigger, Wait,
     },
     reconcile::ports::{
         Actor, Audited, BackoffStore, Claim, ClaimedRuns, Committed, CorrectedRecord, DriftFilter, EndedSweep,
@@ -168,7 +168,7 @@ impl Target<Order> for FakeStore {
         let mut ids = Vec::new();
         for planned in page.batch.records.iter().filter(|planned| !planned.repeat) {
             totals.count(planned.outcome());
-            if !matches!(planned.verdict, Verdict::Unchanged | Verdict::NewerLocally) {
+            if !matches!(planned.decision, Decision::Unchanged | Decision::NewerLocally) {
                 ids.push(planned.record.id);
                 state.orders.insert(planned.record.id, stored(&planned.record));
             }

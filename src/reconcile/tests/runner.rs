@@ -72,8 +72,8 @@ async fn a_backoff_releases_the_run_with_its_reason() {
     let (reason, pause) = wait(after(|| SourceError::AddressLimit { pause: Duration::from_secs(100) }).await);
     assert_eq!(reason, WaitReason::AddressLimit);
     assert!((100..=160).contains(&pause.as_secs()), "{pause:?}");
-    let keeper = || SourceError::Credentials(CredentialError::Unavailable { reason: "no answer".into() });
-    assert_eq!(wait(after(keeper).await).0, WaitReason::TokenStoreUnavailable);
+    let backend = || SourceError::Credentials(CredentialError::Unavailable { reason: "no answer".into() });
+    assert_eq!(wait(after(backend).await).0, WaitReason::TokenStoreUnavailable);
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,7 +37,7 @@ pub use error::WalkError;
 use error::{Distance, check};
 pub use page::{Answer, RowKey};
 pub use page_sizes::page_size_for_reading;
-use phase::{News, Phase, Round};
+use phase::{NewRows, Phase, Round};
 use reading::{CompletedScan, ScanInProgress};
 use sort_order::{SortOrderDetector, changed_since};
 use transitions::is_last;
@@ -196,15 +196,15 @@ impl ListWalk {
         self.look_at(number, answer, answer.rows.first().filter(first_is_settled_news))?;
         self.distinct += news.len() as u64;
         let news = match news.as_slice() {
-            [] => News::None,
-            rows if rows.iter().all(late) => News::Late,
-            _ => News::Settled,
+            [] => NewRows::None,
+            rows if rows.iter().all(late) => NewRows::Recent,
+            _ => NewRows::Settled,
         };
         self.count_rows(answer, &marks, began);
         self.stage = self.onward(number, answer, (news, began))?;
         self.total = answer.total;
         self.answers += 1;
-        let stale = news == News::None && self.readings.is_empty();
+        let stale = news == NewRows::None && self.readings.is_empty();
         self.stale_pages = if stale { self.stale_pages + 1 } else { 0 };
         self.bound(number, answer, elapsed)?;
         Ok(marks)

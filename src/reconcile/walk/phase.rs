@@ -23,11 +23,11 @@ pub(super) enum Phase {
 /// The new records that one page, or several pages, showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum News {
+pub(super) enum NewRows {
     /// Nothing.
     None,
     /// Records that changed since the walk began, or shortly before, and no others.
-    Late,
+    Recent,
     /// Records that the walk ought to have met before.
     Settled,
 }
@@ -37,7 +37,7 @@ pub(super) enum News {
 pub(super) struct Round {
     pub number: u8,
     /// What it brought so far.
-    pub news: News,
+    pub news: NewRows,
     /// The first answer.
     pub total: Option<u64>,
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{
-    Answer, EDGE_ROUNDS, ListWalk, News, Phase, READINGS, READINGS_WITH_TIES, Round, STALE_READINGS, WalkError,
+    Answer, EDGE_ROUNDS, ListWalk, NewRows, Phase, READINGS, READINGS_WITH_TIES, Round, STALE_READINGS, WalkError,
     reading::{CompletedScan, ScanInProgress, agree},
     sort_order::{Direction, changed_since},
 };
@@ -14,7 +14,7 @@ impl ListWalk {
         &mut self,
         number: u32,
         answer: Answer<'_>,
-        (news, began): (News, Option<DateTime<Utc>>),
+        (news, began): (NewRows, Option<DateTime<Utc>>),
     ) -> Result<Phase, WalkError> {
         if number == 1 && holds_all(answer) {
             return Ok(Phase::Whole);
@@ -61,7 +61,7 @@ impl ListWalk {
         number: u32,
         answer: Answer<'_>,
         (direction, mut round): (Direction, Round),
-        (news, began): (News, Option<DateTime<Utc>>),
+        (news, began): (NewRows, Option<DateTime<Utc>>),
     ) -> Phase {
         round.total = round.total.or(answer.total);
         round.news = round.news.max(news);
@@ -70,17 +70,17 @@ impl ListWalk {
             Direction::Ascending => (answer.rows.first(), number == 1),
             Direction::Descending => (answer.rows.last(), is_last(number, answer)),
         };
-        if (news != News::None || inner.is_some_and(|row| changed_since(row, began))) && !is_over {
+        if (news != NewRows::None || inner.is_some_and(|row| changed_since(row, began))) && !is_over {
             let next = if direction == Direction::Ascending { number - 1 } else { number + 1 };
             return Phase::Edge { direction, next, round };
         }
         let enough = round.total.is_none_or(|total| self.distinct >= total);
         match round.news {
-            News::None if enough && self.is_proved(direction) => Phase::Whole,
-            News::None if enough => self.read_again(answer),
+            NewRows::None if enough && self.is_proved(direction) => Phase::Whole,
+            NewRows::None if enough => self.read_again(answer),
             _ if round.number < EDGE_ROUNDS => edge(direction, answer, round.number + 1),
             // It changes faster than it can be read, in records that belong to the next run.
-            News::Late if self.is_proved(direction) => Phase::Whole,
+            NewRows::Recent if self.is_proved(direction) => Phase::Whole,
             // Old records that come to light, or do not: the order is not what it seemed.
             _ => self.read_again(answer),
         }
@@ -154,7 +154,7 @@ fn edge(direction: Direction, answer: Answer<'_>, round: u8) -> Phase {
         Direction::Ascending => answer.total_pages.unwrap_or(1).max(1),
         Direction::Descending => 1,
     };
-    Phase::Edge { direction, next, round: Round { number: round, news: News::None, total: None } }
+    Phase::Edge { direction, next, round: Round { number: round, news: NewRows::None, total: None } }
 }
 
 /// The end is an empty page, or the last page by the newest answer's own account.

@@ -42,7 +42,7 @@ const OTHER: &str = "other";
 /// When it is not JSON, or an app event lacks a required member.
 pub fn read_event(body: &[u8], now: DateTime<Utc>) -> Result<ParsedWebhook, UnreadableEvent> {
     #[derive(Deserialize)]
-    struct Wire<'a> {
+    struct WebhookBody<'a> {
         event: String,
         #[serde(borrow)]
         merchant: Option<&'a RawValue>,
@@ -51,7 +51,7 @@ pub fn read_event(body: &[u8], now: DateTime<Utc>) -> Result<ParsedWebhook, Unre
         #[serde(borrow)]
         data: Option<&'a RawValue>,
     }
-    let wire: Wire<'_> = serde_json::from_slice(body)
+    let wire: WebhookBody<'_> = serde_json::from_slice(body)
         .map(|Object(wire)| wire)
         .map_err(|_| UnreadableEvent { name: OTHER, reason: "the body is not a JSON object with `event`" })?;
     let merchant = present(wire.merchant).and_then(integer).map(MerchantId);

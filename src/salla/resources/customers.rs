@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{
     api_resource::{ApiResource, Capabilities},
     privacy::{Personal, Tells},
-    transform::{Trouble, Wire, birthday, instant, text, transform},
+    transform::{ApiRow, Trouble, birthday, instant, text, transform},
 };
 use crate::{
     domain::{Customer, CustomerColumns, Unreadable},
@@ -54,7 +54,7 @@ struct Row<'a> {
     updated_at: Option<&'a RawValue>,
 }
 
-impl<'a> Wire<'a> for Row<'a> {
+impl<'a> ApiRow<'a> for Row<'a> {
     type Columns = CustomerColumns;
 
     fn id(&self) -> Option<&'a RawValue> {

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{
     api_resource::{ApiResource, Capabilities},
-    transform::{Trouble, Wire, text, transform, whole_number},
+    transform::{ApiRow, Trouble, text, transform, whole_number},
 };
 use crate::{
     domain::{OrderStatus, OrderStatusColumns, Unreadable},
@@ -32,7 +32,7 @@ struct Row<'a> {
     original: Option<&'a RawValue>,
 }
 
-impl<'a> Wire<'a> for Row<'a> {
+impl<'a> ApiRow<'a> for Row<'a> {
     type Columns = OrderStatusColumns;
 
     const DATED: bool = false;

@@ -13,7 +13,7 @@ use super::{
     money::money,
     order_items,
     privacy::{Personal, Tells},
-    transform::{Trouble, Wire, instant, text, transform, whole_number},
+    transform::{ApiRow, Trouble, instant, text, transform, whole_number},
 };
 use crate::{
     domain::{Order, OrderColumns, Unreadable},
@@ -49,7 +49,7 @@ struct Row<'a> {
 
 /// Of the list, or of an order's own address. The total is taken from `total` (lists) or `amounts.total` (details), the
 /// currency from `currency` or from beside the total.
-impl<'a> Wire<'a> for Row<'a> {
+impl<'a> ApiRow<'a> for Row<'a> {
     type Columns = OrderColumns;
 
     fn id(&self) -> Option<&'a RawValue> {

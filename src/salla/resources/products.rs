@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::{
     api_resource::{ApiResource, Capabilities},
     money::money,
-    transform::{Trouble, Wire, flag, text, transform, whole_number},
+    transform::{ApiRow, Trouble, flag, text, transform, whole_number},
 };
 use crate::{
     domain::{Product, ProductColumns, Unreadable},
@@ -44,7 +44,7 @@ struct Row<'a> {
     updated_at: Option<&'a RawValue>,
 }
 
-impl<'a> Wire<'a> for Row<'a> {
+impl<'a> ApiRow<'a> for Row<'a> {
     type Columns = ProductColumns;
 
     fn id(&self) -> Option<&'a RawValue> {

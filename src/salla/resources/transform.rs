@@ -24,7 +24,7 @@ pub type Trouble = (&'static str, &'static str);
 pub const MISSING_STAMP: Trouble = ("updated_at", "is missing");
 
 /// The fields of a row that are looked at; all others stay in the payload.
-pub trait Wire<'a>: Deserialize<'a> {
+pub trait ApiRow<'a>: Deserialize<'a> {
     /// What they become.
     type Columns: Columns;
 
@@ -55,7 +55,7 @@ pub trait Wire<'a>: Deserialize<'a> {
 ///
 /// # Errors
 /// When the id or `updated_at` is missing, or a field that is there cannot be read.
-pub fn transform<'a, W: Wire<'a>>(row: &'a ByteString) -> Result<SallaRecord<W::Columns>, Unreadable> {
+pub fn transform<'a, W: ApiRow<'a>>(row: &'a ByteString) -> Result<SallaRecord<W::Columns>, Unreadable> {
     let whole = |error| Unreadable::skipped(None, "", reason::<W>(&error));
     let wire: W = object(row).map_err(whole)?;
     let id = stated(wire.id()).and_then(integer);
@@ -72,7 +72,7 @@ pub fn transform<'a, W: Wire<'a>>(row: &'a ByteString) -> Result<SallaRecord<W::
 }
 
 /// The message of serde. It names positions and types, and may quote a short value.
-fn reason<'a, W: Wire<'a>>(error: &serde_json::Error) -> String {
+fn reason<'a, W: ApiRow<'a>>(error: &serde_json::Error) -> String {
     let place = format!("line {} column {}", error.line(), error.column());
     match error.classify() {
         serde_json::error::Category::Data => format!("is not an object of {} ({place})", W::Columns::RESOURCE),

@@ -228,14 +228,15 @@ impl Envelope {
     /// The number of pages and of rows that the envelope announces. A missing or odd value is `None`.
     pub fn pagination(&self) -> Pagination {
         #[derive(Deserialize, Default)]
-        struct Wire<'a> {
+        struct PaginationBody<'a> {
             #[serde(borrow, rename = "totalPages")]
             total_pages: Option<&'a RawValue>,
             #[serde(borrow)]
             total: Option<&'a RawValue>,
         }
-        let wire =
-            present(self.pagination.as_deref()).and_then(|raw| object::<Wire<'_>>(raw.get()).ok()).unwrap_or_default();
+        let wire = present(self.pagination.as_deref())
+            .and_then(|raw| object::<PaginationBody<'_>>(raw.get()).ok())
+            .unwrap_or_default();
         Pagination {
             total_pages: wire.total_pages.and_then(integer).and_then(|pages| u32::try_from(pages).ok()),
             total: wire.total.and_then(integer).and_then(|rows| u64::try_from(rows).ok()),

@@ -22,7 +22,7 @@ pub enum Words {
 impl Words {
     pub fn of(json: &str) -> Self {
         #[derive(Deserialize)]
-        struct Wire<'a> {
+        struct ErrorBody<'a> {
             #[serde(borrow)]
             code: Option<&'a RawValue>,
             #[serde(borrow)]
@@ -31,7 +31,7 @@ impl Words {
         if json.starts_with('"') {
             return lossy(json).map_or(Self::Unknown, Self::Text);
         }
-        let Some(wire) = object::<Wire<'_>>(json).ok() else {
+        let Some(wire) = object::<ErrorBody<'_>>(json).ok() else {
             return Self::Unknown;
         };
         let code = wire.code.and_then(|raw| match raw.get().as_bytes().first()? {

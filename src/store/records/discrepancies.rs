@@ -10,8 +10,8 @@ use sea_orm::{
 
 use super::stored::Stored;
 use crate::{
-    domain::{Columns, Discrepancy, DiscrepancyKind, FieldChange, Outcome, Record, Unreadable, Verdict},
-    reconcile::ports::{Batch, Lease, PageCommit, PlannedWrite, StoredVersion},
+    domain::{Columns, Decision, Discrepancy, DiscrepancyKind, FieldChange, Outcome, Record, Unreadable},
+    reconcile::ports::{AssessedRecord, Batch, Lease, PageCommit, StoredVersion},
     store::{connection::stamp::Stamp, entity::discrepancy},
 };
 
@@ -77,11 +77,11 @@ fn kind(outcome: Outcome) -> Option<DiscrepancyKind> {
     }
 }
 
-fn of_record<R: Stored>(record: &PlannedWrite<R>, kind: DiscrepancyKind, reason: Option<String>) -> Discrepancy {
-    let fields = match &record.verdict {
-        Verdict::Update { fields } => fields.iter().map(ToString::to_string).collect(),
-        Verdict::Restore => vec!["restored".to_owned()],
-        Verdict::Create | Verdict::NewerLocally | Verdict::Unchanged | Verdict::Adopt => Vec::new(),
+fn of_record<R: Stored>(record: &AssessedRecord<R>, kind: DiscrepancyKind, reason: Option<String>) -> Discrepancy {
+    let fields = match &record.decision {
+        Decision::Update { fields } => fields.iter().map(ToString::to_string).collect(),
+        Decision::Restore => vec!["restored".to_owned()],
+        Decision::Create | Decision::NewerLocally | Decision::Unchanged | Decision::Adopt => Vec::new(),
     };
     let changes = if kind == DiscrepancyKind::Stale { changes(record, &fields) } else { Vec::new() };
     Discrepancy {
@@ -98,7 +98,7 @@ fn of_record<R: Stored>(record: &PlannedWrite<R>, kind: DiscrepancyKind, reason:
 }
 
 /// The values of the columns that differed, without personal data.
-fn changes<R: Stored>(record: &PlannedWrite<R>, fields: &[String]) -> Vec<FieldChange> {
+fn changes<R: Stored>(record: &AssessedRecord<R>, fields: &[String]) -> Vec<FieldChange> {
     let Some(stored) = &record.stored else {
         return Vec::new();
     };

@@ -11,8 +11,8 @@ use tracing::Instrument;
 
 use crate::{
     domain::{
-        BackfillRule, Discrepancy, LastDetailCheck, MerchantId, Outcome, RotationPace, RotationWindow, StoredRecord,
-        Totals, Verdict,
+        BackfillRule, Decision, Discrepancy, LastDetailCheck, MerchantId, Outcome, RotationPace, RotationWindow,
+        StoredRecord, Totals,
     },
     reconcile::{
         ports::{
@@ -174,7 +174,7 @@ impl Store {
         page: &PageCommit<'_, R>,
         written: &mut HashMap<i64, Written>,
     ) -> Result<(), DbErr> {
-        let to_create = page.batch.records.iter().filter(|record| record.verdict == Verdict::Create);
+        let to_create = page.batch.records.iter().filter(|record| record.decision == Decision::Create);
         let ids: Vec<i64> = to_create.map(|record| record.record.id()).filter(|id| !written.contains_key(id)).collect();
         if ids.is_empty() {
             return Ok(());
@@ -215,7 +215,7 @@ fn count<R: Stored>(
         } else {
             totals.count(outcome);
         }
-        totals.newer_locally += u64::from(record.verdict == Verdict::NewerLocally);
+        totals.newer_locally += u64::from(record.decision == Decision::NewerLocally);
     }
     page.batch.unreadable.iter().for_each(|bad| totals.count(bad.outcome));
     (0..page.batch.unchanged).for_each(|_| totals.count(Outcome::Unchanged));
@@ -223,7 +223,7 @@ fn count<R: Stored>(
 
 /// One log line for each record that was left as it was though it should not have been.
 fn report<R: Stored>(page: &PageCommit<'_, R>, written: &HashMap<i64, Written>) {
-    let newer = page.batch.records.iter().filter(|record| record.verdict == Verdict::NewerLocally);
+    let newer = page.batch.records.iter().filter(|record| record.decision == Decision::NewerLocally);
     let newer: Vec<i64> = newer.map(|record| record.record.id()).collect();
     if !newer.is_empty() {
         tracing::info!(records = newer.len(), salla.ids = ?newer, "stored {} are newer than in Salla, and differ", R::RESOURCE);

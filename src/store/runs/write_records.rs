@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, TransactionTrait};
 
 use crate::{
-    domain::{MerchantId, Outcome, Unreadable, Verdict, assess},
-    reconcile::ports::{PageCommit, PlannedWrite, StoredVersion},
+    domain::{Decision, MerchantId, Outcome, Unreadable, assess},
+    reconcile::ports::{AssessedRecord, PageCommit, StoredVersion},
     store::{
         Store,
         connection::{
@@ -33,10 +33,11 @@ impl Store {
         page: &PageCommit<'_, R>,
         one_by_one: bool,
     ) -> Result<HashMap<i64, Written>, DbErr> {
-        let is_written = |record: &&PlannedWrite<R>| !record.verdict.leaves_it() || record.verdict == Verdict::Adopt;
-        let differing: Vec<&PlannedWrite<R>> = page.batch.records.iter().filter(is_written).collect();
+        let is_written =
+            |record: &&AssessedRecord<R>| !record.decision.leaves_it() || record.decision == Decision::Adopt;
+        let differing: Vec<&AssessedRecord<R>> = page.batch.records.iter().filter(is_written).collect();
         if page.dry_run {
-            let written = differing.iter().filter(|record| record.verdict != Verdict::Adopt);
+            let written = differing.iter().filter(|record| record.decision != Decision::Adopt);
             return Ok(written.map(|record| (record.record.id(), (record.outcome(), None))).collect());
         }
         let asked = Asked { ago: page.batch.asked_at.elapsed(), latest: page.batch.latest };
@@ -70,22 +71,22 @@ impl Store {
         &self,
         txn: &DatabaseTransaction,
         merchant: MerchantId,
-        differing: &[&PlannedWrite<R>],
+        differing: &[&AssessedRecord<R>],
         asked: Asked,
     ) -> Result<HashMap<i64, Written>, DbErr> {
         let platform = self.platform::<R>();
-        let ids_of = |is_meant: &dyn Fn(&Verdict) -> bool| -> Vec<i64> {
-            let meant = differing.iter().filter(|record| is_meant(&record.verdict));
+        let ids_of = |is_meant: &dyn Fn(&Decision) -> bool| -> Vec<i64> {
+            let meant = differing.iter().filter(|record| is_meant(&record.decision));
             meant.map(|record| record.record.id()).collect()
         };
         // The platform may hold a record that our own table lacks.
-        let upserted = differing.iter().filter(|record| platform.is_some() || record.verdict != Verdict::Restore);
+        let upserted = differing.iter().filter(|record| platform.is_some() || record.decision != Decision::Restore);
         let upserted: Vec<&R> = upserted.map(|record| &record.record).collect();
         let upserted = write::upsert(txn, self.dialect, merchant, &upserted, asked).await?;
-        let restored = ids_of(&|verdict| *verdict == Verdict::Restore);
+        let restored = ids_of(&|decision| *decision == Decision::Restore);
         let restored = write::restore::<R>(txn, self.dialect, merchant, &restored, asked.ago).await?;
         if let Some(platform) = platform {
-            let ids = ids_of(&|verdict| *verdict != Verdict::Adopt);
+            let ids = ids_of(&|decision| *decision != Decision::Adopt);
             if ids.is_empty() {
                 return Ok(HashMap::new());
             }
@@ -155,11 +156,11 @@ impl Store {
         &self,
         txn: &DatabaseTransaction,
         merchant: MerchantId,
-        (differing, latest): (&[&PlannedWrite<R>], Option<DateTime<Utc>>),
+        (differing, latest): (&[&AssessedRecord<R>], Option<DateTime<Utc>>),
         written: &mut HashMap<i64, Written>,
     ) -> Result<(), DbErr> {
         let is_unchanged = |id: &i64| written.get(id).is_some_and(|(outcome, _)| *outcome == Outcome::Unchanged);
-        let doubted: Vec<&PlannedWrite<R>> =
+        let doubted: Vec<&AssessedRecord<R>> =
             differing.iter().copied().filter(|one| is_unchanged(&one.record.id())).collect();
         if doubted.is_empty() {
             return Ok(());
@@ -169,9 +170,9 @@ impl Store {
         for one in doubted {
             let id = one.record.id();
             let still = match assess(&one.record, stored.get(&id), latest) {
-                Ok(Verdict::Create) => "is missing".to_owned(),
-                Ok(Verdict::Update { fields }) => format!("differs in {}", fields.join(", ")),
-                Ok(Verdict::Restore) => "is marked as deleted".to_owned(),
+                Ok(Decision::Create) => "is missing".to_owned(),
+                Ok(Decision::Update { fields }) => format!("differs in {}", fields.join(", ")),
+                Ok(Decision::Restore) => "is marked as deleted".to_owned(),
                 _ => continue,
             };
             let reason = format!(

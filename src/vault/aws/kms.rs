@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{
     super::{
-        backend::Keeper,
+        backend::TokenBackend,
         text::{KEY_BYTES, Kind, TextError, decrypt, each, encrypt},
     },
     Aws, Recent, Trouble, recent,
@@ -188,7 +188,7 @@ impl Kms {
 }
 
 #[async_trait]
-impl Keeper for Kms {
+impl TokenBackend for Kms {
     fn scheme(&self) -> &'static str {
         SCHEME
     }

@@ -11,7 +11,7 @@ use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::Timeou
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use tokio::sync::OnceCell;
 
-use super::{Config, backend::Keeper};
+use super::{Config, backend::TokenBackend};
 use crate::{domain::MerchantId, error_text::clip, reconcile::ports::CredentialError, ttl_map::TtlMap};
 
 /// AWS answers in milliseconds. Short enough for a webhook that waits for it to be answered in time.
@@ -20,7 +20,7 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 const ATTEMPTS: u32 = 3;
 
 /// KMS and Secrets Manager. Nothing is asked yet.
-pub(super) fn keepers(config: &Config) -> [Arc<dyn Keeper>; 2] {
+pub(super) fn backends(config: &Config) -> [Arc<dyn TokenBackend>; 2] {
     let aws = Arc::new(Aws::default());
     [
         Arc::new(kms::Kms::new(Arc::clone(&aws), config.kms_key.clone())),

@@ -5,7 +5,7 @@
 //! New tokens are put as `AWSPENDING`, the database is told, and then they become `AWSCURRENT`. A process may go away between
 //! any two of these:
 //! - The version that a refresh makes has a name that follows from the one before it, so the next reader finds it
-//!   ([`Keeper::successor`]).
+//!   ([`TokenBackend::successor`]).
 //! - A version that the database names and that is not current yet becomes it when it is read.
 //! - A version that the database does not know stays pending until the next one is put, and is never read.
 
@@ -16,7 +16,7 @@ use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueOutput;
 use zeroize::Zeroizing;
 
 use super::{
-    super::backend::Keeper,
+    super::backend::TokenBackend,
     Aws, Recent, Trouble, recent,
     version::{
         CURRENT, Content, NOT_FOR_US, PENDING, Read, SCHEME, Version, id_of, is_to_be_current, reference, successor_of,
@@ -209,7 +209,7 @@ impl Secrets {
 }
 
 #[async_trait]
-impl Keeper for Secrets {
+impl TokenBackend for Secrets {
     fn scheme(&self) -> &'static str {
         SCHEME
     }
