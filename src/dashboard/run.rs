@@ -50,7 +50,7 @@ pub async fn show<L: RunStore, R: MerchantRegistry>(
         p { @if let Some(merchant) = &merchant { (format::merchant(merchant)) } @else { "Merchant " (run.merchant_id) ", no longer registered" } }
         h1 { "Run " (format::status(run.status)) @if run.dry_run { " " span.chip { "dry run" } } }
         p { code { (run.run_id) } }
-        (trouble(&run, clock))
+        (problem(&run, clock))
         @if visitor.operates {
             div.buttons {
                 @if run.status.is_end() { (actions::button(&visitor, &format!("{}/rerun", format::merchant_address(run.merchant_id)), "Rerun")) }
@@ -99,7 +99,7 @@ pub fn took(run: &Run, clock: Clock) -> String {
     }
 }
 
-fn trouble(run: &Run, clock: Clock) -> Markup {
+fn problem(run: &Run, clock: Clock) -> Markup {
     html! {
         @if let Some(error) = &run.error {
             div.note.bad role="status" { p { strong { (error.kind.as_str()) } } p { (plain(&error.message)) } }

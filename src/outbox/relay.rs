@@ -143,9 +143,9 @@ impl<O: Outbox> Relay<O> {
     }
 
     async fn look_at_slot(&self) {
-        match self.outbox.slot_trouble().await {
-            Ok(Some(trouble)) => {
-                tracing::error!("cdc.slot: {trouble}; events wait for this slot");
+        match self.outbox.slot_problem().await {
+            Ok(Some(problem)) => {
+                tracing::error!("cdc.slot: {problem}; events wait for this slot");
             }
             Ok(None) => {}
             Err(error) => tracing::warn!(error = %error, "the replication slot could not be checked"),

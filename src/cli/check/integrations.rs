@@ -35,12 +35,12 @@ async fn check_cdc(config: &Config, store: &Store, report: &mut Report) {
         report.line("publication", kept.map(|()| shown()).map_err(|error| error.to_string()));
     }
     if !cdc.slot.is_empty() {
-        let trouble = store.clone().with_events(event_settings(cdc)).slot_trouble().await;
+        let problem = store.clone().with_events(event_settings(cdc)).slot_problem().await;
         report.line(
             "replication slot",
-            match trouble {
+            match problem {
                 Ok(None) => Ok(format!("{} exists", cdc.slot)),
-                Ok(Some(trouble)) => Err(format!("cdc.slot: {trouble}")),
+                Ok(Some(problem)) => Err(format!("cdc.slot: {problem}")),
                 Err(error) => Err(error.to_string()),
             },
         );

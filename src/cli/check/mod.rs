@@ -165,8 +165,8 @@ fn modes(config: &mut Config, report: &mut Report) {
         report.line("file modes", Ok("only their owner reads the files of secrets and of the database".to_owned()));
     }
     for (key, mode) in loose {
-        let trouble = format!("{key}: a file has the mode {mode}; others can read or change it: chmod 600");
-        report.warn("file modes", &trouble);
+        let problem = format!("{key}: a file has the mode {mode}; others can read or change it: chmod 600");
+        report.warn("file modes", &problem);
     }
 }
 
@@ -228,9 +228,9 @@ async fn salla(config: &Config, database_clock: Option<DateTime<Utc>>, report: &
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => {
-            let trouble =
+            let problem =
                 format!("{url} does not answer ({}); check salla.api_url, the network and the proxy", causes(&error));
-            report.line("salla", Err(trouble));
+            report.line("salla", Err(problem));
             report.line("clocks", Ok("not compared: the clock of Salla is unknown".to_owned()));
             return;
         }

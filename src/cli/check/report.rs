@@ -28,16 +28,16 @@ impl Report {
     }
 
     /// Something to be looked at that keeps nothing from working.
-    pub fn warn(&mut self, what: &str, trouble: &str) {
-        self.show("warn", what, trouble);
+    pub fn warn(&mut self, what: &str, problem: &str) {
+        self.show("warn", what, problem);
     }
 
     pub fn line(&mut self, what: &str, result: Result<String, String>) {
         match result {
             Ok(fine) => self.show("ok", what, &fine),
-            Err(trouble) => {
+            Err(problem) => {
                 self.bad = true;
-                self.show("FAIL", what, &trouble);
+                self.show("FAIL", what, &problem);
             }
         }
     }

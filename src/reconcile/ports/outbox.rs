@@ -71,5 +71,5 @@ pub trait Outbox: Send + Sync + Clone + 'static {
     ) -> impl Future<Output = Result<(), TargetError>> + Send;
 
     /// The problem of the replication slot, if a slot is named and has one.
-    fn slot_trouble(&self) -> impl Future<Output = Result<Option<&'static str>, TargetError>> + Send;
+    fn slot_problem(&self) -> impl Future<Output = Result<Option<&'static str>, TargetError>> + Send;
 }

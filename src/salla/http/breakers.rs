@@ -97,7 +97,7 @@ impl Breaker {
 
 /// The problem of an answer, or of a missing answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub enum FailureCause {
     /// None came, or 5xx.
     Unavailable(String),
     /// One came that is not Salla's.
@@ -109,7 +109,7 @@ pub enum Trouble {
 struct MerchantBreaker {
     breaker: Breaker,
     since: Instant,
-    last: Trouble,
+    last: FailureCause,
 }
 
 /// Why a request may not go out now.
@@ -133,13 +133,13 @@ pub struct Resting {
     /// Salla answered for other merchants meanwhile.
     pub alone: bool,
     /// The last problem.
-    pub last: Trouble,
+    pub last: FailureCause,
 }
 
 impl Resting {
     /// It is not Salla that is away: other merchants are answered, or this one is, by somebody else.
     pub fn is_its_own(&self) -> bool {
-        self.alone || matches!(self.last, Trouble::Malformed(_))
+        self.alone || matches!(self.last, FailureCause::Malformed(_))
     }
 }
 
@@ -202,8 +202,8 @@ impl Breakers {
     }
 
     /// Salla could not be reached, or was broken; `single`: by a request for one record.
-    pub fn failed(&mut self, merchant: MerchantId, single: bool, trouble: &Trouble, now: Instant) {
-        self.store_failed(merchant, single, trouble, now);
+    pub fn failed(&mut self, merchant: MerchantId, single: bool, cause: &FailureCause, now: Instant) {
+        self.merchant_failed(merchant, single, cause, now);
         self.host_failed(merchant, now);
     }
 
@@ -222,13 +222,13 @@ impl Breakers {
     }
 
     /// Counts a failure for the merchant alone, unless the host is away.
-    pub fn store_failed(&mut self, merchant: MerchantId, single: bool, trouble: &Trouble, now: Instant) {
+    pub fn merchant_failed(&mut self, merchant: MerchantId, single: bool, cause: &FailureCause, now: Instant) {
         if self.host.state == State::Closed {
-            let fresh = || MerchantBreaker { breaker: Breaker::default(), since: now, last: trouble.clone() };
+            let fresh = || MerchantBreaker { breaker: Breaker::default(), since: now, last: cause.clone() };
             let state = self.merchants.entry(merchant).or_insert_with(fresh);
             let requests = if single { SINGLE_RECORDS } else { 1 };
             state.breaker.failed(self.attempts.saturating_mul(requests), now);
-            state.last = trouble.clone();
+            state.last = cause.clone();
         }
     }
 
@@ -261,13 +261,13 @@ mod tests {
     const MERCHANT: MerchantId = MerchantId(0);
     const OTHER: MerchantId = MerchantId(7);
 
-    fn trouble() -> Trouble {
-        Trouble::Unavailable("503".to_owned())
+    fn cause() -> FailureCause {
+        FailureCause::Unavailable("503".to_owned())
     }
 
     fn fail(breakers: &mut Breakers, merchants: i64, times: i64, now: Instant) {
         for time in 0..times {
-            breakers.failed(MerchantId(time % merchants), false, &trouble(), now);
+            breakers.failed(MerchantId(time % merchants), false, &cause(), now);
         }
     }
 
@@ -281,7 +281,7 @@ mod tests {
         let later = now + FIRST_PAUSE;
         assert_eq!(breakers.admit(OTHER, later), Ok(()));
         assert!(breakers.admit(MERCHANT, later).is_err(), "one probe at a time");
-        breakers.failed(OTHER, false, &trouble(), later);
+        breakers.failed(OTHER, false, &cause(), later);
         assert_eq!(breakers.admit(OTHER, later), Err(Refused::Host(FIRST_PAUSE * 2)));
         assert_eq!(breakers.admit(OTHER, later + FIRST_PAUSE * 2), Ok(()));
         breakers.succeeded(OTHER, now);
@@ -299,11 +299,11 @@ mod tests {
         assert_eq!(breakers.admit(MERCHANT, now), Err(Refused::Merchant));
         assert_eq!(breakers.open_merchants(), 1);
         let later = now + FIRST_PAUSE;
-        let expected = Resting { pause: Duration::ZERO, since: FIRST_PAUSE, alone: false, last: trouble() };
+        let expected = Resting { pause: Duration::ZERO, since: FIRST_PAUSE, alone: false, last: cause() };
         assert_eq!(breakers.resting(MERCHANT, later), Some(expected));
         assert_eq!(breakers.admit(MERCHANT, later), Ok(()));
         assert_eq!(breakers.admit(MERCHANT, later), Err(Refused::Probing));
-        breakers.failed(MERCHANT, false, &trouble(), later);
+        breakers.failed(MERCHANT, false, &cause(), later);
         assert_eq!(breakers.resting(MERCHANT, later).unwrap().pause, FIRST_PAUSE * 2);
         assert_eq!(breakers.admit(MERCHANT, later + FIRST_PAUSE * 2), Ok(()));
         breakers.succeeded(MERCHANT, now);
@@ -319,7 +319,7 @@ mod tests {
         assert!(breakers.resting(MERCHANT, now).unwrap().alone);
         let tomorrow = now + Duration::from_secs(86_400);
         assert_eq!(breakers.admit(MERCHANT, tomorrow), Ok(()));
-        breakers.failed(MERCHANT, false, &trouble(), tomorrow);
+        breakers.failed(MERCHANT, false, &cause(), tomorrow);
         assert_eq!(breakers.admit(MERCHANT, tomorrow), Ok(()), "it has three attempts again");
     }
 
@@ -327,10 +327,10 @@ mod tests {
     fn an_unreadable_record_does_not_open_the_circuit() {
         let (mut breakers, now) = (Breakers::new(3), Instant::now());
         for _ in 1..3 * SINGLE_RECORDS {
-            breakers.failed(MERCHANT, true, &trouble(), now);
+            breakers.failed(MERCHANT, true, &cause(), now);
             assert_eq!(breakers.admit(MERCHANT, now), Ok(()));
         }
-        breakers.failed(MERCHANT, true, &trouble(), now);
+        breakers.failed(MERCHANT, true, &cause(), now);
         assert_eq!(breakers.admit(MERCHANT, now), Err(Refused::Merchant));
     }
 
@@ -363,7 +363,7 @@ mod tests {
             assert!(wait <= LONGEST_PAUSE);
             now += wait;
             assert_eq!(breakers.admit(MERCHANT, now), Ok(()));
-            breakers.failed(MERCHANT, false, &trouble(), now);
+            breakers.failed(MERCHANT, false, &cause(), now);
         }
         now += LONGEST_PAUSE;
         assert_eq!(breakers.admit(MERCHANT, now), Ok(()));
@@ -373,14 +373,14 @@ mod tests {
     #[test]
     fn a_page_that_fails_as_the_probe_of_its_store_lets_the_next_request_probe() {
         let (mut breakers, now) = (Breakers::new(1), Instant::now());
-        breakers.failed(MERCHANT, false, &trouble(), now);
+        breakers.failed(MERCHANT, false, &cause(), now);
         assert_eq!(breakers.admit(MERCHANT, now), Err(Refused::Merchant));
         let later = now + FIRST_PAUSE;
         assert_eq!(breakers.admit(MERCHANT, later), Ok(()));
         assert_eq!(breakers.admit(MERCHANT, later), Err(Refused::Probing));
         breakers.page_failed(MERCHANT, true, later);
         assert_eq!(breakers.admit(MERCHANT, later), Ok(()), "a single row is requested next");
-        breakers.failed(MERCHANT, false, &trouble(), later);
+        breakers.failed(MERCHANT, false, &cause(), later);
         assert_eq!(breakers.admit(MERCHANT, later), Err(Refused::Merchant));
     }
 }

@@ -10,7 +10,7 @@ use reqwest_middleware::{Error, Middleware, Next, Result};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    breakers::{Breakers, Refused, State, Trouble},
+    breakers::{Breakers, FailureCause, Refused, State},
     request::Divisible,
     response::Call,
     waits::Waits,
@@ -62,7 +62,7 @@ impl Circuit {
         Self { breakers: Mutex::new(Breakers::new(attempts)), when_open, waits, metrics }
     }
 
-    /// What follows from a request's failure. Salla's own trouble is waited for; a merchant's is not, for its run makes
+    /// What follows from a request's failure. A run waits for Salla as a whole. It does not wait for one merchant, because its run makes
     /// room for others.
     pub fn after(&self, merchant: MerchantId, error: SourceError) -> AfterFailure {
         if self.when_open == OnOpenCircuit::Fail {
@@ -82,12 +82,12 @@ impl Circuit {
                 Some(resting) if resting.since > PATIENCE && resting.is_its_own() => {
                     breakers.forget(merchant);
                     AfterFailure::GiveUp(match resting.last {
-                        Trouble::Unavailable(reason) => SourceError::Unavailable { reason, per_row: false },
-                        Trouble::Malformed(reason) => SourceError::Malformed { reason },
+                        FailureCause::Unavailable(reason) => SourceError::Unavailable { reason, per_row: false },
+                        FailureCause::Malformed(reason) => SourceError::Malformed { reason },
                     })
                 }
                 Some(resting) => {
-                    let (Trouble::Unavailable(reason) | Trouble::Malformed(reason)) = resting.last;
+                    let (FailureCause::Unavailable(reason) | FailureCause::Malformed(reason)) = resting.last;
                     AfterFailure::GiveUp(SourceError::Resting { pause: resting.pause, reason })
                 }
                 // Another request's probe has closed it.
@@ -99,12 +99,12 @@ impl Circuit {
 
     /// The consequence of a page that failed in all attempts without a single broken row.
     pub fn blame(&self, merchant: MerchantId, error: SourceError, attempts: u32) -> AfterFailure {
-        let trouble = match &error {
-            SourceError::Unavailable { reason, .. } => Trouble::Unavailable(reason.clone()),
-            other => Trouble::Malformed(other.to_string()),
+        let cause = match &error {
+            SourceError::Unavailable { reason, .. } => FailureCause::Unavailable(reason.clone()),
+            other => FailureCause::Malformed(other.to_string()),
         };
         self.with(merchant, |breakers, now| {
-            (0..attempts).for_each(|_| breakers.store_failed(merchant, false, &trouble, now));
+            (0..attempts).for_each(|_| breakers.merchant_failed(merchant, false, &cause, now));
         });
         self.after(merchant, error)
     }
@@ -161,7 +161,7 @@ impl Middleware for CircuitBreakerLayer {
         }
         drop(shown);
         let result = next.run(request, extensions).await;
-        match trouble(&result) {
+        match failure_cause(&result) {
             // The record breaks Salla, and did so before.
             Some(_) if suspect && is_answered(&result) => {}
             // A row of the page may break it: the merchant is blamed later, if it breaks no page.
@@ -169,7 +169,7 @@ impl Middleware for CircuitBreakerLayer {
                 self.0
                     .with(merchant, |breakers, now| breakers.page_failed(merchant, divisible == Divisible::Page, now));
             }
-            Some(trouble) => self.0.with(merchant, |breakers, now| breakers.failed(merchant, single, &trouble, now)),
+            Some(cause) => self.0.with(merchant, |breakers, now| breakers.failed(merchant, single, &cause, now)),
             None => self.0.with(merchant, |breakers, now| breakers.succeeded(merchant, now)),
         }
         result
@@ -195,12 +195,12 @@ pub fn may_be_of_a_row(result: &Result<Response>) -> bool {
 }
 
 /// The problem on Salla's side. A refusal, or a limit, is an answer.
-fn trouble(result: &Result<Response>) -> Option<Trouble> {
+fn failure_cause(result: &Result<Response>) -> Option<FailureCause> {
     let error = match result {
         Ok(response) => {
             let status = response.status();
             let failed = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
-            return failed.then(|| Trouble::Unavailable(status.to_string()));
+            return failed.then(|| FailureCause::Unavailable(status.to_string()));
         }
         // An answer that is too large is an answer.
         Err(Error::Middleware(error)) if matches!(error.downcast_ref(), None | Some(Broken::TooLarge(_))) => {
@@ -209,7 +209,7 @@ fn trouble(result: &Result<Response>) -> Option<Trouble> {
         Err(error) => error,
     };
     Some(match into_source_error(error) {
-        SourceError::Unavailable { reason, .. } => Trouble::Unavailable(reason),
-        other => Trouble::Malformed(other.to_string()),
+        SourceError::Unavailable { reason, .. } => FailureCause::Unavailable(reason),
+        other => FailureCause::Malformed(other.to_string()),
     })
 }

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     privacy::{Personal, Privacy},
-    transform::Trouble,
+    transform::FieldError,
 };
 use crate::domain::{OrderItem, Record, Unreadable};
 
@@ -47,7 +47,7 @@ pub trait ApiResource: Record + Sized {
 }
 
 /// The address of order items, its parameter, and the reader of an item.
-pub type Items = (&'static str, &'static str, fn(&str) -> Result<OrderItem, Trouble>);
+pub type Items = (&'static str, &'static str, fn(&str) -> Result<OrderItem, FieldError>);
 
 /// The requests that a list supports, by the names of the parameters. They decide how a merchant is listed, and what
 /// the listing guarantees.

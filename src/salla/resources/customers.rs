@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{
     api_resource::{ApiResource, Capabilities},
     privacy::{Personal, Tells},
-    transform::{ApiRow, Trouble, birthday, instant, text, transform},
+    transform::{ApiRow, FieldError, birthday, instant, text, transform},
 };
 use crate::{
     domain::{Customer, CustomerColumns, Unreadable},
@@ -65,7 +65,7 @@ impl<'a> ApiRow<'a> for Row<'a> {
         self.updated_at
     }
 
-    fn columns(&self) -> Result<CustomerColumns, Trouble> {
+    fn columns(&self) -> Result<CustomerColumns, FieldError> {
         Ok(CustomerColumns {
             first_name: text(self.first_name, "first_name")?,
             last_name: text(self.last_name, "last_name")?,
@@ -84,7 +84,7 @@ impl<'a> ApiRow<'a> for Row<'a> {
     }
 }
 
-fn place(raw: Option<&RawValue>, path: &'static str) -> Result<Option<String>, Trouble> {
+fn place(raw: Option<&RawValue>, path: &'static str) -> Result<Option<String>, FieldError> {
     Ok(text(raw, path)?.filter(|place| place != "null"))
 }
 

@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::transform::Trouble;
+use super::transform::FieldError;
 use crate::{
     json_object::object,
     salla::wire::values::{present, scalar, stated},
@@ -17,7 +17,7 @@ pub fn money(
     raw: &RawValue,
     amount_path: &'static str,
     currency_path: &'static str,
-) -> Result<(Option<Decimal>, Option<String>), Trouble> {
+) -> Result<(Option<Decimal>, Option<String>), FieldError> {
     #[derive(Deserialize)]
     struct Money<'a> {
         #[serde(borrow)]

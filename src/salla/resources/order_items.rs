@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::{
     money::{exact, money},
-    transform::{Trouble, text, whole_number},
+    transform::{FieldError, text, whole_number},
 };
 use crate::{domain::OrderItem, json_object::object, salla::wire::values::stated};
 
@@ -50,7 +50,7 @@ struct Product<'a> {
 ///
 /// # Errors
 /// When its id is missing, or a field that is there cannot be read.
-pub fn item(row: &str) -> Result<OrderItem, Trouble> {
+pub fn item(row: &str) -> Result<OrderItem, FieldError> {
     let row: Row<'_> = object(row).map_err(|_| ("items", "contains an invalid item"))?;
     let amounts: Amounts<'_> = inner(row.amounts, "items.amounts")?;
     let product: Product<'_> = inner(row.product, "items.product")?;
@@ -77,7 +77,7 @@ pub fn item(row: &str) -> Result<OrderItem, Trouble> {
     })
 }
 
-fn inner<'a, T: Deserialize<'a> + Default>(raw: Option<&'a RawValue>, path: &'static str) -> Result<T, Trouble> {
+fn inner<'a, T: Deserialize<'a> + Default>(raw: Option<&'a RawValue>, path: &'static str) -> Result<T, FieldError> {
     stated(raw)
         .map_or_else(|| Ok(T::default()), |raw| object(raw.get()).map_err(|_| (path, "is not what stands there")))
 }
@@ -90,7 +90,7 @@ mod tests {
         "product":{"id":77,"name":"قميص"},
         "amounts":{"price_without_tax":{"amount":150.10,"currency":"SAR"},"total":{"amount":"345.23","currency":"SAR"}}}"#;
 
-    fn of(json: &str) -> Result<OrderItem, Trouble> {
+    fn of(json: &str) -> Result<OrderItem, FieldError> {
         item(json)
     }
 

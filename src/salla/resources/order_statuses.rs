@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{
     api_resource::{ApiResource, Capabilities},
-    transform::{ApiRow, Trouble, text, transform, whole_number},
+    transform::{ApiRow, FieldError, text, transform, whole_number},
 };
 use crate::{
     domain::{OrderStatus, OrderStatusColumns, Unreadable},
@@ -41,7 +41,7 @@ impl<'a> ApiRow<'a> for Row<'a> {
         self.id
     }
 
-    fn columns(&self) -> Result<OrderStatusColumns, Trouble> {
+    fn columns(&self) -> Result<OrderStatusColumns, FieldError> {
         Ok(OrderStatusColumns {
             name: text(self.name, "name")?,
             slug: text(self.slug, "slug")?,
@@ -53,7 +53,7 @@ impl<'a> ApiRow<'a> for Row<'a> {
 }
 
 /// The id of another status.
-fn reference(raw: Option<&RawValue>, path: &'static str, id_path: &'static str) -> Result<Option<i64>, Trouble> {
+fn reference(raw: Option<&RawValue>, path: &'static str, id_path: &'static str) -> Result<Option<i64>, FieldError> {
     #[derive(Deserialize)]
     struct Reference<'a> {
         #[serde(borrow)]

@@ -13,7 +13,7 @@ use super::{
     money::money,
     order_items,
     privacy::{Personal, Tells},
-    transform::{ApiRow, Trouble, instant, text, transform, whole_number},
+    transform::{ApiRow, FieldError, instant, text, transform, whole_number},
 };
 use crate::{
     domain::{Order, OrderColumns, Unreadable},
@@ -64,7 +64,7 @@ impl<'a> ApiRow<'a> for Row<'a> {
         self.draft.is_some_and(|raw| raw.get() == "true")
     }
 
-    fn columns(&self) -> Result<OrderColumns, Trouble> {
+    fn columns(&self) -> Result<OrderColumns, FieldError> {
         let (total_amount, beside) = total(self)?;
         Ok(OrderColumns {
             reference_id: whole_number(self.reference_id, "reference_id")?,
@@ -166,7 +166,7 @@ impl ApiResource for Order {
 }
 
 /// The slug. Merchants define their own slugs.
-fn status(raw: &RawValue) -> Result<Option<String>, Trouble> {
+fn status(raw: &RawValue) -> Result<Option<String>, FieldError> {
     #[derive(Deserialize)]
     struct Status<'a> {
         #[serde(borrow)]
@@ -181,7 +181,7 @@ fn status(raw: &RawValue) -> Result<Option<String>, Trouble> {
     slug.map(|slug| scalar(slug).map(Cow::into_owned).ok_or(("status.slug", "is not a text"))).transpose()
 }
 
-fn total(wire: &Row<'_>) -> Result<(Option<Decimal>, Option<String>), Trouble> {
+fn total(wire: &Row<'_>) -> Result<(Option<Decimal>, Option<String>), FieldError> {
     #[derive(Deserialize)]
     struct Amounts<'a> {
         #[serde(borrow)]

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::{
     api_resource::{ApiResource, Capabilities},
     money::money,
-    transform::{ApiRow, Trouble, flag, text, transform, whole_number},
+    transform::{ApiRow, FieldError, flag, text, transform, whole_number},
 };
 use crate::{
     domain::{Product, ProductColumns, Unreadable},
@@ -55,7 +55,7 @@ impl<'a> ApiRow<'a> for Row<'a> {
         self.updated_at
     }
 
-    fn columns(&self) -> Result<ProductColumns, Trouble> {
+    fn columns(&self) -> Result<ProductColumns, FieldError> {
         let (price_amount, currency) = amount(self.price, "price.amount", "price.currency")?;
         let (sale_price_amount, of_sale) = amount(self.sale_price, "sale_price.amount", "sale_price.currency")?;
         let (cost_amount, of_cost) = amount(self.cost_price, "cost_price", "cost_price.currency")?;
@@ -76,7 +76,11 @@ impl<'a> ApiRow<'a> for Row<'a> {
 
 type Amount = (Option<Decimal>, Option<String>);
 
-fn amount(raw: Option<&RawValue>, amount_path: &'static str, currency_path: &'static str) -> Result<Amount, Trouble> {
+fn amount(
+    raw: Option<&RawValue>,
+    amount_path: &'static str,
+    currency_path: &'static str,
+) -> Result<Amount, FieldError> {
     stated(raw).map_or(Ok((None, None)), |raw| money(raw, amount_path, currency_path))
 }
 

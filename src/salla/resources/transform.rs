@@ -17,11 +17,11 @@ use crate::{
     },
 };
 
-/// Where the trouble is, and what it is.
-pub type Trouble = (&'static str, &'static str);
+/// Where the error is, and what it is.
+pub type FieldError = (&'static str, &'static str);
 
 /// The error of a row without a time of change, which may be a summary.
-pub const MISSING_STAMP: Trouble = ("updated_at", "is missing");
+pub const MISSING_STAMP: FieldError = ("updated_at", "is missing");
 
 /// The fields of a row that are looked at; all others stay in the payload.
 pub trait ApiRow<'a>: Deserialize<'a> {
@@ -48,7 +48,7 @@ pub trait ApiRow<'a>: Deserialize<'a> {
     ///
     /// # Errors
     /// When a field that is there cannot be read.
-    fn columns(&self) -> Result<Self::Columns, Trouble>;
+    fn columns(&self) -> Result<Self::Columns, FieldError>;
 }
 
 /// Transforms one row of a list, or one record's details.
@@ -59,15 +59,15 @@ pub fn transform<'a, W: ApiRow<'a>>(row: &'a ByteString) -> Result<SallaRecord<W
     let whole = |error| Unreadable::skipped(None, "", reason::<W>(&error));
     let wire: W = object(row).map_err(whole)?;
     let id = stated(wire.id()).and_then(integer);
-    let trouble = |(path, reason): Trouble| Unreadable::skipped(id, path, reason);
+    let error = |(path, reason): FieldError| Unreadable::skipped(id, path, reason);
     let id = id.ok_or_else(|| {
-        trouble(("id", if stated(wire.id()).is_some() { "is not a 64-bit integer" } else { "is missing" }))
+        error(("id", if stated(wire.id()).is_some() { "is not a 64-bit integer" } else { "is missing" }))
     })?;
-    let updated_at = instant(wire.updated_at(), "updated_at").map_err(trouble)?;
+    let updated_at = instant(wire.updated_at(), "updated_at").map_err(error)?;
     if W::DATED && updated_at.is_none() {
-        return Err(trouble(MISSING_STAMP));
+        return Err(error(MISSING_STAMP));
     }
-    let columns = wire.columns().map_err(trouble)?;
+    let columns = wire.columns().map_err(error)?;
     Ok(SallaRecord::new(id, updated_at, wire.is_unlisted(), columns, row.clone()))
 }
 
@@ -81,22 +81,22 @@ fn reason<'a, W: ApiRow<'a>>(error: &serde_json::Error) -> String {
 }
 
 /// A text, or a number as it was spelt.
-pub fn text(raw: Option<&RawValue>, path: &'static str) -> Result<Option<String>, Trouble> {
+pub fn text(raw: Option<&RawValue>, path: &'static str) -> Result<Option<String>, FieldError> {
     present(raw).map(|raw| scalar(raw).map(Cow::into_owned).ok_or((path, "is not a text"))).transpose()
 }
 
 /// A whole number, sent as one or as a text.
-pub fn whole_number(raw: Option<&RawValue>, path: &'static str) -> Result<Option<i64>, Trouble> {
+pub fn whole_number(raw: Option<&RawValue>, path: &'static str) -> Result<Option<i64>, FieldError> {
     stated(raw).map(|raw| integer(raw).ok_or((path, "is not a 64-bit integer"))).transpose()
 }
 
 /// A date.
-pub fn instant(raw: Option<&RawValue>, path: &'static str) -> Result<Option<DateTime<Utc>>, Trouble> {
+pub fn instant(raw: Option<&RawValue>, path: &'static str) -> Result<Option<DateTime<Utc>>, FieldError> {
     dated(raw).map(|raw| date::parse(raw).ok_or((path, "is not a date"))).transpose()
 }
 
 /// A day of birth.
-pub fn birthday(raw: Option<&RawValue>, path: &'static str) -> Result<Option<DateTime<Utc>>, Trouble> {
+pub fn birthday(raw: Option<&RawValue>, path: &'static str) -> Result<Option<DateTime<Utc>>, FieldError> {
     dated(raw).map(|raw| date::birthday(raw).ok_or((path, "is not a date"))).transpose()
 }
 
@@ -105,7 +105,7 @@ fn dated(raw: Option<&RawValue>) -> Option<&RawValue> {
 }
 
 /// Whether.
-pub fn flag(raw: Option<&RawValue>, path: &'static str) -> Result<Option<bool>, Trouble> {
+pub fn flag(raw: Option<&RawValue>, path: &'static str) -> Result<Option<bool>, FieldError> {
     let flag = |raw: &RawValue| match raw.get() {
         "true" | "1" | "\"1\"" => Ok(true),
         "false" | "0" | "\"0\"" => Ok(false),

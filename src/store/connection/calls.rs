@@ -1,4 +1,4 @@
-//! Connecting, and calling with patience: every call has a time limit, and one that a passing trouble
+//! Connecting, and calling with patience: every call has a time limit, and one that a transient error
 //! broke is made again.
 
 use std::{future::Future, time::Duration};
@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
     dialect::Dialect,
-    error::{CALL_TIMEOUT, Trouble, is_held, is_lock_timeout, target_error, trouble},
+    error::{CALL_TIMEOUT, ErrorClass, error_class, is_held, is_lock_timeout, target_error},
     pool::LOCK_TIMEOUT,
     setup_error::StoreError,
 };
@@ -104,7 +104,7 @@ impl Store {
         self.begins.watch(self.db.begin_with_options(options)).await
     }
 
-    /// Makes a call that may be repeated; again after a passing trouble, within the time limit.
+    /// Makes a call that may be repeated; again after a transient error, within the time limit.
     pub(in crate::store) async fn call<T, F, Fut>(&self, call: F) -> Result<T, TargetError>
     where
         F: Fn() -> Fut + Send,
@@ -122,7 +122,7 @@ impl Store {
             match pauses.next() {
                 // A lock that another session holds: the caller has other work meanwhile.
                 Some(_) if is_lock_timeout(&error) => return Err(target_error(error)),
-                Some(&pause) if trouble(&error) == Trouble::Passing => {
+                Some(&pause) if error_class(&error) == ErrorClass::Transient => {
                     tracing::debug!(error = %error, "the database call is repeated");
                     sleep(pause).await;
                 }

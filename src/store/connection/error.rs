@@ -16,38 +16,38 @@ pub fn json(value: &(impl serde::Serialize + ?Sized)) -> Result<String, DbErr> {
 
 /// The class of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
+pub enum ErrorClass {
     /// The connection, the server's state, or another transaction: the same call may succeed.
-    Passing,
+    Transient,
     /// The values of a row.
-    Row,
+    InvalidRow,
     /// A unique index: someone else was faster.
-    Taken,
+    UniqueViolation,
     /// The database, one of the tables, or a right to them is missing: nothing can be done until it is there again.
     Unusable,
     /// Anything else.
-    Lasting,
+    Permanent,
 }
 
 /// Tells errors apart by SQLSTATE (PostgreSQL, appendix A) or SQLite's result code.
-pub fn trouble(error: &DbErr) -> Trouble {
+pub fn error_class(error: &DbErr) -> ErrorClass {
     if matches!(error, DbErr::ConnectionAcquire(_)) {
-        return Trouble::Passing;
+        return ErrorClass::Transient;
     }
     let Some(error) = of_the_driver(error) else {
-        return Trouble::Lasting;
+        return ErrorClass::Permanent;
     };
     match error {
         sqlx::Error::Database(error) => {
             let code = error.code().unwrap_or_default();
             if error.is_unique_violation() {
-                Trouble::Taken
+                ErrorClass::UniqueViolation
             } else if is_stale_plan(&**error) {
-                Trouble::Passing
+                ErrorClass::Transient
             } else if is_postgres(&**error) {
                 postgres(&code)
             } else if ["no such table", "no such column"].iter().any(|missing| error.message().contains(missing)) {
-                Trouble::Unusable
+                ErrorClass::Unusable
             } else {
                 sqlite(code.parse().unwrap_or(0))
             }
@@ -56,10 +56,10 @@ pub fn trouble(error: &DbErr) -> Trouble {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::Protocol(_)
-        | sqlx::Error::WorkerCrashed => Trouble::Passing,
+        | sqlx::Error::WorkerCrashed => ErrorClass::Transient,
         // A value that the driver itself refuses to send.
-        sqlx::Error::Encode(_) => Trouble::Row,
-        _ => Trouble::Lasting,
+        sqlx::Error::Encode(_) => ErrorClass::InvalidRow,
+        _ => ErrorClass::Permanent,
     }
 }
 
@@ -137,7 +137,7 @@ fn of_the_driver(error: &DbErr) -> Option<&sqlx::Error> {
     }
 }
 
-fn postgres(code: &str) -> Trouble {
+fn postgres(code: &str) -> ErrorClass {
     match code {
         // Serialization failures, statements with an unknown outcome, deadlocks, unavailable locks,
         // and statements that a timeout cancelled.
@@ -145,34 +145,34 @@ fn postgres(code: &str) -> Trouble {
         // accept connections.
         // A server that only reads. After a failover, it is the old one.
         "40001" | "40003" | "40P01" | "55P03" | "57014" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04"
-        | "25006" | "55000" => Trouble::Passing,
+        | "25006" | "55000" => ErrorClass::Transient,
         // Connection exceptions; no room on the disk, in memory or for connections; the system's errors.
-        _ if ["08", "53", "58"].contains(&code.get(..2).unwrap_or("")) => Trouble::Passing,
+        _ if ["08", "53", "58"].contains(&code.get(..2).unwrap_or("")) => ErrorClass::Transient,
         // The database or the schema does not exist, or was dropped under the session. The role may
         // not log in or lacks a right. A table or column does not exist.
-        "3D000" | "57P04" | "3F000" | "28000" | "28P01" | "42501" | "42P01" | "42703" => Trouble::Unusable,
+        "3D000" | "57P04" | "3F000" | "28000" | "28P01" | "42501" | "42P01" | "42703" => ErrorClass::Unusable,
         // Data exceptions, constraints, program limits, and what a trigger raises.
-        _ if ["22", "23", "44", "54", "P0"].contains(&code.get(..2).unwrap_or("")) => Trouble::Row,
-        _ => Trouble::Lasting,
+        _ if ["22", "23", "44", "54", "P0"].contains(&code.get(..2).unwrap_or("")) => ErrorClass::InvalidRow,
+        _ => ErrorClass::Permanent,
     }
 }
 
-fn sqlite(code: i32) -> Trouble {
+fn sqlite(code: i32) -> ErrorClass {
     match code & 0xff {
         // BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL: the disk's and other processes' troubles.
         // SCHEMA: a table was altered.
-        5..=8 | 10 | 13..=15 | 17 => Trouble::Passing,
+        5..=8 | 10 | 13..=15 | 17 => ErrorClass::Transient,
         // PERM, CORRUPT, AUTH, NOTADB.
-        3 | 11 | 23 | 26 => Trouble::Unusable,
+        3 | 11 | 23 | 26 => ErrorClass::Unusable,
         // TOOBIG, CONSTRAINT, MISMATCH.
-        18..=20 => Trouble::Row,
-        _ => Trouble::Lasting,
+        18..=20 => ErrorClass::InvalidRow,
+        _ => ErrorClass::Permanent,
     }
 }
 
 /// Whether the database refuses a row. Another unique index on the table also does.
 pub fn is_refusal(error: &DbErr) -> bool {
-    matches!(trouble(error), Trouble::Row | Trouble::Taken)
+    matches!(error_class(error), ErrorClass::InvalidRow | ErrorClass::UniqueViolation)
 }
 
 /// Whether a function may have raised an error about a record: not the connection, a lock, a missing object or right, or the
@@ -202,21 +202,23 @@ pub fn refusal(error: &DbErr) -> String {
 
 /// The application's view of an error that nothing more is tried about.
 pub fn target_error(error: DbErr) -> TargetError {
-    match trouble(&error) {
+    match error_class(&error) {
         // The pool knows no more than that it waited.
-        Trouble::Passing if matches!(error, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {
+        ErrorClass::Transient if matches!(error, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {
             TargetError::Unavailable(
                 "no connection within 10 s: the server does not answer, or has no free connection \
                  (max_connections, CONNECTION LIMIT of the role, pool_size of the pooler)"
                     .into(),
             )
         }
-        Trouble::Passing if is_lock_timeout(&error) => TargetError::Unavailable(
+        ErrorClass::Transient if is_lock_timeout(&error) => TargetError::Unavailable(
             format!("another session held a lock for too long; look for a long transaction: {error}").into(),
         ),
-        Trouble::Passing => TargetError::Unavailable(Box::new(error)),
-        Trouble::Unusable => TargetError::Unusable(Box::new(error)),
-        Trouble::Row | Trouble::Taken | Trouble::Lasting => TargetError::Refused(Box::new(error)),
+        ErrorClass::Transient => TargetError::Unavailable(Box::new(error)),
+        ErrorClass::Unusable => TargetError::Unusable(Box::new(error)),
+        ErrorClass::InvalidRow | ErrorClass::UniqueViolation | ErrorClass::Permanent => {
+            TargetError::Refused(Box::new(error))
+        }
     }
 }
 
@@ -227,23 +229,23 @@ mod tests {
     #[test]
     fn a_full_disk_and_a_full_server_are_transient() {
         for code in ["53100", "53200", "53300", "58030", "08006", "57P01", "57P03", "25006", "25P03"] {
-            assert_eq!(postgres(code), Trouble::Passing, "{code}");
+            assert_eq!(postgres(code), ErrorClass::Transient, "{code}");
         }
-        for (code, trouble) in [
-            ("22003", Trouble::Row),
-            ("P0001", Trouble::Row),
-            ("42501", Trouble::Unusable),
-            ("0A000", Trouble::Lasting),
+        for (code, error_class) in [
+            ("22003", ErrorClass::InvalidRow),
+            ("P0001", ErrorClass::InvalidRow),
+            ("42501", ErrorClass::Unusable),
+            ("0A000", ErrorClass::Permanent),
         ] {
-            assert_eq!(postgres(code), trouble, "{code}");
+            assert_eq!(postgres(code), error_class, "{code}");
         }
         // FULL, IOERR_WRITE, CANTOPEN, READONLY_DBMOVED.
         for code in [13, 778, 14, 1032, 17] {
-            assert_eq!(sqlite(code), Trouble::Passing, "{code}");
+            assert_eq!(sqlite(code), ErrorClass::Transient, "{code}");
         }
         // CORRUPT, NOTADB.
         for code in [11, 26] {
-            assert_eq!(sqlite(code), Trouble::Unusable, "{code}");
+            assert_eq!(sqlite(code), ErrorClass::Unusable, "{code}");
         }
     }
 }

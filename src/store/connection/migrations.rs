@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     calls::{PAUSES, in_time},
     dialect::Dialect,
-    error::{CALL_TIMEOUT, Trouble, dependents, trouble},
+    error::{CALL_TIMEOUT, ErrorClass, dependents, error_class},
     setup_error::StoreError,
 };
 use crate::store::Store;
@@ -98,7 +98,7 @@ impl Store {
         };
         let read = async { read.await.inspect_err(|error| self.stale_plans.note(error)) };
         let applied = in_time(CALL_TIMEOUT, read).await.map_err(|error| match error {
-            StoreError::Migration(error) | StoreError::Held(error) if trouble(&error) == Trouble::Passing => {
+            StoreError::Migration(error) | StoreError::Held(error) if error_class(&error) == ErrorClass::Transient => {
                 StoreError::Unreachable(error.to_string())
             }
             error => error,
@@ -139,7 +139,7 @@ impl Store {
             let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(&self.schema));
             match self.db.execute_unprepared(&sql).await {
                 // Another process created it at the same moment.
-                Err(error) if trouble(&error) == Trouble::Taken => Ok(()),
+                Err(error) if error_class(&error) == ErrorClass::UniqueViolation => Ok(()),
                 created => created.map(drop),
             }
         };

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
 use super::{
     dialect::Dialect,
-    error::{Trouble, trouble},
+    error::{ErrorClass, error_class},
     setup_error::StoreError,
 };
 use crate::{
@@ -109,7 +109,7 @@ fn not_ready(error: &StoreError) -> NotReady {
     match error {
         StoreError::Outdated(migrations) => NotReady::Outdated(*migrations),
         StoreError::SchemaDenied(schema) => NotReady::MissingRights(format!("USAGE on the schema {schema}")),
-        StoreError::Migration(error) if trouble(error) != Trouble::Passing => {
+        StoreError::Migration(error) if error_class(error) != ErrorClass::Transient => {
             NotReady::Refused(error.to_string().into())
         }
         error => NotReady::Unavailable(error.to_string().into()),

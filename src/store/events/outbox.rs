@@ -61,7 +61,7 @@ impl Outbox for Store {
         .await
     }
 
-    async fn slot_trouble(&self) -> Result<Option<&'static str>, TargetError> {
+    async fn slot_problem(&self) -> Result<Option<&'static str>, TargetError> {
         let Some(slot) = self.slot() else {
             return Ok(None);
         };

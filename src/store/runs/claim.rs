@@ -10,7 +10,7 @@ use crate::{
         Store,
         connection::{
             dialect::Dialect,
-            error::{Trouble, trouble},
+            error::{ErrorClass, error_class},
         },
     },
 };
@@ -138,7 +138,7 @@ impl Store {
         let values = [self.worker_id.into(), i64::from(limit).into()].into_iter().chain(values);
         match self.db.query_all_raw(self.statement(&sql, values)).await {
             // Another process took a run of the same merchant at this very moment.
-            Err(error) if trouble(&error) == Trouble::Taken => Ok(Vec::new()),
+            Err(error) if error_class(&error) == ErrorClass::UniqueViolation => Ok(Vec::new()),
             taken => taken,
         }
     }

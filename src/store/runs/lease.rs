@@ -15,7 +15,7 @@ use crate::{
     store::{
         Store,
         connection::{
-            error::{Trouble, trouble},
+            error::{ErrorClass, error_class},
             stamp::instant,
         },
         entity::{read, run},
@@ -68,7 +68,7 @@ impl Store {
         for row in rows {
             match AssertUnwindSafe(self.claim_from(db, row)).catch_unwind().await {
                 Ok(Ok(claim)) => claims.extend(claim),
-                Ok(Err(error)) if trouble(&error) == Trouble::Passing => return Err(error),
+                Ok(Err(error)) if error_class(&error) == ErrorClass::Transient => return Err(error),
                 Ok(Err(error)) => self.fail_unreadable(db, row, &error.to_string()).await?,
                 Err(_) => self.fail_unreadable(db, row, "reading it panicked").await?,
             }

@@ -15,7 +15,7 @@ use crate::{
     store::{
         Store,
         connection::{
-            error::{Trouble, trouble},
+            error::{ErrorClass, error_class},
             stamp::instant,
         },
         entity::run,
@@ -72,7 +72,7 @@ impl Store {
                 failpoint!("enqueue_after_commit", new.merchant.0);
                 Ok(EnqueueOutcome::Queued(id))
             }
-            Err(error) if trouble(&error) == Trouble::Taken => {
+            Err(error) if error_class(&error) == ErrorClass::UniqueViolation => {
                 txn.rollback().await?;
                 let other = active_run(&self.db, new.merchant).await?;
                 // The run has ended: the call is repeated.
@@ -107,7 +107,7 @@ impl Store {
         }
         let row = match self.insert(&txn, id, new, "running").await {
             Ok(row) => row,
-            Err(error) if trouble(&error) == Trouble::Taken => {
+            Err(error) if error_class(&error) == ErrorClass::UniqueViolation => {
                 txn.rollback().await?;
                 return self.busy(new.merchant).await?.ok_or_else(|| again(error));
             }

@@ -9,7 +9,7 @@ use crate::{
     reconcile::ports::{Lease, Released, TargetError},
     store::{
         Store,
-        connection::error::{Trouble, trouble},
+        connection::error::{ErrorClass, error_class},
     },
 };
 
@@ -49,7 +49,7 @@ impl Store {
                 // Fetch all rows: SQLite commits after the last one, and `query_one` does not wait for an error of the commit.
                 let released = match self.db.query_all_raw(self.statement(back, with_wait)).await {
                     // There can be one run by hand in the queue.
-                    Err(error) if trouble(&error) == Trouble::Taken => {
+                    Err(error) if error_class(&error) == ErrorClass::UniqueViolation => {
                         let given_way = self.db.execute_raw(self.statement(give_way, values)).await?;
                         if given_way.rows_affected() > 0 { Released::Superseded } else { Released::LeaseLost }
                     }
@@ -109,7 +109,7 @@ impl Store {
             let values: [Value; 2] = [lease.run_id.into(), lease.epoch.into()];
             match self.db.execute_raw(self.statement(sql, values)).await {
                 // A run by hand has come into the queue at this very moment.
-                Err(error) if trouble(&error) == Trouble::Taken => Ok(false),
+                Err(error) if error_class(&error) == ErrorClass::UniqueViolation => Ok(false),
                 done => {
                     self.frontier.forget();
                     Ok(done?.rows_affected() > 0)

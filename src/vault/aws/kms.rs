@@ -14,7 +14,7 @@ use super::{
         backend::TokenBackend,
         text::{KEY_BYTES, Kind, TextError, decrypt, each, encrypt},
     },
-    Aws, Recent, Trouble, recent,
+    Aws, AwsError, Recent, recent,
 };
 use crate::{
     domain::MerchantId,
@@ -91,9 +91,11 @@ impl Kms {
             .key_id(&self.key)
             .key_spec(DataKeySpec::Aes256)
             .encryption_context(CONTEXT, merchant.to_string());
-        let made = request.send().await.map_err(|error| match Trouble::of("AWS KMS", &error) {
+        let made = request.send().await.map_err(|error| match AwsError::of("AWS KMS", &error) {
             // Nothing is wrong with any stored token.
-            Trouble::Away(reason) | Trouble::Refused { message: reason, .. } => CredentialError::Unavailable { reason },
+            AwsError::Away(reason) | AwsError::Refused { message: reason, .. } => {
+                CredentialError::Unavailable { reason }
+            }
         })?;
         let id = id_of(made.key_id.as_deref());
         let wrapped = made.ciphertext_blob.map(Blob::into_inner).unwrap_or_default();
@@ -113,15 +115,15 @@ impl Kms {
             .decrypt()
             .ciphertext_blob(Blob::new(wrapped))
             .encryption_context(CONTEXT, merchant.to_string());
-        let opened = request.send().await.map_err(|error| match Trouble::of("AWS KMS", &error) {
-            Trouble::Refused { code, .. } if code == "InvalidCiphertextException" => unreadable(
+        let opened = request.send().await.map_err(|error| match AwsError::of("AWS KMS", &error) {
+            AwsError::Refused { code, .. } if code == "InvalidCiphertextException" => unreadable(
                 merchant,
                 format!(
                     "AWS KMS does not unwrap the data key with {:?}: the ciphertext was modified or moved",
                     parts.id
                 ),
             ),
-            trouble => trouble.about(merchant),
+            error => error.about(merchant),
         })?;
         let id = id_of(opened.key_id.as_deref());
         if id.is_empty() {

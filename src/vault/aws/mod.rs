@@ -72,7 +72,7 @@ impl Aws {
 }
 
 /// What AWS answered, if it did.
-enum Trouble {
+enum AwsError {
     /// It does not, or says that it cannot now.
     Away(String),
     /// It refuses: its code, and its words.
@@ -99,7 +99,7 @@ const NOT_NOW: [&str; 16] = [
     "TooManyRequestsException",
 ];
 
-impl Trouble {
+impl AwsError {
     fn of<E>(service: &str, error: &SdkError<E>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,
@@ -140,7 +140,7 @@ impl Trouble {
     }
 
     /// Every stored token is in order: only the requested action was impossible.
-    fn of_ours(self) -> CredentialError {
+    fn into_unavailable(self) -> CredentialError {
         let (Self::Away(reason) | Self::Refused { message: reason, .. }) = self;
         CredentialError::Unavailable { reason }
     }

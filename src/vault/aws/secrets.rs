@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{
     super::backend::TokenBackend,
-    Aws, Recent, Trouble, recent,
+    Aws, AwsError, Recent, recent,
     version::{
         CURRENT, Content, NOT_FOR_US, PENDING, Read, SCHEME, Version, id_of, is_to_be_current, reference, successor_of,
         text_of, unreadable,
@@ -64,18 +64,18 @@ impl Secrets {
         loop {
             let request = self.aws.secrets().await?.get_secret_value();
             let answer = request.secret_id(self.name(merchant)).version_id(id).send().await;
-            return match answer.map_err(|error| Trouble::of(SERVICE, &error)) {
+            return match answer.map_err(|error| AwsError::of(SERVICE, &error)) {
                 Ok(answer) => self.version(merchant, id, answer).map(Read::Found),
-                Err(Trouble::Refused { code, message }) if code == "ResourceNotFoundException" => {
+                Err(AwsError::Refused { code, message }) if code == "ResourceNotFoundException" => {
                     Ok(Read::None(message))
                 }
                 // It was about to be deleted when the merchant came back.
-                Err(Trouble::Refused { code, .. }) if code == "InvalidRequestException" && !restored => {
+                Err(AwsError::Refused { code, .. }) if code == "InvalidRequestException" && !restored => {
                     self.restore(merchant).await?;
                     restored = true;
                     continue;
                 }
-                Err(trouble) => Err(trouble.about(merchant)),
+                Err(error) => Err(error.about(merchant)),
             };
         }
     }
@@ -106,7 +106,7 @@ impl Secrets {
 
     async fn restore(&self, merchant: MerchantId) -> Result<(), CredentialError> {
         let request = self.aws.secrets().await?.restore_secret().secret_id(self.name(merchant));
-        let restored = request.send().await.map_err(|error| Trouble::of(SERVICE, &error).of_ours());
+        let restored = request.send().await.map_err(|error| AwsError::of(SERVICE, &error).into_unavailable());
         restored.map(|_| tracing::warn!(merchant.id = merchant.0, "a secret that was about to be deleted is restored"))
     }
 
@@ -116,18 +116,18 @@ impl Secrets {
         for _ in 0..PUT_AT_MOST {
             let request = self.aws.secrets().await?.put_secret_value().secret_id(self.name(merchant));
             let request = request.client_request_token(id).version_stages(PENDING).secret_string(text.as_str());
-            match request.send().await.map_err(|error| Trouble::of(SERVICE, &error)) {
+            match request.send().await.map_err(|error| AwsError::of(SERVICE, &error)) {
                 Ok(_) => return Ok(()),
-                Err(Trouble::Refused { code, .. }) if code == "ResourceNotFoundException" => {
+                Err(AwsError::Refused { code, .. }) if code == "ResourceNotFoundException" => {
                     if self.create(merchant, id, &text).await? {
                         return Ok(());
                     }
                     // Another was first, and this is one version of several.
                 }
-                Err(Trouble::Refused { code, .. }) if code == "InvalidRequestException" => {
+                Err(AwsError::Refused { code, .. }) if code == "InvalidRequestException" => {
                     self.restore(merchant).await?;
                 }
-                Err(trouble) => return Err(trouble.of_ours()),
+                Err(error) => return Err(error.into_unavailable()),
             }
         }
         Err(CredentialError::Unavailable {
@@ -139,10 +139,10 @@ impl Secrets {
     async fn may_put(&self, merchant: MerchantId, id: &str, text: &str) -> Result<(), CredentialError> {
         let request = self.aws.secrets().await?.put_secret_value().secret_id(self.name(merchant));
         let request = request.client_request_token(id).secret_string(text);
-        match request.send().await.map_err(|error| Trouble::of(SERVICE, &error)) {
+        match request.send().await.map_err(|error| AwsError::of(SERVICE, &error)) {
             Ok(_) => Ok(()),
-            Err(Trouble::Refused { code, .. }) if NOT_FOR_US.contains(&code.as_str()) => Ok(()),
-            Err(trouble) => Err(trouble.of_ours()),
+            Err(AwsError::Refused { code, .. }) if NOT_FOR_US.contains(&code.as_str()) => Ok(()),
+            Err(error) => Err(error.into_unavailable()),
         }
     }
 
@@ -152,10 +152,10 @@ impl Secrets {
         let request = self.aws.secrets().await?.create_secret().name(self.name(merchant)).set_kms_key_id(kms_key);
         let request = request.client_request_token(id).secret_string(text);
         let request = request.description(format!("Salla tokens of merchant {merchant}, stored by salla-reconciler"));
-        match request.send().await.map_err(|error| Trouble::of(SERVICE, &error)) {
+        match request.send().await.map_err(|error| AwsError::of(SERVICE, &error)) {
             Ok(_) => Ok(true),
-            Err(Trouble::Refused { code, .. }) if code == "ResourceExistsException" => Ok(false),
-            Err(trouble) => Err(trouble.of_ours()),
+            Err(AwsError::Refused { code, .. }) if code == "ResourceExistsException" => Ok(false),
+            Err(error) => Err(error.into_unavailable()),
         }
     }
 
@@ -164,7 +164,7 @@ impl Secrets {
         let client = self.aws.secrets().await?;
         let name = self.name(merchant);
         let described = client.describe_secret().secret_id(&name).send().await;
-        let described = described.map_err(|error| Trouble::of(SERVICE, &error).of_ours())?;
+        let described = described.map_err(|error| AwsError::of(SERVICE, &error).into_unavailable())?;
         let versions = described.version_ids_to_stages.unwrap_or_default();
         if !versions.get(id).is_some_and(|stages| is_to_be_current(stages)) {
             return Ok(());
@@ -173,7 +173,7 @@ impl Secrets {
         let current = others.next().map(|(version, _)| version.clone());
         let request = client.update_secret_version_stage().secret_id(&name).version_stage(CURRENT);
         let request = request.move_to_version_id(id).set_remove_from_version_id(current);
-        request.send().await.map_err(|error| Trouble::of(SERVICE, &error).of_ours())?;
+        request.send().await.map_err(|error| AwsError::of(SERVICE, &error).into_unavailable())?;
         Ok(())
     }
 
@@ -187,16 +187,16 @@ impl Secrets {
     async fn delete(&self, merchant: MerchantId) -> Result<(), CredentialError> {
         self.recent.remove(&merchant);
         let request = self.aws.secrets().await?.delete_secret().secret_id(self.name(merchant));
-        match request.recovery_window_in_days(RECOVERY_DAYS).send().await.map_err(|error| Trouble::of(SERVICE, &error))
+        match request.recovery_window_in_days(RECOVERY_DAYS).send().await.map_err(|error| AwsError::of(SERVICE, &error))
         {
             Ok(_) => Ok(()),
-            Err(Trouble::Refused { code, .. })
+            Err(AwsError::Refused { code, .. })
                 if code == "ResourceNotFoundException" || code == "InvalidRequestException" =>
             {
                 // It was never there, or is deleted already.
                 Ok(())
             }
-            Err(Trouble::Away(reason) | Trouble::Refused { message: reason, .. }) => {
+            Err(AwsError::Away(reason) | AwsError::Refused { message: reason, .. }) => {
                 let reason = format!(
                     "the secret {name} is no longer needed and could not be deleted: {reason}; delete it by hand: \
                      aws secretsmanager delete-secret --secret-id {name} --recovery-window-in-days {RECOVERY_DAYS}",
