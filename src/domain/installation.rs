@@ -90,18 +90,18 @@ mod tests {
     /// The merchant's state after events in the order in which they arrive, each with its second.
     fn after(events: &[(AppEventKind, i64)]) -> MerchantState {
         let mut installation = Installation::default();
-        let mut standing = MerchantStatus::ACTIVE;
+        let mut status = MerchantStatus::ACTIVE;
         for (notice, second) in events {
             if !installation.hear(*notice, DateTime::from_timestamp(*second, 0)) {
                 continue;
             }
-            standing = match installation.change(*notice) {
-                Some(change) => standing.after(change).unwrap(),
-                None if *notice == AppEventKind::Authorized => standing.authorized(),
-                None => standing,
+            status = match installation.change(*notice) {
+                Some(change) => status.after(change).unwrap(),
+                None if *notice == AppEventKind::Authorized => status.authorized(),
+                None => status,
             };
         }
-        standing.state()
+        status.state()
     }
 
     #[test]

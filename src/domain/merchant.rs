@@ -209,11 +209,11 @@ mod tests {
         let paused = MerchantStatus::ACTIVE.after(Transition::Pause).unwrap();
         let mut seen = vec![paused];
         let mut next = 0;
-        while let Some(standing) = seen.get(next).copied() {
+        while let Some(status) = seen.get(next).copied() {
             next += 1;
             let told = [Transition::Retire, Transition::Unsubscribe, Transition::Subscribe, Transition::RefuseTokens];
-            let after = told.map(|change| standing.after(change).unwrap());
-            for after in after.into_iter().chain([standing.authorized()]) {
+            let after = told.map(|change| status.after(change).unwrap());
+            for after in after.into_iter().chain([status.authorized()]) {
                 assert!(matches!(after.state(), MerchantState::Paused | MerchantState::Uninstalled), "{after:?}");
                 assert_eq!(MerchantStatus::of(after.state(), after.state_before_pause()), after, "as it is stored");
                 if !seen.contains(&after) {
@@ -229,7 +229,7 @@ mod tests {
         let after = |changes: &[Transition]| {
             changes
                 .iter()
-                .try_fold(MerchantStatus::ACTIVE, |standing, change| standing.after(*change))
+                .try_fold(MerchantStatus::ACTIVE, |status, change| status.after(*change))
                 .map(MerchantStatus::state)
         };
         use Transition::{Pause, RefuseTokens, Resume, Retire, Subscribe, Unsubscribe};

@@ -18,7 +18,7 @@ impl<S, T> RunContext<'_, S, T> {
         R: Record,
         T: Target<R>,
     {
-        let ids = batch.records.iter().map(|record| record.record.id()).chain(batch.gone.iter().map(|(id, _)| *id));
+        let ids = batch.records.iter().map(|record| record.record.id()).chain(batch.deleted.iter().map(|(id, _)| *id));
         batch.recovered = ids.filter(|id| state.reader.has_failed(*id)).collect();
         let unreadable = batch.unreadable.iter().chain(&batch.counted_already);
         state.unreadable.extend(unreadable.filter_map(|bad| bad.id));

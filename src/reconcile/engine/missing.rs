@@ -241,7 +241,7 @@ impl<S, T> RunContext<'_, S, T> {
         }
         let version = |id: &i64| absent.versions.get(id).copied().flatten();
         let batch = Batch {
-            gone: gone.iter().map(|id| (*id, version(id))).collect(),
+            deleted: gone.iter().map(|id| (*id, version(id))).collect(),
             seen: state.reader.meet(gone),
             ..Batch::<R>::default()
         };

@@ -238,7 +238,7 @@ pub enum SourceError {
     },
     /// Salla says that what was asked for is not there, or no more.
     #[error("Salla refuses the request: {reason}")]
-    Gone {
+    NotFound {
         /// Salla's words.
         reason: String,
     },

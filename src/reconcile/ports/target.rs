@@ -71,7 +71,7 @@ pub struct Batch<R: Record> {
     pub checked: Vec<DetailCheckResult>,
     /// Records that Salla says are gone, and the version that was held when it was asked: those that are still held
     /// so are marked.
-    pub gone: Vec<StoredVersion>,
+    pub deleted: Vec<StoredVersion>,
     /// Previously failed records in this batch. Those that succeed now leave `failed_records`.
     pub recovered: Vec<i64>,
     /// The ids that were seen; each pass at most once.
@@ -93,7 +93,7 @@ impl<R: Record> Default for Batch<R> {
             items: HashMap::new(),
             unchanged: 0,
             checked: Vec::new(),
-            gone: Vec::new(),
+            deleted: Vec::new(),
             recovered: Vec::new(),
             seen: Seen::new(),
             latest: None,
@@ -106,11 +106,11 @@ impl<R: Record> Default for Batch<R> {
 impl<R: Record> Batch<R> {
     /// Whether the batch contains no difference and no new knowledge.
     pub fn is_unchanged(&self) -> bool {
-        let Self { records, unreadable, counted_already, items, checked, gone, recovered, .. } = self;
+        let Self { records, unreadable, counted_already, items, checked, deleted, recovered, .. } = self;
         let is_readable = unreadable.is_empty() && counted_already.is_empty();
         let nothing_else = is_readable && items.is_empty() && checked.is_empty();
         nothing_else
-            && gone.is_empty()
+            && deleted.is_empty()
             && recovered.is_empty()
             && records.iter().all(|record| record.decision == Decision::Unchanged)
     }

@@ -148,7 +148,7 @@ fn of_source(error: &SourceError) -> FailureKind {
             FailureKind::SallaUnavailable
         }
         SourceError::Malformed { .. } | SourceError::Redirected { .. } => FailureKind::SallaInvalidResponse,
-        SourceError::Gone { .. } | SourceError::Rejected { .. } => FailureKind::SallaRequestRejected,
+        SourceError::NotFound { .. } | SourceError::Rejected { .. } => FailureKind::SallaRequestRejected,
         SourceError::ListingUnsupported { .. } => FailureKind::ListingUnsupported,
     }
 }

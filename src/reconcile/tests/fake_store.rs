@@ -178,7 +178,7 @@ impl Target<Order> for FakeStore {
             ids.extend(bad.id);
         }
         (0..page.batch.unchanged).for_each(|_| totals.count(Outcome::Unchanged));
-        for (id, version) in &page.batch.gone {
+        for (id, version) in &page.batch.deleted {
             ids.push(*id);
             if let Some(order) = state.orders.get_mut(id).filter(|order| order.updated_at == *version) {
                 order.deleted = true;

@@ -43,7 +43,7 @@ pub fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
         && is_no_such_record(&response)
     {
         // Any other envelope is a proxy's word, or that of a wrong address.
-        return Err(SourceError::Gone { reason });
+        return Err(SourceError::NotFound { reason });
     }
     if !status.is_success() {
         return Err(SourceError::Rejected { reason });

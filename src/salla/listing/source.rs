@@ -110,7 +110,7 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
         let get = Get { single: true, suspect, ..Get::new::<R>(whose.merchant, &path, &query, requests) };
         let answer = match self.get(&get).await {
             Ok(answer) => answer,
-            Err(SourceError::Gone { .. }) => return Ok(None),
+            Err(SourceError::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
         let data = answer.envelope.data().ok_or_else(|| malformed("`data` is missing"))?;
@@ -158,7 +158,7 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
             let get = Get { single: true, suspect, ..Get::new::<R>(whose.merchant, path, &query, requests) };
             let answer = match self.get(&get).await {
                 Ok(answer) => answer,
-                Err(SourceError::Gone { .. }) => return Ok(None),
+                Err(SourceError::NotFound { .. }) => return Ok(None),
                 Err(error) => return Err(error),
             };
             for row in answer.envelope.rows().map_err(malformed)?.iter() {

@@ -43,7 +43,7 @@ impl Store {
         installation.app = installation.app.max(Some(self.clock(&txn).await? - CLOCKS_APART));
         self.save_installation(&txn, id, installation).await?;
         let new = self.insert_merchant(&txn, id).await?;
-        self.set_standing(&txn, id, MerchantStatus::ACTIVE).await?;
+        self.set_merchant_status(&txn, id, MerchantStatus::ACTIVE).await?;
         let sql = "UPDATE merchants SET name = COALESCE($1, name) WHERE merchant_id = $2";
         let values: [Value; 2] = [registration.name.clone().into(), id.0.into()];
         txn.execute_raw(self.statement(sql, values)).await?;
@@ -67,13 +67,13 @@ impl Store {
         by: &Actor,
     ) -> Result<Changed, DbErr> {
         let txn = self.begin_write().await?;
-        let Some(standing) = self.standing(&txn, id).await? else {
+        let Some(status) = self.lock_merchant_status(&txn, id).await? else {
             return Ok(Changed::Unknown);
         };
-        match standing.after(change) {
+        match status.after(change) {
             Err(obstacle) => Ok(Changed::Impossible(obstacle)),
             Ok(after) => {
-                self.change_standing(&txn, id, standing, after).await?;
+                self.change_merchant_status(&txn, id, status, after).await?;
                 if change == Transition::Resume {
                     self.lift_pause(&txn, id).await?;
                 }
@@ -134,18 +134,18 @@ impl Store {
         self.save_installation(txn, id, installation).await?;
         if let Some(tokens) = &event.tokens {
             self.insert_merchant(txn, id).await?;
-            let standing = self.standing(txn, id).await?.ok_or(DbErr::RecordNotInserted)?;
-            let after = standing.authorized();
-            self.set_standing(txn, id, after).await?;
+            let status = self.lock_merchant_status(txn, id).await?.ok_or(DbErr::RecordNotInserted)?;
+            let after = status.authorized();
+            self.set_merchant_status(txn, id, after).await?;
             self.put_tokens(txn, id, tokens).await?;
             return Ok(Applied::Done(after.state()));
         }
-        let Some(standing) = self.standing(txn, id).await? else {
+        let Some(status) = self.lock_merchant_status(txn, id).await? else {
             return Ok(Applied::UnknownMerchant);
         };
-        let after = installation.change(event.notice).and_then(|change| standing.after(change).ok());
-        let after = after.unwrap_or(standing);
-        self.change_standing(txn, id, standing, after).await?;
+        let after = installation.change(event.notice).and_then(|change| status.after(change).ok());
+        let after = after.unwrap_or(status);
+        self.change_merchant_status(txn, id, status, after).await?;
         Ok(Applied::Done(after.state()))
     }
 
@@ -185,7 +185,7 @@ impl Store {
     }
 
     /// The state of a merchant, locked until the transaction ends.
-    pub(in crate::store) async fn standing(
+    pub(in crate::store) async fn lock_merchant_status(
         &self,
         txn: &impl ConnectionTrait,
         id: MerchantId,
@@ -204,27 +204,27 @@ impl Store {
         .transpose()
     }
 
-    pub(in crate::store) async fn set_standing(
+    pub(in crate::store) async fn set_merchant_status(
         &self,
         txn: &DatabaseTransaction,
         id: MerchantId,
-        standing: MerchantStatus,
+        status: MerchantStatus,
     ) -> Result<(), DbErr> {
         let sql = "UPDATE merchants SET state = $1, state_before_pause = $2 WHERE merchant_id = $3";
-        let state_before_pause = standing.state_before_pause().map(MerchantState::as_str);
-        let values: [Value; 3] = [standing.state().as_str().into(), state_before_pause.into(), id.0.into()];
+        let state_before_pause = status.state_before_pause().map(MerchantState::as_str);
+        let values: [Value; 3] = [status.state().as_str().into(), state_before_pause.into(), id.0.into()];
         txn.execute_raw(self.statement(sql, values)).await.map(drop)
     }
 
     /// A change, and what follows from it for tokens and runs.
-    pub(in crate::store) async fn change_standing(
+    pub(in crate::store) async fn change_merchant_status(
         &self,
         txn: &DatabaseTransaction,
         id: MerchantId,
         before: MerchantStatus,
         after: MerchantStatus,
     ) -> Result<(), DbErr> {
-        self.set_standing(txn, id, after).await?;
+        self.set_merchant_status(txn, id, after).await?;
         match after.state() {
             MerchantState::Uninstalled => {
                 let sql = "DELETE FROM credentials WHERE merchant_id = $1";

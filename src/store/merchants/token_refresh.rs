@@ -62,14 +62,14 @@ impl Store {
     /// stood otherwise.
     async fn doubt_one(&self, id: MerchantId, sql: &str, values: &[Value]) -> Result<bool, DbErr> {
         let txn = self.begin_write().await?;
-        let Some(before) = self.standing(&txn, id).await? else {
+        let Some(before) = self.lock_merchant_status(&txn, id).await? else {
             return Ok(false);
         };
         if txn.query_one_raw(self.statement(sql, values.to_vec())).await?.is_none() {
             return Ok(false);
         }
         let after = before.after(Transition::RefuseTokens).unwrap_or(before);
-        self.change_standing(&txn, id, before, after).await?;
+        self.change_merchant_status(&txn, id, before, after).await?;
         txn.commit().await?;
         Ok(after != before)
     }
@@ -90,7 +90,7 @@ impl Store {
         let sql = sql.as_str();
         self.call(|| async move {
             let txn = self.begin_write().await?;
-            let standing = self.standing(&txn, id).await?;
+            let status = self.lock_merchant_status(&txn, id).await?;
             let values: [Value; 6] = [
                 tokens.access.0.clone().into(),
                 tokens.refresh.as_ref().map(|token| token.0.clone()).into(),
@@ -100,8 +100,8 @@ impl Store {
                 version.into(),
             ];
             let saved = txn.execute_raw(self.statement(sql, values)).await?.rows_affected() > 0;
-            if let Some(standing) = standing.filter(|_| saved) {
-                self.set_standing(&txn, id, standing.authorized()).await?;
+            if let Some(status) = status.filter(|_| saved) {
+                self.set_merchant_status(&txn, id, status.authorized()).await?;
             }
             failpoint!("refresh_save_before_commit", id.0);
             txn.commit().await?;

@@ -17,14 +17,14 @@ impl Store {
         by: &Actor,
     ) -> Result<Changed, DbErr> {
         let txn = self.begin_write().await?;
-        let Some(standing) = self.standing(&txn, id).await? else {
+        let Some(status) = self.lock_merchant_status(&txn, id).await? else {
             return Ok(Changed::Unknown);
         };
-        if standing.state() == MerchantState::Uninstalled {
+        if status.state() == MerchantState::Uninstalled {
             return Ok(Changed::Impossible(TransitionError::Uninstalled));
         }
-        let after = standing.authorized();
-        self.set_standing(&txn, id, after).await?;
+        let after = status.authorized();
+        self.set_merchant_status(&txn, id, after).await?;
         self.put_tokens(&txn, id, tokens).await?;
         let merchant = self.find_merchant(&txn, id).await?;
         let audit = Audit::of_merchant(by, Action::MerchantTokens, id, json!({"state": after.state()}));

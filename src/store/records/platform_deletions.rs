@@ -16,7 +16,7 @@ use crate::{
 
 /// The results for records that Salla has deleted.
 #[derive(Debug, Default)]
-pub struct Gone {
+pub struct DeletionResult {
     pub marked: Vec<StoredVersion>,
     /// The database refuses to mark them.
     pub refused: Vec<Unreadable>,
@@ -25,21 +25,21 @@ pub struct Gone {
 impl PlatformTable {
     /// Marks the records as deleted if the platform still has the given version. Returns the marked records, and those that the
     /// function did not mark.
-    pub async fn mark_gone<R: Stored>(
+    pub async fn mark_deleted<R: Stored>(
         &self,
         txn: &DatabaseTransaction,
         dialect: Dialect,
         merchant: MerchantId,
         (gone, dry_run): (&[StoredVersion], bool),
-    ) -> Result<Gone, DbErr> {
+    ) -> Result<DeletionResult, DbErr> {
         if gone.is_empty() {
-            return Ok(Gone::default());
+            return Ok(DeletionResult::default());
         }
         let id = R::id_column();
         let stored = self.unmarked_versions::<R>(txn, dialect, merchant, gone).await?;
         let still: Vec<StoredVersion> = gone.iter().filter(|one| stored.contains(one)).copied().collect();
         if dry_run || still.is_empty() {
-            return Ok(Gone { marked: still, refused: Vec::new() });
+            return Ok(DeletionResult { marked: still, refused: Vec::new() });
         }
         let ids: Vec<i64> = still.iter().map(|(id, _)| *id).collect();
         let version = |(_, version): &StoredVersion| version.map_or_else(String::new, |version| version.to_rfc3339());
@@ -71,7 +71,7 @@ impl PlatformTable {
             let reason = format!("the deletion was not written: {reason}");
             Unreadable { id: Some(id), ..Unreadable::failed(reason) }
         });
-        Ok(Gone { marked, refused: refused.collect() })
+        Ok(DeletionResult { marked, refused: refused.collect() })
     }
 
     /// Records that are gone as the platform holds them, with the mark. Columns that the view lacks come from our own row.

@@ -76,7 +76,7 @@ pub async fn restore<R: Stored>(
 
 /// Marks those of `gone` as gone that are still held in the version beside them, and returns which were. Another writer
 /// may have brought one back since Salla was asked. Never removes.
-pub async fn mark_gone<R: Stored>(
+pub async fn mark_deleted<R: Stored>(
     db: &impl ConnectionTrait,
     dialect: Dialect,
     merchant: MerchantId,

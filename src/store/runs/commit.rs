@@ -28,7 +28,7 @@ use crate::{
         records::{
             discrepancies::{Written, failed_and_recovered, found, row, written_again},
             lookup,
-            platform_deletions::Gone,
+            platform_deletions::DeletionResult,
             stored::Stored,
         },
     },
@@ -122,10 +122,11 @@ impl Store {
         let is_backfill = |id: Option<i64>, version: Option<DateTime<Utc>>| {
             page.backfill.includes(version) || id.is_some_and(|id| failed_as_backfill.contains(&id))
         };
-        let Gone { marked: gone, refused } = match self.mark_gone(&txn, lease.merchant, page, one_by_one).await {
-            Err(error) if !one_by_one && self.refuses::<R>(&error) => return Ok(Attempt::Refused),
-            gone => gone?,
-        };
+        let DeletionResult { marked: gone, refused } =
+            match self.mark_deleted(&txn, lease.merchant, page, one_by_one).await {
+                Err(error) if !one_by_one && self.refuses::<R>(&error) => return Ok(Attempt::Refused),
+                gone => gone?,
+            };
         let mut parts = page.parts.to_vec();
         count(page, &written, &is_backfill, &mut parts[page.at].totals);
         for bad in &refused {

@@ -34,7 +34,7 @@ impl Store {
         let txn = self.begin_write().await?;
         // Lock the merchant before the run, in the same order as every change of a merchant.
         let state = match ending.again {
-            Some(_) => self.standing(&txn, lease.merchant).await?.map(MerchantStatus::state),
+            Some(_) => self.lock_merchant_status(&txn, lease.merchant).await?.map(MerchantStatus::state),
             None => None,
         };
         let sql = format!("{} RETURNING *", self.ended());

@@ -39,7 +39,7 @@ impl Store {
     async fn enqueue_once(&self, id: RunId, new: &NewRun, audit: &Audit) -> Result<EnqueueOutcome, DbErr> {
         let txn = self.begin_write().await?;
         // Of two requests for a run the second sees the first's.
-        let state = self.standing(&txn, new.merchant).await?.map(MerchantStatus::state);
+        let state = self.lock_merchant_status(&txn, new.merchant).await?.map(MerchantStatus::state);
         if let Some(key) = &new.key {
             match self.known_key(&txn, &new.by, key).await? {
                 // The same id: an earlier attempt, whose answer was lost, did it.
@@ -94,7 +94,7 @@ impl Store {
 
     async fn start_once(&self, id: RunId, new: &NewRun, audit: &Audit) -> Result<StartOutcome, DbErr> {
         let txn = self.begin_write().await?;
-        match self.standing(&txn, new.merchant).await?.map(MerchantStatus::state) {
+        match self.lock_merchant_status(&txn, new.merchant).await?.map(MerchantStatus::state) {
             None => return Ok(StartOutcome::UnknownMerchant),
             Some(MerchantState::Uninstalled) => return Ok(StartOutcome::Uninstalled),
             Some(_) => {}

@@ -17,7 +17,7 @@ use crate::{
         records::{
             discrepancies::Written,
             lookup,
-            platform_deletions::Gone,
+            platform_deletions::DeletionResult,
             stored::Stored,
             write::{self, Asked},
         },
@@ -99,18 +99,18 @@ impl Store {
     }
 
     /// Marks the records of a page that are gone. `one_by_one`: each behind a savepoint, to find the one that is refused.
-    pub(in crate::store) async fn mark_gone<R: Stored>(
+    pub(in crate::store) async fn mark_deleted<R: Stored>(
         &self,
         txn: &DatabaseTransaction,
         merchant: MerchantId,
         page: &PageCommit<'_, R>,
         one_by_one: bool,
-    ) -> Result<Gone, DbErr> {
-        let gone = &page.batch.gone;
+    ) -> Result<DeletionResult, DbErr> {
+        let gone = &page.batch.deleted;
         if !one_by_one {
             return self.mark_together::<R>(txn, merchant, (gone, page.dry_run)).await;
         }
-        let mut all = Gone::default();
+        let mut all = DeletionResult::default();
         for one in gone {
             let savepoint = txn.begin().await?;
             match self.mark_together::<R>(&savepoint, merchant, (std::slice::from_ref(one), page.dry_run)).await {
@@ -135,12 +135,12 @@ impl Store {
         txn: &DatabaseTransaction,
         merchant: MerchantId,
         (gone, dry_run): (&[StoredVersion], bool),
-    ) -> Result<Gone, DbErr> {
+    ) -> Result<DeletionResult, DbErr> {
         match self.platform::<R>() {
-            Some(platform) => platform.mark_gone::<R>(txn, self.dialect, merchant, (gone, dry_run)).await,
+            Some(platform) => platform.mark_deleted::<R>(txn, self.dialect, merchant, (gone, dry_run)).await,
             None => {
-                let marked = write::mark_gone::<R>(txn, self.dialect, merchant, gone, dry_run).await?;
-                Ok(Gone { marked, refused: Vec::new() })
+                let marked = write::mark_deleted::<R>(txn, self.dialect, merchant, gone, dry_run).await?;
+                Ok(DeletionResult { marked, refused: Vec::new() })
             }
         }
     }
