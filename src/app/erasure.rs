@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{Customer, MerchantId, Order, OrderStatus, Product, Resource},
-    reconcile::ports::{Actor, TargetError},
+    reconcile::ports::{Actor, DatabaseError},
     salla::{ApiResource, Privacy},
     store::{Store, Stored, Which},
 };
@@ -19,7 +19,7 @@ pub async fn erase(
     privacy: &Privacy,
     (merchant, customer): (MerchantId, i64),
     by: &Actor,
-) -> Result<Rewritten, TargetError> {
+) -> Result<Rewritten, DatabaseError> {
     store.forbid(merchant, customer, by).await?;
     let mut rewritten = Rewritten::new();
     for resource in Resource::ALL {
@@ -37,7 +37,7 @@ pub async fn erase(
 ///
 /// # Errors
 /// When the database is away, or refuses. Finished work stays done. The call can be repeated.
-pub async fn redact(store: &Store, privacy: &Privacy) -> Result<Rewritten, TargetError> {
+pub async fn redact(store: &Store, privacy: &Privacy) -> Result<Rewritten, DatabaseError> {
     let mut rewritten = Rewritten::new();
     for resource in Resource::ALL {
         rewritten.extend(match resource {
@@ -57,7 +57,7 @@ async fn erase_from<R: ApiResource + Stored>(
     privacy: &Privacy,
     merchant: MerchantId,
     customer: i64,
-) -> Result<Count, TargetError> {
+) -> Result<Count, DatabaseError> {
     let Some(personal) = R::PERSONAL_FIELDS else {
         return Ok(None);
     };
@@ -67,7 +67,7 @@ async fn erase_from<R: ApiResource + Stored>(
     Ok(Some((R::RESOURCE, store.rewrite::<R>(merchant, which, &less).await?)))
 }
 
-async fn redact_all<R: ApiResource + Stored>(store: &Store, privacy: &Privacy) -> Result<Count, TargetError> {
+async fn redact_all<R: ApiResource + Stored>(store: &Store, privacy: &Privacy) -> Result<Count, DatabaseError> {
     if R::PERSONAL_FIELDS.is_none() {
         return Ok(None);
     }

@@ -35,7 +35,7 @@ use crate::{
         session::{self, Cookie},
         tokens::Scope,
     },
-    reconcile::ports::{Actor, CredentialError, MerchantRegistry, Overview, RunStore, TargetError},
+    reconcile::ports::{Actor, CredentialError, DatabaseError, MerchantRegistry, Overview, RunStore},
 };
 
 /// What the pages need.
@@ -238,8 +238,8 @@ impl From<CredentialError> for PageError {
     }
 }
 
-impl From<TargetError> for PageError {
-    fn from(error: TargetError) -> Self {
+impl From<DatabaseError> for PageError {
+    fn from(error: DatabaseError) -> Self {
         Problem::from(error).into()
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::{Api, problem::Problem};
-use crate::reconcile::ports::{NotReady, RunStore, TargetError};
+use crate::reconcile::ports::{DatabaseError, NotReady, RunStore};
 
 /// Probes and scrapes get a correct answer within a few seconds.
 const READY_WITHIN: Duration = Duration::from_secs(4);
@@ -84,7 +84,7 @@ pub async fn metrics<L: RunStore>(State(api): State<Arc<Api<L>>>) -> Response {
     };
     let gauges = timeout(GAUGES_WITHIN, gauges).await;
     let gauges = gauges
-        .unwrap_or_else(|_| Err(TargetError::Unavailable("no answer within 5 s".into())))
+        .unwrap_or_else(|_| Err(DatabaseError::Unavailable("no answer within 5 s".into())))
         .inspect_err(|error| {
             let cause = error.to_string();
             let log = move |requests| {

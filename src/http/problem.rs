@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::reconcile::ports::{CredentialError, TargetError};
+use crate::reconcile::ports::{CredentialError, DatabaseError};
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -129,15 +129,15 @@ impl From<CredentialError> for Problem {
     }
 }
 
-impl From<TargetError> for Problem {
-    fn from(error: TargetError) -> Self {
+impl From<DatabaseError> for Problem {
+    fn from(error: DatabaseError) -> Self {
         tracing::error!(error = %error, "request failed");
         match error {
-            TargetError::Unavailable(_) => {
+            DatabaseError::Unavailable(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer; try again")
             }
-            TargetError::Unusable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.told()),
-            TargetError::Refused(_) | TargetError::LeaseLost(_) => Self::internal(),
+            DatabaseError::Unusable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.told()),
+            DatabaseError::Refused(_) | DatabaseError::LeaseLost(_) => Self::internal(),
         }
     }
 }

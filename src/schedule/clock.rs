@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use crate::reconcile::ports::{ScheduleStore, TargetError};
+use crate::reconcile::ports::{DatabaseError, ScheduleStore};
 
 /// A sleeping machine counts no time, and clocks drift or are set.
 const ASK_EVERY: Duration = Duration::from_secs(30);
@@ -16,7 +16,7 @@ pub struct Clock(Option<(DateTime<Utc>, Instant)>);
 
 impl Clock {
     /// About what the database's clock shows.
-    pub async fn now(&mut self, store: &impl ScheduleStore) -> Result<DateTime<Utc>, TargetError> {
+    pub async fn now(&mut self, store: &impl ScheduleStore) -> Result<DateTime<Utc>, DatabaseError> {
         if let Some((then, asked)) = self.0
             && asked.elapsed() < ASK_EVERY
         {

@@ -27,7 +27,7 @@ use crate::{
     domain::{MerchantId, Trigger},
     reconcile::{
         Heartbeat,
-        ports::{PRUNE_BATCH, RecordedSweep, RunStore, SweepDecision, TargetError},
+        ports::{DatabaseError, PRUNE_BATCH, RecordedSweep, RunStore, SweepDecision},
     },
 };
 
@@ -126,7 +126,7 @@ impl<L: RunStore> Schedule<L> {
     }
 
     /// Looks what is due by the database's clock, and returns how many runs were made.
-    async fn tick(&mut self) -> Result<u64, TargetError> {
+    async fn tick(&mut self) -> Result<u64, DatabaseError> {
         let cron = self.calendar.cron();
         let last = match self.last {
             Some(last) => last,
@@ -172,7 +172,7 @@ impl<L: RunStore> Schedule<L> {
         latest: bool,
         now: DateTime<Utc>,
         cron: &str,
-    ) -> Result<u64, TargetError> {
+    ) -> Result<u64, DatabaseError> {
         let late = now - scheduled_for;
         let decision = if latest && late <= ON_TIME {
             Some(Trigger::Schedule)
@@ -195,7 +195,7 @@ impl<L: RunStore> Schedule<L> {
     }
 
     /// Enqueues the runs of earlier sweeps whose merchants another session had locked.
-    async fn make_deferred(&self) -> Result<u64, TargetError> {
+    async fn make_deferred(&self) -> Result<u64, DatabaseError> {
         let made = self.store.enqueue_deferred().await?;
         if made.runs > 0 {
             tracing::info!(runs = made.runs, "runs of locked merchants are queued");
@@ -204,7 +204,7 @@ impl<L: RunStore> Schedule<L> {
     }
 
     /// Removes a batch of old runs; the next one soon, while there are more.
-    async fn prune(&mut self) -> Result<(), TargetError> {
+    async fn prune(&mut self) -> Result<(), DatabaseError> {
         let now = Instant::now();
         if self.prune_at.is_some_and(|at| now < at) {
             return Ok(());

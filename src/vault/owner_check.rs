@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::{
     domain::{Merchant, MerchantId, Transition},
     reconcile::ports::{
-        Actor, AppEvent, Applied, Changed, CredentialError, MerchantFilter, MerchantRegistry, Registered, Registration,
-        TargetError, TokenOwner, Tokens,
+        Actor, AppEvent, Applied, Changed, CredentialError, DatabaseError, MerchantFilter, MerchantRegistry,
+        Registered, Registration, TokenOwner, Tokens,
     },
 };
 
@@ -66,15 +66,15 @@ impl<R: MerchantRegistry, O: TokenOwner> MerchantRegistry for OwnerCheckedRegist
         self.register.remove(id, by).await
     }
 
-    async fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>, TargetError> {
+    async fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>, DatabaseError> {
         self.register.merchant(id).await
     }
 
-    async fn list(&self, filter: MerchantFilter) -> Result<Vec<Merchant>, TargetError> {
+    async fn list(&self, filter: MerchantFilter) -> Result<Vec<Merchant>, DatabaseError> {
         self.register.list(filter).await
     }
 
-    async fn set_global_pause(&self, still: bool, by: &Actor) -> Result<bool, TargetError> {
+    async fn set_global_pause(&self, still: bool, by: &Actor) -> Result<bool, DatabaseError> {
         self.register.set_global_pause(still, by).await
     }
 

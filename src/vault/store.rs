@@ -10,8 +10,8 @@ use super::backend::{TokenBackend, TokenBackends};
 use crate::{
     domain::{Merchant, MerchantId, Transition},
     reconcile::ports::{
-        Actor, AppEvent, Applied, Changed, CredentialError, CredentialStore, Credentials, MerchantFilter,
-        MerchantRegistry, Registered, Registration, Sealed, TargetError, Tokens,
+        Actor, AppEvent, Applied, Changed, CredentialError, CredentialStore, Credentials, DatabaseError,
+        MerchantFilter, MerchantRegistry, Registered, Registration, Sealed, Tokens,
     },
 };
 
@@ -260,15 +260,15 @@ impl<S: MerchantRegistry<Sealed> + CredentialStore<Sealed>> MerchantRegistry for
         Ok(removed)
     }
 
-    async fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>, TargetError> {
+    async fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>, DatabaseError> {
         self.store.merchant(id).await
     }
 
-    async fn list(&self, filter: MerchantFilter) -> Result<Vec<Merchant>, TargetError> {
+    async fn list(&self, filter: MerchantFilter) -> Result<Vec<Merchant>, DatabaseError> {
         self.store.list(filter).await
     }
 
-    async fn set_global_pause(&self, still: bool, by: &Actor) -> Result<bool, TargetError> {
+    async fn set_global_pause(&self, still: bool, by: &Actor) -> Result<bool, DatabaseError> {
         self.store.set_global_pause(still, by).await
     }
 

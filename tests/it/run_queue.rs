@@ -10,9 +10,9 @@ use salla_reconciler::{
     },
     reconcile::ListWalk,
     reconcile::ports::{
-        Actor, BackoffStore, Batch, CredentialStore, Cursor, EnqueueOutcome, IdempotencyKey, MerchantRegistry, NewRun,
-        PageCommit, Registration, Released, RunHistory, RunOutcome, RunQueue, ScheduleStore, Sealed, StartOutcome,
-        SweepDecision, Target, TargetError, Tokens,
+        Actor, BackoffStore, Batch, CredentialStore, Cursor, DatabaseError, EnqueueOutcome, IdempotencyKey,
+        MerchantRegistry, NewRun, PageCommit, RecordStore, Registration, Released, RunHistory, RunOutcome, RunQueue,
+        ScheduleStore, Sealed, StartOutcome, SweepDecision, Tokens,
     },
     store::Store,
 };
@@ -165,9 +165,9 @@ async fn a_lapsed_lease_is_taken_over_and_the_old_holder_writes_nothing(engine: 
     let three = cursor(3);
     assert!(matches!(
         stalled.commit(&first.lease, page(&three, Totals::default())).await,
-        Err(TargetError::LeaseLost(_))
+        Err(DatabaseError::LeaseLost(_))
     ));
-    assert!(matches!(stalled.finish(&first.lease, succeeded()).await, Err(TargetError::LeaseLost(_))));
+    assert!(matches!(stalled.finish(&first.lease, succeeded()).await, Err(DatabaseError::LeaseLost(_))));
     assert_eq!(stalled.release(&first.lease, Duration::ZERO, None).await.unwrap(), Released::LeaseLost);
     assert_eq!(fixture.database.text("SELECT status FROM runs").await, "running");
     assert!(fixture.database.rows("SELECT * FROM watermarks").await.is_empty());

@@ -16,7 +16,7 @@ use crate::{
     config::{Config, ConfigError},
     domain::{MerchantId, MerchantState},
     error_text::causes,
-    reconcile::ports::{GlobalPause, RunHistory, RunQueue, ScheduleStore, TargetError},
+    reconcile::ports::{DatabaseError, GlobalPause, RunHistory, RunQueue, ScheduleStore},
     salla::{OnOpenCircuit, ProbeSettings, Recording, plain_client},
     schedule::Calendar,
     store::Store,
@@ -199,7 +199,7 @@ async fn schedule(config: &Config, store: &Store) -> Result<String, String> {
             |next| format!("next sweep of {} at {}", calendar.cron(), next.to_rfc3339_opts(SecondsFormat::Secs, true)),
         ))
     };
-    told.await.map_err(|error: TargetError| error.to_string())
+    told.await.map_err(|error: DatabaseError| error.to_string())
 }
 
 /// Lists merchants that sweeps do not cover, and fails for those that need attention.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::{Decision, Record, StoredRecord, Summary, Unreadable, assess},
-    reconcile::ports::{AssessedRecord, Batch, Target, TargetError},
+    reconcile::ports::{AssessedRecord, Batch, DatabaseError, RecordStore},
 };
 
 impl<S, T> RunContext<'_, S, T> {
@@ -24,7 +24,7 @@ impl<S, T> RunContext<'_, S, T> {
     ) -> Result<(Batch<R>, Vec<Summary>), EngineError>
     where
         R: Record,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         let NewRecords { records, repeats, summaries, unreadable, ids } = page;
         let mut batch = Batch { unreadable, seen: ids, ..reader.batch(asked_at) };
@@ -50,16 +50,16 @@ impl<S, T> RunContext<'_, S, T> {
         records: Vec<R>,
         latest: Option<DateTime<Utc>>,
         unreadable: &mut Vec<Unreadable>,
-    ) -> Result<Vec<AssessedRecord<R>>, TargetError>
+    ) -> Result<Vec<AssessedRecord<R>>, DatabaseError>
     where
         R: Record,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         let ids: Vec<i64> = records.iter().map(Record::id).collect();
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let mut found = self.target.look_up(self.claim.lease.merchant, &ids).await?;
+        let mut found = self.records.look_up(self.claim.lease.merchant, &ids).await?;
         let assess_one = |record: R| {
             let stored = found.remove(&record.id());
             match guarded(&record, stored.as_ref(), latest) {

@@ -3,7 +3,7 @@
 use super::{EngineError, ResourceState, RunContext, RunProgress};
 use crate::{
     domain::Record,
-    reconcile::ports::{Batch, Cursor, PageCommit, Target},
+    reconcile::ports::{Batch, Cursor, PageCommit, RecordStore},
 };
 
 impl<S, T> RunContext<'_, S, T> {
@@ -16,7 +16,7 @@ impl<S, T> RunContext<'_, S, T> {
     ) -> Result<(), EngineError>
     where
         R: Record,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         let ids = batch.records.iter().map(|record| record.record.id()).chain(batch.deleted.iter().map(|(id, _)| *id));
         batch.recovered = ids.filter(|id| state.reader.has_failed(*id)).collect();
@@ -42,7 +42,7 @@ impl<S, T> RunContext<'_, S, T> {
     ) -> Result<(), EngineError>
     where
         R: Record,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         match error {
             None => {
@@ -50,7 +50,7 @@ impl<S, T> RunContext<'_, S, T> {
                 pending.absorb(&mut parts[*at].totals);
             }
             // Nothing can be written now.
-            Some(EngineError::Target(_)) => {}
+            Some(EngineError::Database(_)) => {}
             Some(_) => {
                 if let Some((batch, cursor)) = progress.pending.rest() {
                     match self.write::<R>(batch, &cursor, progress).await {
@@ -69,7 +69,7 @@ impl<S, T> RunContext<'_, S, T> {
     async fn write<R>(&self, batch: Batch<R>, cursor: &Cursor, progress: &mut RunProgress) -> Result<(), EngineError>
     where
         R: Record,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         let commit = PageCommit {
             batch: &batch,
@@ -80,7 +80,7 @@ impl<S, T> RunContext<'_, S, T> {
             dry_run: self.claim.request.dry_run,
             backfill: self.claim.backfill(R::RESOURCE),
         };
-        let committed = self.target.commit(&self.claim.lease, commit).await?;
+        let committed = self.records.commit(&self.claim.lease, commit).await?;
         progress.part().totals = committed.totals;
         progress.commits += 1;
         progress.pending.committed();

@@ -9,7 +9,7 @@ use crate::{
     domain::{
         Decision, DetailCheckSchedule, Fingerprint, Listing, Record, StoredRecord, Summary, Unreadable, needs_detail,
     },
-    reconcile::ports::{AssessedRecord, Batch, DetailCheckResult, Source, SourceError, Target},
+    reconcile::ports::{AssessedRecord, Batch, DetailCheckResult, RecordStore, Source, SourceError},
 };
 
 /// So many details are asked for at a time; the merchant's limit decides how soon.
@@ -31,14 +31,15 @@ impl<S, T> RunContext<'_, S, T> {
     where
         R: Record,
         S: Source<R>,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         if summaries.is_empty() {
             return Ok(());
         }
         let merchant = self.claim.lease.merchant;
         let ids: Vec<i64> = summaries.iter().map(|summary| summary.id).collect();
-        let (stored, checks) = (self.target.look_up(merchant, &ids).await?, self.target.checks(merchant, &ids).await?);
+        let (stored, checks) =
+            (self.records.look_up(merchant, &ids).await?, self.records.checks(merchant, &ids).await?);
         let schedule = self.detail_check_schedule(state);
         let (closer, enough): (Vec<_>, Vec<_>) = summaries.into_iter().partition(|summary| {
             let failed = state.reader.has_failed(summary.id);
@@ -69,7 +70,7 @@ impl<S, T> RunContext<'_, S, T> {
     where
         R: Record,
         S: Source<R>,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         let gone = self.read_records(ids, rows, batch, state).await?;
         let unknown: Vec<i64> = ids.iter().copied().filter(|id| !state.reader.has_failed(*id)).collect();
@@ -94,7 +95,7 @@ impl<S, T> RunContext<'_, S, T> {
     where
         R: Record,
         S: Source<R>,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         let (mut records, mut gone) = (Vec::new(), Vec::new());
         for (&id, record) in ids.iter().zip(self.read_each(ids, state).await?) {

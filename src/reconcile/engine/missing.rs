@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{EngineError, ResourceState, RunContext, RunProgress, details::checked};
 use crate::{
     domain::{Listing, Record, Resource, StoredRecord},
-    reconcile::ports::{Batch, ExpectedRecords, Source, Target},
+    reconcile::ports::{Batch, ExpectedRecords, RecordStore, Source},
 };
 
 /// So many records are read before the results are committed.
@@ -104,7 +104,7 @@ pub(super) async fn check<R, S, T>(
 where
     R: Record,
     S: Source<R>,
-    T: Target<R>,
+    T: RecordStore<R>,
 {
     let mut absent = context.find_absent(state, progress).await?;
     let failed: Vec<i64> = state.reader.unsettled().filter(|id| !absent.versions.contains_key(id)).collect();
@@ -115,7 +115,7 @@ where
     }
     if !retried.is_empty() {
         // Look up the versions before the requests, so that a later write of another writer prevents a deletion.
-        absent.add_stored(context.target.look_up(context.claim.lease.merchant, retried).await?);
+        absent.add_stored(context.records.look_up(context.claim.lease.merchant, retried).await?);
     }
     let mut gone = context.check_absent(&absent, state, progress).await?;
     let not_stored: Vec<i64> = retried.iter().copied().filter(|id| !absent.versions.contains_key(id)).collect();
@@ -129,7 +129,7 @@ impl<S, T> RunContext<'_, S, T> {
     async fn find_absent<R>(&self, state: &ResourceState, progress: &mut RunProgress) -> Result<Absent, EngineError>
     where
         R: Record,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         let cursor = state.reader.cursor();
         let began = cursor.observed_at.unwrap_or(self.claim.now);
@@ -141,7 +141,7 @@ impl<S, T> RunContext<'_, S, T> {
             (None, None) => ExpectedRecords::CreatedBefore(until),
         };
         let has_seen = |id| state.reader.has_seen(id);
-        let (held, absent) = self.target.unseen(self.claim.lease.merchant, expected, &has_seen).await?;
+        let (held, absent) = self.records.unseen(self.claim.lease.merchant, expected, &has_seen).await?;
         let versions: BTreeMap<i64, Version> = absent.into_iter().collect();
         let max_ratio = self.max_deletion_ratio;
         let guard = DeletionGuard { resource: R::RESOURCE, held, absent: versions.len(), max_ratio };
@@ -158,7 +158,7 @@ impl<S, T> RunContext<'_, S, T> {
     where
         R: Record,
         S: Source<R>,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         let ids: Vec<i64> = absent.versions.keys().copied().collect();
         let stride = ids.len().div_ceil(BATCH).max(1);
@@ -192,7 +192,7 @@ impl<S, T> RunContext<'_, S, T> {
     where
         R: Record,
         S: Source<R>,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         let mut batch = state.reader.batch(Instant::now());
         let read = self.read_each::<R>(ids, state).await?;
@@ -234,7 +234,7 @@ impl<S, T> RunContext<'_, S, T> {
     ) -> Result<(), EngineError>
     where
         R: Record,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         if gone.is_empty() {
             return Ok(());

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{list_reader::ListReader, missing::TooManyDeleted, pending_commit::PendingCommit};
 use super::{
-    ports::{Claim, MerchantContext, Page, PageRequest, RunQueue, Source, SourceError, Target, TargetError},
+    ports::{Claim, DatabaseError, MerchantContext, Page, PageRequest, RecordStore, RunQueue, Source, SourceError},
     progress::ProgressSender,
     walk::WalkError,
 };
@@ -36,7 +36,7 @@ pub enum EngineError {
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]
-    Target(#[from] TargetError),
+    Database(#[from] DatabaseError),
     #[error(transparent)]
     ListWalk(#[from] WalkError),
     #[error(transparent)]
@@ -59,7 +59,7 @@ pub struct RunContext<'a, S, T> {
     /// The window of the kind of record that is reconciled.
     pub window: Window,
     pub source: &'a S,
-    pub target: &'a T,
+    pub records: &'a T,
     /// The share of the stored records that may be marked deleted by one run.
     pub max_deletion_ratio: f64,
     /// Salla shows changes this late.
@@ -79,7 +79,7 @@ pub async fn reconcile<R, S, T>(
 where
     R: Record,
     S: Source<R>,
-    T: Target<R> + RunQueue,
+    T: RecordStore<R> + RunQueue,
 {
     let mut state = context.begin::<R>(progress).await?;
     let ended = context.read_lists::<R>(&mut state, progress).await;
@@ -96,7 +96,7 @@ impl<S, T> RunContext<'_, S, T> {
     where
         R: Record,
         S: Source<R>,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         let resumed = self.claim.resumed.as_ref().filter(|earlier| earlier.cursor.resource == R::RESOURCE);
         let mut sorted = None;
@@ -120,7 +120,7 @@ impl<S, T> RunContext<'_, S, T> {
             }
         };
         let failed_records = if self.claim.has_failed_records {
-            self.target.failed_records(self.claim.lease.merchant).await?
+            self.records.failed_records(self.claim.lease.merchant).await?
         } else {
             Vec::new()
         };
@@ -149,17 +149,17 @@ impl<S, T> RunContext<'_, S, T> {
 
     /// The part of the older records that is due, of a merchant whose list has been read to its end before. A full run
     /// reads all.
-    async fn rotation_window<R>(&self) -> Result<Option<RotationWindow>, TargetError>
+    async fn rotation_window<R>(&self) -> Result<Option<RotationWindow>, DatabaseError>
     where
         R: Record,
         S: Source<R>,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         let is_known = matches!(self.claim.covered(R::RESOURCE), Covered::UpTo(_));
         if !self.source.supports_rotation() || !is_known || self.claim.request.full {
             return Ok(None);
         }
-        self.target.slice(self.claim.lease.merchant, RotationPace::ROTATION).await
+        self.records.slice(self.claim.lease.merchant, RotationPace::ROTATION).await
     }
 
     /// A fetch, which may be dropped.

@@ -7,7 +7,7 @@ use super::{EngineError, ResourceState, RunContext, RunProgress, missing};
 use crate::{
     domain::Record,
     reconcile::{
-        ports::{PageRequest, RunQueue, Source, Target},
+        ports::{PageRequest, RecordStore, RunQueue, Source},
         span,
     },
 };
@@ -22,7 +22,7 @@ impl<S, T> RunContext<'_, S, T> {
     where
         R: Record,
         S: Source<R>,
-        T: Target<R> + RunQueue,
+        T: RecordStore<R> + RunQueue,
     {
         loop {
             if state.reader.is_at_sorted_list() {
@@ -47,7 +47,7 @@ impl<S, T> RunContext<'_, S, T> {
     where
         R: Record,
         S: Source<R>,
-        T: Target<R> + RunQueue,
+        T: RecordStore<R> + RunQueue,
     {
         let asked_at = Instant::now();
         let page = self.fetch(request, progress).await?;
@@ -66,6 +66,6 @@ impl<S, T> RunContext<'_, S, T> {
         state.reader.note_missed_changes(&missed);
         self.read_items(&mut batch, state).await?;
         self.commit(batch, state, progress).await?;
-        progress.yield_if_due(self.target, &self.claim.lease).await
+        progress.yield_if_due(self.records, &self.claim.lease).await
     }
 }

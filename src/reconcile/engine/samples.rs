@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{EngineError, ResourceState, RunContext, RunProgress, sorted_plan::SortedPlan};
 use crate::{
     domain::{Listing, ListingViolation, Record},
-    reconcile::ports::{Source, Target},
+    reconcile::ports::{RecordStore, Source},
 };
 
 /// So many orders are drawn at random, whatever `reconcile.detail_check_nights` says.
@@ -30,7 +30,7 @@ impl<S, T> RunContext<'_, S, T> {
     where
         R: Record,
         S: Source<R>,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         if state.reader.cursor().listing != Listing::Sort {
             return Ok(true);
@@ -59,10 +59,10 @@ impl<S, T> RunContext<'_, S, T> {
     async fn draw_samples<R>(&self, plan: SortedPlan, state: &ResourceState) -> Result<Vec<i64>, EngineError>
     where
         R: Record,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         let began = state.reader.cursor().observed_at.unwrap_or(self.claim.now);
-        Ok(self.target.samples(self.claim.lease.merchant, began, (plan.samples, DRAWN)).await?)
+        Ok(self.records.samples(self.claim.lease.merchant, began, (plan.samples, DRAWN)).await?)
     }
 
     async fn read_samples<R>(
@@ -74,10 +74,10 @@ impl<S, T> RunContext<'_, S, T> {
     where
         R: Record,
         S: Source<R>,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         let mut batch = state.reader.batch(Instant::now());
-        let rows: HashMap<_, _> = self.target.checks(self.claim.lease.merchant, ids).await?;
+        let rows: HashMap<_, _> = self.records.checks(self.claim.lease.merchant, ids).await?;
         let rows = rows.into_iter().map(|(id, check)| (id, check.summary)).collect();
         let gone = self.read_records::<R>(ids, &rows, &mut batch, state).await?;
         batch.records.iter_mut().for_each(|one| one.repeat = state.reader.has_seen(one.record.id()));

@@ -13,7 +13,7 @@ use crate::{
         Decision, DetailCheckSchedule, Fingerprint, Listing, ListingViolation, Record, Scope, SortedList, needs_detail,
     },
     reconcile::{
-        ports::{AssessedRecord, Batch, Listed, Page, PageRequest, Row, RunQueue, Source, Target},
+        ports::{AssessedRecord, Batch, Listed, Page, PageRequest, RecordStore, Row, RunQueue, Source},
         sorted::{Bounds, Conclusion, Rules, SortedPage, SortedRow, SortedWalk, Step},
         span,
     },
@@ -77,7 +77,7 @@ impl<S, T> RunContext<'_, S, T> {
     where
         R: Record,
         S: Source<R>,
-        T: Target<R> + RunQueue,
+        T: RecordStore<R> + RunQueue,
     {
         let Some(plan) = state.sorted else {
             return self.scan_instead("the sorted list cannot be used any more", None, state, progress);
@@ -117,7 +117,7 @@ impl<S, T> RunContext<'_, S, T> {
                     walk.admit_details(&changed);
                     // After a requeue, no details are read again. A further reading, and a dry run, would start again each time.
                     if walk.is_in_first_reading() && !self.claim.request.dry_run {
-                        progress.yield_if_due(self.target, &self.claim.lease).await?;
+                        progress.yield_if_due(self.records, &self.claim.lease).await?;
                     }
                 }
                 Step::Done(conclusion) => {
@@ -140,11 +140,12 @@ impl<S, T> RunContext<'_, S, T> {
     ) -> Result<Vec<SortedRow>, EngineError>
     where
         R: Record,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         let merchant = self.claim.lease.merchant;
         let ids: Vec<i64> = page.rows.iter().map(|listed| listed.key.id).collect();
-        let (stored, checks) = (self.target.look_up(merchant, &ids).await?, self.target.checks(merchant, &ids).await?);
+        let (stored, checks) =
+            (self.records.look_up(merchant, &ids).await?, self.records.checks(merchant, &ids).await?);
         let (began, is_resumed) = (state.reader.cursor().observed_at, self.claim.resumed.is_some());
         let never = DetailCheckSchedule { now: self.claim.now, all: false, nights: 0 };
         let row = |Listed { key, row }: Listed<R>| {
@@ -181,7 +182,7 @@ impl<S, T> RunContext<'_, S, T> {
     where
         R: Record,
         S: Source<R>,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         let mut batch = state.reader.batch(Instant::now());
         self.read_listed::<R>(ids, &met.rows, &mut batch, state).await?;
@@ -206,7 +207,7 @@ impl<S, T> RunContext<'_, S, T> {
     ) -> Result<(), EngineError>
     where
         R: Record,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         let ids: Vec<i64> = met.unread.into_iter().filter(|id| !state.reader.has_seen(*id)).collect();
         let unchanged = ids.len() as u64;

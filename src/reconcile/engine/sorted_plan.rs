@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{ResourceState, RunContext, RunProgress};
 use crate::{
     domain::{Covered, Listing, Record, RotationPace, RotationWindow, Scope, SortedList},
-    reconcile::ports::{Source, Target, TargetError},
+    reconcile::ports::{DatabaseError, RecordStore, Source},
 };
 
 /// How tonight's sorted list is read.
@@ -27,11 +27,11 @@ impl<S, T> RunContext<'_, S, T> {
     pub(super) async fn plan_sorted_list<R>(
         &self,
         progress: &mut RunProgress,
-    ) -> Result<Option<SortedPlan>, TargetError>
+    ) -> Result<Option<SortedPlan>, DatabaseError>
     where
         R: Record,
         S: Source<R>,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         let request = &self.claim.request;
         let is_plain = !request.full && request.since.is_none() && request.until.is_none();
@@ -42,7 +42,7 @@ impl<S, T> RunContext<'_, S, T> {
             return Ok(None);
         }
         let merchant = self.claim.lease.merchant;
-        let read = self.target.sorted_list(merchant, covered).await?;
+        let read = self.records.sorted_list(merchant, covered).await?;
         let list = *progress.part().sorted_list.get_or_insert(SortedList { violation: None, ..read.list });
         let threshold = match list.threshold(read.stored, (read.details_since, covered), self.overlap) {
             Ok(threshold) => threshold,
@@ -51,7 +51,7 @@ impl<S, T> RunContext<'_, S, T> {
                 return Ok(None);
             }
         };
-        let Some(slice) = self.target.slice(merchant, RotationPace::SORTED_LIST).await? else {
+        let Some(slice) = self.records.slice(merchant, RotationPace::SORTED_LIST).await? else {
             return Ok(None);
         };
         let nights = u64::from(self.detail_checks.nights(list.is_proven(read.details_since)));
@@ -77,11 +77,11 @@ impl<S, T> RunContext<'_, S, T> {
         &self,
         state: &mut ResourceState,
         progress: &mut RunProgress,
-    ) -> Result<(), TargetError>
+    ) -> Result<(), DatabaseError>
     where
         R: Record,
         S: Source<R>,
-        T: Target<R>,
+        T: RecordStore<R>,
     {
         state.sorted = self.plan_sorted_list::<R>(progress).await?;
         if let (scopes, Listing::Sort) = self.sorted_or_all::<R>(state.sorted.as_ref()) {

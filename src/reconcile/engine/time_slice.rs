@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::reconcile::ports::{Lease, RunQueue, TargetError};
+use crate::reconcile::ports::{DatabaseError, Lease, RunQueue};
 
 /// While no other run waits, the queue is looked at again after at most this long.
 const NEXT_LOOK: Duration = Duration::from_secs(10);
@@ -23,7 +23,7 @@ impl TimeSlice {
     }
 
     /// Whether the run was requeued, because its time slice is used up and others wait.
-    pub async fn is_over(&mut self, queue: &impl RunQueue, lease: &Lease) -> Result<bool, TargetError> {
+    pub async fn is_over(&mut self, queue: &impl RunQueue, lease: &Lease) -> Result<bool, DatabaseError> {
         if Instant::now() < self.next_look {
             return Ok(false);
         }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use super::TargetError;
+use super::DatabaseError;
 use crate::domain::MerchantId;
 
 /// A merchant's tokens, in the clear or, as `Tokens<Sealed>`, encrypted.
@@ -81,7 +81,7 @@ pub enum CredentialError {
     },
     /// The database failed.
     #[error(transparent)]
-    Store(#[from] TargetError),
+    Store(#[from] DatabaseError),
 }
 
 /// Where tokens are kept. The database keeps sealed ones (`CredentialStore<Sealed>`); the vault opens and

@@ -1,6 +1,6 @@
 //! The ports of all kinds of record together.
 
-use super::{Source, Target};
+use super::{RecordStore, Source};
 use crate::domain::{Customer, Order, OrderStatus, Product};
 
 /// Salla's side of every kind of record.
@@ -9,6 +9,12 @@ pub trait Sources: Source<Order> + Source<Product> + Source<Customer> + Source<O
 impl<S: Source<Order> + Source<Product> + Source<Customer> + Source<OrderStatus>> Sources for S {}
 
 /// The platform's side of every kind of record.
-pub trait Targets: Target<Order> + Target<Product> + Target<Customer> + Target<OrderStatus> {}
+pub trait RecordStores:
+    RecordStore<Order> + RecordStore<Product> + RecordStore<Customer> + RecordStore<OrderStatus>
+{
+}
 
-impl<T: Target<Order> + Target<Product> + Target<Customer> + Target<OrderStatus>> Targets for T {}
+impl<T: RecordStore<Order> + RecordStore<Product> + RecordStore<Customer> + RecordStore<OrderStatus>> RecordStores
+    for T
+{
+}

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::TargetError;
+use super::DatabaseError;
 use crate::domain::{MerchantId, RunId};
 
 /// Another process takes events that are not delivered after this time.
@@ -58,18 +58,18 @@ pub struct Backlog {
 pub trait Outbox: Send + Sync + Clone + 'static {
     /// Takes up to `limit` merchants whose events are due, with their oldest events. With a replication slot, only events that
     /// its consumer has confirmed. The caller has [`DELIVERY_LEASE`] to deliver those of a merchant.
-    fn take(&self, limit: u32) -> impl Future<Output = Result<Vec<PendingDelivery>, TargetError>> + Send;
+    fn take(&self, limit: u32) -> impl Future<Output = Result<Vec<PendingDelivery>, DatabaseError>> + Send;
 
     /// All `events` of these were delivered: the next event of each merchant is due.
-    fn delivered(&self, deliveries: &[PendingDelivery]) -> impl Future<Output = Result<(), TargetError>> + Send;
+    fn delivered(&self, deliveries: &[PendingDelivery]) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// The first event was not delivered: it is due again after `pause`.
     fn put_off(
         &self,
         delivery: &PendingDelivery,
         pause: Duration,
-    ) -> impl Future<Output = Result<(), TargetError>> + Send;
+    ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// The problem of the replication slot, if a slot is named and has one.
-    fn slot_problem(&self) -> impl Future<Output = Result<Option<&'static str>, TargetError>> + Send;
+    fn slot_problem(&self) -> impl Future<Output = Result<Option<&'static str>, DatabaseError>> + Send;
 }

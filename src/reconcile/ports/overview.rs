@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use chrono::{DateTime, Utc};
 
-use super::TargetError;
+use super::DatabaseError;
 use crate::domain::{Merchant, MerchantId, Run, RunStatus, Totals, Trigger};
 
 /// A sweep, with the totals of its runs.
@@ -76,19 +76,19 @@ pub struct TokenState {
 /// The queries of the dashboard beside those of runs and merchants.
 pub trait Overview: Clone + Send + Sync + 'static {
     /// The latest sweeps, newest first.
-    fn sweeps(&self, limit: u64) -> impl Future<Output = Result<Vec<SweepSummary>, TargetError>> + Send;
+    fn sweeps(&self, limit: u64) -> impl Future<Output = Result<Vec<SweepSummary>, DatabaseError>> + Send;
 
     /// Returns the merchants that need attention, at most `limit` of each kind. First come those
     /// that need a reauthorization, and then overdue ones, each with the oldest watermark first.
     /// Last come those whose last run failed or was partial.
-    fn attention(&self, limit: u64) -> impl Future<Output = Result<Vec<MerchantIssue>, TargetError>> + Send;
+    fn attention(&self, limit: u64) -> impl Future<Output = Result<Vec<MerchantIssue>, DatabaseError>> + Send;
 
     /// The state of the tokens of a merchant; `None` without tokens.
-    fn token(&self, merchant: MerchantId) -> impl Future<Output = Result<Option<TokenState>, TargetError>> + Send;
+    fn token(&self, merchant: MerchantId) -> impl Future<Output = Result<Option<TokenState>, DatabaseError>> + Send;
 
     /// Ends a session of the pages before its time, in every process.
-    fn end_session(&self, id: &str, ends_at: DateTime<Utc>) -> impl Future<Output = Result<(), TargetError>> + Send;
+    fn end_session(&self, id: &str, ends_at: DateTime<Utc>) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// Whether a session was ended before its time.
-    fn session_has_ended(&self, id: &str) -> impl Future<Output = Result<bool, TargetError>> + Send;
+    fn session_has_ended(&self, id: &str) -> impl Future<Output = Result<bool, DatabaseError>> + Send;
 }

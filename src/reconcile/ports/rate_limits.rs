@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use super::TargetError;
+use super::DatabaseError;
 use crate::domain::{MerchantId, Wait};
 
 /// A longer `Retry-After` is not believed. A server that is asked too early says so again.
@@ -11,19 +11,19 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(7 * 86_400);
 /// Stores the rate-limit backoffs for all processes.
 pub trait BackoffStore: Send + Sync + 'static {
     /// No process sends a request for the merchant for `pause` from now. A stored pause that ends later stays.
-    fn pause(&self, merchant: MerchantId, pause: Duration) -> impl Future<Output = Result<(), TargetError>> + Send;
+    fn pause(&self, merchant: MerchantId, pause: Duration) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// So many requests were sent to the merchant within the last minute, whose answers do not say what is left.
-    fn spent(&self, merchant: MerchantId, requests: u32) -> impl Future<Output = Result<(), TargetError>> + Send;
+    fn spent(&self, merchant: MerchantId, requests: u32) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 }
 
 /// What Salla counts by the address that requests come from: all merchants' together, whichever process sends them.
 pub trait IpRateLimitStore: Send + Sync + 'static {
     /// Takes one request of `allowance` in ten minutes; or after how long, at the earliest, there is another.
-    fn take(&self, allowance: u32) -> impl Future<Output = Result<Result<(), Duration>, TargetError>> + Send;
+    fn take(&self, allowance: u32) -> impl Future<Output = Result<Result<(), Duration>, DatabaseError>> + Send;
 
     /// No process sends such a request for `pause` from now.
-    fn close(&self, pause: Duration) -> impl Future<Output = Result<(), TargetError>> + Send;
+    fn close(&self, pause: Duration) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 }
 
 /// The state of the rate limits of merchants that only this process knows.

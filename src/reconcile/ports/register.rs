@@ -5,7 +5,7 @@ use std::future::Future;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 
-use super::{Actor, CredentialError, TargetError, Tokens};
+use super::{Actor, CredentialError, DatabaseError, Tokens};
 use crate::domain::{AppEventKind, Merchant, MerchantId, MerchantState, Transition, TransitionError};
 
 /// A merchant to be put into the register by a person, or to be replaced there.
@@ -161,14 +161,14 @@ pub trait MerchantRegistry<T = SecretString>: Clone + Send + Sync + 'static {
     fn remove(&self, id: MerchantId, by: &Actor) -> impl Future<Output = Result<bool, CredentialError>> + Send;
 
     /// One merchant.
-    fn merchant(&self, id: MerchantId) -> impl Future<Output = Result<Option<Merchant>, TargetError>> + Send;
+    fn merchant(&self, id: MerchantId) -> impl Future<Output = Result<Option<Merchant>, DatabaseError>> + Send;
 
     /// The merchants that match, by their ids.
-    fn list(&self, filter: MerchantFilter) -> impl Future<Output = Result<Vec<Merchant>, TargetError>> + Send;
+    fn list(&self, filter: MerchantFilter) -> impl Future<Output = Result<Vec<Merchant>, DatabaseError>> + Send;
 
     /// Pauses all merchants, or lets them go on, each as it stood. Meanwhile no process claims a run or fires the
     /// schedule, and running runs are released; a run in the foreground goes on. False when it was so already.
-    fn set_global_pause(&self, still: bool, by: &Actor) -> impl Future<Output = Result<bool, TargetError>> + Send;
+    fn set_global_pause(&self, still: bool, by: &Actor) -> impl Future<Output = Result<bool, DatabaseError>> + Send;
 
     /// Applies an app event. The same body has no effect a second time, also in another process.
     fn apply(&self, event: &AppEvent<T>) -> impl Future<Output = Result<Applied, CredentialError>> + Send;

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::{Audited, Backlog, NotReady, TargetError};
+use super::{Audited, Backlog, DatabaseError, NotReady};
 use crate::domain::{Drift, Found, Merchant, MerchantId, MerchantState, Period, Run, RunId, RunStatus};
 
 /// Which runs to list.
@@ -76,10 +76,10 @@ pub struct Gauges {
 /// The runs that were, and what they found.
 pub trait RunHistory: Send + Sync + Clone + 'static {
     /// The runs that match, newest first.
-    fn runs(&self, filter: RunFilter) -> impl Future<Output = Result<Vec<Run>, TargetError>> + Send;
+    fn runs(&self, filter: RunFilter) -> impl Future<Output = Result<Vec<Run>, DatabaseError>> + Send;
 
     /// One run.
-    fn run(&self, id: RunId) -> impl Future<Output = Result<Option<Run>, TargetError>> + Send;
+    fn run(&self, id: RunId) -> impl Future<Output = Result<Option<Run>, DatabaseError>> + Send;
 
     /// The discrepancies of one run, in the order in which they were found. Skips `skip` of them, and returns at most
     /// `limit`.
@@ -88,10 +88,10 @@ pub trait RunHistory: Send + Sync + Clone + 'static {
         id: RunId,
         skip: u64,
         limit: u64,
-    ) -> impl Future<Output = Result<Vec<Found>, TargetError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Found>, DatabaseError>> + Send;
 
     /// The drift of each merchant with a run in the period: the largest drift first, then by id.
-    fn drift(&self, filter: DriftFilter) -> impl Future<Output = Result<Vec<Drift>, TargetError>> + Send;
+    fn drift(&self, filter: DriftFilter) -> impl Future<Output = Result<Vec<Drift>, DatabaseError>> + Send;
 
     /// Returns the records that the runs of a period corrected, without backfill, in the order in
     /// which they were found. It returns at most `limit` records behind the place `after`.
@@ -100,21 +100,25 @@ pub trait RunHistory: Send + Sync + Clone + 'static {
         filter: DriftFilter,
         after: i64,
         limit: u64,
-    ) -> impl Future<Output = Result<Vec<CorrectedRecord>, TargetError>> + Send;
+    ) -> impl Future<Output = Result<Vec<CorrectedRecord>, DatabaseError>> + Send;
 
     /// The entries of the audit that are older than the entry `before`, newest first, at most `limit`.
-    fn audit(&self, before: Option<i64>, limit: u64) -> impl Future<Output = Result<Vec<Audited>, TargetError>> + Send;
+    fn audit(
+        &self,
+        before: Option<i64>,
+        limit: u64,
+    ) -> impl Future<Output = Result<Vec<Audited>, DatabaseError>> + Send;
 
     /// The register.
-    fn merchants(&self) -> impl Future<Output = Result<Vec<Merchant>, TargetError>> + Send;
+    fn merchants(&self) -> impl Future<Output = Result<Vec<Merchant>, DatabaseError>> + Send;
 
     /// What the scrape shows.
-    fn gauges(&self) -> impl Future<Output = Result<Gauges, TargetError>> + Send;
+    fn gauges(&self) -> impl Future<Output = Result<Gauges, DatabaseError>> + Send;
 
     /// Whether the database answers and has this version's schema; the error says what is wrong.
     fn ready(&self) -> impl Future<Output = Result<(), NotReady>> + Send;
 
     /// Removes some ended runs older than `keep`, with their discrepancies, and returns their number. If it is less
     /// than [`PRUNE_BATCH`], all of them are removed.
-    fn prune(&self, keep: Duration) -> impl Future<Output = Result<u64, TargetError>> + Send;
+    fn prune(&self, keep: Duration) -> impl Future<Output = Result<u64, DatabaseError>> + Send;
 }

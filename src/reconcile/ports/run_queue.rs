@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use chrono::{DateTime, Utc};
 
-use super::{Actor, Claim, Lease, TargetError};
+use super::{Actor, Claim, DatabaseError, Lease};
 use crate::domain::{Failure, MerchantId, Request, Resource, ResourceRun, Run, RunId, RunStatus, Trigger, Wait};
 
 /// A run to be made.
@@ -136,25 +136,25 @@ pub struct GlobalPause {
 /// The queue of runs. Every time is the database's own.
 pub trait RunQueue: Send + Sync + Clone + 'static {
     /// Puts a run into the queue, unless its key says that it was put there within the last day.
-    fn enqueue(&self, run: NewRun) -> impl Future<Output = Result<EnqueueOutcome, TargetError>> + Send;
+    fn enqueue(&self, run: NewRun) -> impl Future<Output = Result<EnqueueOutcome, DatabaseError>> + Send;
 
     /// Makes a run and claims it at once, for the foreground. An orphan whose lease has lapsed is ended
     /// as `abandoned`: the new run covers its window.
-    fn start(&self, run: NewRun) -> impl Future<Output = Result<StartOutcome, TargetError>> + Send;
+    fn start(&self, run: NewRun) -> impl Future<Output = Result<StartOutcome, DatabaseError>> + Send;
 
     /// Takes up to `limit` runs that are due, or whose holder is gone; never two of one merchant.
-    fn claim(&self, limit: u32) -> impl Future<Output = Result<ClaimedRuns, TargetError>> + Send;
+    fn claim(&self, limit: u32) -> impl Future<Output = Result<ClaimedRuns, DatabaseError>> + Send;
 
     /// Whether all merchants are paused.
-    fn global_pause(&self) -> impl Future<Output = Result<Option<GlobalPause>, TargetError>> + Send;
+    fn global_pause(&self) -> impl Future<Output = Result<Option<GlobalPause>, DatabaseError>> + Send;
 
     /// Renews these leases, and returns the leases whose runs go on. A run must stop if its lease
     /// is lost or its cancellation is requested. During a global pause, only runs of the foreground
     /// go on.
-    fn renew_leases(&self, held: &[Lease]) -> impl Future<Output = Result<Vec<Lease>, TargetError>> + Send;
+    fn renew_leases(&self, held: &[Lease]) -> impl Future<Output = Result<Vec<Lease>, DatabaseError>> + Send;
 
     /// Ends a run: status, totals, watermark, and the run that takes up the rest, in one transaction, fenced.
-    fn finish(&self, lease: &Lease, ending: RunOutcome) -> impl Future<Output = Result<Run, TargetError>> + Send;
+    fn finish(&self, lease: &Lease, ending: RunOutcome) -> impl Future<Output = Result<Run, DatabaseError>> + Send;
 
     /// Releases a run at its cursor. The claim does not count as an attempt. The next claim comes
     /// after `pause` at the earliest. The run shows what it waits for.
@@ -163,7 +163,7 @@ pub trait RunQueue: Send + Sync + Clone + 'static {
         lease: &Lease,
         pause: Duration,
         wait: Option<&Wait>,
-    ) -> impl Future<Output = Result<Released, TargetError>> + Send;
+    ) -> impl Future<Output = Result<Released, DatabaseError>> + Send;
 
     /// The same for a run without progress, which counts as a failed attempt.
     fn release_after_failure(
@@ -171,20 +171,20 @@ pub trait RunQueue: Send + Sync + Clone + 'static {
         lease: &Lease,
         pause: Duration,
         wait: Option<&Wait>,
-    ) -> impl Future<Output = Result<Released, TargetError>> + Send;
+    ) -> impl Future<Output = Result<Released, DatabaseError>> + Send;
 
     /// Shows what a run waits for while a worker holds it, and for how long; `None`: it goes on.
     fn note_wait(
         &self,
         lease: &Lease,
         wait: Option<(&Wait, Duration)>,
-    ) -> impl Future<Output = Result<(), TargetError>> + Send;
+    ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// Requeues a run at its cursor, behind all runs that are due by now. The claim does not count
     /// as an attempt. Returns false if it is not requeued, for example because no run of another
     /// merchant is due.
-    fn yield_run(&self, lease: &Lease) -> impl Future<Output = Result<bool, TargetError>> + Send;
+    fn yield_run(&self, lease: &Lease) -> impl Future<Output = Result<bool, DatabaseError>> + Send;
 
     /// Asks for a run's end: `None` unknown, `Some(false)` it has ended already.
-    fn cancel(&self, run: RunId, by: &Actor) -> impl Future<Output = Result<Option<bool>, TargetError>> + Send;
+    fn cancel(&self, run: RunId, by: &Actor) -> impl Future<Output = Result<Option<bool>, DatabaseError>> + Send;
 }

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use super::TargetError;
+use super::DatabaseError;
 
 use chrono::{DateTime, Utc};
 
@@ -51,7 +51,7 @@ pub struct EndedSweep {
 /// The sweeps of the schedule, on record.
 pub trait ScheduleStore: Send + Sync + Clone + 'static {
     /// The newest sweep of the schedule `cron`.
-    fn last_sweep(&self, cron: &str) -> impl Future<Output = Result<Option<DateTime<Utc>>, TargetError>> + Send;
+    fn last_sweep(&self, cron: &str) -> impl Future<Output = Result<Option<DateTime<Utc>>, DatabaseError>> + Send;
 
     /// Records a sweep and enqueues its runs, in one transaction; `None` when another process did.
     fn record_sweep(
@@ -59,14 +59,14 @@ pub trait ScheduleStore: Send + Sync + Clone + 'static {
         scheduled_for: DateTime<Utc>,
         cron: &str,
         decision: SweepDecision,
-    ) -> impl Future<Output = Result<Option<RecordedSweep>, TargetError>> + Send;
+    ) -> impl Future<Output = Result<Option<RecordedSweep>, DatabaseError>> + Send;
 
     /// Enqueues the runs of earlier sweeps whose merchants another session had locked.
-    fn enqueue_deferred(&self) -> impl Future<Output = Result<RecordedSweep, TargetError>> + Send;
+    fn enqueue_deferred(&self) -> impl Future<Output = Result<RecordedSweep, DatabaseError>> + Send;
 
     /// The sweeps whose last run has ended, each returned to one caller only.
-    fn ended_sweeps(&self) -> impl Future<Output = Result<Vec<EndedSweep>, TargetError>> + Send;
+    fn ended_sweeps(&self) -> impl Future<Output = Result<Vec<EndedSweep>, DatabaseError>> + Send;
 
     /// The database's clock.
-    fn now(&self) -> impl Future<Output = Result<DateTime<Utc>, TargetError>> + Send;
+    fn now(&self) -> impl Future<Output = Result<DateTime<Utc>, DatabaseError>> + Send;
 }

@@ -8,7 +8,7 @@ use crate::{
     domain::{Failure, FailureKind, Wait, WaitReason},
     reconcile::{
         engine::EngineError,
-        ports::{CredentialError, LONGEST_PAUSE, SourceError, TargetError},
+        ports::{CredentialError, DatabaseError, LONGEST_PAUSE, SourceError},
     },
 };
 
@@ -68,15 +68,15 @@ pub fn dispose(error: &EngineError) -> Disposition {
             let pause = retry_after.unwrap_or_default().clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
             return Disposition::Reschedule(failure(FailureKind::RateLimited, error), pause);
         }
-        EngineError::Target(TargetError::LeaseLost(_))
-        | EngineError::Source(SourceError::Credentials(CredentialError::Store(TargetError::LeaseLost(_)))) => {
+        EngineError::Database(DatabaseError::LeaseLost(_))
+        | EngineError::Source(SourceError::Credentials(CredentialError::Store(DatabaseError::LeaseLost(_)))) => {
             return Disposition::LeaseLost;
         }
-        EngineError::Target(error) | EngineError::Source(SourceError::Credentials(CredentialError::Store(error))) => {
+        EngineError::Database(error) | EngineError::Source(SourceError::Credentials(CredentialError::Store(error))) => {
             let failure = database_failure(error);
             return match error {
-                TargetError::Unavailable(_) => Disposition::Requeue(failure, AFTER_DATABASE_TROUBLE),
-                TargetError::Unusable(_) | TargetError::Refused(_) | TargetError::LeaseLost(_) => {
+                DatabaseError::Unavailable(_) => Disposition::Requeue(failure, AFTER_DATABASE_TROUBLE),
+                DatabaseError::Unusable(_) | DatabaseError::Refused(_) | DatabaseError::LeaseLost(_) => {
                     Disposition::Fail(failure)
                 }
             };
@@ -123,7 +123,7 @@ pub fn wait(reason: WaitReason, what: &impl Display) -> Wait {
 }
 
 /// The database's own words go to the log, and nowhere else.
-pub fn database_failure(error: &TargetError) -> Failure {
+pub fn database_failure(error: &DatabaseError) -> Failure {
     tracing::error!(error = %error, "the database stops the run");
     failure(FailureKind::Database, &error.told())
 }

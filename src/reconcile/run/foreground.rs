@@ -13,7 +13,7 @@ use super::{
 use crate::{
     domain::FailureKind,
     reconcile::{
-        ports::{BackoffStore, NewRun, RateLimitState, RunQueue, Sources, StartOutcome, Targets},
+        ports::{BackoffStore, NewRun, RateLimitState, RecordStores, RunQueue, Sources, StartOutcome},
         progress::Ended,
     },
 };
@@ -24,7 +24,7 @@ const LEASE_POLL: Duration = Duration::from_secs(5);
 impl<S, T> Runner<S, T>
 where
     S: Sources + RateLimitState + 'static,
-    T: Targets + RunQueue + BackoffStore,
+    T: RecordStores + RunQueue + BackoffStore,
 {
     /// Makes a run and executes it here. Where the merchant's last holder is gone without a word, its
     /// lease is waited for. A panic costs this merchant only.

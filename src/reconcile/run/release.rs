@@ -14,8 +14,8 @@ use crate::{
     reconcile::{
         engine::RunProgress,
         ports::{
-            BackoffStore, Claim, Lease, MAX_FAILED_ATTEMPTS, RateLimitState, Released, RunOutcome, RunQueue, Sources,
-            TargetError, Targets,
+            BackoffStore, Claim, DatabaseError, Lease, MAX_FAILED_ATTEMPTS, RateLimitState, RecordStores, Released,
+            RunOutcome, RunQueue, Sources,
         },
         progress::Ended,
     },
@@ -30,7 +30,7 @@ const DATABASE_AWAY: Duration = Duration::from_secs(60);
 impl<S, T> Runner<S, T>
 where
     S: Sources + RateLimitState + 'static,
-    T: Targets + RunQueue + BackoffStore,
+    T: RecordStores + RunQueue + BackoffStore,
 {
     /// The lease is lost.
     pub(in crate::reconcile) fn on_lease_lost(&self, claim: &Claim) -> Ended {
@@ -84,7 +84,7 @@ where
             } else {
                 self.store.release(&claim.lease, pause, Some(&wait)).await
             };
-            let away = matches!(released, Err(TargetError::Unavailable(_))) && Instant::now() < deadline;
+            let away = matches!(released, Err(DatabaseError::Unavailable(_))) && Instant::now() < deadline;
             if !away || stop.run_until_cancelled(sleep(pause)).await.is_none() {
                 break released;
             }
@@ -111,7 +111,7 @@ where
     fn report_release(
         &self,
         claim: &Claim,
-        released: Result<Released, TargetError>,
+        released: Result<Released, DatabaseError>,
         pause: Duration,
         wait: Option<&Wait>,
     ) -> Ended {

@@ -2,7 +2,7 @@
 
 use crate::{
     domain::Drift,
-    reconcile::ports::{DriftFilter, RunHistory, TargetError},
+    reconcile::ports::{DatabaseError, DriftFilter, RunHistory},
 };
 
 /// The drift of those whom `filter` names. A merchant that is named has an answer even where no run looked;
@@ -10,7 +10,7 @@ use crate::{
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn report<L: RunHistory>(queue: &L, filter: DriftFilter) -> Result<Option<Vec<Drift>>, TargetError> {
+pub async fn report<L: RunHistory>(queue: &L, filter: DriftFilter) -> Result<Option<Vec<Drift>>, DatabaseError> {
     let drift = queue.drift(filter).await?;
     let Some(named) = filter.merchant.filter(|_| drift.is_empty()) else {
         return Ok(Some(drift));

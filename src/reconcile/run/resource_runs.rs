@@ -11,7 +11,7 @@ use crate::{
     },
     reconcile::{
         engine::{EngineError, RunContext, RunProgress, reconcile},
-        ports::{Claim, RequestCount, RunQueue, Sources, Targets},
+        ports::{Claim, RecordStores, RequestCount, RunQueue, Sources},
     },
 };
 
@@ -22,7 +22,7 @@ pub async fn reconcile_part<S, T>(
 ) -> Result<usize, EngineError>
 where
     S: Sources,
-    T: Targets + RunQueue,
+    T: RecordStores + RunQueue,
 {
     // Boxed, or the future of a run would hold those of all kinds beside each other.
     match progress.part().resource {

@@ -22,8 +22,8 @@ use crate::{
         engine::{EngineError, RunContext, RunProgress, TimeSlice},
         metrics::Metrics,
         ports::{
-            Again, BackoffStore, Claim, CredentialError, RateLimitState, RunOutcome, RunQueue, SourceError, Sources,
-            TargetError, Targets,
+            Again, BackoffStore, Claim, CredentialError, DatabaseError, RateLimitState, RecordStores, RunOutcome,
+            RunQueue, SourceError, Sources,
         },
         progress::{Ended, ProgressSender},
         span,
@@ -90,7 +90,7 @@ impl<S, T: Clone> Clone for Runner<S, T> {
 impl<S, T> Runner<S, T>
 where
     S: Sources + RateLimitState + 'static,
-    T: Targets + RunQueue + BackoffStore,
+    T: RecordStores + RunQueue + BackoffStore,
 {
     /// Executes a claimed run to its end.
     pub async fn execute(&self, claim: Claim, stop: &CancellationToken) -> Ended {
@@ -176,7 +176,7 @@ where
         &self,
         claim: &Claim,
         progress: &RunProgress,
-        (failure, error): (Option<Failure>, TargetError),
+        (failure, error): (Option<Failure>, DatabaseError),
         stop: &CancellationToken,
     ) -> Ended {
         if !self.is_worth_another_try(claim, progress) {
@@ -230,7 +230,7 @@ where
             claim,
             window,
             source: &*self.source,
-            target: &self.store,
+            records: &self.store,
             max_deletion_ratio: self.max_deletion_ratio,
             overlap: self.policy.overlap,
             detail_checks: self.detail_checks,
@@ -264,19 +264,19 @@ where
         }
     }
 
-    async fn end(&self, claim: &Claim, ending: RunOutcome, began: Instant) -> Result<Ended, TargetError> {
+    async fn end(&self, claim: &Claim, ending: RunOutcome, began: Instant) -> Result<Ended, DatabaseError> {
         match self.store.finish(&claim.lease, ending).await {
             Ok(run) => {
                 self.log_end(&run, began.elapsed());
                 Ok(Ended::Run(Box::new(run)))
             }
-            Err(TargetError::LeaseLost(_)) => Ok(self.on_lease_lost(claim)),
+            Err(DatabaseError::LeaseLost(_)) => Ok(self.on_lease_lost(claim)),
             Err(error) => Err(error),
         }
     }
 
     /// A foreground run whose end could not be stored. `failure`: why it failed before.
-    fn unrecorded(claim: &Claim, failure: Option<Failure>, error: &TargetError) -> Ended {
+    fn unrecorded(claim: &Claim, failure: Option<Failure>, error: &DatabaseError) -> Ended {
         tracing::error!(error = %error, "the end of the run could not be stored; its lease will expire, and another claim continues it");
         let failure = failure.unwrap_or_else(|| database_failure(error));
         Ended::Unrecorded { merchant: claim.lease.merchant, failure }

@@ -10,7 +10,7 @@ use crate::{
     domain::{Wait, WaitReason},
     reconcile::{
         engine::EngineError,
-        ports::{BackoffStore, Claim, RateLimitState, RunQueue, SourceError, Sources, Targets},
+        ports::{BackoffStore, Claim, RateLimitState, RecordStores, RunQueue, SourceError, Sources},
     },
 };
 
@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(1);
 impl<S, T> Runner<S, T>
 where
     S: Sources + RateLimitState + 'static,
-    T: Targets + RunQueue + BackoffStore,
+    T: RecordStores + RunQueue + BackoffStore,
 {
     /// Puts each wait of the run on record when it begins, and takes it off when it is over.
     pub(in crate::reconcile) async fn show_waits(&self, claim: &Claim) -> Infallible {

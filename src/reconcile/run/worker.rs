@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{runner::Runner, sweep};
 use crate::reconcile::{
     Heartbeat,
-    ports::{BackoffStore, RateLimitState, RunStore, Sources, Targets},
+    ports::{BackoffStore, RateLimitState, RecordStores, RunStore, Sources},
     progress::Ended,
 };
 
@@ -41,7 +41,7 @@ const GATHER: Duration = Duration::from_millis(3);
 impl<S, T> Worker<S, T>
 where
     S: Sources + RateLimitState + 'static,
-    T: Targets + RunStore + BackoffStore,
+    T: RecordStores + RunStore + BackoffStore,
 {
     /// Executes runs until `stop` is called, then releases its runs and returns.
     pub async fn work(self, stop: CancellationToken) {

@@ -18,10 +18,10 @@ use crate::{
         Trigger, Wait,
     },
     reconcile::ports::{
-        Actor, Audited, BackoffStore, Claim, ClaimedRuns, Committed, CorrectedRecord, DriftFilter, EndedSweep,
-        EnqueueOutcome, ExpectedRecords, Gauges, GlobalPause, Lease, NewRun, NotReady, PageCommit, RecordedSweep,
-        Released, RunFilter, RunHistory, RunOutcome, RunQueue, ScheduleStore, SortedListRead, StartOutcome,
-        StoredVersion, SweepDecision, Target, TargetError,
+        Actor, Audited, BackoffStore, Claim, ClaimedRuns, Committed, CorrectedRecord, DatabaseError, DriftFilter,
+        EndedSweep, EnqueueOutcome, ExpectedRecords, Gauges, GlobalPause, Lease, NewRun, NotReady, PageCommit,
+        RecordStore, RecordedSweep, Released, RunFilter, RunHistory, RunOutcome, RunQueue, ScheduleStore,
+        SortedListRead, StartOutcome, StoredVersion, SweepDecision,
     },
 };
 
@@ -42,7 +42,7 @@ pub struct State {
     /// Orders that the lists of a run need not show.
     pub outside_window: Vec<i64>,
     /// Failures of the next commits, the next one first; `None`: it succeeds.
-    pub commit_errors: VecDeque<Option<TargetError>>,
+    pub commit_errors: VecDeque<Option<DatabaseError>>,
     /// The ids that each commit wrote, marked deleted, or found unreadable.
     pub commits: Vec<Vec<i64>>,
     pub lookups: usize,
@@ -115,30 +115,30 @@ pub fn claim(merchant: i64) -> Claim {
     }
 }
 
-pub fn away() -> TargetError {
-    TargetError::Unavailable("no answer".into())
+pub fn away() -> DatabaseError {
+    DatabaseError::Unavailable("no answer".into())
 }
 
-impl Target<Order> for FakeStore {
-    async fn look_up(&self, _: MerchantId, ids: &[i64]) -> Result<HashMap<i64, StoredRecord<Order>>, TargetError> {
+impl RecordStore<Order> for FakeStore {
+    async fn look_up(&self, _: MerchantId, ids: &[i64]) -> Result<HashMap<i64, StoredRecord<Order>>, DatabaseError> {
         let mut state = self.0.lock();
         state.lookups += 1;
         Ok(ids.iter().filter_map(|id| Some((*id, state.orders.get(id)?.clone()))).collect())
     }
 
-    async fn checks(&self, _: MerchantId, _: &[i64]) -> Result<HashMap<i64, LastDetailCheck>, TargetError> {
+    async fn checks(&self, _: MerchantId, _: &[i64]) -> Result<HashMap<i64, LastDetailCheck>, DatabaseError> {
         Ok(HashMap::new())
     }
 
-    async fn slice(&self, _: MerchantId, _: RotationPace) -> Result<Option<RotationWindow>, TargetError> {
+    async fn slice(&self, _: MerchantId, _: RotationPace) -> Result<Option<RotationWindow>, DatabaseError> {
         Ok(None)
     }
 
-    async fn sorted_list(&self, _: MerchantId, _: DateTime<Utc>) -> Result<SortedListRead, TargetError> {
+    async fn sorted_list(&self, _: MerchantId, _: DateTime<Utc>) -> Result<SortedListRead, DatabaseError> {
         Ok(SortedListRead { list: SortedList::default(), stored: 0, details_since: None })
     }
 
-    async fn samples(&self, _: MerchantId, _: DateTime<Utc>, _: (usize, usize)) -> Result<Vec<i64>, TargetError> {
+    async fn samples(&self, _: MerchantId, _: DateTime<Utc>, _: (usize, usize)) -> Result<Vec<i64>, DatabaseError> {
         Ok(Vec::new())
     }
 
@@ -147,7 +147,7 @@ impl Target<Order> for FakeStore {
         _: MerchantId,
         _: ExpectedRecords,
         seen: &(dyn Fn(i64) -> bool + Sync),
-    ) -> Result<(usize, Vec<StoredVersion>), TargetError> {
+    ) -> Result<(usize, Vec<StoredVersion>), DatabaseError> {
         let state = self.0.lock();
         let is_expected = |id: &i64| !state.outside_window.contains(id);
         let present = state.orders.iter().filter(|(id, order)| !order.deleted && is_expected(id));
@@ -155,11 +155,11 @@ impl Target<Order> for FakeStore {
         Ok((present.count(), unseen.collect()))
     }
 
-    async fn failed_records(&self, _: MerchantId) -> Result<Vec<i64>, TargetError> {
+    async fn failed_records(&self, _: MerchantId) -> Result<Vec<i64>, DatabaseError> {
         Ok(self.0.lock().failed_records.clone())
     }
 
-    async fn commit(&self, _: &Lease, page: PageCommit<'_, Order>) -> Result<Committed, TargetError> {
+    async fn commit(&self, _: &Lease, page: PageCommit<'_, Order>) -> Result<Committed, DatabaseError> {
         let mut state = self.0.lock();
         if let Some(Some(error)) = state.commit_errors.pop_front() {
             return Err(error);
@@ -191,24 +191,24 @@ impl Target<Order> for FakeStore {
 
 macro_rules! nothing_of {
     ($($record:ty),+) => {
-        $(impl Target<$record> for FakeStore {
-            async fn look_up(&self, _: MerchantId, _: &[i64]) -> Result<HashMap<i64, StoredRecord<$record>>, TargetError> {
+        $(impl RecordStore<$record> for FakeStore {
+            async fn look_up(&self, _: MerchantId, _: &[i64]) -> Result<HashMap<i64, StoredRecord<$record>>, DatabaseError> {
                 Ok(HashMap::new())
             }
 
-            async fn checks(&self, _: MerchantId, _: &[i64]) -> Result<HashMap<i64, LastDetailCheck>, TargetError> {
+            async fn checks(&self, _: MerchantId, _: &[i64]) -> Result<HashMap<i64, LastDetailCheck>, DatabaseError> {
                 Ok(HashMap::new())
             }
 
-            async fn slice(&self, _: MerchantId, _: RotationPace) -> Result<Option<RotationWindow>, TargetError> {
+            async fn slice(&self, _: MerchantId, _: RotationPace) -> Result<Option<RotationWindow>, DatabaseError> {
                 Ok(None)
             }
 
-            async fn sorted_list(&self, _: MerchantId, _: DateTime<Utc>) -> Result<SortedListRead, TargetError> {
+            async fn sorted_list(&self, _: MerchantId, _: DateTime<Utc>) -> Result<SortedListRead, DatabaseError> {
                 Ok(SortedListRead { list: SortedList::default(), stored: 0, details_since: None })
             }
 
-            async fn samples(&self, _: MerchantId, _: DateTime<Utc>, _: (usize, usize)) -> Result<Vec<i64>, TargetError> {
+            async fn samples(&self, _: MerchantId, _: DateTime<Utc>, _: (usize, usize)) -> Result<Vec<i64>, DatabaseError> {
                 Ok(Vec::new())
             }
 
@@ -217,15 +217,15 @@ macro_rules! nothing_of {
                 _: MerchantId,
                 _: ExpectedRecords,
                 _: &(dyn Fn(i64) -> bool + Sync),
-            ) -> Result<(usize, Vec<StoredVersion>), TargetError> {
+            ) -> Result<(usize, Vec<StoredVersion>), DatabaseError> {
                 Ok((0, Vec::new()))
             }
 
-            async fn failed_records(&self, _: MerchantId) -> Result<Vec<i64>, TargetError> {
+            async fn failed_records(&self, _: MerchantId) -> Result<Vec<i64>, DatabaseError> {
                 Ok(Vec::new())
             }
 
-            async fn commit(&self, _: &Lease, page: PageCommit<'_, $record>) -> Result<Committed, TargetError> {
+            async fn commit(&self, _: &Lease, page: PageCommit<'_, $record>) -> Result<Committed, DatabaseError> {
                 Ok(Committed { totals: page.parts[page.at].totals, cancel: false })
             }
         })+
@@ -234,29 +234,29 @@ macro_rules! nothing_of {
 nothing_of!(Product, Customer, OrderStatus);
 
 impl RunQueue for FakeStore {
-    async fn enqueue(&self, _: NewRun) -> Result<EnqueueOutcome, TargetError> {
+    async fn enqueue(&self, _: NewRun) -> Result<EnqueueOutcome, DatabaseError> {
         Ok(EnqueueOutcome::UnknownMerchant)
     }
 
-    async fn start(&self, _: NewRun) -> Result<StartOutcome, TargetError> {
+    async fn start(&self, _: NewRun) -> Result<StartOutcome, DatabaseError> {
         Ok(StartOutcome::UnknownMerchant)
     }
 
-    async fn claim(&self, limit: u32) -> Result<ClaimedRuns, TargetError> {
+    async fn claim(&self, limit: u32) -> Result<ClaimedRuns, DatabaseError> {
         let mut state = self.0.lock();
         let most = state.queue.len().min(limit as usize);
         Ok(ClaimedRuns { claims: state.queue.drain(..most).collect(), abandoned: Vec::new() })
     }
 
-    async fn global_pause(&self) -> Result<Option<GlobalPause>, TargetError> {
+    async fn global_pause(&self) -> Result<Option<GlobalPause>, DatabaseError> {
         Ok(None)
     }
 
-    async fn renew_leases(&self, held: &[Lease]) -> Result<Vec<Lease>, TargetError> {
+    async fn renew_leases(&self, held: &[Lease]) -> Result<Vec<Lease>, DatabaseError> {
         Ok(held.to_vec())
     }
 
-    async fn finish(&self, lease: &Lease, ending: RunOutcome) -> Result<Run, TargetError> {
+    async fn finish(&self, lease: &Lease, ending: RunOutcome) -> Result<Run, DatabaseError> {
         let run = Run {
             run_id: lease.run_id,
             merchant_id: lease.merchant,
@@ -278,7 +278,7 @@ impl RunQueue for FakeStore {
         Ok(run)
     }
 
-    async fn release(&self, _: &Lease, pause: Duration, wait: Option<&Wait>) -> Result<Released, TargetError> {
+    async fn release(&self, _: &Lease, pause: Duration, wait: Option<&Wait>) -> Result<Released, DatabaseError> {
         self.0.lock().left.push(Left::Released(pause, wait.cloned()));
         Ok(Released::Queued)
     }
@@ -288,16 +288,16 @@ impl RunQueue for FakeStore {
         _: &Lease,
         pause: Duration,
         wait: Option<&Wait>,
-    ) -> Result<Released, TargetError> {
+    ) -> Result<Released, DatabaseError> {
         self.0.lock().left.push(Left::ReleasedAfterFailure(pause, wait.cloned()));
         Ok(Released::Queued)
     }
 
-    async fn note_wait(&self, _: &Lease, _: Option<(&Wait, Duration)>) -> Result<(), TargetError> {
+    async fn note_wait(&self, _: &Lease, _: Option<(&Wait, Duration)>) -> Result<(), DatabaseError> {
         Ok(())
     }
 
-    async fn yield_run(&self, _: &Lease) -> Result<bool, TargetError> {
+    async fn yield_run(&self, _: &Lease) -> Result<bool, DatabaseError> {
         let mut state = self.0.lock();
         if state.others_wait {
             state.left.push(Left::Yielded);
@@ -305,13 +305,13 @@ impl RunQueue for FakeStore {
         Ok(state.others_wait)
     }
 
-    async fn cancel(&self, _: RunId, _: &Actor) -> Result<Option<bool>, TargetError> {
+    async fn cancel(&self, _: RunId, _: &Actor) -> Result<Option<bool>, DatabaseError> {
         Ok(None)
     }
 }
 
 impl ScheduleStore for FakeStore {
-    async fn last_sweep(&self, _: &str) -> Result<Option<DateTime<Utc>>, TargetError> {
+    async fn last_sweep(&self, _: &str) -> Result<Option<DateTime<Utc>>, DatabaseError> {
         Ok(None)
     }
 
@@ -320,53 +320,53 @@ impl ScheduleStore for FakeStore {
         _: DateTime<Utc>,
         _: &str,
         _: SweepDecision,
-    ) -> Result<Option<RecordedSweep>, TargetError> {
+    ) -> Result<Option<RecordedSweep>, DatabaseError> {
         Ok(None)
     }
 
-    async fn enqueue_deferred(&self) -> Result<RecordedSweep, TargetError> {
+    async fn enqueue_deferred(&self) -> Result<RecordedSweep, DatabaseError> {
         Ok(RecordedSweep::default())
     }
 
-    async fn ended_sweeps(&self) -> Result<Vec<EndedSweep>, TargetError> {
+    async fn ended_sweeps(&self) -> Result<Vec<EndedSweep>, DatabaseError> {
         Ok(Vec::new())
     }
 
-    async fn now(&self) -> Result<DateTime<Utc>, TargetError> {
+    async fn now(&self) -> Result<DateTime<Utc>, DatabaseError> {
         Ok(instant(1_000_000))
     }
 }
 
 impl RunHistory for FakeStore {
-    async fn runs(&self, _: RunFilter) -> Result<Vec<Run>, TargetError> {
+    async fn runs(&self, _: RunFilter) -> Result<Vec<Run>, DatabaseError> {
         Ok(Vec::new())
     }
 
-    async fn run(&self, _: RunId) -> Result<Option<Run>, TargetError> {
+    async fn run(&self, _: RunId) -> Result<Option<Run>, DatabaseError> {
         Ok(None)
     }
 
-    async fn discrepancies(&self, _: RunId, _: u64, _: u64) -> Result<Vec<Found>, TargetError> {
+    async fn discrepancies(&self, _: RunId, _: u64, _: u64) -> Result<Vec<Found>, DatabaseError> {
         Ok(Vec::new())
     }
 
-    async fn drift(&self, _: DriftFilter) -> Result<Vec<Drift>, TargetError> {
+    async fn drift(&self, _: DriftFilter) -> Result<Vec<Drift>, DatabaseError> {
         Ok(Vec::new())
     }
 
-    async fn corrected_records(&self, _: DriftFilter, _: i64, _: u64) -> Result<Vec<CorrectedRecord>, TargetError> {
+    async fn corrected_records(&self, _: DriftFilter, _: i64, _: u64) -> Result<Vec<CorrectedRecord>, DatabaseError> {
         Ok(Vec::new())
     }
 
-    async fn audit(&self, _: Option<i64>, _: u64) -> Result<Vec<Audited>, TargetError> {
+    async fn audit(&self, _: Option<i64>, _: u64) -> Result<Vec<Audited>, DatabaseError> {
         Ok(Vec::new())
     }
 
-    async fn merchants(&self) -> Result<Vec<Merchant>, TargetError> {
+    async fn merchants(&self) -> Result<Vec<Merchant>, DatabaseError> {
         Ok(Vec::new())
     }
 
-    async fn gauges(&self) -> Result<Gauges, TargetError> {
+    async fn gauges(&self) -> Result<Gauges, DatabaseError> {
         Ok(Gauges::default())
     }
 
@@ -374,17 +374,17 @@ impl RunHistory for FakeStore {
         Ok(())
     }
 
-    async fn prune(&self, _: Duration) -> Result<u64, TargetError> {
+    async fn prune(&self, _: Duration) -> Result<u64, DatabaseError> {
         Ok(0)
     }
 }
 
 impl BackoffStore for FakeStore {
-    async fn pause(&self, _: MerchantId, _: Duration) -> Result<(), TargetError> {
+    async fn pause(&self, _: MerchantId, _: Duration) -> Result<(), DatabaseError> {
         Ok(())
     }
 
-    async fn spent(&self, _: MerchantId, _: u32) -> Result<(), TargetError> {
+    async fn spent(&self, _: MerchantId, _: u32) -> Result<(), DatabaseError> {
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     domain::{FailureKind, MerchantId, Resource, RunStatus, WaitReason},
     reconcile::{
         Ended, OnStop,
-        ports::{CredentialError, SourceError, TargetError},
+        ports::{CredentialError, DatabaseError, SourceError},
     },
 };
 
@@ -105,7 +105,7 @@ async fn a_database_that_is_away_releases_the_run() {
 #[tokio::test(start_paused = true)]
 async fn a_database_that_refuses_fails_the_run() {
     let (salla, store) = (FakeSalla::with([order(1, 1)]), FakeStore::default());
-    store.0.lock().commit_errors.push_back(Some(TargetError::Refused("no".into())));
+    store.0.lock().commit_errors.push_back(Some(DatabaseError::Refused("no".into())));
     runner(&salla, &store, &BOTH).execute(claim(1), &CancellationToken::new()).await;
     assert_eq!(store.outcome().failure.unwrap().kind, FailureKind::Database);
 }
@@ -114,7 +114,7 @@ async fn a_database_that_refuses_fails_the_run() {
 async fn a_lost_lease_leaves_the_run_alone() {
     let (salla, store) = (FakeSalla::with([order(1, 1)]), FakeStore::default());
     let claim = claim(1);
-    store.0.lock().commit_errors.push_back(Some(TargetError::LeaseLost(claim.lease.run_id)));
+    store.0.lock().commit_errors.push_back(Some(DatabaseError::LeaseLost(claim.lease.run_id)));
     let ended = runner(&salla, &store, &BOTH).execute(claim, &CancellationToken::new()).await;
     assert!(matches!(ended, Ended::Elsewhere(MerchantId(1))) && store.0.lock().left.is_empty());
 }

@@ -10,11 +10,11 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
     dialect::Dialect,
-    error::{CALL_TIMEOUT, ErrorClass, error_class, is_held, is_lock_timeout, target_error},
+    error::{CALL_TIMEOUT, ErrorClass, database_error, error_class, is_held, is_lock_timeout},
     pool::LOCK_TIMEOUT,
     setup_error::StoreError,
 };
-use crate::{reconcile::ports::TargetError, store::Store};
+use crate::{reconcile::ports::DatabaseError, store::Store};
 
 /// Calls that run when the pool closes may end within this time.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -105,7 +105,7 @@ impl Store {
     }
 
     /// Makes a call that may be repeated; again after a transient error, within the time limit.
-    pub(in crate::store) async fn call<T, F, Fut>(&self, call: F) -> Result<T, TargetError>
+    pub(in crate::store) async fn call<T, F, Fut>(&self, call: F) -> Result<T, DatabaseError>
     where
         F: Fn() -> Fut + Send,
         Fut: Future<Output = Result<T, DbErr>> + Send,
@@ -115,18 +115,18 @@ impl Store {
             let error = match timeout_at(deadline, self.wait_for_lock(&call)).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) => error,
-                Err(_) => return Err(TargetError::Unavailable("no answer within 40 s".into())),
+                Err(_) => return Err(DatabaseError::Unavailable("no answer within 40 s".into())),
             };
             self.stale_plans.note(&error);
             self.disk_failure.note(&error);
             match pauses.next() {
                 // A lock that another session holds: the caller has other work meanwhile.
-                Some(_) if is_lock_timeout(&error) => return Err(target_error(error)),
+                Some(_) if is_lock_timeout(&error) => return Err(database_error(error)),
                 Some(&pause) if error_class(&error) == ErrorClass::Transient => {
                     tracing::debug!(error = %error, "the database call is repeated");
                     sleep(pause).await;
                 }
-                _ => return Err(target_error(error)),
+                _ => return Err(database_error(error)),
             }
         }
     }

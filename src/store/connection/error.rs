@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
 
-use crate::reconcile::ports::TargetError;
+use crate::reconcile::ports::DatabaseError;
 
 /// The time limit of a call with all its retries. The limits of PostgreSQL are shorter.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(40);
@@ -201,23 +201,23 @@ pub fn refusal(error: &DbErr) -> String {
 }
 
 /// The application's view of an error that nothing more is tried about.
-pub fn target_error(error: DbErr) -> TargetError {
+pub fn database_error(error: DbErr) -> DatabaseError {
     match error_class(&error) {
         // The pool knows no more than that it waited.
         ErrorClass::Transient if matches!(error, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {
-            TargetError::Unavailable(
+            DatabaseError::Unavailable(
                 "no connection within 10 s: the server does not answer, or has no free connection \
                  (max_connections, CONNECTION LIMIT of the role, pool_size of the pooler)"
                     .into(),
             )
         }
-        ErrorClass::Transient if is_lock_timeout(&error) => TargetError::Unavailable(
+        ErrorClass::Transient if is_lock_timeout(&error) => DatabaseError::Unavailable(
             format!("another session held a lock for too long; look for a long transaction: {error}").into(),
         ),
-        ErrorClass::Transient => TargetError::Unavailable(Box::new(error)),
-        ErrorClass::Unusable => TargetError::Unusable(Box::new(error)),
+        ErrorClass::Transient => DatabaseError::Unavailable(Box::new(error)),
+        ErrorClass::Unusable => DatabaseError::Unusable(Box::new(error)),
         ErrorClass::InvalidRow | ErrorClass::UniqueViolation | ErrorClass::Permanent => {
-            TargetError::Refused(Box::new(error))
+            DatabaseError::Refused(Box::new(error))
         }
     }
 }

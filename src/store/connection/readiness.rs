@@ -10,7 +10,7 @@ use super::{
     setup_error::StoreError,
 };
 use crate::{
-    reconcile::ports::{NotReady, TargetError},
+    reconcile::ports::{DatabaseError, NotReady},
     store::Store,
 };
 
@@ -117,14 +117,14 @@ fn not_ready(error: &StoreError) -> NotReady {
 }
 
 fn of_database(error: DbErr) -> NotReady {
-    match super::error::target_error(error) {
-        TargetError::Unavailable(cause)
+    match super::error::database_error(error) {
+        DatabaseError::Unavailable(cause)
             if cause.to_string().contains("read-only") || cause.to_string().contains("readonly") =>
         {
             NotReady::ReadOnly
         }
-        TargetError::Unavailable(cause) => NotReady::Unavailable(cause),
-        TargetError::Unusable(cause) | TargetError::Refused(cause) => NotReady::Refused(cause),
-        TargetError::LeaseLost(run) => NotReady::Refused(run.to_string().into()),
+        DatabaseError::Unavailable(cause) => NotReady::Unavailable(cause),
+        DatabaseError::Unusable(cause) | DatabaseError::Refused(cause) => NotReady::Refused(cause),
+        DatabaseError::LeaseLost(run) => NotReady::Refused(run.to_string().into()),
     }
 }

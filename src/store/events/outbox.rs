@@ -9,7 +9,7 @@ use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
 use crate::{
     domain::{EventDetail, MerchantId},
-    reconcile::ports::{Backlog, DELIVERY_LEASE, Outbox, OutboxEvent, PendingDelivery, TargetError},
+    reconcile::ports::{Backlog, DELIVERY_LEASE, DatabaseError, Outbox, OutboxEvent, PendingDelivery},
     store::Store,
 };
 
@@ -31,11 +31,11 @@ pub struct EventSettings {
 }
 
 impl Outbox for Store {
-    async fn take(&self, limit: u32) -> Result<Vec<PendingDelivery>, TargetError> {
+    async fn take(&self, limit: u32) -> Result<Vec<PendingDelivery>, DatabaseError> {
         self.call(|| self.take_events(limit)).await
     }
 
-    async fn delivered(&self, deliveries: &[PendingDelivery]) -> Result<(), TargetError> {
+    async fn delivered(&self, deliveries: &[PendingDelivery]) -> Result<(), DatabaseError> {
         if deliveries.is_empty() {
             return Ok(());
         }
@@ -46,7 +46,7 @@ impl Outbox for Store {
         self.call(|| self.remove_delivered(deliveries)).await
     }
 
-    async fn put_off(&self, delivery: &PendingDelivery, pause: Duration) -> Result<(), TargetError> {
+    async fn put_off(&self, delivery: &PendingDelivery, pause: Duration) -> Result<(), DatabaseError> {
         let sql = format!(
             "UPDATE outbox_delivery_state SET next_attempt_at = {} WHERE merchant_id = $1 AND lease_epoch = $2",
             self.dialect.now_plus(pause)
@@ -61,7 +61,7 @@ impl Outbox for Store {
         .await
     }
 
-    async fn slot_problem(&self) -> Result<Option<&'static str>, TargetError> {
+    async fn slot_problem(&self) -> Result<Option<&'static str>, DatabaseError> {
         let Some(slot) = self.slot() else {
             return Ok(None);
         };

@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait, DbErr};
 
 use crate::{
     domain::{Customer, Order, OrderStatus, Product, Resource},
-    reconcile::ports::TargetError,
+    reconcile::ports::DatabaseError,
     store::{
         Store,
         connection::{dialect::Dialect, setup_error::StoreError},
@@ -55,7 +55,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn publications_of_tokens(&self) -> Result<Vec<String>, TargetError> {
+    pub async fn publications_of_tokens(&self) -> Result<Vec<String>, DatabaseError> {
         if self.dialect == Dialect::Sqlite {
             return Ok(Vec::new());
         }

@@ -7,17 +7,17 @@ use sea_orm::{ConnectionTrait, DbErr};
 
 use crate::{
     domain::Budget,
-    reconcile::ports::{IpRateLimitStore, TargetError},
+    reconcile::ports::{DatabaseError, IpRateLimitStore},
     store::{Store, connection::error::json},
 };
 
 impl IpRateLimitStore for Store {
-    async fn take(&self, allowance: u32) -> Result<Result<(), Duration>, TargetError> {
+    async fn take(&self, allowance: u32) -> Result<Result<(), Duration>, DatabaseError> {
         let taken = self.call(|| self.with_budget(|budget, now| budget.take(allowance, now))).await?;
         Ok(taken.map_err(|wait| wait.to_std().unwrap_or_default()))
     }
 
-    async fn close(&self, pause: Duration) -> Result<(), TargetError> {
+    async fn close(&self, pause: Duration) -> Result<(), DatabaseError> {
         let pause = TimeDelta::from_std(pause).unwrap_or(TimeDelta::MAX);
         self.call(|| self.with_budget(|budget, now| budget.close(pause, now))).await
     }

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 
 use crate::{
     domain::MerchantId,
-    reconcile::ports::{BackoffStore, LONGEST_PAUSE, TargetError},
+    reconcile::ports::{BackoffStore, DatabaseError, LONGEST_PAUSE},
     store::Store,
 };
 
@@ -32,7 +32,7 @@ impl Store {
 }
 
 impl BackoffStore for Store {
-    async fn pause(&self, merchant: MerchantId, pause: Duration) -> Result<(), TargetError> {
+    async fn pause(&self, merchant: MerchantId, pause: Duration) -> Result<(), DatabaseError> {
         // A removed merchant needs no backoff.
         let sql = format!(
             "INSERT INTO rate_limit_backoffs (merchant_id, retry_at) SELECT merchant_id, {retry_at} FROM merchants WHERE merchant_id = $1 \
@@ -47,7 +47,7 @@ impl BackoffStore for Store {
         .await
     }
 
-    async fn spent(&self, merchant: MerchantId, requests: u32) -> Result<(), TargetError> {
+    async fn spent(&self, merchant: MerchantId, requests: u32) -> Result<(), DatabaseError> {
         let now = self.dialect.now();
         let sql = format!(
             "INSERT INTO rate_limit_backoffs (merchant_id, retry_at, recent_requests, recorded_at) \

@@ -11,11 +11,11 @@ use uuid::Uuid;
 use super::registry::sealed;
 use crate::{
     domain::MerchantId,
-    reconcile::ports::{CredentialError, CredentialStore, Credentials, Sealed, TargetError, Tokens},
+    reconcile::ports::{CredentialError, CredentialStore, Credentials, DatabaseError, Sealed, Tokens},
     store::{
         Store,
         connection::{
-            error::{CALL_TIMEOUT, target_error},
+            error::{CALL_TIMEOUT, database_error},
             stamp::or_epoch,
         },
         entity::credential,
@@ -62,8 +62,8 @@ impl CredentialStore<Sealed> for Store {
         failpoint!("refresh_mark_before_commit", merchant.0);
         let marked = timeout(CALL_TIMEOUT, self.wait_for_lock(mark)).await;
         failpoint!("refresh_mark_after_commit", merchant.0);
-        let marked = marked.map_err(|_| TargetError::Unavailable("no answer within 40 s".into()))?;
-        Ok(marked.map_err(target_error)?.rows_affected() == 1)
+        let marked = marked.map_err(|_| DatabaseError::Unavailable("no answer within 40 s".into()))?;
+        Ok(marked.map_err(database_error)?.rows_affected() == 1)
     }
 
     async fn complete_refresh(

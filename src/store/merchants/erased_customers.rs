@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     domain::MerchantId,
-    reconcile::ports::{Action, Actor, Audit, TargetError},
+    reconcile::ports::{Action, Actor, Audit, DatabaseError},
     store::{Store, connection::dialect::Dialect, records::stored::Stored},
 };
 
@@ -33,7 +33,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away, or refuses.
-    pub async fn forbid(&self, merchant: MerchantId, customer: i64, by: &Actor) -> Result<bool, TargetError> {
+    pub async fn forbid(&self, merchant: MerchantId, customer: i64, by: &Actor) -> Result<bool, DatabaseError> {
         self.call(|| self.forbid_once(merchant, customer, by)).await
     }
 
@@ -68,7 +68,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away, or refuses.
-    pub async fn erased_customers(&self, merchant: MerchantId) -> Result<Vec<i64>, TargetError> {
+    pub async fn erased_customers(&self, merchant: MerchantId) -> Result<Vec<i64>, DatabaseError> {
         self.call(|| self.erased(&self.db, merchant)).await
     }
 
@@ -76,7 +76,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away, or refuses.
-    pub async fn holders<R: Stored>(&self) -> Result<Vec<MerchantId>, TargetError> {
+    pub async fn holders<R: Stored>(&self) -> Result<Vec<MerchantId>, DatabaseError> {
         let select = Query::select().distinct().column("merchant_id").from(R::table()).to_owned();
         self.call(|| async {
             let rows = self.db.query_all(&select).await?;
@@ -95,7 +95,7 @@ impl Store {
         merchant: MerchantId,
         which: Which<'_>,
         less: &(dyn Fn(&str) -> Option<R> + Sync),
-    ) -> Result<u64, TargetError> {
+    ) -> Result<u64, DatabaseError> {
         let (mut after, mut rewritten) = (None, 0);
         loop {
             let done = self.call(|| self.rewrite_some(merchant, (which, after), less)).await?;

@@ -12,8 +12,8 @@ use serde_json::json;
 use crate::{
     domain::{Merchant, MerchantId, Resource, Resources, Transition, UnknownWord},
     reconcile::ports::{
-        Action, Actor, AppEvent, Applied, Audit, Changed, CredentialError, MerchantFilter, MerchantRegistry,
-        REFRESH_TAKES_AT_MOST, Registered, Registration, Sealed, TargetError, Tokens,
+        Action, Actor, AppEvent, Applied, Audit, Changed, CredentialError, DatabaseError, MerchantFilter,
+        MerchantRegistry, REFRESH_TAKES_AT_MOST, Registered, Registration, Sealed, Tokens,
     },
     store::{
         PlatformNames, Store,
@@ -67,11 +67,11 @@ impl MerchantRegistry<Sealed> for Store {
         Ok(removed.await?)
     }
 
-    async fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>, TargetError> {
+    async fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>, DatabaseError> {
         self.call(|| self.find_merchant(&self.db, id)).await
     }
 
-    async fn list(&self, filter: MerchantFilter) -> Result<Vec<Merchant>, TargetError> {
+    async fn list(&self, filter: MerchantFilter) -> Result<Vec<Merchant>, DatabaseError> {
         self.call(|| async {
             let mut query = merchant::Entity::find().order_by_asc(merchant::Column::MerchantId).limit(filter.limit);
             if let Some(state) = filter.state {
@@ -88,7 +88,7 @@ impl MerchantRegistry<Sealed> for Store {
         .await
     }
 
-    async fn set_global_pause(&self, still: bool, by: &Actor) -> Result<bool, TargetError> {
+    async fn set_global_pause(&self, still: bool, by: &Actor) -> Result<bool, DatabaseError> {
         self.call(|| self.set_global_pause_once(still, by)).await
     }
 
@@ -170,7 +170,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn covered_merchants(&self) -> Result<Vec<MerchantId>, TargetError> {
+    pub async fn covered_merchants(&self) -> Result<Vec<MerchantId>, DatabaseError> {
         let sql = format!("SELECT merchant_id FROM merchants WHERE {} ORDER BY merchant_id", self.covered());
         let sql = sql.as_str();
         self.call(|| async move {
@@ -199,7 +199,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn has_refresh_tokens(&self) -> Result<bool, TargetError> {
+    pub async fn has_refresh_tokens(&self) -> Result<bool, DatabaseError> {
         let sql = "SELECT 1 AS found FROM credentials WHERE refresh_token IS NOT NULL LIMIT 1";
         self.call(|| async { Ok(self.db.query_one_raw(self.statement(sql, [])).await?.is_some()) }).await
     }
@@ -208,7 +208,11 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn stored_tokens(&self, after: Option<MerchantId>, limit: u64) -> Result<Vec<StoredTokens>, TargetError> {
+    pub async fn stored_tokens(
+        &self,
+        after: Option<MerchantId>,
+        limit: u64,
+    ) -> Result<Vec<StoredTokens>, DatabaseError> {
         self.call(|| async {
             let after = after.map_or(i64::MIN, |id| id.0);
             let rows = credential::Entity::find()
@@ -234,7 +238,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn reseal(&self, stored: &StoredTokens, tokens: &Tokens<Sealed>) -> Result<bool, TargetError> {
+    pub async fn reseal(&self, stored: &StoredTokens, tokens: &Tokens<Sealed>) -> Result<bool, DatabaseError> {
         self.call(|| async {
             // Their successors are looked for by what stands here.
             let sql = format!(

@@ -6,13 +6,13 @@ use sea_orm::{ConnectionTrait, DbErr, Value};
 
 use crate::{
     domain::{MerchantId, Transition},
-    reconcile::ports::{REFRESH_TAKES_AT_MOST, Sealed, TargetError, Tokens},
+    reconcile::ports::{DatabaseError, REFRESH_TAKES_AT_MOST, Sealed, Tokens},
     store::Store,
 };
 
 impl Store {
     /// Salla refuses the tokens of `version` for good.
-    pub(in crate::store) async fn refuse_tokens(&self, id: MerchantId, version: i64) -> Result<(), TargetError> {
+    pub(in crate::store) async fn refuse_tokens(&self, id: MerchantId, version: i64) -> Result<(), DatabaseError> {
         let refuse = format!(
             "UPDATE credentials SET revoked_at = COALESCE(revoked_at, {}) \
              WHERE merchant_id = $1 AND version = $2 RETURNING merchant_id",
@@ -27,7 +27,7 @@ impl Store {
     pub(in crate::store) async fn doubt_tokens(
         &self,
         merchant: Option<MerchantId>,
-    ) -> Result<Vec<MerchantId>, TargetError> {
+    ) -> Result<Vec<MerchantId>, DatabaseError> {
         let lost = format!("c.refresh_started_at < {}", self.dialect.now_minus(REFRESH_TAKES_AT_MOST));
         let candidates = format!(
             "SELECT m.merchant_id FROM credentials c JOIN merchants m ON m.merchant_id = c.merchant_id \
@@ -80,7 +80,7 @@ impl Store {
         id: MerchantId,
         version: i64,
         tokens: &Tokens<Sealed>,
-    ) -> Result<(), TargetError> {
+    ) -> Result<(), DatabaseError> {
         let sql = format!(
             "UPDATE credentials SET access_token = $1, refresh_token = $2, expires_at = $3, version = $4, \
              owner_confirmed = FALSE, issued_at = {}, refresh_started_at = NULL, refresh_attempt = NULL, \

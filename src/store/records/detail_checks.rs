@@ -9,7 +9,7 @@ use sea_orm::{ConnectionTrait, DbErr, IdenStatic, StreamTrait, Value};
 use super::stored::Stored;
 use crate::{
     domain::{LastDetailCheck, MerchantId, Resource},
-    reconcile::ports::{DetailCheckResult, ExpectedRecords, StoredVersion, TargetError},
+    reconcile::ports::{DatabaseError, DetailCheckResult, ExpectedRecords, StoredVersion},
     store::{Store, connection::stamp::instant},
 };
 
@@ -21,7 +21,7 @@ impl Store {
         &self,
         merchant: MerchantId,
         ids: &[i64],
-    ) -> Result<HashMap<i64, LastDetailCheck>, TargetError> {
+    ) -> Result<HashMap<i64, LastDetailCheck>, DatabaseError> {
         self.call(|| async {
             let mut checks = HashMap::with_capacity(ids.len());
             for ids in ids.chunks(ROWS_A_STATEMENT) {
@@ -84,7 +84,7 @@ impl Store {
         merchant: MerchantId,
         ought: ExpectedRecords,
         seen: &(dyn Fn(i64) -> bool + Sync),
-    ) -> Result<(usize, Vec<StoredVersion>), TargetError> {
+    ) -> Result<(usize, Vec<StoredVersion>), DatabaseError> {
         let age = |what: &str| self.dialect.age(what);
         let created = R::CREATED_AT.as_ref().map(IdenStatic::as_str);
         let (within, bounds): (String, Vec<DateTime<Utc>>) = match (ought, created) {
@@ -144,7 +144,7 @@ impl Store {
         &self,
         merchant: MerchantId,
         resource: Resource,
-    ) -> Result<Vec<i64>, TargetError> {
+    ) -> Result<Vec<i64>, DatabaseError> {
         let sql = "SELECT salla_id FROM failed_records WHERE merchant_id = $1 AND resource = $2 ORDER BY last_attempted_at, salla_id";
         self.call(|| async {
             let values = [merchant.0.into(), resource.as_str().into()];

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     domain::{Customer, MerchantId, Order, Outcome, Product, Resource},
-    reconcile::ports::TargetError,
+    reconcile::ports::DatabaseError,
     store::{
         Store,
         connection::{error::is_held, setup_error::StoreError},
@@ -118,7 +118,7 @@ impl Store {
     }
 
     /// The columns of a view with their types; empty: this role sees no such view.
-    async fn view_columns(&self, view: &ObjectName) -> Result<HashMap<String, String>, TargetError> {
+    async fn view_columns(&self, view: &ObjectName) -> Result<HashMap<String, String>, DatabaseError> {
         let sql = "SELECT CAST(attname AS text) AS name, CAST(format_type(atttypid, NULL) AS text) AS type \
                    FROM pg_attribute WHERE attrelid = CAST(to_regclass($1) AS oid) AND attnum > 0 AND NOT attisdropped";
         self.call(|| async {

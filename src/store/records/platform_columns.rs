@@ -3,7 +3,7 @@
 use sea_orm::{ConnectionTrait, DbErr};
 
 use crate::{
-    reconcile::ports::TargetError,
+    reconcile::ports::DatabaseError,
     store::{Store, connection::dialect::Dialect},
 };
 
@@ -70,9 +70,9 @@ impl Store {
     ///
     /// # Errors
     /// When the database is not PostgreSQL, does not answer, or has no such table.
-    pub async fn platform_columns(&self, table: &str) -> Result<PlatformColumns, TargetError> {
+    pub async fn platform_columns(&self, table: &str) -> Result<PlatformColumns, DatabaseError> {
         if self.dialect != Dialect::Postgres {
-            return Err(TargetError::Refused(
+            return Err(DatabaseError::Refused(
                 "--table needs the PostgreSQL database of the platform in database.url".into(),
             ));
         }
@@ -111,7 +111,7 @@ impl Store {
             .await?;
         let Some(name) = name else {
             let problem = format!("no table {table} is visible; write it as SQL does, such as public.\"Order\"");
-            return Err(TargetError::Refused(problem.into()));
+            return Err(DatabaseError::Refused(problem.into()));
         };
         Ok(PlatformColumns { table: name, columns, references })
     }

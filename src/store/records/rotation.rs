@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, Value};
 use super::stored::Stored;
 use crate::{
     domain::{MerchantId, Resource, ResourceRun, RotationPace, RotationWindow},
-    reconcile::ports::TargetError,
+    reconcile::ports::DatabaseError,
     store::{Store, connection::stamp::instant},
 };
 
@@ -16,7 +16,7 @@ impl Store {
         &self,
         merchant: MerchantId,
         pace: RotationPace,
-    ) -> Result<Option<RotationWindow>, TargetError> {
+    ) -> Result<Option<RotationWindow>, DatabaseError> {
         let Some(created) = R::CREATED_AT.as_ref().map(IdenStatic::as_str) else {
             return Ok(None);
         };

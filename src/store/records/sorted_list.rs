@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, Value};
 use super::stored::Stored;
 use crate::{
     domain::{MerchantId, Resource, ResourceRun, SortedList},
-    reconcile::ports::{SortedListRead, TargetError},
+    reconcile::ports::{DatabaseError, SortedListRead},
     store::{
         Store,
         connection::{error::json, stamp::instant},
@@ -20,7 +20,7 @@ impl Store {
         &self,
         merchant: MerchantId,
         covered: DateTime<Utc>,
-    ) -> Result<SortedListRead, TargetError> {
+    ) -> Result<SortedListRead, DatabaseError> {
         let is_older = R::CREATED_AT.as_ref().map(IdenStatic::as_str).map_or_else(String::new, |created| {
             format!("AND ({created} IS NULL OR {} < {})", self.dialect.age(created), self.dialect.age("$3"))
         });
@@ -38,8 +38,8 @@ impl Store {
         );
         let values: [Value; 3] = [merchant.0.into(), R::RESOURCE.as_str().into(), covered.into()];
         let row = self.call(|| self.db.query_one_raw(self.statement(&sql, values.clone()))).await?;
-        let nothing = || TargetError::Refused("a query for a count returned no row".into());
-        self.sorted_list_of(&row.ok_or_else(nothing)?).map_err(|error| TargetError::Refused(error.into()))
+        let nothing = || DatabaseError::Refused("a query for a count returned no row".into());
+        self.sorted_list_of(&row.ok_or_else(nothing)?).map_err(|error| DatabaseError::Refused(error.into()))
     }
 
     fn sorted_list_of(&self, row: &sea_orm::QueryResult) -> Result<SortedListRead, DbErr> {
@@ -57,7 +57,7 @@ impl Store {
         merchant: MerchantId,
         before: DateTime<Utc>,
         (oldest, drawn): (usize, usize),
-    ) -> Result<Vec<i64>, TargetError> {
+    ) -> Result<Vec<i64>, DatabaseError> {
         let read_at = self.dialect.age("c.details_read_at");
         let sampled = |order: &str, count: usize| {
             format!(

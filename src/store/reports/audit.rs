@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
 use crate::{
     domain::MerchantId,
-    reconcile::ports::{Audit, Audited, TargetError},
+    reconcile::ports::{Audit, Audited, DatabaseError},
     store::{
         Store,
         connection::{dialect::Dialect, stamp::instant},
@@ -41,14 +41,14 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn note(&self, audit: &Audit) -> Result<(), TargetError> {
+    pub async fn note(&self, audit: &Audit) -> Result<(), DatabaseError> {
         self.call(|| self.record(&self.db, audit)).await?;
         audit.tell();
         Ok(())
     }
 
     /// Entries older than `before`, newest first.
-    pub(in crate::store) async fn audit(&self, before: Option<i64>, limit: u64) -> Result<Vec<Audited>, TargetError> {
+    pub(in crate::store) async fn audit(&self, before: Option<i64>, limit: u64) -> Result<Vec<Audited>, DatabaseError> {
         let at = self.dialect.finite("at");
         let sql = &format!(
             "SELECT id, {at} AS at, actor, action, merchant_id, run_id, CAST(detail AS text) AS detail \

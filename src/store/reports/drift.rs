@@ -7,12 +7,12 @@ use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
 use crate::{
     domain::{Drift, Lateness, MerchantId, RunStatus, Tally, UnknownWord},
-    reconcile::ports::{DriftFilter, TargetError},
+    reconcile::ports::{DatabaseError, DriftFilter},
     store::Store,
 };
 
 impl Store {
-    pub(in crate::store) async fn drift(&self, filter: DriftFilter) -> Result<Vec<Drift>, TargetError> {
+    pub(in crate::store) async fn drift(&self, filter: DriftFilter) -> Result<Vec<Drift>, DatabaseError> {
         self.call(|| self.drift_once(filter)).await
     }
 

@@ -8,7 +8,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, Que
 use super::run_queries::OVERDUE;
 use crate::{
     domain::{MerchantId, Run, RunStatus, Totals},
-    reconcile::ports::{MerchantIssue, Overview, SweepSummary, TargetError, TokenState},
+    reconcile::ports::{DatabaseError, MerchantIssue, Overview, SweepSummary, TokenState},
     store::{
         Store,
         connection::stamp::{Stamp, instant, or_epoch},
@@ -17,15 +17,15 @@ use crate::{
 };
 
 impl Overview for Store {
-    async fn sweeps(&self, limit: u64) -> Result<Vec<SweepSummary>, TargetError> {
+    async fn sweeps(&self, limit: u64) -> Result<Vec<SweepSummary>, DatabaseError> {
         self.call(|| self.read_sweeps(limit)).await
     }
 
-    async fn attention(&self, limit: u64) -> Result<Vec<MerchantIssue>, TargetError> {
+    async fn attention(&self, limit: u64) -> Result<Vec<MerchantIssue>, DatabaseError> {
         self.call(|| self.read_attention(limit)).await
     }
 
-    async fn token(&self, merchant: MerchantId) -> Result<Option<TokenState>, TargetError> {
+    async fn token(&self, merchant: MerchantId) -> Result<Option<TokenState>, DatabaseError> {
         self.call(|| async {
             let row = credential::Entity::find_by_id(merchant.0).one(&self.db).await?;
             Ok(row.map(|row| TokenState {
@@ -39,13 +39,13 @@ impl Overview for Store {
         .await
     }
 
-    async fn end_session(&self, id: &str, ends_at: DateTime<Utc>) -> Result<(), TargetError> {
+    async fn end_session(&self, id: &str, ends_at: DateTime<Utc>) -> Result<(), DatabaseError> {
         let sql = "INSERT INTO ended_sessions (id, ends_at) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING";
         self.call(|| async { self.db.execute_raw(self.statement(sql, [id.into(), ends_at.into()])).await.map(drop) })
             .await
     }
 
-    async fn session_has_ended(&self, id: &str) -> Result<bool, TargetError> {
+    async fn session_has_ended(&self, id: &str) -> Result<bool, DatabaseError> {
         let sql = "SELECT 1 AS found FROM ended_sessions WHERE id = $1";
         self.call(|| async { Ok(self.db.query_one_raw(self.statement(sql, [id.into()])).await?.is_some()) }).await
     }

@@ -7,7 +7,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, Que
 use super::audit::KEEP_AUDIT;
 use crate::{
     domain::{Found, MerchantState, Run, RunId, RunStatus, WaitReason, Waiting},
-    reconcile::ports::{Gauges, PRUNE_BATCH, RunFilter, TargetError},
+    reconcile::ports::{DatabaseError, Gauges, PRUNE_BATCH, RunFilter},
     store::{
         Store,
         connection::{dialect::Dialect, stamp::instant},
@@ -20,7 +20,7 @@ use crate::{
 pub(in crate::store) const OVERDUE: Duration = Duration::from_secs(26 * 3600);
 
 impl Store {
-    pub(in crate::store) async fn runs(&self, filter: RunFilter) -> Result<Vec<Run>, TargetError> {
+    pub(in crate::store) async fn runs(&self, filter: RunFilter) -> Result<Vec<Run>, DatabaseError> {
         self.call(|| async {
             let mut query = run::Entity::find().order_by_desc(run::Column::Id).limit(filter.limit);
             if let Some(merchant) = filter.merchant {
@@ -40,7 +40,7 @@ impl Store {
         .await
     }
 
-    pub(in crate::store) async fn run(&self, id: RunId) -> Result<Option<Run>, TargetError> {
+    pub(in crate::store) async fn run(&self, id: RunId) -> Result<Option<Run>, DatabaseError> {
         self.call(|| async {
             let mut run: Vec<Run> =
                 run::Entity::find_by_id(id).one(&self.db).await?.map(read).transpose()?.into_iter().collect();
@@ -81,7 +81,7 @@ impl Store {
         id: RunId,
         skip: u64,
         limit: u64,
-    ) -> Result<Vec<Found>, TargetError> {
+    ) -> Result<Vec<Found>, DatabaseError> {
         self.call(|| async {
             discrepancy::Entity::find()
                 .filter(discrepancy::Column::RunId.eq(id))
@@ -97,7 +97,7 @@ impl Store {
         .await
     }
 
-    pub(in crate::store) async fn gauges(&self) -> Result<Gauges, TargetError> {
+    pub(in crate::store) async fn gauges(&self) -> Result<Gauges, DatabaseError> {
         self.call(|| self.gauges_once()).await
     }
 
@@ -153,7 +153,7 @@ impl Store {
         Ok(gauges)
     }
 
-    pub(in crate::store) async fn prune(&self, keep: Duration) -> Result<u64, TargetError> {
+    pub(in crate::store) async fn prune(&self, keep: Duration) -> Result<u64, DatabaseError> {
         let runs = format!(
             "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE finished_at IS NOT NULL AND finished_at < {} ORDER BY finished_at LIMIT {PRUNE_BATCH})",
             self.dialect.now_minus(keep)

@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 use super::queue_position::Place;
 use crate::{
     domain::{MerchantId, Run},
-    reconcile::ports::{ClaimedRuns, MAX_FAILED_ATTEMPTS, TargetError},
+    reconcile::ports::{ClaimedRuns, DatabaseError, MAX_FAILED_ATTEMPTS},
     store::{
         Store,
         connection::{
@@ -23,7 +23,7 @@ const UNLESS_GLOBAL_PAUSE: &str = "NOT EXISTS (SELECT 1 FROM global_pause)";
 
 impl Store {
     /// Takes what is due: first the runs whose holder is gone, then those by hand, then by time.
-    pub(in crate::store) async fn claim(&self, limit: u32) -> Result<ClaimedRuns, TargetError> {
+    pub(in crate::store) async fn claim(&self, limit: u32) -> Result<ClaimedRuns, DatabaseError> {
         let room = |taken: &[QueryResult]| limit.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
         let mut taken = Vec::new();
         if let Some(from) = self.frontier.place() {
@@ -57,7 +57,7 @@ impl Store {
         self.taken(&taken, abandoned).await
     }
 
-    async fn taken(&self, rows: &[QueryResult], abandoned: Vec<Run>) -> Result<ClaimedRuns, TargetError> {
+    async fn taken(&self, rows: &[QueryResult], abandoned: Vec<Run>) -> Result<ClaimedRuns, DatabaseError> {
         if !rows.is_empty() {
             failpoint!("claim_after_commit");
         }

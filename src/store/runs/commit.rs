@@ -16,8 +16,8 @@ use crate::{
     },
     reconcile::{
         ports::{
-            Committed, DetailCheckResult, ExpectedRecords, Lease, PageCommit, SortedListRead, StoredVersion, Target,
-            TargetError,
+            Committed, DatabaseError, DetailCheckResult, ExpectedRecords, Lease, PageCommit, RecordStore,
+            SortedListRead, StoredVersion,
         },
         span,
     },
@@ -34,13 +34,13 @@ use crate::{
     },
 };
 
-impl<R: Stored> Target<R> for Store {
-    async fn look_up(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, StoredRecord<R>>, TargetError> {
+impl<R: Stored> RecordStore<R> for Store {
+    async fn look_up(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, StoredRecord<R>>, DatabaseError> {
         let place = (self.dialect, self.platform::<R>());
         self.call(|| lookup::look_up(&self.db, place, merchant, ids)).await
     }
 
-    async fn checks(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, LastDetailCheck>, TargetError> {
+    async fn checks(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, LastDetailCheck>, DatabaseError> {
         self.read_checks(merchant, ids).await
     }
 
@@ -49,15 +49,15 @@ impl<R: Stored> Target<R> for Store {
         merchant: MerchantId,
         ought: ExpectedRecords,
         seen: &(dyn Fn(i64) -> bool + Sync),
-    ) -> Result<(usize, Vec<StoredVersion>), TargetError> {
+    ) -> Result<(usize, Vec<StoredVersion>), DatabaseError> {
         self.held_and_unseen::<R>(merchant, ought, seen).await
     }
 
-    async fn slice(&self, merchant: MerchantId, pace: RotationPace) -> Result<Option<RotationWindow>, TargetError> {
+    async fn slice(&self, merchant: MerchantId, pace: RotationPace) -> Result<Option<RotationWindow>, DatabaseError> {
         self.due_slice::<R>(merchant, pace).await
     }
 
-    async fn sorted_list(&self, merchant: MerchantId, covered: DateTime<Utc>) -> Result<SortedListRead, TargetError> {
+    async fn sorted_list(&self, merchant: MerchantId, covered: DateTime<Utc>) -> Result<SortedListRead, DatabaseError> {
         self.read_sorted_list::<R>(merchant, covered).await
     }
 
@@ -66,15 +66,15 @@ impl<R: Stored> Target<R> for Store {
         merchant: MerchantId,
         before: DateTime<Utc>,
         counts: (usize, usize),
-    ) -> Result<Vec<i64>, TargetError> {
+    ) -> Result<Vec<i64>, DatabaseError> {
         self.sample_ids::<R>(merchant, before, counts).await
     }
 
-    async fn failed_records(&self, merchant: MerchantId) -> Result<Vec<i64>, TargetError> {
+    async fn failed_records(&self, merchant: MerchantId) -> Result<Vec<i64>, DatabaseError> {
         self.failed_record_ids(merchant, R::RESOURCE).await
     }
 
-    async fn commit(&self, lease: &Lease, page: PageCommit<'_, R>) -> Result<Committed, TargetError> {
+    async fn commit(&self, lease: &Lease, page: PageCommit<'_, R>) -> Result<Committed, DatabaseError> {
         let page = &page;
         let span = || span::of_commit(self.dialect.system_name(), page.batch.records.len());
         let mut attempt = self.call(|| self.attempt(lease, page, false)).instrument(span()).await?;
@@ -86,7 +86,7 @@ impl<R: Stored> Target<R> for Store {
                 report(page, &written);
                 Ok(committed)
             }
-            Attempt::LeaseLost | Attempt::Refused => Err(TargetError::LeaseLost(lease.run_id)),
+            Attempt::LeaseLost | Attempt::Refused => Err(DatabaseError::LeaseLost(lease.run_id)),
         }
     }
 }

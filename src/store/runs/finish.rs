@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::{Listing, MerchantId, MerchantState, MerchantStatus, ResourceRun, Run, RunId, RunStatus},
-    reconcile::ports::{Action, Actor, Again, Audit, Lease, RunOutcome, TargetError, WATERMARK_TOLERANCE},
+    reconcile::ports::{Action, Actor, Again, Audit, DatabaseError, Lease, RunOutcome, WATERMARK_TOLERANCE},
     store::{
         Store,
         connection::{dialect::Dialect, error::json},
@@ -19,11 +19,11 @@ use crate::{
 
 impl Store {
     /// Status, totals, watermark and the event, in one transaction.
-    pub(in crate::store) async fn finish(&self, lease: &Lease, ending: RunOutcome) -> Result<Run, TargetError> {
+    pub(in crate::store) async fn finish(&self, lease: &Lease, ending: RunOutcome) -> Result<Run, DatabaseError> {
         let ending = &ending;
         let ended = self.call(|| self.finish_once(lease, ending)).await?;
-        let row = ended.ok_or(TargetError::LeaseLost(lease.run_id))?;
-        row.try_into().map_err(|error: crate::domain::UnknownWord| TargetError::Refused(error.into()))
+        let row = ended.ok_or(DatabaseError::LeaseLost(lease.run_id))?;
+        row.try_into().map_err(|error: crate::domain::UnknownWord| DatabaseError::Refused(error.into()))
     }
 
     /// `None`: the lease is lost.
@@ -179,7 +179,7 @@ impl Store {
     }
 
     /// Ends a run that waits; asks one that runs to stop at its next page.
-    pub(in crate::store) async fn cancel(&self, id: RunId, by: &Actor) -> Result<Option<bool>, TargetError> {
+    pub(in crate::store) async fn cancel(&self, id: RunId, by: &Actor) -> Result<Option<bool>, DatabaseError> {
         let sql = format!(
             "UPDATE runs SET cancel_requested = $1, \
              finished_at = CASE status WHEN 'queued' THEN {} ELSE finished_at END, \

@@ -11,7 +11,7 @@ use sea_orm::{
 
 use crate::{
     domain::{MerchantId, Resource, Run, RunId, Trigger},
-    reconcile::ports::{Claim, Cursor, Lease, Resumed, TargetError},
+    reconcile::ports::{Claim, Cursor, DatabaseError, Lease, Resumed},
     store::{
         Store,
         connection::{
@@ -152,7 +152,7 @@ impl Store {
     }
 
     /// Renews the leases that are still held.
-    pub(in crate::store) async fn renew_leases(&self, held: &[Lease]) -> Result<Vec<Lease>, TargetError> {
+    pub(in crate::store) async fn renew_leases(&self, held: &[Lease]) -> Result<Vec<Lease>, DatabaseError> {
         let this_lease = |lease: &Lease| {
             Condition::all().add(run::Column::Id.eq(lease.run_id)).add(run::Column::Epoch.eq(lease.epoch))
         };

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::idempotency::Known;
 use crate::{
     domain::{MerchantId, MerchantState, MerchantStatus, Run, RunId, Trigger},
-    reconcile::ports::{Action, Audit, Claim, EnqueueOutcome, NewRun, StartOutcome, TargetError},
+    reconcile::ports::{Action, Audit, Claim, DatabaseError, EnqueueOutcome, NewRun, StartOutcome},
     store::{
         Store,
         connection::{
@@ -26,7 +26,7 @@ use crate::{
 const BY_HAND: i64 = 10;
 
 impl Store {
-    pub(in crate::store) async fn enqueue(&self, new: NewRun) -> Result<EnqueueOutcome, TargetError> {
+    pub(in crate::store) async fn enqueue(&self, new: NewRun) -> Result<EnqueueOutcome, DatabaseError> {
         let id = Uuid::now_v7();
         let (new, audit) = (&new, &triggered(id, &new));
         let done = self.call(|| self.enqueue_once(id, new, audit)).await?;
@@ -82,7 +82,7 @@ impl Store {
         }
     }
 
-    pub(in crate::store) async fn start(&self, new: NewRun) -> Result<StartOutcome, TargetError> {
+    pub(in crate::store) async fn start(&self, new: NewRun) -> Result<StartOutcome, DatabaseError> {
         let id = Uuid::now_v7();
         let (new, audit) = (&new, &triggered(id, &new));
         let begun = self.call(|| self.start_once(id, new, audit)).await?;

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, Value};
 
 use crate::{
     domain::Wait,
-    reconcile::ports::{Lease, Released, TargetError},
+    reconcile::ports::{DatabaseError, Lease, Released},
     store::{
         Store,
         connection::error::{ErrorClass, error_class},
@@ -21,7 +21,7 @@ impl Store {
         lease: &Lease,
         (pause, wait): (Duration, Option<&Wait>),
         setback: bool,
-    ) -> Result<Released, TargetError> {
+    ) -> Result<Released, DatabaseError> {
         let now = self.dialect.now();
         let back = format!(
             "UPDATE runs SET worker_id = NULL, lease_expires_at = NULL, attempt = attempt - 1, failed_attempts = failed_attempts + {setback}, scheduled_at = {scheduled_at}, \
@@ -75,7 +75,7 @@ impl Store {
         &self,
         lease: &Lease,
         wait: Option<(&Wait, Duration)>,
-    ) -> Result<(), TargetError> {
+    ) -> Result<(), DatabaseError> {
         let sql = format!(
             "UPDATE runs SET waiting_reason = $3, waiting_message = $4, waiting_until = {until}, \
              waiting_attempts = waiting_attempts + {waits} WHERE id = $1 AND epoch = $2 AND status = 'running'",
@@ -93,7 +93,7 @@ impl Store {
 
     /// Back into the queue at its cursor, behind all that is due, where anything of another merchant's is. The attempt is
     /// not counted. False: the run continues, or the lease is lost.
-    pub(in crate::store) async fn yield_run(&self, lease: &Lease) -> Result<bool, TargetError> {
+    pub(in crate::store) async fn yield_run(&self, lease: &Lease) -> Result<bool, DatabaseError> {
         let sql = format!(
             "UPDATE runs SET status = 'queued', worker_id = NULL, lease_expires_at = NULL, attempt = attempt - 1, \
              scheduled_at = {now}, priority = 0 \

@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Value};
 use super::fence::count;
 use crate::{
     domain::{Backfilled, MerchantId, RunStatus, Totals, UnknownWord},
-    reconcile::ports::{EndedSweep, RecordedSweep, SweepDecision, TargetError},
+    reconcile::ports::{DatabaseError, EndedSweep, RecordedSweep, SweepDecision},
     store::{
         Store,
         connection::{dialect::Dialect, error::json, stamp::instant},
@@ -24,7 +24,7 @@ fn deferred(merchants: &[MerchantId]) -> Result<Option<String>, DbErr> {
 }
 
 impl Store {
-    pub(in crate::store) async fn last_sweep(&self, cron: &str) -> Result<Option<DateTime<Utc>>, TargetError> {
+    pub(in crate::store) async fn last_sweep(&self, cron: &str) -> Result<Option<DateTime<Utc>>, DatabaseError> {
         self.call(|| async move {
             let sql = "SELECT scheduled_for FROM sweeps WHERE cron = $1 AND {} IS NOT NULL ORDER BY scheduled_for DESC LIMIT 1";
             let sql = sql.replace("{}", &self.dialect.comparable("scheduled_for"));
@@ -39,7 +39,7 @@ impl Store {
         scheduled_for: DateTime<Utc>,
         cron: &str,
         decision: SweepDecision,
-    ) -> Result<Option<RecordedSweep>, TargetError> {
+    ) -> Result<Option<RecordedSweep>, DatabaseError> {
         self.call(|| self.record_sweep_once(scheduled_for, cron, decision)).await
     }
 
@@ -75,7 +75,7 @@ impl Store {
 
     /// Makes the runs of earlier sweeps whose merchants another session held; a later sweep of the same schedule has
     /// made them superfluous.
-    pub(in crate::store) async fn enqueue_deferred(&self) -> Result<RecordedSweep, TargetError> {
+    pub(in crate::store) async fn enqueue_deferred(&self) -> Result<RecordedSweep, DatabaseError> {
         self.call(|| self.enqueue_deferred_once()).await
     }
 
@@ -204,7 +204,7 @@ impl Store {
         Ok(recorded)
     }
 
-    pub(in crate::store) async fn ended_sweeps(&self) -> Result<Vec<EndedSweep>, TargetError> {
+    pub(in crate::store) async fn ended_sweeps(&self) -> Result<Vec<EndedSweep>, DatabaseError> {
         self.call(|| self.ended_sweeps_once()).await
     }
 

@@ -161,20 +161,20 @@ pub enum ExpectedRecords {
 }
 
 /// The platform's own copy of the records of one kind.
-pub trait Target<R: Record>: Send + Sync {
+pub trait RecordStore<R: Record>: Send + Sync {
     /// The stored records of `ids` (in any order, without duplicates); one query.
     fn look_up(
         &self,
         merchant: MerchantId,
         ids: &[i64],
-    ) -> impl Future<Output = Result<HashMap<i64, StoredRecord<R>>, TargetError>> + Send;
+    ) -> impl Future<Output = Result<HashMap<i64, StoredRecord<R>>, DatabaseError>> + Send;
 
     /// The result of the last reading of the details of each of `ids`.
     fn checks(
         &self,
         merchant: MerchantId,
         ids: &[i64],
-    ) -> impl Future<Output = Result<HashMap<i64, LastDetailCheck>, TargetError>> + Send;
+    ) -> impl Future<Output = Result<HashMap<i64, LastDetailCheck>, DatabaseError>> + Send;
 
     /// Returns the slice of the older records that is due. `None`: all must be read, because they
     /// are few, or the creation time of some is unknown.
@@ -182,7 +182,7 @@ pub trait Target<R: Record>: Send + Sync {
         &self,
         merchant: MerchantId,
         pace: RotationPace,
-    ) -> impl Future<Output = Result<Option<RotationWindow>, TargetError>> + Send;
+    ) -> impl Future<Output = Result<Option<RotationWindow>, DatabaseError>> + Send;
 
     /// The stored state of the sorted list of a merchant. The merchant's records are covered up to the instant
     /// `covered`.
@@ -190,7 +190,7 @@ pub trait Target<R: Record>: Send + Sync {
         &self,
         merchant: MerchantId,
         covered: DateTime<Utc>,
-    ) -> impl Future<Output = Result<SortedListRead, TargetError>> + Send;
+    ) -> impl Future<Output = Result<SortedListRead, DatabaseError>> + Send;
 
     /// Stored records whose details were last read before an instant, without those marked deleted: so many of the oldest
     /// details, and so many at random.
@@ -199,7 +199,7 @@ pub trait Target<R: Record>: Send + Sync {
         merchant: MerchantId,
         before: DateTime<Utc>,
         counts: (usize, usize),
-    ) -> impl Future<Output = Result<Vec<i64>, TargetError>> + Send;
+    ) -> impl Future<Output = Result<Vec<i64>, DatabaseError>> + Send;
 
     /// How much is held, not marked as gone, and ought to be listed. And of that the ids and versions of what was not
     /// `seen`: a merchant may hold more than fits into memory.
@@ -208,10 +208,10 @@ pub trait Target<R: Record>: Send + Sync {
         merchant: MerchantId,
         ought: ExpectedRecords,
         seen: &(dyn Fn(i64) -> bool + Sync),
-    ) -> impl Future<Output = Result<(usize, Vec<StoredVersion>), TargetError>> + Send;
+    ) -> impl Future<Output = Result<(usize, Vec<StoredVersion>), DatabaseError>> + Send;
 
     /// The ids of what could not be read or written and has not been since, those not tried for longest first.
-    fn failed_records(&self, merchant: MerchantId) -> impl Future<Output = Result<Vec<i64>, TargetError>> + Send;
+    fn failed_records(&self, merchant: MerchantId) -> impl Future<Output = Result<Vec<i64>, DatabaseError>> + Send;
 
     /// Writes differing records, marks deleted ones, and stores the discrepancies, the totals and
     /// the cursor. All of this is one transaction, fenced by the lease. A row that became newer
@@ -222,12 +222,12 @@ pub trait Target<R: Record>: Send + Sync {
         &self,
         lease: &Lease,
         page: PageCommit<'_, R>,
-    ) -> impl Future<Output = Result<Committed, TargetError>> + Send;
+    ) -> impl Future<Output = Result<Committed, DatabaseError>> + Send;
 }
 
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-pub enum TargetError {
+pub enum DatabaseError {
     /// It cannot be reached, or does not answer in time.
     #[error("the database is unavailable: {0}")]
     Unavailable(Cause),
@@ -242,7 +242,7 @@ pub enum TargetError {
     LeaseLost(RunId),
 }
 
-impl TargetError {
+impl DatabaseError {
     /// The message for callers of the API: without the words of the database, which may quote values.
     #[must_use]
     pub fn told(&self) -> &'static str {
