@@ -25,9 +25,6 @@ pub use self::rules::Rules;
 /// Details are read this many at a time: enough to tell an error of one order from an error of the merchant.
 const DETAILS_AT_ONCE: usize = 8;
 
-/// So many old rows in succession end the first reading: the details of one row may be stale.
-const OLD_ROWS: usize = 3;
-
 /// The server lets no list be read much further.
 const MAX_ROWS: usize = 9_000;
 
@@ -77,7 +74,7 @@ pub struct SortedPage<'a> {
     pub served_at: Option<Stamp>,
 }
 
-/// What to do next.
+/// The next step of a walk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Read a page; `page_size`: `None` means the usual size.
@@ -303,6 +300,9 @@ impl SortedWalk {
 
     /// Whether details that were read after answer `at` are older than the threshold.
     fn is_old_after(&self, id: i64, at: usize) -> bool {
+        if !self.rules.confirms_boundary {
+            return self.is_old(self.detail(id));
+        }
         self.details_after(id, at).any(|detail| self.is_old(detail.stamp))
     }
 

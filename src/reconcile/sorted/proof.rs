@@ -42,7 +42,8 @@ impl SortedWalk {
         let stood_before =
             |id: &i64| unstamped.contains(id) || self.stood_before(*id, at, answer, before_boundary.contains(id));
         // More orders than rows show that the details of the boundary were stale, and that it had moved to the head of the list.
-        last_met.iter().filter(|(id, last)| **last >= at && stood_before(id)).count() == rows_before
+        let counted = last_met.iter().filter(|(id, last)| **last >= at && stood_before(id)).count();
+        counted == rows_before || counted > rows_before && !self.rules.confirms_boundary
     }
 
     /// The orders without a time of change at the head of the list, in a reading and in the present one. A server that puts

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Conclusion, MAX_EVIDENCE_PAGES, MAX_READINGS, MAX_ROWS, OLD_ROWS, Phase, SortedWalk, evidence::Evidence};
+use super::{Conclusion, MAX_EVIDENCE_PAGES, MAX_READINGS, MAX_ROWS, Phase, SortedWalk, evidence::Evidence};
 use crate::reconcile::walk::page_size_for_reading;
 
 impl SortedWalk {
@@ -34,7 +34,7 @@ impl SortedWalk {
                     Some(detail) if detail.stamp.is_some() => old_rows = 0,
                     _ => {}
                 }
-                if old_rows == OLD_ROWS {
+                if old_rows == self.rules.old_rows {
                     let pages = self.answers[..at].iter().map(|answer| answer.ids.len());
                     self.prefix_rows = pages.sum::<usize>() + place;
                     self.phase = Phase::Behind { pages: 0 };
@@ -144,6 +144,9 @@ impl SortedWalk {
     /// Returns an order of the last page that seems older than the threshold, and that must be read
     /// again to be certain. Candidates are the first such order of the page, and the last row.
     fn unconfirmed_boundary(&self) -> Option<i64> {
+        if !self.rules.confirms_boundary {
+            return None;
+        }
         let (at, ids) = (self.answers.len() - 1, &self.last_answer().ids);
         let first = ids.iter().find(|id| self.is_old(self.known(**id)));
         let last = ids.last().filter(|id| self.is_old(self.known(**id)));

@@ -19,6 +19,10 @@ pub struct Rules {
     pub ignores_recent: bool,
     /// An empty page where rows are expected is not the end of the list.
     pub distrusts_empty_pages: bool,
+    /// Only details that were read after an answer show where the boundary stood in it.
+    pub confirms_boundary: bool,
+    /// So many old rows in succession end the first reading: the details of one row may be stale.
+    pub old_rows: usize,
 }
 
 impl Rules {
@@ -32,5 +36,7 @@ impl Rules {
         rechecks: true,
         ignores_recent: true,
         distrusts_empty_pages: true,
+        confirms_boundary: true,
+        old_rows: 3,
     };
 }
