@@ -7,4 +7,5 @@ pub mod refresh_loop;
 pub mod salvage;
 pub mod save_tokens;
 pub mod token_endpoint;
+mod usable_tokens;
 pub mod user_info;

@@ -15,7 +15,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::Utc;
 use http::{HeaderMap, StatusCode, header};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use secrecy::SecretString;
@@ -39,10 +38,7 @@ use crate::{
     domain::{MerchantId, Wait},
     reconcile::{
         Heartbeat, Metrics,
-        ports::{
-            BackoffStore, CredentialStore, Credentials, IpRateLimitStore, REFRESH_TAKES_AT_MOST, RateLimitState,
-            RequestCount, SourceError, Tokens,
-        },
+        ports::{BackoffStore, CredentialStore, IpRateLimitStore, RateLimitState, RequestCount, SourceError, Tokens},
     },
     salla::{
         auth::{
@@ -166,15 +162,7 @@ impl<C: CredentialStore> SallaClient<C> {
     /// # Errors
     /// When no token is stored, it has expired, Salla refuses it, or it cannot be refreshed now.
     pub async fn tokens(&self, merchant: MerchantId) -> Result<Tokens, SourceError> {
-        self.auth.forget(merchant);
-        let Credentials { tokens, refreshing_for, .. } = self.auth.credentials(merchant).await?;
-        if tokens.expires_at.is_none_or(|end| end > Utc::now()) {
-            return Ok(tokens);
-        }
-        if refreshing_for.is_some_and(|began| began < REFRESH_TAKES_AT_MOST) {
-            return Err(SourceError::Unavailable { reason: "the token is being refreshed".to_owned(), per_row: false });
-        }
-        Err(unauthorized(merchant, "the access token has expired, and it cannot be refreshed"))
+        self.auth.usable_tokens(merchant).await
     }
 
     /// The number of running token refreshes.

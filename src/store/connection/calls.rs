@@ -3,8 +3,10 @@
 
 use std::{future::Future, time::Duration};
 
+use chrono::{DateTime, Utc};
 use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseTransaction, DbErr, SqliteTransactionMode, Statement, TransactionOptions,
+    TransactionTrait, Value,
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -27,6 +29,18 @@ pub(in crate::store) const PAUSES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
 
 impl Store {
+    /// A statement in the dialect of the database.
+    pub(in crate::store) fn statement(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
+        Statement::from_sql_and_values(self.db.get_database_backend(), sql, values)
+    }
+
+    /// The time by the clock of the database.
+    pub(in crate::store) async fn database_now(&self, db: &impl ConnectionTrait) -> Result<DateTime<Utc>, DbErr> {
+        let sql = format!("SELECT {} AS now", self.dialect.clock());
+        let row = db.query_one_raw(self.statement(&sql, [])).await?;
+        row.ok_or_else(|| DbErr::RecordNotFound("the clock".to_owned()))?.try_get("", "now")
+    }
+
     /// Which database it is, for people.
     #[must_use]
     pub fn engine(&self) -> &'static str {

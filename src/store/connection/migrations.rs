@@ -36,7 +36,7 @@ impl Store {
     /// When the database refuses.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         self.create_schema().await?;
-        self.require_room().await?;
+        self.require_no_table_conflict().await?;
         let (mut pauses, patience) = (PAUSES.iter(), Instant::now() + LOCK_PATIENCE);
         while self.pending().await? > 0 {
             self.require_known_migrations().await?;
@@ -161,12 +161,30 @@ impl Store {
         Ok(self.migrations().await?.iter().any(|(_, applied)| *applied))
     }
 
+    /// Before the first migration: tables of another program with our names would make half of a schema.
+    ///
+    /// # Errors
+    /// When there are any.
+    pub(in crate::store) async fn require_no_table_conflict(&self) -> Result<(), StoreError> {
+        let look = || async {
+            let rows = self.db.query_all_raw(self.statement(self.dialect.table_names(), [])).await?;
+            rows.iter().map(|row| row.try_get("", "name")).collect::<Result<Vec<String>, DbErr>>()
+        };
+        let there = self.call(look).await.map_err(|error| StoreError::Unreachable(error.to_string()))?;
+        if there.iter().any(|table| table == MIGRATION_TABLE) && self.has_begun().await? {
+            return Ok(());
+        }
+        let shipped = migration::tables().into_iter().map(|table| table.name());
+        let taken: Vec<&str> = shipped.filter(|table| there.iter().any(|other| other == table)).collect();
+        if taken.is_empty() { Ok(()) } else { Err(StoreError::TableNameConflict(taken.join(", "))) }
+    }
+
     /// The SQL of the pending migrations; empty: none is pending.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn pending_sql(&self) -> Result<String, StoreError> {
-        self.require_room().await?;
+        self.require_no_table_conflict().await?;
         let migrations = self.migrations().await?;
         let pending: Vec<String> =
             migrations.into_iter().filter(|(_, applied)| !applied).map(|(name, _)| name).collect();

@@ -9,7 +9,6 @@ pub mod error;
 pub mod lock_wait;
 pub mod migrations;
 pub mod pool;
-pub mod readiness;
 pub mod schema_check;
 pub mod setup_error;
 pub mod stale_plans;

@@ -33,24 +33,6 @@ pub fn unpublished() -> Vec<&'static str> {
 }
 
 impl Store {
-    /// Before the first migration: tables of another program with our names would make half of a schema.
-    ///
-    /// # Errors
-    /// When there are any.
-    pub(in crate::store) async fn require_room(&self) -> Result<(), StoreError> {
-        let look = || async {
-            let rows = self.db.query_all_raw(self.statement(self.dialect.table_names(), [])).await?;
-            rows.iter().map(|row| row.try_get("", "name")).collect::<Result<Vec<String>, DbErr>>()
-        };
-        let there = self.call(look).await.map_err(|error| StoreError::Unreachable(error.to_string()))?;
-        if there.iter().any(|table| table == MIGRATION_TABLE) && self.has_begun().await? {
-            return Ok(());
-        }
-        let ours = migration::tables().into_iter().map(|table| table.name());
-        let taken: Vec<&str> = ours.filter(|table| there.iter().any(|other| other == table)).collect();
-        if taken.is_empty() { Ok(()) } else { Err(StoreError::TableNameConflict(taken.join(", "))) }
-    }
-
     /// The publications that publish sealed tokens, such as those of all tables.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ impl Store {
         let note = "INSERT INTO erased_customers (merchant_id, customer_id) VALUES ($1, $2) ON CONFLICT DO NOTHING";
         let noted = txn.execute_raw(self.statement(note, [merchant.0.into(), customer.into()])).await?;
         let audit = Audit::of_merchant(by, Action::CustomerErase, merchant, json!({"customer_id": customer}));
-        self.record(&txn, &audit).await?;
+        self.insert_audit(&txn, &audit).await?;
         txn.commit().await?;
         audit.tell();
         Ok(noted.rows_affected() > 0)

@@ -26,7 +26,7 @@ impl Store {
             return Ok(false);
         }
         let audit = Audit { actor: by.clone(), action, merchant: None, run: None, detail: json!({}) };
-        self.record(&txn, &audit).await?;
+        self.insert_audit(&txn, &audit).await?;
         txn.commit().await?;
         audit.tell();
         Ok(true)

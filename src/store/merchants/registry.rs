@@ -58,7 +58,7 @@ impl MerchantRegistry<Sealed> for Store {
             self.cancel_runs(&txn, id, "status = 'queued'").await?;
             let removed = merchant::Entity::delete_by_id(id.0).exec(&txn).await?.rows_affected > 0;
             if removed {
-                self.record(&txn, audit).await?;
+                self.insert_audit(&txn, audit).await?;
                 txn.commit().await?;
                 audit.tell();
             }

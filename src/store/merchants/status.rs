@@ -40,7 +40,7 @@ impl Store {
         let txn = self.begin_write().await?;
         // An event that was made before, and comes only now, says nothing about the tokens that come with this.
         let mut installation = self.installation(&txn, id).await?;
-        installation.app = installation.app.max(Some(self.clock(&txn).await? - CLOCKS_APART));
+        installation.app = installation.app.max(Some(self.database_now(&txn).await? - CLOCKS_APART));
         self.save_installation(&txn, id, installation).await?;
         let new = self.insert_merchant(&txn, id).await?;
         self.set_merchant_status(&txn, id, MerchantStatus::ACTIVE).await?;
@@ -51,7 +51,7 @@ impl Store {
         self.lift_pause(&txn, id).await?;
         let merchant = self.find_merchant(&txn, id).await?.ok_or(DbErr::RecordNotInserted)?;
         let audit = Audit::of_merchant(by, Action::MerchantRegister, id, json!({"new": new}));
-        self.record(&txn, &audit).await?;
+        self.insert_audit(&txn, &audit).await?;
         failpoint!("import_before_commit", id.0);
         txn.commit().await?;
         failpoint!("import_after_commit", id.0);
@@ -79,7 +79,7 @@ impl Store {
                 }
                 let merchant = self.find_merchant(&txn, id).await?;
                 let audit = Audit::of_merchant(by, action(change), id, json!({"state": after.state()}));
-                self.record(&txn, &audit).await?;
+                self.insert_audit(&txn, &audit).await?;
                 failpoint!("pause_before_commit", id.0);
                 txn.commit().await?;
                 failpoint!("pause_after_commit", id.0);
@@ -104,7 +104,7 @@ impl Store {
         let audit = if let Applied::Done(state) = applied {
             let detail = json!({"event": event.name, "state": state});
             let audit = Audit::of_merchant(&Actor::Salla, Action::WebhookApply, event.merchant, detail);
-            self.record(&txn, &audit).await?;
+            self.insert_audit(&txn, &audit).await?;
             Some(audit)
         } else {
             None
@@ -122,7 +122,7 @@ impl Store {
         let id = event.merchant;
         let mut installation = self.installation(txn, id).await?;
         // Read when it is this event's turn: of two that waited for each other, the second is not the older one.
-        let now = self.clock(txn).await?;
+        let now = self.database_now(txn).await?;
         // A stamp from the future would outlive every event that follows.
         let made = event.made.map(|made| made.min(now));
         if event.notice == AppEventKind::Authorized && made.is_some_and(|made| now - made > STALE_AFTER) {

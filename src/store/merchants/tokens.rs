@@ -28,7 +28,7 @@ impl Store {
         self.put_tokens(&txn, id, tokens).await?;
         let merchant = self.find_merchant(&txn, id).await?;
         let audit = Audit::of_merchant(by, Action::MerchantTokens, id, json!({"state": after.state()}));
-        self.record(&txn, &audit).await?;
+        self.insert_audit(&txn, &audit).await?;
         txn.commit().await?;
         self.frontier.forget();
         audit.tell();

@@ -7,46 +7,14 @@ use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
 use crate::{
     domain::MerchantId,
-    reconcile::ports::{Audit, Audited, DatabaseError},
-    store::{
-        Store,
-        connection::{dialect::Dialect, stamp::instant},
-    },
+    reconcile::ports::{Audited, DatabaseError},
+    store::{Store, connection::stamp::instant},
 };
 
 /// Longer than the runs that it may name.
 pub(in crate::store) const KEEP_AUDIT: Duration = Duration::from_secs(365 * 86_400);
 
 impl Store {
-    /// Makes an entry, in the transaction `db`. [`Audit::tell`] follows when that is committed.
-    pub(in crate::store) async fn record(&self, db: &impl ConnectionTrait, audit: &Audit) -> Result<(), DbErr> {
-        let detail = match self.dialect {
-            Dialect::Postgres => "CAST($5 AS jsonb)",
-            Dialect::Sqlite => "$5",
-        };
-        let sql =
-            format!("INSERT INTO audit (actor, action, merchant_id, run_id, detail) VALUES ($1, $2, $3, $4, {detail})");
-        let values: [Value; 5] = [
-            audit.actor.to_string().into(),
-            audit.action.as_str().into(),
-            audit.merchant.map(|merchant| merchant.0).into(),
-            audit.run.into(),
-            audit.detail.to_string().into(),
-        ];
-        db.execute_raw(self.statement(&sql, values)).await?;
-        Ok(())
-    }
-
-    /// Makes an entry about what was done in many transactions.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn note(&self, audit: &Audit) -> Result<(), DatabaseError> {
-        self.call(|| self.record(&self.db, audit)).await?;
-        audit.tell();
-        Ok(())
-    }
-
     /// Entries older than `before`, newest first.
     pub(in crate::store) async fn audit(&self, before: Option<i64>, limit: u64) -> Result<Vec<Audited>, DatabaseError> {
         let at = self.dialect.finite("at");

@@ -4,6 +4,7 @@ pub mod audit;
 mod corrected_records;
 pub mod drift;
 pub mod overview;
+pub mod readiness;
 pub mod run_queries;
 
 use std::time::Duration;

@@ -197,7 +197,7 @@ impl Store {
             let merchant = Some(MerchantId(row.try_get("", "merchant_id")?));
             let detail = serde_json::json!({});
             let audit = Audit { actor: by.clone(), action: Action::RunCancel, merchant, run: Some(id), detail };
-            self.record(&txn, &audit).await?;
+            self.insert_audit(&txn, &audit).await?;
             failpoint!("cancel_before_commit");
             txn.commit().await?;
             failpoint!("cancel_after_commit");

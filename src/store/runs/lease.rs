@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryResult, Statement,
-    Value, sea_query::Expr,
+    sea_query::Expr,
 };
 
 use crate::{
@@ -175,12 +175,6 @@ impl Store {
         Ok(renewed.iter().filter(goes_on).map(run::Model::lease).collect())
     }
 
-    pub(in crate::store) async fn clock(&self, db: &impl ConnectionTrait) -> Result<DateTime<Utc>, DbErr> {
-        let sql = format!("SELECT {} AS now", self.dialect.clock());
-        let row = db.query_one_raw(self.statement(&sql, [])).await?;
-        row.ok_or_else(|| DbErr::RecordNotFound("the clock".to_owned()))?.try_get("", "now")
-    }
-
     /// The runs that a statement changed and returns.
     pub(in crate::store) async fn returned_runs(
         &self,
@@ -189,10 +183,6 @@ impl Store {
     ) -> Result<Vec<Run>, DbErr> {
         let rows = db.query_all_raw(statement).await?;
         rows.iter().map(|row| read(run::Model::from_query_result(row, "")?)).collect()
-    }
-
-    pub(in crate::store) fn statement(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
-        Statement::from_sql_and_values(self.db.get_database_backend(), sql, values)
     }
 }
 

@@ -100,6 +100,6 @@ impl ScheduleStore for Store {
     }
 
     async fn now(&self) -> Result<DateTime<Utc>, DatabaseError> {
-        self.call(|| self.clock(&self.db)).await
+        self.call(|| self.database_now(&self.db)).await
     }
 }

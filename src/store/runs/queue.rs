@@ -66,7 +66,7 @@ impl Store {
                     txn.rollback().await?;
                     return Err(again("another request with this key"));
                 }
-                self.record(&txn, audit).await?;
+                self.insert_audit(&txn, audit).await?;
                 failpoint!("enqueue_before_commit", new.merchant.0);
                 txn.commit().await?;
                 failpoint!("enqueue_after_commit", new.merchant.0);
@@ -114,7 +114,7 @@ impl Store {
             Err(error) => return Err(error),
         };
         let claim = self.claim_of(&txn, row.id).await?;
-        self.record(&txn, audit).await?;
+        self.insert_audit(&txn, audit).await?;
         txn.commit().await?;
         claimed(claim, abandoned)
     }

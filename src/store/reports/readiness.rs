@@ -4,14 +4,16 @@ use std::{path::Path, time::Duration};
 
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
-use super::{
-    dialect::Dialect,
-    error::{ErrorClass, error_class},
-    setup_error::StoreError,
-};
 use crate::{
     reconcile::ports::{DatabaseError, NotReady},
-    store::Store,
+    store::{
+        Store,
+        connection::{
+            dialect::Dialect,
+            error::{ErrorClass, database_error, error_class, is_held},
+            setup_error::StoreError,
+        },
+    },
 };
 
 /// A probe gets its answer within this time.
@@ -95,7 +97,7 @@ impl Store {
         }
         match self.begin_write_now().await {
             Ok(txn) => txn.rollback().await.map_err(of_database),
-            Err(error) if super::error::is_held(&error) => Ok(()),
+            Err(error) if is_held(&error) => Ok(()),
             Err(error) => Err(of_database(error)),
         }
     }
@@ -117,7 +119,7 @@ fn not_ready(error: &StoreError) -> NotReady {
 }
 
 fn of_database(error: DbErr) -> NotReady {
-    match super::error::database_error(error) {
+    match database_error(error) {
         DatabaseError::Unavailable(cause)
             if cause.to_string().contains("read-only") || cause.to_string().contains("readonly") =>
         {
