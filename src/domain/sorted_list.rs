@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::words::words;
+use super::{SETTLING, words::words};
 
 /// A smaller merchant is scanned: that costs hardly more requests.
 const MIN_ORDERS: u64 = 120;
@@ -14,9 +14,6 @@ const MAX_SCAN_NIGHTS: u16 = 28;
 /// A week without a violation halves the next penalty.
 const GOOD_WEEK: TimeDelta = TimeDelta::days(7);
 
-/// The list shows changes this late.
-const SETTLING: TimeDelta = TimeDelta::seconds(60);
-
 words! {
     /// How a list contradicted its order.
     ListingViolation ("listing violation") {
@@ -24,6 +21,44 @@ words! {
         NotSorted = "not_sorted",
         /// A change was found that the sorted list should have shown.
         MissedChange = "missed_change",
+    }
+}
+
+words! {
+    /// The result of reading a sorted list.
+    SortedListResult ("result of a sorted list") {
+        /// Every change was found.
+        Complete = "complete",
+        /// So many orders changed that all details must be read.
+        TooManyChanges = "too_many_changes",
+        /// The list ended before its unchanged part.
+        NoBoundary = "no_boundary",
+        /// The rows do not show by what the list is sorted.
+        NoEvidence = "no_evidence",
+        /// The changed part of the list does not hold still.
+        Unstable = "unstable",
+        /// A row of the list cannot be read.
+        UnreadableRow = "unreadable_row",
+        /// Salla's answers have no `Date` header.
+        NoDate = "no_date",
+        /// A resumed run cannot use the sorted list any more.
+        NoPlan = "no_plan",
+        /// Rows do not stand in the order of their changes.
+        NotSorted = "not_sorted",
+        /// A sample shows a change that the list should have shown.
+        MissedChange = "missed_change",
+    }
+}
+
+impl SortedListResult {
+    /// How the list contradicted its order; `None`: it did not.
+    #[must_use]
+    pub fn violation(self) -> Option<ListingViolation> {
+        match self {
+            Self::NotSorted => Some(ListingViolation::NotSorted),
+            Self::MissedChange => Some(ListingViolation::MissedChange),
+            _ => None,
+        }
     }
 }
 

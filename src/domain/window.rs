@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Resources;
 
+/// A list of Salla shows a change this late. A change that is older than this stands in the list.
+pub const SETTLING: TimeDelta = TimeDelta::seconds(60);
+
 /// A half-open span `[since, until)` of UTC instants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {

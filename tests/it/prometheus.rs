@@ -151,6 +151,8 @@ async fn mistakes_in_alerts_are_found() {
             "token_refreshes_total",
             "leases_lost_total",
             "listing_violations_total",
+            "sorted_lists_total",
+            "late_records_total",
             "token_store_errors_total",
         ];
         let grafana = [

@@ -22,6 +22,7 @@ impl<S, T> RunContext<'_, S, T> {
         batch.recovered = ids.filter(|id| state.reader.has_failed(*id)).collect();
         let unreadable = batch.unreadable.iter().chain(&batch.counted_already);
         state.unreadable.extend(unreadable.filter_map(|bad| bad.id));
+        self.note_late_records(&batch, state, progress);
         let cursor = state.reader.cursor();
         progress.commits_ever = cursor.commits;
         match progress.pending.take(batch, cursor) {

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::{EngineError, ResourceState, RunContext, RunProgress, details::checked};
 use crate::{
-    domain::{Listing, Record, Resource, StoredRecord},
+    domain::{Listing, Record, Resource, SETTLING, StoredRecord},
     reconcile::ports::{Batch, ExpectedRecords, RecordStore, Source},
 };
 
@@ -20,9 +20,6 @@ const MAX_RETRIED: usize = 1_000;
 
 /// So few deletions never stop a run.
 const FEW: usize = 2;
-
-/// A list shows changes this late.
-const SETTLING: TimeDelta = TimeDelta::seconds(60);
 
 type Version = Option<DateTime<Utc>>;
 

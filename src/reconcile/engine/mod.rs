@@ -3,6 +3,7 @@
 mod assess;
 mod commit;
 mod details;
+mod late_records;
 mod list_reader;
 mod missing;
 mod order_items;

@@ -1,6 +1,6 @@
 //! The progress and position of a run.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
@@ -8,7 +8,7 @@ use super::{
     EngineError, list_reader::ListReader, pending_commit::PendingCommit, sorted_plan::SortedPlan, time_slice::TimeSlice,
 };
 use crate::{
-    domain::{Listing, ResourceRun},
+    domain::{Listing, Resource, ResourceRun, SortedListResult},
     reconcile::ports::{Cursor, Lease, RequestCount, RunQueue},
 };
 
@@ -29,6 +29,10 @@ pub struct RunProgress {
     pub time_slice: Option<TimeSlice>,
     /// Pages that are not committed yet.
     pub pending: PendingCommit,
+    /// The results of sorted lists since the claim.
+    pub sorted_lists: Vec<SortedListResult>,
+    /// The number of late records since the claim.
+    pub late_records: HashMap<Resource, u64>,
 }
 
 impl RunProgress {

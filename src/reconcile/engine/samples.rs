@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{EngineError, ResourceState, RunContext, RunProgress, sorted_plan::SortedPlan};
 use crate::{
-    domain::{Listing, ListingViolation, Record},
+    domain::{Listing, Record, SortedListResult},
     reconcile::ports::{RecordStore, Source},
 };
 
@@ -36,7 +36,7 @@ impl<S, T> RunContext<'_, S, T> {
             return Ok(true);
         }
         let Some(plan) = state.sorted else {
-            self.scan_instead("the sorted list cannot be used any more", None, state, progress)?;
+            self.scan_instead(SortedListResult::NoPlan, state, progress)?;
             return Ok(false);
         };
         if state.reader.cursor().missed_changes == 0 {
@@ -51,7 +51,7 @@ impl<S, T> RunContext<'_, S, T> {
         if state.reader.cursor().missed_changes == 0 {
             return Ok(true);
         }
-        self.scan_instead("the sorted list misses changes", Some(ListingViolation::MissedChange), state, progress)?;
+        self.scan_instead(SortedListResult::MissedChange, state, progress)?;
         Ok(false)
     }
 

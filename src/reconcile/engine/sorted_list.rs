@@ -10,7 +10,7 @@ use tracing::Instrument;
 use super::{EngineError, ResourceState, RunContext, RunProgress};
 use crate::{
     domain::{
-        Decision, DetailCheckSchedule, Fingerprint, Listing, ListingViolation, Record, Scope, SortedList, needs_detail,
+        Decision, DetailCheckSchedule, Fingerprint, Listing, Record, Scope, SortedList, SortedListResult, needs_detail,
     },
     reconcile::{
         ports::{AssessedRecord, Batch, Listed, Page, PageRequest, RecordStore, Row, RunQueue, Source},
@@ -80,7 +80,7 @@ impl<S, T> RunContext<'_, S, T> {
         T: RecordStore<R> + RunQueue,
     {
         let Some(plan) = state.sorted else {
-            return self.scan_instead("the sorted list cannot be used any more", None, state, progress);
+            return self.scan_instead(SortedListResult::NoPlan, state, progress);
         };
         let (mut walk, mut met): (Option<SortedWalk>, MetRows) = (None, MetRows::default());
         loop {
@@ -98,10 +98,10 @@ impl<S, T> RunContext<'_, S, T> {
                     state.reader.note_clock(page.served_at);
                     progress.note_position(state.reader.cursor());
                     let Some(recent_since) = self.recent_since(state) else {
-                        return self.scan_instead("Salla's answers have no Date header", None, state, progress);
+                        return self.scan_instead(SortedListResult::NoDate, state, progress);
                     };
                     if page.rows.iter().any(|listed| listed.key.id < 0) || page.is_broken {
-                        return self.scan_instead("a row could not be read", None, state, progress);
+                        return self.scan_instead(SortedListResult::UnreadableRow, state, progress);
                     }
                     let stored = usize::try_from(plan.stored).unwrap_or(usize::MAX);
                     let bounds = Bounds { threshold: plan.threshold, recent_since, stored };
@@ -223,24 +223,25 @@ impl<S, T> RunContext<'_, S, T> {
     ) -> Result<(), EngineError> {
         match conclusion {
             Conclusion::Complete => {
+                progress.sorted_lists.push(SortedListResult::Complete);
                 state.reader.end_sorted_list();
                 progress.note_position(state.reader.cursor());
                 Ok(())
             }
             Conclusion::TooManyChanges => {
                 // Otherwise the watermark would stay, and each further night would show the same changes.
-                self.scan_instead("too many orders changed; all details are read", None, state, progress)?;
+                self.scan_instead(SortedListResult::TooManyChanges, state, progress)?;
                 state.reader.scan_all_details();
                 Ok(())
             }
-            Conclusion::Inconclusive(reason) => self.scan_instead(reason, None, state, progress),
+            Conclusion::Inconclusive(result) => self.scan_instead(result, state, progress),
             Conclusion::NotSorted { nearer, further } => {
                 tracing::warn!(
                     salla.ids = ?[nearer.0, further.0],
                     updated_at = ?[nearer.1, further.1],
                     "the list is not sorted by time of change: the second order stands behind the first one, and changed later"
                 );
-                self.scan_instead("the server does not sort", Some(ListingViolation::NotSorted), state, progress)
+                self.scan_instead(SortedListResult::NotSorted, state, progress)
             }
         }
     }
@@ -248,15 +249,15 @@ impl<S, T> RunContext<'_, S, T> {
     /// Leaves the sorted list, and begins to scan all records.
     pub(super) fn scan_instead(
         &self,
-        reason: &'static str,
-        violation: Option<ListingViolation>,
+        result: SortedListResult,
         state: &mut ResourceState,
         progress: &mut RunProgress,
     ) -> Result<(), EngineError> {
-        tracing::info!(reason, "the whole list is scanned instead of the sorted one");
+        tracing::info!(reason = %result, "the whole list is scanned instead of the sorted one");
+        progress.sorted_lists.push(result);
         let part = progress.part();
         part.slice = None;
-        if let Some(violation) = violation {
+        if let Some(violation) = result.violation() {
             let list: SortedList = part.sorted_list.unwrap_or_default();
             part.sorted_list = Some(list.violated(violation, self.claim.now));
         }

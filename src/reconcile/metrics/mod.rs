@@ -10,7 +10,7 @@ use prometheus::{
 };
 
 use crate::{
-    domain::{FailureKind, ListingViolation, Outcome, Resource, Run, RunStatus, Trigger},
+    domain::{FailureKind, ListingViolation, Outcome, Resource, Run, RunStatus, SortedListResult, Trigger},
     reconcile::ports::Gauges,
 };
 
@@ -31,6 +31,8 @@ pub struct Metrics {
     webhooks: IntCounterVec,
     events: IntCounterVec,
     listing_violations: IntCounterVec,
+    sorted_lists: IntCounterVec,
+    late_records: IntCounterVec,
     /// Runs that another process took over from this one.
     pub leases_lost: IntCounter,
     /// Runs that had to wait, or failed in the foreground, for what keeps the tokens did not answer.
@@ -38,7 +40,7 @@ pub struct Metrics {
 }
 
 /// The help of each metric of this process, by the name behind the prefix.
-const HELP: [(&str, &str); 16] = [
+const HELP: [(&str, &str); 18] = [
     ("build_info", "Always 1. The label has the version."),
     ("runs_total", "Runs that ended in this process."),
     (
@@ -64,6 +66,14 @@ const HELP: [(&str, &str); 16] = [
     (
         "listing_violations_total",
         "Runs that found a sorted list unreliable, by kind, and scanned the list instead. The log names the orders.",
+    ),
+    (
+        "sorted_lists_total",
+        "Sorted lists by result. After any result but complete, the run scans the whole list, so no change is lost.",
+    ),
+    (
+        "late_records_total",
+        "Records that Salla showed late: an earlier run covered the time of their change, and did not find them. The log names them.",
     ),
     ("leases_lost_total", "Runs that another process took over from this running process."),
     ("token_store_errors_total", "Runs that waited or failed because AWS KMS or Secrets Manager did not answer."),
@@ -132,6 +142,8 @@ impl Metrics {
             webhooks: make.counters("webhooks_total", &["event", "result"])?,
             events: make.counters("event_deliveries_total", &["result"])?,
             listing_violations: make.counters("listing_violations_total", &["kind"])?,
+            sorted_lists: make.counters("sorted_lists_total", &["result"])?,
+            late_records: make.counters("late_records_total", &["resource"])?,
             leases_lost: make.register(IntCounter::with_opts(make.opts("leases_lost_total"))?)?,
             tokens_unavailable: make.register(IntCounter::with_opts(make.opts("token_store_errors_total"))?)?,
             registry,
@@ -153,7 +165,11 @@ impl Metrics {
         for violation in ListingViolation::ALL {
             self.listing_violations.with_label_values(&[violation.as_str()]);
         }
+        for result in SortedListResult::ALL {
+            self.sorted_lists.with_label_values(&[result.as_str()]);
+        }
         for resource in Resource::ALL {
+            self.late_records.with_label_values(&[resource.as_str()]);
             for outcome in Outcome::ALL {
                 self.records.with_label_values(&[resource.as_str(), outcome.as_str()]);
             }
@@ -185,6 +201,16 @@ impl Metrics {
     /// Counts a contradiction of a sorted list.
     pub fn listing_violation(&self, violation: ListingViolation) {
         self.listing_violations.with_label_values(&[violation.as_str()]).inc();
+    }
+
+    /// Counts the result of a sorted list.
+    pub fn sorted_list(&self, result: SortedListResult) {
+        self.sorted_lists.with_label_values(&[result.as_str()]).inc();
+    }
+
+    /// Counts `count` records of `resource` that Salla showed late.
+    pub fn late_records(&self, resource: Resource, count: u64) {
+        self.late_records.with_label_values(&[resource.as_str()]).inc_by(count);
     }
 
     /// Counts `count` records of `resource` that had `outcome`.

@@ -1,6 +1,7 @@
 //! One run from its claim to its end, and the workers.
 
 pub mod disposition;
+pub mod end;
 pub mod foreground;
 pub mod lease_renewal;
 pub mod release;

@@ -8,22 +8,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    disposition::{AFTER_DATABASE_TROUBLE, Disposition, database_failure, dispose, failure},
+    disposition::{Disposition, dispose, failure},
     lease_renewal::Leases,
     resource_runs::{self, reconcile_part},
-    summary::summarise,
 };
 use crate::{
     domain::{
-        DetailCheckNights, Failure, FailureKind, ResourceRun, Resources, Run, RunStatus, Wait, WaitReason, Window,
-        WindowPolicy,
+        DetailCheckNights, FailureKind, ResourceRun, Resources, RunStatus, Wait, WaitReason, Window, WindowPolicy,
     },
     reconcile::{
         engine::{EngineError, RunContext, RunProgress, TimeSlice},
         metrics::Metrics,
         ports::{
-            Again, BackoffStore, Claim, CredentialError, DatabaseError, RateLimitState, RecordStores, RunOutcome,
-            RunQueue, SourceError, Sources,
+            Again, BackoffStore, Claim, CredentialError, RateLimitState, RecordStores, RunOutcome, RunQueue,
+            SourceError, Sources,
         },
         progress::{Ended, ProgressSender},
         span,
@@ -122,7 +120,7 @@ where
                 (progress, disposition)
             }
         };
-        self.count_since(&claim, &progress.parts);
+        self.count_since(&claim, &progress);
 
         let mut again = None;
         let (status, failure) = match disposition {
@@ -169,22 +167,6 @@ where
             Err(error) => self.on_unstored_end(&claim, &progress, (failure_on_record, error), stop).await,
             Ok(ended) => ended,
         }
-    }
-
-    /// Releases a run of the daemon whose end could not be stored. `failure`: why it failed before.
-    async fn on_unstored_end(
-        &self,
-        claim: &Claim,
-        progress: &RunProgress,
-        (failure, error): (Option<Failure>, DatabaseError),
-        stop: &CancellationToken,
-    ) -> Ended {
-        if !self.is_worth_another_try(claim, progress) {
-            return Self::unrecorded(claim, failure, &error);
-        }
-        tracing::warn!(error = %error, "the end of the run could not be stored; the run is released");
-        let wait = Wait { reason: WaitReason::Database, message: error.told().to_owned() };
-        self.release_after_failure(claim, progress.commits == 0, (wait, AFTER_DATABASE_TROUBLE, stop)).await
     }
 
     /// Goes through the parts; `None`: it came to the end of the last one.
@@ -264,42 +246,15 @@ where
         }
     }
 
-    async fn end(&self, claim: &Claim, ending: RunOutcome, began: Instant) -> Result<Ended, DatabaseError> {
-        match self.store.finish(&claim.lease, ending).await {
-            Ok(run) => {
-                self.log_end(&run, began.elapsed());
-                Ok(Ended::Run(Box::new(run)))
-            }
-            Err(DatabaseError::LeaseLost(_)) => Ok(self.on_lease_lost(claim)),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// A foreground run whose end could not be stored. `failure`: why it failed before.
-    fn unrecorded(claim: &Claim, failure: Option<Failure>, error: &DatabaseError) -> Ended {
-        tracing::error!(error = %error, "the end of the run could not be stored; its lease will expire, and another claim continues it");
-        let failure = failure.unwrap_or_else(|| database_failure(error));
-        Ended::Unrecorded { merchant: claim.lease.merchant, failure }
-    }
-
     /// Adds to the metrics what was counted since the claim.
-    fn count_since(&self, claim: &Claim, parts: &[ResourceRun]) {
-        for (resource, outcome, count) in resource_runs::counted(claim, parts) {
+    fn count_since(&self, claim: &Claim, progress: &RunProgress) {
+        for (resource, outcome, count) in resource_runs::counted(claim, &progress.parts) {
             self.metrics.records(resource, outcome, count);
         }
-        for violation in resource_runs::new_violations(claim, parts) {
+        for violation in resource_runs::new_violations(claim, &progress.parts) {
             self.metrics.listing_violation(violation);
         }
-    }
-
-    fn log_end(&self, run: &Run, took: Duration) {
-        summarise(run, took);
-        self.metrics.run_ended(run, took);
-    }
-
-    /// Logs a run that this process ended because its processes are gone.
-    pub(in crate::reconcile) fn log_abandoned(&self, run: &Run) {
-        let took = run.started_at.zip(run.finished_at).and_then(|(began, ended)| (ended - began).to_std().ok());
-        self.log_end(run, took.unwrap_or_default());
+        progress.sorted_lists.iter().for_each(|result| self.metrics.sorted_list(*result));
+        progress.late_records.iter().for_each(|(resource, count)| self.metrics.late_records(*resource, *count));
     }
 }

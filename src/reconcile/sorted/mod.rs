@@ -21,6 +21,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use chrono::{DateTime, TimeDelta, Utc};
 
 pub use self::rules::Rules;
+use crate::domain::SortedListResult;
 
 /// Details are read this many at a time: enough to tell an error of one order from an error of the merchant.
 const DETAILS_AT_ONCE: usize = 8;
@@ -91,7 +92,7 @@ pub enum Conclusion {
     /// Every change since the threshold has been read.
     Complete,
     /// The list gave no proof, and nothing speaks against it.
-    Inconclusive(&'static str),
+    Inconclusive(SortedListResult),
     /// So many orders changed that all details must be read.
     TooManyChanges,
     /// The server does not sort by time of change: the order further behind has the later change.

@@ -7,12 +7,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use chrono::TimeDelta;
-
 use super::{Answer, GRAIN, SortedWalk};
-
-/// A change this long before an answer is in the answer.
-const SETTLING: TimeDelta = TimeDelta::seconds(60);
+use crate::domain::SETTLING;
 
 impl SortedWalk {
     /// Whether an answer of an earlier reading shows that nothing is missing.

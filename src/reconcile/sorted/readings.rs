@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Conclusion, MAX_EVIDENCE_PAGES, MAX_READINGS, MAX_ROWS, Phase, SortedWalk, evidence::Evidence};
-use crate::reconcile::walk::page_size_for_reading;
+use crate::{domain::SortedListResult, reconcile::walk::page_size_for_reading};
 
 impl SortedWalk {
     /// The page size of the present reading. Each further reading has another size, so that page boundaries fall on other
@@ -55,7 +55,7 @@ impl SortedWalk {
         if answer.ids.is_empty() && !self.rules.distrusts_empty_pages {
             self.end(Conclusion::Complete);
         } else if answer.is_last {
-            self.end(Conclusion::Inconclusive("the list ended before its unchanged part"));
+            self.end(Conclusion::Inconclusive(SortedListResult::NoBoundary));
         } else if rows >= MAX_ROWS || rows * 2 > self.bounds.stored {
             self.end(Conclusion::TooManyChanges);
         }
@@ -89,7 +89,7 @@ impl SortedWalk {
                 self.phase = Phase::Behind { pages: pages + 1 };
             }
             Evidence::TooLittle => {
-                self.end(Conclusion::Inconclusive("the list does not show by what it is sorted"));
+                self.end(Conclusion::Inconclusive(SortedListResult::NoEvidence));
             }
         }
     }
@@ -128,14 +128,14 @@ impl SortedWalk {
         if !is_over {
             // A server that shows the same page under each number would never let the reading end.
             if rows > 2 * self.bounds.stored {
-                self.end(Conclusion::Inconclusive("a further reading does not reach the unchanged part of the list"));
+                self.end(Conclusion::Inconclusive(SortedListResult::Unstable));
             }
             return;
         }
         if self.is_proved() {
             self.end(Conclusion::Complete);
         } else if self.reading >= MAX_READINGS || self.costs_more_than_a_scan() {
-            self.end(Conclusion::Inconclusive("the changed part of the list does not hold still"));
+            self.end(Conclusion::Inconclusive(SortedListResult::Unstable));
         } else {
             self.begin_reading();
         }

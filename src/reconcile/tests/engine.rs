@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    fake_salla::{FakeSalla, Shown, order, unavailable},
+    fake_salla::{FakeSalla, Shown, instant, order, unavailable},
     fake_store::{FakeStore, Left, claim},
     runner,
 };
@@ -35,6 +35,23 @@ async fn missing_and_stale_records_are_written_and_others_left() {
     assert_eq!(counts(&outcome), [17, 3, 5, 0, 0]);
     assert_eq!(store.present(), (1..=25).collect::<Vec<_>>());
     assert_eq!(outcome.watermarks.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_an_earlier_run_should_have_found_are_counted() {
+    let covered = |watermark| Claim { watermarks: vec![(Resource::Orders, instant(watermark))], ..claim(1) };
+    // The change of the third order may not have been in the list when the earlier run read it.
+    for (watermarks, late) in [(Some(1_000), 2), (None, 0)] {
+        let changed = [400, 500, 950, 2_000];
+        let (salla, store) = (FakeSalla::with((1..).zip(changed).map(|(id, at)| order(id, at))), FakeStore::default());
+        salla.0.lock().orders.push((order(5, 600), Shown::Whole));
+        store.store(&order(5, 600));
+        let runner = runner(&salla, &store, &[Resource::Orders]);
+        runner.execute(watermarks.map_or_else(|| claim(1), covered), &CancellationToken::new()).await;
+        let metrics = runner.metrics.render(None).unwrap();
+        let line = format!("salla_reconciler_late_records_total{{resource=\"orders\"}} {late}\n");
+        assert!(metrics.contains(&line), "{watermarks:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -42,6 +42,8 @@ use reading::{CompletedScan, ScanInProgress};
 use sort_order::{SortOrderDetector, changed_since};
 use transitions::is_last;
 
+use crate::domain::SETTLING;
+
 /// How often at most the end where changes arrive is read again.
 const EDGE_ROUNDS: u8 = 3;
 
@@ -60,9 +62,6 @@ const ANSWERS_A_PAGE: u32 = 32;
 
 /// The largest number of readings in all.
 const MAX_ANSWERS: u32 = 20_000;
-
-/// A change this shortly before the start of the walk may be missing in the list for now.
-const SETTLING: TimeDelta = TimeDelta::seconds(60);
 
 /// When each record was last seen, by the number of the pass. Memory: some twenty bytes a record.
 pub type SeenIds = HashMap<i64, u32>;

@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use super::server::{Change, Plan, Server, Start, Version};
 use crate::{
-    domain::{ListingViolation, RotationPace, SortedList},
+    domain::{ListingViolation, RotationPace, SortedList, SortedListResult},
     reconcile::sorted::{Bounds, Conclusion, Rules, SortedPage, SortedRow, SortedWalk, Stamp, Step},
 };
 
@@ -41,7 +41,7 @@ pub struct Life {
     pub complete: u32,
     /// The nights that were read as scans, for any reason.
     pub scans: u32,
-    pub inconclusive: HashMap<&'static str, u32>,
+    pub inconclusive: HashMap<SortedListResult, u32>,
     /// How often the list was found not to be sorted.
     pub not_sorted: u32,
     /// How often a change was found that the list had missed.
