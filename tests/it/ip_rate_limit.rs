@@ -101,10 +101,12 @@ async fn a_429_for_customers_applies_to_all_merchants(engine: Engine) {
     let failed = daemon.await_run("merchant_id=1001", |run| run["status"] == "failed").await;
     assert_eq!(failed["error"]["kind"], "rate_limited", "{failed}");
     daemon.post("/runs", r#"{"merchant_id":1002,"resources":["customers"]}"#).await;
-    let hence = Utc::now() + TimeDelta::seconds(3000);
+    // Salla counts the requests of ten minutes. One answer never stops the other merchants for longer.
+    let [earliest, latest] = [500, 800].map(|seconds| Utc::now() + TimeDelta::seconds(seconds));
     until("the other waits", async || {
-        let waits = "SELECT count(*) FROM runs WHERE merchant_id = 1002 AND status = 'queued' AND scheduled_at > $1";
-        site.database.number_of(waits, [hence.into()]).await == 1
+        let waits = "SELECT count(*) FROM runs \
+                     WHERE merchant_id = 1002 AND status = 'queued' AND scheduled_at > $1 AND scheduled_at < $2";
+        site.database.number_of(waits, [earliest.into(), latest.into()]).await == 1
     })
     .await;
     assert_eq!(site.salla.world().requests_for(1002), 0);
@@ -115,14 +117,18 @@ async fn a_429_for_customers_applies_to_all_merchants(engine: Engine) {
 
 async fn foreground_runs_wait_for_the_address_limit(engine: Engine) {
     let site = site(engine).await;
-    let until = Utc::now().timestamp() + 7;
-    let closed = json!({"sent": [], "closed_until": until}).to_string();
+    let opens_at = Utc::now().timestamp() + 15;
+    let closed = json!({"sent": [], "closed_until": opens_at}).to_string();
     site.database.execute("INSERT INTO ip_rate_limit (id, usage) VALUES (1, $1)", [closed.into()]).await;
     let began = Instant::now();
     // One page of it fits.
     let full = ["--full", "--resource", "orders"];
     assert_eq!(totals(&site.reconcile(1001, &full).await), [2, 2, 0, 0, 0, 0]);
-    let run = site.reconcile(1004, &["--resource", "customers"]).await;
+    let wait_is_shown = until("the wait is shown", async || {
+        let waiting = "SELECT count(*) FROM runs WHERE merchant_id = 1004 AND waiting_reason = 'address_limit'";
+        site.database.number(waiting).await == 1
+    });
+    let (run, ()) = tokio::join!(site.reconcile(1004, &["--resource", "customers"]), wait_is_shown);
     assert_eq!((&run["status"], totals(&run)), (&json!("succeeded"), [0; 6]), "{run}");
     assert!(began.elapsed() > Duration::from_secs(4), "{:?}", began.elapsed());
 }

@@ -76,7 +76,7 @@ impl<B: IpRateLimitStore> IpRateLimit<B> {
             }
             if wait > PATIENCE && shown.is_none() {
                 let message = "the request limit of this IP address is used up";
-                shown = self.waits.begin(merchant, WaitReason::RateLimited, message, wait);
+                shown = self.waits.begin(merchant, WaitReason::AddressLimit, message, wait);
                 tracing::info!(merchant.id = merchant.0, "{message}; waiting for up to {} s", wait.as_secs());
             }
             sleep(wait.min(PATIENCE)).await;

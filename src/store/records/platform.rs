@@ -119,7 +119,7 @@ impl PlatformTable {
             .to_owned()
     }
 
-    fn select_view(&self) -> SelectStatement {
+    pub(super) fn select_view(&self) -> SelectStatement {
         match &self.view.schema {
             Some(schema) => Query::select().from_as((schema.clone(), self.view.name.clone()), "v").to_owned(),
             None => Query::select().from_as(self.view.name.clone(), "v").to_owned(),

@@ -1,12 +1,18 @@
 //! Marks records of a table of the platform as deleted.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use migration::quoted;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, QueryResult, Statement, Value};
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, DbErr, IdenStatic, QueryResult, Statement, Value,
+    sea_query::{Expr, ExprTrait, extension::postgres::PgFunc},
+};
 
 use super::{
     platform::{OMITTED, PlatformTable, same_version},
     stored::Stored,
+    write::marked_before,
 };
 use crate::{
     domain::{MerchantId, Outcome, Unreadable},
@@ -72,6 +78,30 @@ impl PlatformTable {
             Unreadable { id: Some(id), ..Unreadable::failed(reason) }
         });
         Ok(DeletionResult { marked, refused: refused.collect() })
+    }
+
+    /// The records that the platform marked as deleted after Salla was asked, `ago`. Such a mark is newer than the answer.
+    pub async fn marked_since<R: Stored>(
+        &self,
+        db: &impl ConnectionTrait,
+        merchant: MerchantId,
+        ids: &[i64],
+        ago: Duration,
+    ) -> Result<Vec<i64>, DbErr> {
+        if !self.has("deleted_at") {
+            return Ok(Vec::new());
+        }
+        let id = R::id_column();
+        let (asked_at, ago) = Dialect::Postgres.now_minus_parameter(ago);
+        let was_gone = marked_before(Dialect::Postgres, "v.deleted_at", asked_at);
+        let select = self
+            .select_view()
+            .column(("v", id))
+            .and_where(Expr::col(("v", "merchant_id")).eq(merchant.0))
+            .and_where(Expr::col(("v", id)).eq(PgFunc::any(ids.to_vec())))
+            .and_where(Expr::cust_with_values(format!("NOT ({was_gone})"), [ago]))
+            .to_owned();
+        db.query_all(&select).await?.iter().map(|row| row.try_get("", id)).collect()
     }
 
     /// Records that are gone as the platform holds them, with the mark. Columns that the view lacks come from our own row.

@@ -193,7 +193,7 @@ const MARK_TOLERANCE: Duration = Duration::from_secs(300);
 
 /// Whether a row was marked as gone before an instant, or in the future. Another writer may have left a mark that cannot be
 /// read as an instant.
-fn marked_before(dialect: Dialect, deleted_at: &str, instant: &str) -> String {
+pub(super) fn marked_before(dialect: Dialect, deleted_at: &str, instant: &str) -> String {
     let (marked, instant) = (dialect.age(deleted_at), dialect.age(instant));
     let ahead = dialect.age(&dialect.clock_plus(MARK_TOLERANCE));
     format!("COALESCE({marked} < {instant} OR {marked} > {ahead}, {deleted_at} IS NOT NULL)")

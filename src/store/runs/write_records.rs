@@ -86,12 +86,15 @@ impl Store {
         let restored = ids_of(&|decision| *decision == Decision::Restore);
         let restored = write::restore::<R>(txn, self.dialect, merchant, &restored, asked.ago).await?;
         if let Some(platform) = platform {
-            let ids = ids_of(&|decision| *decision != Decision::Adopt);
+            let mut ids = ids_of(&|decision| *decision != Decision::Adopt);
             if ids.is_empty() {
                 return Ok(HashMap::new());
             }
+            let marked = platform.marked_since::<R>(txn, merchant, &ids, asked.ago).await?;
+            ids.retain(|id| !marked.contains(id));
             let mut written = platform.write::<R>(txn, merchant, &ids).await?;
             self.confirm_unchanged(txn, merchant, (differing, asked.latest), &mut written).await?;
+            written.extend(marked.into_iter().map(|id| (id, (Outcome::Unchanged, None))));
             return Ok(written);
         }
         let restored = restored.into_iter().map(|id| (id, Outcome::Updated));

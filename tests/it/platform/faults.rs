@@ -14,6 +14,7 @@ on_every_postgres!(
     rows_without_a_version_are_corrected,
     rows_without_an_order_id_are_ignored,
     a_row_that_changes_during_its_deletion_is_not_marked,
+    a_mark_that_the_platform_makes_during_a_run_stays,
     a_refused_deletion_costs_only_its_own_record,
     a_deletion_that_the_function_does_not_write_is_reported,
     a_trigger_that_keeps_a_record_out_is_reported,
@@ -105,6 +106,34 @@ async fn a_row_that_changes_during_its_deletion_is_not_marked(engine: Engine) {
     // The next run sees that version, and Salla still says that the order is gone.
     full(&site).await;
     assert_eq!(site.database.number(MARKED).await, 1);
+}
+
+/// Salla lists the order, then Salla deletes it and the webhook consumer marks it, then the run writes the page. The version of
+/// the row does not change.
+async fn a_mark_that_the_platform_makes_during_a_run_stays(engine: Engine) {
+    let site = platform(engine, Framework::Prisma, 20).await;
+    full(&site).await;
+    let id = site.salla.world().shop(MERCHANT).orders[3].id;
+    let update = |set: &str| format!("UPDATE public.\"Order\" SET {set} WHERE \"sallaOrderId\" = {id}");
+    execute(&site, &update("\"currency\" = 'XXX'")).await;
+    let lock = site.database.db.begin().await.unwrap();
+    lock.execute_unprepared(&format!("SELECT 1 FROM salla.orders WHERE salla_order_id = {id} FOR UPDATE"))
+        .await
+        .unwrap();
+    let consume = async {
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        until("the page waits for the lock", async || site.database.number(waiting).await > 0).await;
+        execute(&site, &update("\"deletedAt\" = now() AT TIME ZONE 'UTC'")).await;
+        lock.rollback().await.unwrap();
+    };
+    let (run, ()) = tokio::join!(full(&site), consume);
+    assert_eq!(site.database.number(MARKED).await, 1, "{run}");
+    assert_eq!(totals(&run), [20, 0, 0, 20, 0, 0], "{run}");
+    // The next run asks Salla after the mark was made. Salla still lists the order.
+    let run = full(&site).await;
+    assert_eq!(totals(&run), [20, 0, 1, 19, 0, 0], "{run}");
+    assert_equal(&site).await;
 }
 
 async fn a_refused_deletion_costs_only_its_own_record(engine: Engine) {
