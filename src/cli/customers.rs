@@ -41,7 +41,7 @@ pub async fn customers(config: &Config, command: Command) -> anyhow::Result<Exit
     match command {
         Command::Erase { merchant, id } => {
             let rewritten = app::erase(&store, &privacy, (merchant, id), &actor()).await?;
-            say!("Customer {id} of merchant {merchant} is erased: {}", told(&rewritten));
+            say!("Customer {id} of merchant {merchant} is erased: {}", summary(&rewritten));
             if store.merchant(merchant).await?.is_none() {
                 say!(
                     "No merchant {merchant} is registered. If the id is wrong, repeat the command with the right one."
@@ -58,7 +58,7 @@ pub async fn customers(config: &Config, command: Command) -> anyhow::Result<Exit
             let rewritten = app::redact(&store, &privacy).await?;
             let records: u64 = rewritten.iter().map(|(_, count)| count).sum();
             store.note(&audit(json!({"customer_fields": fields, "records": records}))).await?;
-            say!("With privacy.customer_fields = {fields:?}: {}", told(&rewritten));
+            say!("With privacy.customer_fields = {fields:?}: {}", summary(&rewritten));
             if privacy.keeps_all() {
                 say!("To restore removed fields that Salla still lists: salla-reconciler run --full");
             }
@@ -68,7 +68,7 @@ pub async fn customers(config: &Config, command: Command) -> anyhow::Result<Exit
     Ok(Exit::Success)
 }
 
-fn told(rewritten: &Rewritten) -> String {
+fn summary(rewritten: &Rewritten) -> String {
     let kinds: Vec<String> = rewritten.iter().map(|(resource, count)| format!("{count} {resource}")).collect();
     format!("{} rewritten", kinds.join(" and "))
 }

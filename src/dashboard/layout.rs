@@ -67,7 +67,7 @@ pub fn bare(title: &str, auto_refresh: AutoRefresh, body: &Markup) -> Markup {
 }
 
 /// An error page.
-pub fn told(status: StatusCode, detail: &str) -> Markup {
+pub fn error_page(status: StatusCode, detail: &str) -> Markup {
     bare(
         status.canonical_reason().unwrap_or("Error"),
         AutoRefresh::Never,

@@ -213,12 +213,12 @@ enum PageError {
     /// The visitor is not signed in. After signing in, the browser goes there.
     SignIn(Uri),
     /// In words.
-    Told { status: StatusCode, detail: String },
+    ErrorPage { status: StatusCode, detail: String },
 }
 
 impl PageError {
     fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self::Told { status, detail: detail.into() }
+        Self::ErrorPage { status, detail: detail.into() }
     }
 
     fn not_found(detail: impl Into<String>) -> Self {
@@ -228,7 +228,7 @@ impl PageError {
 
 impl From<Problem> for PageError {
     fn from(problem: Problem) -> Self {
-        Self::Told { status: problem.status(), detail: problem.detail().to_owned() }
+        Self::ErrorPage { status: problem.status(), detail: problem.detail().to_owned() }
     }
 }
 
@@ -248,7 +248,7 @@ impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         match self {
             Self::SignIn(then) => Redirect::to(&sign_in::address(&then)).into_response(),
-            Self::Told { status, detail } => (status, layout::told(status, &detail)).into_response(),
+            Self::ErrorPage { status, detail } => (status, layout::error_page(status, &detail)).into_response(),
         }
     }
 }

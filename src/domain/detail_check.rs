@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Fingerprint, Record, Setting, StoredRecord, UnknownWord};
+use super::{Fingerprint, Record, Setting, StoredRecord, UnknownValue};
 
 /// Within how many nights the details of every record are read, whatever its row shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,12 +34,12 @@ impl DetailCheckNights {
 }
 
 impl FromStr for DetailCheckNights {
-    type Err = UnknownWord;
+    type Err = UnknownValue;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "auto" => Ok(Self::Auto),
-            number => number.parse().map(Self::Fixed).map_err(|_| UnknownWord::new("number of nights", text)),
+            number => number.parse().map(Self::Fixed).map_err(|_| UnknownValue::new("number of nights", text)),
         }
     }
 }

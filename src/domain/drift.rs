@@ -226,7 +226,7 @@ pub fn lost_webhook(resource: Resource, kind: DiscrepancyKind, fields: &[String]
         DiscrepancyKind::Stale => ("updated", "updated"),
         DiscrepancyKind::Skipped | DiscrepancyKind::Failed => return None,
     };
-    resource.told().contains(&what).then(|| format!("{}.{event}", resource.one()))
+    resource.webhook_events().contains(&what).then(|| format!("{}.{event}", resource.one()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{UnknownWord, canonical::canonical};
+use super::{UnknownValue, canonical::canonical};
 
 /// Stands before the digits. The number rises in two cases:
 ///
@@ -103,11 +103,11 @@ impl fmt::Debug for Fingerprint {
 }
 
 impl FromStr for Fingerprint {
-    type Err = UnknownWord;
+    type Err = UnknownValue;
 
     /// Reads a fingerprint of the present version; one of another version is an error.
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        let unknown = || UnknownWord::new("fingerprint", text);
+    fn from_str(text: &str) -> Result<Self, UnknownValue> {
+        let unknown = || UnknownValue::new("fingerprint", text);
         let hex = text.strip_prefix(PREFIX).filter(|hex| hex.len() == 32 && hex.is_ascii()).ok_or_else(unknown)?;
         let mut bytes = [0; 16];
         for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {

@@ -40,8 +40,8 @@ pub struct Installation {
 impl Installation {
     /// Takes note of an event; false when one that was made later has told otherwise. An event without a stamp is
     /// taken for news.
-    pub fn hear(&mut self, notice: AppEventKind, made: Option<DateTime<Utc>>) -> bool {
-        let contradicted_by = match notice {
+    pub fn apply(&mut self, event: AppEventKind, made: Option<DateTime<Utc>>) -> bool {
+        let contradicted_by = match event {
             AppEventKind::Authorized | AppEventKind::Uninstalled => [self.app, None],
             AppEventKind::SubscriptionBegan => [self.subscription, None],
             // An event of an earlier installation does not end the present one.
@@ -52,13 +52,13 @@ impl Installation {
         if contradicted_by.into_iter().flatten().any(|newest| made.is_some_and(|made| made < newest)) {
             return false;
         }
-        let stamp = match notice {
+        let stamp = match event {
             AppEventKind::Authorized | AppEventKind::Uninstalled => &mut self.app,
             AppEventKind::SubscriptionBegan | AppEventKind::SubscriptionEnded => &mut self.subscription,
             AppEventKind::TrialBegan | AppEventKind::TrialEnded => &mut self.trial,
         };
         *stamp = (*stamp).max(made);
-        match notice {
+        match event {
             AppEventKind::SubscriptionBegan => self.subscribed = true,
             AppEventKind::SubscriptionEnded => self.subscribed = false,
             // A subscription that was made later is that of the installation after it.
@@ -71,8 +71,8 @@ impl Installation {
 
     /// The change that a received event makes to the merchant, beside its tokens.
     #[must_use]
-    pub fn change(&self, notice: AppEventKind) -> Option<Transition> {
-        match notice {
+    pub fn change(&self, event: AppEventKind) -> Option<Transition> {
+        match event {
             AppEventKind::Authorized => None,
             AppEventKind::Uninstalled => Some(Transition::Retire),
             AppEventKind::SubscriptionBegan | AppEventKind::TrialBegan => Some(Transition::Subscribe),
@@ -91,13 +91,13 @@ mod tests {
     fn after(events: &[(AppEventKind, i64)]) -> MerchantState {
         let mut installation = Installation::default();
         let mut status = MerchantStatus::ACTIVE;
-        for (notice, second) in events {
-            if !installation.hear(*notice, DateTime::from_timestamp(*second, 0)) {
+        for (event, second) in events {
+            if !installation.apply(*event, DateTime::from_timestamp(*second, 0)) {
                 continue;
             }
-            status = match installation.change(*notice) {
+            status = match installation.change(*event) {
                 Some(change) => status.after(change).unwrap(),
-                None if *notice == AppEventKind::Authorized => status.authorized(),
+                None if *event == AppEventKind::Authorized => status.authorized(),
                 None => status,
             };
         }
@@ -136,8 +136,8 @@ mod tests {
     fn a_second_holds_several_events_and_a_stamp_may_be_missing() {
         assert_eq!(after(&[(AppEventKind::Authorized, 1), (AppEventKind::Uninstalled, 1)]), MerchantState::Uninstalled);
         let mut installation = Installation::default();
-        assert!(installation.hear(AppEventKind::Authorized, DateTime::from_timestamp(9, 0)));
-        assert!(installation.hear(AppEventKind::Uninstalled, None));
+        assert!(installation.apply(AppEventKind::Authorized, DateTime::from_timestamp(9, 0)));
+        assert!(installation.apply(AppEventKind::Uninstalled, None));
         assert_eq!(installation.app, DateTime::from_timestamp(9, 0), "what is not known does not move it");
     }
 }

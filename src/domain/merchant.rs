@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Resource, UnknownWord};
+use super::{Resource, UnknownValue};
 
 /// Salla's id of a merchant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -79,13 +79,13 @@ impl MerchantState {
 }
 
 impl FromStr for MerchantState {
-    type Err = UnknownWord;
+    type Err = UnknownValue;
 
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+    fn from_str(text: &str) -> Result<Self, UnknownValue> {
         Self::ALL
             .into_iter()
             .find(|state| state.as_str() == text)
-            .ok_or_else(|| UnknownWord::new("merchant state", text))
+            .ok_or_else(|| UnknownValue::new("merchant state", text))
     }
 }
 

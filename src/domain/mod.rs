@@ -61,4 +61,4 @@ pub use totals::{Backfilled, Outcome, Totals};
 pub use waiting::{Wait, WaitReason, Waiting};
 pub use window::{Covered, InvalidWindow, Request, SETTLING, Window, WindowPolicy};
 pub(crate) use words::words;
-pub use words::{Setting, UnknownWord};
+pub use words::{Setting, UnknownValue};

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-use super::{Setting, UnknownWord, words::words};
+use super::{Setting, UnknownValue, words::words};
 
 words! {
     /// A kind of record. Its name labels metrics and discrepancies. A run reconciles the kinds in this order. Each kind
@@ -33,9 +33,9 @@ impl Resource {
         }
     }
 
-    /// What Salla sends webhooks about, when it happens to one of them.
+    /// The events of such a record for which Salla sends webhooks.
     #[must_use]
-    pub fn told(self) -> &'static [&'static str] {
+    pub fn webhook_events(self) -> &'static [&'static str] {
         match self {
             Self::Orders | Self::Products => &["created", "updated", "deleted"],
             Self::Customers => &["created", "updated"],
@@ -85,9 +85,9 @@ impl Setting for Resources {
 }
 
 impl FromStr for Resources {
-    type Err = UnknownWord;
+    type Err = UnknownValue;
 
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+    fn from_str(text: &str) -> Result<Self, UnknownValue> {
         text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::parse).collect()
     }
 }

@@ -3,13 +3,13 @@
 /// A word from outside that names nothing we know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what}: {word:?}{known}")]
-pub struct UnknownWord {
+pub struct UnknownValue {
     what: &'static str,
     word: String,
     known: String,
 }
 
-impl UnknownWord {
+impl UnknownValue {
     /// `word` was read where a `what` belongs.
     #[must_use]
     pub fn new(what: &'static str, word: &str) -> Self {
@@ -50,12 +50,12 @@ macro_rules! words {
         }
 
         impl std::str::FromStr for $name {
-            type Err = $crate::domain::UnknownWord;
+            type Err = $crate::domain::UnknownValue;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($word => Ok(Self::$variant),)+
-                    _ => Err($crate::domain::UnknownWord::new($what, text).among(&[$($word),+])),
+                    _ => Err($crate::domain::UnknownValue::new($what, text).among(&[$($word),+])),
                 }
             }
         }

@@ -32,7 +32,7 @@ struct Open {
 
 /// The place of one connection, until this is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionPermit {
     connections: Connections,
     id: u64,
     /// Cancelled when another connection needs the place.
@@ -43,7 +43,7 @@ pub struct Place {
 
 impl Connections {
     /// A place for a connection of an address that may have `share` of them; `None`: hang up.
-    pub fn admit(&self, address: IpAddr, share: usize) -> Option<Place> {
+    pub fn admit(&self, address: IpAddr, share: usize) -> Option<ConnectionPermit> {
         let mut table = self.0.lock();
         let own = table.open.values().filter(|open| open.address == address).count();
         if own >= share && !table.close_oldest(|open| open.address == address) {
@@ -58,7 +58,7 @@ impl Connections {
         let for_probes = table.open.len() >= MAX_CONNECTIONS;
         let (id, close) = (table.ticket(), CancellationToken::new());
         table.open.insert(id, Open { address, waits_since: Some(id), close: close.clone() });
-        Some(Place { connections: self.clone(), id, close, for_probes })
+        Some(ConnectionPermit { connections: self.clone(), id, close, for_probes })
     }
 }
 
@@ -80,7 +80,7 @@ impl Table {
     }
 }
 
-impl Place {
+impl ConnectionPermit {
     /// A whole request has arrived.
     pub fn arrived(&self) {
         if let Some(open) = self.connections.0.lock().open.get_mut(&self.id) {
@@ -98,7 +98,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.connections.0.lock().open.remove(&self.id);
     }
@@ -115,23 +115,24 @@ mod tests {
     #[test]
     fn the_oldest_incomplete_request_is_closed() {
         let connections = Connections::default();
-        let mut places: Vec<Place> =
+        let mut places: Vec<ConnectionPermit> =
             (0..MAX_CONNECTIONS).filter_map(|number| connections.admit(address((number % 250) as u8), 128)).collect();
         assert_eq!(places.len(), MAX_CONNECTIONS);
         places[0].arrived();
         let next = connections.admit(address(251), 128).unwrap();
         assert!(!next.for_probes && places[1].close.is_cancelled() && !places[0].close.is_cancelled());
         drop(places.remove(1));
-        places.iter().for_each(Place::arrived);
+        places.iter().for_each(ConnectionPermit::arrived);
         next.arrived();
-        let probes: Vec<Place> = (0..PROBE_CONNECTIONS).filter_map(|_| connections.admit(address(252), 128)).collect();
+        let probes: Vec<ConnectionPermit> =
+            (0..PROBE_CONNECTIONS).filter_map(|_| connections.admit(address(252), 128)).collect();
         assert!(probes[0].for_probes);
     }
 
     #[test]
     fn an_address_has_its_share() {
         let connections = Connections::default();
-        let places: Vec<Place> = (0..3).filter_map(|_| connections.admit(address(1), 3)).collect();
+        let places: Vec<ConnectionPermit> = (0..3).filter_map(|_| connections.admit(address(1), 3)).collect();
         places[1].arrived();
         let another = connections.admit(address(1), 3).unwrap();
         assert!(places[0].close.is_cancelled());

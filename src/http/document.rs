@@ -81,7 +81,7 @@ pub fn blank() -> OpenApi {
 }
 
 /// Takes the routes out of a router, and adds its document to the whole.
-pub fn told<S>(mut router: OpenApiRouter<S>, guarded: bool, whole: &mut OpenApi) -> Router<S>
+pub fn merge_routes<S>(mut router: OpenApiRouter<S>, guarded: bool, whole: &mut OpenApi) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {

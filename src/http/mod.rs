@@ -165,11 +165,11 @@ fn routes<L: RunStore, R: MerchantRegistry>() -> Routes<L, R> {
         OpenApiRouter::with_openapi(document::blank()).routes(on(webhooks::__path_receive, webhooks::receive::<R>));
     let mut whole = document::blank();
     Routes {
-        runs: document::told(runs, true, &mut whole),
-        register: document::told(register, true, &mut whole),
-        tokens: document::told(tokens, true, &mut whole),
-        open: document::told(open, false, &mut whole),
-        webhooks: document::told(webhooks, false, &mut whole),
+        runs: document::merge_routes(runs, true, &mut whole),
+        register: document::merge_routes(register, true, &mut whole),
+        tokens: document::merge_routes(tokens, true, &mut whole),
+        open: document::merge_routes(open, false, &mut whole),
+        webhooks: document::merge_routes(webhooks, false, &mut whole),
         document: whole.to_pretty_json().unwrap_or_default(),
     }
 }

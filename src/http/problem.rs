@@ -136,7 +136,7 @@ impl From<DatabaseError> for Problem {
             DatabaseError::Unavailable(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer; try again")
             }
-            DatabaseError::Unusable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.told()),
+            DatabaseError::Unusable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.summary()),
             DatabaseError::Refused(_) | DatabaseError::LeaseLost(_) => Self::internal(),
         }
     }

@@ -35,7 +35,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ANSWER_WITHIN,
-    connections::{Connections, MAX_CONNECTIONS, Place},
+    connections::{ConnectionPermit, Connections, MAX_CONNECTIONS},
     limits::caller_network,
     problem::Problem,
     proxies::TrustedProxies,
@@ -75,7 +75,7 @@ pub async fn serve(mut listener: TcpListener, router: Router, proxies: TrustedPr
 async fn keep(
     stream: TcpStream,
     (peer, proxies): (SocketAddr, Arc<TrustedProxies>),
-    place: Arc<Place>,
+    place: Arc<ConnectionPermit>,
     router: Router,
     stop: CancellationToken,
 ) {
@@ -119,7 +119,7 @@ fn no_room() -> Response {
 #[derive(Debug)]
 struct Arriving {
     body: Incoming,
-    place: Arc<Place>,
+    place: Arc<ConnectionPermit>,
 }
 
 impl HttpBody for Arriving {

@@ -22,6 +22,6 @@ pub use {
     probe::{Finding, ProbeReport, ProbeSettings, Recording},
     resources::{
         api_resource::{ApiResource, ReadOptions},
-        privacy::{Config as PrivacyConfig, Personal, Privacy},
+        privacy::{Config as PrivacyConfig, PersonalFields, Privacy},
     },
 };

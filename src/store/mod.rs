@@ -25,7 +25,7 @@ use self::{
         stale_plans::StalePlans,
     },
     records::platform::PlatformTable,
-    runs::{queue_position::Frontier, unrecorded_waits::UnrecordedWaits},
+    runs::{queue_position::QueuePosition, unrecorded_waits::UnrecordedWaits},
 };
 use crate::domain::{Resource, Resources};
 pub use connection::address::{PERCENT_ENCODE, is_readable, is_readable_file};
@@ -56,7 +56,7 @@ pub struct Store {
     resources: Resources,
     /// The target of each resource: the view of the platform.
     targets: Arc<HashMap<Resource, String>>,
-    frontier: Frontier,
+    queue_position: QueuePosition,
     /// `None`: no events are sent.
     event_settings: Option<Arc<EventSettings>>,
     begins: AbortedBegins,
@@ -84,7 +84,7 @@ impl Store {
             pool::create_privately(url).map_err(|error| StoreError::Unreachable(error.to_string()))?;
             pool::sqlite(url)
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let allowed = pool::knock(url).await?.unwrap_or(connections);
+            let allowed = pool::probe_connection(url).await?.unwrap_or(connections);
             if allowed < connections {
                 tracing::warn!(allowed, wanted = connections, "the role has few connections: runs wait for each other");
             }
@@ -101,7 +101,7 @@ impl Store {
             lease,
             resources: Resource::ALL.iter().copied().collect(),
             targets: Arc::default(),
-            frontier: Frontier::default(),
+            queue_position: QueuePosition::default(),
             event_settings: None,
             begins,
             stale_plans,

@@ -33,18 +33,18 @@ pub fn provider(endpoint: &str) -> anyhow::Result<SdkTracerProvider> {
         .build()?;
     let version = opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let resource = Resource::builder().with_service_name("salla-reconciler").with_attribute(version).build();
-    let exporter = Told { exporter, failing: AtomicBool::new(false) };
+    let exporter = LoggedExporter { exporter, failing: AtomicBool::new(false) };
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
 /// Says when a collector stops taking what it is sent, and when it takes it again.
 #[derive(Debug)]
-struct Told<E> {
+struct LoggedExporter<E> {
     exporter: E,
     failing: AtomicBool,
 }
 
-impl<E: exporter::SpanExporter> exporter::SpanExporter for Told<E> {
+impl<E: exporter::SpanExporter> exporter::SpanExporter for LoggedExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let sent = self.exporter.export(batch).await;

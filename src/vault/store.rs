@@ -283,7 +283,7 @@ impl<S: MerchantRegistry<Sealed> + CredentialStore<Sealed>> MerchantRegistry for
             name: event.name,
             merchant: event.merchant,
             made: event.made,
-            notice: event.notice,
+            kind: event.kind,
             tokens,
         };
         let applied = self.store.apply(&sealed).await?;

@@ -140,35 +140,8 @@ async fn mistakes_in_alerts_are_found() {
     let check = |text: &str| {
         fs::write(&alerts, text).unwrap();
         let scrape = copy.path().join("scrape.txt");
-        let names =
-            ["build_info", "database_up", "last_sweep_timestamp_seconds", "runs_due", "runs_active", "global_pause"];
-        let more =
-            ["merchants_overdue", "merchants", "oldest_watermark_timestamp_seconds", "runs_total", "records_total"];
-        let rest = [
-            "salla_circuit_state",
-            "merchant_circuits_open",
-            "salla_requests_total",
-            "token_refreshes_total",
-            "leases_lost_total",
-            "listing_violations_total",
-            "sorted_lists_total",
-            "late_records_total",
-            "token_store_errors_total",
-        ];
-        let grafana = [
-            "runs_queued",
-            "run_failures_total",
-            "run_duration_seconds",
-            "last_success_timestamp_seconds",
-            "salla_request_duration_seconds",
-            "salla_throttled_seconds_total",
-            "webhooks_total",
-            "events_pending",
-            "oldest_pending_event_timestamp_seconds",
-            "event_deliveries_total",
-            "replication_slot_lag_bytes",
-        ];
-        let names = names.iter().chain(&more).chain(&rest).chain(&grafana);
+        let page = fs::read_to_string(project().join("docs/reference/metrics.md")).unwrap();
+        let names = page.lines().filter_map(|line| line.strip_prefix("| `salla_reconciler_")?.split('`').next());
         fs::write(&scrape, names.map(|name| format!("# TYPE salla_reconciler_{name} gauge\n")).collect::<String>())
             .unwrap();
         let done = Command::new("python3").arg(".ci/alerts.py").arg(scrape).current_dir(copy.path()).output().unwrap();

@@ -162,7 +162,7 @@ async fn drifts_and_is_corrected<K: Kind>(engine: Engine) {
     let lost: Vec<&String> = report["lost_webhooks"].as_object().unwrap().keys().collect();
     // As far as Salla sends any.
     assert!(lost.iter().all(|event| event.starts_with(K::RESOURCE.one())), "{report}");
-    let expected = K::RESOURCE.told().iter().filter(|what| **what != "deleted").count();
+    let expected = K::RESOURCE.webhook_events().iter().filter(|what| **what != "deleted").count();
     assert_eq!(lost.len(), expected, "{report}");
 }
 

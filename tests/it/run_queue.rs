@@ -614,7 +614,7 @@ async fn aborted_transactions_affect_no_other_call(engine: Engine) {
                 sleep(Duration::from_millis(2)).await;
             }
         }
-        store.spent(MerchantId(1), polls).await.unwrap();
+        store.save_recent_requests(MerchantId(1), polls).await.unwrap();
         let spent = fixture.database.number("SELECT CAST(recent_requests AS bigint) FROM rate_limit_backoffs").await;
         assert_eq!(spent, i64::from(polls), "given up after {polls} polls");
     }
@@ -624,7 +624,7 @@ async fn aborted_transactions_affect_no_other_call(engine: Engine) {
                         WHERE datname = current_database() AND application_name = 'salla-reconciler'";
         let before = fixture.database.text(sessions).await;
         for spent in 1..=3 {
-            store.spent(MerchantId(1), spent).await.unwrap();
+            store.save_recent_requests(MerchantId(1), spent).await.unwrap();
         }
         assert_eq!(fixture.database.text(sessions).await, before);
     }

@@ -217,7 +217,7 @@ impl<S, T> RunContext<'_, S, T> {
             batch.checked = batch.records.iter().filter_map(|record| checked(record, None)).collect();
         }
         self.read_items(&mut batch, state).await?;
-        batch.seen = state.reader.meet(met);
+        batch.seen = state.reader.note_details(met);
         self.commit(batch, state, progress).await?;
         Ok(found)
     }
@@ -239,7 +239,7 @@ impl<S, T> RunContext<'_, S, T> {
         let version = |id: &i64| absent.versions.get(id).copied().flatten();
         let batch = Batch {
             deleted: gone.iter().map(|id| (*id, version(id))).collect(),
-            seen: state.reader.meet(gone),
+            seen: state.reader.note_details(gone),
             ..Batch::<R>::default()
         };
         self.commit(batch, state, progress).await

@@ -94,7 +94,7 @@ impl<S, T> RunContext<'_, S, T> {
         self.read_items(&mut batch, state).await?;
         // The slice decides later whether an order that is gone is marked deleted.
         let met = ids.iter().copied().filter(|id| !gone.contains(id)).collect();
-        batch.seen = state.reader.meet(met);
+        batch.seen = state.reader.note_details(met);
         self.commit(batch, state, progress).await
     }
 }

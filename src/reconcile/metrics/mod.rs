@@ -225,7 +225,7 @@ impl Metrics {
         self.request_duration.observe(took.as_secs_f64());
     }
 
-    /// Counts time spent waiting for a merchant's limit.
+    /// Counts the time that a request waited for the limit of its merchant.
     pub fn throttled(&self, waited: Duration) {
         self.throttled.inc_by(waited.as_secs_f64());
     }

@@ -79,7 +79,7 @@ pub struct Claim {
     /// The remaining rate-limit backoff of the merchant.
     pub pause: Option<Duration>,
     /// Requests of another process for the merchant within the last minute, if known.
-    pub spent: u32,
+    pub recent_requests: u32,
     /// Whether earlier runs could not read or write any of the merchant's records.
     pub has_failed_records: bool,
     /// What an earlier holder got done.

@@ -14,7 +14,11 @@ pub trait BackoffStore: Send + Sync + 'static {
     fn pause(&self, merchant: MerchantId, pause: Duration) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// So many requests were sent to the merchant within the last minute, whose answers do not say what is left.
-    fn spent(&self, merchant: MerchantId, requests: u32) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+    fn save_recent_requests(
+        &self,
+        merchant: MerchantId,
+        requests: u32,
+    ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 }
 
 /// What Salla counts by the address that requests come from: all merchants' together, whichever process sends them.
@@ -30,10 +34,10 @@ pub trait IpRateLimitStore: Send + Sync + 'static {
 pub trait RateLimitState: Send + Sync {
     /// The number of requests that were sent for a merchant within the last minute. It is 0 if the
     /// answers announce the remaining requests, or if the number is too small to matter.
-    fn spent(&self, merchant: MerchantId) -> u32;
+    fn recent_requests(&self, merchant: MerchantId) -> u32;
 
     /// Another process has sent so many within the last minute; `None`: unknown.
-    fn inherit(&self, merchant: MerchantId, spent: Option<u32>);
+    fn add_recent_requests(&self, merchant: MerchantId, recent_requests: Option<u32>);
 
     /// What the merchant's requests wait for, and for how long.
     fn waiting(&self, merchant: MerchantId) -> Option<(Wait, Duration)>;

@@ -245,7 +245,7 @@ pub enum DatabaseError {
 impl DatabaseError {
     /// The message for callers of the API: without the words of the database, which may quote values.
     #[must_use]
-    pub fn told(&self) -> &'static str {
+    pub fn summary(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "the database is unavailable",
             Self::Unusable(_) => "the database cannot be used; /readyz and `check` say why",

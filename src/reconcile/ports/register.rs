@@ -62,7 +62,7 @@ pub struct AppEvent<T = SecretString> {
     /// The stamp of the event, to be compared with other stamps of Salla only.
     pub made: Option<DateTime<Utc>>,
     /// The content of the event.
-    pub notice: AppEventKind,
+    pub kind: AppEventKind,
     /// With [`AppEventKind::Authorized`], and with no other.
     pub tokens: Option<Tokens<T>>,
 }

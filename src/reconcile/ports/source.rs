@@ -209,7 +209,7 @@ pub enum SourceError {
     },
     /// Salla does not answer for this merchant only; its circuit is open.
     #[error("Salla does not answer for this merchant ({reason}); next attempt in {}", whole_seconds(*pause))]
-    Resting {
+    OpenCircuit {
         /// Until it is asked again.
         pause: Duration,
         /// What happened to the last request.

@@ -52,7 +52,7 @@ pub fn dispose(error: &EngineError) -> Disposition {
         EngineError::Cancelled => return Disposition::Cancel,
         EngineError::Stopped => return Disposition::Release,
         EngineError::Yielded => return Disposition::Yielded,
-        EngineError::Source(SourceError::Resting { pause, .. }) => {
+        EngineError::Source(SourceError::OpenCircuit { pause, .. }) => {
             return Disposition::Backoff(wait(WaitReason::SallaUnavailable, error), *pause);
         }
         // Not all at the same moment.
@@ -125,7 +125,7 @@ pub fn wait(reason: WaitReason, what: &impl Display) -> Wait {
 /// The database's own words go to the log, and nowhere else.
 pub fn database_failure(error: &DatabaseError) -> Failure {
     tracing::error!(error = %error, "the database stops the run");
-    failure(FailureKind::Database, &error.told())
+    failure(FailureKind::Database, &error.summary())
 }
 
 /// The failure of a run, with a message: the event, and the action for the person on call.
@@ -144,7 +144,7 @@ fn of_source(error: &SourceError) -> FailureKind {
         SourceError::MissingScope { .. } => FailureKind::MissingScope,
         SourceError::ClientCredentials(_) => FailureKind::InvalidClientCredentials,
         SourceError::RateLimited { .. } | SourceError::AddressLimit { .. } => FailureKind::RateLimited,
-        SourceError::Unavailable { .. } | SourceError::Resting { .. } | SourceError::NotAsked => {
+        SourceError::Unavailable { .. } | SourceError::OpenCircuit { .. } | SourceError::NotAsked => {
             FailureKind::SallaUnavailable
         }
         SourceError::Malformed { .. } | SourceError::Redirected { .. } => FailureKind::SallaInvalidResponse,

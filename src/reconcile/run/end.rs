@@ -55,7 +55,7 @@ where
             return Self::unrecorded(claim, failure, &error);
         }
         tracing::warn!(error = %error, "the end of the run could not be stored; the run is released");
-        let wait = Wait { reason: WaitReason::Database, message: error.told().to_owned() };
+        let wait = Wait { reason: WaitReason::Database, message: error.summary().to_owned() };
         self.release_after_failure(claim, progress.commits == 0, (wait, AFTER_DATABASE_TROUBLE, stop)).await
     }
 

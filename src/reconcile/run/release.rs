@@ -42,20 +42,20 @@ where
     /// Loads how much of the merchant's limit the previous process used.
     pub(in crate::reconcile) fn load_rate_usage(&self, claim: &Claim) {
         // A process that died reported nothing.
-        let spent = if claim.failed_attempts > 0 { None } else { Some(claim.spent) };
-        if spent != Some(0) {
-            self.source.inherit(claim.lease.merchant, spent);
+        let recent_requests = if claim.failed_attempts > 0 { None } else { Some(claim.recent_requests) };
+        if recent_requests != Some(0) {
+            self.source.add_recent_requests(claim.lease.merchant, recent_requests);
         }
     }
 
     /// Saves how much of the merchant's limit is used, for the next process.
     pub(in crate::reconcile) async fn save_rate_usage(&self, claim: &Claim) {
         let merchant = claim.lease.merchant;
-        let spent = self.source.spent(merchant);
-        if spent == 0 {
+        let recent_requests = self.source.recent_requests(merchant);
+        if recent_requests == 0 {
             return;
         }
-        match timeout(LEAVING, self.store.spent(merchant, spent)).await {
+        match timeout(LEAVING, self.store.save_recent_requests(merchant, recent_requests)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(error = %error, "failed to persist rate-limit usage");

@@ -240,11 +240,11 @@ where
 }
 
 impl RateLimitState for FakeSalla {
-    fn spent(&self, _: MerchantId) -> u32 {
+    fn recent_requests(&self, _: MerchantId) -> u32 {
         0
     }
 
-    fn inherit(&self, _: MerchantId, _: Option<u32>) {}
+    fn add_recent_requests(&self, _: MerchantId, _: Option<u32>) {}
 
     fn waiting(&self, _: MerchantId) -> Option<(Wait, Duration)> {
         None

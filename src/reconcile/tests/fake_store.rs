@@ -107,7 +107,7 @@ pub fn claim(merchant: i64) -> Claim {
         watermarks: Vec::new(),
         registered_at: instant(0),
         pause: None,
-        spent: 0,
+        recent_requests: 0,
         has_failed_records: false,
         resumed: None,
         erased: Vec::new(),
@@ -384,7 +384,7 @@ impl BackoffStore for FakeStore {
         Ok(())
     }
 
-    async fn spent(&self, _: MerchantId, _: u32) -> Result<(), DatabaseError> {
+    async fn save_recent_requests(&self, _: MerchantId, _: u32) -> Result<(), DatabaseError> {
         Ok(())
     }
 }

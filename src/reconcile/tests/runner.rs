@@ -67,7 +67,7 @@ async fn a_rate_limit_ends_the_run_and_another_takes_up_the_rest() {
 
 #[tokio::test(start_paused = true)]
 async fn a_backoff_releases_the_run_with_its_reason() {
-    let resting = || SourceError::Resting { pause: Duration::from_secs(40), reason: "503".into() };
+    let resting = || SourceError::OpenCircuit { pause: Duration::from_secs(40), reason: "503".into() };
     assert_eq!(wait(after(resting).await), (WaitReason::SallaUnavailable, Duration::from_secs(40)));
     let (reason, pause) = wait(after(|| SourceError::AddressLimit { pause: Duration::from_secs(100) }).await);
     assert_eq!(reason, WaitReason::AddressLimit);

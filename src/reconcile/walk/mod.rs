@@ -228,7 +228,7 @@ impl ListWalk {
                 is_first_answer,
             });
         }
-        self.reading.hear(answer.total, answer.total_pages, self.page_rows);
+        self.reading.note_counts(answer.total, answer.total_pages, self.page_rows);
     }
 
     /// Learns what the page shows of the list's order, and whether the server turns its pages at all.

@@ -72,7 +72,7 @@ impl ScanInProgress {
     }
 
     /// Takes note of what the server says of the list, and of how many rows its page 1 has.
-    pub fn hear(&mut self, total: Option<u64>, total_pages: Option<u32>, page_rows: usize) {
+    pub fn note_counts(&mut self, total: Option<u64>, total_pages: Option<u32>, page_rows: usize) {
         let account = self.account.get_or_insert((total, total_pages));
         self.unsteady |= *account != (total, total_pages);
         self.page_rows = page_rows;

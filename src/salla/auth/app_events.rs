@@ -55,12 +55,12 @@ pub fn read_event(body: &[u8], now: DateTime<Utc>) -> Result<ParsedWebhook, Unre
         .map(|Object(wire)| wire)
         .map_err(|_| UnreadableEvent { name: OTHER, reason: "the body is not a JSON object with `event`" })?;
     let merchant = present(wire.merchant).and_then(integer).map(MerchantId);
-    let (name, notice) = KNOWN.into_iter().find(|(name, _)| *name == wire.event).unwrap_or((OTHER, None));
-    let Some(notice) = notice else {
+    let (name, kind) = KNOWN.into_iter().find(|(name, _)| *name == wire.event).unwrap_or((OTHER, None));
+    let Some(kind) = kind else {
         return Ok(ParsedWebhook::Ignored { name, merchant });
     };
     let merchant = merchant.ok_or(UnreadableEvent { name, reason: "`merchant` is not a number" })?;
-    let tokens = match (notice, present(wire.data)) {
+    let tokens = match (kind, present(wire.data)) {
         (AppEventKind::Authorized, data) => Some(
             data.and_then(|data| granted(data.get(), now))
                 .ok_or(UnreadableEvent { name, reason: "`data` contains no usable tokens" })?,
@@ -69,7 +69,7 @@ pub fn read_event(body: &[u8], now: DateTime<Utc>) -> Result<ParsedWebhook, Unre
     };
     let hash = hex::encode(Sha256::digest(body));
     let made = present(wire.created_at).and_then(date::parse);
-    Ok(ParsedWebhook::AppEvent(AppEvent { hash, name, merchant, made, notice, tokens }))
+    Ok(ParsedWebhook::AppEvent(AppEvent { hash, name, merchant, made, kind, tokens }))
 }
 
 #[cfg(test)]
@@ -94,7 +94,7 @@ mod tests {
             r#"{"event":"app.store.authorize","merchant":"1234509876","created_at":"2026-11-25 12:31:25",
                 "data":{"access_token":"at","expires":1791209599,"refresh_token":"rt","scope":"a b","token_type":"bearer"}}"#,
         );
-        assert_eq!((event.merchant, event.notice), (MerchantId(1_234_509_876), AppEventKind::Authorized));
+        assert_eq!((event.merchant, event.kind), (MerchantId(1_234_509_876), AppEventKind::Authorized));
         assert_eq!(event.made.unwrap().to_rfc3339(), "2026-11-25T09:31:25+00:00", "in Riyadh, for all we know");
         let tokens = event.tokens.unwrap();
         assert_eq!(tokens.access.expose_secret(), "at");

@@ -161,7 +161,7 @@ impl<C: CredentialStore> Auth<C> {
     async fn begin(&self, merchant: MerchantId, stale: Credentials) -> Result<Option<Credentials>, SourceError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         if let Some(pause) = self.endpoint_rests() {
-            return Err(SourceError::Resting { pause, reason: "the token endpoint does not answer".to_owned() });
+            return Err(SourceError::OpenCircuit { pause, reason: "the token endpoint does not answer".to_owned() });
         }
         let attempt = Uuid::new_v4();
         match self.store.begin_refresh(merchant, stale.version, attempt).await {
@@ -230,7 +230,7 @@ impl<C: CredentialStore> Auth<C> {
             Refresh::NotUsed { reason, .. } => {
                 self.abandon(merchant, attempt).await?;
                 let pause = self.endpoint_rests().unwrap_or_default();
-                Err(SourceError::Resting { pause, reason: format!("the token could not be refreshed: {reason}") })
+                Err(SourceError::OpenCircuit { pause, reason: format!("the token could not be refreshed: {reason}") })
             }
             Refresh::Misconfigured(reason) => {
                 self.abandon(merchant, attempt).await?;

@@ -24,7 +24,7 @@ const BETWEEN_REFRESHES: Duration = Duration::from_millis(500);
 const LOOKED_AT: usize = 1_000;
 
 /// The last token that was looked at: when it ends, and whose it is.
-type Place = (DateTime<Utc>, MerchantId);
+type RefreshPosition = (DateTime<Utc>, MerchantId);
 
 impl<C: CredentialStore> Auth<C> {
     /// Does so until `stop` is called.
@@ -46,10 +46,10 @@ impl<C: CredentialStore> Auth<C> {
     /// Goes on behind `place`, and says where to go on the next time; `None`: at the token that ends first.
     async fn look_after_all(
         &self,
-        mut place: Option<Place>,
+        mut place: Option<RefreshPosition>,
         heartbeat: &Heartbeat,
         stop: &CancellationToken,
-    ) -> Result<Option<Place>, SourceError> {
+    ) -> Result<Option<RefreshPosition>, SourceError> {
         self.doubt(None).await?;
         let ahead = RENEW_AHEAD.to_std().unwrap_or_default();
         let (mut renewed, mut looked_at) = (0, 0);

@@ -155,19 +155,19 @@ fn outcome(status: StatusCode, body: &str, sent: &[&str], retry_after: Option<Du
     if let Some(envelope) = &mut envelope {
         envelope.forget(sent);
     }
-    let complaint = envelope.as_ref().map_or_else(|| status.as_str().to_owned(), Envelope::complaint);
+    let description = envelope.as_ref().map_or_else(|| status.as_str().to_owned(), Envelope::description);
     // RFC 6749, 5.2: the word of an error and the statuses that it comes with. Any other status is that of whatever
     // broke, wherever on the way that was.
     let word = envelope.and_then(|envelope| envelope.error_word());
     match (status, word.as_deref()) {
-        (StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED, Some("invalid_grant")) => Refresh::Refused(complaint),
+        (StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED, Some("invalid_grant")) => Refresh::Refused(description),
         (StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED, Some("invalid_client")) => {
-            Refresh::Misconfigured(complaint)
+            Refresh::Misconfigured(description)
         }
         (StatusCode::TOO_MANY_REQUESTS, _) => {
             Refresh::NotUsed { reason: "429 from the token endpoint".to_owned(), retry_after }
         }
-        _ => Refresh::Unknown(format!("{status} from the token endpoint: {complaint}")),
+        _ => Refresh::Unknown(format!("{status} from the token endpoint: {description}")),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
         date,
         envelope::Envelope,
         error::malformed,
-        refusal::{complaint, is_no_such_record},
+        refusal::{description, is_no_such_record},
     },
 };
 
@@ -31,7 +31,7 @@ pub fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
     if status == StatusCode::TOO_MANY_REQUESTS || response.extensions().get() == Some(&StopRetrying::Pause) {
         return Err(SourceError::RateLimited { retry_after: retry_after(response.headers()) });
     }
-    let reason = format!("{status}: {}", complaint(&response));
+    let reason = format!("{status}: {}", description(&response));
     if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
         let per_row = status.is_server_error() && retry_after(response.headers()).is_none();
         return Err(SourceError::Unavailable { reason, per_row });
@@ -57,7 +57,7 @@ pub fn accept(mut response: reqwest::Response) -> Result<Answer, SourceError> {
         return Err(SourceError::RateLimited { retry_after: retry_after(response.headers()) });
     }
     if let Some(contradiction) = envelope.contradiction() {
-        return Err(SourceError::Rejected { reason: format!("{contradiction}: {}", envelope.complaint()) });
+        return Err(SourceError::Rejected { reason: format!("{contradiction}: {}", envelope.description()) });
     }
     Ok(Answer { envelope, served_at: date::of_answer(response.headers()) })
 }

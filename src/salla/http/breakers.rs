@@ -125,7 +125,7 @@ pub enum Refused {
 
 /// A merchant for which Salla does not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resting {
+pub struct OpenCircuit {
     /// Until it may be asked again.
     pub pause: Duration,
     /// For how long it has failed.
@@ -136,9 +136,9 @@ pub struct Resting {
     pub last: FailureCause,
 }
 
-impl Resting {
+impl OpenCircuit {
     /// It is not Salla that is away: other merchants are answered, or this one is, by somebody else.
-    pub fn is_its_own(&self) -> bool {
+    pub fn concerns_merchant_only(&self) -> bool {
         self.alone || matches!(self.last, FailureCause::Malformed(_))
     }
 }
@@ -240,12 +240,12 @@ impl Breakers {
     }
 
     /// The error of the merchant, if its circuit is open.
-    pub fn resting(&self, merchant: MerchantId, now: Instant) -> Option<Resting> {
+    pub fn open_circuit(&self, merchant: MerchantId, now: Instant) -> Option<OpenCircuit> {
         let state = self.merchants.get(&merchant)?;
         let State::Open(until) = state.breaker.state else { return None };
         let pause = until.saturating_duration_since(now);
         let alone = self.last_answer.is_some_and(|answer| answer > state.since);
-        Some(Resting { pause, since: now.duration_since(state.since), alone, last: state.last.clone() })
+        Some(OpenCircuit { pause, since: now.duration_since(state.since), alone, last: state.last.clone() })
     }
 
     /// Forgets the merchant's failures.
@@ -292,19 +292,19 @@ mod tests {
     fn one_merchant_opens_only_its_circuit() {
         let (mut breakers, now) = (Breakers::new(3), Instant::now());
         fail(&mut breakers, 1, 2, now);
-        assert_eq!((breakers.resting(MERCHANT, now), breakers.open_merchants()), (None, 0));
+        assert_eq!((breakers.open_circuit(MERCHANT, now), breakers.open_merchants()), (None, 0));
         fail(&mut breakers, 1, 1000, now);
         assert_eq!(breakers.state(), State::Closed);
         assert_eq!(breakers.admit(OTHER, now), Ok(()));
         assert_eq!(breakers.admit(MERCHANT, now), Err(Refused::Merchant));
         assert_eq!(breakers.open_merchants(), 1);
         let later = now + FIRST_PAUSE;
-        let expected = Resting { pause: Duration::ZERO, since: FIRST_PAUSE, alone: false, last: cause() };
-        assert_eq!(breakers.resting(MERCHANT, later), Some(expected));
+        let expected = OpenCircuit { pause: Duration::ZERO, since: FIRST_PAUSE, alone: false, last: cause() };
+        assert_eq!(breakers.open_circuit(MERCHANT, later), Some(expected));
         assert_eq!(breakers.admit(MERCHANT, later), Ok(()));
         assert_eq!(breakers.admit(MERCHANT, later), Err(Refused::Probing));
         breakers.failed(MERCHANT, false, &cause(), later);
-        assert_eq!(breakers.resting(MERCHANT, later).unwrap().pause, FIRST_PAUSE * 2);
+        assert_eq!(breakers.open_circuit(MERCHANT, later).unwrap().pause, FIRST_PAUSE * 2);
         assert_eq!(breakers.admit(MERCHANT, later + FIRST_PAUSE * 2), Ok(()));
         breakers.succeeded(MERCHANT, now);
         assert_eq!((breakers.admit(MERCHANT, later), breakers.open_merchants()), (Ok(()), 0));
@@ -314,9 +314,9 @@ mod tests {
     fn old_failures_of_a_merchant_are_forgotten() {
         let (mut breakers, now) = (Breakers::new(3), Instant::now());
         fail(&mut breakers, 1, 3, now);
-        assert!(!breakers.resting(MERCHANT, now).unwrap().alone);
+        assert!(!breakers.open_circuit(MERCHANT, now).unwrap().alone);
         breakers.succeeded(OTHER, now + FIRST_PAUSE);
-        assert!(breakers.resting(MERCHANT, now).unwrap().alone);
+        assert!(breakers.open_circuit(MERCHANT, now).unwrap().alone);
         let tomorrow = now + Duration::from_secs(86_400);
         assert_eq!(breakers.admit(MERCHANT, tomorrow), Ok(()));
         breakers.failed(MERCHANT, false, &cause(), tomorrow);

@@ -67,7 +67,7 @@ impl Circuit {
     pub fn after(&self, merchant: MerchantId, error: SourceError) -> AfterFailure {
         if self.when_open == OnOpenCircuit::Fail {
             return AfterFailure::GiveUp(match error {
-                SourceError::Resting { reason, .. } => SourceError::Unavailable { reason, per_row: false },
+                SourceError::OpenCircuit { reason, .. } => SourceError::Unavailable { reason, per_row: false },
                 error => error,
             });
         }
@@ -78,17 +78,17 @@ impl Circuit {
             if breakers.state() != State::Closed {
                 return AfterFailure::SendAgain;
             }
-            match breakers.resting(merchant, now) {
-                Some(resting) if resting.since > PATIENCE && resting.is_its_own() => {
+            match breakers.open_circuit(merchant, now) {
+                Some(open_circuit) if open_circuit.since > PATIENCE && open_circuit.concerns_merchant_only() => {
                     breakers.forget(merchant);
-                    AfterFailure::GiveUp(match resting.last {
+                    AfterFailure::GiveUp(match open_circuit.last {
                         FailureCause::Unavailable(reason) => SourceError::Unavailable { reason, per_row: false },
                         FailureCause::Malformed(reason) => SourceError::Malformed { reason },
                     })
                 }
-                Some(resting) => {
-                    let (FailureCause::Unavailable(reason) | FailureCause::Malformed(reason)) = resting.last;
-                    AfterFailure::GiveUp(SourceError::Resting { pause: resting.pause, reason })
+                Some(open_circuit) => {
+                    let (FailureCause::Unavailable(reason) | FailureCause::Malformed(reason)) = open_circuit.last;
+                    AfterFailure::GiveUp(SourceError::OpenCircuit { pause: open_circuit.pause, reason })
                 }
                 // Another request's probe has closed it.
                 None if matches!(error, SourceError::NotAsked) => AfterFailure::SendAgain,

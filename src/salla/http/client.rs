@@ -52,7 +52,7 @@ use crate::{
         wire::{
             envelope::Envelope,
             error::into_source_error,
-            refusal::{Refusal, complaint, is_salla_s, refusal},
+            refusal::{Refusal, description, is_salla_s, refusal},
             secret::bearer,
         },
     },
@@ -77,12 +77,12 @@ pub struct SallaClient<C> {
 }
 
 impl<C: CredentialStore> RateLimitState for SallaClient<C> {
-    fn spent(&self, merchant: MerchantId) -> u32 {
-        self.limiters.spent(merchant)
+    fn recent_requests(&self, merchant: MerchantId) -> u32 {
+        self.limiters.recent_requests(merchant)
     }
 
-    fn inherit(&self, merchant: MerchantId, spent: Option<u32>) {
-        self.limiters.inherit(merchant, spent);
+    fn add_recent_requests(&self, merchant: MerchantId, recent_requests: Option<u32>) {
+        self.limiters.add_recent_requests(merchant, recent_requests);
     }
 
     fn waiting(&self, merchant: MerchantId) -> Option<(Wait, Duration)> {
@@ -203,7 +203,7 @@ impl<C: CredentialStore> SallaClient<C> {
             return accept(first);
         }
         // A proxy's 401 must not cost the refresh token.
-        if is_salla_s(&first) && refusal(&complaint(&first)) == Refusal::TokenEnded {
+        if is_salla_s(&first) && refusal(&description(&first)) == Refusal::TokenEnded {
             let renewed = match self.auth.renew(merchant, credentials).await {
                 Err(SourceError::Unauthorized { reason, .. }) if get.single => {
                     return Err(SourceError::Rejected { reason });
@@ -271,18 +271,18 @@ impl<C: CredentialStore> SallaClient<C> {
     /// Judges a 401 that a refresh does not resolve. Without Salla's envelope, it says nothing
     /// about the merchant. A 401 that calls a new token invalid may be temporary.
     async fn refused(&self, get: &Get<'_>, version: i64, response: &reqwest::Response) -> SourceError {
-        let (merchant, complaint) = (get.merchant, complaint(response));
+        let (merchant, description) = (get.merchant, description(response));
         if !is_salla_s(response) {
             return SourceError::Rejected { reason: format!("{} without a message", response.status()) };
         }
-        match refusal(&complaint) {
-            Refusal::MissingScope => return SourceError::MissingScope { scope: get.scope, reason: complaint },
-            Refusal::TokenEnded => return SourceError::Rejected { reason: complaint },
-            Refusal::Final if get.single => return SourceError::Rejected { reason: complaint },
+        match refusal(&description) {
+            Refusal::MissingScope => return SourceError::MissingScope { scope: get.scope, reason: description },
+            Refusal::TokenEnded => return SourceError::Rejected { reason: description },
+            Refusal::Final if get.single => return SourceError::Rejected { reason: description },
             Refusal::Final => {}
         }
         match self.auth.give_up(merchant, version).await {
-            Ok(()) => unauthorized(merchant, &complaint),
+            Ok(()) => unauthorized(merchant, &description),
             Err(error) => error,
         }
     }

@@ -80,13 +80,13 @@ impl Limiters {
     }
 
     /// Requests of the last minute, for other processes.
-    pub fn spent(&self, merchant: MerchantId) -> u32 {
-        self.with(merchant, |state, now| state.limiter.spent(now))
+    pub fn recent_requests(&self, merchant: MerchantId) -> u32 {
+        self.with(merchant, |state, now| state.limiter.recent_requests(now))
     }
 
     /// Requests of another process in this minute.
-    pub fn inherit(&self, merchant: MerchantId, spent: Option<u32>) {
-        self.with(merchant, |state, now| state.limiter.inherit(spent, now));
+    pub fn add_recent_requests(&self, merchant: MerchantId, recent_requests: Option<u32>) {
+        self.with(merchant, |state, now| state.limiter.add_recent_requests(recent_requests, now));
     }
 
     /// Waits for leave to send a request.
@@ -256,7 +256,8 @@ mod tests {
     async fn idle_merchants_are_forgotten() {
         let limiters = Limiters::new(120, 1.0, Waits::default());
         let remembered = || limiters.merchants.lock().asked.len();
-        let ask = |ids: std::ops::Range<i64>| ids.for_each(|id| assert_eq!(limiters.spent(MerchantId(id)), 0));
+        let ask =
+            |ids: std::ops::Range<i64>| ids.for_each(|id| assert_eq!(limiters.recent_requests(MerchantId(id)), 0));
         let many = i64::try_from(2 * REMEMBERED).unwrap();
         let under_way = limiters.admit(MerchantId(-1)).await;
         ask(0..many);

@@ -4,7 +4,7 @@ use bytestring::ByteString;
 use chrono::{DateTime, Utc};
 
 use super::{
-    privacy::{Personal, Privacy},
+    privacy::{PersonalFields, Privacy},
     transform::FieldError,
 };
 use crate::domain::{OrderItem, Record, Unreadable};
@@ -24,7 +24,7 @@ pub trait ApiResource: Record + Sized {
     const COUNTED_BY_ADDRESS: bool = false;
 
     /// Where it has personal data; `None`: nowhere.
-    const PERSONAL_FIELDS: Option<Personal> = None;
+    const PERSONAL_FIELDS: Option<PersonalFields> = None;
 
     /// The items of a record, if they have a separate address. It contains the path, the parameter
     /// that names the record, and the reader of an item.

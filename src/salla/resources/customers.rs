@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{
     api_resource::{ApiResource, Capabilities},
-    privacy::{Personal, Tells},
+    privacy::{FieldClass, PersonalFields},
     transform::{ApiRow, FieldError, birthday, instant, text, transform},
 };
 use crate::{
@@ -104,25 +104,25 @@ impl ApiResource for Customer {
         summaries: false,
     };
 
-    const PERSONAL_FIELDS: Option<Personal> = Some(Personal {
+    const PERSONAL_FIELDS: Option<PersonalFields> = Some(PersonalFields {
         customer: "id",
         fields: &[
-            ("id", Tells::Nothing),
-            ("created_at", Tells::Nothing),
-            ("updated_at", Tells::Nothing),
-            ("gender", Tells::What),
-            ("city", Tells::What),
-            ("country", Tells::What),
-            ("country_code", Tells::What),
-            ("currency", Tells::What),
-            ("lang", Tells::What),
-            ("groups", Tells::What),
-            ("is_blocked", Tells::What),
-            ("is_inactive", Tells::What),
-            ("total_points", Tells::What),
-            ("mobile_code", Tells::What),
-            ("mobile", Tells::How),
-            ("email", Tells::How),
+            ("id", FieldClass::NotPersonal),
+            ("created_at", FieldClass::NotPersonal),
+            ("updated_at", FieldClass::NotPersonal),
+            ("gender", FieldClass::Impersonal),
+            ("city", FieldClass::Impersonal),
+            ("country", FieldClass::Impersonal),
+            ("country_code", FieldClass::Impersonal),
+            ("currency", FieldClass::Impersonal),
+            ("lang", FieldClass::Impersonal),
+            ("groups", FieldClass::Impersonal),
+            ("is_blocked", FieldClass::Impersonal),
+            ("is_inactive", FieldClass::Impersonal),
+            ("total_points", FieldClass::Impersonal),
+            ("mobile_code", FieldClass::Impersonal),
+            ("mobile", FieldClass::Contact),
+            ("email", FieldClass::Contact),
         ],
     });
 

@@ -45,22 +45,22 @@ const KEY: usize = 32;
 
 /// The class of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tells {
-    /// Nothing of a person.
-    Nothing,
-    /// Impersonal fields.
-    What,
-    /// Contact data: replaced by a pseudonym at the level pseudonymous.
-    How,
+pub enum FieldClass {
+    /// The field says nothing about a person.
+    NotPersonal,
+    /// It belongs to a person, and does not identify them.
+    Impersonal,
+    /// Contact data: the level `pseudonymous` replaces it by a pseudonym.
+    Contact,
 }
 
 /// Where a kind of record has personal data.
 #[derive(Debug, Clone, Copy)]
-pub struct Personal {
+pub struct PersonalFields {
     /// The path of the customer's id.
     pub customer: &'static str,
     /// The known fields by path. Items of a list have the path of the list.
-    pub fields: &'static [(&'static str, Tells)],
+    pub fields: &'static [(&'static str, FieldClass)],
 }
 
 /// How much is kept.
@@ -85,8 +85,8 @@ impl Privacy {
         Self { fields: config.customer_fields, key }
     }
 
-    /// Tells a row without an id from others: by what was sent, for of several the same may be kept. Of what was not
-    /// kept it tells nothing to a reader without the key.
+    /// Returns a number that distinguishes a row without an id from others. It depends on the whole text that Salla sent, because
+    /// the kept parts of two rows can be equal. Without the key, it reveals nothing of the rest.
     #[must_use]
     pub fn stand_in(&self, sent: &str, kept: &str) -> u64 {
         let content = Fingerprint::of_json(sent).unwrap_or_else(|_| Fingerprint::of_text(sent));
@@ -122,7 +122,7 @@ impl Privacy {
         if fields == CustomerFields::Full {
             return row;
         }
-        let sieve = Sieve { known: personal.fields, fields, key: &self.key, merchant };
+        let sieve = FieldFilter { known: personal.fields, fields, key: &self.key, merchant };
         sieve.of(&row, "").unwrap_or_else(|| "{}".to_owned()).into()
     }
 }
@@ -141,14 +141,14 @@ fn fields(json: &str) -> Option<BTreeMap<String, &RawValue>> {
     serde_json::from_str(json).ok()
 }
 
-struct Sieve<'a> {
-    known: &'a [(&'static str, Tells)],
+struct FieldFilter<'a> {
+    known: &'a [(&'static str, FieldClass)],
     fields: CustomerFields,
     key: &'a SecretString,
     merchant: MerchantId,
 }
 
-impl Sieve<'_> {
+impl FieldFilter<'_> {
     /// The part of a value that is kept. Its fields are known by their paths behind `path`.
     fn of(&self, json: &str, path: &str) -> Option<String> {
         if json.starts_with('[') {
@@ -162,7 +162,7 @@ impl Sieve<'_> {
         for (name, value) in fields(json)? {
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             let value = match self.known.iter().find(|(known, _)| *known == path) {
-                Some((_, tells)) => self.field(*tells, &name, value),
+                Some((_, class)) => self.field(*class, &name, value),
                 None if self.known.iter().any(|(known, _)| is_within(known, &path)) => self.of(value.get(), &path),
                 None => None,
             };
@@ -173,12 +173,12 @@ impl Sieve<'_> {
         (!kept.is_empty()).then(|| format!("{{{}}}", kept.join(",")))
     }
 
-    fn field(&self, tells: Tells, name: &str, value: &RawValue) -> Option<String> {
-        match (tells, self.fields) {
-            (Tells::Nothing, _) | (_, CustomerFields::Full) | (Tells::What, CustomerFields::Pseudonymous) => {
-                Some(value.get().to_owned())
-            }
-            (Tells::How, CustomerFields::Pseudonymous) => {
+    fn field(&self, class: FieldClass, name: &str, value: &RawValue) -> Option<String> {
+        match (class, self.fields) {
+            (FieldClass::NotPersonal, _)
+            | (_, CustomerFields::Full)
+            | (FieldClass::Impersonal, CustomerFields::Pseudonymous) => Some(value.get().to_owned()),
+            (FieldClass::Contact, CustomerFields::Pseudonymous) => {
                 let text = scalar(value)?;
                 let text = text.trim();
                 (!text.is_empty()).then(|| format!("\"{}\"", self.pseudonym(name, text)))

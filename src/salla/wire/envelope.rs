@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    error_message::Words,
+    error_message::ErrorMessage,
     list_rows::{Numbered, Rows},
     repaired_text::{Repaired, without_mark},
     values::{integer, is_empty, present},
@@ -67,8 +67,8 @@ impl<Data> Envelope<Data> {
 
     /// An error as Salla writes one, and no gateway: `success: false`, the answer's own status, and a code with a message.
     pub fn is_error_of_salla(&self, status: u16) -> bool {
-        let words = self.error().map(|error| Words::of(error.get()));
-        let has_words = matches!(words, Some(Words::Error { code: Some(_), message: Some(_) }));
+        let words = self.error().map(|error| ErrorMessage::of(error.get()));
+        let has_words = matches!(words, Some(ErrorMessage::Error { code: Some(_), message: Some(_) }));
         has_words && self.success == Some(false) && self.status() == Some(status.into())
     }
 
@@ -98,21 +98,21 @@ impl<Data> Envelope<Data> {
     /// Takes out of the server's words about an error the secrets that it was sent, however it spells them, and all but
     /// its words.
     pub fn forget(&mut self, secrets: &[&str]) {
-        self.error = self.error().and_then(|error| Words::of(error.get()).without(secrets));
+        self.error = self.error().and_then(|error| ErrorMessage::of(error.get()).without(secrets));
     }
 
     /// The word of an error: its code, or the bare text of the token endpoint.
     pub fn error_word(&self) -> Option<String> {
-        match Words::of(self.error.as_deref()?.get()) {
-            Words::Text(word) | Words::Error { code: Some(Value::String(word)), .. } => Some(word),
-            Words::Error { .. } | Words::Unknown => None,
+        match ErrorMessage::of(self.error.as_deref()?.get()) {
+            ErrorMessage::Text(word) | ErrorMessage::Error { code: Some(Value::String(word)), .. } => Some(word),
+            ErrorMessage::Error { .. } | ErrorMessage::Unknown => None,
         }
     }
 
     /// Salla's words about an error.
-    pub fn complaint(&self) -> String {
-        let words = self.error.as_deref().map(|raw| Words::of(raw.get()));
-        words.map_or_else(|| "no reason given".to_owned(), Words::complaint)
+    pub fn description(&self) -> String {
+        let words = self.error.as_deref().map(|raw| ErrorMessage::of(raw.get()));
+        words.map_or_else(|| "no reason given".to_owned(), ErrorMessage::description)
     }
 }
 
@@ -216,9 +216,9 @@ impl Envelope {
 
     /// Salla says that a record is not there: by its documentation, with the status for a code, or with `error`.
     pub fn is_no_such_record(&self, status: u16) -> bool {
-        let code = match self.error().map(|error| Words::of(error.get())) {
-            Some(Words::Error { code: Some(Value::String(code)), .. }) => code,
-            Some(Words::Error { code: Some(code), .. }) => code.to_string(),
+        let code = match self.error().map(|error| ErrorMessage::of(error.get())) {
+            Some(ErrorMessage::Error { code: Some(Value::String(code)), .. }) => code,
+            Some(ErrorMessage::Error { code: Some(code), .. }) => code.to_string(),
             _ => return false,
         };
         let has_data = self.data().is_some_and(|data| !is_empty(&data, '{', '}') && !is_empty(&data, '[', ']'));
@@ -263,7 +263,7 @@ mod tests {
         {
             let mut envelope = Envelope::read(format!(r#"{{"error":{error}}}"#).into()).unwrap();
             envelope.forget(&["ory_at_1/x", ""]);
-            assert!(envelope.complaint().contains("a [secret] b"), "{error}: {}", envelope.complaint());
+            assert!(envelope.description().contains("a [secret] b"), "{error}: {}", envelope.description());
         }
     }
 
@@ -318,7 +318,7 @@ mod tests {
                 format!(r#"{{"error":{{"code":"unauthorized","message":"scopes: \ud83d","fields":{fields}}}}}"#);
             let mut envelope = Envelope::read(error.into()).unwrap();
             for _ in 0..2 {
-                assert!(envelope.complaint().starts_with("unauthorized: scopes: "), "{}", envelope.complaint());
+                assert!(envelope.description().starts_with("unauthorized: scopes: "), "{}", envelope.description());
                 assert_eq!(envelope.error_word().as_deref(), Some("unauthorized"));
                 envelope.forget(&["secret"]);
                 assert!(envelope.is_refusal());
@@ -339,11 +339,11 @@ mod tests {
     fn a_secret_in_the_names_of_an_error_is_masked() {
         let mut envelope = Envelope::read(r#"{"error":{"code":{"secret":1},"message":"m"}}"#.into()).unwrap();
         envelope.forget(&["secret"]);
-        assert_eq!(envelope.complaint(), ": m");
+        assert_eq!(envelope.description(), ": m");
         let mut envelope = Envelope::read(r#"{"error":{"secret":1}}"#.into()).unwrap();
         envelope.forget(&["secret"]);
         assert!(envelope.is_refusal());
-        assert_eq!(envelope.complaint(), crate::salla::wire::error_message::UNKNOWN);
+        assert_eq!(envelope.description(), crate::salla::wire::error_message::UNKNOWN);
     }
 
     #[test]
@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn error_messages_of_every_shape_are_read() {
-        let of = |json: &'static str| Envelope::read(json.into()).unwrap().complaint();
+        let of = |json: &'static str| Envelope::read(json.into()).unwrap().description();
         assert_eq!(of(r#"{"error":{"code":404,"message":"gone"}}"#), "404: gone");
         assert_eq!(of(r#"{"error":{"code":"error","message":""}}"#), "error: ");
         assert_eq!(of(r#"{"error":"invalid_grant"}"#), "invalid_grant");

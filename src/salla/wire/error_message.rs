@@ -13,13 +13,13 @@ pub const UNKNOWN: &str = "an error of unknown shape";
 
 /// An error: `{code, message}`, or the text of the token endpoint. Other members of any size and depth must not prevent
 /// reading it, because it distinguishes a missing scope from an expired token.
-pub enum Words {
+pub enum ErrorMessage {
     Text(String),
     Error { code: Option<Value>, message: Option<String> },
     Unknown,
 }
 
-impl Words {
+impl ErrorMessage {
     pub fn of(json: &str) -> Self {
         #[derive(Deserialize)]
         struct ErrorBody<'a> {
@@ -64,7 +64,7 @@ impl Words {
     }
 
     /// For people.
-    pub fn complaint(self) -> String {
+    pub fn description(self) -> String {
         match self {
             Self::Text(text) => clip(&text),
             Self::Error { code, message } => {

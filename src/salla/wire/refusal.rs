@@ -28,16 +28,16 @@ pub fn is_no_such_record(response: &reqwest::Response) -> bool {
 }
 
 /// Salla's words.
-pub fn complaint(response: &reqwest::Response) -> String {
+pub fn description(response: &reqwest::Response) -> String {
     response
         .extensions()
         .get::<Arc<Envelope>>()
-        .map_or_else(|| "no reason given".to_owned(), |envelope| envelope.complaint())
+        .map_or_else(|| "no reason given".to_owned(), |envelope| envelope.description())
 }
 
 /// A missing scope and a merchant's deleted or inactive user must not burn the single-use refresh token.
-pub fn refusal(complaint: &str) -> Refusal {
-    let text = complaint.to_lowercase();
+pub fn refusal(description: &str) -> Refusal {
+    let text = description.to_lowercase();
     if text.contains("scope") {
         Refusal::MissingScope
     } else if text.contains("not exist") || text.contains("غير مفعل") || text.contains("inactive") {
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn five_kinds_of_401_and_one_that_a_refresh_mends() {
-        for (complaint, kind) in [
+        for (description, kind) in [
             ("Unauthorized: The access token is invalid", Refusal::TokenEnded),
             (
                 "Unauthorized: The access token should have access to one of those scopes: orders.read",
@@ -63,7 +63,7 @@ mod tests {
             ("Unauthorized: عفوا لا يمكنك تسجيل الدخول, حسابك غير مفعل", Refusal::Final),
             ("no reason given", Refusal::TokenEnded),
         ] {
-            assert_eq!(refusal(complaint), kind, "{complaint}");
+            assert_eq!(refusal(description), kind, "{description}");
         }
     }
 }

@@ -26,7 +26,7 @@ use super::{setup_error::StoreError, stale_plans::StalePlans};
 /// To open a connection, or to wait for one that is free.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
-const KNOCK_TIMEOUT: Duration = Duration::from_secs(10);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One round trip.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
@@ -241,7 +241,7 @@ fn silent() -> sqlx::Error {
 /// # Errors
 /// When the server cannot be reached, has no room for two connections, or is behind a pooler that hands its sessions
 /// to others between transactions.
-pub async fn knock(url: &str) -> Result<Option<u32>, StoreError> {
+pub async fn probe_connection(url: &str) -> Result<Option<u32>, StoreError> {
     let options = of_session(PgConnectOptions::from_str(url).map_err(|_| StoreError::Address)?);
     let mut first = open(&options).await.map_err(|error| {
         if error.contains("unsupported startup parameter") { StoreError::StartupParameter } else { unreachable(error) }
@@ -254,7 +254,7 @@ pub async fn knock(url: &str) -> Result<Option<u32>, StoreError> {
         let encoding = first.fetch_one("SELECT current_setting('server_encoding')").await?.try_get::<String, _>(0)?;
         Ok::<_, sqlx::Error>((kept, limit.and_then(|limit| u32::try_from(limit).ok()), encoding))
     };
-    let looked = timeout(KNOCK_TIMEOUT, looked).await;
+    let looked = timeout(PROBE_TIMEOUT, looked).await;
     for connection in [first, second] {
         // The result does not matter, because the connection is not used again.
         let _ = timeout(PING_TIMEOUT, connection.close()).await;
@@ -279,7 +279,7 @@ async fn open(options: &PgConnectOptions) -> Result<PgConnection, String> {
         connection.execute("SET salla_reconciler.session = ''").await?;
         Ok::<_, sqlx::Error>(connection)
     };
-    match timeout(KNOCK_TIMEOUT, opened).await {
+    match timeout(PROBE_TIMEOUT, opened).await {
         Ok(opened) => opened.map_err(|error| error.to_string()),
         Err(_) => Err("no answer within 10 s".to_owned()),
     }

@@ -3,7 +3,7 @@
 use sea_orm::entity::prelude::*;
 
 use crate::{
-    domain::{Discrepancy, Found, Resource, UnknownWord},
+    domain::{Discrepancy, Found, Resource, UnknownValue},
     store::connection::stamp::{Stamp, or_epoch},
 };
 
@@ -39,17 +39,17 @@ pub enum Relation {}
 impl ActiveModelBehavior for ActiveModel {}
 
 impl TryFrom<Model> for Found {
-    type Error = UnknownWord;
+    type Error = UnknownValue;
 
-    fn try_from(row: Model) -> Result<Self, UnknownWord> {
+    fn try_from(row: Model) -> Result<Self, UnknownValue> {
         let discrepancy = Discrepancy {
             resource: row.resource.parse::<Resource>()?,
             salla_id: row.salla_id,
             kind: row.kind.parse()?,
             local_updated_at: row.local_updated_at.map(|Stamp(at)| at),
             remote_updated_at: row.remote_updated_at.map(|Stamp(at)| at),
-            fields: serde_json::from_str(&row.fields).map_err(|_| UnknownWord::new("list of fields", &row.fields))?,
-            changes: serde_json::from_str(&row.changes).map_err(|_| UnknownWord::new("list of changes", ""))?,
+            fields: serde_json::from_str(&row.fields).map_err(|_| UnknownValue::new("list of fields", &row.fields))?,
+            changes: serde_json::from_str(&row.changes).map_err(|_| UnknownValue::new("list of changes", ""))?,
             reason: row.reason,
             backfill: row.backfill,
         };

@@ -12,12 +12,12 @@ pub mod watermark;
 
 use sea_orm::DbErr;
 
-use crate::domain::UnknownWord;
+use crate::domain::UnknownValue;
 
 /// A row in the application's terms.
 pub fn read<Row, Shown>(row: Row) -> Result<Shown, DbErr>
 where
-    Shown: TryFrom<Row, Error = UnknownWord>,
+    Shown: TryFrom<Row, Error = UnknownValue>,
 {
-    row.try_into().map_err(|error: UnknownWord| DbErr::Type(error.to_string()))
+    row.try_into().map_err(|error: UnknownValue| DbErr::Type(error.to_string()))
 }

@@ -3,7 +3,7 @@
 use sea_orm::entity::prelude::*;
 
 use crate::{
-    domain::{Backfilled, Failure, MerchantId, Request, ResourceRun, Run, Totals, UnknownWord, Waiting, Window},
+    domain::{Backfilled, Failure, MerchantId, Request, ResourceRun, Run, Totals, UnknownValue, Waiting, Window},
     reconcile::ports::Lease,
     store::connection::stamp::{Stamp, or_epoch},
 };
@@ -141,9 +141,9 @@ impl Model {
 }
 
 impl TryFrom<Model> for Run {
-    type Error = UnknownWord;
+    type Error = UnknownValue;
 
-    fn try_from(row: Model) -> Result<Self, UnknownWord> {
+    fn try_from(row: Model) -> Result<Self, UnknownValue> {
         let error = row
             .error_kind
             .as_deref()

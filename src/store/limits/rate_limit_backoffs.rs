@@ -47,7 +47,7 @@ impl BackoffStore for Store {
         .await
     }
 
-    async fn spent(&self, merchant: MerchantId, requests: u32) -> Result<(), DatabaseError> {
+    async fn save_recent_requests(&self, merchant: MerchantId, requests: u32) -> Result<(), DatabaseError> {
         let now = self.dialect.now();
         let sql = format!(
             "INSERT INTO rate_limit_backoffs (merchant_id, retry_at, recent_requests, recorded_at) \

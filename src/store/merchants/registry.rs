@@ -10,7 +10,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, Que
 use serde_json::json;
 
 use crate::{
-    domain::{Merchant, MerchantId, Resource, Resources, Transition, UnknownWord},
+    domain::{Merchant, MerchantId, Resource, Resources, Transition, UnknownValue},
     reconcile::ports::{
         Action, Actor, AppEvent, Applied, Audit, Changed, CredentialError, DatabaseError, MerchantFilter,
         MerchantRegistry, REFRESH_TAKES_AT_MOST, Registered, Registration, Sealed, Tokens,
@@ -148,7 +148,7 @@ impl Store {
                 Ok(Merchant {
                     merchant_id: MerchantId(row.merchant_id),
                     name: row.name,
-                    state: row.state.parse().map_err(|error: UnknownWord| DbErr::Type(error.to_string()))?,
+                    state: row.state.parse().map_err(|error: UnknownValue| DbErr::Type(error.to_string()))?,
                     watermark: watermarks.values().min().copied(),
                     watermarks,
                 })

@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Value};
 use serde_json::json;
 
 use crate::{
-    domain::{AppEventKind, Installation, MerchantId, MerchantState, MerchantStatus, Transition, UnknownWord},
+    domain::{AppEventKind, Installation, MerchantId, MerchantState, MerchantStatus, Transition, UnknownValue},
     reconcile::ports::{Action, Actor, AppEvent, Applied, Audit, Changed, Registered, Registration, Sealed},
     store::{Store, connection::stamp::instant},
 };
@@ -55,7 +55,7 @@ impl Store {
         failpoint!("import_before_commit", id.0);
         txn.commit().await?;
         failpoint!("import_after_commit", id.0);
-        self.frontier.forget();
+        self.queue_position.forget();
         audit.tell();
         Ok(Registered { merchant, new })
     }
@@ -83,7 +83,7 @@ impl Store {
                 failpoint!("pause_before_commit", id.0);
                 txn.commit().await?;
                 failpoint!("pause_after_commit", id.0);
-                self.frontier.forget();
+                self.queue_position.forget();
                 audit.tell();
                 Ok(merchant.map_or(Changed::Unknown, Changed::Now))
             }
@@ -125,10 +125,10 @@ impl Store {
         let now = self.database_now(txn).await?;
         // A stamp from the future would outlive every event that follows.
         let made = event.made.map(|made| made.min(now));
-        if event.notice == AppEventKind::Authorized && made.is_some_and(|made| now - made > STALE_AFTER) {
+        if event.kind == AppEventKind::Authorized && made.is_some_and(|made| now - made > STALE_AFTER) {
             return Ok(Applied::Stale);
         }
-        if !installation.hear(event.notice, made) {
+        if !installation.apply(event.kind, made) {
             return Ok(Applied::Outdated);
         }
         self.save_installation(txn, id, installation).await?;
@@ -143,7 +143,7 @@ impl Store {
         let Some(status) = self.lock_merchant_status(txn, id).await? else {
             return Ok(Applied::UnknownMerchant);
         };
-        let after = installation.change(event.notice).and_then(|change| status.after(change).ok());
+        let after = installation.change(event.kind).and_then(|change| status.after(change).ok());
         let after = after.unwrap_or(status);
         self.change_merchant_status(txn, id, status, after).await?;
         Ok(Applied::Done(after.state()))
@@ -197,7 +197,7 @@ impl Store {
             let (state, state_before_pause): (String, Option<String>) =
                 (row.try_get("", "state")?, row.try_get("", "state_before_pause")?);
             let word = |word: String| {
-                word.parse::<MerchantState>().map_err(|error: UnknownWord| DbErr::Type(error.to_string()))
+                word.parse::<MerchantState>().map_err(|error: UnknownValue| DbErr::Type(error.to_string()))
             };
             Ok(MerchantStatus::of(word(state)?, state_before_pause.map(word).transpose()?))
         })

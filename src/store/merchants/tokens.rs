@@ -30,7 +30,7 @@ impl Store {
         let audit = Audit::of_merchant(by, Action::MerchantTokens, id, json!({"state": after.state()}));
         self.insert_audit(&txn, &audit).await?;
         txn.commit().await?;
-        self.frontier.forget();
+        self.queue_position.forget();
         audit.tell();
         Ok(merchant.map_or(Changed::Unknown, Changed::Now))
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
 use crate::{
-    domain::{Drift, Lateness, MerchantId, RunStatus, Tally, UnknownWord},
+    domain::{Drift, Lateness, MerchantId, RunStatus, Tally, UnknownValue},
     reconcile::ports::{DatabaseError, DriftFilter},
     store::Store,
 };
@@ -114,7 +114,7 @@ fn tally(row: &QueryResult) -> Result<Tally, DbErr> {
     Ok(Tally {
         resource: resource.parse().map_err(unknown)?,
         kind: kind.parse().map_err(unknown)?,
-        fields: serde_json::from_str(&fields).map_err(|_| unknown(UnknownWord::new("list of fields", &fields)))?,
+        fields: serde_json::from_str(&fields).map_err(|_| unknown(UnknownValue::new("list of fields", &fields)))?,
         backfill: row.try_get::<i32>("", "backfill")? > 0,
         rewritten: row.try_get::<i32>("", "rewritten")? > 0,
         count: count(row, "found")?,
@@ -139,6 +139,6 @@ fn seconds(row: &QueryResult, column: &str) -> Result<Option<u64>, DbErr> {
     Ok(seconds.map(|seconds| u64::try_from(seconds).unwrap_or(0)))
 }
 
-fn unknown(error: UnknownWord) -> DbErr {
+fn unknown(error: UnknownValue) -> DbErr {
     DbErr::Type(error.to_string())
 }

@@ -2,7 +2,7 @@
 
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
-use super::queue_position::Place;
+use super::queue_position::QueueKey;
 use crate::{
     domain::{MerchantId, Run},
     reconcile::ports::{ClaimedRuns, DatabaseError, MAX_FAILED_ATTEMPTS},
@@ -26,10 +26,10 @@ impl Store {
     pub(in crate::store) async fn claim(&self, limit: u32) -> Result<ClaimedRuns, DatabaseError> {
         let room = |taken: &[QueryResult]| limit.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
         let mut taken = Vec::new();
-        if let Some(from) = self.frontier.place() {
+        if let Some(from) = self.queue_position.key() {
             taken = self.call(|| self.take_behind(from, limit)).await?;
             if room(&taken) == 0 {
-                self.frontier.advance(&places(&taken));
+                self.queue_position.advance(&queue_keys(&taken));
                 return self.taken(&taken, Vec::new()).await;
             }
         }
@@ -38,7 +38,7 @@ impl Store {
         let looked = async {
             taken.extend(self.call(|| self.take_first(room(&taken))).await?);
             if room(&taken) > 0 {
-                abandoned = self.call(|| self.park(&self.db, None)).await?;
+                abandoned = self.call(|| self.fail_crash_loops(&self.db, None)).await?;
                 if !abandoned.is_empty() {
                     taken.extend(self.call(|| self.take_first(room(&taken))).await?);
                 }
@@ -52,7 +52,7 @@ impl Store {
             Ok(()) => {}
         }
         if self.dialect == Dialect::Postgres {
-            self.frontier.begin(&places(&taken));
+            self.queue_position.begin(&queue_keys(&taken));
         }
         self.taken(&taken, abandoned).await
     }
@@ -66,7 +66,7 @@ impl Store {
     }
 
     /// Ends the lapsed runs, or `merchant`'s, that are not worth another process.
-    pub(in crate::store) async fn park(
+    pub(in crate::store) async fn fail_crash_loops(
         &self,
         db: &impl ConnectionTrait,
         merchant: Option<MerchantId>,
@@ -100,7 +100,7 @@ impl Store {
     }
 
     /// From behind a place in it, and those that have a higher priority than what is there.
-    async fn take_behind(&self, from: Place, limit: u32) -> Result<Vec<QueryResult>, DbErr> {
+    async fn take_behind(&self, from: QueueKey, limit: u32) -> Result<Vec<QueryResult>, DbErr> {
         let (due, skip_locked) = (self.due(), self.dialect.for_update_skip_locked());
         let found = format!(
             "ahead AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.failed_attempts = 0 AND r.priority > $3 AND {due} {IN_ORDER} \
@@ -129,11 +129,11 @@ impl Store {
                failed_attempts = failed_attempts + CASE status WHEN 'running' THEN 1 ELSE 0 END, \
                lease_expires_at = {lease_expires_at}, started_at = COALESCE(started_at, {now}), \
                waiting_reason = NULL, waiting_message = NULL, waiting_until = NULL \
-             WHERE id IN ({ids}) RETURNING *, {beside}",
+             WHERE id IN ({ids}) RETURNING *, {claim_columns}",
             ids = names.iter().map(|name| format!("SELECT id FROM {name}")).collect::<Vec<_>>().join(" UNION ALL "),
             lease_expires_at = self.dialect.now_plus(self.lease),
             now = self.dialect.now(),
-            beside = self.beside(),
+            claim_columns = self.claim_columns(),
         );
         let values = [self.worker_id.into(), i64::from(limit).into()].into_iter().chain(values);
         match self.db.query_all_raw(self.statement(&sql, values)).await {
@@ -145,7 +145,7 @@ impl Store {
 
     /// A run with failed attempts may have caused them. A process claims such a run only if it
     /// holds no other run with failed attempts. The run with the fewest comes first. So a run that
-    /// ends processes is soon alone in each failed attempt, and the runs beside it get done.
+    /// ends processes is soon alone in each failed attempt, and the other runs end.
     fn suspect(&self) -> String {
         format!(
             "r.failed_attempts > 0 AND ({lapsed} OR {due}) \
@@ -186,6 +186,6 @@ impl Store {
     }
 }
 
-fn places(rows: &[QueryResult]) -> Vec<Place> {
-    rows.iter().filter_map(Place::of).collect()
+fn queue_keys(rows: &[QueryResult]) -> Vec<QueueKey> {
+    rows.iter().filter_map(QueueKey::of).collect()
 }

@@ -23,7 +23,7 @@ impl Store {
         let ending = &ending;
         let ended = self.call(|| self.finish_once(lease, ending)).await?;
         let row = ended.ok_or(DatabaseError::LeaseLost(lease.run_id))?;
-        row.try_into().map_err(|error: crate::domain::UnknownWord| DatabaseError::Refused(error.into()))
+        row.try_into().map_err(|error: crate::domain::UnknownValue| DatabaseError::Refused(error.into()))
     }
 
     /// `None`: the lease is lost.

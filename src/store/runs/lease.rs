@@ -23,8 +23,8 @@ use crate::{
 };
 
 impl Store {
-    /// What a claim needs beside the row of the run, as columns.
-    pub(in crate::store) fn beside(&self) -> String {
+    /// The columns that a claim needs besides the row of the run.
+    pub(in crate::store) fn claim_columns(&self) -> String {
         let now = self.dialect.now();
         let of_one = |resource: &Resource| {
             format!(
@@ -53,7 +53,7 @@ impl Store {
         db: &impl ConnectionTrait,
         id: RunId,
     ) -> Result<Option<Claim>, DbErr> {
-        let sql = format!("SELECT runs.*, {} FROM runs WHERE id = $1", self.beside());
+        let sql = format!("SELECT runs.*, {} FROM runs WHERE id = $1", self.claim_columns());
         let row = db.query_all_raw(self.statement(&sql, [id.into()])).await?;
         Ok(self.claims(db, &row).await?.pop())
     }
@@ -94,9 +94,9 @@ impl Store {
             watermarks: watermarks(row),
             registered_at: instant(row, "registered_at").unwrap_or(now),
             pause: pause.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
-            spent: row
+            recent_requests: row
                 .try_get::<Option<i64>>("", "recent_requests")?
-                .and_then(|spent| spent.try_into().ok())
+                .and_then(|recent_requests| recent_requests.try_into().ok())
                 .unwrap_or(0),
             has_failed_records: row.try_get("", "has_failed_records")?,
             resumed: self.resumed(db, &run).await?,

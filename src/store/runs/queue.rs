@@ -133,7 +133,7 @@ impl Store {
              WHERE merchant_id = $1 AND status = 'running' AND lease_expires_at < {now}"
         );
         let mut abandoned = self.returned_runs(db, self.statement(&of_foreground, [merchant.0.into()])).await?;
-        abandoned.extend(self.park(db, Some(merchant)).await?);
+        abandoned.extend(self.fail_crash_loops(db, Some(merchant)).await?);
         db.execute_raw(self.statement(&of_daemon, [merchant.0.into()])).await?;
         Ok(abandoned)
     }

@@ -1,8 +1,8 @@
-//! Where in the queue this process last found something.
+//! The position in the queue up to which this process has claimed runs.
 //!
 //! PostgreSQL leaves an entry in the index for each claimed run, until the table is vacuumed. A
 //! claim that looks for the first due run steps over all these entries. A sweep leaves one for each
-//! merchant. So a claim starts at the place of the last claimed run. It starts at the beginning of
+//! merchant. So a claim starts at the key of the last claimed run. It starts at the beginning of
 //! the queue only now and then.
 
 use std::sync::Arc;
@@ -18,17 +18,17 @@ use crate::store::connection::stamp::instant;
 /// Runs that other processes released before it, or left when they died, are seen by then.
 const LOOK_BACK: Duration = Duration::from_secs(1);
 
-/// The place of a run in the queue, as in the index `runs_due`.
+/// The key of a run in the queue, as in the index `runs_due`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct QueueKey {
     pub priority: i64,
     pub scheduled_at: DateTime<Utc>,
     pub watermark_at_enqueue: DateTime<Utc>,
     pub id: Uuid,
 }
 
-impl Place {
-    /// Of a row of `runs`; `None`: it stands at no place.
+impl QueueKey {
+    /// The key of a row of `runs`; `None`: the row is not in the queue.
     pub fn of(row: &QueryResult) -> Option<Self> {
         Some(Self {
             priority: row.try_get("", "priority").ok()?,
@@ -40,42 +40,45 @@ impl Place {
 
     /// The highest priority first, then the earliest.
     fn is_behind(&self, other: &Self) -> bool {
-        let key = |place: &Self| (-place.priority, place.scheduled_at, place.watermark_at_enqueue, place.id);
+        let key = |key: &Self| (-key.priority, key.scheduled_at, key.watermark_at_enqueue, key.id);
         key(self) > key(other)
     }
 }
 
-/// Shared by a store's clones.
+/// The key of the last claimed run, for a short time. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Frontier(Arc<Mutex<Option<Known>>>);
+pub struct QueuePosition(Arc<Mutex<Option<LastClaim>>>);
 
 #[derive(Debug, Clone, Copy)]
-struct Known {
-    place: Place,
-    looked_at_all: Instant,
+struct LastClaim {
+    key: QueueKey,
+    claimed_all_at: Instant,
 }
 
-impl Frontier {
-    /// Where to look from; `None`: from the beginning.
-    pub fn place(&self) -> Option<Place> {
-        self.0.lock().filter(|known| known.looked_at_all.elapsed() < LOOK_BACK).map(|known| known.place)
+impl QueuePosition {
+    /// The key after which a claim looks; `None`: it looks from the beginning of the queue.
+    pub fn key(&self) -> Option<QueueKey> {
+        self.0
+            .lock()
+            .filter(|last_claim| last_claim.claimed_all_at.elapsed() < LOOK_BACK)
+            .map(|last_claim| last_claim.key)
     }
 
-    /// The whole queue was looked at, and these were claimed.
-    pub fn begin(&self, claimed: &[Place]) {
-        let last = claimed.iter().copied().reduce(|last, place| if place.is_behind(&last) { place } else { last });
-        *self.0.lock() = last.map(|place| Known { place, looked_at_all: Instant::now() });
+    /// Notes the runs of a claim that looked from the beginning.
+    pub fn begin(&self, claimed: &[QueueKey]) {
+        let last = claimed.iter().copied().reduce(|last, key| if key.is_behind(&last) { key } else { last });
+        *self.0.lock() = last.map(|key| LastClaim { key, claimed_all_at: Instant::now() });
     }
 
-    /// These were claimed behind it.
-    pub fn advance(&self, claimed: &[Place]) {
-        if let Some(known) = &mut *self.0.lock() {
-            let behind = claimed.iter().filter(|place| place.priority == known.place.priority);
-            known.place = behind.fold(known.place, |last, place| if place.is_behind(&last) { *place } else { last });
+    /// Notes the runs of a claim that looked from the key on.
+    pub fn advance(&self, claimed: &[QueueKey]) {
+        if let Some(last_claim) = &mut *self.0.lock() {
+            let behind = claimed.iter().filter(|key| key.priority == last_claim.key.priority);
+            last_claim.key = behind.fold(last_claim.key, |last, key| if key.is_behind(&last) { *key } else { last });
         }
     }
 
-    /// Something was put back before it.
+    /// The next claim looks from the beginning, because a run before the key was released.
     pub fn forget(&self) {
         *self.0.lock() = None;
     }
@@ -85,27 +88,27 @@ impl Frontier {
 mod tests {
     use super::*;
 
-    fn place(priority: i64, minute: i64) -> Place {
+    fn key(priority: i64, minute: i64) -> QueueKey {
         let scheduled_at = DateTime::from_timestamp(1_790_000_000 + minute * 60, 0).unwrap();
-        Place { priority, scheduled_at, watermark_at_enqueue: scheduled_at, id: Uuid::nil() }
+        QueueKey { priority, scheduled_at, watermark_at_enqueue: scheduled_at, id: Uuid::nil() }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_position_advances_and_expires() {
-        let frontier = Frontier::default();
-        assert_eq!(frontier.place(), None);
-        frontier.begin(&[place(0, 3), place(0, 5), place(10, 9)]);
-        assert_eq!(frontier.place(), Some(place(0, 5)));
-        frontier.advance(&[place(0, 7), place(10, 20)]);
-        assert_eq!(frontier.place(), Some(place(0, 7)));
-        frontier.advance(&[place(0, 6)]);
-        assert_eq!(frontier.place(), Some(place(0, 7)));
+        let queue_position = QueuePosition::default();
+        assert_eq!(queue_position.key(), None);
+        queue_position.begin(&[key(0, 3), key(0, 5), key(10, 9)]);
+        assert_eq!(queue_position.key(), Some(key(0, 5)));
+        queue_position.advance(&[key(0, 7), key(10, 20)]);
+        assert_eq!(queue_position.key(), Some(key(0, 7)));
+        queue_position.advance(&[key(0, 6)]);
+        assert_eq!(queue_position.key(), Some(key(0, 7)));
         tokio::time::advance(LOOK_BACK).await;
-        assert_eq!(frontier.place(), None, "the whole queue is to be looked at again");
-        frontier.begin(&[place(0, 1)]);
-        frontier.forget();
-        assert_eq!(frontier.place(), None);
-        frontier.begin(&[]);
-        assert_eq!(frontier.place(), None);
+        assert_eq!(queue_position.key(), None, "the whole queue is to be looked at again");
+        queue_position.begin(&[key(0, 1)]);
+        queue_position.forget();
+        assert_eq!(queue_position.key(), None);
+        queue_position.begin(&[]);
+        assert_eq!(queue_position.key(), None);
     }
 }

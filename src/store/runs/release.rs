@@ -62,7 +62,7 @@ impl Store {
                     }
                 };
                 failpoint!("release_after_commit", lease.merchant.0);
-                self.frontier.forget();
+                self.queue_position.forget();
                 Ok(released)
             })
             .await;
@@ -111,7 +111,7 @@ impl Store {
                 // A run by hand has come into the queue at this very moment.
                 Err(error) if error_class(&error) == ErrorClass::UniqueViolation => Ok(false),
                 done => {
-                    self.frontier.forget();
+                    self.queue_position.forget();
                     Ok(done?.rows_affected() > 0)
                 }
             }

@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Value};
 
 use super::fence::count;
 use crate::{
-    domain::{Backfilled, MerchantId, RunStatus, Totals, UnknownWord},
+    domain::{Backfilled, MerchantId, RunStatus, Totals, UnknownValue},
     reconcile::ports::{DatabaseError, EndedSweep, RecordedSweep, SweepDecision},
     store::{
         Store,
@@ -277,7 +277,7 @@ impl Store {
                     // Only each run shows these.
                     newer_locally: 0,
                 };
-                let status = status.parse().map_err(|error: UnknownWord| DbErr::Type(error.to_string()))?;
+                let status = status.parse().map_err(|error: UnknownValue| DbErr::Type(error.to_string()))?;
                 Ok((status, number("runs")?, totals))
             })
             .collect()

@@ -170,10 +170,14 @@ impl ListReader {
         self.cursor.left_out
     }
 
-    /// Notes records that were read at their own addresses, as of a pass after the last.
-    pub fn meet(&mut self, ids: Vec<i64>) -> Seen {
+    /// Notes records that were read at their own addresses. They count as seen by the next pass.
+    pub fn note_details(&mut self, ids: Vec<i64>) -> Seen {
+        self.note_seen(self.cursor.walk.pass() + 1, ids)
+    }
+
+    /// Notes records as seen by a pass over the list, for one commit.
+    pub(super) fn note_seen(&mut self, pass: u32, ids: Vec<i64>) -> Seen {
         self.cursor.commits += 1;
-        let pass = self.cursor.walk.pass() + 1;
         self.seen.extend(ids.iter().map(|&id| (id, pass)));
         vec![(pass, ids)]
     }

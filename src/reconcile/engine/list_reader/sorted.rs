@@ -34,10 +34,7 @@ impl ListReader {
 
     /// Notes orders that the sorted list showed.
     pub fn note_sorted(&mut self, ids: Vec<i64>) -> Seen {
-        self.cursor.commits += 1;
-        let pass = self.cursor.walk.pass();
-        self.seen.extend(ids.iter().map(|&id| (id, pass)));
-        vec![(pass, ids)]
+        self.note_seen(self.cursor.walk.pass(), ids)
     }
 
     /// Goes on behind the sorted list.

@@ -13,7 +13,7 @@
 //! answer. So it stays in the log for one minute after its answer.
 //!
 //! The headers of the answers announce two facts that the log cannot know. These are the limit, and
-//! the requests that others have spent. Others are other apps, or this program before a restart.
+//! the requests of others. Others are other apps, or this program before a restart.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -119,7 +119,7 @@ impl Limiter {
     }
 
     /// Requests of the last minute that still count, for other processes, if the server does not announce them.
-    pub fn spent(&mut self, now: Instant) -> u32 {
+    pub fn recent_requests(&mut self, now: Instant) -> u32 {
         self.forget(now);
         let sent = u32::try_from(self.log.len()).unwrap_or(u32::MAX).saturating_add(self.in_flight);
         if self.announced || sent <= usable(self.limit, self.share) / WORTH_TELLING { 0 } else { sent }
@@ -128,10 +128,10 @@ impl Limiter {
     /// Counts requests that another process has sent within the last minute, at unknown times. With
     /// `None`, their number is also unknown, and a quarter of the usable limit counts. The process
     /// may have sent so many after it last renewed its lease.
-    pub fn inherit(&mut self, spent: Option<u32>, now: Instant) {
+    pub fn add_recent_requests(&mut self, recent_requests: Option<u32>, now: Instant) {
         let usable = usable(self.limit, self.share);
         if self.log.is_empty() && self.in_flight == 0 {
-            self.log.extend(std::iter::repeat_n(now, spent.unwrap_or(usable / 4).min(usable) as usize));
+            self.log.extend(std::iter::repeat_n(now, recent_requests.unwrap_or(usable / 4).min(usable) as usize));
         }
     }
 
@@ -172,7 +172,7 @@ impl Limiter {
         }
     }
 
-    /// The requests that others have spent, if no minute of the server shows the remaining ones.
+    /// The requests of others, if no minute of the server shows the remaining ones.
     /// The server may have counted our requests that still counted when this one was sent, and all
     /// later ones. It counted the rest for others.
     fn others(&self, remaining: u32, grant: Grant, now: Instant) -> Option<(u32, Instant)> {

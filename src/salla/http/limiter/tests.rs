@@ -503,24 +503,24 @@ fn a_pause_is_kept() {
 fn unannounced_use_is_passed_on() {
     let now = Instant::now();
     let mut first = Limiter::new(20, 1.0);
-    assert_eq!(first.spent(now), 0);
+    assert_eq!(first.recent_requests(now), 0);
     for _ in 0..15 {
         let grant = first.take(now).unwrap();
         first.answered(grant, Announced::default(), now);
     }
-    assert_eq!(first.spent(now), 15);
+    assert_eq!(first.recent_requests(now), 15);
     let mut next = Limiter::new(20, 1.0);
-    next.inherit(Some(15), now);
+    next.add_recent_requests(Some(15), now);
     assert_eq!(room(&mut next, now), 5);
     assert!(next.take(now + MINUTE).is_ok());
     // A process that died reported nothing.
     let mut heir = Limiter::new(20, 1.0);
-    heir.inherit(None, now);
+    heir.add_recent_requests(None, now);
     assert_eq!(room(&mut heir, now), 15);
     // The server tells every client.
     let grant = first.take(now).unwrap();
     first.answered(grant, answer(20, 4, None), now);
-    assert_eq!(first.spent(now), 0);
+    assert_eq!(first.recent_requests(now), 0);
 }
 
 /// How many requests go out at once.
