@@ -99,7 +99,7 @@ impl PlatformTable {
             .column(("v", id))
             .and_where(Expr::col(("v", "merchant_id")).eq(merchant.0))
             .and_where(Expr::col(("v", id)).eq(PgFunc::any(ids.to_vec())))
-            .and_where(Expr::cust_with_values(format!("NOT ({was_gone})"), [ago]))
+            .and_where(Expr::cust_with_values(format!("v.deleted_at IS NOT NULL AND NOT ({was_gone})"), [ago]))
             .to_owned();
         db.query_all(&select).await?.iter().map(|row| row.try_get("", id)).collect()
     }

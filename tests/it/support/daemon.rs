@@ -45,7 +45,8 @@ impl Daemon {
                 }
             }),
         ];
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        // The daemon closes idle connections, perhaps while a request is sent on one.
+        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
         let mut daemon = Self { url: String::new(), child, log, watch, readers, client };
         let line = daemon.await_line(|line| line["http.listen"].is_string()).await;
         daemon.url = format!("http://{}", line["http.listen"].as_str().unwrap());
