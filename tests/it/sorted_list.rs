@@ -2,7 +2,7 @@
 //! requests. A server that does not sort is not believed.
 
 use chrono::{TimeDelta, Utc};
-use salla_reconciler::simulator::{Fault, ListOrder, Shop};
+use salla_reconciler::simulator::{Fault, ListOrder, Shop, Ties};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -20,6 +20,7 @@ on_every_database!(
     few_orders_are_scanned,
     a_deletion_is_found_within_seven_nights,
     a_bulk_action_costs_one_night,
+    no_change_of_a_bulk_action_is_lost_among_equal_time_stamps,
     changed_orders_that_cannot_be_read_do_not_end_the_sorted_list,
 );
 
@@ -246,6 +247,26 @@ async fn a_bulk_action_costs_one_night(engine: Engine) {
 }
 
 /// The details of one order cannot be read, and one is listed although its own address answers that it is gone.
+/// Each page orders the rows with one time stamp in its own way, so that some are on no page of the sorted list.
+async fn no_change_of_a_bulk_action_is_lost_among_equal_time_stamps(engine: Engine) {
+    let site = site(engine, 300).await;
+    {
+        let mut world = site.salla.world();
+        world.ties = Ties::EachPageNumber;
+        let now = Utc::now();
+        let shop = world.shop(1001);
+        for id in shop.orders.iter().step_by(2).take(110).map(|order| order.id).collect::<Vec<_>>() {
+            shop.whisper(id, now);
+        }
+    }
+    let (run, _) = night(&site).await;
+    assert_eq!((&run["status"], &run["totals"]["updated"]), (&json!("succeeded"), &json!(110)), "{run}");
+    site.assert_equal(1001).await;
+    // The list is not penalized for it.
+    site.salla.world().ties = Ties::ById;
+    assert_eq!(night(&site).await.0["listing"], "sort");
+}
+
 async fn changed_orders_that_cannot_be_read_do_not_end_the_sorted_list(engine: Engine) {
     let site = site(engine, 300).await;
     let orders = site.salla.world().shop(1001).orders.clone();

@@ -82,6 +82,7 @@ impl<S, T> RunContext<'_, S, T> {
         let Some(plan) = state.sorted else {
             return self.scan_instead(SortedListResult::NoPlan, state, progress);
         };
+        let stored = usize::try_from(plan.stored).unwrap_or(usize::MAX);
         let (mut walk, mut met): (Option<SortedWalk>, MetRows) = (None, MetRows::default());
         loop {
             let step = walk.as_mut().map_or(Step::Page { number: 1, page_size: None }, SortedWalk::next);
@@ -103,7 +104,6 @@ impl<S, T> RunContext<'_, S, T> {
                     if page.rows.iter().any(|listed| listed.key.id < 0) || page.is_broken {
                         return self.scan_instead(SortedListResult::UnreadableRow, state, progress);
                     }
-                    let stored = usize::try_from(plan.stored).unwrap_or(usize::MAX);
                     let bounds = Bounds { threshold: plan.threshold, recent_since, stored };
                     let walk = walk.get_or_insert_with(|| SortedWalk::new(bounds, Rules::SOUND));
                     let (total_pages, served_at) = (page.total_pages, page.served_at);
@@ -124,7 +124,11 @@ impl<S, T> RunContext<'_, S, T> {
                     if conclusion == Conclusion::Complete {
                         self.note_unread_rows::<R>(met, state, progress).await?;
                     }
-                    return self.conclude(conclusion, state, progress);
+                    self.conclude(conclusion, state, progress)?;
+                    if conclusion.needs_all_details(stored) {
+                        state.reader.scan_all_details();
+                    }
+                    return Ok(());
                 }
             }
         }
@@ -228,12 +232,7 @@ impl<S, T> RunContext<'_, S, T> {
                 progress.note_position(state.reader.cursor());
                 Ok(())
             }
-            Conclusion::TooManyChanges => {
-                // Otherwise the watermark would stay, and each further night would show the same changes.
-                self.scan_instead(SortedListResult::TooManyChanges, state, progress)?;
-                state.reader.scan_all_details();
-                Ok(())
-            }
+            Conclusion::TooManyChanges => self.scan_instead(SortedListResult::TooManyChanges, state, progress),
             Conclusion::Inconclusive(result) => self.scan_instead(result, state, progress),
             Conclusion::NotSorted { nearer, further } => {
                 tracing::warn!(

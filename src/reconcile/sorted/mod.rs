@@ -35,6 +35,12 @@ const MAX_EVIDENCE_PAGES: u32 = 11;
 /// The largest number of further readings.
 const MAX_READINGS: u32 = 16;
 
+/// The details of so many orders can be read in one night: eight minutes at 120 requests per minute.
+const SMALL_STORE: usize = 1_000;
+
+/// So many answers in further readings are cheap for a store of any size.
+const CHEAP_ANSWERS: usize = 30;
+
 /// Differences up to this are neither for an order of the list nor against it.
 const GRAIN: TimeDelta = TimeDelta::seconds(60);
 
@@ -97,6 +103,20 @@ pub enum Conclusion {
     TooManyChanges,
     /// The server does not sort by time of change: the order further behind has the later change.
     NotSorted { nearer: (i64, Stamp), further: (i64, Stamp) },
+}
+
+impl Conclusion {
+    /// Whether the scan after the walk reads the details of all orders; `stored`: how many orders are stored.
+    ///
+    /// Otherwise the watermark would stay, and each further night would show the same changes. A list with many equal time
+    /// stamps can be unstable each night. Only a small store is asked for all details because of that.
+    pub fn needs_all_details(self, stored: usize) -> bool {
+        match self {
+            Self::TooManyChanges => true,
+            Self::Inconclusive(SortedListResult::Unstable) => stored <= SMALL_STORE,
+            Self::Complete | Self::Inconclusive(_) | Self::NotSorted { .. } => false,
+        }
+    }
 }
 
 /// An answer to a request for a page.

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::{Conclusion, MAX_EVIDENCE_PAGES, MAX_READINGS, MAX_ROWS, Phase, SortedWalk, evidence::Evidence};
+use super::{
+    CHEAP_ANSWERS, Conclusion, MAX_EVIDENCE_PAGES, MAX_READINGS, MAX_ROWS, Phase, SortedWalk, evidence::Evidence,
+};
 use crate::{domain::SortedListResult, reconcile::walk::page_size_for_reading};
 
 impl SortedWalk {
@@ -153,9 +155,11 @@ impl SortedWalk {
         first.into_iter().chain(last).copied().find(|id| self.details_after(*id, at).next().is_none())
     }
 
+    /// A small list may cost more than a scan. Otherwise equal time stamps across its few page boundaries would prevent the
+    /// proof each night, until all details have been read.
     fn costs_more_than_a_scan(&self) -> bool {
         let usual = self.page_rows.first().copied().unwrap_or(1).max(1);
         let again = self.answers.iter().filter(|answer| answer.reading > 0).count();
-        again > self.bounds.stored.div_ceil(usual)
+        again > self.bounds.stored.div_ceil(usual).max(CHEAP_ANSWERS)
     }
 }

@@ -234,6 +234,9 @@ impl Night<'_> {
             Conclusion::Complete => None,
             Conclusion::Inconclusive(reason) => {
                 *life.inconclusive.entry(reason).or_default() += 1;
+                if conclusion.needs_all_details(bounds.stored) {
+                    self.scan(true);
+                }
                 return false;
             }
             Conclusion::TooManyChanges => {
