@@ -16,6 +16,9 @@ pub enum NotReady {
     /// A write failed so long ago, because the disk is full or broken.
     #[error("the disk of the database is full or broken: a write failed {} s ago", .0.as_secs())]
     DiskFailure(Duration),
+    /// Another process has locked the file of SQLite for so long.
+    #[error("another process has locked the database file for {} s; end its transaction", .0.as_secs())]
+    Locked(Duration),
     /// The role may not do what runs do.
     #[error("the role lacks rights: {0}")]
     MissingRights(String),
@@ -37,7 +40,7 @@ impl NotReady {
         match self {
             Self::Unavailable(_) => "the database does not answer".to_owned(),
             Self::Refused(_) => "the database refuses the connection or the schema: check its name and the rights of the role with `check`".to_owned(),
-            Self::ReadOnly | Self::DiskFailure(_) | Self::MissingRights(_) | Self::Damaged(_) | Self::Outdated(_) => self.to_string(),
+            Self::ReadOnly | Self::DiskFailure(_) | Self::Locked(_) | Self::MissingRights(_) | Self::Damaged(_) | Self::Outdated(_) => self.to_string(),
         }
     }
 }

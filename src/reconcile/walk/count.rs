@@ -17,6 +17,9 @@ struct Instant {
     pass: u32,
     rows: u64,
     counted: u64,
+    /// The number of pages contradicts the number of rows.
+    #[serde(default)]
+    is_contradicted: bool,
 }
 
 /// The instants at which passes over one list began.
@@ -40,8 +43,8 @@ pub struct Met {
 
 impl Count {
     /// Starts a reading of a list with `total` rows. Without `total`, records cannot be counted.
-    pub fn begin(&mut self, pass: u32, total: Option<u64>) {
-        self.instants.extend(total.map(|rows| Instant { pass, rows, counted: 0 }));
+    pub fn begin(&mut self, pass: u32, total: Option<u64>, is_contradicted: bool) {
+        self.instants.extend(total.map(|rows| Instant { pass, rows, counted: 0, is_contradicted }));
     }
 
     /// Counts a record, once for each instant before which it had not been met.
@@ -54,7 +57,11 @@ impl Count {
     }
 
     /// Whether all records of one instant have been read.
+    ///
+    /// More records than rows at the instant before contradict `total`. Then an equal number may be there by chance.
     pub fn is_complete(&self) -> bool {
-        self.instants.iter().any(|instant| instant.counted == instant.rows)
+        let is_possible = |at: usize| self.instants[..at].last().is_none_or(|before| before.counted <= before.rows);
+        let is_equal = |instant: &Instant| instant.counted == instant.rows && !instant.is_contradicted;
+        self.instants.iter().enumerate().any(|(at, instant)| is_equal(instant) && is_possible(at))
     }
 }

@@ -216,7 +216,7 @@ impl ListWalk {
         let moving_since = began.map(|began| began + TimeDelta::seconds(1));
         let is_first_answer = !self.reading.is_begun();
         if is_first_answer {
-            self.count.begin(self.pass, answer.total);
+            self.count.begin(self.pass, answer.total, answer.contradicts_total(self.page_rows));
         }
         for (row, mark) in answer.rows.iter().zip(marks) {
             let is_moving = changed_since(row, moving_since);

@@ -22,3 +22,11 @@ pub struct Answer<'a> {
     /// A row broke an earlier answer to the same request, and is not among the rows.
     pub is_broken: bool,
 }
+
+impl Answer<'_> {
+    /// Whether the number of pages contradicts `total`; `page_rows`: the rows of a full page.
+    pub fn contradicts_total(&self, page_rows: usize) -> bool {
+        let Some((total, pages)) = self.total.zip(self.total_pages) else { return false };
+        !self.is_broken && u64::from(pages.max(1)) != total.div_ceil(page_rows.max(1) as u64).max(1)
+    }
+}

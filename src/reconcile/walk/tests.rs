@@ -192,6 +192,25 @@ fn records_with_one_stamp_are_all_read() {
     assert!(ended >= 30, "{ended}");
 }
 
+/// In one reading of a list with equal stamps, as many records as the wrong `total` can be shown by chance.
+#[test]
+fn a_total_that_is_too_small_proves_nothing() {
+    for seed in 0..400u64 {
+        let stamp = |number: i64| if number < 100 { 20 } else { number * 60 };
+        let row =
+            |number: i64| RowKey { id: number * 7919 % 10_007, updated_at: Some(at(stamp(number))), created_at: None };
+        let rows: Vec<RowKey> = (0..200).map(row).collect();
+        let mut answers = 0;
+        let (ids, end) = walk_sized(true, |number, size| {
+            answers += 1;
+            let mut rows = rows.clone();
+            rows[..100].shuffle(&mut StdRng::seed_from_u64(seed * 1_000 + answers));
+            Sheet { total: Some(140 + seed % 40), ..sized(&rows, number, size, 60) }
+        });
+        assert!(end.is_err() || ids.len() == 200, "seed {seed}: {} of 200 rows", ids.len());
+    }
+}
+
 /// A new order at the front pushes a row to the next page. This repeat must not hide a record that is lost when another
 /// one is deleted.
 #[test]

@@ -76,7 +76,11 @@ impl Store {
 
     /// Begins a transaction that may write.
     pub(in crate::store) async fn begin_write(&self) -> Result<DatabaseTransaction, DbErr> {
-        self.wait_for_lock(|| self.begin_write_now()).await
+        let begun = self.wait_for_lock(|| self.begin_write_now()).await;
+        if begun.is_ok() {
+            self.lock_wait.end();
+        }
+        begun
     }
 
     /// Begins a transaction that may write, and does not wait for another process to end its own.

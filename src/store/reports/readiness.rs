@@ -19,6 +19,9 @@ use crate::{
 /// A probe gets its answer within this time.
 const WITHIN: Duration = Duration::from_secs(3);
 
+/// A process that holds the lock of SQLite for longer keeps others from working.
+const LONGEST_LOCK: Duration = Duration::from_secs(30);
+
 /// Whether the session only reads, and which rights the role lacks on the tables of the schema.
 ///
 /// Ids come from identity columns, whose sequences need no right.
@@ -55,9 +58,11 @@ impl Store {
         };
         match tokio::time::timeout(WITHIN, look).await {
             Ok(ready) => ready,
-            // Other calls keep the only connection of SQLite while they wait for another process, which is not a failure.
-            Err(_) if self.lock_wait.is_recent() => Ok(()),
-            Err(_) => Err(NotReady::Unavailable("no answer within 3 s".into())),
+            // Other calls keep the only connection of SQLite while they wait for another process.
+            Err(_) => match self.lock_wait.lasted() {
+                Some(lasted) => ready_beside_lock(lasted),
+                None => Err(NotReady::Unavailable("no answer within 3 s".into())),
+            },
         }
     }
 
@@ -87,7 +92,7 @@ impl Store {
         }
     }
 
-    /// A file that another process writes to at this moment can be used.
+    /// The file can be used, also while another process writes to it for some time.
     async fn check_writable(&self) -> Result<(), NotReady> {
         let file = "SELECT file FROM pragma_database_list WHERE name = 'main'";
         let row = self.db.query_one_raw(self.statement(file, [])).await.map_err(of_database)?;
@@ -96,11 +101,22 @@ impl Store {
             return Err(NotReady::Unavailable("the database file was moved or removed".into()));
         }
         match self.begin_write_now().await {
-            Ok(txn) => txn.rollback().await.map_err(of_database),
-            Err(error) if is_held(&error) => Ok(()),
+            Ok(txn) => {
+                self.lock_wait.end();
+                txn.rollback().await.map_err(of_database)
+            }
+            Err(error) if is_held(&error) => {
+                self.lock_wait.note();
+                ready_beside_lock(self.lock_wait.lasted().unwrap_or_default())
+            }
             Err(error) => Err(of_database(error)),
         }
     }
+}
+
+/// Another process has held the lock of SQLite for so long.
+fn ready_beside_lock(lasted: Duration) -> Result<(), NotReady> {
+    if lasted < LONGEST_LOCK { Ok(()) } else { Err(NotReady::Locked(lasted)) }
 }
 
 fn shown(text: &str) -> String {
@@ -128,5 +144,20 @@ fn of_database(error: DbErr) -> NotReady {
         DatabaseError::Unavailable(cause) => NotReady::Unavailable(cause),
         DatabaseError::Unusable(cause) | DatabaseError::Refused(cause) => NotReady::Refused(cause),
         DatabaseError::LeaseLost(run) => NotReady::Refused(run.to_string().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_lock_of_another_process_is_not_a_failure() {
+        assert!(ready_beside_lock(Duration::from_secs(29)).is_ok());
+        let locked = ready_beside_lock(Duration::from_secs(31)).unwrap_err();
+        assert_eq!(
+            locked.public_message(),
+            "another process has locked the database file for 31 s; end its transaction"
+        );
     }
 }
