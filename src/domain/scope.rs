@@ -29,9 +29,11 @@ impl Scope {
 
     /// Whether a change can bring a record into the list that was not in it. Where it cannot, only new records
     /// come in.
+    ///
+    /// A change can turn a draft into an order. The next run over a list of changes does not list the others again.
     #[must_use]
     pub fn is_entered_by_change(&self) -> bool {
-        matches!(self, Self::Changed { since } if *since > DateTime::UNIX_EPOCH)
+        matches!(self, Self::Changed { .. })
     }
 
     /// Two scopes that together hold what this one holds. An open end is taken for `oldest` or `newest` in finding

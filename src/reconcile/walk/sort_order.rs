@@ -110,10 +110,10 @@ impl SortOrderDetector {
         near.last().is_some_and(|row| across(row, far)) || far.first().is_some_and(|row| across(row, near))
     }
 
-    /// Whether a record was in the list before an instant, by its own stamp. A change brings records into a list of changes;
-    /// into any other, only their creation does.
+    /// Whether a record was in the list before an instant, by its own stamp. A change brings records into a list of changes, and
+    /// a draft into any list. Where the rows do not show changes, only the creation counts.
     pub fn was_listed_before(&self, row: &RowKey, instant: Option<DateTime<Utc>>) -> bool {
-        let entered = if self.entered_by_change { row.updated_at } else { row.created_at.or(row.updated_at) };
+        let entered = if self.entered_by_change { row.updated_at } else { row.updated_at.or(row.created_at) };
         entered.zip(instant).is_some_and(|(entered, instant)| entered < instant)
     }
 
