@@ -143,6 +143,11 @@ fn order_detail_checks() -> Table {
         .column("stored_fingerprint", "text NOT NULL", "The order's content_hash at that time.")
         .column("salla_updated_at", "INSTANT", "The order's time of change in these details.")
         .column("details_read_at", "INSTANT NOT NULL DEFAULT NOW", "When the details were read.")
+        .column(
+            "newer_locally",
+            "boolean NOT NULL DEFAULT FALSE",
+            "Whether the stored order was newer than the details, and different.",
+        )
         .constraint("PRIMARY KEY (merchant_id, salla_order_id)")
 }
 

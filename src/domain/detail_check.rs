@@ -70,6 +70,8 @@ pub struct LastDetailCheck {
     pub changed: Option<DateTime<Utc>>,
     /// When that was.
     pub checked_at: DateTime<Utc>,
+    /// The stored record was newer than the details, and different.
+    pub newer_locally: bool,
 }
 
 /// Which details are due tonight although nothing seems to have changed.
@@ -160,6 +162,7 @@ mod tests {
             stored: ours.state().unwrap(),
             changed: None,
             checked_at: now.now,
+            newer_locally: false,
         };
         assert!(!needs_detail(&summary, Some(&ours), Some(&check), (now, false)));
         assert!(needs_detail::<Order>(&summary, None, Some(&check), (now, false)), "missing");

@@ -14,6 +14,7 @@ on_every_database!(
     a_stored_stamp_ahead_of_the_clock_does_not_win,
     a_row_of_salla_with_a_stamp_ahead_is_set_aside,
     a_newer_row_with_other_content_is_counted_apart,
+    a_newer_row_is_counted_apart_each_night,
     a_future_deleted_at_is_cleared,
 );
 
@@ -79,6 +80,33 @@ async fn a_newer_row_with_other_content_is_counted_apart(engine: Engine) {
     assert!(output.stderr.contains("newer than in Salla"), "{}", output.stderr);
     let table = site.run(&["run", "--full"]).await.stdout;
     assert!(table.contains("newer here"), "{table}");
+}
+
+/// A list of summaries does not show the difference. The night after the details were read must still count it.
+async fn a_newer_row_is_counted_apart_each_night(engine: Engine) {
+    let site = Site::new(engine, [shop(1001, 0, 5)]).await;
+    let newer = {
+        let mut world = site.salla.world();
+        world.documented = true;
+        let mut order = world.shop(1001).orders[1].clone();
+        order.updated_at += TimeDelta::seconds(30);
+        order.status = (order.status + 1) % 8;
+        order
+    };
+    site.reconcile(1001, &[]).await;
+    site.consume(1001, &newer).await;
+    for night in 0..3 {
+        let run = site.reconcile(1001, &[]).await;
+        assert_eq!(run["totals"]["newer_locally"], 1, "{night}: {run}");
+    }
+    // Now Salla shows the same.
+    {
+        let mut world = site.salla.world();
+        let order = world.shop(1001).orders.iter_mut().find(|order| order.id == newer.id).unwrap();
+        (order.updated_at, order.status) = (newer.updated_at, newer.status);
+    }
+    let run = site.reconcile(1001, &[]).await;
+    assert_eq!(run["totals"]["newer_locally"], 0, "{run}");
 }
 
 async fn a_future_deleted_at_is_cleared(engine: Engine) {

@@ -45,6 +45,8 @@ impl<S, T> RunContext<'_, S, T> {
             let failed = state.reader.has_failed(summary.id);
             needs_detail(summary, stored.get(&summary.id), checks.get(&summary.id), (schedule, failed))
         });
+        let is_newer = |summary: &&Summary| checks.get(&summary.id).is_some_and(|check| check.newer_locally);
+        batch.newer_locally += enough.iter().filter(is_newer).count() as u64;
         batch.unchanged += enough.len() as u64;
         let ids: Vec<i64> = closer.iter().map(|summary| summary.id).collect();
         let rows = closer.into_iter().map(|summary| (summary.id, summary.fingerprint)).collect();
@@ -209,5 +211,11 @@ pub(super) fn checked<R: Record>(detail: &AssessedRecord<R>, row: Option<Fingerp
         Decision::Unchanged | Decision::NewerLocally | Decision::Restore => detail.stored.as_ref()?.state()?,
         Decision::Create | Decision::Update { .. } | Decision::Adopt => StoredRecord::state_of(&detail.record),
     };
-    Some(DetailCheckResult { id: detail.record.id(), summary: row, changed: detail.record.updated_at(), stored })
+    Some(DetailCheckResult {
+        id: detail.record.id(),
+        summary: row,
+        changed: detail.record.updated_at(),
+        stored,
+        newer_locally: detail.decision == Decision::NewerLocally,
+    })
 }

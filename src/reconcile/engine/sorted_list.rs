@@ -36,6 +36,8 @@ struct MetRows {
     rows: HashMap<i64, Fingerprint>,
     /// Rows whose details were not read.
     unread: HashSet<i64>,
+    /// Rows of orders that were newer than their details, and different, when the details were last read.
+    newer_locally: HashSet<i64>,
 }
 
 impl ResourceState {
@@ -168,6 +170,9 @@ impl<S, T> RunContext<'_, S, T> {
             if !walk.has_read(key.id) {
                 met.unread.insert(key.id);
             }
+            if is_ours && check.is_some_and(|check| check.newer_locally) {
+                met.newer_locally.insert(key.id);
+            }
             let was_read = is_resumed && check.map(|check| check.checked_at) >= began && !is_due;
             let read_earlier = changed.filter(|_| was_read);
             SortedRow { id: key.id, created_at: key.created_at, stored: changed, read_earlier, is_due }
@@ -215,7 +220,8 @@ impl<S, T> RunContext<'_, S, T> {
     {
         let ids: Vec<i64> = met.unread.into_iter().filter(|id| !state.reader.has_seen(*id)).collect();
         let unchanged = ids.len() as u64;
-        let batch = Batch::<R> { unchanged, seen: state.reader.note_sorted(ids), ..Batch::default() };
+        let newer_locally = ids.iter().filter(|id| met.newer_locally.contains(id)).count() as u64;
+        let batch = Batch::<R> { unchanged, newer_locally, seen: state.reader.note_sorted(ids), ..Batch::default() };
         self.commit(batch, state, progress).await
     }
 

@@ -41,6 +41,8 @@ pub struct DetailCheckResult {
     pub changed: Option<DateTime<Utc>>,
     /// The content hash of the stored record after this commit.
     pub stored: Fingerprint,
+    /// The stored record is newer than the details, and different.
+    pub newer_locally: bool,
 }
 
 /// What the database knows of a sorted list before a run.
@@ -67,6 +69,8 @@ pub struct Batch<R: Record> {
     pub items: HashMap<i64, Vec<OrderItem>>,
     /// Summaries that were enough: their records are as they were.
     pub unchanged: u64,
+    /// How many of these were newer than their details, and different, when the details were last read.
+    pub newer_locally: u64,
     /// Summaries that were not, for later runs to compare with.
     pub checked: Vec<DetailCheckResult>,
     /// Records that Salla says are gone, and the version that was held when it was asked: those that are still held
@@ -92,6 +96,7 @@ impl<R: Record> Default for Batch<R> {
             counted_already: Vec::new(),
             items: HashMap::new(),
             unchanged: 0,
+            newer_locally: 0,
             checked: Vec::new(),
             deleted: Vec::new(),
             recovered: Vec::new(),
@@ -110,6 +115,7 @@ impl<R: Record> Batch<R> {
         let is_readable = unreadable.is_empty() && counted_already.is_empty();
         let nothing_else = is_readable && items.is_empty() && checked.is_empty();
         nothing_else
+            && self.newer_locally == 0
             && deleted.is_empty()
             && recovered.is_empty()
             && records.iter().all(|record| record.decision == Decision::Unchanged)

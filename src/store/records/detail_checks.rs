@@ -26,7 +26,7 @@ impl Store {
             let mut checks = HashMap::with_capacity(ids.len());
             for ids in ids.chunks(ROWS_A_STATEMENT) {
                 let sql = format!(
-                    "SELECT salla_order_id, list_fingerprint, stored_fingerprint, salla_updated_at, details_read_at FROM order_detail_checks \
+                    "SELECT salla_order_id, list_fingerprint, stored_fingerprint, salla_updated_at, details_read_at, newer_locally FROM order_detail_checks \
                      WHERE merchant_id = $1 AND salla_order_id IN ({})",
                     parameters(2, ids.len())
                 );
@@ -40,6 +40,7 @@ impl Store {
                             stored,
                             changed: instant(&row, "salla_updated_at"),
                             checked_at: instant(&row, "details_read_at").unwrap_or(DateTime::UNIX_EPOCH),
+                            newer_locally: row.try_get("", "newer_locally")?,
                         };
                         checks.insert(row.try_get("", "salla_order_id")?, check);
                     }
@@ -59,18 +60,18 @@ impl Store {
     ) -> Result<(), DbErr> {
         for checked in checked.chunks(ROWS_A_STATEMENT) {
             let rows: Vec<String> =
-                (0..checked.len()).map(|row| format!("($1, {}, $2)", parameters(row * 4 + 3, 4))).collect();
+                (0..checked.len()).map(|row| format!("($1, {}, $2)", parameters(row * 5 + 3, 5))).collect();
             let sql = format!(
-                "INSERT INTO order_detail_checks (merchant_id, salla_order_id, list_fingerprint, stored_fingerprint, salla_updated_at, details_read_at) VALUES {} \
+                "INSERT INTO order_detail_checks (merchant_id, salla_order_id, list_fingerprint, stored_fingerprint, salla_updated_at, newer_locally, details_read_at) VALUES {} \
                  ON CONFLICT (merchant_id, salla_order_id) DO UPDATE SET list_fingerprint = excluded.list_fingerprint, \
                  stored_fingerprint = excluded.stored_fingerprint, salla_updated_at = excluded.salla_updated_at, \
-                 details_read_at = excluded.details_read_at",
+                 details_read_at = excluded.details_read_at, newer_locally = excluded.newer_locally",
                 rows.join(", ")
             );
-            let of_one = |one: &&DetailCheckResult| -> [Value; 4] {
+            let of_one = |one: &&DetailCheckResult| -> [Value; 5] {
                 // No row has an empty fingerprint: the next list that shows the record has its details read.
                 let row = one.summary.map(|summary| summary.to_string()).unwrap_or_default();
-                [one.id.into(), row.into(), one.stored.to_string().into(), one.changed.into()]
+                [one.id.into(), row.into(), one.stored.to_string().into(), one.changed.into(), one.newer_locally.into()]
             };
             let values = [merchant.0.into(), read_at.into()].into_iter().chain(checked.iter().flat_map(of_one));
             txn.execute_raw(self.statement(&sql, values)).await?;

@@ -220,6 +220,7 @@ fn count<R: Stored>(
     }
     page.batch.unreadable.iter().for_each(|bad| totals.count(bad.outcome));
     (0..page.batch.unchanged).for_each(|_| totals.count(Outcome::Unchanged));
+    totals.newer_locally += page.batch.newer_locally;
 }
 
 /// One log line for each record that was left as it was though it should not have been.
