@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use ::config::{Config as Merged, Environment, File, FileFormat};
@@ -25,6 +25,8 @@ pub struct Layers {
     merged: Merged,
     /// By key, the last layer that sets it.
     origins: BTreeMap<String, String>,
+    /// By key, the file that sets it, if its last layer is a file.
+    files: BTreeMap<String, PathBuf>,
 }
 
 /// The environment variable of a key.
@@ -45,7 +47,7 @@ impl Layers {
     pub fn read(file: Option<&Path>) -> Result<Self, ConfigError> {
         let known = keys();
         let mut merged = Merged::builder();
-        let mut origins = BTreeMap::new();
+        let (mut origins, mut of_files) = (BTreeMap::new(), BTreeMap::new());
         let mut add = |layer: Merged, name: &dyn Fn(&str) -> String| {
             for key in leaves(layer) {
                 if !known.contains(&key) {
@@ -60,21 +62,24 @@ impl Layers {
         merged = merged.add_source(defaults);
         for (path, name) in files(file) {
             let source = File::new(&path, FileFormat::Toml);
-            add(built(source.clone(), &name)?, &|_| name.clone())?;
+            let layer = built(source.clone(), &name)?;
+            of_files.extend(leaves(layer.clone()).into_iter().map(|key| (key, PathBuf::from(&path))));
+            add(layer, &|_| name.clone())?;
             merged = merged.add_source(source);
         }
         environment::check(&known)?;
         let environment = Environment::with_prefix(PREFIX).prefix_separator("__").separator("__");
-        add(built(environment.clone(), "the environment")?, &|key| {
-            format!("the environment variable {}", variable(key))
-        })?;
+        let layer = built(environment.clone(), "the environment")?;
+        leaves(layer.clone()).iter().for_each(|key| drop(of_files.remove(key)));
+        add(layer, &|key| format!("the environment variable {}", variable(key)))?;
         let merged = merged.add_source(environment).build().map_err(|error| unreadable("the settings", &error))?;
-        Ok(Self { merged, origins })
+        Ok(Self { merged, origins, files: of_files })
     }
 
     /// The compiled-in layer alone.
     pub fn defaults() -> Result<Self, ConfigError> {
-        Ok(Self { merged: built(File::from_str(DEFAULTS, FileFormat::Toml), COMPILED_IN)?, origins: BTreeMap::new() })
+        let merged = built(File::from_str(DEFAULTS, FileFormat::Toml), COMPILED_IN)?;
+        Ok(Self { merged, origins: BTreeMap::new(), files: BTreeMap::new() })
     }
 
     /// Types the settings; an error names its key.
@@ -88,6 +93,11 @@ impl Layers {
     /// Whether a layer above the default sets a key.
     pub fn is_set(&self, key: &str) -> bool {
         self.origins.get(key).is_some_and(|origin| origin != COMPILED_IN)
+    }
+
+    /// The file of settings that sets a key.
+    pub fn file_of(&self, key: &str) -> Option<&Path> {
+        self.files.get(key).map(PathBuf::as_path)
     }
 
     /// From now on the value of `key` counts as one of this source.

@@ -11,11 +11,16 @@ mod error;
 mod layers;
 mod modes;
 mod secret_file;
+mod secrets;
 mod target;
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use zeroize::Zeroizing;
 
@@ -41,6 +46,8 @@ pub struct Config {
     pub telemetry: telemetry::Config,
     pub retention: Retention,
     pub target: store::TargetConfig,
+    #[serde(skip)]
+    pub files_with_secrets: Vec<(&'static str, PathBuf)>,
 }
 
 /// The section `shutdown`.
@@ -69,51 +76,9 @@ impl Config {
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let mut layers = layers::Layers::read(file)?;
         let mut config: Self = layers.deserialize()?;
-        for (key, secret, file) in config.secrets() {
-            if file.as_os_str().is_empty() {
-                continue;
-            }
-            let file_key = format!("{key}_file");
-            let fix = format!("use a file that contains only the value, or remove it and set {key}");
-            if layers.is_set(key) {
-                return Err(layers.error(&file_key, &format!("is set in addition to {key}"), &fix));
-            }
-            *secret = secret_file::read(file).map_err(|problem| layers.error(&file_key, &problem, &fix))?;
-            layers.comes_from(key, format!("the file of {file_key}"));
-        }
+        config.read_secrets(&mut layers)?;
         config.check().map_err(|(key, problem, fix)| layers.error(key, &problem, fix))?;
         Ok(config)
-    }
-
-    /// Each secret, with the file that it may come from.
-    fn secrets(&mut self) -> [(&'static str, &mut SecretString, &Path); 11] {
-        let Self { database, salla, http, vault, privacy, cdc, telemetry, .. } = self;
-        [
-            ("database.url", &mut database.url, &database.url_file),
-            ("salla.client_secret", &mut salla.client_secret, &salla.client_secret_file),
-            ("salla.webhook_secret", &mut salla.webhook_secret, &salla.webhook_secret_file),
-            ("salla.proxy", &mut salla.proxy, &salla.proxy_file),
-            ("http.api_token", &mut http.api_token, &http.api_token_file),
-            ("http.api_tokens", &mut http.api_tokens, &http.api_tokens_file),
-            ("vault.keys", &mut vault.keys, &vault.keys_file),
-            ("privacy.pseudonym_key", &mut privacy.pseudonym_key, &privacy.pseudonym_key_file),
-            ("cdc.webhook_url", &mut cdc.webhook_url, &cdc.webhook_url_file),
-            ("cdc.webhook_secret", &mut cdc.webhook_secret, &cdc.webhook_secret_file),
-            ("telemetry.otlp_endpoint", &mut telemetry.otlp_endpoint, &telemetry.otlp_endpoint_file),
-        ]
-    }
-
-    /// Files that hold secrets or data and that others than their owner can read or change: the key that names each, and its
-    /// mode.
-    #[must_use]
-    pub fn loose_files(&mut self) -> Vec<(String, String)> {
-        let of_sqlite = modes::files_of_sqlite(self.database.url.expose_secret());
-        let database =
-            of_sqlite.iter().filter_map(|file| Some(("database.url".to_owned(), modes::problem(file, false)?)));
-        let database: Vec<_> = database.collect();
-        let secrets = self.secrets().into_iter();
-        let secrets = secrets.filter_map(|(key, _, file)| Some((format!("{key}_file"), modes::problem(file, true)?)));
-        secrets.chain(database).collect()
     }
 
     /// The defaults without the environment.

@@ -80,6 +80,11 @@ async fn lasting_errors_fail_the_run_with_a_reason(engine: Engine) {
         ),
         (Fault::ok("application/json", r#"{"status":"401","data":[]}"#), "salla_request_rejected", "401"),
         (
+            Fault::ok("application/json", r#"{"status":401.0,"success":true,"data":[]}"#),
+            "salla_request_rejected",
+            "401",
+        ),
+        (
             Fault::ok(
                 "application/json",
                 r#"{"status":200,"success":true,"data":[],"error":{"code":"error","message":"e"}}"#,

@@ -445,4 +445,15 @@ async fn files_with_secrets_are_private() {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
     assert!(!site.run(&["check"]).await.stdout.contains("warn  file modes"));
+
+    let settings = site.folder.path().join("settings.toml");
+    let check = async |text: &str| {
+        std::fs::write(&settings, text).unwrap();
+        std::fs::set_permissions(&settings, std::fs::Permissions::from_mode(0o644)).unwrap();
+        site.run(&["check", "--config", settings.to_str().unwrap()]).await.stdout
+    };
+    let loose = check("[http]\napi_token = \"0123456789abcdef0123\"").await;
+    assert!(loose.contains("warn  file modes") && loose.contains("http.api_token"), "{loose}");
+    let harmless = check("[cdc]\nwebhook_url = \"https://events.example/hook\"").await;
+    assert!(!harmless.contains("warn  file modes"), "{harmless}");
 }

@@ -7,15 +7,18 @@ use zeroize::Zeroizing;
 
 use crate::reconcile::ports::Tokens;
 
-/// A shorter value is a word such as `null`.
-const SHORTEST: usize = 8;
+/// Words that stand for an absent value.
+const ABSENT: [&str; 6] = ["null", "none", "undefined", "nan", "true", "false"];
 
 /// The access token and the refresh token behind their names, in JSON that is broken, in quotes of any kind, or in a form.
 pub fn salvaged(text: &str, now: DateTime<Utc>) -> Option<Tokens> {
-    let token = |name| value(text, name).filter(|token| token.len() >= SHORTEST);
+    let read = |names: [&str; 2]| names.iter().find_map(|name| value(text, name));
+    let token = |names| read(names).filter(|token| !ABSENT.contains(&token.to_lowercase().as_str()));
     let secret = |token: Zeroizing<String>| SecretString::from(token.as_str());
-    let (access, refresh) = (token("access_token")?, token("refresh_token")?);
-    let seconds = value(text, "expires_in").and_then(|seconds| seconds.parse().ok()).filter(|seconds| *seconds > 0);
+    let access = token(["access_token", "accessToken"])?;
+    let refresh = token(["refresh_token", "refreshToken"])?;
+    let seconds = read(["expires_in", "expiresIn"]).and_then(|seconds| seconds.parse().ok());
+    let seconds = seconds.filter(|seconds| *seconds > 0);
     let expires_at = seconds.and_then(TimeDelta::try_seconds).and_then(|span| now.checked_add_signed(span));
     Tokens::new(secret(access), Some(secret(refresh)), expires_at).ok()
 }
@@ -25,7 +28,8 @@ fn value(text: &str, name: &str) -> Option<Zeroizing<String>> {
     let is_form = rest.starts_with('=');
     let rest = rest.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '\\' | ':' | '='));
     let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '\\' | ',' | '}' | '&' | '<' | ';'));
-    let value = &rest[..end.unwrap_or(rest.len())];
+    // A value of JSON without an end may be cut.
+    let value = &rest[..end.or_else(|| is_form.then_some(rest.len()))?];
     let value =
         if is_form { form_urlencoded::parse(value.as_bytes()).next()?.0.into_owned() } else { value.to_owned() };
     (!value.is_empty()).then(|| Zeroizing::new(value))
@@ -47,6 +51,7 @@ mod tests {
             r#""{\"access_token\":\"ory_at_1.-_a\",\"refresh_token\":\"ory_rt_1.-_b\",\"expires_in\":60}""#,
             "{'access_token': 'ory_at_1.-_a', 'refresh_token': 'ory_rt_1.-_b', 'expires_in': 60}",
             "access_token=ory%5Fat_1.-_a&refresh_token=ory_rt_1.-_b&expires_in=60",
+            r#"{"accessToken":"ory_at_1.-_a","refreshToken":"ory_rt_1.-_b","expiresIn":60}"#,
             "Notice: {x} <br>{\"access_token\":\"ory_at_1.-_a\",\"refresh_token\":\"ory_rt_1.-_b\",\"expires_in\":60}",
         ] {
             let tokens = salvaged(text, now).unwrap_or_else(|| panic!("{text}"));
@@ -57,5 +62,9 @@ mod tests {
         for text in ["", "{}", r#"{"access_token":null,"refresh_token":null}"#, r#"{"access_token":"ory_at_1.-_a"}"#] {
             assert!(salvaged(text, now).is_none(), "{text}");
         }
+        let cut = r#"{"access_token":"ory_at_1.-_a","expires_in":60,"refresh_token":"ory_rt_1"#;
+        assert!(salvaged(cut, now).is_none(), "a part of a token is not a token");
+        let short = r#"{"access_token":"at","expires_in":60,"refresh_token":"rt",}"#;
+        assert_eq!(salvaged(short, now).unwrap().refresh.unwrap().expose_secret(), "rt");
     }
 }

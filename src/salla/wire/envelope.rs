@@ -61,8 +61,10 @@ impl<Data> Envelope<Data> {
         self.success == Some(false) || self.error().is_some()
     }
 
+    /// A number, also as a text or with decimals.
     fn status(&self) -> Option<i64> {
-        integer(self.status.as_deref()?)
+        let text = self.status.as_deref()?.get().trim_matches('"');
+        text.split_once('.').map_or(text, |(whole, _)| whole).parse().ok()
     }
 
     /// An error as Salla writes one, and no gateway: `success: false`, the answer's own status, and a code with a message.
