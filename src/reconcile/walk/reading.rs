@@ -44,6 +44,9 @@ pub struct CompletedScan {
     repeats: u64,
     repeated: u64,
     page_rows: usize,
+    /// The server was asked to sort by id.
+    #[serde(default)]
+    by_id: bool,
     /// How many rows there were when it ended.
     total: Option<u64>,
     /// A digest of the rows in their order; `None` if the reading was not complete, or `total` changed during it.
@@ -79,8 +82,9 @@ impl ScanInProgress {
     }
 
     /// The end of this reading.
-    pub fn ended(&self, total: Option<u64>) -> CompletedScan {
+    pub fn ended(&self, total: Option<u64>, by_id: bool) -> CompletedScan {
         CompletedScan {
+            by_id,
             distinct: self.distinct,
             fresh: self.fresh,
             moving: self.moving,
@@ -96,7 +100,17 @@ impl ScanInProgress {
 impl CompletedScan {
     /// A reading whose rows were not all read in their order: it proves nothing together with others.
     pub fn partial(total: Option<u64>) -> Self {
-        Self { distinct: 0, fresh: 1, moving: 0, repeats: 0, repeated: 0, page_rows: 0, total, sequence: None }
+        Self {
+            distinct: 0,
+            fresh: 1,
+            moving: 0,
+            repeats: 0,
+            repeated: 0,
+            page_rows: 0,
+            by_id: false,
+            total,
+            sequence: None,
+        }
     }
 
     /// Whether the reading showed a record more than once.
@@ -126,20 +140,28 @@ impl CompletedScan {
 ///
 /// Without `total`, the last two readings must agree. With `total`, the last three readings must
 /// show all records, and the same ones twice. Each of them must have other page boundaries. Then
-/// the list really contains these records twice.
+/// the list really contains these records twice. A server that sorts by id shows another order in
+/// the readings by id: then these agree with each other only.
 pub fn agree(readings: &[CompletedScan], distinct: u64) -> bool {
-    let Some((last, before)) = readings.split_last() else {
+    let Some(last) = readings.last() else {
         return false;
     };
-    let Some(total) = last.total else {
-        return before.last().is_some_and(|before| last.agrees_with(before));
+    let same_order: Vec<CompletedScan> = readings.iter().filter(|one| one.by_id == last.by_id).copied().collect();
+    let is_proof = |readings: &[CompletedScan]| match last.total {
+        Some(total) => repeat_the_same(readings, distinct, total),
+        None => readings.len().checked_sub(2).is_some_and(|before| last.agrees_with(&readings[before])),
     };
+    is_proof(readings) || is_proof(&same_order)
+}
+
+fn repeat_the_same(readings: &[CompletedScan], distinct: u64, total: u64) -> bool {
     let Some(recent) = readings.len().checked_sub(READINGS_WITH_REPEATS).map(|first| &readings[first..]) else {
         return false;
     };
     let same = |reading: &CompletedScan| {
         let all = reading.distinct == distinct && reading.distinct + reading.repeats == total;
-        all && reading.repeated == last.repeated && reading.total == last.total && reading.sequence.is_some()
+        let is_steady = reading.total == Some(total) && reading.sequence.is_some();
+        all && is_steady && reading.repeated == recent[0].repeated
     };
     let sizes_differ = (1..recent.len()).all(|at| recent[..at].iter().all(|one| one.page_rows != recent[at].page_rows));
     recent.iter().all(same) && sizes_differ

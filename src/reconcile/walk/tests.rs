@@ -26,13 +26,13 @@ fn page(ids: &[i64], total_pages: Option<u32>) -> Sheet {
 /// order in which they came, and the number of answers or the error at the end.
 fn walk_sized(
     entered_by_change: bool,
-    mut list: impl FnMut(u32, Option<u32>) -> Sheet,
+    mut list: impl FnMut(u32, Option<u32>, bool) -> Sheet,
 ) -> (Vec<i64>, Result<u32, WalkError>) {
     let (mut walk, mut seen, mut ids, mut answers) =
         (ListWalk::new(entered_by_change, 1), SeenIds::new(), Vec::new(), 0);
     while let Some(number) = walk.next() {
         answers += 1;
-        let sheet = list(number, walk.page_size());
+        let sheet = list(number, walk.page_size(), walk.is_by_id());
         let answer = Answer { rows: &sheet.rows, total_pages: sheet.total_pages, is_broken: false, total: sheet.total };
         // The state survives a process at any page.
         if answers % 2 == 0 {
@@ -57,7 +57,7 @@ fn walk_sized(
 
 /// The same of a list whose pages have one size, whatever is asked for.
 fn walk(mut list: impl FnMut(u32) -> Sheet) -> (Vec<i64>, Result<u32, WalkError>) {
-    walk_sized(true, |number, _| list(number))
+    walk_sized(true, |number, _, _| list(number))
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_record_listed_twice_is_believed_after_three_page_sizes() {
     let ids: Vec<i64> = (1..=40).chain([7, 40]).map(|id| id * 7919 % 10_007).collect();
     let rows: Vec<RowKey> = ids.into_iter().map(key).collect();
     let mut sizes = Vec::new();
-    let (ids, end) = walk_sized(true, |number, size| {
+    let (ids, end) = walk_sized(true, |number, size, _| {
         sizes.push(size);
         sized(&rows, number, size, 10)
     });
@@ -173,7 +173,7 @@ fn records_with_one_stamp_are_all_read() {
             rows.reverse();
         }
         let mut answers = 0;
-        let (ids, end) = walk_sized(true, |number, size| {
+        let (ids, end) = walk_sized(true, |number, size, _| {
             answers += 1;
             let size = size.filter(|_| honoured);
             let salt = if each_request { answers } else { u64::from(number) * 100 + u64::from(size.unwrap_or(60)) };
@@ -192,6 +192,29 @@ fn records_with_one_stamp_are_all_read() {
     assert!(ended >= 30, "{ended}");
 }
 
+/// The record stands twice in the list, and equal stamps stand in another order in each answer unless they are sorted by id.
+#[test]
+fn a_record_listed_twice_is_believed_beside_equal_stamps() {
+    for seed in 0..20u64 {
+        let stamp = |number: i64| if number < 100 { 20 } else { number * 60 };
+        let row =
+            |number: i64| RowKey { id: number * 7919 % 10_007, updated_at: Some(at(stamp(number))), created_at: None };
+        let rows: Vec<RowKey> = (0..200).chain([150]).map(row).collect();
+        let mut answers = 0;
+        let (ids, end) = walk_sized(true, |number, size, by_id| {
+            answers += 1;
+            let mut rows = rows.clone();
+            if by_id {
+                rows.sort_by_key(|row| row.id);
+            } else {
+                rows[..100].shuffle(&mut StdRng::seed_from_u64(seed * 1_000 + answers));
+            }
+            sized(&rows, number, size, 60)
+        });
+        assert_eq!((ids.len(), end.is_ok()), (200, true), "seed {seed}: {end:?}");
+    }
+}
+
 /// In one reading of a list with equal stamps, as many records as the wrong `total` can be shown by chance.
 #[test]
 fn a_total_that_is_too_small_proves_nothing() {
@@ -201,7 +224,7 @@ fn a_total_that_is_too_small_proves_nothing() {
             |number: i64| RowKey { id: number * 7919 % 10_007, updated_at: Some(at(stamp(number))), created_at: None };
         let rows: Vec<RowKey> = (0..200).map(row).collect();
         let mut answers = 0;
-        let (ids, end) = walk_sized(true, |number, size| {
+        let (ids, end) = walk_sized(true, |number, size, _| {
             answers += 1;
             let mut rows = rows.clone();
             rows[..100].shuffle(&mut StdRng::seed_from_u64(seed * 1_000 + answers));
@@ -405,7 +428,7 @@ impl Shifting {
 fn losses(seed: u64, by: By, unrest: usize) -> (Result<u32, WalkError>, Vec<i64>) {
     let mut list = Shifting::new(seed, by, unrest);
     let before = list.rows.clone();
-    let (ids, end) = walk_sized(true, |number, size| list.page(number, size));
+    let (ids, end) = walk_sized(true, |number, size, _| list.page(number, size));
     let untouched = before.iter().filter(|row| list.rows.contains(row));
     let lost = untouched.filter(|row| !ids.contains(&row.id)).map(|row| row.id).collect();
     (end, lost)

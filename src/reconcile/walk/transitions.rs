@@ -97,7 +97,7 @@ impl ListWalk {
         if !is_last(number, answer) {
             return Ok(Phase::Verify { next: number + 1 });
         }
-        self.readings.push(self.reading.ended(answer.total));
+        self.readings.push(self.reading.ended(answer.total, self.by_id));
         if self.count.is_complete() || agree(&self.readings, self.distinct) {
             return Ok(Phase::Whole);
         }
