@@ -118,7 +118,7 @@ pub fn ending_of(claim: &Claim) -> RunOutcome {
     RunOutcome {
         status: RunStatus::Succeeded,
         failure: None,
-        parts: vec![orders],
+        resource_runs: vec![orders],
         requests: 1,
         watermarks: vec![(Resource::Orders, claim.now)],
         again: None,

@@ -203,11 +203,12 @@ pub fn summary(ended: &[Ended]) -> String {
         let merchant = value["merchant_id"].to_string();
         let requests = ended.run().map_or(0, |run| run.requests).to_string();
         let mut of_merchant = vec![row([&merchant, value["status"].as_str().unwrap_or_default()], totals, requests)];
-        let parts = ended.run().map_or(&[][..], |run| &run.resource_results);
-        if parts.len() > 1 {
-            let of_part =
-                |part: &ResourceRun| row([part.resource.as_str(), part.status.as_str()], part.totals, String::new());
-            of_merchant.extend(parts.iter().map(of_part));
+        let resource_runs = ended.run().map_or(&[][..], |run| &run.resource_results);
+        if resource_runs.len() > 1 {
+            let of_resource = |resource_run: &ResourceRun| {
+                row([resource_run.resource.as_str(), resource_run.status.as_str()], resource_run.totals, String::new())
+            };
+            of_merchant.extend(resource_runs.iter().map(of_resource));
         }
         rows.push(of_merchant);
         if let (Some(kind), Some(message)) = (value["error"]["kind"].as_str(), value["error"]["message"].as_str()) {

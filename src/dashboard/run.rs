@@ -119,17 +119,17 @@ fn problem(run: &Run, clock: Clock) -> Markup {
 fn guarantees(run: &Run, clock: Clock) -> Markup {
     html! {
         @if run.resource_results.is_empty() { p { strong { "Guarantee: " } (guarantee(run.status, None, None)) } }
-        @for part in &run.resource_results {
-            @let totals = part.totals;
+        @for resource_run in &run.resource_results {
+            @let totals = resource_run.totals;
             p {
-                strong { (part.resource.as_str()) } " " (format::status(part.status)) " "
+                strong { (resource_run.resource.as_str()) } " " (format::status(resource_run.status)) " "
                 (number(totals.fetched)) " fetched, " (number(totals.created)) " created, " (number(totals.updated)) " updated"
                 @if totals.incomplete() { ", " (number(totals.skipped + totals.failed)) " skipped or failed" }
                 ". "
-                @if let Some(window) = part.window { "From " (instant(window.since, clock)) ". " }
-                strong { "Guarantee: " } (guarantee(part.status, part.listing, Some(part.resource)))
+                @if let Some(window) = resource_run.window { "From " (instant(window.since, clock)) ". " }
+                strong { "Guarantee: " } (guarantee(resource_run.status, resource_run.listing, Some(resource_run.resource)))
             }
-            @if let Some(error) = &part.error { div.note.bad { p { strong { (error.kind.as_str()) } } p { (plain(&error.message)) } } }
+            @if let Some(error) = &resource_run.error { div.note.bad { p { strong { (error.kind.as_str()) } } p { (plain(&error.message)) } } }
         }
     }
 }

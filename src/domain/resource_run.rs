@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Failure, InvalidWindow, Listing, Resource, RotationWindow, RunStatus, SortedList, Totals, Window};
 
-/// A run's work at one kind of record. A run goes through its parts one after the other.
+/// The work of a run on one kind of record. A run has one for each kind, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceRun {
     /// Which kind.
@@ -20,7 +20,7 @@ pub struct ResourceRun {
     /// part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slice: Option<RotationWindow>,
-    /// The state of the sorted list after the part; absent where the list was not considered.
+    /// The state of the sorted list after this; absent where the list was not considered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sorted_list: Option<SortedList>,
     /// The time on Salla's clock when the reading of the list began. All changes up to this time are covered. Absent
@@ -55,7 +55,7 @@ impl ResourceRun {
         }
     }
 
-    /// A part for each of `resources`, each with the window that `plan` gives it.
+    /// One for each of `resources`, each with the window that `plan` gives it.
     ///
     /// # Errors
     /// When one of the windows has nothing in it.
@@ -68,39 +68,40 @@ impl ResourceRun {
 
     /// What they counted together.
     #[must_use]
-    pub fn sum(parts: &[Self]) -> Totals {
-        parts.iter().fold(Totals::default(), |mut sum, part| {
-            sum += part.totals;
+    pub fn sum(resource_runs: &[Self]) -> Totals {
+        resource_runs.iter().fold(Totals::default(), |mut sum, resource_run| {
+            sum += resource_run.totals;
             sum
         })
     }
 
     /// From where the first of their windows begins to where the last one ends.
     #[must_use]
-    pub fn hull(parts: &[Self]) -> Option<Window> {
-        parts
+    pub fn hull(resource_runs: &[Self]) -> Option<Window> {
+        resource_runs
             .iter()
-            .filter_map(|part| part.window)
+            .filter_map(|resource_run| resource_run.window)
             .reduce(|hull, window| Window { since: hull.since.min(window.since), until: hull.until.max(window.until) })
     }
 
     /// How the records of the first that has begun were found.
     #[must_use]
-    pub fn first_listing(parts: &[Self]) -> Option<Listing> {
-        parts.iter().find_map(|part| part.listing)
+    pub fn first_listing(resource_runs: &[Self]) -> Option<Listing> {
+        resource_runs.iter().find_map(|resource_run| resource_run.listing)
     }
 
     /// The status of a run after all kinds, with the first error: failed if all kinds failed; partial if some failed,
     /// or left records out.
     #[must_use]
-    pub fn outcome(parts: &[Self]) -> (RunStatus, Option<Failure>) {
-        let error = parts.iter().find_map(|part| {
-            let error = part.error.clone()?;
-            let of_several = parts.len() > 1;
-            let message = if of_several { format!("{}: {}", part.resource, error.message) } else { error.message };
+    pub fn outcome(resource_runs: &[Self]) -> (RunStatus, Option<Failure>) {
+        let error = resource_runs.iter().find_map(|resource_run| {
+            let error = resource_run.error.clone()?;
+            let of_several = resource_runs.len() > 1;
+            let message =
+                if of_several { format!("{}: {}", resource_run.resource, error.message) } else { error.message };
             Some(Failure { message, ..error })
         });
-        let all = |status: RunStatus| parts.iter().all(|part| part.status == status);
+        let all = |status: RunStatus| resource_runs.iter().all(|resource_run| resource_run.status == status);
         let status = if all(RunStatus::Succeeded) {
             RunStatus::Succeeded
         } else if all(RunStatus::Failed) {
@@ -124,14 +125,14 @@ mod tests {
 
     #[test]
     fn the_status_of_a_run_follows_from_its_parts() {
-        let part = |status| {
+        let resource_run = |status| {
             let error = (status == RunStatus::Failed)
                 .then(|| Failure { kind: FailureKind::MissingScope, message: "no".to_owned() });
             ResourceRun { status, error, ..ResourceRun::waiting(Resource::Orders, None) }
         };
         let of = |statuses: &[RunStatus]| {
             let (status, error) =
-                ResourceRun::outcome(&statuses.iter().map(|status| part(*status)).collect::<Vec<_>>());
+                ResourceRun::outcome(&statuses.iter().map(|status| resource_run(*status)).collect::<Vec<_>>());
             (status, error.map(|error| error.message))
         };
         use RunStatus::{Failed, Partial, Succeeded};

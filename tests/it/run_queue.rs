@@ -108,15 +108,23 @@ fn cursor(commits: u32) -> Cursor {
 
 fn page(cursor: &Cursor, totals: Totals) -> PageCommit<'_, salla_reconciler::domain::Order> {
     static NOTHING: LazyLock<Batch<salla_reconciler::domain::Order>> = LazyLock::new(Batch::default);
-    let parts = vec![ResourceRun { totals, ..ResourceRun::waiting(Resource::Orders, Some(window())) }].leak();
-    PageCommit { batch: &NOTHING, parts, at: 0, requests: 1, cursor, dry_run: false, backfill: BackfillRule::All }
+    let resource_runs = vec![ResourceRun { totals, ..ResourceRun::waiting(Resource::Orders, Some(window())) }].leak();
+    PageCommit {
+        batch: &NOTHING,
+        resource_runs,
+        at: 0,
+        requests: 1,
+        cursor,
+        dry_run: false,
+        backfill: BackfillRule::All,
+    }
 }
 
 fn succeeded() -> RunOutcome {
     RunOutcome {
         status: RunStatus::Succeeded,
         failure: None,
-        parts: vec![ResourceRun::waiting(Resource::Orders, Some(window()))],
+        resource_runs: vec![ResourceRun::waiting(Resource::Orders, Some(window()))],
         requests: 1,
         watermarks: vec![(Resource::Orders, chrono::Utc::now())],
         again: None,

@@ -47,8 +47,8 @@ impl<S, T> RunContext<'_, S, T> {
     {
         match error {
             None => {
-                let RunProgress { parts, at, pending, .. } = progress;
-                pending.absorb(&mut parts[*at].totals);
+                let RunProgress { resource_runs, at, pending, .. } = progress;
+                pending.absorb(&mut resource_runs[*at].totals);
             }
             // Nothing can be written now.
             Some(EngineError::Database(_)) => {}
@@ -74,7 +74,7 @@ impl<S, T> RunContext<'_, S, T> {
     {
         let commit = PageCommit {
             batch: &batch,
-            parts: &progress.parts,
+            resource_runs: &progress.resource_runs,
             at: progress.at,
             requests: progress.requests.get(),
             cursor,
@@ -82,7 +82,7 @@ impl<S, T> RunContext<'_, S, T> {
             backfill: self.claim.backfill(R::RESOURCE),
         };
         let committed = self.records.commit(&self.claim.lease, commit).await?;
-        progress.part().totals = committed.totals;
+        progress.resource_run().totals = committed.totals;
         progress.commits += 1;
         progress.pending.committed();
         if committed.cancel { Err(EngineError::Cancelled) } else { Ok(()) }

@@ -132,7 +132,7 @@ impl<S, T> RunContext<'_, S, T> {
         let began = cursor.observed_at.unwrap_or(self.claim.now);
         let since = (cursor.listing == Listing::Filter).then_some(self.window.since);
         let until = self.claim.request.until.map_or(began, |until| until.min(began));
-        let expected = match (since, progress.part().slice) {
+        let expected = match (since, progress.resource_run().slice) {
             (Some(since), _) => ExpectedRecords::ChangedSince(since, until),
             (None, Some(slice)) => ExpectedRecords::InRotation(slice, state.changes_since(self.window.since), until),
             (None, None) => ExpectedRecords::CreatedBefore(until),

@@ -110,12 +110,12 @@ impl<S, T> RunContext<'_, S, T> {
             }
             None => {
                 let slice = self.rotation_window::<R>().await?;
-                progress.part().slice = slice;
+                progress.resource_run().slice = slice;
                 let mut lists = self.source.begin(self.window.since, slice);
                 if lists.1 == Listing::Sort {
                     sorted = self.plan_sorted_list::<R>(progress).await?;
                     lists = self.sorted_or_all::<R>(sorted.as_ref());
-                    progress.part().slice = sorted.map(|plan| plan.slice);
+                    progress.resource_run().slice = sorted.map(|plan| plan.slice);
                 }
                 ListReader::start(R::RESOURCE, lists, progress.commits_ever)
             }
@@ -126,9 +126,9 @@ impl<S, T> RunContext<'_, S, T> {
             Vec::new()
         };
         let reader = ListReader::new(start, failed_records, self.claim.now);
-        // A part that panicked may have left its pages behind.
+        // A resource run that panicked may have left its pages behind.
         progress.pending = PendingCommit::default();
-        progress.part().status = RunStatus::Running;
+        progress.resource_run().status = RunStatus::Running;
         progress.note_position(reader.cursor());
         Ok(ResourceState { sorted, ..ResourceState::new(reader, progress.requests.clone()) })
     }

@@ -15,9 +15,9 @@ use crate::{
 /// The progress of a run. It is updated with each page, so that it is known at any end.
 #[derive(Debug, Default)]
 pub struct RunProgress {
-    /// The parts of the run, one for each kind of record.
-    pub parts: Vec<ResourceRun>,
-    /// The part that is reconciled.
+    /// One for each kind of record.
+    pub resource_runs: Vec<ResourceRun>,
+    /// The index of the present resource run.
     pub at: usize,
     /// Requests to Salla.
     pub requests: RequestCount,
@@ -36,17 +36,17 @@ pub struct RunProgress {
 }
 
 impl RunProgress {
-    /// The part that is reconciled.
-    pub fn part(&mut self) -> &mut ResourceRun {
-        &mut self.parts[self.at]
+    /// The present resource run.
+    pub fn resource_run(&mut self) -> &mut ResourceRun {
+        &mut self.resource_runs[self.at]
     }
 
     /// Shows where the lists are read.
     pub fn note_position(&mut self, cursor: &Cursor) {
-        let part = self.part();
-        part.observed_at = cursor.observed_at;
-        part.unidentified = cursor.unidentified;
-        part.listing = Some(cursor.listing);
+        let resource_run = self.resource_run();
+        resource_run.observed_at = cursor.observed_at;
+        resource_run.unidentified = cursor.unidentified;
+        resource_run.listing = Some(cursor.listing);
     }
 
     /// Requeues the run if its time slice is used up and others wait. Only after a commit: each slice makes progress.

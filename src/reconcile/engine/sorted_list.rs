@@ -260,11 +260,11 @@ impl<S, T> RunContext<'_, S, T> {
     ) -> Result<(), EngineError> {
         tracing::info!(reason = %result, "the whole list is scanned instead of the sorted one");
         progress.sorted_lists.push(result);
-        let part = progress.part();
-        part.slice = None;
+        let resource_run = progress.resource_run();
+        resource_run.slice = None;
         if let Some(violation) = result.violation() {
-            let list: SortedList = part.sorted_list.unwrap_or_default();
-            part.sorted_list = Some(list.violated(violation, self.claim.now));
+            let list: SortedList = resource_run.sorted_list.unwrap_or_default();
+            resource_run.sorted_list = Some(list.violated(violation, self.claim.now));
         }
         state.reader.scan();
         progress.note_position(state.reader.cursor());

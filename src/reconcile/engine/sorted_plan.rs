@@ -43,7 +43,7 @@ impl<S, T> RunContext<'_, S, T> {
         }
         let merchant = self.claim.lease.merchant;
         let read = self.records.sorted_list(merchant, covered).await?;
-        let list = *progress.part().sorted_list.get_or_insert(SortedList { violation: None, ..read.list });
+        let list = *progress.resource_run().sorted_list.get_or_insert(SortedList { violation: None, ..read.list });
         let threshold = match list.threshold(read.stored, (read.details_since, covered), self.overlap) {
             Ok(threshold) => threshold,
             Err(reason) => {
@@ -86,19 +86,20 @@ impl<S, T> RunContext<'_, S, T> {
         state.sorted = self.plan_sorted_list::<R>(progress).await?;
         if let (scopes, Listing::Sort) = self.sorted_or_all::<R>(state.sorted.as_ref()) {
             state.reader.sort(scopes);
-            progress.part().slice = state.sorted.map(|plan| plan.slice);
+            progress.resource_run().slice = state.sorted.map(|plan| plan.slice);
         }
         Ok(())
     }
 
     /// The state of the sorted list after a run that came to its end.
     pub(super) fn close_sorted_list(progress: &mut RunProgress) {
-        let part = progress.part();
-        if let (Some(list), Some(observed_at)) = (part.sorted_list, part.observed_at)
+        let resource_run = progress.resource_run();
+        if let (Some(list), Some(observed_at)) = (resource_run.sorted_list, resource_run.observed_at)
             && list.violation.is_none()
         {
-            let is_complete = part.listing == Some(Listing::Sort);
-            part.sorted_list = Some(if is_complete { list.complete(observed_at) } else { list.scanned(observed_at) });
+            let is_complete = resource_run.listing == Some(Listing::Sort);
+            resource_run.sorted_list =
+                Some(if is_complete { list.complete(observed_at) } else { list.scanned(observed_at) });
         }
     }
 }

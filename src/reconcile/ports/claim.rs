@@ -120,7 +120,7 @@ impl Claim {
 #[derive(Debug, Clone)]
 pub struct Resumed {
     /// What it planned, and what it counted.
-    pub parts: Vec<ResourceRun>,
+    pub resource_runs: Vec<ResourceRun>,
     /// Where it stopped.
     pub cursor: Cursor,
     /// Requests it sent.

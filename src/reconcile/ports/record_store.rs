@@ -133,8 +133,8 @@ pub struct PageCommit<'a, R: Record> {
     /// The batch to write.
     pub batch: &'a Batch<R>,
     /// The progress before this page.
-    pub parts: &'a [ResourceRun],
-    /// Which of the parts the page belongs to.
+    pub resource_runs: &'a [ResourceRun],
+    /// The index of the resource run that the page belongs to.
     pub at: usize,
     /// Requests sent so far.
     pub requests: u64,

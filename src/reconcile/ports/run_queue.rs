@@ -91,7 +91,7 @@ pub struct RunOutcome {
     /// Why, if it failed.
     pub failure: Option<Failure>,
     /// What it did about each kind of record.
-    pub parts: Vec<ResourceRun>,
+    pub resource_runs: Vec<ResourceRun>,
     /// Requests it sent.
     pub requests: u64,
     /// The merchant's watermarks that move.
@@ -105,8 +105,8 @@ pub struct RunOutcome {
 pub struct Again {
     /// After how long.
     pub pause: Duration,
-    /// The parts that are left to do.
-    pub parts: Vec<ResourceRun>,
+    /// The resource runs that are left to do.
+    pub resource_runs: Vec<ResourceRun>,
     /// What it waits for.
     pub wait: Wait,
 }

@@ -142,7 +142,7 @@ where
             status: RunStatus::Failed,
             watermarks: Vec::new(),
             failure: Some(failure.clone()),
-            parts: Vec::new(),
+            resource_runs: Vec::new(),
             requests: 0,
             again: None,
         };

@@ -10,7 +10,7 @@ use tracing::Instrument;
 use super::{
     disposition::{Disposition, dispose, failure},
     lease_renewal::Leases,
-    resource_runs::{self, reconcile_part},
+    resource_runs::{self, reconcile_resource},
 };
 use crate::{
     domain::{
@@ -124,13 +124,13 @@ where
 
         let mut again = None;
         let (status, failure) = match disposition {
-            None => ResourceRun::outcome(&progress.parts),
+            None => ResourceRun::outcome(&progress.resource_runs),
             Some(Disposition::Fail(failure)) => (RunStatus::Failed, Some(failure)),
             Some(Disposition::Reschedule(failure, pause)) => {
                 // In the foreground, no worker may exist that claims it.
                 let wait = Wait { reason: WaitReason::RateLimited, message: failure.message.clone() };
-                let parts = resource_runs::rest(&progress);
-                again = (self.on_stop == OnStop::Release).then_some(Again { pause, parts, wait });
+                let resource_runs = resource_runs::rest(&progress);
+                again = (self.on_stop == OnStop::Release).then_some(Again { pause, resource_runs, wait });
                 (RunStatus::Failed, Some(failure))
             }
             Some(Disposition::Requeue(failure, pause)) if self.is_worth_another_try(&claim, &progress) => {
@@ -156,9 +156,9 @@ where
         let failure_on_record = failure.clone();
         let ending = RunOutcome {
             status,
-            watermarks: resource_runs::watermarks(&claim, &progress.parts, (status, self.policy.overlap)),
+            watermarks: resource_runs::watermarks(&claim, &progress.resource_runs, (status, self.policy.overlap)),
             failure,
-            parts: progress.parts.clone(),
+            resource_runs: progress.resource_runs.clone(),
             requests: progress.requests.get(),
             again,
         };
@@ -169,7 +169,7 @@ where
         }
     }
 
-    /// Goes through the parts; `None`: it came to the end of the last one.
+    /// Executes the resource runs; `None`: the last one ended.
     async fn attempt(
         &self,
         claim: &Claim,
@@ -183,10 +183,10 @@ where
         }
         // The foreground works at what somebody waits for.
         progress.time_slice = (self.on_stop == OnStop::Release).then(|| TimeSlice::begin(self.slice));
-        while let Some(window) = progress.parts.get(progress.at).map(|part| part.window) {
+        while let Some(window) = progress.resource_runs.get(progress.at).map(|resource_run| resource_run.window) {
             let ended = match window {
-                Some(window) => self.attempt_part(claim, window, progress, stop).await,
-                None => Err(Disposition::Fail(failure(FailureKind::Internal, &"a part without a window"))),
+                Some(window) => self.attempt_resource(claim, window, progress, stop).await,
+                None => Err(Disposition::Fail(failure(FailureKind::Internal, &"a resource run without a window"))),
             };
             let ended = match ended {
                 Ok(deferred) => Ok(deferred),
@@ -200,8 +200,8 @@ where
         None
     }
 
-    /// Returns how many failed records were deferred. A panic costs this part only.
-    async fn attempt_part(
+    /// Returns how many failed records were deferred. A panic ends this resource run only.
+    async fn attempt_resource(
         &self,
         claim: &Claim,
         window: Window,
@@ -220,7 +220,7 @@ where
             reporter: &self.progress,
         };
         let ended = tokio::select! {
-            ended = AssertUnwindSafe(reconcile_part(&context, progress)).catch_unwind() => ended,
+            ended = AssertUnwindSafe(reconcile_resource(&context, progress)).catch_unwind() => ended,
             never = self.show_waits(claim) => match never {},
         };
         match ended {
@@ -248,10 +248,10 @@ where
 
     /// Adds to the metrics what was counted since the claim.
     fn count_since(&self, claim: &Claim, progress: &RunProgress) {
-        for (resource, outcome, count) in resource_runs::counted(claim, &progress.parts) {
+        for (resource, outcome, count) in resource_runs::counted(claim, &progress.resource_runs) {
             self.metrics.records(resource, outcome, count);
         }
-        for violation in resource_runs::new_violations(claim, &progress.parts) {
+        for violation in resource_runs::new_violations(claim, &progress.resource_runs) {
             self.metrics.listing_violation(violation);
         }
         progress.sorted_lists.iter().for_each(|result| self.metrics.sorted_list(*result));

@@ -21,7 +21,7 @@ async fn reconcile(salla: &FakeSalla, store: &FakeStore, claim: Claim) -> RunOut
 }
 
 fn counts(outcome: &RunOutcome) -> [u64; 5] {
-    let totals = outcome.parts[0].totals;
+    let totals = outcome.resource_runs[0].totals;
     [totals.created, totals.updated, totals.unchanged, totals.skipped, totals.failed]
 }
 
@@ -211,8 +211,12 @@ async fn pages_of_a_part_that_panicked_are_not_committed_by_the_next() {
     let kinds = [Resource::Orders, Resource::Products];
     runner(&salla, &store, &kinds).execute(claim(1), &CancellationToken::new()).await;
     let outcome = store.outcome();
-    assert_eq!(outcome.parts[0].status, RunStatus::Failed);
-    assert_eq!((outcome.parts[1].status, outcome.parts[1].totals.fetched), (RunStatus::Succeeded, 0), "{outcome:?}");
+    assert_eq!(outcome.resource_runs[0].status, RunStatus::Failed);
+    assert_eq!(
+        (outcome.resource_runs[1].status, outcome.resource_runs[1].totals.fetched),
+        (RunStatus::Succeeded, 0),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

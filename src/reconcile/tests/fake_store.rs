@@ -164,7 +164,7 @@ impl RecordStore<Order> for FakeStore {
         if let Some(Some(error)) = state.commit_errors.pop_front() {
             return Err(error);
         }
-        let mut totals = page.parts[page.at].totals;
+        let mut totals = page.resource_runs[page.at].totals;
         let mut ids = Vec::new();
         for planned in page.batch.records.iter().filter(|planned| !planned.repeat) {
             totals.count(planned.outcome());
@@ -226,7 +226,7 @@ macro_rules! nothing_of {
             }
 
             async fn commit(&self, _: &Lease, page: PageCommit<'_, $record>) -> Result<Committed, DatabaseError> {
-                Ok(Committed { totals: page.parts[page.at].totals, cancel: false })
+                Ok(Committed { totals: page.resource_runs[page.at].totals, cancel: false })
             }
         })+
     };
@@ -265,8 +265,8 @@ impl RunQueue for FakeStore {
             listing: None,
             dry_run: false,
             window: None,
-            totals: ResourceRun::sum(&ending.parts),
-            resource_results: ending.parts.clone(),
+            totals: ResourceRun::sum(&ending.resource_runs),
+            resource_results: ending.resource_runs.clone(),
             requests: ending.requests,
             error: ending.failure.clone(),
             waiting: None,
@@ -389,7 +389,7 @@ impl BackoffStore for FakeStore {
     }
 }
 
-/// The statuses of the parts of a run.
+/// The statuses of the resource runs of a run.
 pub fn statuses(outcome: &RunOutcome) -> Vec<RunStatus> {
-    outcome.parts.iter().map(|part| part.status).collect()
+    outcome.resource_runs.iter().map(|resource_run| resource_run.status).collect()
 }

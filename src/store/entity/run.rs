@@ -53,7 +53,7 @@ pub struct Model {
     /// The requested kinds of record, as words; none: the configured kinds.
     #[sea_orm(column_type = "Text", nullable)]
     pub resources_requested: Option<String>,
-    /// The parts, as JSON.
+    /// The resource runs, as JSON.
     #[sea_orm(column_type = "Text", nullable)]
     pub resource_results: Option<String>,
     #[sea_orm(column_type = "Text", nullable)]
@@ -87,13 +87,13 @@ impl Model {
     }
 
     /// `None` also for what another version wrote.
-    pub fn parts(&self) -> Option<Vec<ResourceRun>> {
+    pub fn resource_runs(&self) -> Option<Vec<ResourceRun>> {
         serde_json::from_str(self.resource_results.as_deref()?).ok()
     }
 
     /// The results of the kinds, as far as they are known.
     fn resource_results(&self) -> Vec<ResourceRun> {
-        self.parts()
+        self.resource_runs()
             .unwrap_or_else(|| self.request().resources.iter().map(|one| ResourceRun::waiting(one, None)).collect())
     }
 
@@ -120,7 +120,9 @@ impl Model {
             skipped: count(self.skipped),
             failed: count(self.failed),
             backfilled: Backfilled { created: count(self.backfilled_created), updated: count(self.backfilled_updated) },
-            newer_locally: self.parts().map_or(0, |parts| ResourceRun::sum(&parts).newer_locally),
+            newer_locally: self
+                .resource_runs()
+                .map_or(0, |resource_runs| ResourceRun::sum(&resource_runs).newer_locally),
         }
     }
 

@@ -80,10 +80,10 @@ impl Store {
         &self,
         txn: &DatabaseTransaction,
         merchant: MerchantId,
-        (resource, parts): (Resource, &[ResourceRun]),
+        (resource, resource_runs): (Resource, &[ResourceRun]),
     ) -> Result<(), DbErr> {
-        let part = parts.iter().find(|part| part.resource == resource);
-        let Some(slice) = part.and_then(|part| part.slice) else {
+        let resource_run = resource_runs.iter().find(|resource_run| resource_run.resource == resource);
+        let Some(slice) = resource_run.and_then(|resource_run| resource_run.slice) else {
             return Ok(());
         };
         let sql = "UPDATE watermarks SET rotation_cursor = $3 WHERE merchant_id = $1 AND resource = $2";

@@ -84,10 +84,10 @@ impl Store {
         &self,
         txn: &DatabaseTransaction,
         merchant: MerchantId,
-        (resource, parts): (Resource, &[ResourceRun]),
+        (resource, resource_runs): (Resource, &[ResourceRun]),
     ) -> Result<(), DbErr> {
-        let part = parts.iter().find(|part| part.resource == resource);
-        let Some(list): Option<SortedList> = part.and_then(|part| part.sorted_list) else {
+        let resource_run = resource_runs.iter().find(|resource_run| resource_run.resource == resource);
+        let Some(list): Option<SortedList> = resource_run.and_then(|resource_run| resource_run.sorted_list) else {
             return Ok(());
         };
         let sql = "UPDATE watermarks SET sorted_list = $3 WHERE merchant_id = $1 AND resource = $2";

@@ -127,10 +127,10 @@ impl Store {
                 Err(error) if !one_by_one && self.refuses::<R>(&error) => return Ok(Attempt::Refused),
                 gone => gone?,
             };
-        let mut parts = page.parts.to_vec();
-        count(page, &written, &is_backfill, &mut parts[page.at].totals);
+        let mut resource_runs = page.resource_runs.to_vec();
+        count(page, &written, &is_backfill, &mut resource_runs[page.at].totals);
         for bad in &refused {
-            parts[page.at].totals.count(bad.outcome);
+            resource_runs[page.at].totals.count(bad.outcome);
             tracing::error!(salla.id = bad.id, reason = %bad.reason, "{} failed", R::RESOURCE.one());
         }
         let with_backfill =
@@ -148,7 +148,7 @@ impl Store {
             let is_new_backfill = page.backfill == BackfillRule::All;
             self.save_failed_records(&txn, of, (&failed, is_new_backfill), &recovered).await?;
         }
-        let Some(committed) = self.advance(&txn, lease, page, &parts).await? else {
+        let Some(committed) = self.advance(&txn, lease, page, &resource_runs).await? else {
             return self.after_fence(txn, lease, page).await;
         };
         self.add_record_events(&txn, lease, page, found.iter().chain(&again)).await?;

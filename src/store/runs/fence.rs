@@ -23,7 +23,7 @@ impl Store {
         txn: &DatabaseTransaction,
         lease: &Lease,
         page: &PageCommit<'_, R>,
-        parts: &[ResourceRun],
+        resource_runs: &[ResourceRun],
     ) -> Result<Option<Committed>, DbErr> {
         let moved = format!(
             "UPDATE runs SET cursor = $1, window_since = $2, window_until = $3, fetched = $4, created = $5, \
@@ -35,7 +35,7 @@ impl Store {
              RETURNING id, cancel_requested",
             self.dialect.now_plus(self.lease)
         );
-        let window = ResourceRun::hull(parts);
+        let window = ResourceRun::hull(resource_runs);
         let begin: [Value; 3] = [
             cursor_text(page)?.into(),
             window.map(|window| window.since).into(),
@@ -43,13 +43,13 @@ impl Store {
         ];
         let end: [Value; 6] = [
             count(page.requests),
-            ResourceRun::first_listing(parts).map(Listing::as_str).into(),
-            json(parts)?.into(),
+            ResourceRun::first_listing(resource_runs).map(Listing::as_str).into(),
+            json(resource_runs)?.into(),
             self.targets_text().into(),
             lease.run_id.into(),
             lease.epoch.into(),
         ];
-        let values = begin.into_iter().chain(counts(ResourceRun::sum(parts))).chain(end);
+        let values = begin.into_iter().chain(counts(ResourceRun::sum(resource_runs))).chain(end);
         let seen = seen(page);
         let row = match self.dialect {
             Dialect::Postgres => {
@@ -72,8 +72,10 @@ impl Store {
                 txn.query_one_raw(self.statement(&moved, values)).await?
             }
         };
-        row.map(|row| Ok(Committed { totals: parts[page.at].totals, cancel: row.try_get("", "cancel_requested")? }))
-            .transpose()
+        row.map(|row| {
+            Ok(Committed { totals: resource_runs[page.at].totals, cancel: row.try_get("", "cancel_requested")? })
+        })
+        .transpose()
     }
 
     /// The fence refused: the lease is lost, or an earlier attempt, whose answer was lost, has committed this page and
@@ -92,8 +94,8 @@ impl Store {
                 run.epoch == lease.epoch && run.status == "running" && run.cursor.as_deref() == Some(cursor.as_str())
             })
             .and_then(|run| {
-                let part = run.parts()?.into_iter().nth(page.at)?;
-                let committed = Committed { totals: part.totals, cancel: run.cancel_requested };
+                let resource_run = run.resource_runs()?.into_iter().nth(page.at)?;
+                let committed = Committed { totals: resource_run.totals, cancel: run.cancel_requested };
                 Some(Attempt::Done(committed, HashMap::new()))
             })
             .unwrap_or(Attempt::LeaseLost))

@@ -52,14 +52,15 @@ impl Store {
             let values: [Value; 4] =
                 [lease.merchant.0.into(), resource.as_str().into(), (*watermark).into(), target.into()];
             txn.execute_raw(self.statement(&sql, values)).await?;
-            self.rotate(&txn, lease.merchant, (*resource, &ending.parts)).await?;
-            self.save_sorted_list(&txn, lease.merchant, (*resource, &ending.parts)).await?;
+            self.rotate(&txn, lease.merchant, (*resource, &ending.resource_runs)).await?;
+            self.save_sorted_list(&txn, lease.merchant, (*resource, &ending.resource_runs)).await?;
         }
         // A contradiction counts although the scan after it did not end.
         let row = run::Model::from_query_result(&row, "")?;
-        let is_violated = |part: &&ResourceRun| part.sorted_list.is_some_and(|list| list.violation.is_some());
-        for part in ending.parts.iter().filter(|_| !row.dry_run).filter(is_violated) {
-            self.save_sorted_list(&txn, lease.merchant, (part.resource, &ending.parts)).await?;
+        let is_violated =
+            |resource_run: &&ResourceRun| resource_run.sorted_list.is_some_and(|list| list.violation.is_some());
+        for resource_run in ending.resource_runs.iter().filter(|_| !row.dry_run).filter(is_violated) {
+            self.save_sorted_list(&txn, lease.merchant, (resource_run.resource, &ending.resource_runs)).await?;
         }
         if let (Some(again), Some(state)) = (&ending.again, state) {
             self.take_up_later(&txn, lease.run_id, again, state).await?;
@@ -80,7 +81,10 @@ impl Store {
         self.dialect == Dialect::Postgres
             && self.event_settings.is_none()
             && ending.again.is_none()
-            && ending.parts.iter().all(|part| part.slice.is_none() && part.sorted_list.is_none())
+            && ending
+                .resource_runs
+                .iter()
+                .all(|resource_run| resource_run.slice.is_none() && resource_run.sorted_list.is_none())
     }
 
     async fn end_in_one_statement(&self, lease: &Lease, ending: &RunOutcome) -> Result<Option<run::Model>, DbErr> {
@@ -149,7 +153,7 @@ impl Store {
         &self,
         db: &impl ConnectionTrait,
         id: RunId,
-        Again { pause, parts, wait }: &Again,
+        Again { pause, resource_runs, wait }: &Again,
         state: MerchantState,
     ) -> Result<(), DbErr> {
         let who = match state {
@@ -169,7 +173,7 @@ impl Store {
         );
         let next = Uuid::now_v7();
         let [reason, message] = words(Some(wait));
-        let values: [Value; 5] = [next.into(), id.into(), json(parts)?.into(), reason, message];
+        let values: [Value; 5] = [next.into(), id.into(), json(resource_runs)?.into(), reason, message];
         if db.execute_raw(self.statement(&sql, values)).await?.rows_affected() > 0 {
             let sql = "UPDATE run_seen_ids SET run_id = $1 WHERE run_id = $2";
             let values: [Value; 2] = [next.into(), id.into()];
@@ -211,7 +215,7 @@ impl Store {
 /// The parameters of [`Store::ended`].
 fn values_of(lease: &Lease, ending: &RunOutcome) -> Result<Vec<Value>, DbErr> {
     let failure = ending.failure.as_ref();
-    let window = ResourceRun::hull(&ending.parts);
+    let window = ResourceRun::hull(&ending.resource_runs);
     let begin: [Value; 8] = [
         ending.status.as_str().into(),
         failure.map(|failure| failure.kind.as_str()).into(),
@@ -219,9 +223,9 @@ fn values_of(lease: &Lease, ending: &RunOutcome) -> Result<Vec<Value>, DbErr> {
         count(ending.requests),
         window.map(|window| window.since).into(),
         window.map(|window| window.until).into(),
-        ResourceRun::first_listing(&ending.parts).map(Listing::as_str).into(),
-        json(&ending.parts)?.into(),
+        ResourceRun::first_listing(&ending.resource_runs).map(Listing::as_str).into(),
+        json(&ending.resource_runs)?.into(),
     ];
     let fence: [Value; 2] = [lease.run_id.into(), lease.epoch.into()];
-    Ok(begin.into_iter().chain(counts(ResourceRun::sum(&ending.parts))).chain(fence).collect())
+    Ok(begin.into_iter().chain(counts(ResourceRun::sum(&ending.resource_runs))).chain(fence).collect())
 }

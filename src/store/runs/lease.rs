@@ -129,7 +129,8 @@ impl Store {
             return Ok(None);
         };
         let has_these_targets = row.targets == self.targets_text();
-        let (Ok(cursor), Some(parts), true) = (serde_json::from_str::<Cursor>(cursor), row.parts(), has_these_targets)
+        let (Ok(cursor), Some(resource_runs), true) =
+            (serde_json::from_str::<Cursor>(cursor), row.resource_runs(), has_these_targets)
         else {
             for table in ["run_seen_ids", "discrepancies"] {
                 let sql = format!("DELETE FROM {table} WHERE run_id = $1");
@@ -148,7 +149,7 @@ impl Store {
             }
             seen.push((pass, ids.as_chunks().0.iter().copied().map(i64::from_le_bytes).collect()));
         }
-        Ok(Some(Resumed { parts, cursor, requests: row.requests(), seen }))
+        Ok(Some(Resumed { resource_runs, cursor, requests: row.requests(), seen }))
     }
 
     /// Renews the leases that are still held.
