@@ -9,7 +9,7 @@ use std::{hint::black_box, process::ExitCode, time::Duration};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use salla_reconciler::{
-    domain::{Decision, Digest, Order, Record, StoredRecord, assess},
+    domain::{Decision, Order, PayloadHash, Record, StoredRecord, assess},
     salla::{ApiResource, Envelope},
     simulator::Shop,
 };
@@ -58,8 +58,8 @@ fn orders(page: &Bytes) -> Vec<Order> {
 fn stored(order: &Order, updated_at: Option<DateTime<Utc>>) -> StoredRecord<Order> {
     StoredRecord {
         updated_at,
-        fingerprint: Some(order.fingerprint()),
-        digest: Some(Digest::of(order.fingerprint(), order.payload())),
+        content_hash: Some(order.content_hash()),
+        payload_hash: Some(PayloadHash::of(order.content_hash(), order.payload())),
         deleted: false,
         columns: order.columns.clone(),
         items_version: None,

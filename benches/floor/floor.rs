@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, FixedOffset, NaiveDateTime, TimeZone, Utc};
 use rust_decimal::Decimal;
-use salla_reconciler::domain::{Digest, Fingerprint};
+use salla_reconciler::domain::{ContentHash, PayloadHash};
 use sea_orm::sqlx::{self, Row as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -85,10 +85,10 @@ impl<'a> Order<'a> {
         self.updated_at.instant()
     }
 
-    /// As it is stored, and with it the digest.
-    pub fn fingerprint(&self) -> (String, Vec<u8>) {
-        let fingerprint = Fingerprint::of_json(self.payload).unwrap();
-        (fingerprint.to_string(), Digest::of(fingerprint, self.payload).as_bytes().to_vec())
+    /// As it is stored, and with it the payload hash.
+    pub fn content_hash(&self) -> (String, Vec<u8>) {
+        let content_hash = ContentHash::of_json(self.payload).unwrap();
+        (content_hash.to_string(), PayloadHash::of(content_hash, self.payload).as_bytes().to_vec())
     }
 }
 
@@ -142,14 +142,14 @@ async fn held(job: &Job, orders: &[Order<'_>]) -> HashMap<i64, DateTime<Utc>> {
 }
 
 async fn write(job: &Job, orders: &[&Order<'_>]) {
-    let (fingerprints, digests): (Vec<_>, Vec<_>) = orders.iter().map(|order| order.fingerprint()).unzip();
+    let (content_hashes, digests): (Vec<_>, Vec<_>) = orders.iter().map(|order| order.content_hash()).unzip();
     sqlx::query(
         "INSERT INTO orders (merchant_id, salla_order_id, reference_id, status, currency, total_amount, \
          salla_created_at, salla_updated_at, payload, content_hash, payload_hash) \
-         SELECT $1, id, reference, status, currency, total, created, updated, payload::jsonb, fingerprint, digest \
+         SELECT $1, id, reference, status, currency, total, created, updated, payload::jsonb, content_hash, payload_hash \
          FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::numeric[], $7::timestamptz[], \
          $8::timestamptz[], $9::text[], $10::text[], $11::bytea[]) \
-         AS t(id, reference, status, currency, total, created, updated, payload, fingerprint, digest) \
+         AS t(id, reference, status, currency, total, created, updated, payload, content_hash, payload_hash) \
          ON CONFLICT (merchant_id, salla_order_id) DO UPDATE SET reference_id = excluded.reference_id, \
          status = excluded.status, currency = excluded.currency, total_amount = excluded.total_amount, \
          salla_created_at = excluded.salla_created_at, salla_updated_at = excluded.salla_updated_at, \
@@ -165,7 +165,7 @@ async fn write(job: &Job, orders: &[&Order<'_>]) {
     .bind(orders.iter().map(|order| order.created_at()).collect::<Vec<_>>())
     .bind(orders.iter().map(|order| order.updated_at()).collect::<Vec<_>>())
     .bind(orders.iter().map(|order| order.payload).collect::<Vec<_>>())
-    .bind(fingerprints)
+    .bind(content_hashes)
     .bind(digests)
     .execute(&job.pool)
     .await

@@ -45,7 +45,7 @@ async fn reconcile(job: &Job, order: &Order<'_>) {
 }
 
 fn bound<'q>(statement: &'static str, merchant: i64, order: &Order<'q>) -> Query<'q, sqlx::Postgres, PgArguments> {
-    let (fingerprint, digest) = order.fingerprint();
+    let (content_hash, payload_hash) = order.content_hash();
     sqlx::query(statement)
         .bind(merchant)
         .bind(order.id)
@@ -56,6 +56,6 @@ fn bound<'q>(statement: &'static str, merchant: i64, order: &Order<'q>) -> Query
         .bind(order.created_at())
         .bind(order.updated_at())
         .bind(order.payload)
-        .bind(fingerprint)
-        .bind(digest)
+        .bind(content_hash)
+        .bind(payload_hash)
 }

@@ -9,7 +9,7 @@ use bytestring::ByteString;
 use chrono::{DateTime, Utc};
 use libfuzzer_sys::fuzz_target;
 use salla_reconciler::{
-    domain::{Fingerprint, Order, Record},
+    domain::{ContentHash, Order, Record},
     salla::{Envelope, ApiResource},
 };
 use serde::Deserialize;
@@ -58,7 +58,7 @@ fn check_pagination(envelope: &Envelope) {
 
 fn check_row(row: &ByteString) {
     let read = || Order::transform(row).and_then(|order| order.hash().map(|print| (order, print)));
-    let (order, fingerprint) = match read() {
+    let (order, content_hash) = match read() {
         Ok(read) => read,
         Err(bad) => {
             assert!(!bad.reason.is_empty(), "a trouble has a reason");
@@ -66,10 +66,10 @@ fn check_row(row: &ByteString) {
             return;
         }
     };
-    assert_eq!(read().ok().map(|(_, print)| print), Some(fingerprint), "the same row, the same order");
+    assert_eq!(read().ok().map(|(_, print)| print), Some(content_hash), "the same row, the same order");
     assert_eq!(order.payload, row, "the payload is what came");
-    assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint), "a fingerprint is read as it was written");
-    assert_eq!(Fingerprint::of_json(&order.payload).ok(), Some(fingerprint), "the payload has the order's fingerprint");
+    assert_eq!(content_hash.to_string().parse(), Ok(content_hash), "a content hash is read as it was written");
+    assert_eq!(ContentHash::of_json(&order.payload).ok(), Some(content_hash), "the payload has the content hash of the order");
     check_amount(&order);
     check_instants(&order);
     check_respelt(&order);
@@ -91,7 +91,7 @@ fn check_respelt(order: &Order) {
     }
     let value: serde_json::Value = serde_json::from_str(&order.payload).expect("it was hashed");
     let again = Order::transform(&value.to_string().into()).expect("the same order");
-    assert_eq!(again.fingerprint(), order.fingerprint(), "the spelling does not count");
+    assert_eq!(again.content_hash(), order.content_hash(), "the spelling does not count");
     assert_eq!((again.id, again.updated_at), (order.id, order.updated_at), "the spelling does not count");
     assert_eq!(again.columns.total_amount, order.columns.total_amount, "the spelling does not count");
 }
@@ -113,9 +113,9 @@ fn check_amount(order: &Order) {
     }
 }
 
-/// One number has one fingerprint however it is spelt, and its neighbour has another.
+/// One number has one content hash however it is spelt, and its neighbour has another.
 fn check_number(json: &str, exact: &Exact) {
-    let print = |json: &str| Fingerprint::of_json(json).expect("it is a number");
+    let print = |json: &str| ContentHash::of_json(json).expect("it is a number");
     assert_eq!(print(&exact.scientific("")), print(json), "{json} in another spelling");
     for digit in ["1", "00000000000000000000000000001"] {
         let neighbour = exact.scientific(digit);

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Columns, Digest, Fingerprint, Record, Unreadable};
+use super::{Columns, ContentHash, PayloadHash, Record, Unreadable};
 
 /// A record whose time stamp is later than Salla's clock by more than this is set aside.
 pub const STAMP_TOLERANCE: TimeDelta = TimeDelta::minutes(10);
@@ -17,9 +17,9 @@ pub struct StoredRecord<R: Record> {
     /// The version of the stored record; `None` if another writer omitted it.
     pub updated_at: Option<DateTime<Utc>>,
     /// The content hash of the stored record; `None` if it could not be hashed.
-    pub fingerprint: Option<Fingerprint>,
-    /// Of the text that it was written from, and of `fingerprint`; `None` when another writer wrote it.
-    pub digest: Option<Digest>,
+    pub content_hash: Option<ContentHash>,
+    /// Of the text that it was written from, and of `content_hash`; `None` when another writer wrote it.
+    pub payload_hash: Option<PayloadHash>,
     /// Marked as gone on Salla's side.
     pub deleted: bool,
     /// The columns beside the payload.
@@ -34,8 +34,8 @@ pub struct StoredRecord<R: Record> {
 impl<R: Record> StoredRecord<R> {
     /// What all of it hashes to; `None` when the content could not be hashed.
     #[must_use]
-    pub fn state(&self) -> Option<Fingerprint> {
-        Some(state::<R>(self.updated_at, self.fingerprint?, &self.columns))
+    pub fn state(&self) -> Option<ContentHash> {
+        Some(state::<R>(self.updated_at, self.content_hash?, &self.columns))
     }
 
     /// Whether its payload can be compared.
@@ -46,19 +46,21 @@ impl<R: Record> StoredRecord<R> {
     /// Whether it was written from this very text.
     #[must_use]
     pub fn is_from(&self, payload: &str) -> bool {
-        self.digest.is_some_and(|digest| self.fingerprint.map(|print| Digest::of(print, payload)) == Some(digest))
+        self.payload_hash.is_some_and(|payload_hash| {
+            self.content_hash.map(|print| PayloadHash::of(print, payload)) == Some(payload_hash)
+        })
     }
 
     /// What a copy of `record` hashes to.
     #[must_use]
-    pub fn state_of(record: &R) -> Fingerprint {
-        state::<R>(record.updated_at(), record.fingerprint(), record.columns())
+    pub fn state_of(record: &R) -> ContentHash {
+        state::<R>(record.updated_at(), record.content_hash(), record.columns())
     }
 }
 
-fn state<R: Record>(updated_at: Option<DateTime<Utc>>, content: Fingerprint, columns: &R::Columns) -> Fingerprint {
+fn state<R: Record>(updated_at: Option<DateTime<Utc>>, content: ContentHash, columns: &R::Columns) -> ContentHash {
     let at = updated_at.map(|at| at.timestamp_micros());
-    Fingerprint::of_text(&format!("{at:?} {content} {}", columns.canonical()))
+    ContentHash::of_text(&format!("{at:?} {content} {}", columns.canonical()))
 }
 
 /// The decision about a record.
@@ -112,7 +114,7 @@ pub fn assess<R: Record>(
     let other_content = (older || same_age)
         && stored.has_content()
         && !stored.is_from(remote.payload())
-        && stored.fingerprint != Some(remote.hash()?);
+        && stored.content_hash != Some(remote.hash()?);
     let mut fields = remote.columns().differing(&stored.columns);
     if let Some(known) = &stored.known {
         fields.retain(|field| known.contains(field));
@@ -142,7 +144,7 @@ pub fn assess<R: Record>(
 fn has_other_content<R: Record>(remote: &R, stored: &StoredRecord<R>) -> bool {
     stored.has_content()
         && !stored.is_from(remote.payload())
-        && remote.hash().is_ok_and(|hash| stored.fingerprint != Some(hash))
+        && remote.hash().is_ok_and(|hash| stored.content_hash != Some(hash))
 }
 
 #[cfg(test)]
@@ -175,8 +177,8 @@ mod tests {
     fn stored(order: &Order) -> StoredRecord<Order> {
         StoredRecord {
             updated_at: order.updated_at,
-            fingerprint: Some(order.fingerprint()),
-            digest: None,
+            content_hash: Some(order.content_hash()),
+            payload_hash: None,
             deleted: false,
             columns: order.columns.clone(),
             items_version: None,
@@ -197,23 +199,23 @@ mod tests {
         );
     }
 
-    /// The text that a row was written from, and its fingerprint, say that nothing has changed; neither does alone.
+    /// The text that a row was written from, and its content hash, say that nothing has changed; neither does alone.
     #[test]
     fn a_known_text_is_not_hashed_again() {
         // It cannot be: any reader would find it unreadable.
         let mut theirs = order(1, "a");
         theirs.payload = ("[".repeat(1000) + &"]".repeat(1000)).into();
         assert!(assess(&theirs, None, None).is_err() && assess(&theirs, Some(&stored(&order(1, "a"))), None).is_err());
-        let print = order(1, "a").fingerprint();
+        let print = order(1, "a").content_hash();
         let mut ours = stored(&order(1, "a"));
-        ours.digest = Some(Digest::of(print, &theirs.payload));
+        ours.payload_hash = Some(PayloadHash::of(print, &theirs.payload));
         assert_eq!(judge(&theirs, Some(&ours)), Decision::Unchanged);
-        ours.fingerprint = Some(order(1, "b").fingerprint());
+        ours.content_hash = Some(order(1, "b").content_hash());
         assert!(
             assess(&theirs, Some(&ours), None).is_err(),
-            "somebody replaced the fingerprint, and the content with it"
+            "another writer replaced the content hash and the content"
         );
-        ours.fingerprint = None;
+        ours.content_hash = None;
         assert!(assess(&theirs, Some(&ours), None).is_err());
         ours.updated_at = order(2, "a").updated_at;
         assert_eq!(judge(&theirs, Some(&ours)), Decision::Unchanged, "what is older need not be readable");

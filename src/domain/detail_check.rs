@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Fingerprint, Record, Setting, StoredRecord, UnknownValue};
+use super::{ContentHash, Record, Setting, StoredRecord, UnknownValue};
 
 /// Within how many nights the details of every record are read, whatever its row shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,16 +56,16 @@ pub struct Summary {
     /// Salla's id.
     pub id: i64,
     /// The hash of the row in the list, without its volatile values.
-    pub fingerprint: Fingerprint,
+    pub content_hash: ContentHash,
 }
 
 /// The result of the last reading of a record's details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastDetailCheck {
     /// What the list's row hashed to.
-    pub summary: Fingerprint,
+    pub summary: ContentHash,
     /// The content hash of the stored record at that time. Another writer may have changed it since.
-    pub stored: Fingerprint,
+    pub stored: ContentHash,
     /// The time of change that the details showed.
     pub changed: Option<DateTime<Utc>>,
     /// When that was.
@@ -116,7 +116,7 @@ pub fn needs_detail<R: Record>(
     let (Some(stored), Some(check)) = (stored, check) else {
         return true;
     };
-    let as_it_was = check.summary == summary.fingerprint && stored.state() == Some(check.stored) && !stored.deleted;
+    let as_it_was = check.summary == summary.content_hash && stored.state() == Some(check.stored) && !stored.deleted;
     failed || !as_it_was || deep.due(summary.id, check.checked_at)
 }
 
@@ -127,8 +127,8 @@ mod tests {
     use super::*;
     use crate::domain::{Order, OrderColumns};
 
-    fn print(text: &str) -> Fingerprint {
-        Fingerprint::of_text(text)
+    fn print(text: &str) -> ContentHash {
+        ContentHash::of_text(text)
     }
 
     fn stored(status: &str) -> StoredRecord<Order> {
@@ -136,8 +136,8 @@ mod tests {
             items_version: None,
             known: None,
             updated_at: Some(DateTime::UNIX_EPOCH),
-            fingerprint: Some(print("payload")),
-            digest: None,
+            content_hash: Some(print("payload")),
+            payload_hash: None,
             deleted: false,
             columns: OrderColumns {
                 reference_id: None,
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn an_unchanged_summary_needs_no_details() {
-        let (ours, summary) = (stored("a"), Summary { id: 1, fingerprint: print("row") });
+        let (ours, summary) = (stored("a"), Summary { id: 1, content_hash: print("row") });
         let now = DetailCheckSchedule { now: DateTime::UNIX_EPOCH, all: false, nights: 28 };
         let check = LastDetailCheck {
             summary: print("row"),
@@ -168,7 +168,7 @@ mod tests {
         assert!(needs_detail::<Order>(&summary, None, Some(&check), (now, false)), "missing");
         assert!(needs_detail(&summary, Some(&ours), None, (now, false)), "never checked");
         assert!(needs_detail(&summary, Some(&stored("b")), Some(&check), (now, false)), "another writer's change");
-        let other = Summary { fingerprint: print("other"), ..summary };
+        let other = Summary { content_hash: print("other"), ..summary };
         assert!(needs_detail(&other, Some(&ours), Some(&check), (now, false)), "another row");
         assert!(
             needs_detail(&summary, Some(&ours), Some(&check), (DetailCheckSchedule { all: true, ..now }, false)),

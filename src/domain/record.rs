@@ -6,7 +6,7 @@ use bytestring::ByteString;
 use chrono::{DateTime, SecondsFormat, Utc};
 use rust_decimal::Decimal;
 
-use super::{FieldChange, Fingerprint, Outcome, Resource};
+use super::{ContentHash, FieldChange, Outcome, Resource};
 
 /// A record as Salla has it, transformed into our terms.
 pub trait Record: Send + Sync + 'static {
@@ -30,12 +30,12 @@ pub trait Record: Send + Sync + 'static {
     ///
     /// # Errors
     /// When it is not JSON after all: a text of half a character, or nested too deeply.
-    fn hash(&self) -> Result<Fingerprint, Unreadable>;
+    fn hash(&self) -> Result<ContentHash, Unreadable>;
 
     /// What `payload` hashes to.
-    fn fingerprint(&self) -> Fingerprint {
+    fn content_hash(&self) -> ContentHash {
         // Without this check, the payload would keep its spelling forever.
-        self.hash().unwrap_or_else(|_| Fingerprint::of_text(self.payload()))
+        self.hash().unwrap_or_else(|_| ContentHash::of_text(self.payload()))
     }
 
     /// It exists, and Salla shows it in no list: a draft.
@@ -75,7 +75,7 @@ pub struct SallaRecord<C> {
     /// is there as long as a part is.
     pub payload: ByteString,
     /// The hash of `payload`, once a caller has asked for it.
-    fingerprint: OnceLock<Fingerprint>,
+    content_hash: OnceLock<ContentHash>,
 }
 
 impl<C> SallaRecord<C> {
@@ -88,7 +88,7 @@ impl<C> SallaRecord<C> {
         columns: C,
         payload: impl Into<ByteString>,
     ) -> Self {
-        Self { id, updated_at, unlisted, columns, payload: payload.into(), fingerprint: OnceLock::new() }
+        Self { id, updated_at, unlisted, columns, payload: payload.into(), content_hash: OnceLock::new() }
     }
 }
 
@@ -109,15 +109,15 @@ impl<C: Columns> Record for SallaRecord<C> {
         &self.payload
     }
 
-    fn hash(&self) -> Result<Fingerprint, Unreadable> {
-        if let Some(known) = self.fingerprint.get() {
+    fn hash(&self) -> Result<ContentHash, Unreadable> {
+        if let Some(known) = self.content_hash.get() {
             return Ok(*known);
         }
-        let hashed = Fingerprint::of_json(&self.payload).map_err(|error| {
+        let hashed = ContentHash::of_json(&self.payload).map_err(|error| {
             let place = format!("line {} column {}", error.line(), error.column());
             Unreadable::skipped(Some(self.id), "", format!("is not valid JSON ({place})"))
         })?;
-        Ok(*self.fingerprint.get_or_init(|| hashed))
+        Ok(*self.content_hash.get_or_init(|| hashed))
     }
 
     fn is_unlisted(&self) -> bool {

@@ -42,7 +42,7 @@ async fn held(site: &Site) -> String {
 }
 
 /// A number of nine digits that begins with 5, with or without the country's code before it. It has to stand alone: a
-/// few digits of it are found in any fingerprint, and nine of them behind a second's point. The ids of orders' statuses
+/// few digits of it are found in any content hash, and nine of them behind a second's point. The ids of orders' statuses
 /// look like one.
 fn is_mobile(word: &str) -> bool {
     let number = word.strip_prefix("966").filter(|number| number.len() == 9).unwrap_or(word);

@@ -114,7 +114,7 @@ async fn a_newer_stored_record_stays(engine: Engine) {
 async fn equal_age_and_other_content_is_corrected(engine: Engine) {
     let site = Site::new(engine, [shop(1001, 0, 3)]).await;
     site.reconcile(1001, &[]).await;
-    // Another writer changes the payload alone, and maintains no fingerprint.
+    // Another writer changes the payload alone, and maintains no content hash.
     let other = if site.database.is_postgres() {
         "UPDATE orders SET payload = payload || '{\"status\":{\"slug\":\"lost\"}}' WHERE id = (SELECT min(id) FROM orders)"
     } else {

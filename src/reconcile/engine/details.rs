@@ -7,7 +7,7 @@ use futures::{StreamExt, stream};
 use super::{EngineError, ResourceState, RunContext};
 use crate::{
     domain::{
-        Decision, DetailCheckSchedule, Fingerprint, Listing, Record, StoredRecord, Summary, Unreadable, needs_detail,
+        ContentHash, Decision, DetailCheckSchedule, Listing, Record, StoredRecord, Summary, Unreadable, needs_detail,
     },
     reconcile::ports::{AssessedRecord, Batch, DetailCheckResult, RecordStore, Source, SourceError},
 };
@@ -49,7 +49,7 @@ impl<S, T> RunContext<'_, S, T> {
         batch.newer_locally += enough.iter().filter(is_newer).count() as u64;
         batch.unchanged += enough.len() as u64;
         let ids: Vec<i64> = closer.iter().map(|summary| summary.id).collect();
-        let rows = closer.into_iter().map(|summary| (summary.id, summary.fingerprint)).collect();
+        let rows = closer.into_iter().map(|summary| (summary.id, summary.content_hash)).collect();
         self.read_listed(&ids, &rows, batch, state).await
     }
 
@@ -65,7 +65,7 @@ impl<S, T> RunContext<'_, S, T> {
     pub(super) async fn read_listed<R>(
         &self,
         ids: &[i64],
-        rows: &HashMap<i64, Fingerprint>,
+        rows: &HashMap<i64, ContentHash>,
         batch: &mut Batch<R>,
         state: &ResourceState,
     ) -> Result<(), EngineError>
@@ -90,7 +90,7 @@ impl<S, T> RunContext<'_, S, T> {
     pub(super) async fn read_records<R>(
         &self,
         ids: &[i64],
-        rows: &HashMap<i64, Fingerprint>,
+        rows: &HashMap<i64, ContentHash>,
         batch: &mut Batch<R>,
         state: &ResourceState,
     ) -> Result<Vec<i64>, EngineError>
@@ -206,7 +206,7 @@ fn unreadable(id: i64, reason: &str) -> Unreadable {
 }
 
 /// The check to store for a record, once the record is stored as Salla has it. `row`: the hash of the row in the list.
-pub(super) fn checked<R: Record>(detail: &AssessedRecord<R>, row: Option<Fingerprint>) -> Option<DetailCheckResult> {
+pub(super) fn checked<R: Record>(detail: &AssessedRecord<R>, row: Option<ContentHash>) -> Option<DetailCheckResult> {
     let stored = match &detail.decision {
         Decision::Unchanged | Decision::NewerLocally | Decision::Restore => detail.stored.as_ref()?.state()?,
         Decision::Create | Decision::Update { .. } | Decision::Adopt => StoredRecord::state_of(&detail.record),

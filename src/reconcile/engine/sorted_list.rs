@@ -10,7 +10,7 @@ use tracing::Instrument;
 use super::{EngineError, ResourceState, RunContext, RunProgress};
 use crate::{
     domain::{
-        Decision, DetailCheckSchedule, Fingerprint, Listing, Record, Scope, SortedList, SortedListResult, needs_detail,
+        ContentHash, Decision, DetailCheckSchedule, Listing, Record, Scope, SortedList, SortedListResult, needs_detail,
     },
     reconcile::{
         ports::{AssessedRecord, Batch, Listed, Page, PageRequest, RecordStore, Row, RunQueue, Source},
@@ -33,7 +33,7 @@ pub struct MissedChange {
 #[derive(Default)]
 struct MetRows {
     /// The hashes of the rows, where they could be read.
-    rows: HashMap<i64, Fingerprint>,
+    rows: HashMap<i64, ContentHash>,
     /// Rows whose details were not read.
     unread: HashSet<i64>,
     /// Rows of orders that were newer than their details, and different, when the details were last read.
@@ -161,7 +161,7 @@ impl<S, T> RunContext<'_, S, T> {
             let changed = check.and_then(|check| check.changed).filter(|_| is_ours);
             let is_due = match row {
                 Row::Summary(summary) => {
-                    met.rows.insert(key.id, summary.fingerprint);
+                    met.rows.insert(key.id, summary.content_hash);
                     needs_detail(&summary, stored, check, (never, state.reader.has_failed(key.id)))
                 }
                 // A list of summaries shows few of them.

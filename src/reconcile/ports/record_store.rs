@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Cursor, Lease, Seen};
 use crate::domain::{
-    BackfillRule, Decision, Fingerprint, LastDetailCheck, MerchantId, OrderItem, Outcome, Record, ResourceRun,
+    BackfillRule, ContentHash, Decision, LastDetailCheck, MerchantId, OrderItem, Outcome, Record, ResourceRun,
     RotationPace, RotationWindow, RunId, SortedList, StoredRecord, Totals, Unreadable,
 };
 
@@ -36,11 +36,11 @@ pub struct DetailCheckResult {
     /// The record.
     pub id: i64,
     /// The hash of the row that the list shows; `None`: the list does not show the record.
-    pub summary: Option<Fingerprint>,
+    pub summary: Option<ContentHash>,
     /// The time of change that the details showed.
     pub changed: Option<DateTime<Utc>>,
     /// The content hash of the stored record after this commit.
-    pub stored: Fingerprint,
+    pub stored: ContentHash,
     /// The stored record is newer than the details, and different.
     pub newer_locally: bool,
 }

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::{
     domain::{
-        Customer, Fingerprint, Listing, MerchantId, Order, OrderColumns, OrderStatus, Product, Record, Resource,
+        ContentHash, Customer, Listing, MerchantId, Order, OrderColumns, OrderStatus, Product, Record, Resource,
         RotationWindow, Scope, Summary, Unreadable, Wait,
     },
     reconcile::ports::{
@@ -187,9 +187,9 @@ where
         let rows = rows.map(|(record, shown)| {
             let updated_at = record.updated_at().filter(|_| shown == Shown::Whole);
             let key = RowKey { id: record.id(), updated_at, created_at: None };
-            let fingerprint = Fingerprint::of_text(record.payload());
+            let content_hash = ContentHash::of_text(record.payload());
             let row = match shown {
-                Shown::Summary => Row::Summary(Summary { id: record.id(), fingerprint }),
+                Shown::Summary => Row::Summary(Summary { id: record.id(), content_hash }),
                 _ => Row::Whole(record),
             };
             Listed { key, row }

@@ -88,8 +88,8 @@ impl FakeStore {
 fn stored(order: &Order) -> StoredRecord<Order> {
     StoredRecord {
         updated_at: order.updated_at,
-        fingerprint: Some(order.fingerprint()),
-        digest: None,
+        content_hash: Some(order.content_hash()),
+        payload_hash: None,
         deleted: false,
         columns: order.columns.clone(),
         items_version: None,

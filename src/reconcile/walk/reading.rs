@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::RowKey;
-use crate::domain::Fingerprint;
+use crate::domain::ContentHash;
 
 /// A list that really contains a record twice is read this many times, with different page sizes, before it is believed.
 const READINGS_WITH_REPEATS: usize = 3;
@@ -58,10 +58,10 @@ impl ScanInProgress {
     /// walk began. `earlier`: the numbers of the earlier passes over the same list.
     pub fn count(&mut self, (row, is_moving): (&RowKey, bool), mark: Option<u32>, earlier: Range<u32>) {
         let text = format!("{} {} {:?}", self.sequence, row.id, row.updated_at);
-        self.sequence = Fingerprint::of_text(&text).short();
+        self.sequence = ContentHash::of_text(&text).short();
         if mark == Some(earlier.end) {
             self.repeats += 1;
-            self.repeated = self.repeated.wrapping_add(Fingerprint::of_text(&row.id.to_string()).short());
+            self.repeated = self.repeated.wrapping_add(ContentHash::of_text(&row.id.to_string()).short());
             return;
         }
         self.distinct += 1;

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::source::Fetched;
 use crate::{
-    domain::{Fingerprint, Unreadable},
+    domain::{ContentHash, Unreadable},
     reconcile::ports::{CredentialStore, Listed, PageRequest, RequestCount, Row, RowKey, SourceError},
     salla::{
         http::{circuit_breaker::AfterFailure, client::SallaClient, request::Divisible},
@@ -138,7 +138,7 @@ impl<C: CredentialStore> SallaClient<C> {
 
 /// The row that breaks its page. Its id is not known: the negative place in the list stands for it.
 fn failed_row<R>(place: u32, error: &SourceError) -> Listed<R> {
-    let id = (Fingerprint::of_text(&format!("the row at {place}")).short() | 1 << 63).cast_signed();
+    let id = (ContentHash::of_text(&format!("the row at {place}")).short() | 1 << 63).cast_signed();
     let reason = format!("row {place} of the list breaks its page: {error}");
     let row = Row::Unreadable(Unreadable::failed(reason));
     Listed { key: RowKey { id, updated_at: None, created_at: None }, row }

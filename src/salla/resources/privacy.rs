@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::api_resource::ApiResource;
 use crate::{
-    domain::{CustomerFields, Fingerprint, MerchantId},
+    domain::{ContentHash, CustomerFields, MerchantId},
     salla::wire::values::{integer, scalar},
 };
 
@@ -89,7 +89,7 @@ impl Privacy {
     /// the kept parts of two rows can be equal. Without the key, it reveals nothing of the rest.
     #[must_use]
     pub fn stand_in(&self, sent: &str, kept: &str) -> u64 {
-        let content = Fingerprint::of_json(sent).unwrap_or_else(|_| Fingerprint::of_text(sent));
+        let content = ContentHash::of_json(sent).unwrap_or_else(|_| ContentHash::of_text(sent));
         if sent == kept {
             return content.short();
         }

@@ -7,7 +7,7 @@ use bytestring::ByteString;
 
 use super::{api_resource::ApiResource, transform::MISSING_STAMP};
 use crate::{
-    domain::{Fingerprint, Summary, Unreadable},
+    domain::{ContentHash, Summary, Unreadable},
     reconcile::ports::{Listed, Row, RowKey},
 };
 
@@ -80,8 +80,8 @@ fn summary<R: ApiResource>(raw: &str, bad: &Unreadable) -> Option<(Summary, Opti
         return None;
     }
     let (id, created_at) = R::place(raw)?;
-    let fingerprint = Fingerprint::of_json(raw).ok()?;
-    Some((Summary { id, fingerprint }, created_at))
+    let content_hash = ContentHash::of_json(raw).ok()?;
+    Some((Summary { id, content_hash }, created_at))
 }
 
 #[cfg(test)]
@@ -130,13 +130,13 @@ mod tests {
 
     #[test]
     fn countdowns_are_not_a_difference() {
-        let fingerprint = |json: &str| match read_whole(json).row {
-            Row::Summary(summary) => summary.fingerprint,
+        let content_hash = |json: &str| match read_whole(json).row {
+            Row::Summary(summary) => summary.content_hash,
             other => panic!("{other:?}"),
         };
         let row = r#"{"id":7,"pending_payment_ends_at":172796,"read":false}"#;
-        assert_eq!(fingerprint(row), fingerprint(&row.replace("172796", "9").replace("false", "true")));
-        assert_ne!(fingerprint(row), fingerprint(&row.replace("\"id\":7", "\"id\":7,\"draft\":true")));
+        assert_eq!(content_hash(row), content_hash(&row.replace("172796", "9").replace("false", "true")));
+        assert_ne!(content_hash(row), content_hash(&row.replace("\"id\":7", "\"id\":7,\"draft\":true")));
     }
 
     #[test]

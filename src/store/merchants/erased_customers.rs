@@ -172,7 +172,7 @@ impl Store {
                 }
                 update
                     .value("payload", self.dialect.json(record.payload().to_owned()))
-                    .value("content_hash", record.fingerprint().to_string());
+                    .value("content_hash", record.content_hash().to_string());
             }
             None => {
                 for column in own.filter(|column| personal(column)).chain(["payload", "content_hash"]) {

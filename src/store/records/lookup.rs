@@ -9,7 +9,7 @@ use sea_orm::{
 
 use super::{platform::PlatformTable, stored::Stored, write::ROWS_A_STATEMENT};
 use crate::{
-    domain::{Fingerprint, MerchantId, StoredRecord},
+    domain::{ContentHash, MerchantId, StoredRecord},
     store::connection::{
         dialect::Dialect,
         stamp::{instant, lenient},
@@ -48,7 +48,7 @@ fn select_held<R: Stored>(
         return select.from_subquery(platform.select_some::<R>(merchant, ids), R::table()).to_owned();
     }
     let unhashed =
-        format!("CASE WHEN content_hash LIKE '{}%' THEN NULL ELSE CAST(payload AS text) END", Fingerprint::prefix());
+        format!("CASE WHEN content_hash LIKE '{}%' THEN NULL ELSE CAST(payload AS text) END", ContentHash::prefix());
     let own = |which| {
         let mut select = selected::<R>(dialect);
         select.expr_as(Expr::cust(unhashed.clone()), "unhashed_payload").from(R::table());
@@ -86,12 +86,12 @@ fn selected<R: Stored>(dialect: Dialect) -> SelectStatement {
 fn read<R: Stored>(row: &QueryResult) -> Result<StoredRecord<R>, DbErr> {
     let stored: Option<String> = lenient(row, "content_hash");
     let payload: Option<String> = lenient(row, "unhashed_payload");
-    let digest: Option<Vec<u8>> = lenient(row, "payload_hash");
+    let payload_hash: Option<Vec<u8>> = lenient(row, "payload_hash");
     Ok(StoredRecord {
-        digest: digest.and_then(|bytes| bytes.as_slice().try_into().ok()),
+        payload_hash: payload_hash.and_then(|bytes| bytes.as_slice().try_into().ok()),
         updated_at: instant(row, "salla_updated_at"),
-        fingerprint: match payload {
-            Some(payload) => Fingerprint::of_json(&payload).ok(),
+        content_hash: match payload {
+            Some(payload) => ContentHash::of_json(&payload).ok(),
             None => stored.and_then(|text| text.parse().ok()),
         },
         deleted: row.try_get("", "deleted")?,

@@ -13,7 +13,7 @@ use sea_orm::{
 };
 
 use super::{discrepancies::Written, stored::Stored};
-use crate::domain::{Fingerprint, MerchantId, Outcome};
+use crate::domain::{ContentHash, MerchantId, Outcome};
 
 /// The name of a view or a function: in a schema, or in the first schema of the search path that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,7 +143,7 @@ impl PlatformTable {
         let own = |column: &str| format!("CASE WHEN {} THEN own.{column} END", is_known());
         // The platform has no hash of the payload. Its payload is read unless it equals the one that our row has the
         // hash of.
-        let is_hashed = format!("{} AND own.content_hash LIKE '{}%'", is_known(), Fingerprint::prefix());
+        let is_hashed = format!("{} AND own.content_hash LIKE '{}%'", is_known(), ContentHash::prefix());
         let is_same = if self.has("payload") { " AND own.payload = v.payload" } else { "" };
         let unhashed =
             format!("CASE WHEN {is_hashed}{is_same} THEN NULL ELSE CAST({} AS text) END", own_or_view("payload"));

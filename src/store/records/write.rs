@@ -10,7 +10,7 @@ use sea_orm::{
 
 use super::stored::Stored;
 use crate::{
-    domain::{Digest, MerchantId, Outcome},
+    domain::{MerchantId, Outcome, PayloadHash},
     reconcile::ports::StoredVersion,
     store::connection::{dialect::Dialect, stamp::instant},
 };
@@ -145,8 +145,8 @@ fn upsert_statement<R: Stored>(
         let version = [
             Expr::val(record.updated_at()),
             dialect.json(record.payload().to_owned()),
-            Expr::val(record.fingerprint().to_string()),
-            Expr::val(Digest::of(record.fingerprint(), record.payload()).as_bytes().to_vec()),
+            Expr::val(record.content_hash().to_string()),
+            Expr::val(PayloadHash::of(record.content_hash(), record.payload()).as_bytes().to_vec()),
         ];
         statement
             .values(place.into_iter().chain(record.values(dialect)).chain(version))
@@ -159,7 +159,7 @@ fn upsert_statement<R: Stored>(
 }
 
 /// Newer wins; at equal age, and where no age is told, other content does. Our `revision` tells a new row from a changed one, and
-/// tells the fingerprint's trigger that the fingerprint is maintained.
+/// tells the content hash's trigger that the content hash is maintained.
 fn newer_wins<R: Stored>(dialect: Dialect, asked: Asked) -> OnConflict {
     let table = R::table();
     let ours = dialect.comparable(&format!("{table}.salla_updated_at"));

@@ -17,10 +17,10 @@ const PREFIX: &str = "2:";
 /// The first 128 bits of the SHA-256 of a JSON document in canonical form: keys sorted, numbers
 /// normalised, volatile fields left out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint([u8; 16]);
+pub struct ContentHash([u8; 16]);
 
-impl Fingerprint {
-    /// What the text of every fingerprint of the present version begins with.
+impl ContentHash {
+    /// What the text of every content hash of the present version begins with.
     #[must_use]
     pub fn prefix() -> &'static str {
         PREFIX
@@ -41,7 +41,7 @@ impl Fingerprint {
     }
 }
 
-impl Fingerprint {
+impl ContentHash {
     /// Hashes a text as it stands.
     #[must_use]
     pub fn of_text(text: &str) -> Self {
@@ -55,19 +55,19 @@ impl Fingerprint {
     }
 }
 
-/// A hash of a content's fingerprint and of the very text that it was taken from.
+/// A hash of a content hash and of the text that it was made of.
 ///
-/// If the same text comes again, its canonical form need not be made again. If only the fingerprint
-/// of a row was replaced, the digest no longer matches it.
+/// If the same text comes again, its canonical form need not be made again. If only the content hash
+/// of a row was replaced, the hash no longer matches it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Digest([u8; 16]);
+pub struct PayloadHash([u8; 16]);
 
-impl Digest {
+impl PayloadHash {
     /// Of a text, and of what it hashes to.
     #[must_use]
-    pub fn of(fingerprint: Fingerprint, text: &str) -> Self {
+    pub fn of(content_hash: ContentHash, text: &str) -> Self {
         let mut hasher = Sha256::new();
-        hasher.update(fingerprint.0);
+        hasher.update(content_hash.0);
         hasher.update(text);
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&hasher.finalize()[..16]);
@@ -81,7 +81,7 @@ impl Digest {
     }
 }
 
-impl TryFrom<&[u8]> for Digest {
+impl TryFrom<&[u8]> for PayloadHash {
     type Error = std::array::TryFromSliceError;
 
     fn try_from(bytes: &[u8]) -> Result<Self, Self::Error> {
@@ -89,25 +89,25 @@ impl TryFrom<&[u8]> for Digest {
     }
 }
 
-impl fmt::Display for Fingerprint {
+impl fmt::Display for ContentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(PREFIX)?;
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
-impl fmt::Debug for Fingerprint {
+impl fmt::Debug for ContentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl FromStr for Fingerprint {
+impl FromStr for ContentHash {
     type Err = UnknownValue;
 
-    /// Reads a fingerprint of the present version; one of another version is an error.
+    /// Reads a content hash of the present version; one of another version is an error.
     fn from_str(text: &str) -> Result<Self, UnknownValue> {
-        let unknown = || UnknownValue::new("fingerprint", text);
+        let unknown = || UnknownValue::new("content hash", text);
         let hex = text.strip_prefix(PREFIX).filter(|hex| hex.len() == 32 && hex.is_ascii()).ok_or_else(unknown)?;
         let mut bytes = [0; 16];
         for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
@@ -122,8 +122,8 @@ impl FromStr for Fingerprint {
 mod tests {
     use super::*;
 
-    fn of(json: &str) -> Fingerprint {
-        Fingerprint::of_json(json).unwrap()
+    fn of(json: &str) -> ContentHash {
+        ContentHash::of_json(json).unwrap()
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stored_fingerprint_is_pinned() {
+    fn the_stored_hash_is_pinned() {
         let json =
             r#"{"none":null,"name":"\u0642ميص","id":7,"draft":false,"read":true,"b":{},"amounts":[9.50,-1.2E+3,0.0]}"#;
         assert_eq!(
@@ -172,8 +172,8 @@ mod tests {
 
     #[test]
     fn reads_what_it_wrote_and_nothing_of_another_version() {
-        let fingerprint = of(r#"{"a":1}"#);
-        assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
-        assert!(fingerprint.to_string().replace("2:", "1:").parse::<Fingerprint>().is_err());
+        let content_hash = of(r#"{"a":1}"#);
+        assert_eq!(content_hash.to_string().parse(), Ok(content_hash));
+        assert!(content_hash.to_string().replace("2:", "1:").parse::<ContentHash>().is_err());
     }
 }
