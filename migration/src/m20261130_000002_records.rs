@@ -139,8 +139,8 @@ fn order_detail_checks() -> Table {
         .needs(WITHOUT_DELETE)
         .column("merchant_id", "BIGINT NOT NULL", "Salla's id of the merchant.")
         .column("salla_order_id", "BIGINT NOT NULL", "Salla's id of the order.")
-        .column("list_hash", "text NOT NULL", "Hash of the order's row in Salla's list.")
-        .column("stored_hash", "text NOT NULL", "The order's content_hash at that time.")
+        .column("list_fingerprint", "text NOT NULL", "Hash of the order's row in Salla's list.")
+        .column("stored_fingerprint", "text NOT NULL", "The order's content_hash at that time.")
         .column("salla_updated_at", "INSTANT", "The order's time of change in these details.")
         .column("details_read_at", "INSTANT NOT NULL DEFAULT NOW", "When the details were read.")
         .column(

@@ -26,7 +26,7 @@ impl Store {
             let mut checks = HashMap::with_capacity(ids.len());
             for ids in ids.chunks(ROWS_A_STATEMENT) {
                 let sql = format!(
-                    "SELECT salla_order_id, list_hash, stored_hash, salla_updated_at, details_read_at, newer_locally FROM order_detail_checks \
+                    "SELECT salla_order_id, list_fingerprint, stored_fingerprint, salla_updated_at, details_read_at, newer_locally FROM order_detail_checks \
                      WHERE merchant_id = $1 AND salla_order_id IN ({})",
                     parameters(2, ids.len())
                 );
@@ -34,7 +34,7 @@ impl Store {
                 for row in self.db.query_all_raw(self.statement(&sql, values)).await? {
                     let text = |column| row.try_get::<String>("", column);
                     // One that another version made says nothing.
-                    if let (Ok(summary), Ok(stored)) = (text("list_hash")?.parse(), text("stored_hash")?.parse()) {
+                    if let (Ok(summary), Ok(stored)) = (text("list_fingerprint")?.parse(), text("stored_fingerprint")?.parse()) {
                         let check = LastDetailCheck {
                             summary,
                             stored,
@@ -62,9 +62,9 @@ impl Store {
             let rows: Vec<String> =
                 (0..checked.len()).map(|row| format!("($1, {}, $2)", parameters(row * 5 + 3, 5))).collect();
             let sql = format!(
-                "INSERT INTO order_detail_checks (merchant_id, salla_order_id, list_hash, stored_hash, salla_updated_at, newer_locally, details_read_at) VALUES {} \
-                 ON CONFLICT (merchant_id, salla_order_id) DO UPDATE SET list_hash = excluded.list_hash, \
-                 stored_hash = excluded.stored_hash, salla_updated_at = excluded.salla_updated_at, \
+                "INSERT INTO order_detail_checks (merchant_id, salla_order_id, list_fingerprint, stored_fingerprint, salla_updated_at, newer_locally, details_read_at) VALUES {} \
+                 ON CONFLICT (merchant_id, salla_order_id) DO UPDATE SET list_fingerprint = excluded.list_fingerprint, \
+                 stored_fingerprint = excluded.stored_fingerprint, salla_updated_at = excluded.salla_updated_at, \
                  details_read_at = excluded.details_read_at, newer_locally = excluded.newer_locally",
                 rows.join(", ")
             );

@@ -63,7 +63,7 @@ impl Store {
             format!(
                 "SELECT id FROM (SELECT r.{id} AS id FROM {table} r JOIN order_detail_checks c \
                  ON c.merchant_id = r.merchant_id AND c.salla_order_id = r.{id} \
-                 WHERE r.merchant_id = $1 AND r.deleted_at IS NULL AND c.list_hash <> '' \
+                 WHERE r.merchant_id = $1 AND r.deleted_at IS NULL AND c.list_fingerprint <> '' \
                  AND {read_at} < {before} ORDER BY {order} LIMIT {count}) AS sampled",
                 table = self.stored_source::<R>(),
                 id = R::id_column(),
