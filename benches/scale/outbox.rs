@@ -56,5 +56,5 @@ pub async fn deliver(store: &Store) {
     assert!(!taken.is_empty());
     let (last, others) = taken.split_last().unwrap();
     store.delivered(others).await.unwrap();
-    store.put_off(last, Duration::from_secs(600)).await.unwrap();
+    store.reschedule(last, Duration::from_secs(600)).await.unwrap();
 }

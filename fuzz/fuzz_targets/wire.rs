@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use libfuzzer_sys::fuzz_target;
 use salla_reconciler::{
     domain::{ContentHash, Order, Record},
-    salla::{Envelope, ApiResource},
+    salla::{ApiResource, Envelope},
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -19,11 +19,11 @@ fuzz_target!(|body: &[u8]| {
     let Ok(envelope) = Envelope::read(Bytes::copy_from_slice(body)) else {
         return;
     };
-    assert!(envelope.complaint().chars().count() <= 200, "a complaint is clipped");
-    assert!(!envelope.complaint().contains(char::is_control), "a complaint is one line");
+    assert!(envelope.description().chars().count() <= 200, "a description is clipped");
+    assert!(!envelope.description().contains(char::is_control), "a description is one line");
     check_pagination(&envelope);
     match envelope.rows() {
-        Ok(rows) => rows.iter().for_each(check_row),
+        Ok(rows) => rows.iter().for_each(|row| check_row(&row.text)),
         Err(_) => match envelope.data() {
             Some(detail) => check_row(&detail),
             None => {
@@ -69,7 +69,11 @@ fn check_row(row: &ByteString) {
     assert_eq!(read().ok().map(|(_, print)| print), Some(content_hash), "the same row, the same order");
     assert_eq!(order.payload, row, "the payload is what came");
     assert_eq!(content_hash.to_string().parse(), Ok(content_hash), "a content hash is read as it was written");
-    assert_eq!(ContentHash::of_json(&order.payload).ok(), Some(content_hash), "the payload has the content hash of the order");
+    assert_eq!(
+        ContentHash::of_json(&order.payload).ok(),
+        Some(content_hash),
+        "the payload has the content hash of the order"
+    );
     check_amount(&order);
     check_instants(&order);
     check_respelt(&order);

@@ -71,7 +71,7 @@ pub async fn rotate(config: &Config) -> anyhow::Result<Exit> {
     // An entry at the beginning and one at the end: the rotation takes many transactions, and may be interrupted.
     let audit = |detail| Audit { actor: actor(), action: Action::KeysRotate, merchant: None, run: None, detail };
     store.note(&audit(json!({"key": key, "begun": true}))).await?;
-    let mut done = Walk { vault: &vault, store: &store, key: &key, resealed: 0 };
+    let mut done = Reencryption { vault: &vault, store: &store, key: &key, resealed: 0 };
     // A daemon that renews a token in between may not have the new key first yet.
     // One whose token is being renewed is looked at again.
     while done.walk().await? {
@@ -94,7 +94,7 @@ pub async fn rotate(config: &Config) -> anyhow::Result<Exit> {
 }
 
 /// A way over all tokens.
-struct Walk<'a> {
+struct Reencryption<'a> {
     vault: &'a Vault<Store>,
     store: &'a Store,
     /// The key that seals.
@@ -103,7 +103,7 @@ struct Walk<'a> {
     resealed: usize,
 }
 
-impl Walk<'_> {
+impl Reencryption<'_> {
     /// Visits all tokens once. True if some changed meanwhile and must be visited again.
     async fn walk(&mut self) -> anyhow::Result<bool> {
         let (mut after, mut changed) = (None, false);
@@ -111,7 +111,7 @@ impl Walk<'_> {
             let batch = self.store.stored_tokens(after, BATCH).await?;
             let Some(last) = batch.last() else { return Ok(changed) };
             after = Some(last.merchant);
-            let old = batch.iter().filter(|stored| !self.vault.is_under(self.key, &stored.tokens));
+            let old = batch.iter().filter(|stored| !self.vault.is_encrypted_with(self.key, &stored.tokens));
             let old: Vec<_> = old.map(|stored| reseal(self.vault, self.store, stored)).collect();
             let mut resealed = stream::iter(old).buffer_unordered(AT_ONCE);
             while let Some(outcome) = resealed.next().await {

@@ -157,7 +157,7 @@ pub async fn sweep(
     halt.cancel();
     done.cancel();
     drop(runner);
-    Sweep::tell_of(&ended, began);
+    Sweep::log(&ended, began);
     let _ = tokio::join!(heartbeat, bar);
     ended
 }

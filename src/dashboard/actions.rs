@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
-use super::{DashboardState, Of, Page, PageError, Visitor, format};
+use super::{DashboardState, Page, PageError, Visitor, VisitorExtension, format};
 use crate::{
     domain::{MerchantId, MerchantState, Request, RunId, Transition, Trigger},
     reconcile::ports::{Changed, EnqueueOutcome, MerchantRegistry, NewRun, RunStore},
@@ -43,7 +43,7 @@ pub fn button(visitor: &Visitor, address: &str, label: &str) -> Markup {
 /// `rerun`, `rerun-full`, `pause` and `resume`.
 pub async fn of_merchant<L: RunStore, R: MerchantRegistry>(
     State(dashboard): State<DashboardState<L, R>>,
-    Extension(visitor): Of,
+    Extension(visitor): VisitorExtension,
     Path((id, action)): Path<(MerchantId, String)>,
     Form(sent): Form<Sent>,
 ) -> Page {
@@ -100,7 +100,7 @@ async fn change<L: RunStore, R: MerchantRegistry>(
 /// Asks a run to end.
 pub async fn cancel<L: RunStore, R: MerchantRegistry>(
     State(dashboard): State<DashboardState<L, R>>,
-    Extension(visitor): Of,
+    Extension(visitor): VisitorExtension,
     Path(id): Path<RunId>,
     Form(sent): Form<Sent>,
 ) -> Page {
@@ -115,7 +115,7 @@ pub async fn cancel<L: RunStore, R: MerchantRegistry>(
 /// `pause` and `resume` for all merchants.
 pub async fn of_all<L: RunStore, R: MerchantRegistry>(
     State(dashboard): State<DashboardState<L, R>>,
-    Extension(visitor): Of,
+    Extension(visitor): VisitorExtension,
     Path(action): Path<String>,
     Form(sent): Form<Sent>,
 ) -> Page {

@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use maud::{Markup, html};
 
 use super::{
-    DashboardState, Of, Page, Visitor, actions,
+    DashboardState, Page, Visitor, VisitorExtension, actions,
     format::{self, Clock, counted, day, instant, number, span},
     layout::{self, AutoRefresh},
     plot,
@@ -32,7 +32,7 @@ const REFRESH: u32 = 10;
 /// The page.
 pub async fn show<L: RunStore + Overview, R: MerchantRegistry>(
     State(dashboard): State<DashboardState<L, R>>,
-    Extension(visitor): Of,
+    Extension(visitor): VisitorExtension,
 ) -> Page {
     let store = &dashboard.api.store;
     let latest = RunFilter { limit: LATEST, ..RunFilter::default() };

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    DashboardState, Of, Page, PageError, Visitor, actions,
+    DashboardState, Page, PageError, Visitor, VisitorExtension, actions,
     format::{self, Clock, counted, instant, number, span},
     layout::{self, AutoRefresh},
 };
@@ -32,7 +32,7 @@ pub struct PageQuery {
 /// The page.
 pub async fn show<L: RunStore + Overview, R: MerchantRegistry>(
     State(dashboard): State<DashboardState<L, R>>,
-    Extension(visitor): Of,
+    Extension(visitor): VisitorExtension,
     Path(id): Path<MerchantId>,
     Query(query): Query<PageQuery>,
 ) -> Page {

@@ -9,7 +9,7 @@ use maud::html;
 use serde::Deserialize;
 
 use super::{
-    DashboardState, Of, Page, PageError, format,
+    DashboardState, Page, PageError, VisitorExtension, format,
     layout::{self, AutoRefresh},
 };
 use crate::{
@@ -33,7 +33,7 @@ pub struct PageQuery {
 /// The page.
 pub async fn show<L: RunStore, R: MerchantRegistry>(
     State(dashboard): State<DashboardState<L, R>>,
-    Extension(visitor): Of,
+    Extension(visitor): VisitorExtension,
     Query(query): Query<PageQuery>,
 ) -> Page {
     if !query.id.trim().is_empty() {

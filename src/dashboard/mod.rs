@@ -29,7 +29,7 @@ use self::format::Clock;
 use crate::{
     http::{
         Api, Onboarding,
-        access::{self, Granted, Refused},
+        access::{self, AccessDenied, Granted},
         limits,
         problem::{self, Problem},
         session::{self, Cookie},
@@ -134,11 +134,11 @@ async fn require<L: RunStore + Overview, R: MerchantRegistry>(
     let access = &dashboard.api.access;
     let visitor = match access.check(request.method(), request.headers(), address) {
         Ok(Granted { actor, scope }) => Ok(Visitor { actor, operates: scope == Scope::Operate, form_key: None }),
-        Err(Refused::NoToken) => {
+        Err(AccessDenied::NoToken) => {
             let (method, uri, headers) = (request.method().clone(), request.uri().clone(), request.headers().clone());
             session_of(&dashboard.api, (&method, &uri, &headers), address).await
         }
-        Err(Refused::Problem(problem)) => Err(problem.into()),
+        Err(AccessDenied::Problem(problem)) => Err(problem.into()),
     };
     match visitor {
         Ok(visitor) => {
@@ -254,4 +254,4 @@ impl IntoResponse for PageError {
 }
 
 /// The visitor, as the handlers get them.
-type Of = Extension<Visitor>;
+type VisitorExtension = Extension<Visitor>;

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    DashboardState, Of, Page, PageError, actions,
+    DashboardState, Page, PageError, VisitorExtension, actions,
     format::{self, Clock, instant, number, span},
     layout::{self, AutoRefresh},
 };
@@ -30,7 +30,7 @@ pub struct PageQuery {
 /// The page.
 pub async fn show<L: RunStore, R: MerchantRegistry>(
     State(dashboard): State<DashboardState<L, R>>,
-    Extension(visitor): Of,
+    Extension(visitor): VisitorExtension,
     Path(id): Path<RunId>,
     Query(query): Query<PageQuery>,
 ) -> Page {

@@ -28,7 +28,7 @@ use crate::{
 
 /// What leads to the form.
 #[derive(Debug, Deserialize)]
-pub struct Then {
+pub struct SignInQuery {
     #[serde(default)]
     then: String,
 }
@@ -51,7 +51,7 @@ pub fn address(then: &Uri) -> String {
 /// The form.
 pub async fn show<L: RunStore, R: MerchantRegistry>(
     State(dashboard): State<DashboardState<L, R>>,
-    Query(query): Query<Then>,
+    Query(query): Query<SignInQuery>,
 ) -> Response {
     if dashboard.api.access.tokens().is_none() {
         return Redirect::to("/").into_response();

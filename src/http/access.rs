@@ -109,12 +109,12 @@ impl Access {
     }
 
     /// Whom a request comes from, and what they may do, which is enough for its method.
-    pub(crate) fn check(&self, method: &Method, headers: &HeaderMap, address: IpAddr) -> Result<Granted, Refused> {
+    pub(crate) fn check(&self, method: &Method, headers: &HeaderMap, address: IpAddr) -> Result<Granted, AccessDenied> {
         self.check_scope(scope(method), headers, address)
     }
 
     /// Returns the caller and its scope, or a refusal if the scope does not include `needed`.
-    fn check_scope(&self, needed: Scope, headers: &HeaderMap, address: IpAddr) -> Result<Granted, Refused> {
+    fn check_scope(&self, needed: Scope, headers: &HeaderMap, address: IpAddr) -> Result<Granted, AccessDenied> {
         match &self.rule {
             Rule::Open | Rule::Closed if needed == Scope::Token => Err(Problem::new(
                 StatusCode::FORBIDDEN,
@@ -135,7 +135,7 @@ impl Access {
             .into()),
             Rule::Tokens(_) => {
                 // A request without a token is not a guess.
-                let given = bearer(headers).ok_or(Refused::NoToken)?;
+                let given = bearer(headers).ok_or(AccessDenied::NoToken)?;
                 let token = self.find(given, address)?.ok_or_else(unauthorized)?;
                 if !token.scope.allows(needed) {
                     let detail = format!("the token {:?} lacks the scope `{}`", token.name, needed.as_str());
@@ -156,24 +156,24 @@ pub(crate) struct Granted {
 
 /// Why a request is not let pass.
 #[derive(Debug)]
-pub(crate) enum Refused {
+pub(crate) enum AccessDenied {
     /// A token is needed, and none was sent.
     NoToken,
     /// In words.
     Problem(Problem),
 }
 
-impl From<Problem> for Refused {
+impl From<Problem> for AccessDenied {
     fn from(problem: Problem) -> Self {
         Self::Problem(problem)
     }
 }
 
-impl From<Refused> for Problem {
-    fn from(refused: Refused) -> Self {
+impl From<AccessDenied> for Problem {
+    fn from(refused: AccessDenied) -> Self {
         match refused {
-            Refused::NoToken => unauthorized(),
-            Refused::Problem(problem) => problem,
+            AccessDenied::NoToken => unauthorized(),
+            AccessDenied::Problem(problem) => problem,
         }
     }
 }

@@ -196,10 +196,10 @@ pub fn router<L: RunStore + Overview, R: MerchantRegistry>(
                 .route_layer(middleware::from_fn_with_state(Arc::clone(&api), access::require_token_scope::<L>)),
         )
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), limits::by_address::<L>));
-    let turnstile = webhooks::LargeBodyLimit::new(Arc::clone(&onboarding.metrics));
+    let limit = webhooks::LargeBodyLimit::new(Arc::clone(&onboarding.metrics));
     let webhooks = webhooks
         .layer(RequestBodyLimitLayer::new(webhooks::BODY_LIMIT))
-        .layer(middleware::from_fn_with_state(turnstile, webhooks::in_turn))
+        .layer(middleware::from_fn_with_state(limit, webhooks::limit_large_bodies))
         .with_state(onboarding);
     open.merge(guarded)
         .merge(pages)

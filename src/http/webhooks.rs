@@ -61,21 +61,21 @@ impl LargeBodyLimit {
 }
 
 /// Lets a request pass when it is its turn.
-pub async fn in_turn(
-    State(turnstile): State<LargeBodyLimit>,
+pub async fn limit_large_bodies(
+    State(limit): State<LargeBodyLimit>,
     ConnectInfo(source): ConnectInfo<SocketAddr>,
     request: Request,
     next: Next,
 ) -> Response {
     let is_small = request.body().size_hint().upper().is_some_and(|bytes| bytes <= SMALL_BODY);
     let pass = async {
-        let _turn = if is_small { None } else { turnstile.large.acquire().await.ok() };
+        let _permit = if is_small { None } else { limit.large.acquire().await.ok() };
         next.run(request).await
     };
     timeout(IN_ALL, pass).await.unwrap_or_else(|_| {
-        turnstile.metrics.webhook(OTHER, "late");
+        limit.metrics.webhook(OTHER, "late");
         let source = source.ip();
-        turnstile.late.count(move |requests| {
+        limit.late.count(move |requests| {
             tracing::warn!(%source, requests, "a webhook was not received in time");
         });
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the body was not received in time; try again").into_response()

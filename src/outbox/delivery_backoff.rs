@@ -37,7 +37,7 @@ impl DeliveryBackoff {
     }
 
     /// All were taken in.
-    pub fn went_well(&mut self) {
+    pub fn on_success(&mut self) {
         *self = Self { at_once: (self.at_once * 2).min(MOST_AT_ONCE), rest: Duration::ZERO };
     }
 
@@ -71,13 +71,13 @@ mod tests {
         let mut sent = Vec::new();
         for _ in 0..6 {
             sent.push(pace.at_once());
-            pace.went_well();
+            pace.on_success();
         }
         assert_eq!(sent, [1, 2, 4, 8, 16, 16]);
         let rests: Vec<u64> = (0..8).map(|_| pace.went_wrong().as_secs()).collect();
         assert_eq!(rests, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!((pace.at_once(), pace.is_troubled()), (1, true));
-        pace.went_well();
+        pace.on_success();
         assert_eq!((pace.at_once(), pace.is_troubled()), (2, false));
     }
 

@@ -74,13 +74,13 @@ impl<O: Outbox> Relay<O> {
         for (mut one, (sent, error)) in taken.into_iter().zip(answers) {
             if let Some(error) = error {
                 wants = wants.max(error.retry_after().unwrap_or_default());
-                if error.is_the_event_s() {
+                if error.is_per_event() {
                     refused = true;
                 } else {
                     failed = true;
                 }
                 if sent == 0 {
-                    self.put_off(&one, &error).await;
+                    self.reschedule(&one, &error).await;
                     continue;
                 }
                 log_failure(&one, &one.events[sent], (0, &error), Duration::ZERO);
@@ -105,7 +105,7 @@ impl<O: Outbox> Relay<O> {
         if pace.is_troubled() {
             tracing::info!("events are delivered again");
         }
-        pace.went_well();
+        pace.on_success();
         Duration::ZERO
     }
 
@@ -131,12 +131,12 @@ impl<O: Outbox> Relay<O> {
         (one.events.len(), None)
     }
 
-    async fn put_off(&self, one: &PendingDelivery, error: &Undeliverable) {
+    async fn reschedule(&self, one: &PendingDelivery, error: &Undeliverable) {
         let pause = pause(one.attempts, rand::random());
         if let Some(event) = one.events.first() {
             log_failure(one, event, (one.attempts, error), pause);
         }
-        if let Err(error) = self.outbox.put_off(one, pause).await {
+        if let Err(error) = self.outbox.reschedule(one, pause).await {
             // It is due again when its turn lapses.
             tracing::warn!(error = %error, "the outbox cannot be written");
         }

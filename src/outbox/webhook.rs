@@ -71,7 +71,7 @@ pub enum Undeliverable {
 
 impl Undeliverable {
     /// The receiver answers, and may have something against this event alone.
-    pub fn is_the_event_s(&self) -> bool {
+    pub fn is_per_event(&self) -> bool {
         match self {
             Self::Unwritable(_) => true,
             Self::Unanswered(_) => false,

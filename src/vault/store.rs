@@ -64,11 +64,13 @@ impl<S> Vault<S> {
     pub async fn open(&self, merchant: MerchantId, sealed: &Tokens<Sealed>) -> Result<Tokens, CredentialError> {
         match self.backends.of(&sealed.access) {
             Some(backend) => backend.open(merchant, sealed).await,
-            None => Err(CredentialError::Unreadable { merchant, reason: Self::strangeness(&sealed.access).to_owned() }),
+            None => {
+                Err(CredentialError::Unreadable { merchant, reason: Self::unknown_format(&sealed.access).to_owned() })
+            }
         }
     }
 
-    fn strangeness(sealed: &Sealed) -> &'static str {
+    fn unknown_format(sealed: &Sealed) -> &'static str {
         if cfg!(not(feature = "aws")) && (sealed.0.starts_with("kms1.") || sealed.0.starts_with("sm1.")) {
             return "it is in AWS, and this program was built without the feature aws";
         }
@@ -77,7 +79,7 @@ impl<S> Vault<S> {
 
     /// Whether every token is under `key` already.
     #[must_use]
-    pub fn is_under(&self, key: &str, sealed: &Tokens<Sealed>) -> bool {
+    pub fn is_encrypted_with(&self, key: &str, sealed: &Tokens<Sealed>) -> bool {
         [Some(&sealed.access), sealed.refresh.as_ref()]
             .into_iter()
             .flatten()

@@ -113,11 +113,11 @@ async fn no_secret_is_shown(engine: Engine) {
     let mut site = Site::new(engine, [shop(1001, 0, 3), shop(1002, 0, 1)]).await;
     site.set("HTTP__API_TOKEN", "operator-canary-0123");
     // Salla and its token endpoint repeat what they were sent.
-    let complaint = |words: &str| json!({"status": 400, "success": false, "error": {"code": 400, "message": words}});
+    let description = |words: &str| json!({"status": 400, "success": false, "error": {"code": 400, "message": words}});
     let echo = |status, words: &str| Fault::Answer {
         status,
         headers: vec![("content-type", "application/json".into())],
-        body: complaint(words).to_string(),
+        body: description(words).to_string(),
     };
     let issued: Value = serde_json::from_str(&site.salla.registration(1001).unwrap()).unwrap();
     let (access, refresh) = (issued["access_token"].as_str().unwrap(), issued["refresh_token"].as_str().unwrap());

@@ -64,7 +64,7 @@ pub trait Outbox: Send + Sync + Clone + 'static {
     fn delivered(&self, deliveries: &[PendingDelivery]) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// The first event was not delivered: it is due again after `pause`.
-    fn put_off(
+    fn reschedule(
         &self,
         delivery: &PendingDelivery,
         pause: Duration,

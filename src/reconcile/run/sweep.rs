@@ -37,7 +37,7 @@ pub struct Sweep {
 
 impl Sweep {
     /// Sums up the foreground runs that began at `began`, and logs one line.
-    pub fn tell_of(ended: &[Ended], began: Instant) {
+    pub fn log(ended: &[Ended], began: Instant) {
         let mut sweep = Self::default();
         for ended in ended {
             match ended {

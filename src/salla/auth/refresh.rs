@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     backoff::Backoff,
-    save_tokens::persist,
+    save_tokens::save_until,
     token_endpoint::{Refresh, TokenEndpoint},
     user_info::{UnknownOwners, UserInfo},
 };
@@ -177,9 +177,9 @@ impl<C: CredentialStore> Auth<C> {
 
     /// Takes the mark away: as long as there is hope.
     async fn abandon(&self, merchant: MerchantId, attempt: Uuid) -> Result<(), SourceError> {
-        let hope = Some(Instant::now() + REFRESH_TAKES_AT_MOST);
+        let deadline = Some(Instant::now() + REFRESH_TAKES_AT_MOST);
         let abandon = || self.store.abandon_refresh(merchant, attempt);
-        persist(merchant, "the mark of a refresh that was not sent", hope, abandon).await
+        save_until(merchant, "the mark of a refresh that was not sent", deadline, abandon).await
     }
 
     /// Uses the refresh token and saves the new tokens. The mark is set before the call. The turn ends with the answer,
@@ -213,7 +213,7 @@ impl<C: CredentialStore> Auth<C> {
                 let save = || self.store.complete_refresh(merchant, version, &tokens);
                 // The tokens are in no other place. A mark that another process changed meanwhile does not prevent the
                 // write.
-                persist(merchant, "new tokens", None, save).await?;
+                save_until(merchant, "new tokens", None, save).await?;
                 tracing::info!(merchant.id = merchant.0, "token refreshed");
                 Ok(Credentials {
                     tokens,

@@ -14,10 +14,10 @@ const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const SAVE_AGAIN_AT_LEAST_EVERY: Duration = Duration::from_secs(16);
 
 /// Writes what is known nowhere else: again and again, until `hope` ends; `None`: as long as the process lives.
-pub(in crate::salla) async fn persist<F>(
+pub(in crate::salla) async fn save_until<F>(
     merchant: MerchantId,
     what: &str,
-    hope: Option<Instant>,
+    deadline: Option<Instant>,
     write: impl Fn() -> F,
 ) -> Result<(), SourceError>
 where
@@ -27,7 +27,7 @@ where
     loop {
         match write().await {
             Ok(()) => return Ok(()),
-            Err(error) if hope.is_none_or(|hope| Instant::now() < hope) => {
+            Err(error) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
                 tracing::error!(merchant.id = merchant.0, error = %error, "{what} could not be written; trying again");
                 sleep(pause).await;
                 pause = (pause * 2).min(SAVE_AGAIN_AT_LEAST_EVERY);

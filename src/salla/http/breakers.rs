@@ -114,7 +114,7 @@ struct MerchantBreaker {
 
 /// Why a request may not go out now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub enum Rejection {
     /// Salla is down; the time until the next probe.
     Host(Duration),
     /// A probe for the merchant is running.
@@ -177,16 +177,16 @@ impl Breakers {
     }
 
     /// Lets a merchant's request through, or says why not. While the host's circuit is open, it alone decides.
-    pub fn admit(&mut self, merchant: MerchantId, now: Instant) -> Result<(), Refused> {
+    pub fn admit(&mut self, merchant: MerchantId, now: Instant) -> Result<(), Rejection> {
         if self.host.state != State::Closed {
-            return self.host.admit(now).map_err(Refused::Host);
+            return self.host.admit(now).map_err(Rejection::Host);
         }
         if self.merchants.get(&merchant).is_some_and(|state| state.breaker.is_of_the_past(now)) {
             self.merchants.remove(&merchant);
         }
         let Some(state) = self.merchants.get_mut(&merchant) else { return Ok(()) };
         let probing = matches!(state.breaker.state, State::HalfOpen(_));
-        state.breaker.admit(now).map_err(|_| if probing { Refused::Probing } else { Refused::Merchant })
+        state.breaker.admit(now).map_err(|_| if probing { Rejection::Probing } else { Rejection::Merchant })
     }
 
     /// Salla answered.
@@ -277,12 +277,12 @@ mod tests {
         fail(&mut breakers, 3, 9, now);
         assert_eq!(breakers.admit(OTHER, now), Ok(()));
         fail(&mut breakers, 3, 1, now);
-        assert_eq!(breakers.admit(OTHER, now), Err(Refused::Host(FIRST_PAUSE)));
+        assert_eq!(breakers.admit(OTHER, now), Err(Rejection::Host(FIRST_PAUSE)));
         let later = now + FIRST_PAUSE;
         assert_eq!(breakers.admit(OTHER, later), Ok(()));
         assert!(breakers.admit(MERCHANT, later).is_err(), "one probe at a time");
         breakers.failed(OTHER, false, &cause(), later);
-        assert_eq!(breakers.admit(OTHER, later), Err(Refused::Host(FIRST_PAUSE * 2)));
+        assert_eq!(breakers.admit(OTHER, later), Err(Rejection::Host(FIRST_PAUSE * 2)));
         assert_eq!(breakers.admit(OTHER, later + FIRST_PAUSE * 2), Ok(()));
         breakers.succeeded(OTHER, now);
         assert_eq!(breakers.admit(OTHER, later), Ok(()));
@@ -296,13 +296,13 @@ mod tests {
         fail(&mut breakers, 1, 1000, now);
         assert_eq!(breakers.state(), State::Closed);
         assert_eq!(breakers.admit(OTHER, now), Ok(()));
-        assert_eq!(breakers.admit(MERCHANT, now), Err(Refused::Merchant));
+        assert_eq!(breakers.admit(MERCHANT, now), Err(Rejection::Merchant));
         assert_eq!(breakers.open_merchants(), 1);
         let later = now + FIRST_PAUSE;
         let expected = OpenCircuit { pause: Duration::ZERO, since: FIRST_PAUSE, alone: false, last: cause() };
         assert_eq!(breakers.open_circuit(MERCHANT, later), Some(expected));
         assert_eq!(breakers.admit(MERCHANT, later), Ok(()));
-        assert_eq!(breakers.admit(MERCHANT, later), Err(Refused::Probing));
+        assert_eq!(breakers.admit(MERCHANT, later), Err(Rejection::Probing));
         breakers.failed(MERCHANT, false, &cause(), later);
         assert_eq!(breakers.open_circuit(MERCHANT, later).unwrap().pause, FIRST_PAUSE * 2);
         assert_eq!(breakers.admit(MERCHANT, later + FIRST_PAUSE * 2), Ok(()));
@@ -331,7 +331,7 @@ mod tests {
             assert_eq!(breakers.admit(MERCHANT, now), Ok(()));
         }
         breakers.failed(MERCHANT, true, &cause(), now);
-        assert_eq!(breakers.admit(MERCHANT, now), Err(Refused::Merchant));
+        assert_eq!(breakers.admit(MERCHANT, now), Err(Rejection::Merchant));
     }
 
     #[test]
@@ -359,7 +359,7 @@ mod tests {
         let (mut breakers, mut now) = (Breakers::new(100), Instant::now());
         fail(&mut breakers, 3, 10, now);
         for _ in 0..20 {
-            let Err(Refused::Host(wait)) = breakers.admit(MERCHANT, now) else { panic!("it is closed") };
+            let Err(Rejection::Host(wait)) = breakers.admit(MERCHANT, now) else { panic!("it is closed") };
             assert!(wait <= LONGEST_PAUSE);
             now += wait;
             assert_eq!(breakers.admit(MERCHANT, now), Ok(()));
@@ -374,13 +374,13 @@ mod tests {
     fn a_page_that_fails_as_the_probe_of_its_store_lets_the_next_request_probe() {
         let (mut breakers, now) = (Breakers::new(1), Instant::now());
         breakers.failed(MERCHANT, false, &cause(), now);
-        assert_eq!(breakers.admit(MERCHANT, now), Err(Refused::Merchant));
+        assert_eq!(breakers.admit(MERCHANT, now), Err(Rejection::Merchant));
         let later = now + FIRST_PAUSE;
         assert_eq!(breakers.admit(MERCHANT, later), Ok(()));
-        assert_eq!(breakers.admit(MERCHANT, later), Err(Refused::Probing));
+        assert_eq!(breakers.admit(MERCHANT, later), Err(Rejection::Probing));
         breakers.page_failed(MERCHANT, true, later);
         assert_eq!(breakers.admit(MERCHANT, later), Ok(()), "a single row is requested next");
         breakers.failed(MERCHANT, false, &cause(), later);
-        assert_eq!(breakers.admit(MERCHANT, later), Err(Refused::Merchant));
+        assert_eq!(breakers.admit(MERCHANT, later), Err(Rejection::Merchant));
     }
 }

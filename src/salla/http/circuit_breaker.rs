@@ -10,7 +10,7 @@ use reqwest_middleware::{Error, Middleware, Next, Result};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    breakers::{Breakers, FailureCause, Refused, State},
+    breakers::{Breakers, FailureCause, Rejection, State},
     request::Divisible,
     response::Call,
     waits::Waits,
@@ -149,11 +149,11 @@ impl Middleware for CircuitBreakerLayer {
         };
         let mut shown = None;
         while let Err(refused) = self.0.with(merchant, |breakers, now| breakers.admit(merchant, now)) {
-            if refused == Refused::Merchant || self.0.when_open == OnOpenCircuit::Fail {
+            if refused == Rejection::Merchant || self.0.when_open == OnOpenCircuit::Fail {
                 return Err(Error::middleware(CircuitOpen));
             }
             // Another request's probe may close the circuit at any moment.
-            let wait = if let Refused::Host(wait) = refused { wait } else { LOOK_AGAIN };
+            let wait = if let Rejection::Host(wait) = refused { wait } else { LOOK_AGAIN };
             let message = "Salla does not answer; the circuit is open";
             let begin = || self.0.waits.begin(merchant, WaitReason::SallaUnavailable, message, wait);
             shown = shown.or_else(begin);

@@ -52,7 +52,7 @@ use crate::{
         wire::{
             envelope::Envelope,
             error::into_source_error,
-            refusal::{Refusal, description, is_salla_s, refusal},
+            refusal::{Refusal, description, is_from_salla, refusal},
             secret::bearer,
         },
     },
@@ -203,7 +203,7 @@ impl<C: CredentialStore> SallaClient<C> {
             return accept(first);
         }
         // A proxy's 401 must not cost the refresh token.
-        if is_salla_s(&first) && refusal(&description(&first)) == Refusal::TokenEnded {
+        if is_from_salla(&first) && refusal(&description(&first)) == Refusal::TokenEnded {
             let renewed = match self.auth.renew(merchant, credentials).await {
                 Err(SourceError::Unauthorized { reason, .. }) if get.single => {
                     return Err(SourceError::Rejected { reason });
@@ -272,7 +272,7 @@ impl<C: CredentialStore> SallaClient<C> {
     /// about the merchant. A 401 that calls a new token invalid may be temporary.
     async fn refused(&self, get: &Get<'_>, version: i64, response: &reqwest::Response) -> SourceError {
         let (merchant, description) = (get.merchant, description(response));
-        if !is_salla_s(response) {
+        if !is_from_salla(response) {
             return SourceError::Rejected { reason: format!("{} without a message", response.status()) };
         }
         match refusal(&description) {

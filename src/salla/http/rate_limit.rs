@@ -90,7 +90,7 @@ impl Limiters {
     }
 
     /// Waits for leave to send a request.
-    async fn admit(&self, merchant: MerchantId) -> Admitted<'_> {
+    async fn admit(&self, merchant: MerchantId) -> RequestInFlight<'_> {
         loop {
             let (taken, answer) = self.with(merchant, |state, now| {
                 // Before the limiter is asked, so that no answer in between is missed.
@@ -98,7 +98,7 @@ impl Limiters {
                 (state.limiter.take(now), answer)
             });
             match taken {
-                Ok(grant) => return Admitted { limiters: self, merchant, grant: Some(grant) },
+                Ok(grant) => return RequestInFlight { limiters: self, merchant, grant: Some(grant) },
                 Err(wait) => {
                     let message = "the rate limit of the merchant is used up, or Salla asked to wait";
                     let _shown = self.waits.begin(merchant, WaitReason::RateLimited, message, wait);
@@ -125,13 +125,13 @@ impl Limiters {
 
 /// A request that is in progress. A caller that drops it without an answer, by an error or a cancellation, has sent
 /// it all the same.
-struct Admitted<'a> {
+struct RequestInFlight<'a> {
     limiters: &'a Limiters,
     merchant: MerchantId,
     grant: Option<Grant>,
 }
 
-impl Admitted<'_> {
+impl RequestInFlight<'_> {
     fn answered(mut self, announced: Announced) {
         self.tell(announced);
     }
@@ -146,7 +146,7 @@ impl Admitted<'_> {
     }
 }
 
-impl Drop for Admitted<'_> {
+impl Drop for RequestInFlight<'_> {
     fn drop(&mut self) {
         self.tell(Announced::default());
     }

@@ -228,11 +228,11 @@ impl<C: CredentialStore> SallaClient<C> {
         served_at: Option<DateTime<Utc>>,
     ) -> Listed<R> {
         let privacy = &self.reading.privacy;
-        if let Some(large) = row::too_large(&row.text, || privacy.stand_in(&row.text, &row.text)) {
+        if let Some(large) = row::too_large(&row.text, || privacy.surrogate_key(&row.text, &row.text)) {
             return large;
         }
         let kept = privacy.keep::<R>(whose.merchant, row.text.clone(), whose.erased);
-        let listed = row::read(&kept, || privacy.stand_in(&row.text, &kept));
+        let listed = row::read(&kept, || privacy.surrogate_key(&row.text, &kept));
         if row.is_damaged {
             return row::set_aside(listed, "", row::NO_TEXT);
         }

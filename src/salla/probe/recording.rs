@@ -90,10 +90,10 @@ fn anonymous(name: &str, value: &Value, ids: &BTreeMap<i64, i64>) -> Value {
         }
         Value::Array(values) => values.iter().map(|value| anonymous(name, value, ids)).collect(),
         Value::String(text) if WORDS.contains(&name) || is_time(text) && name != "birthday" => json!(text),
-        Value::String(text) => Value::String(text.chars().map(stand_in).collect()),
+        Value::String(text) => Value::String(text.chars().map(replacement).collect()),
         Value::Number(_) if is_structure(name) => value.clone(),
         Value::Number(number) => {
-            let digits: String = number.to_string().chars().map(stand_in).collect();
+            let digits: String = number.to_string().chars().map(replacement).collect();
             serde_json::from_str(&digits).unwrap_or(Value::Null)
         }
         Value::Null | Value::Bool(_) => value.clone(),
@@ -112,7 +112,7 @@ fn is_time(text: &str) -> bool {
 }
 
 /// A character of the same kind.
-fn stand_in(c: char) -> char {
+fn replacement(c: char) -> char {
     match c {
         '0'..='9' => '1',
         c if c.is_ascii_uppercase() => 'X',

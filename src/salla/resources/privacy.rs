@@ -88,7 +88,7 @@ impl Privacy {
     /// Returns a number that distinguishes a row without an id from others. It depends on the whole text that Salla sent, because
     /// the kept parts of two rows can be equal. Without the key, it reveals nothing of the rest.
     #[must_use]
-    pub fn stand_in(&self, sent: &str, kept: &str) -> u64 {
+    pub fn surrogate_key(&self, sent: &str, kept: &str) -> u64 {
         let content = ContentHash::of_json(sent).unwrap_or_else(|_| ContentHash::of_text(sent));
         if sent == kept {
             return content.short();
@@ -248,16 +248,16 @@ mod tests {
         };
         let (one, other) = (r#"{"name":"Noura","views":1}"#, r#"{"name":"Ali","views":1}"#);
         let keyed = of("a key of thirty-two characters!!");
-        assert_ne!(keyed.stand_in(one, "{}"), keyed.stand_in(other, "{}"));
+        assert_ne!(keyed.surrogate_key(one, "{}"), keyed.surrogate_key(other, "{}"));
         assert_eq!(
-            keyed.stand_in(one, "{}"),
-            keyed.stand_in(&one.replace("1}", "2}"), "{}"),
+            keyed.surrogate_key(one, "{}"),
+            keyed.surrogate_key(&one.replace("1}", "2}"), "{}"),
             "which changes by itself"
         );
-        assert_ne!(keyed.stand_in("[1]", "[1]"), keyed.stand_in("[2]", "[2]"));
+        assert_ne!(keyed.surrogate_key("[1]", "[1]"), keyed.surrogate_key("[2]", "[2]"));
         // A guess about the content cannot be confirmed.
-        assert_ne!(keyed.stand_in(one, "{}"), keyed.stand_in(one, one));
-        assert_ne!(of("").stand_in(one, "{}"), of("").stand_in(one, "{}"));
+        assert_ne!(keyed.surrogate_key(one, "{}"), keyed.surrogate_key(one, one));
+        assert_ne!(of("").surrogate_key(one, "{}"), of("").surrogate_key(one, "{}"));
     }
 
     #[test]

@@ -12,8 +12,8 @@ use crate::{
 };
 
 /// Reads a row. `stand_in` identifies a row without an id.
-pub fn read<R: ApiResource>(raw: &ByteString, stand_in: impl Fn() -> u64) -> Listed<R> {
-    guarded(raw, stand_in, R::transform)
+pub fn read<R: ApiResource>(raw: &ByteString, surrogate_key: impl Fn() -> u64) -> Listed<R> {
+    guarded(raw, surrogate_key, R::transform)
 }
 
 /// A row with more values is not read: each value takes more memory than text.
@@ -21,20 +21,23 @@ const MAX_VALUES: usize = 100_000;
 
 /// A row with too many values, as one that cannot be read; `None`: the row has fewer. `stand_in` identifies a row without an
 /// id.
-pub fn too_large<R: ApiResource>(raw: &str, stand_in: impl Fn() -> u64) -> Option<Listed<R>> {
+pub fn too_large<R: ApiResource>(raw: &str, surrogate_key: impl Fn() -> u64) -> Option<Listed<R>> {
     if memchr::memchr_iter(b',', raw.as_bytes()).count() < MAX_VALUES {
         return None;
     }
     let (id, created_at) = R::place(raw).unzip();
-    let key =
-        RowKey { id: id.unwrap_or_else(|| negative(stand_in())), updated_at: None, created_at: created_at.flatten() };
+    let key = RowKey {
+        id: id.unwrap_or_else(|| negative(surrogate_key())),
+        updated_at: None,
+        created_at: created_at.flatten(),
+    };
     let reason = format!("has more than {MAX_VALUES} values");
     Some(Listed { key, row: Row::Unreadable(Unreadable::skipped(id, "", reason)) })
 }
 
 /// An id that Salla does not have.
-fn negative(stand_in: u64) -> i64 {
-    (stand_in | 1 << 63).cast_signed()
+fn negative(surrogate_key: u64) -> i64 {
+    (surrogate_key | 1 << 63).cast_signed()
 }
 
 /// The problem of a row in which a part had to be replaced.
@@ -49,13 +52,16 @@ pub fn set_aside<R: ApiResource>(listed: Listed<R>, path: &str, reason: &str) ->
 /// A defect of the parser's is the row's trouble, not the run's.
 fn guarded<R: ApiResource>(
     raw: &ByteString,
-    stand_in: impl Fn() -> u64,
+    surrogate_key: impl Fn() -> u64,
     transform: impl Fn(&ByteString) -> Result<R, Unreadable>,
 ) -> Listed<R> {
     let panicked = |id| Unreadable::skipped(id, "", "cannot be read: the parser panicked");
     let read = catch_unwind(AssertUnwindSafe(|| transform(raw)));
-    let key =
-        |id: Option<i64>| RowKey { id: id.unwrap_or_else(|| negative(stand_in())), updated_at: None, created_at: None };
+    let key = |id: Option<i64>| RowKey {
+        id: id.unwrap_or_else(|| negative(surrogate_key())),
+        updated_at: None,
+        created_at: None,
+    };
     match read {
         Ok(Ok(record)) => Listed {
             key: RowKey { id: record.id(), updated_at: record.updated_at(), created_at: record.created_at() },

@@ -16,7 +16,7 @@ pub enum Refusal {
 }
 
 /// It is Salla's own refusal, and not a proxy's.
-pub fn is_salla_s(response: &reqwest::Response) -> bool {
+pub fn is_from_salla(response: &reqwest::Response) -> bool {
     let status = response.status().as_u16();
     response.extensions().get::<Arc<Envelope>>().is_some_and(|envelope| envelope.is_error_of_salla(status))
 }

@@ -46,7 +46,7 @@ impl Outbox for Store {
         self.call(|| self.remove_delivered(deliveries)).await
     }
 
-    async fn put_off(&self, delivery: &PendingDelivery, pause: Duration) -> Result<(), DatabaseError> {
+    async fn reschedule(&self, delivery: &PendingDelivery, pause: Duration) -> Result<(), DatabaseError> {
         let sql = format!(
             "UPDATE outbox_delivery_state SET next_attempt_at = {} WHERE merchant_id = $1 AND lease_epoch = $2",
             self.dialect.now_plus(pause)

@@ -27,7 +27,7 @@ impl Store {
         let room = |taken: &[QueryResult]| limit.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
         let mut taken = Vec::new();
         if let Some(from) = self.queue_position.key() {
-            taken = self.call(|| self.take_behind(from, limit)).await?;
+            taken = self.call(|| self.claim_after(from, limit)).await?;
             if room(&taken) == 0 {
                 self.queue_position.advance(&queue_keys(&taken));
                 return self.taken(&taken, Vec::new()).await;
@@ -100,7 +100,7 @@ impl Store {
     }
 
     /// From behind a place in it, and those that have a higher priority than what is there.
-    async fn take_behind(&self, from: QueueKey, limit: u32) -> Result<Vec<QueryResult>, DbErr> {
+    async fn claim_after(&self, from: QueueKey, limit: u32) -> Result<Vec<QueryResult>, DbErr> {
         let (due, skip_locked) = (self.due(), self.dialect.for_update_skip_locked());
         let found = format!(
             "ahead AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.failed_attempts = 0 AND r.priority > $3 AND {due} {IN_ORDER} \

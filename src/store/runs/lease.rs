@@ -48,7 +48,7 @@ impl Store {
     }
 
     /// The claim on a run that this process holds.
-    pub(in crate::store) async fn claim_of(
+    pub(in crate::store) async fn read_claim(
         &self,
         db: &impl ConnectionTrait,
         id: RunId,

@@ -102,7 +102,7 @@ impl Store {
         let abandoned = self.clear_orphan(&txn, new.merchant).await?;
         if let Some(ours) = run::Entity::find_by_id(id).one(&txn).await?.filter(|run| run.status == "running") {
             // An earlier attempt, whose answer was lost, did it.
-            let claim = self.claim_of(&txn, ours.id).await?;
+            let claim = self.read_claim(&txn, ours.id).await?;
             return claimed(claim, abandoned);
         }
         let row = match self.insert(&txn, id, new, "running").await {
@@ -113,7 +113,7 @@ impl Store {
             }
             Err(error) => return Err(error),
         };
-        let claim = self.claim_of(&txn, row.id).await?;
+        let claim = self.read_claim(&txn, row.id).await?;
         self.insert_audit(&txn, audit).await?;
         txn.commit().await?;
         claimed(claim, abandoned)

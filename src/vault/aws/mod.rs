@@ -1,4 +1,4 @@
-//! Keepers in AWS. Region, credentials and endpoints come from where every AWS SDK finds them: the environment, a role of
+//! Token backends in AWS. Region, credentials and endpoints come from where every AWS SDK finds them: the environment, a role of
 //! the task or the pod, a profile.
 
 mod kms;

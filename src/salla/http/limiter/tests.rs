@@ -32,7 +32,7 @@ enum Counting {
 
 /// Whether a reset is announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tells {
+enum Announcing {
     All,
     /// Now and then, and with every refusal.
     Sometimes,
@@ -45,7 +45,7 @@ enum Tells {
 struct Server {
     counting: Counting,
     limit: u32,
-    tells: Tells,
+    tells: Announcing,
     /// What its clock shows at the start.
     clock: Micros,
 }
@@ -92,10 +92,10 @@ impl Server {
     fn announce(&self, now: Micros, (admitted, remaining, reset): (bool, u32, Micros), rng: &mut StdRng) -> Announced {
         let date = (now + self.clock) / SECOND;
         let shows_reset = match self.tells {
-            Tells::All => true,
-            Tells::Sometimes => !admitted || rng.random_bool(0.1),
-            Tells::NoReset => false,
-            Tells::Nothing => return Announced::default(),
+            Announcing::All => true,
+            Announcing::Sometimes => !admitted || rng.random_bool(0.1),
+            Announcing::NoReset => false,
+            Announcing::Nothing => return Announced::default(),
         };
         let wait = Duration::from_secs(reset.saturating_sub(date));
         Announced {
@@ -177,7 +177,7 @@ struct Simulation<'a> {
 impl<'a> Simulation<'a> {
     fn new(case: &'a Case) -> Self {
         let server = case.server.clone();
-        let configured = if server.tells == Tells::Nothing { server.limit } else { 120 };
+        let configured = if server.tells == Announcing::Nothing { server.limit } else { 120 };
         let mut simulation = Self {
             case,
             begin: Instant::now(),
@@ -299,17 +299,17 @@ const COUNTINGS: [Counting; 4] = [
     Counting::Leaky(0.0, 0),
 ];
 
-const TELLS: [Tells; 4] = [Tells::All, Tells::Sometimes, Tells::NoReset, Tells::Nothing];
+const TELLS: [Announcing; 4] = [Announcing::All, Announcing::Sometimes, Announcing::NoReset, Announcing::Nothing];
 
 const SECONDS: [(Micros, Micros); 4] = [(5_000, 5_000), (5_000, 50_000), (5_000, 2 * SECOND), (2 * SECOND, 2 * SECOND)];
 
-fn case(counting: &Counting, tells: Tells, limit: u32, at_once: usize, latency: (Micros, Micros)) -> Case {
+fn case(counting: &Counting, tells: Announcing, limit: u32, at_once: usize, latency: (Micros, Micros)) -> Case {
     let server = Server { counting: counting.clone(), limit, tells, clock: 100 * SIXTY + 7_654_321 };
     Case { server, at_once, latency, share: 1.0, others: 0, later_limit: None, seed: u64::from(limit) }
 }
 
 /// Every way of counting, with everything that may be announced.
-fn cases(limits: &[u32], tells: &[Tells]) -> Vec<Case> {
+fn cases(limits: &[u32], tells: &[Announcing]) -> Vec<Case> {
     let mut cases = Vec::new();
     for counting in &COUNTINGS {
         for &tells in tells {
@@ -326,7 +326,7 @@ fn cases(limits: &[u32], tells: &[Tells]) -> Vec<Case> {
 /// The least that is used of what may be. A reset that moves, and is announced too rarely to show it, costs a little.
 fn least(case: &Case) -> f64 {
     let moves = matches!(case.server.counting, Counting::Sliding(_) | Counting::Leaky(..));
-    if moves && case.server.tells == Tells::Sometimes { 0.90 } else { 0.95 }
+    if moves && case.server.tells == Announcing::Sometimes { 0.90 } else { 0.95 }
 }
 
 #[expect(clippy::print_stdout, reason = "how close it comes is worth knowing")]
