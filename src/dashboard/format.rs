@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use maud::{Markup, html};
 
-use crate::domain::{Merchant, MerchantId, RunId, RunStatus, plain};
+use crate::domain::{Merchant, MerchantId, Run, RunId, RunStatus, plain};
 
 /// With thousands apart.
 pub fn number(count: u64) -> String {
@@ -86,6 +86,15 @@ pub fn merchant(merchant: &Merchant) -> Markup {
 /// A run's status, in its colour.
 pub fn status(status: RunStatus) -> Markup {
     html! { span class=(format!("chip {}", status.as_str())) { (status.as_str()) } }
+}
+
+/// The status of a run in a table, with what it waits for.
+pub fn run_status(run: &Run) -> Markup {
+    html! {
+        (status(run.status))
+        @if run.dry_run { " dry run" }
+        @if let Some(waiting) = &run.waiting { " " small { "waiting: " (waiting.reason.as_str()) } }
+    }
 }
 
 /// The address of the page of a merchant.

@@ -81,7 +81,7 @@ fn latest_runs(runs: &[Run], clock: Clock) -> Markup {
                 tbody { @for run in runs { tr {
                     td data-label="Queued" { a href=(format::run_address(run.run_id)) { (instant(run.queued_at, clock)) } }
                     td data-label="Merchant" { a href=(format::merchant_address(run.merchant_id)) { (run.merchant_id) } }
-                    td data-label="Status" { (format::status(run.status)) @if run.dry_run { " dry run" } }
+                    td data-label="Status" { (format::run_status(run)) }
                     td data-label="Trigger" { (run.trigger.as_str()) }
                     td data-label="Fetched" { (number(run.totals.fetched)) }
                     td data-label="Created" { @if run.dry_run { "–" } @else { (number(run.totals.created)) } }
@@ -251,7 +251,7 @@ fn hands(attention: &[MerchantIssue], visitor: &Visitor, clock: Clock) -> Markup
                             td data-label="Problem" { (why) @if one.overdue { " " span.chip.failed { "overdue" } } }
                             td data-label="Action" { (what) }
                             td data-label="Watermark" { (format::maybe(one.merchant.watermark, clock, "never")) }
-                            td data-label="Last run" { @if let Some(run) = &one.last { a href=(format::run_address(run.run_id)) { (format::status(run.status)) } } @else { "–" } }
+                            td data-label="Last run" { @if let Some(run) = &one.last { a href=(format::run_address(run.run_id)) { (format::run_status(run)) } } @else { "–" } }
                             @if visitor.operates { td { (actions::button(visitor, &format!("{}/rerun", format::merchant_address(one.merchant.merchant_id)), "Rerun")) } }
                         }
                     } }

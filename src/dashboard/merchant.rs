@@ -145,7 +145,7 @@ fn of_runs(runs: &[Run], older: Option<RunId>, merchant: &Merchant, clock: Clock
             @else { div.wide { table.cards {
                 thead { tr { th { "Run" } th { "Trigger" } th { "Queued" } th { "Duration" } th.number { "Fetched" } th.number { "Corrected" } th { "Problem" } } }
                 tbody { @for run in runs { tr {
-                    td data-label="Run" { a href=(format::run_address(run.run_id)) { (format::status(run.status)) } @if run.dry_run { " dry run" } }
+                    td data-label="Run" { a href=(format::run_address(run.run_id)) { (format::run_status(run)) } }
                     td data-label="Trigger" { (run.trigger.as_str()) }
                     td data-label="Queued" { (instant(run.queued_at, clock)) }
                     td data-label="Duration" { (super::run::took(run, clock)) }

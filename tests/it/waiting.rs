@@ -75,8 +75,11 @@ async fn a_run_that_waits_for_its_store_says_so(engine: Engine) {
     assert!(waiting["attempts"].as_u64() >= Some(1) && until(waiting) > Utc::now() - TimeDelta::minutes(1), "{run}");
     let released = "run released for a backoff; will resume from its cursor";
     daemon.await_line(|line| line["message"].as_str().is_some_and(|text| text.contains(released))).await;
-    let (status, page) = daemon.get(&format!("/dashboard/runs/{}", run["run_id"].as_str().unwrap())).await;
-    assert!(status == 200 && page.to_string().contains("salla_unavailable"), "{page}");
+    let page_of_run = format!("/dashboard/runs/{}", run["run_id"].as_str().unwrap());
+    for path in [page_of_run.as_str(), "/", "/dashboard/merchants/1001"] {
+        let (status, page) = daemon.get(path).await;
+        assert!(status == 200 && page.to_string().contains("salla_unavailable"), "{path}: {page}");
+    }
     site.salla.world().always.clear();
     let run = daemon.await_run("merchant_id=1001", |run| run["status"] == "succeeded").await;
     assert_eq!(run["waiting"], Value::Null);
