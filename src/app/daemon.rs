@@ -73,7 +73,7 @@ pub async fn serve(
     let (api, onboarding) = (api(config, &services, address, &signals)?, onboarding(config, &services)?);
     let mut tasks = Supervisor::new(signals.liveness.clone());
     let mut renewal = Supervisor::new(signals.liveness.clone());
-    work(config, &services, &signals, (&mut tasks, &mut renewal));
+    work(config, &services, &signals, &mut tasks, &mut renewal);
     keep_tokens(config, &services, &signals, &mut tasks);
     relay(config, &services, &signals, &mut tasks)?;
     keep_schedule(config, &services, &signals, &mut tasks);
@@ -184,7 +184,7 @@ fn token_reader(services: &Services) -> ReadToken {
 }
 
 /// The worker, and the task that renews its leases until nothing is left to be done.
-fn work(config: &Config, services: &Services, signals: &Signals, (tasks, renewal): (&mut Supervisor, &mut Supervisor)) {
+fn work(config: &Config, services: &Services, signals: &Signals, tasks: &mut Supervisor, renewal: &mut Supervisor) {
     let runner = services.runner(config, ProgressSender::default(), OnStop::Release);
     let (leases, store, pause) = (runner.leases.clone(), services.store.clone(), config.reconcile.lease / 4);
     let (closing, heartbeat) = (signals.closing.clone(), signals.liveness.watch("the lease renewal"));

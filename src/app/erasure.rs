@@ -17,7 +17,8 @@ pub type Rewritten = Vec<(Resource, u64)>;
 pub async fn erase(
     store: &Store,
     privacy: &Privacy,
-    (merchant, customer): (MerchantId, i64),
+    merchant: MerchantId,
+    customer: i64,
     by: &Actor,
 ) -> Result<Rewritten, DatabaseError> {
     store.forbid(merchant, customer, by).await?;

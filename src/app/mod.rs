@@ -160,7 +160,8 @@ impl Services {
                 order_items: config.reconcile.order_items,
             },
             when_open,
-            (Arc::new(vault.clone()), Arc::new(store.clone())),
+            Arc::new(vault.clone()),
+            Arc::new(store.clone()),
             Arc::clone(&metrics),
         )?);
         Ok(Self { store, vault, salla, metrics })

@@ -40,7 +40,7 @@ pub async fn customers(config: &Config, command: Command) -> anyhow::Result<Exit
     let (store, privacy) = (open_store(config).await?, Privacy::new(&config.privacy));
     match command {
         Command::Erase { merchant, id } => {
-            let rewritten = app::erase(&store, &privacy, (merchant, id), &actor()).await?;
+            let rewritten = app::erase(&store, &privacy, merchant, id, &actor()).await?;
             say!("Customer {id} of merchant {merchant} is erased: {}", summary(&rewritten));
             if store.merchant(merchant).await?.is_none() {
                 say!(

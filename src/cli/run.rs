@@ -68,7 +68,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<Exit> {
     }
     let halt = CancellationToken::new();
     let (ended, ()) = tokio::join!(
-        sweep(config, &services, (&merchants, request), &halt, |ended| if args.json {
+        sweep(config, &services, &merchants, request, &halt, |ended| if args.json {
             say!("{}", object(ended));
         }),
         async {
@@ -131,7 +131,8 @@ async fn active(store: &Store, named: Vec<MerchantId>) -> anyhow::Result<Vec<Mer
 pub async fn sweep(
     config: &Config,
     services: &Services,
-    (merchants, request): (&[MerchantId], Request),
+    merchants: &[MerchantId],
+    request: Request,
     halt: &CancellationToken,
     each: impl Fn(&Ended),
 ) -> Vec<Ended> {

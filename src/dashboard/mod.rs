@@ -136,7 +136,7 @@ async fn require<L: RunStore + Overview, R: MerchantRegistry>(
         Ok(Granted { actor, scope }) => Ok(Visitor { actor, operates: scope == Scope::Operate, form_key: None }),
         Err(AccessDenied::NoToken) => {
             let (method, uri, headers) = (request.method().clone(), request.uri().clone(), request.headers().clone());
-            session_of(&dashboard.api, (&method, &uri, &headers), address).await
+            session_of(&dashboard.api, &method, &uri, &headers, address).await
         }
         Err(AccessDenied::Problem(problem)) => Err(problem.into()),
     };
@@ -154,7 +154,9 @@ async fn require<L: RunStore + Overview, R: MerchantRegistry>(
 
 async fn session_of<L: Overview>(
     api: &Api<L>,
-    (method, uri, headers): (&Method, &Uri, &HeaderMap),
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
     address: IpAddr,
 ) -> Result<Visitor, PageError> {
     let sign_in = || PageError::SignIn(if method == Method::GET { uri.clone() } else { Uri::default() });

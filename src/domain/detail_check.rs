@@ -111,7 +111,8 @@ pub fn needs_detail<R: Record>(
     summary: &Summary,
     stored: Option<&StoredRecord<R>>,
     check: Option<&LastDetailCheck>,
-    (deep, failed): (DetailCheckSchedule, bool),
+    deep: DetailCheckSchedule,
+    failed: bool,
 ) -> bool {
     let (Some(stored), Some(check)) = (stored, check) else {
         return true;
@@ -164,19 +165,19 @@ mod tests {
             checked_at: now.now,
             newer_locally: false,
         };
-        assert!(!needs_detail(&summary, Some(&ours), Some(&check), (now, false)));
-        assert!(needs_detail::<Order>(&summary, None, Some(&check), (now, false)), "missing");
-        assert!(needs_detail(&summary, Some(&ours), None, (now, false)), "never checked");
-        assert!(needs_detail(&summary, Some(&stored("b")), Some(&check), (now, false)), "another writer's change");
+        assert!(!needs_detail(&summary, Some(&ours), Some(&check), now, false));
+        assert!(needs_detail::<Order>(&summary, None, Some(&check), now, false), "missing");
+        assert!(needs_detail(&summary, Some(&ours), None, now, false), "never checked");
+        assert!(needs_detail(&summary, Some(&stored("b")), Some(&check), now, false), "another writer's change");
         let other = Summary { content_hash: print("other"), ..summary };
-        assert!(needs_detail(&other, Some(&ours), Some(&check), (now, false)), "another row");
+        assert!(needs_detail(&other, Some(&ours), Some(&check), now, false), "another row");
         assert!(
-            needs_detail(&summary, Some(&ours), Some(&check), (DetailCheckSchedule { all: true, ..now }, false)),
+            needs_detail(&summary, Some(&ours), Some(&check), DetailCheckSchedule { all: true, ..now }, false),
             "--full"
         );
-        assert!(needs_detail(&summary, Some(&ours), Some(&check), (now, true)), "failed before");
+        assert!(needs_detail(&summary, Some(&ours), Some(&check), now, true), "failed before");
         let deleted = StoredRecord { deleted: true, ..stored("a") };
-        assert!(needs_detail(&summary, Some(&deleted), Some(&check), (now, false)), "marked as gone, and listed");
+        assert!(needs_detail(&summary, Some(&deleted), Some(&check), now, false), "marked as gone, and listed");
     }
 
     proptest! {

@@ -93,7 +93,8 @@ impl SortedList {
     pub fn threshold(
         &self,
         stored: u64,
-        (details_since, covered): (Option<DateTime<Utc>>, DateTime<Utc>),
+        details_since: Option<DateTime<Utc>>,
+        covered: DateTime<Utc>,
         overlap: TimeDelta,
     ) -> Result<DateTime<Utc>, &'static str> {
         if self.scan_nights > 0 {
@@ -196,12 +197,12 @@ mod tests {
         let list = SortedList::default();
         let overlap = TimeDelta::minutes(15);
         let back = overlap + SETTLING;
-        assert!(list.threshold(1_000, (None, day(5)), overlap).is_err());
-        assert!(list.threshold(119, (Some(day(1)), day(5)), overlap).is_err());
-        assert_eq!(list.threshold(1_000, (Some(day(1)), day(5)), overlap), Ok(day(1) - back));
-        assert_eq!(list.threshold(1_000, (Some(day(6)), day(5)), overlap), Ok(day(5) - back));
-        assert_eq!(list.complete(day(9)).threshold(1_000, (Some(day(1)), day(9)), overlap), Ok(day(9) - back));
+        assert!(list.threshold(1_000, None, day(5), overlap).is_err());
+        assert!(list.threshold(119, Some(day(1)), day(5), overlap).is_err());
+        assert_eq!(list.threshold(1_000, Some(day(1)), day(5), overlap), Ok(day(1) - back));
+        assert_eq!(list.threshold(1_000, Some(day(6)), day(5), overlap), Ok(day(5) - back));
+        assert_eq!(list.complete(day(9)).threshold(1_000, Some(day(1)), day(9), overlap), Ok(day(9) - back));
         let violated = list.violated(ListingViolation::NotSorted, day(9));
-        assert!(violated.threshold(1_000, (Some(day(1)), day(9)), overlap).is_err());
+        assert!(violated.threshold(1_000, Some(day(1)), day(9), overlap).is_err());
     }
 }

@@ -65,7 +65,7 @@ pub async fn serve(mut listener: TcpListener, router: Router, proxies: TrustedPr
         let share = if proxies.trusts(peer.ip()) { MAX_CONNECTIONS } else { OF_ONE_ADDRESS };
         let Some(place) = places.admit(caller_network(peer.ip()), share) else { continue };
         let (router, proxies, stop) = (router.clone(), Arc::clone(&proxies), stop.clone());
-        connections.spawn(async move { keep(stream, (peer, proxies), Arc::new(place), router, stop).await });
+        connections.spawn(async move { keep(stream, peer, proxies, Arc::new(place), router, stop).await });
     }
     drop(listener);
     connections.close();
@@ -74,7 +74,8 @@ pub async fn serve(mut listener: TcpListener, router: Router, proxies: TrustedPr
 
 async fn keep(
     stream: TcpStream,
-    (peer, proxies): (SocketAddr, Arc<TrustedProxies>),
+    peer: SocketAddr,
+    proxies: Arc<TrustedProxies>,
     place: Arc<ConnectionPermit>,
     router: Router,
     stop: CancellationToken,

@@ -83,7 +83,7 @@ impl<O: Outbox> Relay<O> {
                     self.reschedule(&one, &error).await;
                     continue;
                 }
-                log_failure(&one, &one.events[sent], (0, &error), Duration::ZERO);
+                log_failure(&one, &one.events[sent], 0, &error, Duration::ZERO);
             }
             // The rest is due again at once.
             one.events.truncate(sent);
@@ -134,7 +134,7 @@ impl<O: Outbox> Relay<O> {
     async fn reschedule(&self, one: &PendingDelivery, error: &Undeliverable) {
         let pause = pause(one.attempts, rand::random());
         if let Some(event) = one.events.first() {
-            log_failure(one, event, (one.attempts, error), pause);
+            log_failure(one, event, one.attempts, error, pause);
         }
         if let Err(error) = self.outbox.reschedule(one, pause).await {
             // It is due again when its turn lapses.
@@ -153,12 +153,7 @@ impl<O: Outbox> Relay<O> {
     }
 }
 
-fn log_failure(
-    delivery: &PendingDelivery,
-    event: &OutboxEvent,
-    (attempts, error): (u32, &Undeliverable),
-    pause: Duration,
-) {
+fn log_failure(delivery: &PendingDelivery, event: &OutboxEvent, attempts: u32, error: &Undeliverable, pause: Duration) {
     tracing::warn!(
         run.id = %event.run_id,
         event.id = %event.event_id,

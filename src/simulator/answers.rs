@@ -62,7 +62,7 @@ pub async fn list<I: Item>(
     Query(query): Query<Params>,
     headers: HeaderMap,
 ) -> Response {
-    ask(&world, (Kind::of::<I>(), None), query, &headers).await
+    ask(&world, Kind::of::<I>(), None, query, &headers).await
 }
 
 /// Answers a request for a record.
@@ -72,7 +72,7 @@ pub async fn one<I: Item>(
     Query(query): Query<Params>,
     headers: HeaderMap,
 ) -> Response {
-    ask(&world, (Kind::of::<I>(), Some(id)), query, &headers).await
+    ask(&world, Kind::of::<I>(), Some(id), query, &headers).await
 }
 
 /// Tells whose a token is.
@@ -97,15 +97,10 @@ pub async fn lines(
 ) -> Response {
     let kind = Kind { list: order_items::LIST, detail: order_items::of_order, ..Kind::of::<Order>() };
     let id = query.get("order_id").and_then(|text| text.parse().ok()).unwrap_or(0);
-    ask(&world, (kind, Some(id)), query, &headers).await
+    ask(&world, kind, Some(id), query, &headers).await
 }
 
-async fn ask(
-    world: &Arc<Mutex<World>>,
-    (kind, id): (Kind, Option<i64>),
-    query: Params,
-    headers: &HeaderMap,
-) -> Response {
+async fn ask(world: &Arc<Mutex<World>>, kind: Kind, id: Option<i64>, query: Params, headers: &HeaderMap) -> Response {
     let date = text(&httpdate::fmt_http_date(world.lock().now().into()));
     let known = bearer(&world.lock(), headers);
     let mut response = match known {

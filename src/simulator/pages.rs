@@ -28,9 +28,9 @@ pub fn page<I: Item>(world: &World, merchant_id: i64, query: &Params, number: us
     let total_pages = rows.div_ceil(per_page);
     match world.ties {
         Ties::ById => {}
-        Ties::EachRequest => shuffle_ties((world, shop), query, &mut listed, world.seen.len()),
-        Ties::EachPage => shuffle_ties((world, shop), query, &mut listed, number * 1_000 + per_page),
-        Ties::EachPageNumber => shuffle_ties((world, shop), query, &mut listed, number),
+        Ties::EachRequest => shuffle_ties(world, shop, query, &mut listed, world.seen.len()),
+        Ties::EachPage => shuffle_ties(world, shop, query, &mut listed, number * 1_000 + per_page),
+        Ties::EachPageNumber => shuffle_ties(world, shop, query, &mut listed, number),
     }
     let items = listed.into_iter().map(Row::Item).chain(raw.iter().map(Row::Raw));
     let shown: Vec<String> = items
@@ -93,7 +93,7 @@ fn listed<'a, I: Item>(world: &World, shop: &'a Shop, query: &Params) -> Vec<&'a
 }
 
 /// Puts records with one time stamp into an order that `salt` decides.
-fn shuffle_ties<I: Item>((world, shop): (&World, &Shop), query: &Params, items: &mut [&I], salt: usize) {
+fn shuffle_ties<I: Item>(world: &World, shop: &Shop, query: &Params, items: &mut [&I], salt: usize) {
     let stamp = |item: &I| match order(world, shop, query) {
         ListOrder::UpdatedAscending | ListOrder::UpdatedDescending => Some(item.updated_at()),
         ListOrder::CreatedAscending | ListOrder::CreatedDescending => Some(item.created_at()),

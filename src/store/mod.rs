@@ -22,6 +22,7 @@ use self::{
         disk_failure::DiskFailure,
         lock_wait::LockWait,
         pool::{self, AbortedBegins},
+        probe,
         stale_plans::StalePlans,
     },
     records::platform::PlatformTable,
@@ -84,11 +85,11 @@ impl Store {
             pool::create_privately(url).map_err(|error| StoreError::Unreachable(error.to_string()))?;
             pool::sqlite(url)
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let allowed = pool::probe_connection(url).await?.unwrap_or(connections);
+            let allowed = probe::connections(url).await?.unwrap_or(connections);
             if allowed < connections {
                 tracing::warn!(allowed, wanted = connections, "the role has few connections: runs wait for each other");
             }
-            pool::postgres((url, schema), connections.min(allowed), &begins, &stale_plans)
+            pool::postgres(url, schema, connections.min(allowed), &begins, &stale_plans)
         } else {
             return Err(StoreError::Scheme);
         };

@@ -107,7 +107,7 @@ impl KeyRing {
         };
         let (_, cipher) =
             self.keys.iter().find(|(known, _)| known == id).ok_or_else(|| OpenError::UnknownKey(id.to_owned()))?;
-        decrypt(cipher, merchant, kind, (nonce, ciphertext)).map_err(|error| match error {
+        decrypt(cipher, merchant, kind, nonce, ciphertext).map_err(|error| match error {
             TextError::Shape => OpenError::Shape,
             TextError::DoesNotOpen => OpenError::DoesNotOpen(id.to_owned()),
         })

@@ -53,7 +53,8 @@ pub(super) fn decrypt(
     cipher: &XChaCha20Poly1305,
     merchant: MerchantId,
     kind: Kind,
-    (nonce, ciphertext): (&str, &str),
+    nonce: &str,
+    ciphertext: &str,
 ) -> Result<SecretString, TextError> {
     let decode = |text| URL_SAFE_NO_PAD.decode(text).map_err(|_| TextError::Shape);
     let nonce: [u8; NONCE_BYTES] = decode(nonce)?.try_into().map_err(|_| TextError::Shape)?;

@@ -82,7 +82,7 @@ pub async fn check(config: Result<Config, ConfigError>, args: &Args) -> anyhow::
     salla(&config, database_clock, &mut report).await;
     if let Some(id) = args.merchant {
         match &services {
-            Some(services) => probe(&config, services, MerchantId(id), (args, &mut report)).await?,
+            Some(services) => probe(&config, services, MerchantId(id), args, &mut report).await?,
             None => report.line("probe", Err("not asked: the database or the vault cannot be used".to_owned())),
         }
     }
@@ -131,7 +131,8 @@ async fn probe(
     config: &Config,
     services: &Services,
     merchant: MerchantId,
-    (args, report): (&Args, &mut Report),
+    args: &Args,
+    report: &mut Report,
 ) -> anyhow::Result<()> {
     let mut recording = args.record.as_ref().map(|_| Recording::default());
     let settings = ProbeSettings {

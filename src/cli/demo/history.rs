@@ -47,7 +47,8 @@ pub fn nights(calendar: &Calendar) -> Vec<DateTime<Utc>> {
 /// Stores a sweep for each night, with its runs and what they found.
 pub async fn write(
     local: &DatabaseConnection,
-    (calendar, nights): (&Calendar, &[DateTime<Utc>]),
+    calendar: &Calendar,
+    nights: &[DateTime<Utc>],
     stores: &[DemoStore],
     seed: u64,
 ) -> anyhow::Result<()> {

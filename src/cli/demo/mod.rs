@@ -90,13 +90,13 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
     );
     let local = Database::connect(config.database.url.expose_secret()).await?;
     let stores = tokio::select! {
-        stores = prepare((&config, &services), &local, &simulator, &args) => stores?,
+        stores = prepare(&config, &services, &local, &simulator, &args) => stores?,
         () = &mut stop => anyhow::bail!("stopped"),
     };
     let merchants: Vec<MerchantId> = stores.iter().map(|store| MerchantId(store.merchant_id)).collect();
     let halt = CancellationToken::new();
     let ended = tokio::select! {
-        ended = run::sweep(&config, &services, (&merchants, Request::default()), &halt, |_| {}) => ended,
+        ended = run::sweep(&config, &services, &merchants, Request::default(), &halt, |_| {}) => ended,
         () = &mut stop => anyhow::bail!("stopped"),
     };
     say!("{}", found(&ended, &stores));
@@ -125,7 +125,8 @@ pub async fn demo(args: Args) -> anyhow::Result<Exit> {
 
 /// Creates the stores with their stale copies and their history, and registers them.
 async fn prepare(
-    (config, services): (&Config, &Services),
+    config: &Config,
+    services: &Services,
     local: &DatabaseConnection,
     simulator: &Simulator,
     args: &Args,
@@ -144,7 +145,7 @@ async fn prepare(
         let shop = Shop::with_seed(merchant_id, orders as usize, now, seed);
         let shop = shop.stocked(PRODUCTS, now).visited(CUSTOMERS, now).with_statuses(STATUSES, now);
         let listing = listing(args.listing, situation);
-        let (store, mut shop) = DemoStore::drifted(local, (shop, situation), listing, (since, seed)).await?;
+        let (store, mut shop) = DemoStore::drifted(local, shop, situation, listing, since, seed).await?;
         register(services, &store, &mut shop).await?;
         backdate(local, merchant_id, since).await?;
         let mut world = simulator.world();
@@ -154,7 +155,7 @@ async fn prepare(
         world.shops.insert(merchant_id, shop);
         stores.push(store);
     }
-    history::write(local, (&calendar, &nights), &stores, args.seed).await?;
+    history::write(local, &calendar, &nights, &stores, args.seed).await?;
     Ok(stores)
 }
 

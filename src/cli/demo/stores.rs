@@ -82,9 +82,11 @@ impl DemoStore {
     /// Creates a store, and a stale local copy: one in four webhooks since an instant was lost.
     pub async fn drifted(
         local: &DatabaseConnection,
-        (mut shop, situation): (Shop, Situation),
+        mut shop: Shop,
+        situation: Situation,
         listing: Listing,
-        (since, seed): (DateTime<Utc>, u64),
+        since: DateTime<Utc>,
+        seed: u64,
     ) -> anyhow::Result<(Self, Shop)> {
         let now = Utc::now();
         let mut rng = StdRng::seed_from_u64(seed);
@@ -121,7 +123,7 @@ impl DemoStore {
         }
         let txn = local.begin().await?;
         for order in &copy {
-            consume(&txn, shop.merchant_id, (order, payload(order, listing))).await?;
+            consume(&txn, shop.merchant_id, order, payload(order, listing)).await?;
         }
         txn.commit().await?;
         let store = Self { merchant_id: shop.merchant_id, orders: shop.orders.clone(), situation, lost, listing };
@@ -157,7 +159,7 @@ fn unreadable(now: DateTime<Utc>) -> Value {
 }
 
 /// Writes an order as a webhook consumer does: only the columns of the contract.
-async fn consume(db: &impl ConnectionTrait, merchant_id: i64, (order, payload): (&Order, Value)) -> anyhow::Result<()> {
+async fn consume(db: &impl ConnectionTrait, merchant_id: i64, order: &Order, payload: Value) -> anyhow::Result<()> {
     let sql = "INSERT INTO orders (merchant_id, salla_order_id, reference_id, status, currency, total_amount, \
                salla_created_at, salla_updated_at, payload) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     let values: [sea_orm::Value; 9] = [

@@ -43,7 +43,7 @@ impl<S, T> RunContext<'_, S, T> {
         let schedule = self.detail_check_schedule(state);
         let (closer, enough): (Vec<_>, Vec<_>) = summaries.into_iter().partition(|summary| {
             let failed = state.reader.has_failed(summary.id);
-            needs_detail(summary, stored.get(&summary.id), checks.get(&summary.id), (schedule, failed))
+            needs_detail(summary, stored.get(&summary.id), checks.get(&summary.id), schedule, failed)
         });
         let is_newer = |summary: &&Summary| checks.get(&summary.id).is_some_and(|check| check.newer_locally);
         batch.newer_locally += enough.iter().filter(is_newer).count() as u64;
@@ -78,7 +78,7 @@ impl<S, T> RunContext<'_, S, T> {
         let unknown: Vec<i64> = ids.iter().copied().filter(|id| !state.reader.has_failed(*id)).collect();
         if unknown.len() >= TOO_MANY as usize && unknown.iter().all(|id| gone.contains(id)) {
             let error = SourceError::Rejected { reason: LISTED_AND_GONE.to_owned() };
-            let fetch = |id, suspect| self.source.record(self.merchant(), (id, suspect), &state.requests);
+            let fetch = |id, suspect| self.source.record(self.merchant(), id, suspect, &state.requests);
             self.fail_if_merchant_wide(state.controls(ids), fetch, error).await?;
         }
         batch.unreadable.extend(gone.into_iter().map(|id| unreadable(id, LISTED_AND_GONE)));
@@ -128,7 +128,7 @@ impl<S, T> RunContext<'_, S, T> {
         S: Source<R>,
     {
         let merchant = self.merchant();
-        self.each(ids, state, |id, suspect| self.source.record(merchant, (id, suspect), &state.requests)).await
+        self.each(ids, state, |id, suspect| self.source.record(merchant, id, suspect, &state.requests)).await
     }
 
     /// The same of whatever can be had of one record at a time.

@@ -101,7 +101,7 @@ impl<S, T> RunContext<'_, S, T> {
     {
         let resumed = self.claim.resumed.as_ref().filter(|earlier| earlier.cursor.resource == R::RESOURCE);
         let mut sorted = None;
-        let start = match resumed {
+        let (cursor, seen) = match resumed {
             Some(earlier) => {
                 if earlier.cursor.listing == Listing::Sort {
                     sorted = self.plan_sorted_list::<R>(progress).await?;
@@ -111,13 +111,13 @@ impl<S, T> RunContext<'_, S, T> {
             None => {
                 let slice = self.rotation_window::<R>().await?;
                 progress.resource_run().slice = slice;
-                let mut lists = self.source.begin(self.window.since, slice);
-                if lists.1 == Listing::Sort {
+                let (mut scopes, mut listing) = self.source.begin(self.window.since, slice);
+                if listing == Listing::Sort {
                     sorted = self.plan_sorted_list::<R>(progress).await?;
-                    lists = self.sorted_or_all::<R>(sorted.as_ref());
+                    (scopes, listing) = self.sorted_or_all::<R>(sorted.as_ref());
                     progress.resource_run().slice = sorted.map(|plan| plan.slice);
                 }
-                ListReader::start(R::RESOURCE, lists, progress.commits_ever)
+                ListReader::start(R::RESOURCE, scopes, listing, progress.commits_ever)
             }
         };
         let failed_records = if self.claim.has_failed_records {
@@ -125,7 +125,7 @@ impl<S, T> RunContext<'_, S, T> {
         } else {
             Vec::new()
         };
-        let reader = ListReader::new(start, failed_records, self.claim.now);
+        let reader = ListReader::new(cursor, seen, failed_records, self.claim.now);
         // A resource run that panicked may have left its pages behind.
         progress.pending = PendingCommit::default();
         progress.resource_run().status = RunStatus::Running;

@@ -19,7 +19,7 @@ impl<S, T> RunContext<'_, S, T> {
         }
         let needed: Vec<i64> = batch.records.iter().filter(|one| needs_items(one)).map(|one| one.record.id()).collect();
         let merchant = self.merchant();
-        let read = |id, suspect| self.source.lines(merchant, (id, suspect), &state.requests);
+        let read = |id, suspect| self.source.lines(merchant, id, suspect, &state.requests);
         let items = self.each(&needed, state, read).await?;
         for (id, items) in needed.into_iter().zip(items) {
             let bad = match items {

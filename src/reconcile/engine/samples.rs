@@ -62,7 +62,7 @@ impl<S, T> RunContext<'_, S, T> {
         T: RecordStore<R>,
     {
         let began = state.reader.cursor().observed_at.unwrap_or(self.claim.now);
-        Ok(self.records.samples(self.claim.lease.merchant, began, (plan.samples, DRAWN)).await?)
+        Ok(self.records.samples(self.claim.lease.merchant, began, plan.samples, DRAWN).await?)
     }
 
     async fn read_samples<R>(

@@ -162,7 +162,7 @@ impl<S, T> RunContext<'_, S, T> {
             let is_due = match row {
                 Row::Summary(summary) => {
                     met.rows.insert(key.id, summary.content_hash);
-                    needs_detail(&summary, stored, check, (never, state.reader.has_failed(key.id)))
+                    needs_detail(&summary, stored, check, never, state.reader.has_failed(key.id))
                 }
                 // A list of summaries shows few of them.
                 Row::Whole(_) | Row::Unreadable(_) => true,

@@ -44,7 +44,7 @@ impl<S, T> RunContext<'_, S, T> {
         let merchant = self.claim.lease.merchant;
         let read = self.records.sorted_list(merchant, covered).await?;
         let list = *progress.resource_run().sorted_list.get_or_insert(SortedList { violation: None, ..read.list });
-        let threshold = match list.threshold(read.stored, (read.details_since, covered), self.overlap) {
+        let threshold = match list.threshold(read.stored, read.details_since, covered, self.overlap) {
             Ok(threshold) => threshold,
             Err(reason) => {
                 tracing::debug!(reason, "the sorted list is not used");

@@ -198,13 +198,14 @@ pub trait RecordStore<R: Record>: Send + Sync {
         covered: DateTime<Utc>,
     ) -> impl Future<Output = Result<SortedListRead, DatabaseError>> + Send;
 
-    /// Stored records whose details were last read before an instant, without those marked deleted: so many of the oldest
-    /// details, and so many at random.
+    /// Stored records whose details were last read before an instant, without those marked deleted: `oldest` with the
+    /// oldest details, and `drawn` at random.
     fn samples(
         &self,
         merchant: MerchantId,
         before: DateTime<Utc>,
-        counts: (usize, usize),
+        oldest: usize,
+        drawn: usize,
     ) -> impl Future<Output = Result<Vec<i64>, DatabaseError>> + Send;
 
     /// How much is held, not marked as gone, and ought to be listed. And of that the ids and versions of what was not

@@ -110,12 +110,13 @@ pub trait Source<R: Record>: Send + Sync {
         requests: &RequestCount,
     ) -> impl Future<Output = Result<Page<R>, SourceError>> + Send;
 
-    /// Reads one record at its own address; `None`: Salla says that it is gone. Beside the id: whether it could not be
-    /// had before either, so that its trouble is its own.
+    /// Reads one record at its own address; `None`: Salla says that it is gone. `suspect`: earlier attempts failed, so that
+    /// the error probably concerns only this record.
     fn record(
         &self,
         whose: MerchantContext<'_>,
-        which: (i64, bool),
+        id: i64,
+        suspect: bool,
         requests: &RequestCount,
     ) -> impl Future<Output = Result<Option<Result<R, Unreadable>>, SourceError>> + Send;
 
@@ -134,7 +135,8 @@ pub trait Source<R: Record>: Send + Sync {
     fn lines(
         &self,
         whose: MerchantContext<'_>,
-        which: (i64, bool),
+        id: i64,
+        suspect: bool,
         requests: &RequestCount,
     ) -> impl Future<Output = Result<ItemsRead, SourceError>> + Send;
 }

@@ -48,7 +48,8 @@ where
         &self,
         claim: &Claim,
         progress: &RunProgress,
-        (failure, error): (Option<Failure>, DatabaseError),
+        failure: Option<Failure>,
+        error: DatabaseError,
         stop: &CancellationToken,
     ) -> Ended {
         if !self.is_worth_another_try(claim, progress) {
@@ -56,7 +57,7 @@ where
         }
         tracing::warn!(error = %error, "the end of the run could not be stored; the run is released");
         let wait = Wait { reason: WaitReason::Database, message: error.summary().to_owned() };
-        self.release_after_failure(claim, progress.commits == 0, (wait, AFTER_DATABASE_TROUBLE, stop)).await
+        self.release_after_failure(claim, progress.commits == 0, wait, AFTER_DATABASE_TROUBLE, stop).await
     }
 
     fn log_end(&self, run: &Run, took: Duration) {

@@ -74,7 +74,9 @@ where
         &self,
         claim: &Claim,
         in_vain: bool,
-        (wait, pause, stop): (Wait, Duration, &CancellationToken),
+        wait: Wait,
+        pause: Duration,
+        stop: &CancellationToken,
     ) -> Ended {
         self.save_rate_usage(claim).await;
         let deadline = Instant::now() + DATABASE_AWAY;

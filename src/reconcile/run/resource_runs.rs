@@ -102,7 +102,8 @@ const LONGEST_HOLD: TimeDelta = TimeDelta::days(28);
 pub fn watermarks(
     claim: &Claim,
     resource_runs: &[ResourceRun],
-    (status, overlap): (RunStatus, TimeDelta),
+    status: RunStatus,
+    overlap: TimeDelta,
 ) -> Vec<(Resource, DateTime<Utc>)> {
     let is_well = |status| matches!(status, RunStatus::Succeeded | RunStatus::Partial);
     if !is_well(status) || claim.request.dry_run {

@@ -139,7 +139,7 @@ where
                     "the database does not answer; the run is released when it answers"
                 );
                 let wait = Wait { reason: WaitReason::Database, message: failure.message };
-                return self.release_after_failure(&claim, progress.commits == 0, (wait, pause, stop)).await;
+                return self.release_after_failure(&claim, progress.commits == 0, wait, pause, stop).await;
             }
             Some(Disposition::Requeue(failure, _)) => (RunStatus::Failed, Some(failure)),
             Some(Disposition::Cancel) => (RunStatus::Cancelled, None),
@@ -156,7 +156,7 @@ where
         let failure_on_record = failure.clone();
         let ending = RunOutcome {
             status,
-            watermarks: resource_runs::watermarks(&claim, &progress.resource_runs, (status, self.policy.overlap)),
+            watermarks: resource_runs::watermarks(&claim, &progress.resource_runs, status, self.policy.overlap),
             failure,
             resource_runs: progress.resource_runs.clone(),
             requests: progress.requests.get(),
@@ -164,7 +164,7 @@ where
         };
         self.save_rate_usage(&claim).await;
         match self.end(&claim, ending, began).await {
-            Err(error) => self.on_unstored_end(&claim, &progress, (failure_on_record, error), stop).await,
+            Err(error) => self.on_unstored_end(&claim, &progress, failure_on_record, error, stop).await,
             Ok(ended) => ended,
         }
     }

@@ -208,7 +208,8 @@ where
     async fn record(
         &self,
         _: MerchantContext<'_>,
-        (id, _): (i64, bool),
+        id: i64,
+        _: bool,
         requests: &RequestCount,
     ) -> Result<Option<Result<R, Unreadable>>, SourceError> {
         requests.add_one();
@@ -234,7 +235,7 @@ where
         false
     }
 
-    async fn lines(&self, _: MerchantContext<'_>, _: (i64, bool), _: &RequestCount) -> Result<ItemsRead, SourceError> {
+    async fn lines(&self, _: MerchantContext<'_>, _: i64, _: bool, _: &RequestCount) -> Result<ItemsRead, SourceError> {
         Ok(Some(Ok(Vec::new())))
     }
 }

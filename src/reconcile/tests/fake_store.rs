@@ -138,7 +138,7 @@ impl RecordStore<Order> for FakeStore {
         Ok(SortedListRead { list: SortedList::default(), stored: 0, details_since: None })
     }
 
-    async fn samples(&self, _: MerchantId, _: DateTime<Utc>, _: (usize, usize)) -> Result<Vec<i64>, DatabaseError> {
+    async fn samples(&self, _: MerchantId, _: DateTime<Utc>, _: usize, _: usize) -> Result<Vec<i64>, DatabaseError> {
         Ok(Vec::new())
     }
 
@@ -208,7 +208,7 @@ macro_rules! nothing_of {
                 Ok(SortedListRead { list: SortedList::default(), stored: 0, details_since: None })
             }
 
-            async fn samples(&self, _: MerchantId, _: DateTime<Utc>, _: (usize, usize)) -> Result<Vec<i64>, DatabaseError> {
+            async fn samples(&self, _: MerchantId, _: DateTime<Utc>, _: usize, _: usize) -> Result<Vec<i64>, DatabaseError> {
                 Ok(Vec::new())
             }
 

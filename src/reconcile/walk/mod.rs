@@ -200,7 +200,7 @@ impl ListWalk {
             _ => NewRows::Settled,
         };
         self.count_rows(answer, &marks, began);
-        self.stage = self.onward(number, answer, (news, began))?;
+        self.stage = self.onward(number, answer, news, began)?;
         self.total = answer.total;
         self.answers += 1;
         let stale = news == NewRows::None && self.readings.is_empty();
@@ -220,7 +220,7 @@ impl ListWalk {
         }
         for (row, mark) in answer.rows.iter().zip(marks) {
             let is_moving = changed_since(row, moving_since);
-            self.reading.count((row, is_moving), *mark, self.first_pass..self.pass);
+            self.reading.count(row, is_moving, *mark, self.first_pass..self.pass);
             self.count.add(Met {
                 pass: self.pass,
                 before: mark.filter(|mark| *mark >= self.first_pass),

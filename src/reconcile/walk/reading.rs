@@ -56,7 +56,7 @@ pub struct CompletedScan {
 impl ScanInProgress {
     /// Counts a row that was last seen in pass `mark`. `is_moving`: the record changed after the
     /// walk began. `earlier`: the numbers of the earlier passes over the same list.
-    pub fn count(&mut self, (row, is_moving): (&RowKey, bool), mark: Option<u32>, earlier: Range<u32>) {
+    pub fn count(&mut self, row: &RowKey, is_moving: bool, mark: Option<u32>, earlier: Range<u32>) {
         let text = format!("{} {} {:?}", self.sequence, row.id, row.updated_at);
         self.sequence = ContentHash::of_text(&text).short();
         if mark == Some(earlier.end) {

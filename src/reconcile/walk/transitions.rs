@@ -14,7 +14,8 @@ impl ListWalk {
         &mut self,
         number: u32,
         answer: Answer<'_>,
-        (news, began): (NewRows, Option<DateTime<Utc>>),
+        news: NewRows,
+        began: Option<DateTime<Utc>>,
     ) -> Result<Phase, WalkError> {
         if number == 1 && holds_all(answer) {
             return Ok(Phase::Whole);
@@ -51,7 +52,7 @@ impl ListWalk {
                 }
             }
             Phase::Through { direction, .. } => edge(direction, answer, 1),
-            Phase::Edge { direction, round, .. } => self.at_the_edge(number, answer, (direction, round), (news, began)),
+            Phase::Edge { direction, round, .. } => self.at_the_edge(number, answer, direction, round, news, began),
             Phase::Verify { .. } => self.verified(number, answer)?,
         })
     }
@@ -60,8 +61,10 @@ impl ListWalk {
         &mut self,
         number: u32,
         answer: Answer<'_>,
-        (direction, mut round): (Direction, Round),
-        (news, began): (NewRows, Option<DateTime<Utc>>),
+        direction: Direction,
+        mut round: Round,
+        news: NewRows,
+        began: Option<DateTime<Utc>>,
     ) -> Phase {
         round.total = round.total.or(answer.total);
         round.news = round.news.max(news);

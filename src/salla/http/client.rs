@@ -99,7 +99,8 @@ impl<C: CredentialStore> SallaClient<C> {
         config: &Config,
         reading: ReadOptions,
         when_open: OnOpenCircuit,
-        (credentials, pauses): (Arc<C>, Arc<impl BackoffStore + IpRateLimitStore>),
+        credentials: Arc<C>,
+        pauses: Arc<impl BackoffStore + IpRateLimitStore>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let plain = plain_client(config)?;

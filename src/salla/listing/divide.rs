@@ -69,7 +69,8 @@ impl<C: CredentialStore> SallaClient<C> {
     pub(in crate::salla) async fn fetch_divided<R: ApiResource>(
         &self,
         request: PageRequest<'_>,
-        (size, attempts): (u32, u32),
+        size: u32,
+        attempts: u32,
         error: SourceError,
         requests: &RequestCount,
     ) -> Result<Fetched<R>, SourceError> {

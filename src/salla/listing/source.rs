@@ -75,7 +75,7 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
         let fetched = match self.fetch(request, divisible, requests).await {
             Err(error) if is_divisible && error.is_per_row() => {
                 let attempts = u32::try_from(requests.get() - sent).unwrap_or(u32::MAX);
-                self.fetch_divided(request, (size, attempts), error, requests).await?
+                self.fetch_divided(request, size, attempts, error, requests).await?
             }
             fetched => fetched?,
         };
@@ -99,7 +99,8 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
     async fn record(
         &self,
         whose: MerchantContext<'_>,
-        (id, suspect): (i64, bool),
+        id: i64,
+        suspect: bool,
         requests: &RequestCount,
     ) -> Result<Option<Result<R, Unreadable>>, SourceError> {
         let Some(single) = R::SINGLE else {
@@ -144,7 +145,8 @@ impl<C: CredentialStore, R: ApiResource> Source<R> for SallaClient<C> {
     async fn lines(
         &self,
         whose: MerchantContext<'_>,
-        (id, suspect): (i64, bool),
+        id: i64,
+        suspect: bool,
         requests: &RequestCount,
     ) -> Result<ItemsRead, SourceError> {
         let Some((path, parameter, line)) = R::ITEMS else {

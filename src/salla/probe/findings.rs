@@ -24,7 +24,8 @@ impl<C: CredentialStore> Probe<'_, C> {
     pub(super) fn find(
         &mut self,
         subject: &'static str,
-        (as_expected, found): (Option<bool>, String),
+        as_expected: Option<bool>,
+        found: String,
         expected: &'static str,
         consequence: &'static str,
     ) {
@@ -35,7 +36,8 @@ impl<C: CredentialStore> Probe<'_, C> {
     pub(super) fn conclude(
         self,
         plain: &Seen,
-        (filters, sorts): (Option<bool>, Option<bool>),
+        filters: Option<bool>,
+        sorts: Option<bool>,
         settings: ProbeSettings,
     ) -> ProbeReport {
         let orders = plain.pagination.total;

@@ -126,7 +126,7 @@ impl<C: CredentialStore> SallaClient<C> {
         probe.ask_window(&plain).await?;
         probe.ask_error().await?;
         probe.ask_scopes(settings.resources).await?;
-        Ok(probe.conclude(&plain, (filters, sorts), settings))
+        Ok(probe.conclude(&plain, filters, sorts, settings))
     }
 }
 

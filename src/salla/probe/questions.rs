@@ -38,7 +38,7 @@ impl<C: CredentialStore> Probe<'_, C> {
             Err(reason) => (None, format!("Salla does not say it: {reason}")),
         };
         let consequence = "a token of another merchant is refused";
-        self.find("owner of the token", (as_expected, found), "this merchant", consequence);
+        self.find("owner of the token", as_expected, found, "this merchant", consequence);
         Ok(())
     }
 
@@ -49,7 +49,8 @@ impl<C: CredentialStore> Probe<'_, C> {
         let seen = self.ask(LIST, &page(&[])).await?.ok_or_else(unavailable)?;
         self.find(
             "list of orders",
-            (Some(seen.status == 200), format!("status {}", seen.status)),
+            Some(seen.status == 200),
+            format!("status {}", seen.status),
             "status 200",
             "without the list, every run fails",
         );
@@ -58,20 +59,19 @@ impl<C: CredentialStore> Probe<'_, C> {
         let is_usual = rows == PAGE_SIZE || !is_full;
         self.find(
             "page size",
-            (Some(is_usual), format!("{rows} rows for per_page={PAGE_SIZE}")),
+            Some(is_usual),
+            format!("{rows} rows for per_page={PAGE_SIZE}"),
             "60 rows, unless the list is shorter",
             "smaller pages need more requests; nothing is lost",
         );
         let pagination = seen.pagination;
         self.find(
             "total and totalPages",
-            (
-                Some(pagination.total.is_some() && pagination.total_pages.is_some()),
-                format!(
-                    "total {}, totalPages {}",
-                    yes_or_no(pagination.total.is_some()),
-                    yes_or_no(pagination.total_pages.is_some())
-                ),
+            Some(pagination.total.is_some() && pagination.total_pages.is_some()),
+            format!(
+                "total {}, totalPages {}",
+                yes_or_no(pagination.total.is_some()),
+                yes_or_no(pagination.total_pages.is_some())
             ),
             "both are shown",
             "without total, a list counts as read after two equal readings",
@@ -85,29 +85,29 @@ impl<C: CredentialStore> Probe<'_, C> {
         let has_stamps = seen.rows.iter().any(|row| row.updated_at.is_some());
         self.find(
             "updated_at in rows",
-            (seen.rows.first().map(|_| true), yes_or_no(has_stamps)),
+            seen.rows.first().map(|_| true),
+            yes_or_no(has_stamps),
             "shown (the specification) or missing (the documentation)",
             "without it, runs read the details of changed orders",
         );
         let zone = seen.rows.iter().find_map(|row| row.json["date"]["timezone"].as_str().map(str::to_owned));
         self.find(
             "time zone of date",
-            (zone.as_ref().map(|zone| zone == "Asia/Riyadh"), zone.unwrap_or_else(|| "not shown".to_owned())),
+            zone.as_ref().map(|zone| zone == "Asia/Riyadh"),
+            zone.unwrap_or_else(|| "not shown".to_owned()),
             "Asia/Riyadh",
             "a date without a zone is read as Asia/Riyadh",
         );
         let limit = seen.header("x-ratelimit-limit").map(str::to_owned);
         self.find(
             "rate limit headers",
-            (
-                Some(limit.is_some()),
-                limit.map_or_else(|| "missing".to_owned(), |limit| format!("{limit} requests per minute")),
-            ),
+            Some(limit.is_some()),
+            limit.map_or_else(|| "missing".to_owned(), |limit| format!("{limit} requests per minute")),
             "X-RateLimit-Limit",
             "without it, salla.requests_per_minute holds",
         );
         let clock = seen.served_at.is_some();
-        self.find("Date header", (Some(clock), yes_or_no(clock)), "shown", "without it, the watermark does not move");
+        self.find("Date header", Some(clock), yes_or_no(clock), "shown", "without it, the watermark does not move");
     }
 
     /// Whether the server filters by time of change.
@@ -127,7 +127,8 @@ impl<C: CredentialStore> Probe<'_, C> {
         };
         self.find(
             "filter updated_at_min",
-            (Some(honours), found),
+            Some(honours),
+            found,
             "only changed orders",
             "without it, runs sort or scan",
         );
@@ -142,7 +143,8 @@ impl<C: CredentialStore> Probe<'_, C> {
             let differ = stamps.first() != stamps.iter().max() || stamps.first() != stamps.iter().min();
             self.find(
                 "sort_by=created_at-asc",
-                (differ.then_some(is_sorted), if is_sorted { "sorted" } else { "not sorted" }.to_owned()),
+                differ.then_some(is_sorted),
+                if is_sorted { "sorted" } else { "not sorted" }.to_owned(),
                 "sorted",
                 "without it, a scan reads the list two or three times",
             );
@@ -159,7 +161,8 @@ impl<C: CredentialStore> Probe<'_, C> {
             let shown = !stamps.is_empty();
             self.find(
                 "updated_at in details",
-                ((!seen.rows.is_empty()).then_some(shown), yes_or_no(shown)),
+                (!seen.rows.is_empty()).then_some(shown),
+                yes_or_no(shown),
                 "shown",
                 "without it, an order cannot be compared, and is skipped",
             );
@@ -175,7 +178,7 @@ impl<C: CredentialStore> Probe<'_, C> {
             None if stamps.is_empty() => "cannot be told: no time of change is shown".to_owned(),
             None => "cannot be told from the order of the plain list".to_owned(),
         };
-        self.find("sort_by=updated_at-desc", (as_expected, found), "sorted", "without it, runs scan the list");
+        self.find("sort_by=updated_at-desc", as_expected, found, "sorted", "without it, runs scan the list");
         Ok(as_expected)
     }
 
@@ -223,7 +226,7 @@ impl<C: CredentialStore> Probe<'_, C> {
             }
         }
         let consequence = "runs ask for one more day on both sides";
-        self.find("from_date and to_date", (as_expected, found), "the orders of these days", consequence);
+        self.find("from_date and to_date", as_expected, found, "the orders of these days", consequence);
         Ok(())
     }
 
@@ -240,7 +243,7 @@ impl<C: CredentialStore> Probe<'_, C> {
             None => "not known: no total".to_owned(),
         };
         let consequence = "lists above 9,000 rows are divided by days";
-        self.find("row 10,001 of a list", (None, found), "cannot be read", consequence);
+        self.find("row 10,001 of a list", None, found, "cannot be read", consequence);
         Ok(())
     }
 
@@ -253,7 +256,8 @@ impl<C: CredentialStore> Probe<'_, C> {
         };
         self.find(
             "an order that does not exist",
-            (Some(seen.is_no_such_record), format!("status {}, {code}", seen.status)),
+            Some(seen.is_no_such_record),
+            format!("status {}, {code}", seen.status),
             "status 404 or 410, in Salla's envelope",
             "otherwise no order is ever marked as deleted",
         );
@@ -276,7 +280,7 @@ impl<C: CredentialStore> Probe<'_, C> {
             ([], unknown) => (None, format!("not asked: {}", unknown.join(", "))),
             (missing, _) => (Some(false), format!("missing for {}", missing.join(", "))),
         };
-        self.find("scopes", (as_expected, found), "the scopes of reconcile.resources", "without it, that part fails");
+        self.find("scopes", as_expected, found, "the scopes of reconcile.resources", "without it, that part fails");
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ pub mod error;
 pub mod lock_wait;
 pub mod migrations;
 pub mod pool;
+pub mod probe;
 pub mod schema_check;
 pub mod setup_error;
 pub mod stale_plans;

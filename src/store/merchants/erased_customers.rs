@@ -98,7 +98,7 @@ impl Store {
     ) -> Result<u64, DatabaseError> {
         let (mut after, mut rewritten) = (None, 0);
         loop {
-            let done = self.call(|| self.rewrite_some(merchant, (which, after), less)).await?;
+            let done = self.call(|| self.rewrite_some(merchant, which, after, less)).await?;
             rewritten += done.1;
             match done.0 {
                 Some(last) => after = Some(last),
@@ -111,7 +111,8 @@ impl Store {
     async fn rewrite_some<R: Stored>(
         &self,
         merchant: MerchantId,
-        (which, after): (Which<'_>, Option<i64>),
+        which: Which<'_>,
+        after: Option<i64>,
         less: &(dyn Fn(&str) -> Option<R> + Sync),
     ) -> Result<(Option<i64>, u64), DbErr> {
         let txn = self.begin_write().await?;
@@ -139,7 +140,7 @@ impl Store {
             // Beside a payload that is missing there may be columns all the same.
             let told = payload.is_none() && row.try_get("", "told")?;
             if told || !same(payload.as_deref(), record.as_ref().map(R::payload)) {
-                self.overwrite(&txn, (merchant, id), record.as_ref()).await?;
+                self.overwrite(&txn, merchant, id, record.as_ref()).await?;
                 rewritten += 1;
             }
         }
@@ -159,7 +160,8 @@ impl Store {
     async fn overwrite<R: Stored>(
         &self,
         txn: &DatabaseTransaction,
-        (merchant, id): (MerchantId, i64),
+        merchant: MerchantId,
+        id: i64,
         record: Option<&R>,
     ) -> Result<(), DbErr> {
         let mut update = Query::update();

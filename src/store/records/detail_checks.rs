@@ -159,7 +159,8 @@ impl Store {
     pub(in crate::store) async fn backfilled_failures(
         &self,
         txn: &impl ConnectionTrait,
-        (merchant, resource): (MerchantId, Resource),
+        merchant: MerchantId,
+        resource: Resource,
         ids: &[i64],
     ) -> Result<HashSet<i64>, DbErr> {
         let mut found = HashSet::new();
@@ -181,8 +182,10 @@ impl Store {
     pub(in crate::store) async fn save_failed_records(
         &self,
         txn: &impl ConnectionTrait,
-        (merchant, resource): (MerchantId, Resource),
-        (failed, is_backfill): (&[(i64, Option<&str>)], bool),
+        merchant: MerchantId,
+        resource: Resource,
+        failed: &[(i64, Option<&str>)],
+        is_backfill: bool,
         well: &[i64],
     ) -> Result<(), DbErr> {
         let resource = resource.as_str();

@@ -23,7 +23,8 @@ pub type Written = (Outcome, Option<String>);
 pub fn found<'a, R: Stored>(
     page: &PageCommit<'a, R>,
     written: &'a HashMap<i64, Written>,
-    (gone, refused): (&'a [StoredVersion], &'a [Unreadable]),
+    gone: &'a [StoredVersion],
+    refused: &'a [Unreadable],
 ) -> impl Iterator<Item = Discrepancy> + 'a {
     let batch = page.batch;
     let of_records = of_written(batch, written, false);

@@ -19,13 +19,14 @@ use crate::{
 /// The stored records of `ids`, in our own table or in the one of the platform. The payload is read only without a content hash.
 pub async fn look_up<R: Stored>(
     db: &impl ConnectionTrait,
-    (dialect, platform): (Dialect, Option<&PlatformTable>),
+    dialect: Dialect,
+    platform: Option<&PlatformTable>,
     merchant: MerchantId,
     ids: &[i64],
 ) -> Result<HashMap<i64, StoredRecord<R>>, DbErr> {
     let mut stored = HashMap::with_capacity(ids.len());
     for ids in ids.chunks(ROWS_A_STATEMENT) {
-        for row in db.query_all(&select_held::<R>((dialect, platform), merchant, ids)).await? {
+        for row in db.query_all(&select_held::<R>(dialect, platform, merchant, ids)).await? {
             let known = platform.map_or(Ok(None), |platform| platform.known_columns::<R>(&row))?;
             stored.insert(row.try_get("", R::id_column())?, StoredRecord { known, ..read(&row)? });
         }
@@ -38,7 +39,8 @@ pub async fn look_up<R: Stored>(
 /// go through all of them for each page (measured in `docs/explanation/performance.md`). `OFFSET 0`
 /// keeps it from merging the two parts.
 fn select_held<R: Stored>(
-    (dialect, platform): (Dialect, Option<&PlatformTable>),
+    dialect: Dialect,
+    platform: Option<&PlatformTable>,
     merchant: MerchantId,
     ids: &[i64],
 ) -> SelectStatement {

@@ -36,7 +36,8 @@ impl Store {
         txn: &DatabaseTransaction,
         merchant: MerchantId,
         page: &PageCommit<'_, R>,
-        (one_by_one, written): (bool, &mut HashMap<i64, Written>),
+        one_by_one: bool,
+        written: &mut HashMap<i64, Written>,
     ) -> Result<(), DbErr> {
         let batch = page.batch;
         if batch.items.is_empty() || page.dry_run {
@@ -66,12 +67,12 @@ impl Store {
                 }
             }
             if !one_by_one {
-                self.replace_items::<R>(txn, (merchant, &standing), &batch.items).await?;
+                self.replace_items::<R>(txn, merchant, &standing, &batch.items).await?;
                 continue;
             }
             for id in standing {
                 let savepoint = txn.begin().await?;
-                match self.replace_items::<R>(&savepoint, (merchant, &[id]), &batch.items).await {
+                match self.replace_items::<R>(&savepoint, merchant, &[id], &batch.items).await {
                     Ok(()) => savepoint.commit().await?,
                     Err(error) if is_refusal(&error) => {
                         savepoint.rollback().await?;
@@ -87,7 +88,8 @@ impl Store {
     async fn replace_items<R: Stored>(
         &self,
         txn: &DatabaseTransaction,
-        (merchant, ids): (MerchantId, &[i64]),
+        merchant: MerchantId,
+        ids: &[i64],
         items: &HashMap<i64, Vec<OrderItem>>,
     ) -> Result<(), DbErr> {
         if ids.is_empty() {

@@ -36,7 +36,8 @@ impl PlatformTable {
         txn: &DatabaseTransaction,
         dialect: Dialect,
         merchant: MerchantId,
-        (gone, dry_run): (&[StoredVersion], bool),
+        gone: &[StoredVersion],
+        dry_run: bool,
     ) -> Result<DeletionResult, DbErr> {
         if gone.is_empty() {
             return Ok(DeletionResult::default());

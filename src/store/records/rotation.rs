@@ -45,11 +45,11 @@ impl Store {
         }
         let from = instant(&row, "rotation_cursor");
         let share = pace.share(held.unsigned_abs());
-        let mut to = self.created_behind::<R>(merchant, created, (from, share)).await?;
+        let mut to = self.created_behind::<R>(merchant, created, from, share).await?;
         if to.is_some() && to == from {
             // More than a share came at one moment.
             to = self
-                .created_behind::<R>(merchant, created, (from.map(|at| at + chrono::TimeDelta::seconds(1)), 0))
+                .created_behind::<R>(merchant, created, from.map(|at| at + chrono::TimeDelta::seconds(1)), 0)
                 .await?;
         }
         Ok(Some(RotationWindow { from, to }))
@@ -60,7 +60,8 @@ impl Store {
         &self,
         merchant: MerchantId,
         created: &str,
-        (from, others): (Option<DateTime<Utc>>, u64),
+        from: Option<DateTime<Utc>>,
+        others: u64,
     ) -> Result<Option<DateTime<Utc>>, DbErr> {
         let age = self.dialect.age(created);
         let since = from.map_or_else(String::new, |_| format!("AND {age} >= {}", self.dialect.age("$2")));
@@ -80,7 +81,8 @@ impl Store {
         &self,
         txn: &DatabaseTransaction,
         merchant: MerchantId,
-        (resource, resource_runs): (Resource, &[ResourceRun]),
+        resource: Resource,
+        resource_runs: &[ResourceRun],
     ) -> Result<(), DbErr> {
         let resource_run = resource_runs.iter().find(|resource_run| resource_run.resource == resource);
         let Some(slice) = resource_run.and_then(|resource_run| resource_run.slice) else {

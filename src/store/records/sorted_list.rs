@@ -56,7 +56,8 @@ impl Store {
         &self,
         merchant: MerchantId,
         before: DateTime<Utc>,
-        (oldest, drawn): (usize, usize),
+        oldest: usize,
+        drawn: usize,
     ) -> Result<Vec<i64>, DatabaseError> {
         let read_at = self.dialect.age("c.details_read_at");
         let sampled = |order: &str, count: usize| {
@@ -84,7 +85,8 @@ impl Store {
         &self,
         txn: &DatabaseTransaction,
         merchant: MerchantId,
-        (resource, resource_runs): (Resource, &[ResourceRun]),
+        resource: Resource,
+        resource_runs: &[ResourceRun],
     ) -> Result<(), DbErr> {
         let resource_run = resource_runs.iter().find(|resource_run| resource_run.resource == resource);
         let Some(list): Option<SortedList> = resource_run.and_then(|resource_run| resource_run.sorted_list) else {

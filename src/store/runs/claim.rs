@@ -96,7 +96,7 @@ impl Store {
             lapsed = self.lapsed(),
             due = self.due(),
         );
-        self.take_found((&found, &["suspect", "lapsed", "due"]), limit, []).await
+        self.take_found(&found, &["suspect", "lapsed", "due"], limit, []).await
     }
 
     /// From behind a place in it, and those that have a higher priority than what is there.
@@ -110,7 +110,7 @@ impl Store {
                LIMIT ($2 - (SELECT count(*) FROM ahead)) {skip_locked})"
         );
         let from = [from.priority.into(), from.scheduled_at.into(), from.watermark_at_enqueue.into(), from.id.into()];
-        self.take_found((&found, &["ahead", "behind"]), limit, from).await
+        self.take_found(&found, &["ahead", "behind"], limit, from).await
     }
 
     /// Claims the found runs in one statement, which is a separate transaction. Processes that
@@ -119,7 +119,8 @@ impl Store {
     /// is outside the text, because each text is prepared and planned once per session.
     async fn take_found(
         &self,
-        (found, names): (&str, &[&str]),
+        found: &str,
+        names: &[&str],
         limit: u32,
         values: impl IntoIterator<Item = Value>,
     ) -> Result<Vec<QueryResult>, DbErr> {

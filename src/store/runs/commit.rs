@@ -36,8 +36,7 @@ use crate::{
 
 impl<R: Stored> RecordStore<R> for Store {
     async fn look_up(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, StoredRecord<R>>, DatabaseError> {
-        let place = (self.dialect, self.platform::<R>());
-        self.call(|| lookup::look_up(&self.db, place, merchant, ids)).await
+        self.call(|| lookup::look_up(&self.db, self.dialect, self.platform::<R>(), merchant, ids)).await
     }
 
     async fn checks(&self, merchant: MerchantId, ids: &[i64]) -> Result<HashMap<i64, LastDetailCheck>, DatabaseError> {
@@ -65,9 +64,10 @@ impl<R: Stored> RecordStore<R> for Store {
         &self,
         merchant: MerchantId,
         before: DateTime<Utc>,
-        counts: (usize, usize),
+        oldest: usize,
+        drawn: usize,
     ) -> Result<Vec<i64>, DatabaseError> {
-        self.sample_ids::<R>(merchant, before, counts).await
+        self.sample_ids::<R>(merchant, before, oldest, drawn).await
     }
 
     async fn failed_records(&self, merchant: MerchantId) -> Result<Vec<i64>, DatabaseError> {
@@ -113,12 +113,12 @@ impl Store {
             written => written?,
         };
         self.note_swallowed(&txn, lease.merchant, page, &mut written).await?;
-        match self.write_items(&txn, lease.merchant, page, (one_by_one, &mut written)).await {
+        match self.write_items(&txn, lease.merchant, page, one_by_one, &mut written).await {
             Err(error) if !one_by_one && is_refusal(&error) => return Ok(Attempt::Refused),
             items => items?,
         }
-        let of = (lease.merchant, R::RESOURCE);
-        let failed_as_backfill = self.backfilled_failures(&txn, of, &page.batch.recovered).await?;
+        let failed_as_backfill =
+            self.backfilled_failures(&txn, lease.merchant, R::RESOURCE, &page.batch.recovered).await?;
         let is_backfill = |id: Option<i64>, version: Option<DateTime<Utc>>| {
             page.backfill.includes(version) || id.is_some_and(|id| failed_as_backfill.contains(&id))
         };
@@ -135,7 +135,7 @@ impl Store {
         }
         let with_backfill =
             |one: Discrepancy| Discrepancy { backfill: is_backfill(one.salla_id, one.remote_updated_at), ..one };
-        let found: Vec<Discrepancy> = found(page, &written, (&gone, &refused)).map(with_backfill).collect();
+        let found: Vec<Discrepancy> = found(page, &written, &gone, &refused).map(with_backfill).collect();
         let again: Vec<Discrepancy> = written_again(page, &written).map(with_backfill).collect();
         self.note_discrepancies(&txn, lease, &found).await?;
         if !page.dry_run {
@@ -146,7 +146,7 @@ impl Store {
             self.note_checks(&txn, lease.merchant, &checked, page.batch.asked_on).await?;
             let (failed, recovered) = failed_and_recovered(page.batch, &written);
             let is_new_backfill = page.backfill == BackfillRule::All;
-            self.save_failed_records(&txn, of, (&failed, is_new_backfill), &recovered).await?;
+            self.save_failed_records(&txn, lease.merchant, R::RESOURCE, &failed, is_new_backfill, &recovered).await?;
         }
         let Some(committed) = self.advance(&txn, lease, page, &resource_runs).await? else {
             return self.after_fence(txn, lease, page).await;
@@ -180,8 +180,7 @@ impl Store {
         if ids.is_empty() {
             return Ok(());
         }
-        let place = (self.dialect, self.platform::<R>());
-        let stored = lookup::look_up::<R>(txn, place, merchant, &ids).await?;
+        let stored = lookup::look_up::<R>(txn, self.dialect, self.platform::<R>(), merchant, &ids).await?;
         for id in ids.into_iter().filter(|id| !stored.contains_key(id)) {
             written.insert(id, (Outcome::Failed, Some(SWALLOWED.to_owned())));
         }

@@ -52,15 +52,15 @@ impl Store {
             let values: [Value; 4] =
                 [lease.merchant.0.into(), resource.as_str().into(), (*watermark).into(), target.into()];
             txn.execute_raw(self.statement(&sql, values)).await?;
-            self.rotate(&txn, lease.merchant, (*resource, &ending.resource_runs)).await?;
-            self.save_sorted_list(&txn, lease.merchant, (*resource, &ending.resource_runs)).await?;
+            self.rotate(&txn, lease.merchant, *resource, &ending.resource_runs).await?;
+            self.save_sorted_list(&txn, lease.merchant, *resource, &ending.resource_runs).await?;
         }
         // A contradiction counts although the scan after it did not end.
         let row = run::Model::from_query_result(&row, "")?;
         let is_violated =
             |resource_run: &&ResourceRun| resource_run.sorted_list.is_some_and(|list| list.violation.is_some());
         for resource_run in ending.resource_runs.iter().filter(|_| !row.dry_run).filter(is_violated) {
-            self.save_sorted_list(&txn, lease.merchant, (resource_run.resource, &ending.resource_runs)).await?;
+            self.save_sorted_list(&txn, lease.merchant, resource_run.resource, &ending.resource_runs).await?;
         }
         if let (Some(again), Some(state)) = (&ending.again, state) {
             self.take_up_later(&txn, lease.run_id, again, state).await?;

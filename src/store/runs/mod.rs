@@ -52,7 +52,7 @@ impl RunQueue for Store {
     }
 
     async fn release(&self, lease: &Lease, pause: Duration, wait: Option<&Wait>) -> Result<Released, DatabaseError> {
-        self.release_run(lease, (pause, wait), false).await
+        self.release_run(lease, pause, wait, false).await
     }
 
     async fn release_after_failure(
@@ -61,7 +61,7 @@ impl RunQueue for Store {
         pause: Duration,
         wait: Option<&Wait>,
     ) -> Result<Released, DatabaseError> {
-        self.release_run(lease, (pause, wait), true).await
+        self.release_run(lease, pause, wait, true).await
     }
 
     async fn note_wait(&self, lease: &Lease, wait: Option<(&Wait, Duration)>) -> Result<(), DatabaseError> {

@@ -19,7 +19,8 @@ impl Store {
     pub(in crate::store) async fn release_run(
         &self,
         lease: &Lease,
-        (pause, wait): (Duration, Option<&Wait>),
+        pause: Duration,
+        wait: Option<&Wait>,
         setback: bool,
     ) -> Result<Released, DatabaseError> {
         let now = self.dialect.now();

@@ -18,11 +18,6 @@ use crate::{
 /// The advisory lock under which sweeps are recorded, one after the other.
 const SWEEPS: i64 = 0x5a11_a001;
 
-/// Merchants whose runs are yet to be made, as they are kept.
-fn deferred(merchants: &[MerchantId]) -> Result<Option<String>, DbErr> {
-    if merchants.is_empty() { Ok(None) } else { json(merchants).map(Some) }
-}
-
 impl Store {
     pub(in crate::store) async fn last_sweep(&self, cron: &str) -> Result<Option<DateTime<Utc>>, DatabaseError> {
         self.call(|| async move {
@@ -64,8 +59,8 @@ impl Store {
         }
         let mut recorded = RecordedSweep::default();
         if let SweepDecision::Run { trigger, spread } = decision {
-            recorded = self.make_runs(&txn, (scheduled_for, trigger.as_str()), spread, None).await?;
-            self.add_runs(&txn, (scheduled_for, cron), &recorded).await?;
+            recorded = self.make_runs(&txn, scheduled_for, trigger.as_str(), spread, None).await?;
+            self.add_runs(&txn, scheduled_for, cron, &recorded).await?;
         }
         failpoint!("sweep_before_commit");
         txn.commit().await?;
@@ -98,9 +93,9 @@ impl Store {
                 // The runs of the later sweep cover the windows of these.
                 RecordedSweep { already_queued: ids.into_iter().map(MerchantId).collect(), ..RecordedSweep::default() }
             } else {
-                self.make_runs(&txn, (scheduled_for, &outcome), Duration::ZERO, Some(&ids)).await?
+                self.make_runs(&txn, scheduled_for, &outcome, Duration::ZERO, Some(&ids)).await?
             };
-            self.add_runs(&txn, (scheduled_for, &cron), &recorded).await?;
+            self.add_runs(&txn, scheduled_for, &cron, &recorded).await?;
             all.runs += recorded.runs;
             all.locked.extend(recorded.locked);
             all.already_queued.extend(recorded.already_queued);
@@ -113,14 +108,16 @@ impl Store {
     async fn add_runs(
         &self,
         txn: &DatabaseTransaction,
-        (scheduled_for, cron): (DateTime<Utc>, &str),
+        scheduled_for: DateTime<Utc>,
+        cron: &str,
         recorded: &RecordedSweep,
     ) -> Result<(), DbErr> {
+        let deferred = if recorded.locked.is_empty() { None } else { Some(json(&recorded.locked)?) };
         let sql = "UPDATE sweeps SET run_count = run_count + $1, deferred = $2, already_queued = already_queued + $3 \
                    WHERE scheduled_for = $4 AND cron = $5";
         let values: [Value; 5] = [
             count(recorded.runs),
-            deferred(&recorded.locked)?.into(),
+            deferred.into(),
             count(recorded.already_queued.len() as u64),
             scheduled_for.into(),
             cron.into(),
@@ -142,7 +139,8 @@ impl Store {
     async fn make_runs(
         &self,
         txn: &DatabaseTransaction,
-        (scheduled_for, trigger): (DateTime<Utc>, &str),
+        scheduled_for: DateTime<Utc>,
+        trigger: &str,
         spread: Duration,
         only: Option<&[i64]>,
     ) -> Result<RecordedSweep, DbErr> {

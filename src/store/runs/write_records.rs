@@ -93,7 +93,7 @@ impl Store {
             let marked = platform.marked_since::<R>(txn, merchant, &ids, asked.ago).await?;
             ids.retain(|id| !marked.contains(id));
             let mut written = platform.write::<R>(txn, merchant, &ids).await?;
-            self.confirm_unchanged(txn, merchant, (differing, asked.latest), &mut written).await?;
+            self.confirm_unchanged(txn, merchant, differing, asked.latest, &mut written).await?;
             written.extend(marked.into_iter().map(|id| (id, (Outcome::Unchanged, None))));
             return Ok(written);
         }
@@ -111,12 +111,12 @@ impl Store {
     ) -> Result<DeletionResult, DbErr> {
         let gone = &page.batch.deleted;
         if !one_by_one {
-            return self.mark_together::<R>(txn, merchant, (gone, page.dry_run)).await;
+            return self.mark_together::<R>(txn, merchant, gone, page.dry_run).await;
         }
         let mut all = DeletionResult::default();
         for one in gone {
             let savepoint = txn.begin().await?;
-            match self.mark_together::<R>(&savepoint, merchant, (std::slice::from_ref(one), page.dry_run)).await {
+            match self.mark_together::<R>(&savepoint, merchant, std::slice::from_ref(one), page.dry_run).await {
                 Ok(done) => {
                     savepoint.commit().await?;
                     all.marked.extend(done.marked);
@@ -137,10 +137,11 @@ impl Store {
         &self,
         txn: &DatabaseTransaction,
         merchant: MerchantId,
-        (gone, dry_run): (&[StoredVersion], bool),
+        gone: &[StoredVersion],
+        dry_run: bool,
     ) -> Result<DeletionResult, DbErr> {
         match self.platform::<R>() {
-            Some(platform) => platform.mark_deleted::<R>(txn, self.dialect, merchant, (gone, dry_run)).await,
+            Some(platform) => platform.mark_deleted::<R>(txn, self.dialect, merchant, gone, dry_run).await,
             None => {
                 let marked = write::mark_deleted::<R>(txn, self.dialect, merchant, gone, dry_run).await?;
                 Ok(DeletionResult { marked, refused: Vec::new() })
@@ -159,7 +160,8 @@ impl Store {
         &self,
         txn: &DatabaseTransaction,
         merchant: MerchantId,
-        (differing, latest): (&[&AssessedRecord<R>], Option<DateTime<Utc>>),
+        differing: &[&AssessedRecord<R>],
+        latest: Option<DateTime<Utc>>,
         written: &mut HashMap<i64, Written>,
     ) -> Result<(), DbErr> {
         let is_unchanged = |id: &i64| written.get(id).is_some_and(|(outcome, _)| *outcome == Outcome::Unchanged);
@@ -169,7 +171,7 @@ impl Store {
             return Ok(());
         }
         let ids: Vec<i64> = doubted.iter().map(|one| one.record.id()).collect();
-        let stored = lookup::look_up::<R>(txn, (self.dialect, self.platform::<R>()), merchant, &ids).await?;
+        let stored = lookup::look_up::<R>(txn, self.dialect, self.platform::<R>(), merchant, &ids).await?;
         for one in doubted {
             let id = one.record.id();
             let still = match assess(&one.record, stored.get(&id), latest) {

@@ -50,13 +50,14 @@ pub(super) struct Kms {
 struct Parts<'a> {
     id: &'a str,
     wrapped: &'a str,
-    encrypted: (&'a str, &'a str),
+    nonce: &'a str,
+    ciphertext: &'a str,
 }
 
 fn parts(sealed: &Sealed) -> Option<Parts<'_>> {
     let parts: Vec<&str> = sealed.0.split('.').collect();
     let [SCHEME, id, wrapped, nonce, ciphertext] = parts[..] else { return None };
-    Some(Parts { id, wrapped, encrypted: (nonce, ciphertext) })
+    Some(Parts { id, wrapped, nonce, ciphertext })
 }
 
 fn unreadable(merchant: MerchantId, reason: impl Into<String>) -> CredentialError {
@@ -175,7 +176,7 @@ impl Kms {
     ) -> Result<secrecy::SecretString, CredentialError> {
         let parts = parts(sealed).ok_or_else(|| unreadable(merchant, "the stored text is not an encrypted token"))?;
         let key = self.data_key(merchant, &parts, Duration::ZERO).await?;
-        decrypt(&key.cipher, merchant, kind, parts.encrypted).map_err(|error| {
+        decrypt(&key.cipher, merchant, kind, parts.nonce, parts.ciphertext).map_err(|error| {
             unreadable(
                 merchant,
                 match error {

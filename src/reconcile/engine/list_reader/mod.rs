@@ -66,7 +66,7 @@ impl<R> Default for NewRecords<R> {
 
 impl ListReader {
     /// Goes on from a cursor, with the ids that were seen up to there; `now`: by the database's clock.
-    pub fn new((cursor, seen): (Cursor, Seen), failed: Vec<i64>, now: DateTime<Utc>) -> Self {
+    pub fn new(cursor: Cursor, seen: Seen, failed: Vec<i64>, now: DateTime<Utc>) -> Self {
         let mut ids = SeenIds::new();
         for (pass, page) in seen {
             ids.extend(page.into_iter().map(|id| (id, pass)));
@@ -101,7 +101,7 @@ impl ListReader {
     }
 
     /// The start position for a kind of record, after `commits` commits.
-    pub fn start(resource: Resource, (scopes, listing): (Vec<Scope>, Listing), commits: u32) -> (Cursor, Seen) {
+    pub fn start(resource: Resource, scopes: Vec<Scope>, listing: Listing, commits: u32) -> (Cursor, Seen) {
         let entered_by_change = scopes.last().is_some_and(Scope::is_entered_by_change);
         let cursor = Cursor {
             resource,
@@ -278,8 +278,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_a_clock_of_salla_the_clock_of_the_database_limits_stamps() {
         let now = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
-        let start = ListReader::start(Resource::Orders, (Vec::new(), Listing::Scan), 0);
-        let reader = ListReader::new(start, Vec::new(), now);
+        let (cursor, seen) = ListReader::start(Resource::Orders, Vec::new(), Listing::Scan, 0);
+        let reader = ListReader::new(cursor, seen, Vec::new(), now);
         tokio::time::advance(std::time::Duration::from_secs(60)).await;
         assert_eq!(reader.latest_stamp(), Some(now + TimeDelta::seconds(60) + STORED_STAMP_TOLERANCE));
     }

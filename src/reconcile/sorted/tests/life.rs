@@ -142,7 +142,7 @@ impl Stored {
         let readable = self.copies.iter().filter(|(id, _)| !server.is_unreadable(**id));
         let read_at = readable.filter_map(|(_, copy)| copy.read_at).min();
         let details_since = read_at.filter(|_| !self.copies.iter().any(unread));
-        let threshold = self.list.threshold(self.copies.len() as u64, (details_since, self.covered), OVERLAP).ok();
+        let threshold = self.list.threshold(self.copies.len() as u64, details_since, self.covered, OVERLAP).ok();
         threshold.or_else(|| (fault == Fault::SortsAtOnce).then(|| self.covered - OVERLAP - TimeDelta::seconds(60)))
     }
 }
